@@ -1,0 +1,1 @@
+"""The bulk start of one seller: subscribe, export, load, today, certificate."""

@@ -1,0 +1,1 @@
+"""Gaps, sweeps and replays: whatever push may have missed is pulled, and proven."""

@@ -1,0 +1,46 @@
+"""The platform's wall-clock text, `YYYY-MM-DD HH:MM:SS` in GMT+8, and its whole-second resolution.
+
+Source: reference/top-api.md 1.8. Inside topsync every instant is an aware UTC `datetime`; text in the
+platform's zone exists only on the wire.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+CHINA = timezone(timedelta(hours=8), "GMT+8")
+"""Fixed offset: China has no daylight saving, and a zone database need not be installed."""
+
+_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+def parse(text: str) -> datetime:
+    """The UTC instant of a platform time such as `2025-11-20 10:30:00`.
+
+    Raises:
+        ValueError: the text is not in that format.
+    """
+    # fromisoformat is six times faster than strptime; the length check keeps its laxer forms out.
+    if len(text) != 19 or text[10] != " ":
+        raise ValueError(f"not a platform time (YYYY-MM-DD HH:MM:SS): {text!r}")
+    return datetime.fromisoformat(text).replace(tzinfo=CHINA).astimezone(UTC)
+
+
+def format(instant: datetime) -> str:  # noqa: A001 -- read as platform_time.format(...)
+    """The platform's text for an aware instant; fractions of a second are cut off, never rounded up."""
+    return instant.astimezone(CHINA).strftime(_FORMAT)
+
+
+def day_of(instant: datetime) -> date:
+    """The platform's calendar day that an aware instant falls on."""
+    return instant.astimezone(CHINA).date()
+
+
+def start_of(day: date) -> datetime:
+    """00:00:00 of a platform day, as a UTC instant."""
+    return datetime(day.year, day.month, day.day, tzinfo=CHINA).astimezone(UTC)
+
+
+def floor_to_second(instant: datetime) -> datetime:
+    """The instant with its fraction cut off: the platform cannot express more."""
+    return instant.replace(microsecond=0)

@@ -1,0 +1,91 @@
+"""The platform's clock, as seen from here.
+
+Windows, cursors and proofs are computed in server time (reference/top-api.md 1.8): a machine clock that
+runs two minutes fast would create windows that end in the future, whose late part is read as empty. The
+clock therefore never asks the machine for the time of day. It keeps bounds on the difference between the
+platform's clock and a monotonic one, and answers with the *lower* bound: it may be late by up to about a
+second, and is never ahead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+SERVER_RESOLUTION_SECONDS = 1.0
+"""The platform tells whole seconds: an answer T means some instant in [T, T + 1)."""
+
+DRIFT_PER_SECOND = 100e-6
+"""How fast two clocks may drift apart: bounds are widened by this much per second of age."""
+
+
+class ClockNotSetError(RuntimeError):
+    """The platform has not told the time yet; call `taobao.time.get` first."""
+
+
+class ServerClock:
+    """Server time from observations of (server time, moment sent, moment received).
+
+    Each observation bounds the offset `server - monotonic` from both sides; the intersection of all of
+    them, widened by drift, is kept. Not thread-safe; meant for one event loop.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._low: float | None = None
+        self._high = 0.0
+        self._observed_at = 0.0
+
+    @property
+    def is_set(self) -> bool:
+        """Whether at least one observation has been made."""
+        return self._low is not None
+
+    @property
+    def uncertainty_seconds(self) -> float:
+        """Width of the bounds now: by how much `now()` may be late."""
+        low, high = self._bounds()
+        return high - low
+
+    def monotonic(self) -> float:
+        """The local monotonic clock in seconds, for the `sent` and `received` of an observation."""
+        return self._monotonic()
+
+    def observe(self, server_time: datetime, *, sent: float, received: float) -> None:
+        """Take in one answer: at some moment in [sent, received] the server's second was `server_time`.
+
+        An observation that contradicts the bounds (the platform's clock was set) replaces them.
+        """
+        told = server_time.timestamp()
+        low = told - received
+        high = told + SERVER_RESOLUTION_SECONDS - sent
+        if self._low is not None:
+            old_low, old_high = self._bounds()
+            if max(low, old_low) <= min(high, old_high):
+                low, high = max(low, old_low), min(high, old_high)
+        self._low, self._high, self._observed_at = low, high, received
+
+    def now(self) -> datetime:
+        """The platform's time now, as an aware UTC instant; possibly a little late, never early.
+
+        Raises:
+            ClockNotSetError: nothing has been observed yet.
+        """
+        low, _ = self._bounds()
+        return datetime.fromtimestamp(low + self._monotonic(), UTC)
+
+    def latest_now(self) -> datetime:
+        """The upper bound of the platform's time now: never late. For 'is it surely past?' use `now`."""
+        _, high = self._bounds()
+        return datetime.fromtimestamp(high + self._monotonic(), UTC)
+
+    def has_passed(self, instant: datetime, *, by: timedelta = timedelta(0)) -> bool:
+        """Whether the platform's clock has surely gone past `instant` by at least `by`."""
+        return self.now() >= instant + by
+
+    def _bounds(self) -> tuple[float, float]:
+        if self._low is None:
+            raise ClockNotSetError("the platform's time is not known yet: call taobao.time.get first")
+        drift = max(0.0, self._monotonic() - self._observed_at) * DRIFT_PER_SECOND
+        return self._low - drift, self._high + drift

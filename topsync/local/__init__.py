@@ -1,0 +1,1 @@
+"""An embedded PostgreSQL and a Kafka broker, for trying out and for tests."""

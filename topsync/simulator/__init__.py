@@ -1,0 +1,1 @@
+"""The platform, locally: gateway, message channel and exports, with ground truth and fault switches."""

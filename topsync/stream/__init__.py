@@ -1,0 +1,1 @@
+"""Kafka: topic registry, producers, transactional publishing and partition ownership."""

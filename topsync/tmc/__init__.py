@@ -1,0 +1,1 @@
+"""The message channel (TMC): frames as bytes, a session without I/O, and its asyncio connection."""

@@ -1,0 +1,1 @@
+"""The REST gateway (TOP): signing, errors, client and typed calls."""
