@@ -11,6 +11,11 @@ from datetime import UTC, date, datetime, timedelta, timezone
 CHINA = timezone(timedelta(hours=8), "GMT+8")
 """Fixed offset: China has no daylight saving, and a zone database need not be installed."""
 
+RESOLUTION = timedelta(seconds=1)
+"""Two changes of an order within one second carry the same `modified`: a state is final for its second
+only when it was read after that second had passed.
+"""
+
 _FORMAT = "%Y-%m-%d %H:%M:%S"
 
 

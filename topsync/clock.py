@@ -56,10 +56,19 @@ class ServerClock:
         """Take in one answer: at some moment in [sent, received] the server's second was `server_time`.
 
         An observation that contradicts the bounds (the platform's clock was set) replaces them.
+
+        Raises:
+            ValueError: `server_time` has no offset, or `received` lies before `sent`.
         """
+        if server_time.tzinfo is None:
+            raise ValueError("server time needs an offset: a naive one would be read in this machine's zone")
+        if received < sent:
+            raise ValueError("an answer is received after its question was sent")
         told = server_time.timestamp()
         low = told - received
-        high = told + SERVER_RESOLUTION_SECONDS - sent
+        # The second may have been read right after sending: drift since then counts. `low` needs no such
+        # allowance, because an earlier reading leaves it too low by more than any drift.
+        high = told + SERVER_RESOLUTION_SECONDS - sent + (received - sent) * DRIFT_PER_SECOND
         if self._low is not None:
             old_low, old_high = self._bounds()
             if max(low, old_low) <= min(high, old_high):
@@ -79,6 +88,11 @@ class ServerClock:
         """The upper bound of the platform's time now: never late. For 'is it surely past?' use `now`."""
         _, high = self._bounds()
         return datetime.fromtimestamp(high + self._monotonic(), UTC)
+
+    def estimate(self) -> datetime:
+        """The middle of the bounds: for measuring, never for deciding."""
+        low, high = self._bounds()
+        return datetime.fromtimestamp((low + high) / 2 + self._monotonic(), UTC)
 
     def has_passed(self, instant: datetime, *, by: timedelta = timedelta(0)) -> bool:
         """Whether the platform's clock has surely gone past `instant` by at least `by`."""

@@ -1,0 +1,45 @@
+# Two commands are enough: `make demo` and `make test`. Each sets everything up first, in this folder alone.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup lint format constraints clean
+
+VENV := .venv/bin
+PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make constraints" $(VENV)/pip-compile --quiet --generate-hashes \
+  --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
+JAVA_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["java"])
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## the whole system on this machine, against a simulated platform; options in ARGS="..."
+	@$(VENV)/topsync demo $(ARGS)
+
+test: setup ## all tests, with a real Kafka and PostgreSQL; options for pytest in ARGS="..."
+	@$(VENV)/python -m pytest $(ARGS)
+
+setup: ## install what the other commands need; quick when nothing has changed (PYTHON=... names a Python)
+	@for python in $(PYTHONS); do \
+	  if $$python -c '$(IS_NEW_ENOUGH)' 2>/dev/null; then exec $$python -m topsync.local.setup; fi; \
+	done; \
+	echo "setup: topsync needs Python 3.11 or later, and none of these is one: $(PYTHONS)." >&2; \
+	echo "setup: install one, or name it: make setup PYTHON=/path/to/python" >&2; \
+	exit 1
+
+lint: setup ## style, types and the rules on who may import whom
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+format: setup ## put the code into the common format
+	$(VENV)/ruff check --fix
+	$(VENV)/ruff format
+
+constraints: setup ## write the constraints files from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(PIP_COMPILE) --extra local --extra dev --output-file constraints.txt pyproject.toml
+	@$(VENV)/python -c '$(JAVA_EXTRA)' | $(PIP_COMPILE) --output-file constraints-java.txt -
+
+clean: ## remove everything that was installed, fetched or made here
+	rm -rf .venv .local

@@ -1,0 +1,363 @@
+"""The bulk start of one seller, step by step; each step is idempotent, and a new run goes on where it stood.
+
+*subscribe* (push listens first), *request* the export up to yesterday 23:59:59, *download* it, *load* it
+into `snapshots`, wait until all of it is *stored*, pull *today*, *certify*, live (design 3). The day on
+which the export is asked for, day zero, is fixed then and kept: the export holds the orders created before
+it, the increments from its first second hold everything changed since (reference/top-api.md 4.5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+from bootstrap import export_file
+from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
+from schemas import platform_time
+from schemas.change import Change, Source
+from topsync import telemetry
+from topsync.clock import ServerClock
+from topsync.coverage.pull import Outcome, Puller, Request
+from topsync.errors import OperatorError
+from topsync.sessions import Account
+from topsync.settings import BootstrapSettings
+from topsync.store import bootstraps
+from topsync.store.bootstraps import Bootstrap, Export, Step
+from topsync.store.coverage import Span
+from topsync.stream import records
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry
+from topsync.top import calls
+from topsync.top.calls import ExportResult, ExportStatus
+from topsync.top.download import DownloadConfig, download
+from topsync.top.errors import DownloadFailedError, TaskNotExistError
+
+log = telemetry.get_logger(__name__)
+
+LINES_AT_ONCE = 500
+STORE_POLL_SECONDS = 0.2
+MAX_EXPORT_ATTEMPTS = 3
+"""How often a failed export or download is asked for anew in one run."""
+
+Report = Callable[[str, int, int | None], None]
+"""Told of (step, done, total if known)."""
+
+
+class BootstrapFailedError(OperatorError):
+    """The bulk start cannot go on. The text says what to do; a new run goes on where this one stood."""
+
+
+@dataclass(slots=True)
+class BootstrapJob:
+    """One seller's bulk start."""
+
+    account: Account
+    puller: Puller
+    topics: Registry
+    settings: BootstrapSettings
+    download_config: DownloadConfig
+    report: Report
+
+    @property
+    def _seller_id(self) -> int:
+        return self.account.seller.seller_id
+
+    @property
+    def _clock(self) -> ServerClock:
+        return self.puller.clock
+
+    async def run(self) -> None:
+        """Go through all steps that are not done yet.
+
+        Raises:
+            BootstrapFailedError: see there.
+            TopError, NotStoredError: the platform or the writers do not answer; run again later.
+        """
+        state = await self._subscribe()
+        if state.step is Step.DOWNLOADED and _export_of(state).file_bytes and not self._file.exists():
+            # The folder did not outlive the former run: the task still has the file.
+            await bootstraps.download_again(self.puller.pool, self._seller_id)
+            state = await self._state()
+        for _ in range(MAX_EXPORT_ATTEMPTS):
+            if state.step is Step.SUBSCRIBED:
+                state = await self._request(state)
+            if state.step is Step.REQUESTED:
+                state = await self._fetch(state)
+            if state.step in (Step.DOWNLOADED, Step.LOADED):
+                break
+        else:
+            raise BootstrapFailedError(f"the export failed {MAX_EXPORT_ATTEMPTS} times; run it again later")
+        if state.step is Step.DOWNLOADED:
+            state = await self._load(state)
+        export = _export_of(state)
+        await self._wait_until_stored(export)
+        today = await self._pull_today(state)
+        await self._certify(state, export, today)
+
+    async def _subscribe(self) -> Bootstrap:
+        """Messages first: from here on every change is pushed, and the export may be as old as it likes."""
+        self.report("subscribe", 0, 1)
+        await calls.permit_user(self.puller.client, self.account.session)
+        now = self._clock.now()
+        day_zero = platform_time.day_of(now)
+        state = await bootstraps.begin(
+            self.puller.pool,
+            self._seller_id,
+            first_day=day_zero - timedelta(days=self.settings.export_days),
+            day_zero=day_zero,
+            at=now,
+        )
+        await self._notify("begin", {"day_zero": state.day_zero.isoformat()})
+        self.report("subscribe", 1, 1)
+        return state
+
+    async def _request(self, state: Bootstrap) -> Bootstrap:
+        self.report("export", 0, None)
+        asked_at = self._clock.now()
+        # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
+        task = await calls.create_export(
+            self.puller.client, self.account.session, state.first_day, state.day_zero - timedelta(days=1)
+        )
+        created_at = task.created_at
+        if created_at is None:
+            # An adopted task may be older than this request: only its own word on that counts.
+            created_at = (await calls.export_result(self.puller.client, task.task_id)).created_at or asked_at
+        await bootstraps.requested(
+            self.puller.pool,
+            self._seller_id,
+            task_id=task.task_id,
+            created_at=min(created_at, asked_at),
+            created_on=platform_time.day_of(created_at),
+            adopted=task.adopted,
+        )
+        log.info("export requested", seller_id=self._seller_id, task_id=task.task_id, adopted=task.adopted)
+        return await self._state()
+
+    async def _fetch(self, state: Bootstrap) -> Bootstrap:
+        """Wait for the export and download it; a failed one leads back to a new request."""
+        export = _export_of(state)
+        self.report("export", 0, None)
+        try:
+            result = await self._poll(export)
+        except TaskNotExistError as error:
+            log.warning("export lost; asking for a new one", seller_id=self._seller_id, error=str(error))
+            await bootstraps.ask_again(self.puller.pool, self._seller_id)
+            return await self._state()
+        self.report("export", 1, 1)
+        size = 0
+        if result.status is ExportStatus.DONE:
+            assert result.url is not None
+            assert result.check_code is not None
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                size = await download(result.url, result.check_code, self._file, self.download_config)
+            except DownloadFailedError as error:
+                log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=str(error))
+                return state
+        await bootstraps.downloaded(
+            self.puller.pool, self._seller_id, check_code=result.check_code, file_bytes=size
+        )
+        return await self._state()
+
+    async def _poll(self, export: Export) -> ExportResult:
+        try:
+            async with asyncio.timeout(self.settings.export_deadline_seconds):
+                while True:
+                    result = await calls.export_result(self.puller.client, export.task_id)
+                    if result.status is ExportStatus.FAIL:
+                        raise TaskNotExistError("the platform's export failed")
+                    if result.status not in (ExportStatus.NEW, ExportStatus.DOING):
+                        return result
+                    await asyncio.sleep(self.settings.export_poll_seconds)
+        except TimeoutError:
+            raise BootstrapFailedError(
+                f"the export {export.task_id} was not ready within "
+                f"{self.settings.export_deadline_seconds:g} s; run the bootstrap again later"
+            ) from None
+
+    async def _load(self, state: Bootstrap) -> Bootstrap:
+        """Publish every line; the row-count equation must come out, or nothing is claimed (P5)."""
+        export = _export_of(state)
+        counts: Counter[str] = Counter()
+        if export.file_bytes:
+            lines = export_file.read(
+                self._file, max_bytes=self.settings.export_max_bytes, max_ratio=self.settings.export_max_ratio
+            )
+            while some := await asyncio.to_thread(_take, lines):
+                await self._load_some(some, export, counts)
+                self.report("load", counts["lines"], None)
+        if counts["lines"] != counts["published"] + counts["repaired"] + counts["refused"]:
+            raise BootstrapFailedError(f"the export's rows do not add up: {dict(counts)}")
+        await bootstraps.loaded(
+            self.puller.pool,
+            self._seller_id,
+            lines=counts["lines"],
+            published=counts["published"],
+            repaired=counts["repaired"],
+            refused=counts["refused"],
+        )
+        self.report("load", counts["lines"], counts["lines"])
+        self._file.unlink(missing_ok=True)
+        return await self._state()
+
+    async def _load_some(self, lines: list[Line], export: Export, counts: Counter[str]) -> None:
+        rows = [
+            (line.tid, line.modified if isinstance(line, ExportedTrade) else None)
+            for line in lines
+            if not isinstance(line, Refused)
+        ]
+        # Noted before they are published: what is waited for later is never less than what was handed over.
+        await bootstraps.add_rows(self.puller.pool, self._seller_id, rows)
+        await self.puller.producer.publish([self._record(line, export) for line in lines])
+        counts["lines"] += len(lines)
+        for line in lines:
+            counts[_COUNTED_AS[type(line)]] += 1
+
+    def _record(self, line: Line, export: Export) -> Record:
+        now = self._clock.now()
+        reason = f"export {export.task_id}"
+        match line:
+            case ExportedTrade(tid, _, trade):
+                return records.snapshot(
+                    self.topics.snapshots.name,
+                    tid=tid,
+                    seller_id=self._seller_id,
+                    as_of=export.created_at,
+                    reason=reason,
+                    trade=trade,
+                )
+            case ToRepair(tid):
+                hint = Change(
+                    seller_id=self._seller_id,
+                    tid=tid,
+                    event="listed",
+                    occurred_at=now,
+                    settled_after=now,
+                    received_at=now,
+                    source=Source.BOOTSTRAP,
+                    reason=reason,
+                )
+                return records.change(self.topics.changes.name, hint)
+            case Refused(raw, why):
+                return records.dead_letter(
+                    self.topics.dead_letters.name,
+                    reason="unreadable_export_line",
+                    detail=why,
+                    original=raw,
+                    at=now,
+                    origin=f"bootstrap/{self._seller_id}/{export.task_id}",
+                )
+
+    async def _wait_until_stored(self, export: Export) -> None:
+        pool, seller_id = self.puller.pool, self._seller_id
+        total = await bootstraps.count_rows(pool, seller_id)
+        within = self.puller.settings.stored_within_seconds
+        loop = asyncio.get_running_loop()
+        fewest, give_up_at = total + 1, 0.0
+        while missing := await bootstraps.count_unstored(pool, seller_id, created_at=export.created_at):
+            self.report("store", total - missing, total)
+            if missing < fewest:
+                fewest, give_up_at = missing, loop.time() + within
+            if loop.time() > give_up_at:
+                raise BootstrapFailedError(
+                    f"{missing} of {total} exported orders are still not stored and nothing moved for "
+                    f"{within:g} s; are the enrichers running? Dead letters tell of orders they refused"
+                )
+            await asyncio.sleep(STORE_POLL_SECONDS)
+        self.report("store", total, total)
+
+    async def _pull_today(self, state: Bootstrap) -> Outcome:
+        self.report("today", 0, None)
+        return await self.puller.pull(
+            Request(
+                seller_id=self._seller_id,
+                session=self.account.session,
+                start=self._seam(state),
+                end=None,
+                source=Source.BOOTSTRAP,
+                reason="today",
+            ),
+            progress=lambda settled, listed: self.report("today", settled, listed),
+        )
+
+    async def _certify(self, state: Bootstrap, export: Export, today: Outcome) -> None:
+        if export.refused:
+            raise BootstrapFailedError(
+                f"{export.refused} lines of the export name no order: they are dead letters; without them "
+                "the copy is not proven complete"
+            )
+        now = self._clock.now()
+        certificate: dict[str, object] = {
+            "seller_id": str(self._seller_id),
+            "day_zero": state.day_zero.isoformat(),
+            "export": {
+                "task_id": str(export.task_id),
+                "first_day": state.first_day.isoformat(),
+                "last_day": (state.day_zero - timedelta(days=1)).isoformat(),
+                "created_at": export.created_at.isoformat(),
+                "adopted": export.adopted,
+                "md5": export.check_code,
+                "file_bytes": export.file_bytes,
+                "lines": export.lines,
+                "published": export.published,
+                "repaired": export.repaired,
+                "refused": export.refused,
+                "orders": await bootstraps.count_rows(self.puller.pool, self._seller_id),
+                "digest": await bootstraps.digest(self.puller.pool, self._seller_id),
+            },
+            "today": {
+                "listed": today.listed,
+                "hinted": today.hinted,
+                "calls": today.calls,
+                "proven_to": today.proven_to.isoformat() if today.proven_to else None,
+            },
+            "certified_at": now.isoformat(),
+        }
+        proven = Span(platform_time.start_of(state.first_day), self._seam(state))
+        await bootstraps.certify(
+            self.puller.pool, self._seller_id, at=now, certificate=certificate, proven=proven
+        )
+        await self._notify("complete", certificate)
+        self.report("live", 1, 1)
+        log.info("bootstrapped", seller_id=self._seller_id, orders=export.lines)
+
+    def _seam(self, state: Bootstrap) -> datetime:
+        """Where the increments take over: day zero's first second, less the overlap for late orders."""
+        overlap = timedelta(seconds=self.puller.settings.overlap_seconds)
+        return platform_time.start_of(state.day_zero) - overlap
+
+    async def _notify(self, what: str, body: dict[str, object]) -> None:
+        record = records.notification(
+            self.topics.notifications.name,
+            subject=f"bootstrap-{what}:{self._seller_id}",
+            at=self._clock.now(),
+            body={"bootstrap": what, "seller_id": str(self._seller_id), **body},
+        )
+        await self.puller.producer.publish([record])
+
+    async def _state(self) -> Bootstrap:
+        state = await bootstraps.get(self.puller.pool, self._seller_id)
+        assert state is not None
+        return state
+
+    @property
+    def _file(self) -> Path:
+        return self.settings.work_dir / f"export-{self._seller_id}.zip"
+
+
+_COUNTED_AS: dict[type[Line], str] = {ExportedTrade: "published", ToRepair: "repaired", Refused: "refused"}
+
+
+def _take(lines: Iterator[Line]) -> list[Line]:
+    return list(islice(lines, LINES_AT_ONCE))
+
+
+def _export_of(state: Bootstrap) -> Export:
+    if state.export is None:
+        raise BootstrapFailedError("the bootstrap's state holds no export; run it again")
+    return state.export

@@ -1,0 +1,232 @@
+"""From records to what has to be written: reads a batch, skips what is known, fetches the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import orjson
+from aiokafka import ConsumerRecord
+from pydantic import SecretStr, ValidationError
+
+from consumer import decisions
+from consumer.decisions import Need
+from schemas import cloud_events
+from schemas.change import Change, Source
+from schemas.trade import Trade, UnreadableTradeError
+from schemas.types import parse_instant
+from topsync import metrics, retry, telemetry
+from topsync.clock import ServerClock
+from topsync.lanes import LANE_OF
+from topsync.sessions import Sessions
+from topsync.store import orders
+from topsync.store.database import Pool
+from topsync.store.orders import Version
+from topsync.stream import records
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry
+from topsync.top import calls
+from topsync.top.client import TopClient
+from topsync.top.errors import (
+    BadAnswerError,
+    RequestRefusedError,
+    SessionInvalidError,
+    TradeNotExistError,
+)
+
+log = telemetry.get_logger(__name__)
+
+BEHIND = retry.Policy(max_attempts=4, first_wait_seconds=0.5, max_wait_seconds=4.0)
+"""How often a detail is asked for again that is missing, or older than what a list promised."""
+
+
+class DetailBehindError(Exception):
+    """The platform's detail is older than what its list told, or not there yet."""
+
+
+class NoSessionError(Exception):
+    """There is no session to ask with: the order stays open in the ledger until the seller is back."""
+
+
+class UnreadableAnswerError(Exception):
+    """The platform's answer cannot be read. The text holds none of it; `answer` is what came."""
+
+    def __init__(self, summary: str, answer: bytes) -> None:
+        super().__init__(summary)
+        self.answer = answer
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch of records asks to be written."""
+
+    versions: dict[int, Version] = field(default_factory=dict)
+    """The newest version of each order."""
+    tids: set[int] = field(default_factory=set)
+    """Every order that the batch is about: whatever of them is unpublished is published with it."""
+    hinted_at: dict[int, datetime] = field(default_factory=dict)
+    dead_letters: list[Record] = field(default_factory=list)
+
+    def add(self, version: Version) -> None:
+        """Take a version in, unless the batch has a newer one of the same order."""
+        tid = version.trade.tid
+        other = self.versions.get(tid)
+        if other is None or _age(other) <= _age(version):
+            self.versions[tid] = version
+        self.tids.add(tid)
+
+
+def _age(version: Version) -> tuple[datetime, datetime]:
+    return version.trade.modified, version.fetched_at
+
+
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    record: ConsumerRecord[bytes, bytes]
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReader:
+    """Reads batches of both topics; shared by all partitions of a process."""
+
+    pool: Pool
+    client: TopClient
+    clock: ServerClock
+    sessions: Sessions
+    topics: Registry
+
+    async def read(self, taken: Sequence[ConsumerRecord[bytes, bytes]]) -> Batch:
+        """What the records ask for: full orders where they are needed, dead letters where nothing helps.
+
+        Raises:
+            TopError: the platform does not answer at all: the whole batch is to be read again later.
+        """
+        batch = Batch()
+        hints = []
+        for record in taken:
+            if record.topic == self.topics.snapshots.name:
+                self._take_snapshot(record, batch)
+            elif (change := self._read_change(record, batch)) is not None:
+                hints.append(_Hint(record, change))
+        if hints:
+            await self._take_hints(hints, batch)
+        return batch
+
+    def _take_snapshot(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> None:
+        metrics.SNAPSHOTS_READ.inc()
+        try:
+            attributes = cloud_events.attributes(record.headers)
+            trade = Trade.from_platform(orjson.loads(record.value))
+            seller_id, as_of = int(attributes["sellerid"]), parse_instant(attributes["time"])
+        except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
+            self._set_aside(record, batch, "unreadable_snapshot", str(error))
+            return
+        batch.add(Version(seller_id, trade, as_of, Source.BOOTSTRAP.value))
+
+    def _read_change(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> Change | None:
+        try:
+            change = Change.model_validate_json(record.value or b"")
+        except ValidationError as error:
+            fields = ", ".join(str(problem["loc"]) for problem in error.errors(include_input=False))
+            self._set_aside(record, batch, "unreadable_change", f"not a change: {fields}")
+            return None
+        metrics.CHANGES_READ.labels(change.source.value).inc()
+        return change
+
+    async def _take_hints(self, hints: Sequence[_Hint], batch: Batch) -> None:
+        needs = decisions.coalesce(hint.change for hint in hints)
+        batch.tids |= needs.keys()
+        batch.hinted_at = {need.tid: need.hinted_at for need in needs.values() if need.hinted_at is not None}
+        known = await orders.known(self.pool, needs)
+        wanted = decisions.to_fetch(needs, known)
+        metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
+        by_tid = {hint.change.tid: hint.record for hint in hints}
+        async with asyncio.TaskGroup() as tasks:
+            for need in wanted:
+                tasks.create_task(self._fetch_into(need, by_tid, batch))
+
+    async def _fetch_into(
+        self, need: Need, by_tid: Mapping[int, ConsumerRecord[bytes, bytes]], batch: Batch
+    ) -> None:
+        record = by_tid[need.tid]
+        try:
+            batch.add(await self._fetch(need))
+        except NoSessionError as error:
+            self._set_aside(record, batch, "no_session", str(error))
+        except SessionInvalidError as error:
+            await self.sessions.expired(need.seller_id)
+            self._set_aside(record, batch, "session_refused", str(error))
+        except DetailBehindError as error:
+            self._set_aside(record, batch, "detail_behind", str(error))
+        except UnreadableAnswerError as error:
+            self._set_aside(record, batch, "unreadable_answer", str(error), original=error.answer)
+        except RequestRefusedError as error:
+            # Without an `isv` sub-code it is the application that is refused, not this order: stop, loudly.
+            if not (error.sub_code or "").startswith("isv."):
+                raise
+            self._set_aside(record, batch, "refused", str(error))
+
+    async def _fetch(self, need: Need) -> Version:
+        account = await self.sessions.get(need.seller_id)
+        if account is None:
+            raise NoSessionError("the seller is unknown, paused or expired")
+
+        async def once() -> Version:
+            fetched_at = self.clock.now()
+            trade = await self._detail(need, account.session)
+            if need.modified is not None and trade.modified < need.modified:
+                raise DetailBehindError("the detail is older than what the list told")
+            return Version(need.seller_id, trade, fetched_at, need.source.value)
+
+        return await retry.run(
+            once,
+            decide=lambda error, _: retry.Retry() if isinstance(error, DetailBehindError) else retry.GIVE_UP,
+            policy=BEHIND,
+        )
+
+    async def _detail(self, need: Need, session: SecretStr) -> Trade:
+        try:
+            raw = await calls.trade_fullinfo(self.client, session, need.tid, LANE_OF[need.source])
+        except TradeNotExistError:
+            raise DetailBehindError("the platform does not know the order") from None
+        except BadAnswerError as error:
+            raise UnreadableAnswerError(str(error), error.body) from None
+        try:
+            return Trade.from_platform(raw)
+        except UnreadableTradeError as error:
+            raise UnreadableAnswerError(str(error), orjson.dumps(raw)) from None
+
+    def _set_aside(
+        self,
+        record: ConsumerRecord[bytes, bytes],
+        batch: Batch,
+        reason: str,
+        detail: str,
+        *,
+        original: bytes | None = None,
+    ) -> None:
+        """Make a dead letter of a record, or of the `original` answer that it led to."""
+        metrics.DEAD_LETTERS.labels(reason).inc()
+        log.warning(
+            "record set aside",
+            reason=reason,
+            detail=detail,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+        )
+        batch.dead_letters.append(
+            records.dead_letter(
+                self.topics.dead_letters.name,
+                reason=reason,
+                detail=detail,
+                original=record.value if original is None else original,
+                original_headers=record.headers,
+                key=record.key,
+                at=self.clock.now(),
+                origin=f"enricher/{record.topic}/{record.partition}/{record.offset}",
+            )
+        )

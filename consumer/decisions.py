@@ -1,0 +1,73 @@
+"""What the enricher decides about a batch of changes, without I/O: which orders have to be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.change import Change, Source
+from topsync.store.orders import Known
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Everything that a batch's hints about one order ask for together."""
+
+    tid: int
+    seller_id: int
+    settled_after: datetime
+    """A fetch that began at or after this moment answers all of the hints."""
+    modified: datetime | None
+    """The newest `modified` that the order is known to have reached."""
+    source: Source
+    """The most urgent source: it decides the lane."""
+    hinted_at: datetime | None
+    """When the platform first told of it by push; for measuring freshness."""
+
+
+def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
+    """One need per order: one fetch answers every hint that is older than it."""
+    needs: dict[int, Need] = {}
+    for change in changes:
+        pushed_at = change.occurred_at if change.source is Source.PUSH else None
+        need = needs.get(change.tid)
+        if need is None:
+            needs[change.tid] = Need(
+                change.tid, change.seller_id, change.settled_after, change.modified, change.source, pushed_at
+            )
+            continue
+        needs[change.tid] = Need(
+            tid=change.tid,
+            seller_id=change.seller_id,
+            settled_after=max(need.settled_after, change.settled_after),
+            modified=_latest(need.modified, change.modified),
+            source=min(need.source, change.source, key=_URGENCY.__getitem__),
+            hinted_at=_earliest(need.hinted_at, pushed_at),
+        )
+    return needs
+
+
+def is_answered(need: Need, known: Known | None) -> bool:
+    """Whether what is stored already answers the need, so that no call has to be spent."""
+    if known is None:
+        return False
+    if need.modified is not None and known.modified < need.modified:
+        return False
+    return known.fetched_at >= need.settled_after
+
+
+def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> list[Need]:
+    """The needs that what is stored does not answer."""
+    return [need for need in needs.values() if not is_answered(need, known.get(need.tid))]
+
+
+_URGENCY = {source: rank for rank, source in enumerate(Source)}
+
+
+def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((moment for moment in (one, other) if moment is not None), default=None)
+
+
+def _earliest(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((moment for moment in (one, other) if moment is not None), default=None)

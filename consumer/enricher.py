@@ -1,0 +1,212 @@
+"""The enricher: owns partitions, and is the one writer of their orders (design 4).
+
+Taking a partition over happens in this order, because each step relies on the one before:
+
+1. raise the partition's epoch in PostgreSQL: the former owner can write no row any more;
+2. start the partition's transactional producer: Kafka fences the former owner and aborts what it has open;
+3. read the committed offsets: only now are they final;
+4. publish what a crash left stored but unpublished;
+5. read `changes` and `snapshots` from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiokafka.errors import KafkaError
+
+from consumer.batches import Batch, BatchReader
+from topsync import metrics, retry, telemetry
+from topsync.clock import ServerClock
+from topsync.service import Lifetime
+from topsync.settings import EnricherSettings, KafkaSettings
+from topsync.store import orders
+from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.orders import NotOwnerError, Unpublished
+from topsync.stream import ownership, records
+from topsync.stream import producer as producers
+from topsync.stream.ownership import Member, PartitionReader
+from topsync.stream.producer import FencedError, PartitionPublisher
+from topsync.stream.topics import Registry
+from topsync.top.errors import CallLimitedError, RetryLaterError
+
+log = telemetry.get_logger(__name__)
+
+READ_TIMEOUT_SECONDS = 1.0
+
+RESTART = retry.Policy(max_attempts=20, first_wait_seconds=0.5, max_wait_seconds=15.0)
+"""How a failed writer takes its partition over anew; after so many failures in a row the process ends."""
+
+HEALTHY_SECONDS = 30.0
+"""A writer that lived so long starts counting its failures anew."""
+
+PASSING_ERRORS = (*OUTAGE_ERRORS, KafkaError, FencedError, NotOwnerError, RetryLaterError, CallLimitedError)
+"""What a new take-over can mend. Everything else is a defect and ends the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enricher:
+    """One process of the enrichers."""
+
+    settings: EnricherSettings
+    kafka: KafkaSettings
+    topics: Registry
+    clock: ServerClock
+    pool: Pool
+    batches: BatchReader
+    owner: str
+    """Who this process is, for people who look at the table of owners."""
+
+    async def run(self, lifetime: Lifetime) -> None:
+        """Own partitions until the process is asked to end; what is in flight is finished or undone."""
+        member = Member(
+            self.kafka,
+            topic=self.topics.changes.name,
+            group=self.settings.enricher_group,
+            instance_id=self.settings.enricher_instance_id,
+            session_timeout_seconds=self.settings.session_timeout_seconds,
+            own=self._own,
+        )
+        lifetime.ready = True
+        await member.run(lambda: lifetime.stopping)
+
+    async def _own(self, partition: int, member: Member) -> None:
+        """Write a partition's orders until cancelled, through every failure that can pass."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            began = loop.time()
+            try:
+                await self._write(partition, member)
+            except Exception as error:
+                failures = 1 if loop.time() - began > HEALTHY_SECONDS else failures + 1
+                if not _is_passing(error) or failures >= (RESTART.max_attempts or 0):
+                    raise
+                metrics.WRITER_RESTARTS.inc()
+                log.warning(
+                    "partition writer failed; taking over anew", partition=partition, error=repr(error)
+                )
+                wait = RESTART.wait_seconds(failures)
+                if _is_lost(error):
+                    # Somebody else owns it. The group tells us so within a session time-out; coming back
+                    # sooner would only take it away from its rightful owner.
+                    wait = self.settings.session_timeout_seconds
+                await asyncio.sleep(wait)
+
+    async def _write(self, partition: int, member: Member) -> None:
+        """Take a partition over and write its orders until cancelled or failed."""
+        epoch = await orders.take_over(self.pool, partition, self.owner)
+        group = self.settings.enricher_group
+        async with producers.partition_publisher(
+            self.kafka,
+            group=group,
+            partition=partition,
+            spacing_seconds=self.settings.publish_spacing_seconds,
+        ) as publisher:
+            writer = PartitionWriter(self, partition, epoch, publisher)
+            await writer.publish_leftovers()
+            changes, snapshots = self.topics.changes.name, self.topics.snapshots.name
+            async with (
+                ownership.partition_reader(
+                    self.kafka,
+                    topic=changes,
+                    partition=partition,
+                    offset=await member.committed(changes, partition),
+                ) as changes_reader,
+                ownership.partition_reader(
+                    self.kafka,
+                    topic=snapshots,
+                    partition=partition,
+                    offset=await member.committed(snapshots, partition),
+                ) as snapshots_reader,
+                asyncio.TaskGroup() as tasks,
+            ):
+                log.info("partition taken over", partition=partition, epoch=epoch)
+                tasks.create_task(writer.write_all(changes_reader, self.settings.enricher_batch_changes))
+                tasks.create_task(writer.write_all(snapshots_reader, self.settings.enricher_batch_snapshots))
+
+
+class PartitionWriter:
+    """The one writer of a partition's orders, for one ownership (epoch).
+
+    Both topics are written by this one writer, a batch at a time: a change waits for one batch of
+    snapshots at most, and neither topic starves. Fetching happens before, outside the lock.
+    """
+
+    def __init__(self, enricher: Enricher, partition: int, epoch: int, publisher: PartitionPublisher) -> None:
+        self._enricher = enricher
+        self._partition = partition
+        self._epoch = epoch
+        self._publisher = publisher
+        self._lock = asyncio.Lock()
+
+    async def write_all(self, reader: PartitionReader, max_records: int) -> None:
+        """Read and write until cancelled."""
+        while True:
+            taken = await reader.batch(max_records=max_records, timeout_seconds=READ_TIMEOUT_SECONDS)
+            if not taken:
+                continue
+            batch = await self._enricher.batches.read(taken)
+            async with self._lock:
+                await self._write(batch, {reader.tp: taken[-1].offset + 1})
+
+    async def publish_leftovers(self) -> None:
+        """Publish what was stored but, after a crash, not published or not noted as such."""
+        partitions = self._enricher.topics.changes.partitions
+        leftovers = [
+            version
+            for version in await orders.all_unpublished(self._enricher.pool)
+            if records.partition_of(version.tid, partitions) == self._partition
+        ]
+        if leftovers:
+            log.info("publishing what a crash left", partition=self._partition, orders=len(leftovers))
+            await self._publish(leftovers, Batch(), {})
+
+    async def _write(self, batch: Batch, offsets: producers.Offsets) -> None:
+        enricher = self._enricher
+        if batch.versions:
+            await orders.upsert(
+                enricher.pool, list(batch.versions.values()), partition=self._partition, epoch=self._epoch
+            )
+        ahead = await orders.unpublished(enricher.pool, batch.tids) if batch.tids else []
+        await self._publish(ahead, batch, offsets)
+
+    async def _publish(self, ahead: Sequence[Unpublished], batch: Batch, offsets: producers.Offsets) -> None:
+        enricher = self._enricher
+        now = enricher.clock.estimate()
+        published = [
+            records.order(
+                enricher.topics.orders.name,
+                tid=version.tid,
+                seller_id=version.seller_id,
+                revision=version.revision,
+                status=version.status,
+                modified=version.modified,
+                fetched_at=version.fetched_at,
+                published_at=now,
+                hinted_at=batch.hinted_at.get(version.tid),
+                value=version.value,
+            )
+            for version in ahead
+        ]
+        await self._publisher.publish([*published, *batch.dead_letters], offsets)
+        if ahead:
+            await orders.mark_published(enricher.pool, ahead)
+        metrics.ORDERS_PUBLISHED.inc(len(ahead))
+        for version in ahead:
+            if hinted_at := batch.hinted_at.get(version.tid):
+                metrics.FRESHNESS.observe(max(0.0, (now - hinted_at).total_seconds()))
+
+
+def _is_passing(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_passing(inner) for inner in error.exceptions)
+    return isinstance(error, PASSING_ERRORS)
+
+
+def _is_lost(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_lost(inner) for inner in error.exceptions)
+    return isinstance(error, FencedError | NotOwnerError)

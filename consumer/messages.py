@@ -1,0 +1,52 @@
+"""From a message of the channel to a change, without I/O (reference/tmc-protocol.md 7)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import orjson
+
+from schemas.change import Change, Source
+from schemas.types import parse_id
+from topsync.tmc.messages import TmcMessage
+
+ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
+"""Topics whose messages are about an order. A refund changes its order (reference/top-api.md 3.10)."""
+
+
+class UnreadableMessageError(ValueError):
+    """The message should be about an order but does not say which. The text holds no content."""
+
+
+def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timedelta) -> Change | None:
+    """The hint in a message; none where it is not about an order.
+
+    Only the ids are taken: the rest of a message is a hint at best (reference/top-api.md 3.12).
+
+    Raises:
+        UnreadableMessageError: the content is not JSON or names no order or no seller.
+    """
+    if not message.topic.startswith(ORDER_TOPICS):
+        return None
+    try:
+        content = orjson.loads(message.content)
+    except orjson.JSONDecodeError:
+        raise UnreadableMessageError("content is not JSON") from None
+    if not isinstance(content, dict):
+        raise UnreadableMessageError("content is not an object")
+    try:
+        tid = parse_id(content.get("tid"))
+    except ValueError as error:
+        raise UnreadableMessageError(f"tid: {error}") from None
+    if message.user_id is None:
+        raise UnreadableMessageError("the message names no seller")
+    occurred_at = message.published_at or received_at
+    return Change(
+        seller_id=message.user_id,
+        tid=tid,
+        event=message.topic,
+        occurred_at=occurred_at,
+        settled_after=occurred_at + detail_lag,
+        received_at=received_at,
+        source=Source.PUSH,
+    )

@@ -1,0 +1,87 @@
+"""What to pull next for one seller, without I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from schemas.change import Source
+from topsync.coverage import spans
+from topsync.store.coverage import Span
+from topsync.store.gaps import Gap
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings that decide."""
+
+    visibility_allowance: timedelta
+    overlap: timedelta
+    sweep_interval: timedelta
+    """Zero: no sweeps."""
+    gap_retry: timedelta
+    """How long to leave a gap alone whose last pull did not prove it although it was old enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known about one seller. Times are platform time."""
+
+    proven: Sequence[Span]
+    gaps: Sequence[Gap]
+    """The open ones."""
+    pulled_at: datetime | None
+    """When it was last pulled up to then, by whatever asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A pull up to now."""
+
+    start: datetime
+    source: Source
+    reason: str
+    gaps: Sequence[Gap] = ()
+
+
+def next_pull(standing: Standing, rules: Rules, *, now: datetime) -> Pull | None:
+    """The most urgent pull that is due; none where there is nothing to do, or no bootstrap yet.
+
+    A gap is pulled at once when push is back, for freshness, and again when it is old enough to be proven.
+    """
+    if not standing.proven:
+        return None
+    due = [gap for gap in standing.gaps if _is_due(gap, rules, now)]
+    if due:
+        start = min(gap.began for gap in due) - rules.overlap
+        return Pull(start, Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
+    if rules.sweep_interval and (
+        standing.pulled_at is None or now - standing.pulled_at >= rules.sweep_interval
+    ):
+        complete_until = spans.complete_until(standing.proven)
+        assert complete_until is not None
+        return Pull(complete_until - rules.overlap, Source.SWEEP, "sweep")
+    return None
+
+
+def _is_due(gap: Gap, rules: Rules, now: datetime) -> bool:
+    if gap.ended is None:
+        return False
+    if gap.pulled_at is None:
+        return True
+    provable_at = gap.ended + rules.visibility_allowance
+    if gap.pulled_at < provable_at:
+        return now >= provable_at
+    return now - gap.pulled_at >= rules.gap_retry
+
+
+def closed(gaps: Sequence[Gap], proven: Sequence[Span]) -> list[Gap]:
+    """The gaps that are proven complete. What lies before the bootstrap's first day is nobody's claim."""
+    if not proven:
+        return []
+    return [
+        gap
+        for gap in gaps
+        if gap.ended is not None and spans.covers(proven, Span(max(gap.began, proven[0].start), gap.ended))
+    ]

@@ -1,0 +1,211 @@
+"""The reconciler: watches the push connections, and pulls what they may have missed until it is proven.
+
+One at a time does the work, by an advisory lock; others stand by. Should two believe that they hold it for
+a moment, nothing breaks: pulls are idempotent and claim only what they have seen stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+
+from reconciler import plan
+from reconciler.plan import Pull, Rules, Standing
+from schemas.change import Source
+from topsync import metrics, telemetry
+from topsync.clock import ServerClock
+from topsync.coverage.listing import ListingFailedError
+from topsync.coverage.pull import NotStoredError, Puller, Request
+from topsync.service import Lifetime
+from topsync.sessions import Account, Sessions
+from topsync.settings import ReconcilerSettings
+from topsync.store import coverage, database, gaps, push_connections, replay_jobs
+from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
+from topsync.store.replay_jobs import ReplayJob, State
+from topsync.stream import records
+from topsync.stream.producer import PublishError
+from topsync.top.errors import SessionInvalidError, TopError
+
+log = telemetry.get_logger(__name__)
+
+LEADER_LOCK = 0x72656364
+"""Advisory lock of the one reconciler that works (the letters `recd`)."""
+
+OUTAGE_WAIT_SECONDS = 2.0
+
+PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
+"""What a later pull can mend: nothing was claimed, so nothing is lost."""
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """The process."""
+
+    settings: ReconcilerSettings
+    rules: Rules
+    pool: Pool
+    puller: Puller
+    sessions: Sessions
+    clock: ServerClock
+    notifications_topic: str
+    calls_per_second: float
+    """What a process may call at most: the estimate of a dry run rests on it."""
+    _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
+    _pulled_at: dict[int, datetime] = field(default_factory=dict)
+
+    async def run(self, lifetime: Lifetime) -> None:
+        """Work, or stand by, until the process is asked to end; pulls under way are dropped, to be done again."""
+        lifetime.ready = True
+        while not lifetime.stopping:
+            try:
+                await self._lead(lifetime)
+            except OUTAGE_ERRORS as error:
+                log.warning("the database does not answer; trying again", error=repr(error))
+                await lifetime.sleep(OUTAGE_WAIT_SECONDS)
+        await self._drop_everything()
+
+    async def _lead(self, lifetime: Lifetime) -> None:
+        async with self.pool.acquire() as connection:
+            if not await database.try_lock(connection, LEADER_LOCK):
+                await lifetime.sleep(self.settings.reconcile_poll_seconds)
+                return
+            try:
+                while not lifetime.stopping:
+                    await self._look(connection)
+                    await lifetime.sleep(self.settings.reconcile_poll_seconds)
+            finally:
+                await self._drop_everything()
+                await database.unlock(connection, LEADER_LOCK)
+
+    async def _look(self, connection: Connection) -> None:
+        """One round: connections to gaps, gaps and sweeps to pulls, requests to jobs."""
+        self._reap()
+        await self._watch_push(connection)
+        proven = await coverage.proven(self.pool)
+        open_gaps = await gaps.open_gaps(self.pool)
+        metrics.GAPS_OPEN.set(len(open_gaps))
+        now = self.clock.now()
+        for seller_id, account in (await self.sessions.usable()).items():
+            if len(self._busy) >= self.settings.reconcile_parallel_sellers:
+                break
+            if seller_id in self._busy:
+                continue
+            standing = Standing(
+                proven.get(seller_id, []),
+                [gap for gap in open_gaps if gap.seller_id == seller_id],
+                self._pulled_at.get(seller_id),
+            )
+            if pull := plan.next_pull(standing, self.rules, now=now):
+                self._start(seller_id, partial(self._pull, account, pull))
+        if "job" not in self._busy and (job := await replay_jobs.next_open(self.pool)):
+            self._start("job", partial(self._replay, job))
+
+    async def _watch_push(self, connection: Connection) -> None:
+        """Open gaps for lost connections, and end them at the reconnection."""
+        silent_for = timedelta(seconds=self.settings.push_lost_after_seconds)
+        now = self.clock.now()
+        async with connection.transaction():
+            for lost in await push_connections.lost(connection, silent_for=silent_for):
+                opened = await gaps.open_for_all(connection, lost, now=now)
+                await push_connections.close_stale(connection, lost.id)
+                log.warning(
+                    "push lost; gaps opened",
+                    sellers=opened,
+                    began=lost.last_proof_at.isoformat(),
+                    reason=lost.reason,
+                )
+            for up in await push_connections.up(connection, silent_for=silent_for):
+                await gaps.end_at(connection, up.connected_at)
+
+    def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:
+        async def guarded() -> None:
+            try:
+                await work()
+            except PASSING_ERRORS as error:
+                log.warning("pull failed; nothing is claimed, trying again", key=str(key), error=str(error))
+
+        self._busy[key] = asyncio.create_task(guarded(), name=f"pull-{key}")
+
+    def _reap(self) -> None:
+        for key in [key for key, task in self._busy.items() if task.done()]:
+            self._busy.pop(key).result()
+
+    async def _drop_everything(self) -> None:
+        tasks = list(self._busy.values())
+        self._busy.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _pull(self, account: Account, pull: Pull) -> None:
+        seller_id = account.seller.seller_id
+        began_at = self.clock.now()
+        # A pull that fails is due again only after the interval, like one that worked.
+        self._pulled_at[seller_id] = began_at
+        for gap in pull.gaps:
+            await gaps.mark_pulled(self.pool, gap, began_at)
+        try:
+            await self.puller.pull(
+                Request(
+                    seller_id=seller_id,
+                    session=account.session,
+                    start=pull.start,
+                    end=None,
+                    source=pull.source,
+                    reason=pull.reason,
+                )
+            )
+        except SessionInvalidError:
+            await self.sessions.expired(seller_id)
+            raise
+        proven = (await coverage.proven(self.pool)).get(seller_id, [])
+        mine = [gap for gap in await gaps.open_gaps(self.pool) if gap.seller_id == seller_id]
+        for gap in plan.closed(mine, proven):
+            await gaps.close(self.pool, gap, self.clock.now())
+            log.info("gap proven closed", seller_id=seller_id, gap=gap.id)
+
+    async def _replay(self, job: ReplayJob) -> None:
+        """Carry an operator's request out; it always gets an outcome, unless this process dies first."""
+        await replay_jobs.start(self.pool, job)
+        state, outcome = State.DONE, dict[str, object]()
+        try:
+            outcome = await self._replayed(job)
+        except PASSING_ERRORS as error:
+            state, outcome = State.FAILED, {"error": str(error)}
+        await replay_jobs.finish(self.pool, job, state, outcome)
+        log.info("replay finished", job=job.id, state=state, dry_run=job.dry_run)
+        await self.puller.producer.publish(
+            [
+                records.notification(
+                    self.notifications_topic,
+                    subject=f"replay:{job.id}",
+                    at=self.clock.now(),
+                    body={"replay": job.id, "seller_id": str(job.seller_id), "state": state.value, **outcome},
+                )
+            ]
+        )
+
+    async def _replayed(self, job: ReplayJob) -> dict[str, object]:
+        account = await self.sessions.get(job.seller_id)
+        if account is None:
+            return {"error": "the seller is unknown, paused or expired"}
+        request = Request(
+            seller_id=job.seller_id,
+            session=account.session,
+            start=job.start,
+            end=job.end,
+            source=Source.OPERATOR,
+            reason=f"replay {job.id}",
+        )
+        done = await (self.puller.preview(request) if job.dry_run else self.puller.pull(request))
+        return {
+            "dry_run": job.dry_run,
+            "orders_listed": done.listed,
+            "orders_to_fetch": done.hinted,
+            "list_calls": done.calls,
+            "calls": done.calls + done.hinted,
+            "minutes": round((done.calls + done.hinted) / self.calls_per_second / 60, 2),
+        }

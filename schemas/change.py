@@ -1,0 +1,46 @@
+"""A change: the hint that an order may have changed, as it travels in the topic `changes`.
+
+It carries no order data. Whoever learns of a change publishes one of these; the enricher that owns the
+order's partition fetches the order and decides (design: one lane to the writer).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.types import Instant, PlatformId
+
+
+class Source(StrEnum):
+    """Who learnt of the change; in order of urgency."""
+
+    PUSH = "push"
+    GAP = "gap"
+    OPERATOR = "operator"
+    BOOTSTRAP = "bootstrap"
+    SWEEP = "sweep"
+
+
+class Change(BaseModel):
+    """One hint about one order."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    seller_id: PlatformId
+    """The platform's user id of the seller."""
+    tid: PlatformId
+    event: str
+    """The message topic (`taobao_trade_TradeBuyerPay`), or `listed` where an increment listed the order."""
+    occurred_at: Instant
+    """Platform time: the message's publication, or the listed `modified`."""
+    settled_after: Instant
+    """A fetch of the order that began at or after this moment answers this hint, and makes others needless."""
+    modified: Instant | None = None
+    """The `modified` that the order is known to have reached; push messages do not tell it."""
+    received_at: Instant
+    """Platform time at which this process learnt of it."""
+    source: Source
+    reason: str | None = None
+    """What asked for it: the id of a gap, a replay job or a sweep."""

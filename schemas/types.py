@@ -1,0 +1,80 @@
+"""Field types of the contract: 64-bit ids, money in yuan, platform times.
+
+On the way in they accept every form that the platform has used (reference/top-api.md 5.1); on the way
+out (JSON) ids and money are text and times are UTC instants with offset, so that no reader can lose
+digits in a floating-point number.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from schemas import platform_time
+
+MAX_ID = 2**63 - 1
+"""Ids are stored as PostgreSQL `bigint`."""
+
+
+def parse_id(value: object) -> int:
+    """A platform id from a JSON number or digits in text.
+
+    Raises:
+        ValueError: anything else, a float above all: above 2^53 it has already lost digits.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"not an id (an integer or digits): {type(value).__name__}")
+    if not 0 < value <= MAX_ID:
+        raise ValueError("an id must lie between 1 and 2^63 - 1")
+    return value
+
+
+def parse_money(value: object) -> Decimal:
+    """An amount in yuan from the platform's text (`"186.00"`) or, from some third parties, a number."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise ValueError(f"not an amount: {type(value).__name__}")
+    try:
+        # repr() of a float is the shortest text that reads back as it: the digits that were sent.
+        amount = Decimal(repr(value) if isinstance(value, float) else value)
+    except InvalidOperation as error:
+        raise ValueError("not an amount in yuan") from error
+    if not amount.is_finite():
+        raise ValueError("not a finite amount")
+    return amount
+
+
+def parse_instant(value: object) -> datetime:
+    """A UTC instant from the platform's GMT+8 text, or from our own ISO 8601 form."""
+    if isinstance(value, datetime):
+        instant = value
+    elif isinstance(value, str):
+        try:
+            instant = platform_time.parse(value) if _is_platform_time(value) else datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("not a time") from None
+    else:
+        raise ValueError(f"not a time: {type(value).__name__}")
+    if instant.tzinfo is None:
+        raise ValueError("a time needs an offset")
+    return instant.astimezone(UTC)
+
+
+def _is_platform_time(text: str) -> bool:
+    return len(text) == len("2025-11-20 10:30:00")
+
+
+def write_instant(value: datetime) -> str:
+    """ISO 8601 in UTC with a `Z`; seconds, and microseconds only where there are any."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+PlatformId = Annotated[int, BeforeValidator(parse_id), PlainSerializer(str, when_used="json")]
+Money = Annotated[Decimal, BeforeValidator(parse_money), PlainSerializer(str, when_used="json")]
+Instant = Annotated[
+    datetime, BeforeValidator(parse_instant), PlainSerializer(write_instant, when_used="json")
+]

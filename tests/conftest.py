@@ -1,0 +1,82 @@
+"""Real servers for the tests: one Kafka and one PostgreSQL, started when the first test asks for them.
+
+KAFKA_BOOTSTRAP_SERVERS and TOPSYNC_DATABASE_URL name existing ones to use instead. Tests that kill a
+server start their own with `tests.support.servers.private_servers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from topsync.local import run_folders
+from topsync.local.kafka import EmbeddedKafka
+from topsync.local.postgres import EmbeddedPostgres
+from topsync.local.processes import ProcessGroup
+from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE
+
+
+@pytest.fixture(scope="session")
+def _server_group() -> Iterator[ProcessGroup]:
+    group = ProcessGroup(run_folders.create())
+    _complete(group.__aenter__())
+    yield group
+    _complete(group.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap_servers(request: pytest.FixtureRequest) -> str:
+    """Address of the Kafka of all tests; keep apart from the others by `topic_prefix`."""
+    if existing := os.environ.get(KAFKA_VARIABLE):
+        return existing
+    group: ProcessGroup = request.getfixturevalue("_server_group")
+    kafka = EmbeddedKafka(group, group.folder / "kafka", os.environ)
+    _complete(kafka.start())
+    return kafka.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def database_server_url(request: pytest.FixtureRequest) -> str:
+    """Address of a maintenance database of the PostgreSQL of all tests, as somebody who may create more."""
+    if existing := os.environ.get(DATABASE_VARIABLE):
+        return existing
+    group: ProcessGroup = request.getfixturevalue("_server_group")
+    postgres = EmbeddedPostgres(group, group.folder / "postgres", durable=False)
+    _complete(postgres.start())
+    return postgres.url
+
+
+@pytest.fixture
+async def database_url(database_server_url: str) -> AsyncIterator[str]:
+    """Address of an empty database of this test's own."""
+    name = f"topsync_test_{secrets.token_hex(8)}"
+    server = await asyncpg.connect(database_server_url)
+    try:
+        await server.execute(f"CREATE DATABASE {name}")
+        yield urlsplit(database_server_url)._replace(path=f"/{name}").geturl()
+        # By force, or a connection that a failing test left open would hide why it failed.
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await server.close()
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """First part of the names of this test's own topics, groups and transactional ids."""
+    return f"test-{secrets.token_hex(8)}"
+
+
+def _complete(coroutine: Coroutine[Any, Any, object]) -> None:
+    # In a loop of its own, that no test ever sees: the servers outlive each test's loop.
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(coroutine)
+    finally:
+        loop.close()

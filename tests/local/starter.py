@@ -1,0 +1,34 @@
+"""A program that starts both servers and a child that ignores SIGTERM, then waits to be ended.
+
+Run by `test_ends.py`, which ends it in ways that no test could survive itself. Says `ready` when all run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from tests.support.servers import embedded_only
+from tests.support.waiting import until
+from topsync.local.processes import ProcessGroup
+from topsync.local.servers import local_servers
+
+IGNORES_SIGTERM = ["sh", "-c", "trap '' TERM; echo deaf; exec sleep 600"]
+
+
+async def main() -> None:
+    """Start everything, say so, and wait for ever."""
+    async with (
+        ProcessGroup(Path(sys.argv[1]), grace_seconds=3) as group,
+        local_servers(group, environment=embedded_only()),
+    ):
+        deaf = await group.start("deaf", IGNORES_SIGTERM)
+        await until(lambda: "deaf" in deaf.log_tail())
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,153 @@
+"""The embedded servers are real ones: what they acknowledged is there after they were killed."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from tests.support.servers import private_servers
+from topsync.local import run_folders
+from topsync.local.postgres import KILLED_SERVER_REMAINS, EmbeddedPostgres
+from topsync.local.processes import ProcessGroup
+from topsync.local.servers import Servers, local_servers
+
+COMPUTES_FOR_SECONDS = "DO $$ BEGIN FOR i IN 1..100000000 LOOP END LOOP; END $$"
+"""A session that is computing does not notice that its server has been killed."""
+
+WAIT_FOR_ANOTHER_SESSIONS_QUERY = """
+DO $$ BEGIN
+  WHILE (SELECT count(*) FROM pg_stat_activity WHERE state = 'active') < 2 LOOP
+    PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+  END LOOP;
+END $$
+"""
+
+
+async def test_killed_servers_come_back_with_all_that_they_acknowledged() -> None:
+    async with private_servers() as servers:
+        await publish(servers, b"acknowledged")
+        await commit(servers, "committed")
+
+        assert servers.kafka
+        await servers.kafka.kill()
+        await servers.kafka.restart()
+        assert servers.postgres
+        await servers.postgres.kill()
+        await servers.postgres.restart()
+
+        assert await first_record(servers) == b"acknowledged"
+        assert await rows(servers) == ["committed"]
+
+
+async def test_existing_servers_are_used_and_not_started(tmp_path: Path) -> None:
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": "broker.example:9092",
+        "TOPSYNC_DATABASE_URL": "postgresql://user:secret@database.example/topsync",
+    }
+    async with ProcessGroup(tmp_path) as group, local_servers(group, environment=environment) as servers:
+        assert servers.kafka is None
+        assert servers.postgres is None
+        assert servers.kafka_bootstrap_servers == "broker.example:9092"
+        assert "secret" not in repr(servers)
+
+
+async def test_postgres_comes_back_while_a_session_of_the_killed_one_still_computes() -> None:
+    folder = run_folders.create()
+    async with ProcessGroup(folder) as group:
+        postgres = EmbeddedPostgres(group, folder / "postgres")
+        await postgres.start()
+        busy, watching = await asyncpg.connect(postgres.url), await asyncpg.connect(postgres.url)
+        query = asyncio.create_task(busy.execute(COMPUTES_FOR_SECONDS))
+        await watching.execute(WAIT_FOR_ANOTHER_SESSIONS_QUERY)
+
+        await postgres.kill()
+        await postgres.restart()
+
+        assert KILLED_SERVER_REMAINS in postgres.process.log_tail()
+        connection = await asyncpg.connect(postgres.url)
+        await connection.close()
+        await query  # the old session finished what it was at, on the old data, before the new server came
+        busy.terminate()
+        watching.terminate()
+
+
+@pytest.fixture
+def closed_folder(tmp_path: Path) -> Path:
+    """A folder that only its owner may enter."""
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+async def test_postgres_runs_where_folders_are_closed_to_others_and_opens_none(closed_folder: Path) -> None:
+    folder = run_folders.create(closed_folder)
+    async with ProcessGroup(folder) as group:
+        postgres = EmbeddedPostgres(group, folder / "postgres", durable=False)
+        await postgres.start()
+        connection = await asyncpg.connect(postgres.url)
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+    data = real_path(folder / "postgres")
+    assert data.exists()
+
+    run_folders.create(closed_folder)
+
+    assert not data.exists()
+    assert permissions(closed_folder) == 0o700
+
+
+async def test_a_database_of_its_own_for_each_test(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+    await connection.close()
+
+
+def real_path(path: Path) -> Path:
+    return path.resolve()
+
+
+def permissions(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def publish(servers: Servers, value: bytes) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic("kept", num_partitions=1, replication_factor=1)])
+    finally:
+        await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=servers.kafka_bootstrap_servers, acks="all") as producer:
+        await producer.send_and_wait("kept", value)
+
+
+async def first_record(servers: Servers) -> bytes | None:
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers.kafka_bootstrap_servers, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partition = TopicPartition("kept", 0)
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        value: bytes | None = (await consumer.getone()).value
+        return value
+    finally:
+        await consumer.stop()
+
+
+async def commit(servers: Servers, value: str) -> None:
+    connection = await asyncpg.connect(servers.database_url)
+    await connection.execute("CREATE TABLE kept (value text)")
+    await connection.execute("INSERT INTO kept VALUES ($1)", value)
+    await connection.close()
+
+
+async def rows(servers: Servers) -> list[str]:
+    connection = await asyncpg.connect(servers.database_url)
+    found = await connection.fetch("SELECT value FROM kept")
+    await connection.close()
+    return [row["value"] for row in found]

@@ -1,0 +1,103 @@
+"""A WebSocket client made of bytes, for what a library would hide: the handshake, Pings, dropped TCP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import time
+from dataclasses import dataclass
+
+from topsync.tmc import messages
+from topsync.tmc.frames import Frame, decode, encode
+
+KEY = base64.b64encode(bytes(range(16))).decode()
+ACCEPT = "Bz3qJYTGdOe8gUSpLosEdiLKDrk="
+"""What RFC 6455 makes of `KEY`."""
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+BOUND_SECONDS = 5.0
+
+
+@dataclass
+class RawSocket:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    response: list[str]
+
+    @classmethod
+    async def open(cls, uri: str, *more_headers: str) -> RawSocket:
+        host, _, port = uri.removeprefix("ws://").rstrip("/").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        # In the official client's order, with its Host without a port (reference/tmc-protocol.md 1.2).
+        lines = [
+            "GET / HTTP/1.1",
+            "Host: localhost",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-Websocket-Key: {KEY}",
+            f"Origin: localhost:{port}",
+            "Sec-WebSocket-Version: 13",
+            *more_headers,
+        ]
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        raw = cls(reader, writer, [])
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), BOUND_SECONDS)
+        except BaseException:
+            await raw.close()
+            raise
+        raw.response = head.decode().split("\r\n")[:-2]
+        return raw
+
+    @classmethod
+    async def connected(
+        cls, uri: str, app_key: str, secret: str, group: str = "default"
+    ) -> tuple[RawSocket, str]:
+        raw = await cls.open(uri)
+        raw.send_frame(messages.connect(app_key, group, int(time.time() * 1000), secret, flag=1))
+        token = (await raw.receive_frame()).token
+        assert token is not None
+        return raw, token
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        """One masked message; lengths that control frames may not have are written all the same."""
+        length = (
+            bytes((0x80 | len(payload),)) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+        )
+        mask = os.urandom(4)
+        masked = bytes(octet ^ mask[index % 4] for index, octet in enumerate(payload))
+        self.writer.write(bytes((0x80 | opcode,)) + length + mask + masked)
+
+    def send_frame(self, frame: Frame) -> None:
+        self.send(BINARY, encode(frame))
+
+    async def receive(self) -> tuple[int, bytes]:
+        """The next message: whether final and opcode in one byte, and the payload."""
+        async with asyncio.timeout(BOUND_SECONDS):
+            first, length = await self.reader.readexactly(2)
+            assert length < 128, "frames of a server are not masked"
+            if length == 126:
+                length = int.from_bytes(await self.reader.readexactly(2), "big")
+            elif length == 127:
+                length = int.from_bytes(await self.reader.readexactly(8), "big")
+            return first, await self.reader.readexactly(length)
+
+    async def receive_frame(self) -> Frame:
+        first, payload = await self.receive()
+        assert first == 0x80 | BINARY, "one unfragmented binary message for each frame"
+        return decode(payload)
+
+    async def ended(self) -> bytes:
+        """What still comes until TCP ends."""
+        try:
+            return await asyncio.wait_for(self.reader.read(), BOUND_SECONDS)
+        except ConnectionError:
+            return b""
+
+    async def close(self) -> None:
+        self.writer.transport.abort()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            return

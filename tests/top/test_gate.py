@@ -1,0 +1,231 @@
+"""The gate: never above the rate, never during a ban, the live lane first, every wait bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from topsync.top.errors import CallLimitedError, Scope
+from topsync.top.gate import GateConfig, Lane, LocalGate
+
+API = "taobao.trade.fullinfo.get"
+OTHER = "taobao.trades.sold.get"
+
+
+def gate(
+    calls_per_second: float = 1000.0, burst: int = 1, max_in_flight: int = 8, max_wait_seconds: float = 5.0
+) -> LocalGate:
+    return LocalGate(
+        GateConfig(
+            calls_per_second=calls_per_second,
+            burst=burst,
+            max_in_flight=max_in_flight,
+            max_wait_seconds=max_wait_seconds,
+            max_waiting=200,
+            ban_jitter_seconds=0.0,
+        )
+    )
+
+
+def most_within(moments: Sequence[float], seconds: float) -> int:
+    """The largest number of moments in any half-open window of that length."""
+    return max(sum(start <= moment < start + seconds for moment in moments) for start in moments)
+
+
+async def test_100_callers_never_exceed_the_rate_in_any_window() -> None:
+    subject = gate(calls_per_second=200, burst=5)
+    begun: list[float] = []
+
+    async def caller() -> None:
+        async with subject.admit(API, Lane.LIVE):
+            begun.append(time.monotonic())
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(100):
+            group.create_task(caller())
+    assert len(begun) == 100
+    for window in (0.02, 0.05, 0.1, 0.2, 0.4):
+        # A caller's clock reading may lag its permit by a turn of the event loop: allow for 2 ms.
+        assert most_within(begun, window) <= 5 + (window + 0.002) * 200 + 1
+    assert max(begun) - min(begun) >= 95 / 200 - 0.005
+
+
+async def test_calls_in_flight_are_bounded() -> None:
+    subject = gate(max_in_flight=3, calls_per_second=100_000)
+    under_way, most = 0, 0
+
+    async def caller() -> None:
+        nonlocal under_way, most
+        async with subject.admit(API, Lane.LIVE):
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.002)
+            under_way -= 1
+
+    await asyncio.gather(*(caller() for _ in range(30)))
+    assert most == 3
+
+
+async def test_100_callers_make_no_call_during_a_ban_and_all_go_on_after_it() -> None:
+    subject = gate(calls_per_second=2000, max_in_flight=10)
+    begun: list[float] = []
+    ban: list[float] = []
+
+    async def caller(number: int) -> None:
+        async with subject.admit(API, Lane(number % 5)):
+            begun.append(time.monotonic())
+            if len(begun) == 20:
+                await subject.ban(Scope.API, API, 0.3)
+                ban.append(time.monotonic())
+            await asyncio.sleep(0.001)
+
+    await asyncio.gather(*(caller(number) for number in range(100)))
+    assert len(begun) == 100
+    assert not [moment for moment in begun if ban[0] < moment < ban[0] + 0.29]
+    assert len([moment for moment in begun if moment > ban[0]]) == 80
+
+
+async def test_a_ban_of_one_api_leaves_the_others_free_and_frees_their_slots() -> None:
+    subject = gate(max_in_flight=1)
+    await subject.ban(Scope.APP_API, API, 0.3)
+    held = asyncio.create_task(_admitted(subject, API))
+    await asyncio.wait_for(_admitted(subject, OTHER), 0.2)
+    assert not held.done()
+    await held
+
+
+async def test_a_ban_of_the_app_holds_everything_back() -> None:
+    subject = gate()
+    await subject.ban(Scope.APP, API, 0.2)
+    begun = time.monotonic()
+    await asyncio.gather(_admitted(subject, API), _admitted(subject, OTHER))
+    assert time.monotonic() - begun >= 0.19
+
+
+async def test_a_sellers_limit_closes_nothing() -> None:
+    subject = gate()
+    await subject.ban(Scope.SELLER, API, 60)
+    await asyncio.wait_for(_admitted(subject, API), 0.2)
+
+
+async def test_a_later_shorter_ban_does_not_open_the_gate_earlier() -> None:
+    subject = gate()
+    await subject.ban(Scope.API, API, 60)
+    await subject.ban(Scope.API, API, 0.01)
+    assert subject.closed_for_seconds(API) > 59
+
+
+async def test_a_ban_that_is_lengthened_is_waited_out_to_its_end() -> None:
+    subject = gate()
+    await subject.ban(Scope.API, API, 0.1)
+    begun = time.monotonic()
+    task = asyncio.create_task(_admitted(subject, API))
+    await asyncio.sleep(0)
+    await subject.ban(Scope.API, API, 0.3)
+    await task
+    assert time.monotonic() - begun >= 0.29
+
+
+async def test_a_ban_between_grant_and_turn_stops_the_call() -> None:
+    subject = gate(max_in_flight=1, calls_per_second=100_000)
+    async with subject.admit(API, Lane.LIVE):
+        waiting = asyncio.create_task(_admitted(subject, API))
+        await asyncio.sleep(0)
+    # Leaving the block granted the slot to the task, which has not had its turn yet.
+    await subject.ban(Scope.API, API, 0.2)
+    banned_at = time.monotonic()
+    await waiting
+    assert time.monotonic() - banned_at >= 0.19
+
+
+async def test_the_live_lane_goes_first() -> None:
+    subject = gate(max_in_flight=1)
+    order: list[Lane] = []
+
+    async def caller(lane: Lane) -> None:
+        async with subject.admit(API, lane):
+            order.append(lane)
+
+    async with subject.admit(API, Lane.LIVE):
+        tasks = [
+            asyncio.create_task(caller(lane)) for lane in (Lane.SWEEP, Lane.GAP, Lane.LIVE, Lane.BOOTSTRAP)
+        ]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert order == [Lane.LIVE, Lane.GAP, Lane.BOOTSTRAP, Lane.SWEEP]
+
+
+async def test_a_ban_longer_than_the_bound_is_raised_at_once_with_its_length() -> None:
+    subject = gate(max_wait_seconds=1.0)
+    await subject.ban(Scope.APP, API, 31063)
+    begun = time.monotonic()
+    with pytest.raises(CallLimitedError) as caught:
+        await _admitted(subject, OTHER)
+    assert time.monotonic() - begun < 0.2
+    assert caught.value.scope is Scope.APP
+    assert caught.value.wait_seconds == pytest.approx(31063, abs=1)
+
+
+async def test_waiting_for_a_permit_is_bounded() -> None:
+    subject = gate(max_in_flight=1, max_wait_seconds=0.05)
+    async with subject.admit(API, Lane.LIVE):
+        with pytest.raises(CallLimitedError, match="no permit within"):
+            await _admitted(subject, API)
+
+
+async def test_the_number_of_waiting_callers_is_bounded() -> None:
+    subject = gate(max_in_flight=1)
+    async with subject.admit(API, Lane.LIVE):
+        tasks = [asyncio.create_task(_admitted(subject, API)) for _ in range(200)]
+        await asyncio.sleep(0)
+        with pytest.raises(CallLimitedError, match="waiting already"):
+            await _admitted(subject, API)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_cancelled_callers_lose_neither_slots_nor_places() -> None:
+    subject = gate(max_in_flight=2, calls_per_second=100_000)
+    for turns in range(6):
+        tasks = [asyncio.create_task(_admitted(subject, API)) for _ in range(20)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    async with subject.admit(API, Lane.LIVE), asyncio.timeout(1), subject.admit(API, Lane.LIVE):
+        pass
+
+
+async def test_a_caller_cancelled_after_its_grant_gives_the_slot_back() -> None:
+    subject = gate(max_in_flight=1, calls_per_second=100_000)
+    async with subject.admit(API, Lane.LIVE):
+        waiting = asyncio.create_task(_admitted(subject, API))
+        await asyncio.sleep(0)
+    # Leaving the block granted the slot to the task, which is cancelled before its turn.
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.wait_for(_admitted(subject, API), 1)
+
+
+async def test_callers_that_a_ban_met_in_the_queue_use_up_no_places_of_others() -> None:
+    subject = gate(calls_per_second=10)
+    banned = [asyncio.create_task(_admitted(subject, API)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await subject.ban(Scope.API, API, 3)
+    begun = time.monotonic()
+    async with subject.admit(OTHER, Lane.SWEEP):
+        assert time.monotonic() - begun < 0.5
+    for task in banned:
+        task.cancel()
+    await asyncio.gather(*banned, return_exceptions=True)
+
+
+async def _admitted(subject: LocalGate, api: str) -> None:
+    async with subject.admit(api, Lane.LIVE):
+        pass

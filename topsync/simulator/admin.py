@@ -1,0 +1,234 @@
+"""The admin interface: ground truth, counts, faults and scripted changes. Not part of the platform.
+
+It shows sessions and whole orders to whoever can connect, so it listens on loopback unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas import platform_time
+from topsync.simulator.channel import Channel
+from topsync.simulator.director import Director, Wish
+from topsync.simulator.faults import FAULTS, FaultBoard
+from topsync.simulator.fields import parse_fields
+from topsync.simulator.ledger import Ledger
+from topsync.simulator.life import TradeType
+from topsync.simulator.sellers import Seller
+from topsync.simulator.wire import Json, time_text
+from topsync.simulator.world import Happening, ImpossibleMoveError, World
+
+_ORDERS_PER_WRITE = 100
+_MOST_CHANGES = 10_000
+_HIGHEST_RATE = 5_000
+_LONGEST_ADVANCE_SECONDS = 7 * 86400
+
+Handler = Callable[["Admin", web.Request], Awaitable[web.StreamResponse]]
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ActivityBody(_Strict):
+    """`POST /activity`."""
+
+    rate: float = Field(ge=0, le=_HIGHEST_RATE)
+
+
+class AdvanceBody(_Strict):
+    """`POST /clock/advance`."""
+
+    seconds: float = Field(ge=0, le=_LONGEST_ADVANCE_SECONDS)
+
+
+class OrdersBody(_Strict):
+    """`POST /orders`; see `Wish` for the meaning."""
+
+    user_id: int
+    event: str
+    tid: int | None = None
+    line: int | None = Field(default=None, ge=0)
+    type: TradeType | None = None
+    min_lines: int = Field(default=1, ge=1, le=5)
+    count: int = Field(default=1, ge=1, le=_MOST_CHANGES)
+    message: bool = True
+
+    @property
+    def wish(self) -> Wish:
+        """The change that is asked for, once."""
+        return Wish(self.event, self.tid, self.line, self.type, self.min_lines, self.message)
+
+
+def _answers_problems(handler: Handler) -> Handler:
+    """Problems of a request become 4xx answers with a reason."""
+
+    @wraps(handler)
+    async def guarded(admin: Admin, request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(admin, request)
+        except ImpossibleMoveError as error:
+            return _json({"error": str(error)}, status=409)
+        except KeyError as error:
+            return _json({"error": str(error.args[0])}, status=404)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+            return _json({"error": "invalid body", "problems": problems}, status=400)
+        except ValueError as error:
+            return _json({"error": str(error)}, status=400)
+
+    return guarded
+
+
+@dataclass(slots=True)
+class Admin:
+    """The handlers, over the parts they show."""
+
+    world: World
+    director: Director
+    board: FaultBoard
+    ledger: Ledger
+    channel: Channel
+    is_healthy: Callable[[], bool]
+
+    def application(self) -> web.Application:
+        """The routes."""
+        application = web.Application()
+        application.add_routes(
+            [
+                web.get("/healthz", self.healthz),
+                web.get("/sellers", self.sellers),
+                web.get("/clock", self.clock),
+                web.post("/clock/advance", self.advance),
+                web.get("/truth", self.truth),
+                web.get("/ledger", self.counts),
+                web.get("/faults", self.faults),
+                web.post("/faults/{name}", self.strike),
+                web.get("/activity", self.activity),
+                web.post("/activity", self.set_activity),
+                web.post("/orders", self.orders),
+            ]
+        )
+        return application
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """200 while everything runs."""
+        healthy = self.is_healthy()
+        return _json({"ok": healthy}, status=200 if healthy else 503)
+
+    async def sellers(self, _: web.Request) -> web.Response:
+        """Who the sellers are, with the sessions that a client needs."""
+        sellers = [book.seller for book in self.world.books]
+        return _json([{"user_id": s.user_id, "nick": s.nick, "session": s.session} for s in sellers])
+
+    async def clock(self, _: web.Request) -> web.Response:
+        """The platform's time."""
+        return _json(self._clock())
+
+    @_answers_problems
+    async def advance(self, request: web.Request) -> web.Response:
+        """Move the platform's clock forward."""
+        self.world.clock.advance((await _body(request, AdvanceBody)).seconds)
+        return _json(self._clock())
+
+    @_answers_problems
+    async def truth(self, request: web.Request) -> web.StreamResponse:
+        """Every order of a seller that exists now, one full trade per line; `fields` narrows it."""
+        seller = self._seller(request)
+        fields = request.query.get("fields")
+        mask = parse_fields(fields) if fields else None
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson;charset=UTF-8"})
+        await response.prepare(request)
+        lines: list[bytes] = []
+        for number in self.world.book(seller).numbers():
+            trade = self.world.trade(seller, number)
+            lines.append(orjson.dumps(mask.pick(trade) if mask else trade, option=orjson.OPT_APPEND_NEWLINE))
+            if len(lines) == _ORDERS_PER_WRITE:
+                await response.write(b"".join(lines))
+                lines.clear()
+                await asyncio.sleep(0)
+        await response.write(b"".join(lines))
+        await response.write_eof()
+        return response
+
+    async def counts(self, _: web.Request) -> web.Response:
+        """Calls per API, the channel's own ledger, and how many changes were made."""
+        return _json(
+            {
+                "gateway": self.ledger.as_json(),
+                "channel": self.channel.ledger(),
+                "changes": self.director.performed,
+            }
+        )
+
+    async def faults(self, _: web.Request) -> web.Response:
+        """The catalogue, and what was triggered."""
+        return _json(self.board.as_json())
+
+    @_answers_problems
+    async def strike(self, request: web.Request) -> web.Response:
+        """Trigger a fault."""
+        name = request.match_info["name"]
+        if name not in FAULTS:
+            raise KeyError(f"no fault is called {name!r}; there are {', '.join(FAULTS)}")
+        return _json(self.board.strike(name, await _body(request, FAULTS[name])))
+
+    async def activity(self, _: web.Request) -> web.Response:
+        """How fast orders change by themselves."""
+        return _json({"rate": self.director.rate, "changes": self.director.performed})
+
+    @_answers_problems
+    async def set_activity(self, request: web.Request) -> web.Response:
+        """Change how fast orders change by themselves; 0 pauses."""
+        self.director.set_rate((await _body(request, ActivityBody)).rate)
+        return await self.activity(request)
+
+    @_answers_problems
+    async def orders(self, request: web.Request) -> web.Response:
+        """Let one named change happen at once, or several."""
+        body = await _body(request, OrdersBody)
+        changes: list[Json] = []
+        for done in range(body.count):
+            changes.append(_change(self.director.grant(body.user_id, body.wish)))
+            if done % _ORDERS_PER_WRITE == _ORDERS_PER_WRITE - 1:
+                await asyncio.sleep(0)
+        return _json({**changes[-1], "changes": changes})
+
+    def _seller(self, request: web.Request) -> Seller:
+        book = self.world.book_of(int(request.query.get("user_id", "0")))
+        if book is None:
+            raise KeyError("no seller has that user_id")
+        return book.seller
+
+    def _clock(self) -> Json:
+        now = self.world.clock.now()
+        return {"utc": now.isoformat(), "platform": platform_time.format(now), "epoch": now.timestamp()}
+
+
+async def _body(request: web.Request, model: type[Body]) -> Body:
+    return model.model_validate_json(await request.read() or b"{}")
+
+
+def _change(happening: Happening) -> Json:
+    return {
+        "tid": happening.draft.tid,
+        "event": happening.event.kind.value,
+        "line": happening.event.line,
+        "status": happening.state.status,
+        "modified": time_text(happening.state.modified),
+    }
+
+
+def _json(value: object, *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(value), status=status, headers={"Content-Type": "application/json;charset=UTF-8"}
+    )

@@ -1,0 +1,1 @@
+"""The methods of the simulated gateway, one module per family."""

@@ -1,0 +1,166 @@
+"""One seller's orders: the past, overlaid by what has changed since the start.
+
+Detail calls read the newest state. List calls read the newest state that is *visible* by now: a change may
+reach the lists later than it happened (reference/top-api.md 7, point 3).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from topsync.simulator.drafts import Draft, draft_of
+from topsync.simulator.history import SellerHistory
+from topsync.simulator.ids import OrderKey
+from topsync.simulator.life import Event, Kind, OrderState, fold
+from topsync.simulator.sellers import Seller
+
+
+@dataclass(slots=True)
+class LiveOrder:
+    """An order that has changed, or been created, since the start."""
+
+    events: list[Event]
+    past: int
+    """How many of the events belong to the past: none for an order created since."""
+    visible_at: list[int] = field(default_factory=list)
+    """For each event after the past: when lists show it."""
+
+    def visible(self, now: int) -> int:
+        """How many events lists show; 0 when the order is not visible at all yet."""
+        for position in range(len(self.visible_at), 0, -1):
+            if self.visible_at[position - 1] <= now:
+                return self.past + position
+        return self.past
+
+
+class Visible(NamedTuple):
+    """An order as lists see it now."""
+
+    number: int
+    events: Sequence[Event]
+    arrived: int
+    """When this state reached the lists (`async_modified`)."""
+
+    @property
+    def modified(self) -> int:
+        """The second of the last event that lists show."""
+        return self.events[-1].at
+
+
+class OrderBook:
+    """The orders of one seller, by number. Seconds are since the epoch."""
+
+    def __init__(self, seed: int, seller: Seller, history: SellerHistory) -> None:
+        self.seller = seller
+        self.history = history
+        self._seed = seed
+        self._live: dict[int, LiveOrder] = {}
+        self._changed_at: list[int] = []
+        self._changed: list[int] = []
+        self._created: list[int] = []
+        self._created_at: list[int] = []
+        self._next = history.count
+
+    @property
+    def next_number(self) -> int:
+        """The lowest number that no order has yet."""
+        return self._next
+
+    def __contains__(self, number: int) -> bool:
+        return 0 <= number < self.history.count or number in self._live
+
+    def numbers(self) -> Iterator[int]:
+        """Every order that exists now, in order of creation."""
+        yield from range(self.history.count)
+        yield from self._created.copy()
+
+    def newest(self, limit: int) -> list[int]:
+        """At most so many orders, those created last first."""
+        found = self._created[: -limit - 1 : -1]
+        missing = limit - len(found)
+        return found + list(range(self.history.count - 1, max(-1, self.history.count - 1 - missing), -1))
+
+    def recently_changed(self, limit: int) -> list[int]:
+        """The orders of the last so many changes, newest change first; may repeat."""
+        return self._changed[: -limit - 1 : -1]
+
+    def live(self) -> dict[int, list[Event]]:
+        """The whole lives of the orders that have changed since the start: a copy."""
+        return {number: order.events.copy() for number, order in self._live.items()}
+
+    def events(self, number: int) -> Sequence[Event]:
+        """All that has happened to an order.
+
+        Raises:
+            KeyError: there is no such order.
+        """
+        live = self._live.get(number)
+        if live is not None:
+            return live.events
+        if not 0 <= number < self.history.count:
+            raise KeyError(number)
+        return self.history.events(number)
+
+    def draft(self, number: int) -> Draft:
+        """The order as it was placed."""
+        return draft_of(self._seed, OrderKey(self.seller.index, number), self.history.plan(number))
+
+    def state(self, draft: Draft, events: Sequence[Event]) -> OrderState:
+        """The state that the events leave the order in."""
+        return fold(draft.type, len(draft.lines), events)
+
+    def create(self, number: int, at: int, visible_at: int) -> None:
+        """Begin an order. Its number must not have been used, nor any higher one."""
+        if number < self._next:
+            raise ValueError(f"order {number} comes after {self._next - 1}")
+        self._next = number + 1
+        self._live[number] = LiveOrder([], past=0)
+        self._created.append(number)
+        self._created_at.append(at)
+        self.add(number, Event(at, Kind.CREATE), visible_at)
+
+    def add(self, number: int, event: Event, visible_at: int) -> None:
+        """Let something happen to an order, not before its last event nor before any other live change."""
+        live = self._live.get(number)
+        if live is None:
+            past = list(self.history.events(number))
+            live = self._live[number] = LiveOrder(past, past=len(past))
+        live.events.append(event)
+        live.visible_at.append(visible_at)
+        self._changed_at.append(event.at)
+        self._changed.append(number)
+
+    def modified_between(self, first: int, last: int, now: int) -> list[tuple[int, int]]:
+        """(modified, number) of the orders that lists show with `modified` in [first, last], unordered."""
+        found = [
+            entry
+            for entry in self.history.modified_between(first, last)
+            if entry[1] not in self._live or self._shows_past(entry[1], now)
+        ]
+        start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
+        for number in set(self._changed[start:stop]):
+            live = self._live[number]
+            shown = live.visible(now)
+            if shown > live.past and first <= live.events[shown - 1].at <= last:
+                found.append((live.events[shown - 1].at, number))
+        return found
+
+    def created_since_start(self, first: int, last: int, now: int) -> list[int]:
+        """The live orders that lists show, created in [first, last], newest first."""
+        start, stop = bisect_left(self._created_at, first), bisect_right(self._created_at, last)
+        return [number for number in reversed(self._created[start:stop]) if self._live[number].visible(now)]
+
+    def shown(self, number: int, now: int) -> Visible:
+        """An order as lists show it; ask only for those that they do show."""
+        live = self._live.get(number)
+        if live is None or (count := live.visible(now)) == live.past:
+            events = self.history.events(number)
+            return Visible(number, events, events[-1].at)
+        return Visible(number, live.events[:count], live.visible_at[count - live.past - 1])
+
+    def _shows_past(self, number: int, now: int) -> bool:
+        live = self._live[number]
+        return live.visible(now) == live.past

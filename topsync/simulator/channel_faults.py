@@ -1,0 +1,48 @@
+"""The faults of the simulated message channel that last for a time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+_PAST: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class ChannelFaults:
+    """Which fault is on until when, in the platform's time."""
+
+    cut_until: datetime = _PAST
+    silent_until: datetime = _PAST
+    lose_until: datetime = _PAST
+    drop_until: datetime = _PAST
+    drop_probability: float = 0.0
+    refuse_until: datetime = _PAST
+    refusal: tuple[int, str] = (0, "")
+
+    def is_cut(self, now: datetime) -> bool:
+        """Whether TCP connections are turned away."""
+        return now < self.cut_until
+
+    def is_silent(self, now: datetime) -> bool:
+        """Whether nothing may be sent."""
+        return now < self.silent_until
+
+    def is_refusing(self, now: datetime) -> bool:
+        """Whether each CONNECT is refused."""
+        return now < self.refuse_until
+
+    def takes(self, now: datetime, chance: random.Random) -> bool:
+        """Whether a message that is published now is lost."""
+        return now < self.lose_until or (now < self.drop_until and chance.random() < self.drop_probability)
+
+    def active(self, now: datetime) -> dict[str, int]:
+        """1 for each fault that is on, for the channel's ledger."""
+        return {
+            "cut": int(self.is_cut(now)),
+            "silent": int(self.is_silent(now)),
+            "dropping": int(now < self.drop_until),
+            "refusing": int(self.is_refusing(now)),
+        }

@@ -1,0 +1,140 @@
+"""What the gateway checks before a service sees a call, and in which order (reference/top-api.md 1.5)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from topsync.simulator import wire
+from topsync.simulator.arguments import Arguments
+from topsync.simulator.errors import ApiError, Code
+from topsync.simulator.sellers import Seller
+from topsync.simulator.wire import Json
+from topsync.top.sign import SignMethod, sign
+
+CLOCK_TOLERANCE_SECONDS = 600
+"""A timestamp may be off by ten minutes, either way."""
+
+_VERBS = ("GET", "POST")
+_VERSION = "2.0"
+_FORMATS = ("json", "xml")
+_MILLISECONDS_DIGITS = 13
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that has passed the gateway's checks."""
+
+    app_key: str
+    arguments: Arguments
+    granted: Seller | None
+    """Whose session it carries; None for an API that needs none."""
+
+    @property
+    def seller(self) -> Seller:
+        """The seller of an API that needs a session."""
+        if self.granted is None:
+            raise ApiError(Code.MISSING_SESSION)
+        return self.granted
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One method: what it needs, and the function that answers it (raises ApiError)."""
+
+    name: str
+    answer: Callable[[Call], Json]
+    needs_session: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Doorkeeper:
+    """The checks, with what they compare against."""
+
+    apis: Mapping[str, Api]
+    apps: Mapping[str, str]
+    """app_key to app_secret."""
+    sessions: Mapping[str, Seller]
+    second: Callable[[], int]
+    """The platform's time in seconds since the epoch."""
+
+    def admit(self, verb: str, parameters: Mapping[str, str]) -> tuple[Api, Call]:
+        """The method that is called, once everything about the call is in order.
+
+        Raises:
+            ApiError: the first check that fails, in the order of reference/top-api.md 1.5.
+        """
+        if verb not in _VERBS:
+            raise ApiError(Code.HTTP_ACTION)
+        api = self._method(parameters)
+        secret = self._app(parameters)
+        _check_version(parameters)
+        self._check_timestamp(parameters)
+        _check_signature(parameters, secret)
+        _check_format(parameters)
+        seller = self._session(parameters) if api.needs_session else None
+        return api, Call(parameters["app_key"], Arguments(parameters), seller)
+
+    def _method(self, parameters: Mapping[str, str]) -> Api:
+        name = _present(parameters, "method", Code.MISSING_METHOD)
+        api = self.apis.get(name)
+        if api is None:
+            raise ApiError(Code.INVALID_METHOD)
+        return api
+
+    def _app(self, parameters: Mapping[str, str]) -> str:
+        secret = self.apps.get(_present(parameters, "app_key", Code.MISSING_APP_KEY))
+        if secret is None:
+            raise ApiError(Code.INVALID_APP_KEY)
+        return secret
+
+    def _check_timestamp(self, parameters: Mapping[str, str]) -> None:
+        told = _timestamp(_present(parameters, "timestamp", Code.MISSING_TIMESTAMP))
+        if abs(told - self.second()) > CLOCK_TOLERANCE_SECONDS:
+            raise ApiError(Code.INVALID_TIMESTAMP)
+
+    def _session(self, parameters: Mapping[str, str]) -> Seller:
+        seller = self.sessions.get(_present(parameters, "session", Code.MISSING_SESSION))
+        if seller is None:
+            raise ApiError(Code.INVALID_SESSION, "invalid-sessionkey", "session &apos;invalid&apos;")
+        return seller
+
+
+def _present(parameters: Mapping[str, str], name: str, code: Code) -> str:
+    value = parameters.get(name)
+    if not value:
+        raise ApiError(code)
+    return value
+
+
+def _check_version(parameters: Mapping[str, str]) -> None:
+    version = _present(parameters, "v", Code.MISSING_VERSION)
+    if version != _VERSION:
+        known_form = version.replace(".", "", 1).isdigit()
+        raise ApiError(Code.UNSUPPORTED_VERSION if known_form else Code.INVALID_VERSION)
+
+
+def _timestamp(text: str) -> int:
+    """Seconds since the epoch of the GMT+8 text or, as generated SDKs send it, epoch milliseconds."""
+    if len(text) == _MILLISECONDS_DIGITS and text.isascii() and text.isdigit():
+        return int(text) // 1000
+    try:
+        return wire.second_of(text)
+    except ValueError:
+        raise ApiError(Code.INVALID_TIMESTAMP) from None
+
+
+def _check_signature(parameters: Mapping[str, str], secret: str) -> None:
+    told = _present(parameters, "sign", Code.MISSING_SIGNATURE)
+    try:
+        method = SignMethod(parameters.get("sign_method", ""))
+    except ValueError:
+        raise ApiError(Code.INVALID_SIGNATURE) from None
+    if not hmac.compare_digest(told.encode(), sign(parameters, secret, method).encode()):
+        raise ApiError(Code.INVALID_SIGNATURE)
+
+
+def _check_format(parameters: Mapping[str, str]) -> None:
+    if parameters.get("format", "xml") not in _FORMATS:
+        raise ApiError(Code.INVALID_FORMAT)

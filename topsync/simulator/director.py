@@ -1,0 +1,176 @@
+"""Makes things happen: one named change at once, or a steady stream of them, with their messages."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from topsync.simulator.ids import OrderKey
+from topsync.simulator.life import Kind, Move, TradeType
+from topsync.simulator.settings import PlatformQuirks
+from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.topics import notices_of
+from topsync.simulator.world import Happening, ImpossibleMoveError, World, find_move
+
+_TICK_SECONDS = 0.02
+_MOST_PER_TICK = 500
+"""After a stall the stream catches up in portions, so that the gateway keeps answering."""
+
+_CREATE_PER_CENT = 30
+_DOUBLE_PER_CENT = 5
+"""How often a second change follows on the same order at once, within the same second."""
+_RECENT_ORDERS = 400
+_SEARCHED_ORDERS = 2000
+
+_WEIGHTS: Mapping[Kind, int] = {
+    Kind.PAY: 60,
+    Kind.PAY_DEPOSIT: 60,
+    Kind.SHIP: 40,
+    Kind.SHIP_LINE: 12,
+    Kind.FINISH: 30,
+    Kind.SIGN: 20,
+    Kind.CLOSE_UNPAID: 8,
+    Kind.MODIFY_FEE: 4,
+    Kind.MEMO: 3,
+    Kind.ADDRESS: 2,
+    Kind.EXTEND: 2,
+    Kind.RATE: 6,
+    Kind.REFUND_CREATE: 3,
+    Kind.REFUND_AGREE: 20,
+    Kind.REFUND_REFUSE: 5,
+    Kind.REFUND_RETURN: 20,
+    Kind.REFUND_CLOSE: 8,
+    Kind.REFUND_SUCCESS: 20,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A change that somebody asks for."""
+
+    event: str
+    """`create`, `advance` (whatever comes next), or the name of a `Kind`."""
+    tid: int | None = None
+    """The order; None takes a recent one to which it can happen."""
+    line: int | None = None
+    type: TradeType | None = None
+    min_lines: int = 1
+    message: bool = True
+    """False: it happens, but no message is sent."""
+
+
+class Director:
+    """Performs changes in a world and sends their messages. Choices come from one seeded source."""
+
+    def __init__(self, world: World, subscriptions: Subscriptions, quirks: PlatformQuirks, seed: int) -> None:
+        self._world = world
+        self._subscriptions = subscriptions
+        self._quirks = quirks
+        self._random = random.Random(seed)  # noqa: S311 -- a scenario, not a secret
+        self._rate = 0.0
+        self._rate_changed = asyncio.Event()
+        self.performed = 0
+        """Changes since the start."""
+
+    @property
+    def rate(self) -> float:
+        """Changes per second of the stream; 0 when it rests."""
+        return self._rate
+
+    def set_rate(self, rate: float) -> None:
+        """Let the stream run at so many changes per second; 0 pauses it at once."""
+        self._rate = rate
+        self._rate_changed.set()
+
+    async def stream(self) -> None:
+        """Make changes at the set rate, until cancelled."""
+        while True:
+            self._rate_changed.clear()
+            if not self._rate:
+                await self._rate_changed.wait()
+                continue
+            await self._stream_at(self._rate)
+
+    def grant(self, user_id: int, wish: Wish) -> Happening:
+        """Perform one wished change now; the last thing it made happen.
+
+        Raises:
+            KeyError: no such seller, or the seller has no such order.
+            ValueError: `event` names nothing that can happen.
+            ImpossibleMoveError: it cannot happen to that order, or to any recent one.
+        """
+        book = self._world.book_of(user_id)
+        if book is None:
+            raise KeyError(f"no seller has the id {user_id}")
+        if wish.event == "create":
+            happenings = [self._world.create(book.seller, wish.type, wish.min_lines)]
+        else:
+            number, move = self._find(book.seller.index, wish)
+            happenings = self._world.perform(book.seller, number, move)
+        return self._tell(happenings, message=wish.message)
+
+    def step(self) -> Happening:
+        """One change of the stream's choosing."""
+        index = self._random.randrange(len(self._world.books))
+        key = None if self._chance(_CREATE_PER_CENT) else self._choose_order(index)
+        if key is None:
+            return self._tell([self._world.create(self._world.books[index].seller)])
+        happening = self._advance(key)
+        return self._advance(key) if self._chance(_DOUBLE_PER_CENT) else happening
+
+    async def _stream_at(self, rate: float) -> None:
+        began, made = time.monotonic(), 0
+        while not self._rate_changed.is_set():
+            due = int((time.monotonic() - began) * rate) - made
+            for _ in range(min(due, _MOST_PER_TICK)):
+                self.step()
+                made += 1
+            await asyncio.sleep(_TICK_SECONDS)
+
+    def _advance(self, key: OrderKey) -> Happening:
+        seller = self._world.books[key.seller].seller
+        moves = self._world.possible(seller, key.number)
+        weights = [_WEIGHTS[move.kind] for move in moves]
+        move = self._random.choices(moves, weights)[0]
+        return self._tell(self._world.perform(seller, key.number, move))
+
+    def _choose_order(self, index: int) -> OrderKey | None:
+        """An order that changed lately, or one that was created lately."""
+        book = self._world.books[index]
+        recent = book.recently_changed(_RECENT_ORDERS) if self._chance(60) else book.newest(_RECENT_ORDERS)
+        return OrderKey(index, self._random.choice(recent)) if recent else None
+
+    def _find(self, index: int, wish: Wish) -> tuple[int, Move]:
+        book = self._world.books[index]
+        if wish.tid is not None:
+            number = self._world.number_of(book.seller, wish.tid)
+            if number is None:
+                raise KeyError(f"the seller has no order {wish.tid}")
+            numbers = [number]
+        else:
+            numbers = book.newest(_SEARCHED_ORDERS)
+        for number in numbers:
+            move = self._move(self._world.possible(book.seller, number), wish)
+            if move is not None:
+                return number, move
+        raise ImpossibleMoveError(
+            f"{wish.event} cannot happen to {'that order' if wish.tid else 'any order'} now"
+        )
+
+    def _move(self, moves: list[Move], wish: Wish) -> Move | None:
+        if wish.event == "advance":
+            return self._random.choices(moves, [_WEIGHTS[move.kind] for move in moves])[0]
+        return find_move(moves, Kind(wish.event), wish.line)
+
+    def _tell(self, happenings: list[Happening], *, message: bool = True) -> Happening:
+        self.performed += len(happenings)
+        for happening in happenings if message else ():
+            for notice in notices_of(happening, self._quirks):
+                self._subscriptions.send(happening.seller, notice)
+        return happenings[-1]
+
+    def _chance(self, per_cent: int) -> bool:
+        return self._random.randrange(100) < per_cent

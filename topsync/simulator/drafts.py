@@ -1,0 +1,176 @@
+"""What an order is from its first second on: buyer, items, prices, address. A pure function of its number.
+
+All names, shops and addresses are invented; receivers come masked, as the platform gives them to
+developers (reference/top-api.md 5.7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from topsync.simulator.dice import Dice
+from topsync.simulator.ids import OrderKey, tid_of
+from topsync.simulator.life import DELIVERED_AT_ONCE, Plan, TradeType
+
+_ITEMS = (
+    ("示例棉质短袖T恤 男女同款", 5900, 50000001),
+    ("示例保温杯 500ml", 8900, 50000002),
+    ("示例无线鼠标 静音款", 4950, 50000003),
+    ("示例坚果礼盒 “每日”装 750g", 12800, 50000004),
+    ("示例纯牛奶 250ml*16盒", 6480, 50000005),
+    ("示例加厚羽绒服 & 内胆", 49900, 50000006),
+    ("示例儿童绘本(全10册)", 9990, 50000007),
+    ("示例蓝牙耳机 <降噪>", 29900, 50000008),
+    ("示例洗发水 去屑 400ml", 3980, 50000009),
+    ("示例陶瓷餐具套装 16件", 16800, 50000010),
+    ("示例瑜伽垫 10mm", 7900, 50000011),
+    ("示例台灯 护眼 LED", 13900, 50000012),
+)
+_SKUS = (
+    "颜色分类:蓝色;尺码:M",
+    "颜色分类:黑色;尺码:L",
+    "颜色分类:米白;尺码:均码",
+    "净含量:500ml",
+    "规格:礼盒装",
+)
+_PLACES = (
+    ("浙江省", "杭州市", "余杭区"),
+    ("广东省", "深圳市", "南山区"),
+    ("上海", "上海市", "浦东新区"),
+    ("北京", "北京市", "朝阳区"),
+    ("四川省", "成都市", "武侯区"),
+    ("江苏省", "苏州市", "昆山市"),
+    ("湖北省", "", "仙桃市"),  # a county-level city sits in the district, with an empty city
+    ("新疆维吾尔自治区", "乌鲁木齐市", "天山区"),
+)
+_SURNAMES = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗"
+_MESSAGES = (
+    "请发快一点",
+    "周末不在家，放门卫",
+    '要"蓝色"的\\别发错',
+    "第一行\n第二行",
+    "行\u2028分隔符",  # str.splitlines() splits here; a client must not
+    "谢谢🙏",
+    "A&B <b>加急</b>",
+)
+_TRADE_FROM = ("WAP,WAP", "WAP", "TAOBAO", "TOP", "WAP,JHS")
+_LINES = (1,) * 55 + (2,) * 25 + (3,) * 12 + (4,) * 5 + (5,) * 3
+
+
+@dataclass(frozen=True, slots=True)
+class DraftLine:
+    """One line as ordered; money in cents."""
+
+    item: int
+    title: str
+    category: int
+    sku: int | None
+    sku_text: str
+    quantity: int
+    price: int
+    discount: int
+    is_oversold: bool
+
+    @property
+    def gross(self) -> int:
+        """Price times quantity."""
+        return self.price * self.quantity
+
+    @property
+    def fee_change(self) -> int:
+        """By how much one `modify_fee` lowers the line."""
+        return max(1, (self.gross - self.discount) // 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """The addressee, masked as received."""
+
+    name: str
+    state: str
+    city: str
+    district: str
+    mobile: str
+    oaid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An order as it was placed; money in cents."""
+
+    key: OrderKey
+    tid: int
+    type: TradeType
+    lines: tuple[DraftLine, ...]
+    shop_discount: int
+    """Taken off the whole trade, shared over the lines."""
+    postage: int
+    deposit: int
+    buyer_nick: str
+    buyer_open_uid: str
+    buyer_message: str | None
+    receiver: Receiver
+    shipping_type: str
+    trade_from: str
+
+    def oaid(self, addresses: int) -> str:
+        """The addressee id after so many changes of the address: it changes with it."""
+        return f"{self.receiver.oaid}{addresses:02d}"
+
+
+def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
+    """The order that this number stands for."""
+    dice = Dice(seed, b"order", key.seller, key.number)
+    wanted = dice.pick(_LINES)
+    count = min(max(wanted, plan.min_lines), plan.max_lines)
+    lines = tuple(_line(Dice(seed, b"line", key.seller, key.number, position)) for position in range(count))
+    goods = sum(line.gross - line.discount for line in lines)
+    parcel = plan.type not in DELIVERED_AT_ONCE
+    buyer = dice.below(200_000)
+    return Draft(
+        key=key,
+        tid=tid_of(key),
+        type=plan.type,
+        lines=lines,
+        shop_discount=goods * 6 // 100 // 100 * 100 if dice.chance(35) else 0,
+        postage=dice.pick((600, 800, 1000)) if parcel and dice.chance(25) else 0,
+        deposit=max(100, goods // 10),
+        buyer_nick=f"{_SURNAMES[buyer % len(_SURNAMES)]}**",
+        buyer_open_uid=f"AASim{Dice(seed, b'buyer', buyer).token(22)}",
+        buyer_message=dice.pick(_MESSAGES) if dice.chance(8) else None,
+        receiver=_receiver(dice),
+        shipping_type=dice.pick(("express", "express", "express", "post")) if parcel else "virtual",
+        trade_from=dice.pick(_TRADE_FROM),
+    )
+
+
+def _line(dice: Dice) -> DraftLine:
+    item = dice.below(len(_ITEMS))
+    title, price, category = _ITEMS[item]
+    price += dice.below(10) * 10
+    quantity = dice.pick((1, 1, 1, 1, 2, 2, 3))
+    has_sku = dice.chance(75)
+    sku = dice.below(len(_SKUS))
+    return DraftLine(
+        item=item,
+        title=title,
+        category=category,
+        sku=sku if has_sku else None,
+        sku_text=_SKUS[sku],
+        quantity=quantity,
+        price=price,
+        discount=price * quantity // 10 if dice.chance(40) else 0,
+        is_oversold=dice.chance(1),
+    )
+
+
+def _receiver(dice: Dice) -> Receiver:
+    state, city, district = dice.pick(_PLACES)
+    return Receiver(
+        name=f"{dice.pick(_SURNAMES)}**",
+        state=state,
+        city=city,
+        district=district,
+        mobile=f"*******{dice.below(10_000):04d}",
+        oaid=f"1sim{dice.token(24)}",
+    )

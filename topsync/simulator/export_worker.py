@@ -1,0 +1,155 @@
+"""Writes one export file, in a process of its own.
+
+A seller's three months are seconds of pure computation; in the gateway's process they would stall every
+other call. What it needs fits one JSON document on standard input, because the past is a pure function:
+only the orders that have changed since the start travel with it. The result is one JSON document on
+standard output. Format of the file: reference/top-api.md 4.3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from topsync.simulator import wire
+from topsync.simulator.book import OrderBook
+from topsync.simulator.fields import FieldMask, parse_fields
+from topsync.simulator.life import Event, Kind
+from topsync.simulator.sellers import seller_of
+from topsync.simulator.settings import WorldSettings
+from topsync.simulator.trades import full_trade
+from topsync.simulator.wire import Json
+from topsync.simulator.world import histories
+
+_COMPRESSION_LEVEL = 1
+_HASHED_BYTES = 1 << 20
+_NICENESS = 10
+"""The gateway goes first on a small machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportJob:
+    """Everything a file is made of."""
+
+    world: WorldSettings
+    seller: int
+    first: int
+    last: int
+    """Orders created in these seconds since the epoch, both included."""
+    fields: str
+    ids_as_strings: bool
+    lives: list[tuple[int, list[Event]]]
+    """The whole lives of the orders that have changed since the start, as of the run."""
+    path: str
+    folder: str
+    """Name of the directory inside the zip."""
+    written_at: int
+    lines_per_file: int
+    line_separator: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was written."""
+
+    lines: int
+    check_code: str
+    """MD5 of the zip, hexadecimal."""
+
+
+def job_to_json(job: ExportJob) -> bytes:
+    """The job as the worker reads it."""
+    return orjson.dumps(asdict(job))
+
+
+def job_from_json(text: bytes) -> ExportJob:
+    """The job that `job_to_json` wrote."""
+    told = orjson.loads(text)
+    world = WorldSettings(**told.pop("world"))
+    lives = [
+        (number, [Event(at, Kind(kind), line) for at, kind, line in events])
+        for number, events in told.pop("lives")
+    ]
+    return ExportJob(world=world, lives=lives, **told)
+
+
+def write(job: ExportJob) -> ExportResult:
+    """Write the zip; memory does not grow with the number of orders."""
+    lines = _lines(job)
+    stamp = time.gmtime(job.written_at)[:6]
+    count = 0
+    with zipfile.ZipFile(job.path, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL) as archive:
+        archive.writestr(zipfile.ZipInfo(f"{job.folder}/", stamp), b"")
+        for part in range(1, sys.maxsize):
+            portion = list(islice(lines, 1))
+            if not portion:
+                break
+            entry = zipfile.ZipInfo(f"{job.folder}/{part}.txt", stamp)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as text:
+                count += _write_lines(text, portion, islice(lines, job.lines_per_file - 1))
+    return ExportResult(count, _md5(job.path))
+
+
+def _write_lines(text: IO[bytes], *portions: Iterator[bytes] | list[bytes]) -> int:
+    count = 0
+    for portion in portions:
+        for line in portion:
+            text.write(line)
+            count += 1
+    return count
+
+
+def _lines(job: ExportJob) -> Iterator[bytes]:
+    mask = parse_fields(job.fields)
+    separator = job.line_separator.encode()
+    for trade in _trades(job, mask):
+        told = wire.with_text_ids(trade) if job.ids_as_strings else trade
+        yield orjson.dumps({"trade_fullinfo_get_response": {"trade": told}}) + separator
+
+
+def _trades(job: ExportJob, mask: FieldMask) -> Iterator[Json]:
+    seller = seller_of(job.world.seed, job.seller)
+    history = next(islice(histories(job.world), job.seller, None))
+    book = OrderBook(job.world.seed, seller, history)
+    lives = dict(job.lives)
+    past = history.created_range(job.first, job.last)
+    since = sorted(
+        number
+        for number, events in lives.items()
+        if number >= history.count and job.first <= events[0].at <= job.last
+    )
+    for number in (*past, *since):
+        draft = book.draft(number)
+        events = lives.get(number) or history.events(number)
+        yield mask.pick(full_trade(seller, draft, book.state(draft, events)))
+
+
+def _md5(path: str) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with Path(path).open("rb") as file:
+        while block := file.read(_HASHED_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """One job from standard input, its result to standard output."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    result = write(job_from_json(sys.stdin.buffer.read()))
+    sys.stdout.buffer.write(orjson.dumps(asdict(result)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""The asynchronous export: tasks, their schedule, and the files behind one-use addresses.
+
+Reference: reference/top-api.md 3.6, 3.8 and 4. A file shows orders as they stand when the task *runs*, not
+as they stood on the day before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+import orjson
+
+from schemas import platform_time
+from topsync.simulator.dice import Dice
+from topsync.simulator.errors import business
+from topsync.simulator.export_worker import ExportJob, ExportResult, job_to_json
+from topsync.simulator.sellers import Seller
+from topsync.simulator.settings import DuplicateScope, ExportSettings, PlatformQuirks
+from topsync.simulator.wire import Json, time_text
+from topsync.simulator.world import World
+
+_log = logging.getLogger(__name__)
+
+_FIRST_TASK_ID = 37_600_001
+_WORKERS = 1
+"""Files written at the same time: the machine is shared with the gateway."""
+_OPENS = timedelta(hours=1)
+_CLOSES = timedelta(hours=23)
+_PACKAGE_ROOT = Path(__file__).parents[2]
+_TOKEN_DIGITS = 32
+_FINISHED_BY_FILE = "the export worker left no file"
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands; the value is what `status` carries."""
+
+    NEW = "new"
+    DOING = "doing"
+    DONE = "done"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What makes two requests the same task: app, user, method and parameters."""
+
+    app_key: str
+    seller: Seller
+    method: str
+    first_day: date
+    last_day: date
+    fields: str
+
+
+@dataclass(slots=True)
+class Task:
+    """One export."""
+
+    id: int
+    request: Request
+    created: int
+    schedule: int
+    status: TaskStatus = TaskStatus.NEW
+    result: ExportResult | None = None
+    finished: int | None = None
+
+    def as_json(self) -> Json:
+        """The `task` of `topats.result.get`, without what belongs to a finished one."""
+        return {
+            "task_id": self.id,
+            "method": self.request.method,
+            "created": time_text(self.created),
+            "schedule": time_text(self.schedule),
+            "status": self.status.value,
+        }
+
+
+class ExportFailedError(RuntimeError):
+    """The worker wrote no file."""
+
+
+def schedule_of(created: int, settings: ExportSettings) -> int:
+    """When a task created at this second runs: at the next full interval within the hours."""
+    moment = datetime.fromtimestamp(created, platform_time.CHINA)
+    midnight = platform_time.start_of(moment.date()).astimezone(platform_time.CHINA)
+    passed = int((moment - midnight).total_seconds()) // settings.schedule_seconds
+    due = timedelta(seconds=(passed + 1) * settings.schedule_seconds)
+    if settings.office_hours:
+        if due < _OPENS:
+            due = _OPENS
+        elif due >= _CLOSES:
+            due = timedelta(days=1) + _OPENS
+    return int((midnight + due).timestamp())
+
+
+@dataclass(slots=True)
+class Exports:
+    """All export tasks of a platform. `run` must be running for them to get anywhere."""
+
+    world: World
+    settings: ExportSettings
+    quirks: PlatformQuirks
+    folder: Path
+    """Where the files are written; they are deleted with their tasks."""
+    completed: Callable[[Seller, int], None]
+    """Called with the seller and the task id when a task is done."""
+    download_base: str = ""
+    """Address in front of `/download`."""
+    _tasks: dict[int, Task] = field(default_factory=dict)
+    _tokens: dict[str, int] = field(default_factory=dict)
+    _accepted: asyncio.Queue[Task] = field(default_factory=asyncio.Queue)
+    _workers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_WORKERS))
+    _numbers: int = 0
+    _addresses: int = 0
+
+    def create(self, request: Request) -> Task:
+        """Accept a task.
+
+        Raises:
+            ApiError: the same task exists already; its id is in the text.
+        """
+        self._forget_old_tasks()
+        for task in self._tasks.values():
+            if task.request == request and self._counts_as_duplicate(task):
+                raise business("isv.task-duplicate", f"相同的任务已经存在：TaskId={task.id}")
+        now = self.world.clock.second()
+        task = Task(_FIRST_TASK_ID + self._numbers, request, now, schedule_of(now, self.settings))
+        self._numbers += 1
+        self._tasks[task.id] = task
+        self._accepted.put_nowait(task)
+        return task
+
+    def result(self, app_key: str, task_id: int) -> Json:
+        """What `topats.result.get` tells of a task; a finished one gets a new address each time.
+
+        Raises:
+            ApiError: unknown, forgotten or another app's task; or it is done and found nothing.
+        """
+        self._forget_old_tasks()
+        task = self._tasks.get(task_id)
+        if task is None or task.request.app_key != app_key:
+            raise business("isv.task-not-exist", "任务不存在")
+        told = task.as_json()
+        if task.status is TaskStatus.DONE and task.result is not None:
+            if not task.result.lines:
+                raise business("isv.task-result-empty", "异步任务结果为空")
+            told["download_url"] = f"{self.download_base}/download?id={self._new_token(task)}"
+            told["check_code"] = task.result.check_code
+        return told
+
+    def spend(self, token: str) -> Task | None:
+        """The task whose file a download address stands for; from now on the address is worthless."""
+        task_id = self._tokens.pop(token, None)
+        return None if task_id is None else self._tasks.get(task_id)
+
+    def restore(self, token: str, task: Task) -> None:
+        """Give a spent address back, after a download that failed."""
+        self._tokens[token] = task.id
+
+    def file_of(self, task: Task) -> Path:
+        """Where a task's file is, or will be."""
+        return self.folder / f"{task.id}.zip"
+
+    async def run(self) -> None:
+        """Carry out what is accepted, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._carry_out(await self._accepted.get()))
+
+    async def _carry_out(self, task: Task) -> None:
+        clock = self.world.clock
+        await clock.wait_until(task.schedule)
+        async with self._workers:
+            task.status = TaskStatus.DOING
+            began = clock.second()
+            try:
+                task.result = await self._write(task)
+            except (ExportFailedError, TimeoutError) as error:
+                _log.error("export task %d failed: %s", task.id, error)
+                task.status, task.finished = TaskStatus.FAIL, clock.second()
+                return
+        await clock.wait_until(began + self.settings.run_seconds)
+        task.status, task.finished = TaskStatus.DONE, clock.second()
+        self.completed(task.request.seller, task.id)
+
+    async def _write(self, task: Task) -> ExportResult:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "topsync.simulator.export_worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=_PACKAGE_ROOT,
+        )
+        try:
+            async with asyncio.timeout(self.settings.worker_timeout_seconds):
+                output, complaint = await process.communicate(job_to_json(self._job(task)))
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode:
+            raise ExportFailedError(complaint.decode(errors="replace").strip() or _FINISHED_BY_FILE)
+        return ExportResult(**orjson.loads(output))
+
+    def _job(self, task: Task) -> ExportJob:
+        request = task.request
+        book = self.world.book(request.seller)
+        end = platform_time.start_of(request.last_day + timedelta(days=1))
+        return ExportJob(
+            world=self.world.settings,
+            seller=request.seller.index,
+            first=int(platform_time.start_of(request.first_day).timestamp()),
+            last=int(end.timestamp()) - 1,
+            fields=request.fields,
+            ids_as_strings=self.quirks.ids_as_strings,
+            lives=list(book.live().items()),
+            path=str(self.file_of(task)),
+            folder=str(task.id),
+            written_at=self.world.clock.second(),
+            lines_per_file=self.settings.lines_per_file,
+            line_separator=self.settings.line_separator,
+        )
+
+    def _counts_as_duplicate(self, task: Task) -> bool:
+        return self.quirks.duplicate_scope is DuplicateScope.RETAINED or task.finished is None
+
+    def _new_token(self, task: Task) -> str:
+        self._addresses += 1
+        token = Dice(self.world.settings.seed, b"download", self._addresses).token(_TOKEN_DIGITS)
+        self._tokens[token] = task.id
+        return token
+
+    def _forget_old_tasks(self) -> None:
+        now = self.world.clock.second()
+        for task in list(self._tasks.values()):
+            if task.finished is not None and task.finished + self.settings.retention_seconds < now:
+                del self._tasks[task.id]
+                self.file_of(task).unlink(missing_ok=True)
+        self._tokens = {token: task for token, task in self._tokens.items() if task in self._tasks}

@@ -1,0 +1,57 @@
+"""`fields`: only what is listed comes back (reference/top-api.md 3.1, 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from topsync.simulator.wire import Json
+
+_KEPT_MASKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMask:
+    """Which fields a call asked for. Names that no trade has are ignored."""
+
+    whole: frozenset[str]
+    nested: Mapping[str, frozenset[str]]
+    """For a list such as `orders`: the fields of its items, asked for as `orders.oid`."""
+
+    def asks_only(self, names: frozenset[str]) -> bool:
+        """Whether nothing beyond these top-level fields is wanted."""
+        return not self.nested and self.whole <= names
+
+    def pick(self, trade: Json) -> Json:
+        """The trade without what was not asked for."""
+        picked: Json = {}
+        for name, value in trade.items():
+            if name in self.whole:
+                picked[name] = value
+            elif name in self.nested:
+                picked[name] = _pick_items(value, self.nested[name])
+        return picked
+
+
+@lru_cache(maxsize=_KEPT_MASKS)
+def parse_fields(text: str) -> FieldMask:
+    """Read a comma-separated `fields` text."""
+    whole: set[str] = set()
+    nested: dict[str, set[str]] = {}
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        parent, dot, child = name.partition(".")
+        if dot:
+            nested.setdefault(parent, set()).add(child)
+        else:
+            whole.add(name)
+    return FieldMask(frozenset(whole), {parent: frozenset(names) for parent, names in nested.items()})
+
+
+def _pick_items(value: object, names: frozenset[str]) -> object:
+    """`{"order": [...]}` with only these fields of each item."""
+    if not isinstance(value, dict):
+        return value
+    return {
+        item: [{key: one[key] for key in one if key in names} for one in ones] for item, ones in value.items()
+    }

@@ -1,0 +1,223 @@
+"""The past: order *n* of a seller as a pure function of (seed, seller, n), and its inverse.
+
+Nothing is stored, so a million orders cost neither start time nor memory. What makes it work:
+
+- *created* grows with n and is inverted by arithmetic: orders lie evenly on a line whose hours are
+  stretched by how busy they are;
+- the *plan* of an order is its place in a round of a thousand, dealt by a linear congruence, so the
+  orders of one plan in a range are enumerated without looking at the others;
+- each *step* of a plan happens within a bounded jitter of its delay, so those modified in a window were
+  created in a short range (plus the jitter) before it.
+
+The past ends with the second in which the simulator starts; what is planned for later does not happen.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+from topsync.simulator.dice import Dice
+from topsync.simulator.life import Event, Plan, TradeType
+from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS
+
+_DAY_SECONDS = 86400
+_HOUR_SECONDS = 3600
+
+_HOUR_WEIGHTS = (4, 2, 1, 1, 1, 1, 2, 3, 5, 7, 9, 9, 8, 7, 7, 8, 8, 8, 8, 9, 11, 11, 9, 6)
+"""How busy each hour of a platform day is."""
+_HOUR_STARTS = [0, *accumulate(weight * _HOUR_SECONDS for weight in _HOUR_WEIGHTS)]
+_DAY_WEIGHT = _HOUR_STARTS[-1]
+
+_DEAL_FACTOR = 617  # coprime to SLOTS, so that a round deals each slot once
+_DEAL_INVERSE = pow(_DEAL_FACTOR, -1, SLOTS)
+
+_CREATED_BITS = 32
+_JITTER_BITS = 16
+
+_KEPT_WINDOWS = 16
+"""Recent answers of `modified_between`: the pages of one window ask the same question again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The seconds that the past covers: from 00:00 of a platform day up to and including `last`."""
+
+    first: int
+    last: int
+
+    @property
+    def weight(self) -> int:
+        """Length of the stretched line."""
+        return self.position(self.last) + 1
+
+    def position(self, second: int) -> int:
+        """Where a second begins on the stretched line; clamped to the beginning."""
+        day, within = divmod(max(0, second - self.first), _DAY_SECONDS)
+        hour, rest = divmod(within, _HOUR_SECONDS)
+        return day * _DAY_WEIGHT + _HOUR_STARTS[hour] + rest * _HOUR_WEIGHTS[hour]
+
+    def second(self, position: int) -> int:
+        """The second that holds a position of the stretched line."""
+        day, within = divmod(position, _DAY_WEIGHT)
+        hour = bisect_right(_HOUR_STARTS, within) - 1
+        rest = (within - _HOUR_STARTS[hour]) // _HOUR_WEIGHTS[hour]
+        return self.first + day * _DAY_SECONDS + hour * _HOUR_SECONDS + rest
+
+
+class SellerHistory:
+    """One seller's base orders, numbered from 0 to `count` - 1 in order of creation."""
+
+    def __init__(self, seed: int, seller: int, count: int, span: Span) -> None:
+        self.count = count
+        self._seed = seed
+        self._seller = seller
+        self._span = span
+        self._weight = span.weight
+        self._deal_offset = Dice(seed, b"deal", seller).below(SLOTS)
+        self._windows: OrderedDict[tuple[int, int], list[tuple[int, int]]] = OrderedDict()
+
+    def plan(self, number: int) -> Plan:
+        """The life an order leads; defined for live orders (number >= count) as well, for its type."""
+        return PLAN_OF_SLOT[self._slot(number)]
+
+    def created(self, number: int) -> int:
+        """The second in which a base order was created."""
+        return self._created(number, self._dice(number))
+
+    def events(self, number: int) -> list[Event]:
+        """What has happened to a base order, in order of time; begins with its creation."""
+        return [
+            Event(at, step.kind, step.line)
+            for (_, at), step in zip(self._times(number), self.plan(number).steps, strict=False)
+        ]
+
+    def modified(self, number: int) -> int:
+        """The second of a base order's last event."""
+        last = 0
+        for _, at in self._times(number):
+            last = at
+        return last
+
+    def created_range(self, first: int, last: int) -> range:
+        """The numbers of the base orders created in the seconds [first, last]."""
+        if last < first or not self.count:
+            return range(0)
+        return range(self._first_created_at(first), self._first_created_at(last + 1))
+
+    def modified_between(self, first: int, last: int) -> list[tuple[int, int]]:
+        """(modified, number) of the base orders whose last event lies in [first, last], unordered.
+
+        The answer is kept for the next page: do not change it.
+        """
+        window = (first, last)
+        if window not in self._windows:
+            self._windows[window] = list(self._modified_between(first, last))
+            if len(self._windows) > _KEPT_WINDOWS:
+                self._windows.popitem(last=False)
+        return self._windows[window]
+
+    def typed(self, numbers: range, types: frozenset[TradeType]) -> TypedRange:
+        """Those of a range of numbers that have one of the types, countable without a scan."""
+        return TypedRange(numbers, [plan.type in types for plan in map(self.plan, range(SLOTS))])
+
+    def _modified_between(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        for plan in PLANS:
+            for position, created in self._last_steps(plan, first, last):
+                for number in self._dealt(plan, created):
+                    reached, at = self._last_time(number)
+                    if reached == position and first <= at <= last:
+                        yield at, number
+
+    def _last_steps(self, plan: Plan, first: int, last: int) -> Iterator[tuple[int, range]]:
+        """For each step that may have been an order's last, in the window: the orders it may concern."""
+        for position, step in enumerate(plan.steps):
+            earliest = first - step.delay_seconds - step.jitter_seconds
+            if position + 1 < len(plan.steps):
+                following = plan.steps[position + 1]
+                # The next step lies after the end of the past, so the creation is recent.
+                earliest = max(earliest, self._span.last - following.delay_seconds - following.jitter_seconds)
+            numbers = self.created_range(earliest, min(last, self._span.last) - step.delay_seconds)
+            if numbers:
+                yield position, numbers
+
+    def _dealt(self, plan: Plan, numbers: range) -> Iterator[int]:
+        """The orders of a range that lead this plan."""
+        for slot in range(plan.first_slot, plan.first_slot + plan.per_mille):
+            residue = (slot - self._deal_offset) * _DEAL_INVERSE % SLOTS
+            yield from range(numbers.start + (residue - numbers.start) % SLOTS, numbers.stop, SLOTS)
+
+    def _slot(self, number: int) -> int:
+        return (number * _DEAL_FACTOR + self._deal_offset) % SLOTS
+
+    def _dice(self, number: int) -> Dice:
+        return Dice(self._seed, b"past", self._seller, number)
+
+    def _created(self, number: int, dice: Dice) -> int:
+        jitter = (dice.below(1 << _CREATED_BITS) * self._weight) >> _CREATED_BITS
+        return self._span.second((number * self._weight + jitter) // self.count)
+
+    def _first_created_at(self, second: int) -> int:
+        """The first number created in that second or later; `count` when there is none."""
+        if second > self._span.last:
+            return self.count
+        estimate = self._span.position(second) * self.count // self._weight
+        # Jitter stays within an order's own stretch of the line, so the estimate is off by one at most.
+        near = range(max(0, estimate - 1), min(self.count, estimate + 2))
+        return near.start + bisect_left([self.created(number) for number in near], second)
+
+    def _times(self, number: int) -> Iterator[tuple[int, int]]:
+        """(position, second) of each step that happened."""
+        dice = self._dice(number)
+        created = self._created(number, dice)
+        end = self._span.last
+        jitter = 0
+        for position, step in enumerate(self.plan(number).steps):
+            if not step.with_previous:
+                jitter = (dice.below(1 << _JITTER_BITS) * (step.jitter_seconds + 1)) >> _JITTER_BITS
+            at = created + step.delay_seconds + jitter
+            if at > end:
+                return
+            yield position, at
+
+    def _last_time(self, number: int) -> tuple[int, int]:
+        last = (0, 0)
+        for entry in self._times(number):
+            last = entry
+        return last
+
+
+class TypedRange:
+    """The numbers of a range whose place in the round of a thousand is allowed."""
+
+    def __init__(self, numbers: range, allowed: list[bool]) -> None:
+        self._numbers = numbers
+        self._allowed = allowed
+        self._before = [0, *accumulate(allowed)]
+        self._skipped = self._up_to(numbers.start)
+
+    def __len__(self) -> int:
+        return self._up_to(self._numbers.stop) - self._skipped if self._numbers else 0
+
+    def newest(self, offset: int, limit: int) -> list[int]:
+        """The numbers from the highest down, without the first `offset`, at most `limit` of them."""
+        wanted = len(self) - offset
+        if wanted <= 0:
+            return []
+        key: Callable[[int], int] = lambda number: self._up_to(number + 1) - self._skipped  # noqa: E731
+        top = self._numbers[bisect_left(self._numbers, wanted, key=key)]
+        found: list[int] = []
+        for number in range(top, self._numbers.start - 1, -1):
+            if len(found) == limit:
+                break
+            if self._allowed[number % SLOTS]:
+                found.append(number)
+        return found
+
+    def _up_to(self, number: int) -> int:
+        """How many allowed numbers lie in [0, number)."""
+        rounds, rest = divmod(number, SLOTS)
+        return rounds * self._before[SLOTS] + self._before[rest]

@@ -1,0 +1,51 @@
+"""Trade, order and refund numbers: computed from (seller, number) and back, without a table.
+
+All are above 2**53, where a client that reads JSON numbers as floats corrupts them, and trade and order
+numbers have 19 digits (reference/top-api.md 5.1).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_SELLERS = 4096
+"""Sellers share one number space: this many interleave in it."""
+
+MAX_LINES = 9
+"""Lines of one trade, and refunds of one line: each takes one decimal digit of a refund number."""
+
+_TRADE_BASE = 4_000_000_000_000_000_000
+_REFUND_BASE = 180_000_000_000_000_000
+_STRIDE = 100
+_LARGEST = 2**63 - 1
+
+
+class OrderKey(NamedTuple):
+    """Which order: the seller's index, and the order's number among that seller's, from 0."""
+
+    seller: int
+    number: int
+
+
+def tid_of(key: OrderKey) -> int:
+    """The trade number. For one seller it grows with the order's number."""
+    return _TRADE_BASE + (key.number * MAX_SELLERS + key.seller) * _STRIDE
+
+
+def oid_of(tid: int, line: int, lines: int) -> int:
+    """The number of a line (from 1): the trade's own for a single-line trade (reference/top-api.md 3.10)."""
+    return tid if lines == 1 else tid + line
+
+
+def refund_id_of(tid: int, line: int, attempt: int) -> int:
+    """The number of the `attempt`-th refund (from 1) of a line."""
+    return tid - _TRADE_BASE + _REFUND_BASE + line * 10 + attempt
+
+
+def key_of(tid: int) -> OrderKey | None:
+    """The order a trade number belongs to; None for a number that no trade carries, such as a line's."""
+    offset = tid - _TRADE_BASE
+    if offset < 0 or offset % _STRIDE or tid > _LARGEST:
+        return None
+    number, seller = divmod(offset // _STRIDE, MAX_SELLERS)
+    return OrderKey(seller, number)

@@ -1,0 +1,67 @@
+"""What was called, how often, and how fast at most: the witness of a client's call budget."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from topsync.simulator.wire import Json
+
+_WINDOW_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class CallCount:
+    """The calls of one API."""
+
+    total: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    """Refused calls by code and sub code."""
+    most_per_second: int = 0
+    """The most calls that arrived within any one second."""
+    _recent: deque[float] = field(default_factory=deque)
+
+    def arrived(self, moment: float) -> None:
+        """Count a call that arrives at a monotonic moment."""
+        self.total += 1
+        self._recent.append(moment)
+        while self._recent[0] <= moment - _WINDOW_SECONDS:
+            self._recent.popleft()
+        self.most_per_second = max(self.most_per_second, len(self._recent))
+
+    def as_json(self) -> Json:
+        """For the admin's `/ledger`."""
+        return {
+            "total": self.total,
+            "errors": sum(self.errors.values()),
+            "errors_by_code": dict(self.errors),
+            "most_per_second": self.most_per_second,
+        }
+
+
+class Ledger:
+    """Counts per API, and over all of them together."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._apis: dict[str, CallCount] = {}
+        self._all = CallCount()
+
+    def arrived(self, api: str) -> None:
+        """A call has arrived."""
+        moment = self._monotonic()
+        self._all.arrived(moment)
+        self._apis.setdefault(api, CallCount()).arrived(moment)
+
+    def refused(self, api: str, code: str) -> None:
+        """A call that had arrived was refused."""
+        self._all.errors[code] += 1
+        self._apis.setdefault(api, CallCount()).errors[code] += 1
+
+    def as_json(self) -> Json:
+        """For the admin's `/ledger`."""
+        return {
+            "all": self._all.as_json(),
+            "apis": {name: count.as_json() for name, count in sorted(self._apis.items())},
+        }

@@ -1,0 +1,404 @@
+"""The life of an order: what can happen to it, when, and what state that leaves it in.
+
+A state is never stored. It is the fold of an order's events, so the base history (a pure function), live
+changes and the export all agree by construction. Statuses and their meanings: reference/top-api.md 5.3,
+5.4 and 5.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from topsync.simulator.ids import MAX_LINES
+
+
+class Kind(StrEnum):
+    """What can happen. Those that concern one line carry its position (from 1) in the event."""
+
+    CREATE = "create"
+    MODIFY_FEE = "modify_fee"
+    PAY = "pay"
+    PAY_DEPOSIT = "pay_deposit"
+    CLOSE_UNPAID = "close_unpaid"
+    SHIP = "ship"
+    SHIP_LINE = "ship_line"
+    EXTEND = "extend"
+    SIGN = "sign"
+    FINISH = "finish"
+    RATE = "rate"
+    MEMO = "memo"
+    ADDRESS = "address"
+    REFUND_CREATE = "refund_create"
+    REFUND_AGREE = "refund_agree"
+    REFUND_REFUSE = "refund_refuse"
+    REFUND_RETURN = "refund_return"
+    REFUND_CLOSE = "refund_close"
+    REFUND_SUCCESS = "refund_success"
+
+
+class TradeType(StrEnum):
+    """The types that this world's orders carry (reference/top-api.md 5.5)."""
+
+    FIXED = "fixed"
+    STEP = "step"
+    COD = "cod"
+    AUTO_DELIVERY = "auto_delivery"
+    NOPAID = "nopaid"
+    ETICKET = "eticket"
+
+
+DELIVERED_AT_ONCE = frozenset({TradeType.AUTO_DELIVERY, TradeType.ETICKET})
+"""Goods without a parcel: payment ships them in the same second."""
+
+OPEN_REFUNDS = frozenset(
+    {"WAIT_SELLER_AGREE", "WAIT_BUYER_RETURN_GOODS", "WAIT_SELLER_CONFIRM_GOODS", "SELLER_REFUSE_BUYER"}
+)
+
+MAX_FEE_CHANGES = 3
+
+
+class Event(NamedTuple):
+    """Something that happened to an order."""
+
+    at: int
+    """Seconds since the epoch."""
+    kind: Kind
+    line: int = 0
+    """Position of the line it concerns, from 1; 0 for the whole trade."""
+
+
+class Move(NamedTuple):
+    """Something that could happen next."""
+
+    kind: Kind
+    line: int = 0
+
+
+@dataclass(slots=True)
+class Refund:
+    """The latest refund of a line."""
+
+    status: str
+    attempt: int
+    phase: str
+    goods_return: bool
+
+
+@dataclass(slots=True)
+class LineState:
+    """What has happened to one line."""
+
+    shipped_at: int | None = None
+    ended_at: int | None = None
+    refunded: bool = False
+    """Its money went back before the trade was finished: the line is closed."""
+    refund: Refund | None = None
+    fee_changes: int = 0
+
+
+@dataclass(slots=True)
+class OrderState:
+    """What has happened to an order, up to its last event."""
+
+    type: TradeType
+    created: int
+    modified: int
+    lines: list[LineState]
+    paid_at: int | None = None
+    deposit_at: int | None = None
+    closed_unpaid_at: int | None = None
+    signed_at: int | None = None
+    finished_at: int | None = None
+    ended_at: int | None = None
+    memos: int = 0
+    extensions: int = 0
+    addresses: int = 0
+    buyer_rated: bool = False
+    seller_rated: bool = False
+
+    @property
+    def open_lines(self) -> list[LineState]:
+        """The lines whose money has not gone back."""
+        return [line for line in self.lines if not line.refunded]
+
+    @property
+    def payable_done(self) -> bool:
+        """Whether it may be shipped: paid, or cash on delivery."""
+        return self.paid_at is not None or self.type is TradeType.COD
+
+    @property
+    def status(self) -> str:
+        """The trade's status."""
+        if self.closed_unpaid_at is not None:
+            return "TRADE_CLOSED_BY_TAOBAO" if self.deposit_at is None else "TRADE_CLOSED"
+        if not self.payable_done:
+            return "TRADE_NO_CREATE_PAY" if self.type is TradeType.NOPAID else "WAIT_BUYER_PAY"
+        lines = self.open_lines
+        if not lines:
+            return "TRADE_CLOSED"
+        if self.finished_at is not None:
+            return "TRADE_FINISHED"
+        shipped = sum(line.shipped_at is not None for line in lines)
+        if shipped == len(lines):
+            return "TRADE_BUYER_SIGNED" if self.signed_at is not None else "WAIT_BUYER_CONFIRM_GOODS"
+        return "SELLER_CONSIGNED_PART" if shipped else "WAIT_SELLER_SEND_GOODS"
+
+    def line_status(self, line: LineState) -> str:
+        """A line's own status: the trade's set without the partial values."""
+        if line.refunded:
+            return "TRADE_CLOSED"
+        status = self.status
+        if status == "SELLER_CONSIGNED_PART":
+            return "WAIT_SELLER_SEND_GOODS" if line.shipped_at is None else "WAIT_BUYER_CONFIRM_GOODS"
+        return status
+
+    @property
+    def step_status(self) -> str:
+        """The presale status of a `step` trade."""
+        if self.paid_at is not None:
+            return "FRONT_PAID_FINAL_PAID"
+        if self.deposit_at is None:
+            return "FRONT_NOPAID_FINAL_NOPAID"
+        return "FRONT_PAID_FINAL_NOPAID" if self.closed_unpaid_at is None else "FRONT_PAID_FRONT_FORFEITED"
+
+
+def fold(type_: TradeType, lines: int, events: Iterable[Event]) -> OrderState:
+    """The state after the events, which begin with the creation and are in order of time."""
+    iterator = iter(events)
+    created = next(iterator).at
+    state = OrderState(type_, created, created, [LineState() for _ in range(lines)])
+    for event in iterator:
+        _APPLY[event.kind](state, event)
+        state.modified = event.at
+    return state
+
+
+def follow_ups(type_: TradeType, move: Move) -> tuple[Move, ...]:
+    """What the platform itself does in the same second as a move."""
+    if move.kind is Kind.PAY and type_ in DELIVERED_AT_ONCE:
+        return (Move(Kind.SHIP),)
+    return ()
+
+
+def possible(state: OrderState) -> list[Move]:
+    """Everything that can happen next; never empty, since a memo can always be written."""
+    moves = [Move(Kind.MEMO)]
+    if state.closed_unpaid_at is not None:
+        return moves
+    if not state.payable_done:
+        return moves + _before_payment(state)
+    if not state.open_lines:
+        return moves
+    return moves + (_under_way(state) if state.finished_at is None else _after_sale(state)) + _refunds(state)
+
+
+def _before_payment(state: OrderState) -> list[Move]:
+    moves = [Move(Kind.CLOSE_UNPAID)]
+    if state.type is TradeType.NOPAID:
+        return moves
+    if state.type is TradeType.STEP:
+        return [*moves, Move(Kind.PAY_DEPOSIT if state.deposit_at is None else Kind.PAY)]
+    if state.lines[0].fee_changes < MAX_FEE_CHANGES:
+        moves.append(Move(Kind.MODIFY_FEE))
+    return [*moves, Move(Kind.PAY)]
+
+
+def _under_way(state: OrderState) -> list[Move]:
+    moves: list[Move] = []
+    waiting = [
+        position
+        for position, line in enumerate(state.lines, 1)
+        if not line.refunded and line.shipped_at is None and not _refunding(line)
+    ]
+    blocked = any(_refunding(line) for line in state.open_lines)
+    unshipped = sum(line.shipped_at is None for line in state.open_lines)
+    if waiting:
+        moves.append(Move(Kind.ADDRESS))
+        if len(waiting) == unshipped:
+            moves.append(Move(Kind.SHIP))
+        if unshipped > 1:
+            moves.extend(Move(Kind.SHIP_LINE, position) for position in waiting)
+    if not unshipped:
+        if state.extensions < MAX_LINES:
+            moves.append(Move(Kind.EXTEND))
+        if state.type is TradeType.COD and state.signed_at is None:
+            moves.append(Move(Kind.SIGN))
+        if not blocked:
+            moves.append(Move(Kind.FINISH))
+    return moves
+
+
+def _after_sale(state: OrderState) -> list[Move]:
+    return [] if state.buyer_rated and state.seller_rated else [Move(Kind.RATE)]
+
+
+def _refunds(state: OrderState) -> list[Move]:
+    if state.type is TradeType.COD and state.finished_at is None:
+        return []
+    moves: list[Move] = []
+    for position, line in enumerate(state.lines, 1):
+        refund = line.refund
+        if line.refunded or (refund and refund.status == "SUCCESS"):
+            continue
+        if refund is None or refund.status == "CLOSED":
+            if refund is None or refund.attempt < MAX_LINES:
+                moves.append(Move(Kind.REFUND_CREATE, position))
+            continue
+        moves.extend(Move(kind, position) for kind in _refund_moves(refund))
+    return moves
+
+
+def _refund_moves(refund: Refund) -> tuple[Kind, ...]:
+    match refund.status:
+        case "WAIT_SELLER_AGREE" if refund.goods_return:
+            return (Kind.REFUND_AGREE, Kind.REFUND_REFUSE, Kind.REFUND_CLOSE)
+        case "WAIT_SELLER_AGREE":
+            return (Kind.REFUND_SUCCESS, Kind.REFUND_REFUSE, Kind.REFUND_CLOSE)
+        case "WAIT_BUYER_RETURN_GOODS":
+            return (Kind.REFUND_RETURN, Kind.REFUND_CLOSE)
+        case "WAIT_SELLER_CONFIRM_GOODS":
+            return (Kind.REFUND_SUCCESS,)
+        case _:
+            return (Kind.REFUND_CLOSE,)
+
+
+def _refunding(line: LineState) -> bool:
+    return line.refund is not None and line.refund.status in OPEN_REFUNDS
+
+
+def _modify_fee(state: OrderState, _: Event) -> None:
+    state.lines[0].fee_changes += 1
+
+
+def _pay(state: OrderState, event: Event) -> None:
+    state.paid_at = event.at
+
+
+def _pay_deposit(state: OrderState, event: Event) -> None:
+    state.deposit_at = event.at
+
+
+def _close_unpaid(state: OrderState, event: Event) -> None:
+    state.closed_unpaid_at = state.ended_at = event.at
+    for line in state.lines:
+        line.ended_at = event.at
+
+
+def _ship(state: OrderState, event: Event) -> None:
+    for line in state.open_lines:
+        if line.shipped_at is None:
+            line.shipped_at = event.at
+
+
+def _ship_line(state: OrderState, event: Event) -> None:
+    state.lines[event.line - 1].shipped_at = event.at
+
+
+def _extend(state: OrderState, _: Event) -> None:
+    state.extensions += 1
+
+
+def _sign(state: OrderState, event: Event) -> None:
+    state.signed_at = event.at
+
+
+def _finish(state: OrderState, event: Event) -> None:
+    state.finished_at = state.ended_at = event.at
+    if state.paid_at is None:  # cash on delivery is paid at the door
+        state.paid_at = event.at
+    for line in state.open_lines:
+        line.ended_at = event.at
+
+
+def _rate(state: OrderState, _: Event) -> None:
+    if state.buyer_rated:
+        state.seller_rated = True
+    state.buyer_rated = True
+
+
+def _memo(state: OrderState, _: Event) -> None:
+    state.memos += 1
+
+
+def _address(state: OrderState, _: Event) -> None:
+    state.addresses += 1
+
+
+def _refund_create(state: OrderState, event: Event) -> None:
+    line = state.lines[event.line - 1]
+    attempt = 1 if line.refund is None else line.refund.attempt + 1
+    phase = "onsale" if state.finished_at is None else "aftersale"
+    line.refund = Refund("WAIT_SELLER_AGREE", attempt, phase, goods_return=line.shipped_at is not None)
+
+
+def _set_refund(status: str) -> Callable[[OrderState, Event], None]:
+    def apply(state: OrderState, event: Event) -> None:
+        refund = state.lines[event.line - 1].refund
+        if refund is None:
+            raise ValueError(f"{event.kind} of line {event.line} without a refund")
+        refund.status = status
+
+    return apply
+
+
+def _refund_success(state: OrderState, event: Event) -> None:
+    _set_refund("SUCCESS")(state, event)
+    if state.finished_at is not None:
+        return
+    line = state.lines[event.line - 1]
+    line.refunded, line.ended_at = True, event.at
+    if not state.open_lines:
+        state.ended_at = event.at
+
+
+_APPLY: Mapping[Kind, Callable[[OrderState, Event], None]] = {
+    Kind.MODIFY_FEE: _modify_fee,
+    Kind.PAY: _pay,
+    Kind.PAY_DEPOSIT: _pay_deposit,
+    Kind.CLOSE_UNPAID: _close_unpaid,
+    Kind.SHIP: _ship,
+    Kind.SHIP_LINE: _ship_line,
+    Kind.EXTEND: _extend,
+    Kind.SIGN: _sign,
+    Kind.FINISH: _finish,
+    Kind.RATE: _rate,
+    Kind.MEMO: _memo,
+    Kind.ADDRESS: _address,
+    Kind.REFUND_CREATE: _refund_create,
+    Kind.REFUND_AGREE: _set_refund("WAIT_BUYER_RETURN_GOODS"),
+    Kind.REFUND_REFUSE: _set_refund("SELLER_REFUSE_BUYER"),
+    Kind.REFUND_RETURN: _set_refund("WAIT_SELLER_CONFIRM_GOODS"),
+    Kind.REFUND_CLOSE: _set_refund("CLOSED"),
+    Kind.REFUND_SUCCESS: _refund_success,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event of a base order's planned life.
+
+    It happens `delay + jitter` seconds after the creation, jitter drawn from [0, `jitter_seconds`]. The
+    bound is what makes the history invertible: an order modified at T was created in a known short range.
+    """
+
+    kind: Kind
+    delay_seconds: int
+    jitter_seconds: int = 0
+    line: int = 0
+    with_previous: bool = False
+    """In the same second as the step before, whose delay and jitter it repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A planned life, and how many of a thousand orders lead it."""
+
+    per_mille: int
+    type: TradeType
+    steps: tuple[Step, ...]
+    min_lines: int = 1
+    max_lines: int = 5
+    first_slot: int = field(default=0, compare=False)

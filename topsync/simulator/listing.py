@@ -1,0 +1,95 @@
+"""List queries over one seller's orders: which, in which order, and which page of them.
+
+Newest first, by `created` or by `modified`, ties by trade number descending (reference/top-api.md 3.1,
+3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from topsync.simulator.book import OrderBook
+from topsync.simulator.life import TradeType
+
+MAX_SCANNED_ORDERS = 50_000
+"""A status is only known by looking at each order; wider searches are refused as too slow."""
+
+
+class TooSlowError(Exception):
+    """The window holds too many orders to filter by status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a list call asks for; seconds since the epoch, both ends included."""
+
+    first: int
+    last: int
+    types: frozenset[TradeType]
+    statuses: frozenset[str] | None = None
+    oldest_created: int = 0
+    """Orders created before that are out of reach."""
+
+
+class Listing(NamedTuple):
+    """A result before paging: how many there are, and (offset, limit) to numbers, newest first."""
+
+    total: int
+    page: Callable[[int, int], list[int]]
+
+
+def by_modified(book: OrderBook, query: Query, now: int) -> Listing:
+    """The orders whose visible `modified` lies in the window."""
+    history = book.history
+    entries = [
+        entry
+        for entry in book.modified_between(query.first, query.last, now)
+        if history.plan(entry[1]).type in query.types
+    ]
+    if query.oldest_created:
+        reachable = history.created_range(0, query.oldest_created - 1).stop
+        entries = [entry for entry in entries if entry[1] >= reachable]
+    # For one seller, trade numbers grow with the order's number.
+    entries.sort(reverse=True)
+    return _listed(_with_status(book, [number for _, number in entries], query, now))
+
+
+def by_created(book: OrderBook, query: Query, now: int) -> Listing:
+    """The orders created in the window that are visible."""
+    first = max(query.first, query.oldest_created)
+    history = book.history
+    live = [
+        number
+        for number in book.created_since_start(first, query.last, now)
+        if history.plan(number).type in query.types
+    ]
+    past = history.typed(history.created_range(first, query.last), query.types)
+    if query.statuses is not None:
+        if len(past) + len(live) > MAX_SCANNED_ORDERS:
+            raise TooSlowError
+        return _listed(_with_status(book, live + past.newest(0, len(past)), query, now))
+
+    def page(offset: int, limit: int) -> list[int]:
+        numbers = live[offset : offset + limit]
+        missing = limit - len(numbers)
+        return numbers + past.newest(max(0, offset - len(live)), missing)
+
+    return Listing(len(live) + len(past), page)
+
+
+def _with_status(book: OrderBook, numbers: list[int], query: Query, now: int) -> list[int]:
+    if query.statuses is None:
+        return numbers
+    if len(numbers) > MAX_SCANNED_ORDERS:
+        raise TooSlowError
+    return [number for number in numbers if _status(book, number, now) in query.statuses]
+
+
+def _status(book: OrderBook, number: int, now: int) -> str:
+    return book.state(book.draft(number), book.shown(number, now).events).status
+
+
+def _listed(numbers: list[int]) -> Listing:
+    return Listing(len(numbers), lambda offset, limit: numbers[offset : offset + limit])

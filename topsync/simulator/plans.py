@@ -1,0 +1,190 @@
+"""The lives that base orders lead: per thousand orders, so many of each.
+
+Delays grow by more than the jitter of the step before, so a life's events are in order of time whatever
+is drawn. Numbers are those of a mid-sized shop, no more; they are chosen (not taken from a source) so that
+every state of reference/top-api.md 5.3, 5.4 and 5.6 occurs in a few hundred orders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import accumulate
+
+from topsync.simulator.life import Kind, Plan, Step, TradeType
+
+SLOTS = 1000
+"""Orders are dealt to plans in rounds of this many."""
+
+_MINUTE = 60
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+
+_FIXED, _STEP, _COD = TradeType.FIXED, TradeType.STEP, TradeType.COD
+_PAY = Step(Kind.PAY, 25, 300)
+
+
+def _steps(*steps: Step) -> tuple[Step, ...]:
+    return (Step(Kind.CREATE, 0), *steps)
+
+
+_DEALT: tuple[Plan, ...] = (
+    Plan(70, _FIXED, _steps(Step(Kind.CLOSE_UNPAID, 30 * _MINUTE, 30))),
+    Plan(40, _FIXED, _steps(Step(Kind.MEMO, 2 * _HOUR, 600), Step(Kind.CLOSE_UNPAID, _DAY, 60))),
+    Plan(150, _FIXED, _steps(_PAY, Step(Kind.SHIP, 5 * _HOUR, 900), Step(Kind.FINISH, 4 * _DAY, 900))),
+    Plan(
+        140,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.SHIP, 22 * _HOUR, 900),
+            Step(Kind.FINISH, 8 * _DAY, 900),
+            Step(Kind.RATE, 9 * _DAY, 900),
+        ),
+    ),
+    Plan(
+        80,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.MEMO, 30 * _MINUTE, 600),
+            Step(Kind.SHIP, 20 * _HOUR, 900),
+            Step(Kind.FINISH, 12 * _DAY, 900),
+        ),
+    ),
+    Plan(
+        70,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.SHIP_LINE, 10 * _HOUR, 900, line=1),
+            Step(Kind.SHIP, 30 * _HOUR, 900),
+            Step(Kind.FINISH, 10 * _DAY, 900),
+        ),
+        min_lines=2,
+    ),
+    Plan(
+        60,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.REFUND_CREATE, 3 * _HOUR, 600, line=1),
+            Step(Kind.REFUND_SUCCESS, 9 * _HOUR, 600, line=1),
+            Step(Kind.SHIP, 26 * _HOUR, 900),
+            Step(Kind.FINISH, 9 * _DAY, 900),
+        ),
+        min_lines=2,
+    ),
+    Plan(
+        50,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.REFUND_CREATE, 2 * _HOUR, 600, line=1),
+            Step(Kind.REFUND_SUCCESS, 7 * _HOUR, 600, line=1),
+        ),
+        max_lines=1,
+    ),
+    Plan(
+        50,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.SHIP, 18 * _HOUR, 900),
+            Step(Kind.REFUND_CREATE, 3 * _DAY, 600, line=1),
+            Step(Kind.REFUND_CLOSE, 5 * _DAY, 600, line=1),
+            Step(Kind.FINISH, 12 * _DAY, 900),
+        ),
+    ),
+    Plan(
+        30,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.SHIP, 6 * _HOUR, 900),
+            Step(Kind.FINISH, 5 * _DAY, 900),
+            Step(Kind.REFUND_CREATE, 8 * _DAY, 600, line=1),
+            Step(Kind.REFUND_AGREE, 9 * _DAY, 600, line=1),
+            Step(Kind.REFUND_RETURN, 11 * _DAY, 600, line=1),
+            Step(Kind.REFUND_SUCCESS, 14 * _DAY, 600, line=1),
+        ),
+    ),
+    Plan(
+        40,
+        _FIXED,
+        _steps(
+            Step(Kind.PAY, 10 * _HOUR, 900),
+            Step(Kind.ADDRESS, 11 * _HOUR, 300),
+            Step(Kind.SHIP, 30 * _HOUR, 900),
+            Step(Kind.EXTEND, 9 * _DAY, 900),
+            Step(Kind.FINISH, 16 * _DAY, 900),
+        ),
+    ),
+    Plan(
+        30,
+        _FIXED,
+        _steps(
+            Step(Kind.MODIFY_FEE, 5 * _MINUTE, 200),
+            Step(Kind.PAY, 20 * _MINUTE, 600),
+            Step(Kind.SHIP, 15 * _HOUR, 900),
+            Step(Kind.FINISH, 6 * _DAY, 900),
+        ),
+    ),
+    Plan(
+        50,
+        _COD,
+        _steps(
+            Step(Kind.SHIP, 8 * _HOUR, 900),
+            Step(Kind.SIGN, 3 * _DAY, 900),
+            Step(Kind.FINISH, 5 * _DAY, 900),
+        ),
+    ),
+    Plan(
+        50,
+        _STEP,
+        _steps(
+            Step(Kind.PAY_DEPOSIT, 20, 300),
+            Step(Kind.PAY, 3 * _DAY, 900),
+            Step(Kind.SHIP, 4 * _DAY, 900),
+            Step(Kind.FINISH, 11 * _DAY, 900),
+        ),
+        max_lines=1,
+    ),
+    Plan(
+        15,
+        _STEP,
+        _steps(Step(Kind.PAY_DEPOSIT, 40, 300), Step(Kind.CLOSE_UNPAID, 5 * _DAY, 60)),
+        max_lines=1,
+    ),
+    Plan(10, _STEP, _steps(Step(Kind.CLOSE_UNPAID, 30 * _MINUTE, 30)), max_lines=1),
+    Plan(
+        35,
+        TradeType.AUTO_DELIVERY,
+        _steps(
+            Step(Kind.PAY, 30, 300),
+            Step(Kind.SHIP, 30, 300, with_previous=True),
+            Step(Kind.FINISH, _DAY, 900),
+        ),
+        max_lines=1,
+    ),
+    Plan(
+        15,
+        TradeType.ETICKET,
+        _steps(
+            Step(Kind.PAY, 30, 300),
+            Step(Kind.SHIP, 30, 300, with_previous=True),
+            Step(Kind.FINISH, 5 * _DAY, 900),
+        ),
+        max_lines=1,
+    ),
+    Plan(15, TradeType.NOPAID, _steps(Step(Kind.CLOSE_UNPAID, 3 * _DAY, 900))),
+)
+
+_FIRST_SLOTS = [0, *accumulate(plan.per_mille for plan in _DEALT)]
+
+PLANS: tuple[Plan, ...] = tuple(
+    replace(plan, first_slot=first) for plan, first in zip(_DEALT, _FIRST_SLOTS, strict=False)
+)
+"""Every plan, with the slots [first_slot, first_slot + per_mille) that it holds of a round."""
+
+PLAN_OF_SLOT: tuple[Plan, ...] = tuple(plan for plan in PLANS for _ in range(plan.per_mille))
+"""The plan of each of the thousand slots."""

@@ -1,0 +1,225 @@
+"""One group's queue of messages on the platform's side: what is due, what is under way, what is over.
+
+A state machine without I/O; `now` comes in with each call and is expected not to go back. The rules are
+those of reference/tmc-protocol.md 6: at least once, redelivery after a failure or a missing confirm,
+retention, no promise about order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundMessage:
+    """A message as the platform's publisher makes it. `content` is JSON text; `published_at` is UTC."""
+
+    user_id: int
+    nick: str
+    topic: str
+    content: str = field(repr=False)
+    published_at: datetime
+    data_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRules:
+    """What a queue needs to know of the channel's settings; see `ChannelSettings` for the meanings."""
+
+    confirm_timeout: timedelta
+    redelivery_delay: timedelta
+    retention: timedelta
+    window: int
+    max_messages: int
+    new_id_on_redelivery: bool
+
+
+class Place(Enum):
+    """Where a message is."""
+
+    READY = "ready"
+    IN_FLIGHT = "in_flight"
+    WAITING = "waiting"
+    OVER = "over"
+
+
+@dataclass(slots=True, eq=False)
+class Queued:
+    """A message in the queue. `carrier` numbers the connection that it was last given to."""
+
+    id: int
+    message: OutboundMessage
+    place: Place
+    due_at: datetime
+    retried: int = 0
+    carrier: int = 0
+
+
+@dataclass(slots=True)
+class QueueCounts:
+    """What has happened; published = confirmed + lost + expired + overflowed + pending + in flight."""
+
+    published: int = 0
+    sent: int = 0
+    confirmed: int = 0
+    failed: int = 0
+    redelivered: int = 0
+    lost: int = 0
+    expired: int = 0
+    overflowed: int = 0
+
+
+class MessageQueue:
+    """See the module. `new_id` makes message ids."""
+
+    def __init__(self, rules: QueueRules, chance: random.Random, new_id: Callable[[], int]) -> None:
+        self._rules = rules
+        self._chance = chance
+        self._new_id = new_id
+        self._messages: dict[int, Queued] = {}
+        self._backlog: deque[Queued] = deque()
+        self._window: list[Queued] = []
+        # Dicts keep the order of insertion, and each delay is the same for all: both are ordered by due_at.
+        self._in_flight: dict[int, Queued] = {}
+        self._waiting: dict[int, Queued] = {}
+        self._carried: Counter[int] = Counter()
+        self.counts = QueueCounts()
+
+    @property
+    def in_flight(self) -> int:
+        """Messages sent, neither answered nor timed out."""
+        return len(self._in_flight)
+
+    @property
+    def pending(self) -> int:
+        """Messages ready to be sent, or waiting for their redelivery."""
+        return len(self._messages) - len(self._in_flight)
+
+    def carried_by(self, carrier: int) -> int:
+        """How many messages that connection has in flight."""
+        return self._carried[carrier]
+
+    def publish(self, message: OutboundMessage, now: datetime) -> None:
+        """Takes a message in. A full queue refuses it, which is counted as overflowed."""
+        self.counts.published += 1
+        if len(self._messages) >= self._rules.max_messages:
+            self.counts.overflowed += 1
+            return
+        queued = Queued(self._new_id(), message, Place.READY, now)
+        self._messages[queued.id] = queued
+        self._backlog.append(queued)
+
+    def lose(self) -> None:
+        """A message that is lost before it is queued."""
+        self.counts.published += 1
+        self.counts.lost += 1
+
+    def lose_unconfirmed(self) -> None:
+        """Everything that was sent at least once and not confirmed is gone for ever."""
+        for queued in list(self._messages.values()):
+            if queued.place is not Place.READY or queued.retried:
+                self._end(queued)
+                self.counts.lost += 1
+
+    def take(self, now: datetime, carrier: int) -> Queued | None:
+        """The next message for that connection, in flight from now on; `None` when none is ready."""
+        while (queued := self._pick()) is not None:
+            if self._is_over_age(queued, now):
+                self._expire(queued)
+            elif queued.place is Place.READY:
+                self._move(queued, Place.IN_FLIGHT, now + self._rules.confirm_timeout)
+                queued.carrier = carrier
+                self._carried[carrier] += 1
+                self.counts.sent += 1
+                self.counts.redelivered += queued.retried > 0
+                return queued
+        return None
+
+    def confirm(self, message_id: int) -> bool:
+        """The message is done with, also after a Failed or a time-out (reference/tmc-protocol.md 4.3)."""
+        queued = self._messages.get(message_id)
+        if queued is None:
+            return False
+        self._end(queued)
+        self.counts.confirmed += 1
+        return True
+
+    def fail(self, message_id: int, now: datetime) -> None:
+        """The client could not process it: it comes again after the redelivery delay."""
+        queued = self._in_flight.get(message_id)
+        if queued is not None:
+            self.counts.failed += 1
+            self._move(queued, Place.WAITING, now + self._rules.redelivery_delay)
+
+    def advance(self, now: datetime) -> None:
+        """Lets time pass: confirms time out, redeliveries fall due, old messages expire."""
+        for queued in _due(self._in_flight, now):
+            self._move(queued, Place.WAITING, queued.due_at + self._rules.redelivery_delay)
+        for queued in _due(self._waiting, now):
+            self._redeliver(queued, now)
+        while self._messages and self._is_over_age(oldest := next(iter(self._messages.values())), now):
+            self._expire(oldest)
+        # Whatever is over leaves the backlog here too, or it would grow while nobody is connected.
+        while self._backlog and self._backlog[0].place is Place.OVER:
+            self._backlog.popleft()
+
+    def forget_carrier(self, carrier: int) -> None:
+        """That connection is gone, and its number is never used again.
+
+        Its messages go on waiting for their confirm, which may come on another one.
+        """
+        del self._carried[carrier]
+
+    def _pick(self) -> Queued | None:
+        while self._backlog and len(self._window) < self._rules.window:
+            self._window.append(self._backlog.popleft())
+        if not self._window:
+            return None
+        index = self._chance.randrange(len(self._window))
+        self._window[index], self._window[-1] = self._window[-1], self._window[index]
+        return self._window.pop()
+
+    def _redeliver(self, queued: Queued, now: datetime) -> None:
+        queued.retried += 1
+        self._move(queued, Place.READY, now)
+        if self._rules.new_id_on_redelivery:
+            del self._messages[queued.id]
+            queued.id = self._new_id()
+            self._messages[queued.id] = queued
+        self._backlog.append(queued)
+
+    def _is_over_age(self, queued: Queued, now: datetime) -> bool:
+        return queued.place is not Place.OVER and now >= queued.message.published_at + self._rules.retention
+
+    def _expire(self, queued: Queued) -> None:
+        self._end(queued)
+        self.counts.expired += 1
+
+    def _end(self, queued: Queued) -> None:
+        self._move(queued, Place.OVER, queued.due_at)
+        del self._messages[queued.id]
+
+    def _move(self, queued: Queued, place: Place, due_at: datetime) -> None:
+        """The only writer of a message's place."""
+        if self._in_flight.pop(queued.id, None) is not None and queued.carrier in self._carried:
+            self._carried[queued.carrier] -= 1
+        self._waiting.pop(queued.id, None)
+        queued.place, queued.due_at = place, due_at
+        if place is Place.IN_FLIGHT:
+            self._in_flight[queued.id] = queued
+        elif place is Place.WAITING:
+            self._waiting[queued.id] = queued
+
+
+def _due(timed: dict[int, Queued], now: datetime) -> list[Queued]:
+    due = []
+    for queued in timed.values():
+        if queued.due_at > now:
+            break
+        due.append(queued)
+    return due

@@ -1,0 +1,191 @@
+"""A whole simulated platform in one process: gateway, message channel, exports and admin interface."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from topsync.simulator.admin import Admin
+from topsync.simulator.apis import exports as export_apis
+from topsync.simulator.apis import messages as message_apis
+from topsync.simulator.apis import system as system_apis
+from topsync.simulator.apis import trades as trade_apis
+from topsync.simulator.channel import Channel
+from topsync.simulator.checks import Doorkeeper
+from topsync.simulator.clock import PlatformClock
+from topsync.simulator.director import Director
+from topsync.simulator.exports import Exports
+from topsync.simulator.faults import FaultBoard, Platform
+from topsync.simulator.gateway import ROUTER_PATH, Gateway
+from topsync.simulator.ledger import Ledger
+from topsync.simulator.sellers import Seller
+from topsync.simulator.settings import SimulatorSettings, WorldSettings
+from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.topics import TASK_COMPLETE, Notice
+from topsync.simulator.world import World
+
+_SHUTDOWN_SECONDS = 2.0
+"""How long open HTTP requests may take to end when the simulator stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running simulator listens."""
+
+    gateway_url: str
+    """For a client's base URL, path included."""
+    channel_url: str
+    admin_url: str
+
+
+class Simulator:
+    """Starts and stops everything; use it as an asynchronous context manager, or `start` and `stop`.
+
+    Its parts are public: a test in the same process may read the world or make things happen directly.
+    """
+
+    def __init__(self, settings: SimulatorSettings, clock: PlatformClock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or PlatformClock(settings.start_at)
+        self.world = World(
+            WorldSettings(
+                seed=settings.seed,
+                sellers=settings.sellers,
+                orders=settings.orders,
+                start_second=self.clock.second(),
+                history_days=settings.history_days,
+            ),
+            self.clock,
+            visibility_delay_seconds=settings.visibility_delay_seconds,
+        )
+        apps = {settings.app_key: settings.app_secret}
+        self.channel = Channel(
+            settings.channel,
+            apps,
+            self.clock.now,
+            random.Random(settings.seed),  # noqa: S311 -- a scenario, not a secret
+        )
+        self.subscriptions = Subscriptions(self.channel.publish, self.clock.now)
+        self.director = Director(self.world, self.subscriptions, settings.quirks, settings.seed)
+        self.ledger = Ledger(time.monotonic)
+        self._apps = apps
+        self._stack = AsyncExitStack()
+        self._background: asyncio.Task[None] | None = None
+        self._addresses: Addresses | None = None
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where it listens.
+
+        Raises:
+            RuntimeError: it is not running.
+        """
+        if self._addresses is None:
+            raise RuntimeError("the simulator is not running")
+        return self._addresses
+
+    @property
+    def sellers(self) -> list[Seller]:
+        """The sellers, with their sessions."""
+        return [book.seller for book in self.world.books]
+
+    async def start(self) -> Addresses:
+        """Begin to listen, and to make changes if a rate is set.
+
+        Raises:
+            OSError: a port is taken.
+        """
+        async with AsyncExitStack() as stack:
+            folder = self.settings.folder
+            if folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="topsync-simulator-")))
+            exports = self._exports(folder)
+            gateway = self._gateway(exports)
+            gateway_url = await self._serve(stack, gateway.application(), self.settings.gateway_port)
+            exports.download_base = gateway_url
+            channel_port = await self.channel.start(self.settings.host, self.settings.channel_port)
+            stack.push_async_callback(self.channel.stop)
+            admin_url = await self._serve(stack, self._admin().application(), self.settings.admin_port)
+            self.director.set_rate(self.settings.rate)
+            self._background = asyncio.create_task(self._run(exports), name="simulator")
+            self._stack = stack.pop_all()
+        channel_url = f"ws://{self.settings.host}:{channel_port}/"
+        self._addresses = Addresses(f"{gateway_url}{ROUTER_PATH}", channel_url, admin_url)
+        return self._addresses
+
+    async def stop(self) -> None:
+        """Stop listening and delete temporary files. Harmless when it is not running.
+
+        Raises:
+            BaseExceptionGroup: something in the background had failed.
+        """
+        background, self._background = self._background, None
+        self._addresses = None
+        try:
+            if background is not None:
+                background.cancel()
+                await asyncio.wait([background])
+                if not background.cancelled() and (failure := background.exception()):
+                    raise failure
+        finally:
+            await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _run(self, exports: Exports) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.director.stream())
+            group.create_task(exports.run())
+
+    def _is_healthy(self) -> bool:
+        return self._background is not None and not self._background.done()
+
+    def _exports(self, folder: Path) -> Exports:
+        settings = self.settings
+        return Exports(self.world, settings.exports, settings.quirks, folder, self._export_completed)
+
+    def _gateway(self, exports: Exports) -> Gateway:
+        quirks = self.settings.quirks
+        apis = (
+            *system_apis.apis(self.clock),
+            *trade_apis.apis(self.world, quirks),
+            *export_apis.apis(exports),
+            *message_apis.apis(self.subscriptions),
+        )
+        doorkeeper = Doorkeeper(
+            apis={api.name: api for api in apis},
+            apps=self._apps,
+            sessions={seller.session: seller for seller in self.sellers},
+            second=self.clock.second,
+        )
+        return Gateway(doorkeeper, exports, self.ledger, quirks, self.clock.now)
+
+    def _admin(self) -> Admin:
+        board = FaultBoard(Platform(self.world, self.channel))
+        return Admin(self.world, self.director, board, self.ledger, self.channel, self._is_healthy)
+
+    def _export_completed(self, seller: Seller, task_id: int) -> None:
+        self.subscriptions.send(seller, Notice(TASK_COMPLETE, {"task_id": task_id}, str(task_id)))
+
+    async def _serve(self, stack: AsyncExitStack, application: web.Application, port: int) -> str:
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, self.settings.host, port).start()
+        return f"http://{self.settings.host}:{runner.addresses[0][1]}"

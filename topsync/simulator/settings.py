@@ -1,0 +1,141 @@
+"""What a simulated platform is made of. Plain values; the command line fills them in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import Enum
+from pathlib import Path
+
+from schemas import platform_time
+from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.ids import MAX_SELLERS
+
+
+class PageBeyondEnd(Enum):
+    """What a page number after the last one answers."""
+
+    EMPTY = "empty"
+    LAST_PAGE = "last_page"
+    REFUSED = "refused"
+
+
+class UnknownType(Enum):
+    """What a `type` that the platform does not know does to a list call."""
+
+    IGNORED = "ignored"
+    REFUSED = "refused"
+
+
+class OldWindow(Enum):
+    """What a list window that begins more than three months ago answers."""
+
+    REFUSED = "refused"
+    CLIPPED = "clipped"
+
+
+class DuplicateScope(Enum):
+    """Which earlier export tasks make an identical request a duplicate."""
+
+    RETAINED = "retained"
+    UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformQuirks:
+    """Behaviour that nobody has documented, each a switch (reference/top-api.md 7, last paragraph).
+
+    The defaults are the reference's assumptions.
+    """
+
+    business_code: int = 15
+    """`code` of `isv.` and `isp.` errors: 15 in captures until 2018, 50 on current pages."""
+    ids_as_strings: bool = False
+    """Trade and order numbers as JSON strings instead of numbers."""
+    end_modified_inclusive: bool = True
+    end_created_inclusive: bool = True
+    equal_window_ends_refused: bool = True
+    """`end_modified` must be *later* than `start_modified`."""
+    page_beyond_end: PageBeyondEnd = PageBeyondEnd.EMPTY
+    unknown_type: UnknownType = UnknownType.IGNORED
+    old_window: OldWindow = OldWindow.REFUSED
+    duplicate_scope: DuplicateScope = DuplicateScope.RETAINED
+    failed_download_spends_url: bool = True
+    address_topic: str = "taobao_trade_TradeChanged"
+    """Lore: an address change never arrives as `TradeLogisticsAddressChanged`."""
+    gzip_minimum_bytes: int = 1024
+    """Answers at least this long are compressed for clients that accept gzip."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """The asynchronous export (reference/top-api.md 4)."""
+
+    schedule_seconds: int = 1800
+    """Tasks run when the day's seconds reach a multiple of this: each half hour."""
+    office_hours: bool = True
+    """Whether tasks only run from 01:00 to 23:00."""
+    run_seconds: int = 60
+    """A task stays `doing` at least this long."""
+    retention_seconds: int = 2 * 86400
+    lines_per_file: int = 20_000
+    line_separator: str = "\r\n"
+    worker_timeout_seconds: int = 1800
+    """A task whose file is not written by then fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSettings:
+    """The past: all that the base orders are a function of."""
+
+    seed: int
+    sellers: int
+    orders: int
+    """Base orders of all sellers together, dealt evenly."""
+    start_second: int
+    """When the past ends, in seconds since the epoch."""
+    history_days: int = 89
+    """The oldest order is from this many days before the day of the start; 90 are within reach."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sellers <= MAX_SELLERS:
+            raise ValueError(f"sellers must be 1 to {MAX_SELLERS}: {self.sellers}")
+        if self.orders < 0:
+            raise ValueError(f"orders must not be negative: {self.orders}")
+
+    def orders_of(self, seller: int) -> int:
+        """How many base orders a seller has."""
+        return self.orders // self.sellers + (seller < self.orders % self.sellers)
+
+    @property
+    def start_day(self) -> date:
+        """The platform's day on which the past ends."""
+        return platform_time.day_of(datetime.fromtimestamp(self.start_second, platform_time.CHINA))
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorSettings:
+    """A whole simulated platform."""
+
+    seed: int = 1
+    sellers: int = 3
+    orders: int = 3000
+    history_days: int = 89
+    start_at: datetime | None = None
+    """Where the platform's clock begins (aware); None is the machine's time."""
+    rate: float = 0.0
+    """Live changes per second, over all sellers."""
+    visibility_delay_seconds: int = 0
+    """A change is seen by list calls up to this long after it happened."""
+    host: str = "127.0.0.1"
+    gateway_port: int = 0
+    channel_port: int = 0
+    admin_port: int = 0
+    """0 chooses a free port, for each of the three."""
+    app_key: str = "99000001"
+    app_secret: str = field(default="simulator-secret-0001", repr=False)
+    quirks: PlatformQuirks = PlatformQuirks()
+    exports: ExportSettings = ExportSettings()
+    channel: ChannelSettings = field(default_factory=ChannelSettings)
+    folder: Path | None = None
+    """Where export files are kept while it runs; None is a temporary folder, removed at the end."""

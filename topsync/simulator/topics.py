@@ -1,0 +1,158 @@
+"""Which messages a change sends, and what is in them (reference/tmc-protocol.md 7.1 and 7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from topsync.simulator.amounts import Amounts, amounts_of
+from topsync.simulator.ids import oid_of, refund_id_of
+from topsync.simulator.life import Kind, Refund, TradeType
+from topsync.simulator.settings import PlatformQuirks
+from topsync.simulator.wire import Json, money, time_text
+from topsync.simulator.world import Happening
+
+TASK_COMPLETE = "taobao_topats_TaskComplete"
+
+_TRADE = "taobao_trade_"
+_REFUND = "taobao_refund_"
+
+_TRADE_EVENTS: Mapping[Kind, tuple[str, ...]] = {
+    Kind.MODIFY_FEE: ("TradeModifyFee",),
+    Kind.PAY: ("TradeBuyerPay",),
+    Kind.PAY_DEPOSIT: ("TradeBuyerStepPay",),
+    Kind.CLOSE_UNPAID: ("TradeClose",),
+    Kind.SHIP: ("TradeSellerShip",),
+    Kind.SHIP_LINE: ("TradePartlySellerShip",),
+    Kind.EXTEND: ("TradeDelayConfirmPay",),
+    Kind.SIGN: ("TradeChanged",),
+    Kind.FINISH: ("TradeSuccess",),
+    Kind.RATE: ("TradeRated",),
+    Kind.MEMO: ("TradeMemoModified",),
+}
+
+_REFUND_EVENTS: Mapping[Kind, str] = {
+    Kind.REFUND_CREATE: "RefundCreated",
+    Kind.REFUND_AGREE: "RefundSellerAgreeAgreement",
+    Kind.REFUND_REFUSE: "RefundSellerRefuseAgreement",
+    Kind.REFUND_RETURN: "RefundBuyerReturnGoods",
+    Kind.REFUND_CLOSE: "RefundClosed",
+    Kind.REFUND_SUCCESS: "RefundSuccess",
+}
+
+_MESSAGE_TYPES: Mapping[TradeType, str] = {
+    # Messages say so although no order ever carries that type (reference/top-api.md 3.12).
+    TradeType.FIXED: "guarantee_trade",
+    TradeType.ETICKET: "guarantee_trade",
+}
+
+
+class Notice(NamedTuple):
+    """A message before it is addressed."""
+
+    topic: str
+    content: Json
+    data_id: str
+    """The business id that the topic's page names: the trade number, for a paid refund the refund's."""
+
+
+def notices_of(happening: Happening, quirks: PlatformQuirks) -> list[Notice]:
+    """The messages that a change sends, in the order in which the platform would publish them."""
+    kind = happening.event.kind
+    amounts = amounts_of(happening.draft, happening.state)
+    if kind in _REFUND_EVENTS:
+        return _refund_notices(happening, amounts)
+    return [_trade_notice(happening, amounts, topic) for topic in _trade_topics(happening, quirks)]
+
+
+def _trade_topics(happening: Happening, quirks: PlatformQuirks) -> list[str]:
+    match happening.event.kind:
+        case Kind.ADDRESS:
+            return [quirks.address_topic]
+        case Kind.CREATE:
+            # Cash on delivery and contracts without payment have no Alipay trade.
+            alipay = happening.draft.type not in (TradeType.COD, TradeType.NOPAID)
+            return [f"{_TRADE}TradeCreate", *([f"{_TRADE}TradeAlipayCreate"] if alipay else [])]
+        case kind:
+            return [f"{_TRADE}{name}" for name in _TRADE_EVENTS[kind]]
+
+
+def _trade_notice(happening: Happening, amounts: Amounts, topic: str) -> Notice:
+    draft, event = happening.draft, happening.event
+    content: Json = {
+        "buyer_nick": draft.buyer_nick,
+        "buyer_open_uid": draft.buyer_open_uid,
+        "payment": money(amounts.payment),
+        "oid": oid_of(draft.tid, max(1, event.line), len(draft.lines)),
+        "tid": draft.tid,
+        "type": _MESSAGE_TYPES.get(draft.type, draft.type.value),
+        "seller_nick": happening.seller.nick,
+    }
+    extra = _EXTRAS.get(event.kind, _status_of)
+    content.update(extra(happening, amounts))
+    return Notice(topic, content, str(draft.tid))
+
+
+def _status_of(happening: Happening, _: Amounts) -> Json:
+    return {"status": happening.state.status}
+
+
+def _payment_of(_: Happening, amounts: Amounts) -> Json:
+    return {"post_fee": money(amounts.postage)}
+
+
+def _deposit_of(happening: Happening, _: Amounts) -> Json:
+    return {"payment": money(happening.draft.deposit)}
+
+
+def _memo_of(happening: Happening, _: Amounts) -> Json:
+    state = happening.state
+    return {
+        "status": state.status,
+        "action_type": "seller",
+        "seller_flag": state.memos % 6,
+        "seller_memo": f"备注{state.memos}",
+    }
+
+
+def _rating_of(happening: Happening, _: Amounts) -> Json:
+    return {"status": happening.state.status, "rater": "seller" if happening.state.seller_rated else "buyer"}
+
+
+_EXTRAS: Mapping[Kind, Callable[[Happening, Amounts], Json]] = {
+    Kind.PAY: _payment_of,
+    Kind.PAY_DEPOSIT: _deposit_of,
+    Kind.MEMO: _memo_of,
+    Kind.RATE: _rating_of,
+}
+
+
+def _refund_notices(happening: Happening, amounts: Amounts) -> list[Notice]:
+    event, state = happening.event, happening.state
+    refund = state.lines[event.line - 1].refund
+    if refund is None:
+        raise ValueError(f"{event.kind} of line {event.line} left no refund")
+    notices = [_refund_notice(happening, amounts, refund)]
+    if event.kind is Kind.REFUND_SUCCESS and state.finished_at is None:
+        closed = "TradePartlyRefund" if state.open_lines else "TradeClose"
+        notices.append(_trade_notice(happening, amounts, f"{_TRADE}{closed}"))
+    return notices
+
+
+def _refund_notice(happening: Happening, amounts: Amounts, refund: Refund) -> Notice:
+    draft, event = happening.draft, happening.event
+    refund_id = refund_id_of(draft.tid, event.line, refund.attempt)
+    content: Json = {
+        "buyer_nick": draft.buyer_nick,
+        "buyer_open_uid": draft.buyer_open_uid,
+        "refund_fee": money(amounts.lines[event.line - 1].divided),
+        "oid": oid_of(draft.tid, event.line, len(draft.lines)),
+        "tid": draft.tid,
+        "refund_id": refund_id,
+        "seller_nick": happening.seller.nick,
+        "modified": time_text(event.at),
+        "refund_phase": refund.phase,
+        "bill_type": "return_bill" if refund.goods_return else "refund_bill",
+    }
+    data_id = refund_id if event.kind is Kind.REFUND_SUCCESS else draft.tid
+    return Notice(f"{_REFUND}{_REFUND_EVENTS[event.kind]}", content, str(data_id))

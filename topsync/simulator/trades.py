@@ -1,0 +1,263 @@
+"""A trade as the platform writes it (reference/top-api.md 5.2 to 5.6; shapes as in the samples).
+
+A field without a value is absent, never null. Item data stand on the trade only when it has one line.
+"""
+
+from __future__ import annotations
+
+from topsync.simulator.amounts import Amounts, LineAmounts, amounts_of
+from topsync.simulator.drafts import Draft, DraftLine
+from topsync.simulator.ids import oid_of, refund_id_of
+from topsync.simulator.life import LineState, OrderState, TradeType
+from topsync.simulator.sellers import Seller
+from topsync.simulator.wire import Json, money, time_text
+
+_DAY_SECONDS = 86400
+_CONFIRM_SECONDS = 10 * _DAY_SECONDS
+"""Receipt is confirmed automatically this long after shipping."""
+_EXTENSION_SECONDS = 3 * _DAY_SECONDS
+_COMMISSION_PER_CENT = 5
+_ITEM_BASE = 700_000_000_001
+_SKU_BASE = 5_000_000_000_011
+
+DETAIL_ONLY = frozenset(
+    {"buyer_message", "seller_memo", "promotion_details", "step_pay_details", "available_confirm_fee"}
+)
+"""Lists carry a subset of the trade fields: never these (reference/top-api.md 3.1, 5.2)."""
+
+
+def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
+    """Every field that `taobao.trade.fullinfo.get` gives of an order in this state."""
+    amounts = amounts_of(draft, state)
+    trade: Json = {
+        "tid": draft.tid,
+        "tid_str": str(draft.tid),
+        "type": draft.type.value,
+        "status": state.status,
+        "created": time_text(state.created),
+        "modified": time_text(state.modified),
+        **_times(state),
+        "title": seller.shop,
+        "seller_nick": seller.nick,
+        "seller_flag": state.memos % 6,
+        "seller_memo": f"备注{state.memos}" if state.memos else "",
+        "seller_rate": state.seller_rated,
+        "buyer_rate": state.buyer_rated,
+        "buyer_nick": draft.buyer_nick,
+        "buyer_open_uid": draft.buyer_open_uid,
+        **_money(seller, state, amounts),
+        **_item(draft),
+        "shipping_type": draft.shipping_type,
+        "trade_from": draft.trade_from,
+        "is_part_consign": _is_part_consign(state),
+        "new_presell": draft.type is TradeType.STEP,
+        **_receiver(draft, state),
+        "orders": {
+            "order": [
+                _order(seller, draft, state, amounts, position) for position in range(1, len(draft.lines) + 1)
+            ]
+        },
+    }
+    if draft.buyer_message is not None:
+        trade["buyer_message"] = draft.buyer_message
+    if draft.type is TradeType.STEP:
+        trade.update(_presale(draft, state, amounts))
+    if draft.type is TradeType.COD:
+        trade["cod_status"] = _cod_status(state)
+    promotions = _promotions(draft)
+    if promotions:
+        trade["promotion_details"] = {"promotion_detail": promotions}
+    return trade
+
+
+def listed_trade(trade: Json, *, arrived: int) -> Json:
+    """The trade as list calls show it, with the time at which it arrived in the seller's database."""
+    listed = {key: value for key, value in trade.items() if key not in DETAIL_ONLY}
+    listed["has_buyer_message"] = "buyer_message" in trade
+    listed["async_modified"] = time_text(arrived)
+    return listed
+
+
+def _times(state: OrderState) -> Json:
+    shipped = [line.shipped_at for line in state.lines if line.shipped_at is not None]
+    times = {
+        "pay_time": state.paid_at,
+        "consign_time": max(shipped, default=None),
+        "end_time": state.ended_at,
+        "timeout_action_time": _timeout(state, max(shipped, default=None)),
+    }
+    return {name: time_text(at) for name, at in times.items() if at is not None}
+
+
+def _timeout(state: OrderState, shipped_at: int | None) -> int | None:
+    if shipped_at is None or state.status != "WAIT_BUYER_CONFIRM_GOODS":
+        return None
+    return shipped_at + _CONFIRM_SECONDS + state.extensions * _EXTENSION_SECONDS
+
+
+def _money(seller: Seller, state: OrderState, amounts: Amounts) -> Json:
+    received = amounts.payment - amounts.refunded if state.finished_at is not None else 0
+    held = state.paid_at is not None and state.ended_at is None
+    commission = received * _COMMISSION_PER_CENT // 100 if seller.seller_type == "B" else 0
+    return {
+        "payment": money(amounts.payment),
+        "total_fee": money(amounts.gross),
+        "discount_fee": money(amounts.discount),
+        "adjust_fee": money(amounts.adjustment),
+        "post_fee": money(amounts.postage),
+        "received_payment": money(received),
+        "available_confirm_fee": money(amounts.payment - amounts.refunded if held else 0),
+        "commission_fee": money(commission),
+        "has_post_fee": amounts.postage > 0,
+    }
+
+
+def _item(draft: Draft) -> Json:
+    if len(draft.lines) > 1:
+        return {"num": 0}
+    line = draft.lines[0]
+    return {
+        "num": line.quantity,
+        "num_iid": _ITEM_BASE + line.item,
+        "price": money(line.price),
+        "pic_path": _picture(line),
+    }
+
+
+def _receiver(draft: Draft, state: OrderState) -> Json:
+    receiver = draft.receiver
+    return {
+        "receiver_name": receiver.name,
+        "receiver_state": receiver.state,
+        "receiver_city": receiver.city,
+        "receiver_district": receiver.district,
+        "receiver_address": "示**路**号" if state.addresses % 2 == 0 else "新**街**号",
+        "receiver_zip": "000000",
+        "receiver_mobile": receiver.mobile,
+        "oaid": draft.oaid(state.addresses),
+    }
+
+
+def _order(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts, position: int) -> Json:
+    line, lived, sums = draft.lines[position - 1], state.lines[position - 1], amounts.lines[position - 1]
+    oid = oid_of(draft.tid, position, len(draft.lines))
+    order: Json = {
+        "oid": oid,
+        "oid_str": str(oid),
+        "num_iid": _ITEM_BASE + line.item,
+        "title": line.title,
+        "outer_iid": f"ITEM-{line.item:02d}",
+        "pic_path": _picture(line),
+        "cid": line.category,
+        "num": line.quantity,
+        "price": money(line.price),
+        # A single-line trade's line carries the trade's payment, postage and all.
+        "payment": money(amounts.payment if len(draft.lines) == 1 else sums.total),
+        **_line_money(line, sums),
+        "status": state.line_status(lived),
+        "refund_status": lived.refund.status if lived.refund else "NO_REFUND",
+        "seller_type": seller.seller_type,
+        "seller_rate": state.seller_rated,
+        "buyer_rate": state.buyer_rated,
+        "is_oversold": line.is_oversold,
+        "is_daixiao": False,
+        "order_from": draft.trade_from.partition(",")[0],
+    }
+    if line.sku is not None:
+        order["sku_id"] = str(_SKU_BASE + line.item * 100 + line.sku)
+        order["sku_properties_name"] = line.sku_text
+        order["outer_sku_id"] = f"SKU-{line.item:02d}-{line.sku}"
+    if sums.share:
+        order["part_mjz_discount"] = money(sums.share)
+    order.update(_line_life(draft, lived, position))
+    return order
+
+
+def _line_money(line: DraftLine, sums: LineAmounts) -> Json:
+    return {
+        "total_fee": money(sums.total),
+        "discount_fee": money(line.discount),
+        "adjust_fee": money(sums.adjustment),
+        "divide_order_fee": money(sums.divided),
+    }
+
+
+def _line_life(draft: Draft, lived: LineState, position: int) -> Json:
+    told: Json = {}
+    if lived.refund is not None:
+        told["refund_id"] = str(refund_id_of(draft.tid, position, lived.refund.attempt))
+    if lived.shipped_at is not None:
+        told["consign_time"] = time_text(lived.shipped_at)
+        told["shipping_type"] = draft.shipping_type
+        if draft.shipping_type != "virtual":
+            told["logistics_company"] = "示例快递"
+            told["invoice_no"] = f"SIM{(draft.tid // 100) % 10**10:010d}{position}"
+    if lived.ended_at is not None:
+        told["end_time"] = time_text(lived.ended_at)
+    return told
+
+
+def _presale(draft: Draft, state: OrderState, amounts: Amounts) -> Json:
+    deposit = draft.deposit if state.deposit_at is not None else 0
+    paid_in_full = state.paid_at is not None
+    final = amounts.payment - draft.deposit if paid_in_full else 0
+    return {
+        "step_trade_status": state.step_status,
+        "step_paid_fee": money(deposit + final),
+        "step_pay_details": {
+            "step_pay_detail": [
+                _instalment(draft.tid, 1, deposit, done=deposit > 0),
+                _instalment(draft.tid, 2, final, done=paid_in_full),
+            ]
+        },
+    }
+
+
+def _instalment(tid: int, number: int, paid: int, *, done: bool) -> Json:
+    return {
+        "id": tid,
+        "step_no": number,
+        "pay_status": 2 if done else 1,
+        "step_actual_pay_fee": money(paid),
+    }
+
+
+def _promotions(draft: Draft) -> list[Json]:
+    promotions: list[Json] = []
+    if draft.shop_discount:
+        promotions.append(
+            {
+                "id": draft.tid,
+                "promotion_name": "店铺满减",
+                "promotion_desc": f"满减{money(draft.shop_discount)}元",
+                "discount_fee": money(draft.shop_discount),
+                "promotion_id": "mjs-1000_2000",
+            }
+        )
+    promotions.extend(
+        {
+            "id": oid_of(draft.tid, position, len(draft.lines)),
+            "promotion_name": "限时折扣",
+            "discount_fee": money(line.discount),
+            "promotion_id": f"limitdiscount-1_{position}",
+        }
+        for position, line in enumerate(draft.lines, 1)
+        if line.discount
+    )
+    return promotions
+
+
+def _is_part_consign(state: OrderState) -> bool:
+    parcels = {line.shipped_at for line in state.open_lines if line.shipped_at is not None}
+    return len(parcels) > 1 or state.status == "SELLER_CONSIGNED_PART"
+
+
+def _cod_status(state: OrderState) -> str:
+    if state.finished_at is not None or state.signed_at is not None:
+        return "SIGN_IN"
+    shipped = any(line.shipped_at is not None for line in state.lines)
+    return "ACCEPTED_BY_COMPANY" if shipped else "NEW_CREATED"
+
+
+def _picture(line: DraftLine) -> str:
+    return f"https://img.example.invalid/{line.item}.jpg"

@@ -1,0 +1,141 @@
+"""The whole simulated world: its sellers, their order books, and what happens in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from schemas import platform_time
+from topsync.simulator.book import OrderBook
+from topsync.simulator.clock import PlatformClock
+from topsync.simulator.dice import Dice
+from topsync.simulator.drafts import Draft
+from topsync.simulator.history import SellerHistory, Span
+from topsync.simulator.ids import key_of
+from topsync.simulator.life import Event, Kind, Move, OrderState, TradeType, follow_ups, possible
+from topsync.simulator.sellers import Seller, seller_of
+from topsync.simulator.settings import WorldSettings
+from topsync.simulator.trades import full_trade
+from topsync.simulator.wire import Json
+
+REACHABLE_DAYS = 90
+"""Orders created earlier are out of reach of every API (reference/top-api.md 3.4, 3.6)."""
+
+
+class ImpossibleMoveError(ValueError):
+    """The order's state does not allow that; nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that has just happened to an order, with the state it left."""
+
+    seller: Seller
+    draft: Draft
+    event: Event
+    state: OrderState
+
+
+def histories(settings: WorldSettings) -> Iterator[SellerHistory]:
+    """The past of each seller, by index."""
+    first_day = settings.start_day - timedelta(days=settings.history_days)
+    span = Span(int(platform_time.start_of(first_day).timestamp()), settings.start_second)
+    for index in range(settings.sellers):
+        yield SellerHistory(settings.seed, index, settings.orders_of(index), span)
+
+
+class World:
+    """State of the platform: a pure past under a growing overlay. For one event loop, not thread-safe."""
+
+    def __init__(
+        self, settings: WorldSettings, clock: PlatformClock, *, visibility_delay_seconds: int = 0
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.visibility_delay_seconds = visibility_delay_seconds
+        """Longest time that a change from now on stays out of the lists."""
+        self.books = [
+            OrderBook(settings.seed, seller_of(settings.seed, index), history)
+            for index, history in enumerate(histories(settings))
+        ]
+        self._by_user_id = {book.seller.user_id: book for book in self.books}
+        self._changes = 0
+
+    def book(self, seller: Seller) -> OrderBook:
+        """A seller's orders."""
+        return self.books[seller.index]
+
+    def book_of(self, user_id: int) -> OrderBook | None:
+        """The orders of the seller with this id."""
+        return self._by_user_id.get(user_id)
+
+    def oldest_reachable(self) -> int:
+        """The first second of the ninety days before today: older orders are not answered."""
+        today = platform_time.day_of(self.clock.now())
+        return int(platform_time.start_of(today - timedelta(days=REACHABLE_DAYS)).timestamp())
+
+    def number_of(self, seller: Seller, tid: int) -> int | None:
+        """The number of a seller's order; None when the seller has no such order."""
+        key = key_of(tid)
+        if key is None or key.seller != seller.index or key.number not in self.book(seller):
+            return None
+        return key.number
+
+    def trade(self, seller: Seller, number: int) -> Json:
+        """The full current trade, every field."""
+        book = self.book(seller)
+        draft = book.draft(number)
+        return full_trade(seller, draft, book.state(draft, book.events(number)))
+
+    def possible(self, seller: Seller, number: int) -> list[Move]:
+        """What can happen next to an order."""
+        book = self.book(seller)
+        return possible(book.state(book.draft(number), book.events(number)))
+
+    def create(self, seller: Seller, type_: TradeType | None = None, min_lines: int = 1) -> Happening:
+        """A buyer places an order, of a wanted type and size or as it comes."""
+        book = self.book(seller)
+        number = book.next_number
+        # What an order is follows from its number alone, so a wanted kind is found by passing numbers over.
+        while not _is_wanted(book.draft(number), type_, min_lines):
+            number += 1
+        at = self.clock.second()
+        book.create(number, at, self._visible_at(at))
+        return self._happening(book, number)
+
+    def perform(self, seller: Seller, number: int, move: Move) -> list[Happening]:
+        """Let something happen to an order now, and what the platform does with it in the same second.
+
+        Raises:
+            ImpossibleMoveError: the order is not in a state for it.
+        """
+        if move not in self.possible(seller, number):
+            raise ImpossibleMoveError(f"{move.kind} of line {move.line} cannot happen to this order now")
+        book = self.book(seller)
+        type_ = book.history.plan(number).type
+        happenings: list[Happening] = []
+        for each in (move, *follow_ups(type_, move)):
+            at = max(self.clock.second(), book.events(number)[-1].at)
+            book.add(number, Event(at, each.kind, each.line), self._visible_at(at))
+            happenings.append(self._happening(book, number))
+        return happenings
+
+    def _happening(self, book: OrderBook, number: int) -> Happening:
+        events = book.events(number)
+        draft = book.draft(number)
+        return Happening(book.seller, draft, events[-1], book.state(draft, events))
+
+    def _visible_at(self, at: int) -> int:
+        self._changes += 1
+        delay = Dice(self.settings.seed, b"visible", self._changes).below(self.visibility_delay_seconds + 1)
+        return at + delay
+
+
+def _is_wanted(draft: Draft, type_: TradeType | None, min_lines: int) -> bool:
+    return (type_ is None or draft.type is type_) and len(draft.lines) >= min_lines
+
+
+def find_move(moves: list[Move], kind: Kind, line: int | None) -> Move | None:
+    """The move of a kind among those possible: of that line, or of the first that has it."""
+    return next((move for move in moves if move.kind is kind and line in (None, move.line)), None)

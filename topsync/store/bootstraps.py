@@ -1,0 +1,173 @@
+"""Bootstraps and their exports: where each seller's bulk start stands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+
+import asyncpg
+import orjson
+
+from topsync.store import coverage
+from topsync.store.coverage import Span
+from topsync.store.database import Pool, sql
+
+
+class Step(StrEnum):
+    """The last step that is done; the next run goes on behind it."""
+
+    SUBSCRIBED = "subscribed"
+    REQUESTED = "requested"
+    DOWNLOADED = "downloaded"
+    LOADED = "loaded"
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The export task of a bootstrap and what came of it."""
+
+    task_id: int
+    created_at: datetime
+    """The states in the file are not older than this."""
+    adopted: bool
+    check_code: str | None
+    file_bytes: int | None
+    lines: int | None
+    published: int | None
+    repaired: int | None
+    refused: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """One seller's bulk start."""
+
+    seller_id: int
+    step: Step
+    first_day: date
+    day_zero: date
+    """The platform's day on which the export was asked for: it holds orders created before it."""
+    started_at: datetime
+    certificate: Mapping[str, object] | None
+    export: Export | None
+
+
+def _read(row: asyncpg.Record) -> Bootstrap:
+    export = None
+    if row["task_id"] is not None:
+        export = Export(
+            row["task_id"],
+            row["created_at"],
+            row["adopted"],
+            row["check_code"],
+            row["file_bytes"],
+            row["lines"],
+            row["published"],
+            row["repaired"],
+            row["refused"],
+        )
+    certificate = orjson.loads(row["certificate"]) if row["certificate"] else None
+    return Bootstrap(
+        row["seller_id"],
+        Step(row["state"]),
+        row["first_day"],
+        row["day_zero"],
+        row["started_at"],
+        certificate,
+        export,
+    )
+
+
+async def begin(pool: Pool, seller_id: int, *, first_day: date, day_zero: date, at: datetime) -> Bootstrap:
+    """Begin a bootstrap, or find the one that is under way."""
+    await pool.execute(sql("bootstraps.begin"), seller_id, first_day, day_zero, at)
+    found = await get(pool, seller_id)
+    assert found is not None
+    return found
+
+
+async def get(pool: Pool, seller_id: int) -> Bootstrap | None:
+    """A seller's bootstrap, if there ever was one."""
+    row = await pool.fetchrow(sql("bootstraps.get"), seller_id)
+    return _read(row) if row else None
+
+
+async def requested(
+    pool: Pool, seller_id: int, *, task_id: int, created_at: datetime, created_on: date, adopted: bool
+) -> None:
+    """Keep the export task; an adopted one of an earlier day moves day zero back."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(sql("bootstraps.save_export"), seller_id, task_id, created_at, adopted)
+        await connection.execute(sql("bootstraps.move_day_zero"), seller_id, created_on)
+        await connection.execute(sql("bootstraps.set_state"), seller_id, Step.REQUESTED.value)
+
+
+async def ask_again(pool: Pool, seller_id: int) -> None:
+    """Forget a task that failed or expired: the next step asks for a new one."""
+    await pool.execute(sql("bootstraps.set_state"), seller_id, Step.SUBSCRIBED.value)
+
+
+async def download_again(pool: Pool, seller_id: int) -> None:
+    """Forget a file that is gone: the next step downloads it again."""
+    await pool.execute(sql("bootstraps.set_state"), seller_id, Step.REQUESTED.value)
+
+
+async def downloaded(pool: Pool, seller_id: int, *, check_code: str | None, file_bytes: int) -> None:
+    """Note that the file is here and verified."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(sql("bootstraps.save_file"), seller_id, check_code, file_bytes)
+        await connection.execute(sql("bootstraps.clear_rows"), seller_id)
+        await connection.execute(sql("bootstraps.set_state"), seller_id, Step.DOWNLOADED.value)
+
+
+async def add_rows(pool: Pool, seller_id: int, rows: Sequence[tuple[int, datetime | None]]) -> None:
+    """Note which orders the file holds; `modified` is none for a line that is repaired by id. Idempotent."""
+    newest: dict[int, datetime | None] = {}
+    for tid, modified in rows:
+        known = newest.get(tid)
+        newest[tid] = modified if known is None or (modified is not None and modified > known) else known
+    await pool.execute(sql("bootstraps.add_rows"), seller_id, list(newest.keys()), list(newest.values()))
+
+
+async def loaded(
+    pool: Pool, seller_id: int, *, lines: int, published: int, repaired: int, refused: int
+) -> None:
+    """Note that every line has been handed over, with the counts of the equation."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            sql("bootstraps.save_counts"), seller_id, lines, published, repaired, refused
+        )
+        await connection.execute(sql("bootstraps.set_state"), seller_id, Step.LOADED.value)
+
+
+async def count_rows(pool: Pool, seller_id: int) -> int:
+    """How many distinct orders the file holds."""
+    return int(await pool.fetchval(sql("bootstraps.count_rows"), seller_id))
+
+
+async def count_unstored(pool: Pool, seller_id: int, *, created_at: datetime) -> int:
+    """How many of the file's orders are not stored and published yet."""
+    return int(await pool.fetchval(sql("bootstraps.count_unstored"), seller_id, created_at))
+
+
+async def digest(pool: Pool, seller_id: int) -> str:
+    """SHA-256 over the file's orders as lines `tid modified`, ordered by tid."""
+    sha = hashlib.sha256()
+    async with pool.acquire() as connection, connection.transaction():
+        async for row in connection.cursor(sql("bootstraps.rows"), seller_id):
+            sha.update(f"{row['tid']} {row['modified'].isoformat() if row['modified'] else '-'}\n".encode())
+    return sha.hexdigest()
+
+
+async def certify(
+    pool: Pool, seller_id: int, *, at: datetime, certificate: Mapping[str, object], proven: Span
+) -> None:
+    """Write the certificate, claim what the export proves and make the seller live, all at once."""
+    async with pool.acquire() as connection, connection.transaction():
+        await coverage.prove(connection, seller_id, proven)
+        await connection.execute(sql("bootstraps.certify"), seller_id, at, orjson.dumps(certificate).decode())
+        await connection.execute(sql("sellers.set_state"), seller_id, "live")

@@ -1,0 +1,128 @@
+"""The connection pool and the migrations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib import resources
+
+import asyncpg
+
+from topsync import telemetry
+from topsync.errors import OperatorError
+from topsync.settings import DatabaseSettings
+
+log = telemetry.get_logger(__name__)
+
+Pool = asyncpg.Pool[asyncpg.Record]
+Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+_MIGRATION_LOCK = 0x746F7073
+"""Advisory lock that keeps two migrating processes apart (the letters `tops`)."""
+
+_STATEMENT_NAME = re.compile(r"^-- name: ([a-z_]+)$", re.MULTILINE)
+_MIGRATION_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+
+OUTAGE_ERRORS: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+)
+"""What a statement raises while the database is away, starting or stopping: try again later."""
+
+
+class SchemaError(OperatorError):
+    """The database's schema is not the one that this code was written for."""
+
+
+@asynccontextmanager
+async def connect(settings: DatabaseSettings) -> AsyncIterator[Pool]:
+    """A pool on the configured database, closed at the end.
+
+    Raises:
+        OSError, asyncpg.PostgresError: the database cannot be reached.
+    """
+    async with asyncpg.create_pool(
+        str(settings.database_url),
+        min_size=1,
+        max_size=settings.database_pool_size,
+        command_timeout=settings.database_command_timeout_seconds,
+        server_settings={"application_name": "topsync", "timezone": "UTC"},
+    ) as pool:
+        yield pool
+
+
+def sql(name: str) -> str:
+    """A statement by its name, `noun.verb`: the section `-- name: verb` of `store/sql/noun.sql`."""
+    noun, verb = name.split(".")
+    return _statements(noun)[verb]
+
+
+@cache
+def _statements(noun: str) -> dict[str, str]:
+    text = resources.files("topsync.store").joinpath("sql", f"{noun}.sql").read_text("utf-8")
+    pieces = _STATEMENT_NAME.split(text)
+    return {name: body.strip() for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+def migrations() -> list[tuple[int, str, str]]:
+    """All migrations as (number, name, text), in order."""
+    found = []
+    for entry in resources.files("topsync.store").joinpath("migrations").iterdir():
+        match = _MIGRATION_NAME.match(entry.name)
+        if match:
+            found.append((int(match[1]), entry.name, entry.read_text("utf-8")))
+    return sorted(found)
+
+
+async def migrate(pool: Pool) -> list[str]:
+    """Bring the schema up to date; each migration is one transaction. Returns the names applied now."""
+    applied = []
+    async with pool.acquire() as connection:
+        await connection.execute("select pg_advisory_lock($1)", _MIGRATION_LOCK)
+        try:
+            await connection.execute(sql("migrations.create"))
+            done = {row["number"] for row in await connection.fetch(sql("migrations.applied"))}
+            for number, name, text in migrations():
+                if number in done:
+                    continue
+                async with connection.transaction():
+                    await connection.execute(text)
+                    await connection.execute(sql("migrations.record"), number, name)
+                applied.append(name)
+                log.info("migrated", migration=name)
+        finally:
+            await connection.execute("select pg_advisory_unlock($1)", _MIGRATION_LOCK)
+    return applied
+
+
+async def try_lock(connection: Connection, key: int) -> bool:
+    """Take an advisory lock for as long as this connection lives; false when another has it."""
+    return bool(await connection.fetchval("select pg_try_advisory_lock($1)", key))
+
+
+async def unlock(connection: Connection, key: int) -> None:
+    """Give an advisory lock back; one that went with its connection is given back already."""
+    if not connection.is_closed():
+        await connection.execute("select pg_advisory_unlock($1)", key)
+
+
+async def require_schema(pool: Pool) -> None:
+    """Check that every migration has been applied.
+
+    Raises:
+        SchemaError: the text names what is missing and what to run.
+    """
+    exists = await pool.fetchval("select to_regclass('migrations') is not null")
+    done = {row["number"] for row in await pool.fetch(sql("migrations.applied"))} if exists else set()
+    missing = [name for number, name, _ in migrations() if number not in done]
+    if missing:
+        raise SchemaError(f"the database lacks {', '.join(missing)}: run `topsync migrate` first")

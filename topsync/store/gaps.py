@@ -1,0 +1,50 @@
+"""Gaps: spans in which push cannot be trusted, per seller, until pulls have proven them complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from topsync.store.database import Connection, Pool, sql
+from topsync.store.push_connections import PushConnection
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One open gap of one seller. Times are platform time."""
+
+    id: int
+    seller_id: int
+    began: datetime
+    """The last proof before the loss, without the overlap."""
+    ended: datetime | None
+    """The reconnection; none while push is away."""
+    cause: str
+    opened_at: datetime
+    pulled_at: datetime | None
+
+
+async def open_for_all(connection: Connection, lost: PushConnection, *, now: datetime) -> int:
+    """Open a gap for every seller from the connection's last proof; returns how many. Idempotent."""
+    tag = await connection.execute(sql("gaps.open_for_all"), lost.last_proof_at, lost.reason, lost.id, now)
+    return int(tag.rsplit(" ", 1)[1])
+
+
+async def end_at(pool: Pool | Connection, reconnected_at: datetime) -> None:
+    """Give every gap that has no end yet its end: the reconnection."""
+    await pool.execute(sql("gaps.end_at"), reconnected_at)
+
+
+async def open_gaps(pool: Pool) -> list[Gap]:
+    """All gaps that are not proven closed, oldest first."""
+    return [Gap(*row) for row in await pool.fetch(sql("gaps.open"))]
+
+
+async def mark_pulled(pool: Pool, gap: Gap, at: datetime) -> None:
+    """Note when a gap's windows were last pulled."""
+    await pool.execute(sql("gaps.pulled"), gap.id, at)
+
+
+async def close(pool: Pool, gap: Gap, at: datetime) -> None:
+    """Note that a gap is proven complete. Idempotent."""
+    await pool.execute(sql("gaps.close"), gap.id, at)

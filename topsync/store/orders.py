@@ -1,0 +1,144 @@
+"""Orders: the version-guarded table behind the topic."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.trade import Trade
+from topsync.store.database import Pool, sql
+
+
+class NotOwnerError(RuntimeError):
+    """Another process has taken the partition over; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One full order as it was read from the platform, ready to be written."""
+
+    seller_id: int
+    trade: Trade
+    fetched_at: datetime
+    """Platform time at which the fetch began: the state is not older than this."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the table knows of an order."""
+
+    modified: datetime
+    fetched_at: datetime
+    published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """A stored version that the topic does not have yet."""
+
+    tid: int
+    seller_id: int
+    revision: int
+    modified: datetime
+    status: str
+    fetched_at: datetime
+    value: str
+    """The JSON for the topic."""
+
+
+async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int) -> int:
+    """Write versions of orders of one partition; returns how many rows changed. At most one per order.
+
+    Idempotent: writing the same versions again changes nothing.
+
+    Raises:
+        NotOwnerError: the epoch is no longer the partition's.
+    """
+    trades = [version.trade for version in versions]
+    row = await pool.fetchrow(
+        sql("orders.upsert"),
+        partition,
+        epoch,
+        [trade.tid for trade in trades],
+        [version.seller_id for version in versions],
+        [trade.created for trade in trades],
+        [trade.modified for trade in trades],
+        [trade.status for trade in trades],
+        [trade.content_hash() for trade in trades],
+        [version.fetched_at for version in versions],
+        [version.source for version in versions],
+        [trade.to_wire() for trade in trades],
+    )
+    if row is None or not row["owned"]:
+        raise NotOwnerError(f"partition {partition} has a newer owner than epoch {epoch}")
+    return int(row["written"])
+
+
+async def known(pool: Pool, tids: Iterable[int]) -> dict[int, Known]:
+    """What is stored of these orders; absent ones are absent from the answer."""
+    rows = await pool.fetch(sql("orders.known"), list(tids))
+    return {row["tid"]: Known(row["modified"], row["fetched_at"], row["published"]) for row in rows}
+
+
+async def unpublished(pool: Pool, tids: Iterable[int]) -> list[Unpublished]:
+    """Of these orders, the versions that still have to be published."""
+    return [Unpublished(*row) for row in await pool.fetch(sql("orders.unpublished"), list(tids))]
+
+
+async def all_unpublished(pool: Pool) -> list[Unpublished]:
+    """Every version that still has to be published, of all partitions: a repair after a crash reads it."""
+    return [Unpublished(*row) for row in await pool.fetch(sql("orders.all_unpublished"))]
+
+
+async def mark_published(pool: Pool, versions: Sequence[Unpublished]) -> None:
+    """Note that the topic has these versions. Idempotent."""
+    await pool.execute(
+        sql("orders.mark_published"),
+        [version.tid for version in versions],
+        [version.revision for version in versions],
+        [version.modified for version in versions],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An order as a list of the platform shows it."""
+
+    tid: int
+    modified: datetime
+    settled_after: datetime
+    """A state with this `modified` is final for us when its fetch began at or after this moment."""
+
+
+async def outstanding(pool: Pool, listed: Sequence[Listed]) -> set[int]:
+    """Of the listed orders, the ids of those not yet stored and published as listed."""
+    rows = await pool.fetch(
+        sql("orders.outstanding"),
+        [order.tid for order in listed],
+        [order.modified for order in listed],
+        [order.settled_after for order in listed],
+    )
+    return {row["tid"] for row in rows}
+
+
+async def take_over(pool: Pool, partition: int, owner: str) -> int:
+    """Become the one writer of a partition's orders; returns the new epoch.
+
+    A statement of the former owner that is under way finishes first; later ones write nothing.
+    """
+    epoch = await pool.fetchval(sql("orders.take_over"), partition, owner)
+    return int(epoch)
+
+
+async def states(pool: Pool, seller_id: int) -> AsyncIterator[tuple[int, datetime, bytes]]:
+    """Every stored order of a seller as (tid, modified, content hash), streamed."""
+    async with pool.acquire() as connection, connection.transaction():
+        async for row in connection.cursor(sql("orders.states"), seller_id, prefetch=1000):
+            yield row["tid"], row["modified"], row["content_hash"]
+
+
+async def count_by_seller(pool: Pool) -> dict[int, int]:
+    """How many orders are stored of each seller that has any."""
+    return {row["seller_id"]: row["orders"] for row in await pool.fetch(sql("orders.count_by_seller"))}

@@ -1,0 +1,57 @@
+"""Connections of the message channel, as the push service writes them down for the reconciler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from topsync.store.database import Connection, Pool, sql
+
+
+@dataclass(frozen=True, slots=True)
+class PushConnection:
+    """One connection, from its acknowledgement by the platform to its loss. Times are platform time."""
+
+    id: UUID
+    channel_group: str
+    connected_at: datetime
+    last_proof_at: datetime
+    """The last moment at which it provably worked: a gap begins here, not where the loss was noticed."""
+    lost_at: datetime | None = None
+    reason: str | None = None
+
+
+async def write(pool: Pool, connection: PushConnection) -> None:
+    """Write a connection's present state. Idempotent; the last proof never moves back."""
+    await pool.execute(
+        sql("push_connections.write"),
+        connection.id,
+        connection.channel_group,
+        connection.connected_at,
+        connection.last_proof_at,
+        connection.lost_at,
+        connection.reason,
+    )
+
+
+async def lost(connection: Connection, *, silent_for: timedelta) -> list[PushConnection]:
+    """Connections that are lost, or whose process stopped writing, and that opened no gap yet."""
+    rows = await connection.fetch(sql("push_connections.lost"), silent_for)
+    return [
+        PushConnection(
+            row["id"], row["channel_group"], row["connected_at"], row["last_proof_at"], None, row["reason"]
+        )
+        for row in rows
+    ]
+
+
+async def close_stale(connection: Connection, id: UUID) -> None:  # noqa: A002 -- the column's name
+    """Note that a lost connection has opened its gaps."""
+    await connection.execute(sql("push_connections.close_stale"), id)
+
+
+async def up(pool: Pool | Connection, *, silent_for: timedelta) -> list[PushConnection]:
+    """Connections that are up and written about recently, oldest first."""
+    rows = await pool.fetch(sql("push_connections.up"), silent_for)
+    return [PushConnection(*row) for row in rows]

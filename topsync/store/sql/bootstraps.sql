@@ -1,0 +1,78 @@
+-- name: begin
+-- A bootstrap that is under way is gone on with; one that was finished is begun anew.
+insert into bootstraps as b (seller_id, state, first_day, day_zero, started_at)
+values ($1, 'subscribed', $2, $3, $4)
+on conflict (seller_id) do update
+set
+    state = excluded.state, first_day = excluded.first_day, day_zero = excluded.day_zero,
+    started_at = excluded.started_at, certified_at = null, certificate = null
+where b.state = 'live'
+
+
+-- name: get
+select
+    b.seller_id, b.state, b.first_day, b.day_zero, b.started_at, b.certificate,
+    e.task_id, e.created_at, e.adopted, e.check_code, e.file_bytes, e.lines, e.published, e.repaired, e.refused
+from bootstraps as b
+left join exports as e using (seller_id)
+where b.seller_id = $1
+
+
+-- name: set_state
+update bootstraps set state = $2 where seller_id = $1
+
+
+-- name: move_day_zero
+-- An adopted task may be older than this bootstrap: the increments must begin on the day of its creation.
+update bootstraps set day_zero = least(day_zero, $2) where seller_id = $1
+
+
+-- name: save_export
+insert into exports (seller_id, task_id, created_at, adopted) values ($1, $2, $3, $4)
+on conflict (seller_id) do update
+set
+    task_id = excluded.task_id, created_at = excluded.created_at, adopted = excluded.adopted,
+    check_code = null, file_bytes = null, lines = null, published = null, repaired = null, refused = null
+
+
+-- name: save_file
+update exports set check_code = $2, file_bytes = $3 where seller_id = $1
+
+
+-- name: save_counts
+update exports set lines = $2, published = $3, repaired = $4, refused = $5 where seller_id = $1
+
+
+-- name: clear_rows
+delete from export_rows where seller_id = $1
+
+
+-- name: add_rows
+insert into export_rows as r (seller_id, tid, modified)
+select $1, tid, modified from unnest($2::bigint[], $3::timestamptz[]) as t (tid, modified)
+on conflict (seller_id, tid) do update set modified = greatest(r.modified, excluded.modified)
+
+
+-- name: count_rows
+select count(*) from export_rows where seller_id = $1
+
+
+-- name: count_unstored
+select count(*)
+from export_rows as r
+left join orders as o using (tid)
+where r.seller_id = $1
+  and (
+    o.tid is null
+    or o.published_revision < o.revision
+    or o.modified < r.modified
+    or (r.modified is null and o.fetched_at < $2)
+  )
+
+
+-- name: rows
+select tid, modified from export_rows where seller_id = $1 order by tid
+
+
+-- name: certify
+update bootstraps set state = 'live', certified_at = $2, certificate = $3::jsonb where seller_id = $1

@@ -1,0 +1,18 @@
+-- name: prove
+insert into coverage as c (seller_id, proven) values ($1, tstzmultirange(tstzrange($2, $3, '[)')))
+on conflict (seller_id) do update set proven = c.proven + excluded.proven
+
+
+-- name: proven
+select
+    s.seller_id,
+    (select array_agg(lower(r) order by lower(r)) from unnest(c.proven) as r) as starts,
+    (select array_agg(upper(r) order by lower(r)) from unnest(c.proven) as r) as ends
+from sellers as s
+left join coverage as c using (seller_id)
+order by s.seller_id
+
+
+-- name: record_window
+insert into windows (seller_id, span, source, reason, pulled_at, listed, hinted, proven_to)
+values ($1, tstzrange($2, $3, '[]'), $4, $5, $6, $7, $8, $9)

@@ -1,0 +1,21 @@
+-- name: open_for_all
+-- One gap per seller, whatever its state: one that cannot be pulled now keeps its gap until it can.
+insert into gaps (seller_id, began, cause, connection, opened_at)
+select seller_id, $1, $2, $3, $4 from sellers
+on conflict (seller_id, connection) do nothing
+
+
+-- name: end_at
+update gaps set ended = $1 where ended is null and closed_at is null and began <= $1
+
+
+-- name: open
+select id, seller_id, began, ended, cause, opened_at, pulled_at from gaps where closed_at is null order by began, id
+
+
+-- name: pulled
+update gaps set pulled_at = $2 where id = $1
+
+
+-- name: close
+update gaps set closed_at = $2 where id = $1 and closed_at is null

@@ -1,0 +1,90 @@
+-- name: upsert
+-- Writes a batch of one partition under the version guard, if the writer still owns the partition.
+-- Older never wins. Equal `modified` with other content wins only when fetched later: the platform's
+-- resolution is a second. The same version fetched again only proves that it was still current.
+with owner as materialized (
+    select 1 from partition_owners where partition = $1 and epoch = $2 for share
+), incoming as (
+    select *
+    from unnest(
+        $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
+        $8::bytea[], $9::timestamptz[], $10::text[], $11::text[]
+    ) as t (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade)
+    where exists (select from owner)
+), written as (
+    insert into orders as o (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade)
+    select tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade::jsonb
+    from incoming
+    order by tid
+    on conflict (tid) do update
+    set
+        modified = excluded.modified,
+        fetched_at = excluded.fetched_at,
+        status = excluded.status,
+        source = case when o.content_hash = excluded.content_hash then o.source else excluded.source end,
+        trade = case when o.content_hash = excluded.content_hash then o.trade else excluded.trade end,
+        revision = o.revision + case when o.content_hash = excluded.content_hash then 0 else 1 end,
+        content_hash = excluded.content_hash
+    where o.modified < excluded.modified
+       or (o.modified = excluded.modified and o.fetched_at < excluded.fetched_at)
+    returning 1
+)
+select (select count(*) from owner) as owned, (select count(*) from written) as written
+
+
+-- name: known
+select tid, modified, fetched_at, published_revision >= revision as published
+from orders
+where tid = any($1::bigint[])
+
+
+-- name: unpublished
+-- Of the given orders, those whose newest version is not in the topic yet.
+select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade
+from orders
+where tid = any($1::bigint[]) and published_revision < revision
+order by tid
+
+
+-- name: all_unpublished
+-- Every order whose newest version is not in the topic yet: what a crash between table and topic left.
+select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade
+from orders
+where published_revision < revision
+order by tid
+
+
+-- name: mark_published
+update orders as o
+set
+    published_revision = greatest(o.published_revision, t.revision),
+    published_modified = greatest(o.published_modified, t.modified)
+from unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) as t (tid, revision, modified)
+where o.tid = t.tid
+
+
+-- name: outstanding
+-- Of the orders that the platform lists, those that are not yet stored and published as listed. An equal
+-- `modified` counts only when the stored state was fetched late enough to be final for that second.
+select t.tid
+from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t (tid, modified, settled_after)
+left join orders as o using (tid)
+where o.tid is null
+   or o.published_revision < o.revision
+   or o.modified < t.modified
+   or (o.modified = t.modified and o.fetched_at < t.settled_after)
+order by t.tid
+
+
+-- name: take_over
+insert into partition_owners as p (partition, epoch, owner) values ($1, 1, $2)
+on conflict (partition) do update set epoch = p.epoch + 1, owner = excluded.owner, taken_at = now()
+returning epoch
+
+
+-- name: states
+select tid, modified, content_hash from orders where seller_id = $1
+
+
+-- name: count_by_seller
+select seller_id, count(*) as orders from orders group by seller_id

@@ -1,0 +1,27 @@
+-- name: write
+insert into push_connections as p (id, channel_group, connected_at, last_proof_at, lost_at, reason)
+values ($1, $2, $3, $4, $5, $6)
+on conflict (id) do update
+set
+    last_proof_at = greatest(p.last_proof_at, excluded.last_proof_at),
+    lost_at = excluded.lost_at,
+    reason = excluded.reason,
+    written_at = now()
+
+
+-- name: lost
+select id, channel_group, connected_at, last_proof_at, coalesce(reason, 'the push process stopped writing') as reason
+from push_connections
+where not gap_opened and (lost_at is not null or written_at < now() - $1::interval)
+order by last_proof_at
+
+
+-- name: close_stale
+update push_connections set gap_opened = true, lost_at = coalesce(lost_at, last_proof_at) where id = $1
+
+
+-- name: up
+select id, channel_group, connected_at, last_proof_at
+from push_connections
+where lost_at is null and written_at >= now() - $1::interval
+order by connected_at

@@ -1,0 +1,158 @@
+"""Partition ownership: a consumer group decides which process writes which partition.
+
+The group is subscribed to `changes` alone. Whoever owns partition i of it also reads partition i of
+`snapshots`, by hand: an order then has one writer by construction, whatever the assignor does. The
+member reads nothing itself: each partition has its own readers, so that a slow one delays no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+
+from topsync import metrics, telemetry
+from topsync.settings import KafkaSettings
+
+log = telemetry.get_logger(__name__)
+
+POLL_SECONDS = 1.0
+"""The member has nothing to read, but must be seen polling, or the group takes it for dead."""
+
+LET_GO_SECONDS = 15.0
+"""How long a revoked partition's task may take to end; fencing makes a later end harmless."""
+
+
+class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """One process's membership: runs one task for each partition it owns."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        topic: str,
+        group: str,
+        instance_id: str | None,
+        session_timeout_seconds: float,
+        own: Callable[[int, Member], Coroutine[None, None, None]],
+    ) -> None:
+        self._topic = topic
+        self._own = own
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            group_id=group,
+            group_instance_id=instance_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=int(session_timeout_seconds * 1000),
+            heartbeat_interval_ms=int(session_timeout_seconds * 1000 / 4),
+        )
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions that this process owns now."""
+        return sorted(self._tasks)
+
+    async def committed(self, topic: str, partition: int) -> int | None:
+        """The group's committed offset. Not stable while an earlier owner has a transaction open:
+        take the partition's publishing over first (reference/kafka-local.md).
+        """
+        offset: int | None = await self._consumer.committed(TopicPartition(topic, partition))
+        return offset
+
+    async def run(self, stop: Callable[[], bool]) -> None:
+        """Be a member until `stop()` is true, then let every partition go in an orderly way.
+
+        Raises:
+            Exception: what a partition's task ended with, if it ended by itself.
+        """
+        try:
+            await self._consumer.start()
+            self._consumer.subscribe([self._topic], listener=self)
+            while not stop():
+                await self._consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000))
+                self._raise_if_one_ended()
+        finally:
+            await self._let_go(list(self._tasks))
+            await self._consumer.stop()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Start one task for each new partition (called by the client)."""
+        self._consumer.pause(*assigned)
+        for partition in sorted(tp.partition for tp in assigned):
+            if partition not in self._tasks:
+                self._tasks[partition] = asyncio.create_task(
+                    self._own(partition, self), name=f"partition-{partition}"
+                )
+        metrics.PARTITIONS_OWNED.set(len(self._tasks))
+        log.info("partitions assigned", partitions=self.partitions)
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """End the tasks of the partitions that go elsewhere (called by the client)."""
+        await self._let_go([tp.partition for tp in revoked])
+
+    def _raise_if_one_ended(self) -> None:
+        for task in self._tasks.values():
+            if task.done():
+                task.result()
+
+    async def _let_go(self, partitions: list[int]) -> None:
+        tasks = [task for partition in partitions if (task := self._tasks.pop(partition, None))]
+        metrics.PARTITIONS_OWNED.set(len(self._tasks))
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=LET_GO_SECONDS)
+            log.info("partitions let go", partitions=partitions, late=[task.get_name() for task in late])
+
+
+@asynccontextmanager
+async def partition_reader(
+    settings: KafkaSettings, *, topic: str, partition: int, offset: int | None
+) -> AsyncIterator[PartitionReader]:
+    """A reader of one partition from an offset; from the beginning where there is none."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    tp = TopicPartition(topic, partition)
+    try:
+        await consumer.start()
+        consumer.assign([tp])
+        if offset is None:
+            await consumer.seek_to_beginning(tp)
+        else:
+            consumer.seek(tp, offset)
+        yield PartitionReader(consumer, tp)
+    finally:
+        await consumer.stop()
+
+
+class PartitionReader:
+    """Reads one partition in batches."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        self._consumer = consumer
+        self.tp = tp
+
+    async def batch(self, *, max_records: int, timeout_seconds: float) -> list[ConsumerRecord[bytes, bytes]]:
+        """The next records, at least one unless the time is up."""
+        batches = await self._consumer.getmany(
+            self.tp, timeout_ms=int(timeout_seconds * 1000), max_records=max_records
+        )
+        return [record for records in batches.values() for record in records]
+
+    async def position(self) -> int:
+        """The offset of the next record; past the transaction markers already seen."""
+        position: int = await self._consumer.position(self.tp)
+        return position
+
+    async def end(self) -> int:
+        """The offset behind the last readable record."""
+        ends = await self._consumer.end_offsets([self.tp])
+        return int(ends[self.tp])

@@ -1,0 +1,159 @@
+"""Producers: an idempotent one for everybody, a transactional one for the writer of a partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from topsync import telemetry
+from topsync.settings import KafkaSettings
+from topsync.stream.records import Record
+
+log = telemetry.get_logger(__name__)
+
+STOP_TIMEOUT_SECONDS = 5.0
+"""A fenced producer's `stop()` can hang (reference/kafka-local.md), so it is bounded."""
+
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+Offsets = Mapping[TopicPartition, int]
+"""Consumed offsets to be committed: for each partition, the offset of the next record."""
+
+PublishError = KafkaError
+"""What publishing raises when Kafka did not acknowledge: nothing may be confirmed."""
+
+
+class FencedError(RuntimeError):
+    """Another process has taken this partition over; nothing of this transaction was published."""
+
+
+class Producer:
+    """An idempotent producer, acks=all: a record is durable when its future is done."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def send(self, record: Record) -> asyncio.Future[object]:
+        """Hand a record over; the future is done once every in-sync replica has it.
+
+        Waits while the client's buffer is full. Raises PublishError when that takes too long.
+        """
+        future: asyncio.Future[object] = await self._producer.send(
+            record.topic, record.value, record.key, headers=list(record.headers)
+        )
+        return future
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Write records and wait until all are durable.
+
+        Raises:
+            PublishError: at least one was not acknowledged; writing them all again is harmless.
+        """
+        futures = [await self.send(record) for record in records]
+        for outcome in await asyncio.gather(*futures, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+
+@asynccontextmanager
+async def idempotent(settings: KafkaSettings) -> AsyncIterator[Producer]:
+    """A started idempotent producer, flushed and closed at the end."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_REQUEST_BYTES,
+    )
+    await _start(producer)
+    try:
+        yield Producer(producer)
+    finally:
+        await _stop(producer)
+
+
+class PartitionPublisher:
+    """The transactional producer of one partition: starting it fences every earlier one.
+
+    The transactional id is (group, partition), because offsets sent to a transaction carry no group
+    generation: fencing rests on this id alone (reference/kafka-local.md).
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, *, group: str, spacing_seconds: float) -> None:
+        self._producer = producer
+        self._group = group
+        self._spacing_seconds = spacing_seconds
+        self._free_at = 0.0
+
+    async def publish(self, records: Sequence[Record], offsets: Offsets) -> None:
+        """Write records and consumed offsets in one transaction: either all of it happens or nothing.
+
+        Raises:
+            FencedError: another owner has taken over.
+            PublishError: Kafka did not take it; nothing is visible to a `read_committed` reader unless
+                the commit itself was lost on the way, in which case writing it again is a duplicate.
+        """
+        if not records and not offsets:
+            return
+        loop = asyncio.get_running_loop()
+        # A transaction begun while the broker still writes the last one's markers costs 20 ms more.
+        await asyncio.sleep(max(0.0, self._free_at - loop.time()))
+        futures: list[asyncio.Future[object]] = []
+        try:
+            async with self._producer.transaction():
+                for record in records:
+                    futures.append(  # noqa: PERF401 -- what was sent must be known when a send fails
+                        await self._producer.send(
+                            record.topic, record.value, record.key, headers=list(record.headers)
+                        )
+                    )
+                await asyncio.gather(*futures)
+                if offsets:
+                    await self._producer.send_offsets_to_transaction(dict(offsets), self._group)
+        except ProducerFenced as error:
+            raise FencedError("another process has taken this partition over") from error
+        finally:
+            # Futures of an aborted transaction fail later; nobody else will look at them.
+            for future in futures:
+                if not future.done():
+                    future.cancel()
+                elif not future.cancelled():
+                    future.exception()
+            self._free_at = loop.time() + self._spacing_seconds
+
+
+@asynccontextmanager
+async def partition_publisher(
+    settings: KafkaSettings, *, group: str, partition: int, spacing_seconds: float
+) -> AsyncIterator[PartitionPublisher]:
+    """Take a partition's publishing over: aborts what an earlier owner has open, and fences it."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        transactional_id=f"{settings.topic_prefix}.{group}.{partition}",
+        acks="all",
+        max_request_size=MAX_REQUEST_BYTES,
+    )
+    await _start(producer)
+    try:
+        yield PartitionPublisher(producer, group=group, spacing_seconds=spacing_seconds)
+    finally:
+        await _stop(producer)
+
+
+async def _start(producer: AIOKafkaProducer) -> None:
+    try:
+        await producer.start()
+    except BaseException:
+        await _stop(producer)
+        raise
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+            await producer.stop()
+    except (TimeoutError, KafkaError) as error:
+        log.warning("producer did not stop cleanly", error=repr(error))

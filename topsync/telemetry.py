@@ -1,0 +1,102 @@
+"""Structured logs, and the endpoint for metrics and probes.
+
+Logs are one JSON object a line on standard error. Values that could identify a receiver or open a
+seller's shop must not be handed to a log call at all; as a second fence, known field names are masked.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from topsync.settings import TelemetrySettings
+
+_MASKED = "***"
+_NEVER_LOGGED = frozenset(
+    {"session", "access_token", "refresh_token", "token", "secret", "app_secret", "sign", "password", "trade"}
+)
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """A logger that writes `event` plus key-value pairs, with the module's name as `logger`."""
+    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    return logger
+
+
+def _mask(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for name in event:
+        if name in _NEVER_LOGGED or name.startswith(("receiver_", "buyer_")) or name == "oaid":
+            event[name] = _MASKED
+    return event
+
+
+def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
+    """Set up logging for this process; standard-library loggers (aiokafka, aiohttp) go the same way."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _mask,
+    ]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(level, logging.WARNING))
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+@asynccontextmanager
+async def endpoint(settings: TelemetrySettings, *, is_ready: Callable[[], bool]) -> AsyncIterator[int | None]:
+    """Serve `/metrics`, `/livez` and `/readyz` while the context is open; yields the port, if any."""
+    if settings.telemetry_port == 0:
+        yield None
+        return
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ready\n") if is_ready() else web.Response(text="not ready\n", status=503)
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", metrics), web.get("/livez", livez), web.get("/readyz", readyz)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.telemetry_host, settings.telemetry_port)
+        await site.start()
+        yield settings.telemetry_port
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,271 @@
+"""Requests and answers of the gateway as text and bytes: building, signing, reading. No I/O.
+
+Source: reference/top-api.md 1.2 to 1.7 and 5.1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Final, NoReturn
+
+import orjson
+
+from schemas import platform_time
+from schemas.types import parse_id, parse_instant
+from topsync.top.errors import BadAnswerError, ErrorAnswer, FailureKind, TransportError
+from topsync.top.sign import SignMethod, sign
+
+Parameter = str | int | bool | datetime | Sequence[str] | None
+"""An application parameter; a sequence becomes a comma-separated list, an instant GMT+8 text."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_HTTP_OK: Final = 200
+
+
+class Read(Enum):
+    """How long an answer may take."""
+
+    SINGLE = "single"
+    LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """One call: the API's name and its application parameters. Parameters stay out of the repr."""
+
+    api: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict, repr=False)
+    read: Read = Read.SINGLE
+
+
+def form(
+    request: ApiRequest,
+    *,
+    app_key: str,
+    app_secret: str,
+    session: str | None,
+    now: datetime,
+    sign_method: SignMethod,
+) -> dict[str, str]:
+    """Every parameter of the POST body, system and application, with the signature.
+
+    Empty values are never sent: SDKs disagree on whether they are signed (reference/top-api.md 1.4).
+    `now` is server time; its text is GMT+8.
+
+    Raises:
+        ValueError: a parameter has the name of a system parameter.
+        TypeError: a parameter is of a type that has no text form, a float above all.
+    """
+    system = {
+        "method": request.api,
+        "app_key": app_key,
+        "session": session or "",
+        "timestamp": platform_time.format(now),
+        "format": "json",
+        "v": "2.0",
+        "sign_method": sign_method.value,
+    }
+    if taken := system.keys() & request.parameters.keys():
+        raise ValueError(f"system parameters cannot be given: {', '.join(sorted(taken))}")
+    texts = system | {name: parameter_text(value) for name, value in request.parameters.items()}
+    sent = {name: text for name, text in texts.items() if text}
+    return sent | {"sign": sign(sent, app_secret, sign_method)}
+
+
+def parameter_text(value: Parameter) -> str:
+    """The text form of a parameter; None and empty values give an empty text, which is not sent.
+
+    Raises:
+        TypeError: the type has no text form.
+    """
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value
+        case int():
+            return str(value)
+        case datetime():
+            return platform_time.format(value)
+        case list() | tuple():
+            return ",".join(value)
+    raise TypeError(f"a parameter cannot be a {type(value).__name__}")
+
+
+def root_key(api: str) -> str:
+    """`taobao.trade.fullinfo.get` → `trade_fullinfo_get_response`; other prefixes are kept (1.6)."""
+    return api.removeprefix("taobao.").replace(".", "_") + "_response"
+
+
+def parse(api: str, status: int, content_type: str, body: bytes) -> Mapping[str, object] | ErrorAnswer:
+    """The object under the expected root, or the `error_response`.
+
+    API errors come with status 200; any other status is a transport failure whose body is not looked at.
+
+    Raises:
+        TransportError: another status than 200.
+        BadAnswerError: not JSON even for a tolerant reader, or without the expected root.
+    """
+    if status != _HTTP_OK:
+        raise TransportError(f"HTTP status {status}", api=api, kind=FailureKind.HTTP_STATUS)
+    try:
+        document = loads(body)
+    except ValueError:
+        described = content_type.partition(";")[0][:60] or "no type"
+        raise BadAnswerError(f"{len(body)} bytes of {described} are not JSON", api=api) from None
+    if not isinstance(document, Mapping):
+        raise BadAnswerError("the answer is not an object", api=api)
+    if "error_response" in document:
+        return _error_answer(api, document["error_response"])
+    answer = document.get(root_key(api))
+    if not isinstance(answer, Mapping):
+        raise BadAnswerError(f"the answer has no object {root_key(api)}", api=api)
+    return answer
+
+
+def loads(body: bytes) -> object:
+    """JSON as the platform writes it (reference/top-api.md 1.6), for answers and for lines of an export.
+
+    Raw control characters are accepted; bytes that are not UTF-8 and lone surrogates become U+FFFD, so
+    that the result can be stored. A number with a fraction is money and comes back as text, with the
+    digits that were sent; integers keep every digit.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    body = body.removeprefix(_BOM)
+    try:
+        document: object = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _loads_tolerantly(body)
+    # orjson also reads an integer beyond 64 bits as a float; the slower reader keeps its digits.
+    return _loads_tolerantly(body) if _holds_float(document) else document
+
+
+def dumps(value: object) -> bytes:
+    """JSON of an answer that was read, to be set aside."""
+    return orjson.dumps(value)
+
+
+def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[str, object]]:
+    """The objects of a list, whatever its shape: `items(answer, "trades", "trade")`.
+
+    An empty list is an absent key, null, `{}` or `[]`; one element may come without its array; with
+    `simplify` the item level is missing (reference/top-api.md 1.6).
+
+    Raises:
+        BadAnswerError: something else than objects is in it.
+    """
+    value = answer.get(plural)
+    if isinstance(value, Mapping):
+        if value and item not in value:
+            raise BadAnswerError(f"{plural} holds no {item}")
+        value = value.get(item)
+    if value is None:
+        return []
+    found = value if isinstance(value, list) else [value]
+    objects = [element for element in found if isinstance(element, Mapping)]
+    if len(objects) != len(found):
+        raise BadAnswerError(f"{plural}.{item} is not a list of objects")
+    return objects
+
+
+def as_id(value: object) -> int:
+    """An id from a JSON number or digits in text; never from a float, which has lost digits.
+
+    Raises:
+        BadAnswerError: it is not a 64-bit id.
+    """
+    try:
+        return parse_id(value)
+    except ValueError as error:
+        raise BadAnswerError(str(error)) from None
+
+
+def as_instant(value: object) -> datetime:
+    """The UTC instant of a platform time.
+
+    Raises:
+        BadAnswerError: it is not one.
+    """
+    try:
+        return parse_instant(value)
+    except ValueError as error:
+        raise BadAnswerError(str(error)) from None
+
+
+def as_count(value: object) -> int:
+    """A count from a JSON number or digits in text.
+
+    Raises:
+        BadAnswerError: it is neither.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(2**63)):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadAnswerError(f"not a count: {type(value).__name__}")
+    return value
+
+
+def as_bool(value: object) -> bool:
+    """A boolean, also as the text `true` or `false` (reference/top-api.md 5.1).
+
+    Raises:
+        BadAnswerError: it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise BadAnswerError(f"not a boolean: {type(value).__name__}")
+
+
+def _error_answer(api: str, error: object) -> ErrorAnswer:
+    if not isinstance(error, Mapping):
+        raise BadAnswerError("error_response is not an object", api=api)
+    texts = {name: error.get(name) for name in ("sub_code", "msg", "sub_msg", "request_id")}
+    sub_code, msg, sub_msg, request_id = (str(text) if text else None for text in texts.values())
+    return ErrorAnswer(as_count(error.get("code")), sub_code, msg or "", sub_msg or "", request_id)
+
+
+def _loads_tolerantly(body: bytes) -> object:
+    try:
+        document: object = json.loads(
+            body.decode("utf-8", "replace"), strict=False, parse_float=str, parse_constant=_no_constant
+        )
+        return _encodable(document)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _holds_float(value: object) -> bool:
+    match value:
+        case float():
+            return True
+        case dict():
+            return any(map(_holds_float, value.values()))
+        case list():
+            return any(map(_holds_float, value))
+    return False
+
+
+def _encodable(value: object) -> object:
+    """The value with lone surrogates, which no UTF-8 text can hold, replaced by U+FFFD."""
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {_encodable(name): _encodable(item) for name, item in value.items()}
+        case list():
+            return [_encodable(item) for item in value]
+    return value
