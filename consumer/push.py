@@ -27,9 +27,11 @@ from topsync.stream import records
 from topsync.stream.producer import Producer, PublishError
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
-from topsync.tmc.connection import Connection, ConnectionConfig, ConnectionStatus
+from topsync.tmc.config import ConnectionConfig
+from topsync.tmc.connection import Connection
 from topsync.tmc.deliveries import Delivery
 from topsync.tmc.session import State
+from topsync.tmc.status import ConnectionStatus
 
 log = telemetry.get_logger(__name__)
 

@@ -36,7 +36,7 @@ class Change(BaseModel):
     occurred_at: Instant
     """Platform time: the message's publication, or the listed `modified`."""
     settled_after: Instant
-    """A fetch of the order that began at or after this moment answers this hint, and makes others needless."""
+    """A fetch of the order that began at or after this moment answers this hint."""
     modified: Instant | None = None
     """The `modified` that the order is known to have reached; push messages do not tell it."""
     received_at: Instant

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Self
 
+import orjson
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -220,8 +221,11 @@ class Trade(_PlatformObject):
 
     def content_hash(self) -> bytes:
         """Digest of the order's content without receiver fields and oaid: equal means nothing changed."""
-        content = self.model_dump_json(exclude=set(RECEIVER_FIELDS), exclude_none=True)
-        return hashlib.blake2b(content.encode(), digest_size=CONTENT_HASH_BYTES).digest()
+        content = self.model_dump(mode="json", exclude=set(RECEIVER_FIELDS), exclude_none=True)
+        # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
+        return hashlib.blake2b(
+            orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=CONTENT_HASH_BYTES
+        ).digest()
 
 
 def _storable(value: object) -> object:

@@ -54,7 +54,8 @@ def parse_instant(value: object) -> datetime:
         instant = value
     elif isinstance(value, str):
         try:
-            instant = platform_time.parse(value) if _is_platform_time(value) else datetime.fromisoformat(value)
+            read = platform_time.parse if _is_platform_time(value) else datetime.fromisoformat
+            instant = read(value)
         except ValueError:
             raise ValueError("not a time") from None
     else:

@@ -175,10 +175,9 @@ class Audit:
                 client.stream("GET", "/truth", params={"user_id": seller_id}) as response,
             ):
                 response.raise_for_status()
-                async for line in response.aiter_lines():
-                    if line:
-                        trade = Trade.from_platform(orjson.loads(line))
-                        yield trade.tid, State(trade.modified, trade.content_hash())
+                async for line in _lines(response.aiter_bytes()):
+                    trade = Trade.from_platform(orjson.loads(line))
+                    yield trade.tid, State(trade.modified, trade.content_hash())
         except httpx.HTTPError as error:
             raise AuditError(
                 f"the simulator's administrative port {self.admin_url} does not answer ({error!r}): "
@@ -209,6 +208,17 @@ class Audit:
         finally:
             await consumer.stop()
         return found, {tp.partition: end for tp, end in ends.items()}, backwards
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lines split on bytes: splitting text would also split inside buyers' messages (U+2028 and others)."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
 
 
 async def _behind(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:

@@ -213,7 +213,7 @@ def simulate(
     app_key: Annotated[str, typer.Option(help="The application that may call.")] = "99000001",
     app_secret: Annotated[
         str, typer.Option(envvar="TOPSYNC_APP_SECRET", help="Its secret.")
-    ] = "simulator-secret-0001",
+    ] = "simulator-secret-0001",  # noqa: S107 -- of a platform that does not exist
     visibility_delay: Annotated[int, typer.Option(help="Seconds by which lists may show a change late.")] = 0,
     export_schedule: Annotated[int, typer.Option(help="Seconds between two runs of the export.")] = 1800,
     export_run: Annotated[int, typer.Option(help="Seconds that an export takes at least.")] = 60,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """A failure whose text is one line for the operator: what is wrong, and what to do. Shown without a trace."""
+    """A failure whose text is one line for the operator: what is wrong, and what to do."""
 
 
 def first_operator_error(group: BaseExceptionGroup[OperatorError]) -> OperatorError:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas import platform_time
-from topsync import runtime, settings
+from topsync import retry, runtime, settings
 from topsync.audit import Audit, Result
 from topsync.coverage import spans
 from topsync.errors import OperatorError
@@ -26,9 +26,12 @@ from topsync.settings import (
 from topsync.store import api_calls, coverage, database, gaps, orders, push_connections, replay_jobs, sellers
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import topics
+from topsync.stream.topics import TopicsError
 from topsync.vault import Vault
 
 console = Console(highlight=False)
+
+SPREADING = retry.Policy(max_attempts=10, first_wait_seconds=0.2, max_wait_seconds=2.0)
 
 OUTCOME_POLL_SECONDS = 0.3
 
@@ -48,7 +51,14 @@ async def create_topics() -> None:
     """Create missing topics."""
     own = settings.load(KafkaSettings)
     created = await topics.create_missing(own)
-    await topics.require(own)
+    # The brokers learn of a new topic one after another.
+    await retry.run(
+        lambda: topics.require(own),
+        decide=lambda error, _: (
+            retry.Retry() if created and isinstance(error, TopicsError) else retry.GIVE_UP
+        ),
+        policy=SPREADING,
+    )
     console.print(f"created: {', '.join(created)}" if created else "all topics exist")
 
 

@@ -34,7 +34,7 @@ from topsync.store import push_connections
 from topsync.store.database import Pool
 from topsync.stream import producer as producers
 from topsync.tmc.backoff import ReconnectPolicy
-from topsync.tmc.connection import ConnectionConfig
+from topsync.tmc.config import ConnectionConfig
 from topsync.top.download import DownloadConfig
 from topsync.top.errors import TopError
 from topsync.vault import Vault

@@ -25,8 +25,8 @@ _NEVER_LOGGED = frozenset(
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger that writes `event` plus key-value pairs, with the module's name as `logger`."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    """A logger that writes `event` plus key-value pairs, with the module's name as `module`."""
+    logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
 
 

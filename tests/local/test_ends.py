@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servers import require_killable_servers
 from tests.support.waiting import until
 from topsync.local import paths, run_folders
 
@@ -27,6 +28,7 @@ class Starter:
 
 @pytest.fixture
 def starter() -> Iterator[Starter]:
+    require_killable_servers()
     folder = run_folders.create()
     argv = [sys.executable, "-m", "tests.local.starter", str(folder)]
     with subprocess.Popen(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -23,6 +25,12 @@ from topsync.top.sign import SignMethod, sign
 
 START = platform_time.parse("2025-11-20 15:30:00")
 START_SECOND = int(START.timestamp())
+NOW = "2025-11-20 15:30:00"
+"""The clock stands here in most tests."""
+
+BOUND_SECONDS = 20.0
+"""For anything that is waited for."""
+
 ALL_TYPES = ",".join(type_.value for type_ in TradeType)
 FULL_FIELDS = (
     "tid,tid_str,type,status,created,pay_time,modified,consign_time,end_time,timeout_action_time,title,"
@@ -74,7 +82,7 @@ class Client:
         return self.simulator.sellers[0]
 
     def signed(
-        self, method: str, sign_method: SignMethod = SignMethod.MD5, **arguments: str
+        self, method: str, sign_method: SignMethod = SignMethod.MD5, /, **arguments: str
     ) -> dict[str, str]:
         parameters = {
             "method": method,
@@ -129,11 +137,24 @@ class Client:
             assert response.status == status, content
             return orjson.loads(content)
 
+    async def order(self, event: str, *, status: int = 200, **more: Any) -> dict[str, Any]:
+        """Let one change happen to the first seller's orders."""
+        body = {"user_id": self.seller.user_id, "event": event, **more}
+        answer: dict[str, Any] = await self.admin("POST", "/orders", body, status=status)
+        return answer
+
     async def truth(self, user_id: int | None = None) -> list[dict[str, Any]]:
         url = f"{self.simulator.addresses.admin_url}/truth"
         async with self.http.get(url, params={"user_id": str(user_id or self.seller.user_id)}) as response:
             assert response.status == 200
             return [orjson.loads(line) for line in (await response.read()).split(b"\n") if line]
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    limit = time.monotonic() + BOUND_SECONDS
+    while not await condition():
+        assert time.monotonic() < limit
+        await asyncio.sleep(0.02)
 
 
 def tids(body: dict[str, Any]) -> list[int]:

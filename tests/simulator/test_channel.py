@@ -261,15 +261,28 @@ async def test_a_cut_drops_everyone_and_turns_new_ones_away(platform: Platform) 
     await platform.connected()
 
 
+async def test_a_message_is_never_given_to_a_connection_that_was_cut(platform: Platform) -> None:
+    await platform.connected()
+    platform.channel.cut(0.1, lose_messages=False)
+    platform.channel.publish(message(1))
+    await eventually(lambda: platform.channel.ledger()["cut"] == 0)
+    raw, _ = await platform.connected()
+    await raw.receive_frame()
+    assert platform.channel.ledger()["sent"] == 1
+
+
 async def test_in_silence_nothing_is_sent_and_afterwards_everything(platform: Platform) -> None:
     raw, _ = await platform.connected()
     platform.channel.silence(0.4, lose_messages=False)
     platform.channel.publish(message(1))
     newcomer = await platform.open()
     newcomer.send_frame(messages.connect(APP_KEY, "default", 1, SECRET, flag=9))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(raw.reader.read(1), 0.2)
+    reads = [asyncio.ensure_future(each.reader.readexactly(1)) for each in (raw, newcomer)]
+    assert await asyncio.wait(reads, timeout=0.2) == (set(), set(reads))
     assert platform.channel.ledger()["silent"] == 1
+    for read in reads:
+        read.cancel()
+    await asyncio.wait(reads)
     assert read_message(await raw.receive_frame(), b"").data_id == "1"
     assert (await newcomer.receive_frame()).flag == 9
 

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from schemas import platform_time
-from tests.simulator.platform_client import FULL_FIELDS, Client, frozen_clock, small
+from tests.simulator.platform_client import BOUND_SECONDS, FULL_FIELDS, Client, frozen_clock, small
 from topsync.simulator.exports import schedule_of
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import DuplicateScope, ExportSettings, PlatformQuirks
@@ -23,7 +23,6 @@ from topsync.simulator.settings import DuplicateScope, ExportSettings, PlatformQ
 CREATE = "taobao.topats.trades.sold.get"
 RESULT = "taobao.topats.result.get"
 DAYS = {"start_time": "20251105", "end_time": "20251119"}
-BOUND_SECONDS = 20.0
 
 
 def second(text: str) -> int:
@@ -64,6 +63,10 @@ async def download(client: Client, url: str) -> tuple[str, bytes]:
     async with client.http.get(url) as response:
         assert response.status == 200
         return response.content_type, await response.read()
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 def lines(content: bytes, separator: bytes = b"\r\n") -> list[dict[str, Any]]:
@@ -118,13 +121,13 @@ async def test_a_task_goes_from_new_over_doing_to_done(client: Client) -> None:
 
 
 async def test_the_file_holds_every_order_of_those_days_as_the_truth_has_it(client: Client) -> None:
-    task = await done(client)
+    task = await done(client, start_time="20251031")
     kind, content = await download(client, task["download_url"])
     assert kind == "application/octet-stream"
     assert hashlib.md5(content).hexdigest() == task["check_code"]
-    expected = [trade for trade in await client.truth() if "2025-11-05" <= trade["created"] < "2025-11-20"]
+    expected = [trade for trade in await client.truth() if trade["created"] < "2025-11-20"]
     assert len(expected) > 100
-    assert {trade["type"] for trade in expected} >= {"fixed", "nopaid", "eticket"}
+    assert {trade["type"] for trade in expected} >= {"fixed", "cod", "step", "nopaid"}
     assert lines(content) == expected
 
 
@@ -170,7 +173,7 @@ async def test_a_task_created_before_midnight_runs_after_and_holds_only_its_days
     clock = frozen_clock(platform_time.parse("2025-11-20 22:50:00"))
     async with Simulator(small(), clock) as simulator, Client(simulator) as client:
         task_id = await create(client)
-        late = await client.admin("POST", "/orders", {"user_id": client.seller.user_id, "event": "create"})
+        late = await client.order("create")
         clock.advance(2 * 3600 + 600)
         await until_status(client, task_id, "doing")
         clock.advance(60)
@@ -181,9 +184,7 @@ async def test_a_task_created_before_midnight_runs_after_and_holds_only_its_days
 
 
 async def test_orders_created_since_the_start_are_exported_on_a_later_day(client: Client) -> None:
-    created = await client.admin(
-        "POST", "/orders", {"user_id": client.seller.user_id, "event": "create", "count": 3}
-    )
+    created = await client.order("create", count=3)
     client.simulator.clock.advance(86400)
     task = await done(client, end_time="20251120")
     _, content = await download(client, task["download_url"])
@@ -200,6 +201,29 @@ async def test_an_address_works_once_and_each_answer_gives_a_new_one(client: Cli
     assert kind == "text/plain"
     assert error
     assert await download(client, again["download_url"]) == first
+
+
+@pytest.mark.parametrize("spends", [True, False])
+async def test_quirk_whether_a_download_that_breaks_off_spends_the_address(
+    tmp_path: Path, spends: bool
+) -> None:
+    settings = small(folder=tmp_path, quirks=PlatformQuirks(failed_download_spends_url=spends))
+    async with Simulator(settings, frozen_clock()) as simulator, Client(simulator) as client:
+        task = await done(client, fields="tid")
+        with (tmp_path / f"{task['task_id']}.zip").open("r+b") as file:
+            file.truncate(64 << 20)  # more than sockets buffer, so that breaking off is noticed
+        async with client.http.get(task["download_url"]) as response:
+            await response.content.readexactly(1000)
+            response.close()
+        limit = time.monotonic() + (0.5 if spends else BOUND_SECONDS)
+        while True:
+            async with client.http.get(task["download_url"]) as response:
+                kind = response.content_type
+                response.close()
+            if time.monotonic() > limit or kind == "application/octet-stream":
+                break
+            await asyncio.sleep(0.02)
+        assert kind == ("text/plain" if spends else "application/octet-stream")
 
 
 async def test_an_identical_request_is_refused_with_the_id_of_the_task(client: Client) -> None:
@@ -247,11 +271,11 @@ async def test_an_export_that_finds_nothing_is_an_error_not_an_empty_file(client
 async def test_tasks_and_files_are_forgotten_after_two_days(tmp_path: Path) -> None:
     async with Simulator(small(folder=tmp_path), frozen_clock()) as simulator, Client(simulator) as client:
         task = await done(client, fields="tid")
-        assert [path.name for path in tmp_path.iterdir()] == [f"{task['task_id']}.zip"]
+        assert names(tmp_path) == [f"{task['task_id']}.zip"]
         simulator.clock.advance(2 * 86400 + 1)
         refusal = await client.refused(RESULT, task_id=str(task["task_id"]))
         assert refusal["sub_code"] == "isv.task-not-exist"
-        assert not list(tmp_path.iterdir())
+        assert not names(tmp_path)
         assert (await download(client, task["download_url"]))[0] == "text/plain"
 
 

@@ -11,12 +11,15 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import aiohttp
 import orjson
 import pytest
 
 from schemas import platform_time
 from tests.simulator.platform_client import (
     ALL_TYPES,
+    FULL_FIELDS,
+    NOW,
     START,
     START_SECOND,
     Client,
@@ -38,7 +41,6 @@ SOLD_GET = "taobao.trades.sold.get"
 INCREMENT = "taobao.trades.sold.increment.get"
 FULLINFO = "taobao.trade.fullinfo.get"
 TODAY = "2025-11-20 00:00:00"
-NOW = "2025-11-20 15:30:00"
 
 
 def first_tid() -> int:
@@ -91,9 +93,7 @@ async def test_the_date_header_tells_the_platforms_time(client: Client) -> None:
 
 
 async def test_answers_are_compressed_for_those_who_accept_it(client: Client) -> None:
-    parameters = client.signed(
-        FULLINFO, tid=str(first_tid()), fields="tid,orders,receiver_name,promotion_details"
-    )
+    parameters = client.signed(FULLINFO, tid=str(first_tid()), fields=FULL_FIELDS)
     for accepted, encoding in (("gzip, deflate", "gzip"), ("identity", None)):
         async with client.http.request(
             "POST",
@@ -123,8 +123,6 @@ async def test_query_string_and_body_are_merged_before_the_signature_is_checked(
 
 
 async def test_multipart_bodies_are_read(client: Client) -> None:
-    import aiohttp
-
     form = aiohttp.FormData(default_to_multipart=True)
     for name, value in client.signed(TIME_GET).items():
         form.add_field(name, value)

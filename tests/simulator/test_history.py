@@ -118,6 +118,12 @@ def test_the_plans_fill_their_round_exactly() -> None:
         assert PLAN_OF_SLOT[plan.first_slot + plan.per_mille - 1] == plan
 
 
+def test_every_plan_occurs_in_any_two_hundred_orders() -> None:
+    past = history()
+    for first in (0, 137, 5000):
+        assert {past.plan(number) for number in range(first, first + 200)} == set(PLANS)
+
+
 def test_steps_never_change_places_whatever_jitter_is_drawn() -> None:
     for plan in PLANS:
         for before, step in pairwise(plan.steps):

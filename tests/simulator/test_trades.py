@@ -29,6 +29,10 @@ def trades(world: World) -> list[dict[str, Any]]:
     return [world.trade(book.seller, number) for number in book.numbers()]
 
 
+def payment(trade: dict[str, Any]) -> Decimal:
+    return yuan(trade["payment"])
+
+
 def orders(trade: dict[str, Any]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = trade["orders"]["order"]
     return lines
@@ -74,7 +78,7 @@ def test_sums_add_up_after_live_changes_too() -> None:
     assert move is not None
     world.perform(seller, number, move)
     trade = world.trade(seller, number)
-    assert yuan(trade["payment"]) < yuan(before["payment"])
+    assert payment(trade) < payment(before)
     assert_sums_add_up(trade)
 
 

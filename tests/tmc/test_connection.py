@@ -30,6 +30,7 @@ from tests.tmc.platform import (
 )
 from topsync.clock import ClockNotSetError, ServerClock
 from topsync.simulator.channel import ChannelSettings
+from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.connection import Connection, _set_tcp_options
 from topsync.tmc.frames import Byte, Frame, Int64, MessageType, encode
 from topsync.tmc.session import State
@@ -203,6 +204,14 @@ async def test_a_wrong_secret_is_refused_each_time() -> None:
         await eventually(lambda: peer.states.count(State.REFUSED) >= 2)
         assert State.CONNECTED not in peer.states
         assert channel.ledger()["refused"] >= 2
+
+
+async def test_a_refusal_has_a_wait_of_its_own() -> None:
+    patient = ReconnectPolicy(first_seconds=60, max_seconds=60, refused_first_seconds=0.01)
+    async with serving() as (channel, uri):
+        channel.refuse(0.1, code=401, phrase="not today")
+        async with connected(uri, reconnect=patient) as peer:
+            assert State.REFUSED in peer.states
 
 
 async def test_lives_without_a_single_pong() -> None:

@@ -170,7 +170,7 @@ def _start_maven(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 
 def _finish_maven(maven: subprocess.Popen[bytes]) -> None:
-    with _step("fetching Apache Kafka's jars with Maven, meanwhile"):
+    with _step("waiting for Maven to fetch Apache Kafka's jars"):
         try:
             status = maven.wait(STEP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:

@@ -329,10 +329,11 @@ class Channel:
         signed = {name: frame.custom.get(name) for name in SIGNED_FIELDS}
         texts = {name: value for name, value in signed.items() if isinstance(value, str) and value}
         secret = self._apps.get(texts.get("app_key", ""))
-        # The timestamp is whatever text the client signed: .NET sends ticks, so freshness is not checked (3.1).
-        if secret is not None and len(texts) == len(SIGNED_FIELDS):
-            if frame.custom.get("sign") == sign(texts, secret, SignMethod.MD5):
-                return None
+        if secret is None or len(texts) < len(SIGNED_FIELDS):
+            return self._settings.refusal_code, self._settings.refusal_phrase
+        # The timestamp is any text the client signed: .NET sends ticks, so nobody checks freshness (3.1).
+        if frame.custom.get("sign") == sign(texts, secret, SignMethod.MD5):
+            return None
         return self._settings.refusal_code, self._settings.refusal_phrase
 
     async def _receive_send(self, client: Client, frame: Frame, identity: Identity) -> None:

@@ -15,9 +15,8 @@ import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
-from typing import IO
 
 import orjson
 
@@ -69,7 +68,7 @@ class ExportResult:
 
 def job_to_json(job: ExportJob) -> bytes:
     """The job as the worker reads it."""
-    return orjson.dumps(asdict(job))
+    return orjson.dumps(asdict(job), default=tuple)  # an event is a tuple of a kind that orjson does not know
 
 
 def job_from_json(text: bytes) -> ExportJob:
@@ -87,27 +86,20 @@ def write(job: ExportJob) -> ExportResult:
     """Write the zip; memory does not grow with the number of orders."""
     lines = _lines(job)
     stamp = time.gmtime(job.written_at)[:6]
-    count = 0
+    written = 0
     with zipfile.ZipFile(job.path, "w", zipfile.ZIP_DEFLATED, compresslevel=_COMPRESSION_LEVEL) as archive:
         archive.writestr(zipfile.ZipInfo(f"{job.folder}/", stamp), b"")
-        for part in range(1, sys.maxsize):
-            portion = list(islice(lines, 1))
-            if not portion:
+        for part in count(1):
+            first = next(lines, None)
+            if first is None:
                 break
             entry = zipfile.ZipInfo(f"{job.folder}/{part}.txt", stamp)
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w", force_zip64=True) as text:
-                count += _write_lines(text, portion, islice(lines, job.lines_per_file - 1))
-    return ExportResult(count, _md5(job.path))
-
-
-def _write_lines(text: IO[bytes], *portions: Iterator[bytes] | list[bytes]) -> int:
-    count = 0
-    for portion in portions:
-        for line in portion:
-            text.write(line)
-            count += 1
-    return count
+                for line in chain([first], islice(lines, job.lines_per_file - 1)):
+                    text.write(line)
+                    written += 1
+    return ExportResult(written, _md5(job.path))
 
 
 def _lines(job: ExportJob) -> Iterator[bytes]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import orjson
+import structlog
 
 from schemas import platform_time
 from topsync.simulator.dice import Dice
@@ -27,7 +27,7 @@ from topsync.simulator.settings import DuplicateScope, ExportSettings, PlatformQ
 from topsync.simulator.wire import Json, time_text
 from topsync.simulator.world import World
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger(module=__name__)
 
 _FIRST_TASK_ID = 37_600_001
 _WORKERS = 1
@@ -36,7 +36,7 @@ _OPENS = timedelta(hours=1)
 _CLOSES = timedelta(hours=23)
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _TOKEN_DIGITS = 32
-_FINISHED_BY_FILE = "the export worker left no file"
+_NO_REASON = "the export worker gave no reason"
 
 
 class TaskStatus(StrEnum):
@@ -184,7 +184,7 @@ class Exports:
             try:
                 task.result = await self._write(task)
             except (ExportFailedError, TimeoutError) as error:
-                _log.error("export task %d failed: %s", task.id, error)
+                _log.error("export.failed", task_id=task.id, reason=str(error))
                 task.status, task.finished = TaskStatus.FAIL, clock.second()
                 return
         await clock.wait_until(began + self.settings.run_seconds)
@@ -208,7 +208,7 @@ class Exports:
                     process.kill()
                 await process.wait()
         if process.returncode:
-            raise ExportFailedError(complaint.decode(errors="replace").strip() or _FINISHED_BY_FILE)
+            raise ExportFailedError(complaint.decode(errors="replace").strip() or _NO_REASON)
         return ExportResult(**orjson.loads(output))
 
     def _job(self, task: Task) -> ExportJob:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -32,7 +32,9 @@ _HOUR_WEIGHTS = (4, 2, 1, 1, 1, 1, 2, 3, 5, 7, 9, 9, 8, 7, 7, 8, 8, 8, 8, 9, 11,
 _HOUR_STARTS = [0, *accumulate(weight * _HOUR_SECONDS for weight in _HOUR_WEIGHTS)]
 _DAY_WEIGHT = _HOUR_STARTS[-1]
 
-_DEAL_FACTOR = 617  # coprime to SLOTS, so that a round deals each slot once
+_DEAL_FACTOR = 829
+"""Coprime to SLOTS, so a round deals each slot once; of those, one that spreads best: every plan with at
+least seven slots is dealt to some of any 200 orders in a row."""
 _DEAL_INVERSE = pow(_DEAL_FACTOR, -1, SLOTS)
 
 _CREATED_BITS = 32
@@ -207,8 +209,7 @@ class TypedRange:
         wanted = len(self) - offset
         if wanted <= 0:
             return []
-        key: Callable[[int], int] = lambda number: self._up_to(number + 1) - self._skipped  # noqa: E731
-        top = self._numbers[bisect_left(self._numbers, wanted, key=key)]
+        top = self._numbers[bisect_left(self._numbers, wanted, key=self._rank)]
         found: list[int] = []
         for number in range(top, self._numbers.start - 1, -1):
             if len(found) == limit:
@@ -216,6 +217,10 @@ class TypedRange:
             if self._allowed[number % SLOTS]:
                 found.append(number)
         return found
+
+    def _rank(self, number: int) -> int:
+        """How many of the range are allowed, up to and including this number."""
+        return self._up_to(number + 1) - self._skipped
 
     def _up_to(self, number: int) -> int:
         """How many allowed numbers lie in [0, number)."""

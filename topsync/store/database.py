@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -16,8 +17,12 @@ from topsync.settings import DatabaseSettings
 
 log = telemetry.get_logger(__name__)
 
-Pool = asyncpg.Pool[asyncpg.Record]
-Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+if TYPE_CHECKING:
+    Pool = asyncpg.Pool[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:  # the driver's own classes know their parameters only in its stubs
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
 
 _MIGRATION_LOCK = 0x746F7073
 """Advisory lock that keeps two migrating processes apart (the letters `tops`)."""

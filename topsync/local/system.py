@@ -1,0 +1,226 @@
+"""The whole system on one machine, as separate processes like in production: for the demo and for tests.
+
+The servers, a simulated platform and every service are children of one `ProcessGroup`. The parts are
+reached as an operator would reach them: by commands, by environment, by the simulator's admin port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import orjson
+from cryptography.fernet import Fernet
+
+from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
+from topsync.local.servers import Servers, local_servers
+
+APP_SECRET = "simulator-secret-0001"  # noqa: S105 -- of a platform that does not exist
+READY_TIMEOUT_SECONDS = 60.0
+COMMAND_TIMEOUT_SECONDS = 120.0
+POLL_SECONDS = 0.05
+
+SERVICES = ("push", "enrich", "reconcile")
+"""What runs all the time, in the order of starting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large the simulated platform is, and how quick."""
+
+    sellers: int = 3
+    orders: int = 3000
+    rate: float = 20
+    seed: int = 1
+    visibility_delay_seconds: int = 1
+
+
+def quick_settings(folder: Path) -> dict[str, str]:
+    """Settings for a story of a minute instead of a day: the same rules with shorter waits.
+
+    The simulated platform shows changes at most a second late, so ten minutes of allowance would prove
+    nothing within the minute.
+    """
+    return {
+        "TOPSYNC_PARTITIONS": "4",
+        "TOPSYNC_REPLICATION_FACTOR": "1",
+        "TOPSYNC_CALLS_PER_SECOND": "2000",
+        "TOPSYNC_DOWNLOAD_HOSTS": "127.0.0.1",
+        "TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "3",
+        "TOPSYNC_OVERLAP_SECONDS": "10",
+        "TOPSYNC_DETAIL_LAG_ALLOWANCE_SECONDS": "0",
+        "TOPSYNC_SWEEP_INTERVAL_SECONDS": "5",
+        "TOPSYNC_GAP_RETRY_SECONDS": "5",
+        "TOPSYNC_RECONCILE_POLL_SECONDS": "0.5",
+        "TOPSYNC_PUSH_LOST_AFTER_SECONDS": "5",
+        "TOPSYNC_RECONNECT_INITIAL_SECONDS": "1",
+        "TOPSYNC_PULL_INTERVAL_SECONDS": "5",
+        "TOPSYNC_EXPORT_POLL_SECONDS": "0.5",
+        "TOPSYNC_SESSION_TIMEOUT_SECONDS": "6",
+        "TOPSYNC_WORK_DIR": str(folder / "exports"),
+    }
+
+
+@dataclass(slots=True)
+class System:
+    """A running system. Everything in it may be killed and started again."""
+
+    group: ProcessGroup
+    servers: Servers
+    environment: dict[str, str]
+    admin_url: str = ""
+    processes: dict[str, ManagedProcess] = field(default_factory=dict)
+
+    async def start(self, name: str) -> ManagedProcess:
+        """Start one service (`topsync <name>`); a former process of that name must have ended."""
+        process = await self.group.start(name, self.command(name), env=self.environment)
+        self.processes[name] = process
+        return process
+
+    async def start_services(self) -> None:
+        """Start every service."""
+        for name in SERVICES:
+            await self.start(name)
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL one service, and wait for it to be gone."""
+        self.processes[name].kill()
+        await self.processes[name].wait()
+
+    def require_running(self) -> None:
+        """Check that nothing has ended by itself.
+
+        Raises:
+            ProcessFailedError: something has; the text holds the end of its log.
+        """
+        for name, process in self.processes.items():
+            if process.returncode is not None:
+                raise process.failure(f"({name}) has ended with status {process.returncode}")
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a topsync command."""
+        return [sys.executable, "-m", "topsync", *arguments]
+
+    async def run(
+        self, *arguments: str, given: str = "", timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
+    ) -> str:
+        """Run a command to its end and return what it printed.
+
+        Raises:
+            ProcessFailedError: it ended with another status than 0, or not in time.
+        """
+        status, output = await self.try_run(*arguments, given=given, timeout_seconds=timeout_seconds)
+        if status != 0:
+            raise ProcessFailedError(f"topsync {' '.join(arguments)} ended with status {status}:\n{output}")
+        return output
+
+    async def try_run(
+        self, *arguments: str, given: str = "", timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
+    ) -> tuple[int, str]:
+        """Run a command to its end; its status and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *self.command(*arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **self.environment},
+        )
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                output, _ = await process.communicate(given.encode())
+        except TimeoutError:
+            raise ProcessFailedError(f"topsync {' '.join(arguments)} did not end in time") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return process.returncode or 0, output.decode()
+
+    async def admin(self, method: str, path: str, body: Mapping[str, object] | None = None) -> object:
+        """One request to the simulator's administrative port; its JSON answer."""
+        async with httpx.AsyncClient(base_url=self.admin_url, trust_env=False, timeout=30) as client:
+            response = await client.request(method, path, json=body)
+            response.raise_for_status()
+            return orjson.loads(response.content)
+
+    async def prepare(self) -> None:
+        """Schema, topics and sellers: what a new installation does once."""
+        async with asyncio.TaskGroup() as tasks:
+            migrating = tasks.create_task(self.run("migrate"))
+            tasks.create_task(self.run("topics"))
+            await migrating
+            sellers = await self.admin("GET", "/sellers")
+            assert isinstance(sellers, list)
+            for seller in sellers:
+                arguments = ("--user-id", str(seller["user_id"]), "--nick", str(seller["nick"]))
+                tasks.create_task(self.run("sellers", "add", *arguments, given=str(seller["session"])))
+
+    async def start_simulator(self, scale: Scale, extra: Sequence[str]) -> None:
+        """Start the platform's stand-in and wait until it listens."""
+        ready = self.group.folder / "simulator.json"
+        arguments = {
+            "--seed": scale.seed,
+            "--sellers": scale.sellers,
+            "--orders": scale.orders,
+            "--rate": scale.rate,
+            "--visibility-delay": scale.visibility_delay_seconds,
+            "--export-schedule": 1,
+            "--export-run": 1,
+            "--ready-file": ready,
+        }
+        flat = [str(part) for pair in arguments.items() for part in pair]
+        process = await self.group.start(
+            "simulate", self.command("simulate", "--no-office-hours", *flat, *extra), env=self.environment
+        )
+        self.processes["simulate"] = process
+        async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+            while not ready.exists():
+                if process.returncode is not None:
+                    raise process.failure("ended while starting")
+                await asyncio.sleep(POLL_SECONDS)
+        addresses = orjson.loads(ready.read_bytes())
+        self.admin_url = addresses["admin_url"]
+        self.environment |= {
+            "TOPSYNC_GATEWAY_URL": addresses["gateway_url"],
+            "TOPSYNC_CHANNEL_URL": addresses["channel_url"],
+            "TOPSYNC_SIMULATOR_ADMIN_URL": addresses["admin_url"],
+        }
+
+
+@asynccontextmanager
+async def local_system(
+    group: ProcessGroup,
+    scale: Scale,
+    *,
+    settings: Mapping[str, str] | None = None,
+    simulator_arguments: Sequence[str] = (),
+    servers_environment: Mapping[str, str] = os.environ,
+) -> AsyncIterator[System]:
+    """Servers and simulator running, installation prepared; services are started by the caller.
+
+    Raises:
+        ProcessFailedError: something did not start; the text holds the end of its log.
+    """
+    async with local_servers(group, environment=servers_environment) as servers:
+        system = System(
+            group,
+            servers,
+            {
+                "KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
+                "TOPSYNC_DATABASE_URL": servers.database_url,
+                "TOPSYNC_APP_KEY": "99000001",
+                "TOPSYNC_APP_SECRET": APP_SECRET,
+                "TOPSYNC_TOKEN_KEYS": Fernet.generate_key().decode(),
+                **quick_settings(group.folder),
+                **(settings or {}),
+            },
+        )
+        await system.start_simulator(scale, simulator_arguments)
+        await system.prepare()
+        yield system
