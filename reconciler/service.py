@@ -57,7 +57,7 @@ class Reconciler:
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
 
     async def run(self, lifetime: Lifetime) -> None:
-        """Work, or stand by, until the process is asked to end; what is under way is dropped and redone later."""
+        """Work, or stand by, until the process is asked to end; what is under way is done again later."""
         lifetime.ready = True
         while not lifetime.stopping:
             try:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from schemas import platform_time
 from tests.simulator.platform_client import START, START_SECOND, make_world
 from topsync.simulator.history import SellerHistory, Span
-from topsync.simulator.life import Kind, Move, TradeType, fold, possible
+from topsync.simulator.life import Kind, TradeType, fold
+from topsync.simulator.moves import Move, possible
 from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS
 
 FIRST = int(platform_time.start_of(platform_time.day_of(START) - timedelta(days=20)).timestamp())

@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from topsync.simulator.life import Event, Kind, Move, OrderState, TradeType, fold, follow_ups, possible
+from topsync.simulator.life import Event, Kind, OrderState, TradeType, fold
+from topsync.simulator.moves import Move, follow_ups, possible
 
 TERMINAL = {"TRADE_FINISHED", "TRADE_CLOSED", "TRADE_CLOSED_BY_TAOBAO"}
 

@@ -11,8 +11,9 @@ from tests.simulator.platform_client import START_SECOND, make_world, text
 from topsync.simulator.book import OrderBook
 from topsync.simulator.director import Director
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.simulator.life import Kind, Move, TradeType
+from topsync.simulator.life import Kind, TradeType
 from topsync.simulator.listing import Listing, Query, TooSlowError, by_created, by_modified
+from topsync.simulator.moves import Move
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.world import World

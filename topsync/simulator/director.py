@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from topsync.simulator.ids import OrderKey
-from topsync.simulator.life import Kind, Move, TradeType
+from topsync.simulator.life import Kind, TradeType
+from topsync.simulator.moves import Move
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import notices_of

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from topsync.simulator.dice import Dice
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.simulator.life import DELIVERED_AT_ONCE, Plan, TradeType
+from topsync.simulator.life import DELIVERED_AT_ONCE, TradeType
+from topsync.simulator.plans import Plan
 
 _ITEMS = (
     ("示例棉质短袖T恤 男女同款", 5900, 50000001),

@@ -36,6 +36,9 @@ _OPENS = timedelta(hours=1)
 _CLOSES = timedelta(hours=23)
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _TOKEN_DIGITS = 32
+_MAX_TASKS = 10_000
+_MAX_ADDRESSES = 100_000
+"""Unspent addresses: the oldest make room."""
 _NO_REASON = "the export worker gave no reason"
 
 
@@ -125,12 +128,14 @@ class Exports:
         """Accept a task.
 
         Raises:
-            ApiError: the same task exists already; its id is in the text.
+            ApiError: the same task exists already (its id is in the text), or there are too many.
         """
         self._forget_old_tasks()
         for task in self._tasks.values():
             if task.request == request and self._counts_as_duplicate(task):
                 raise business("isv.task-duplicate", f"相同的任务已经存在：TaskId={task.id}")
+        if len(self._tasks) >= _MAX_TASKS:
+            raise business("isp.topats-service-unavailable", "任务过多，请稍后再试")
         now = self.world.clock.second()
         task = Task(_FIRST_TASK_ID + self._numbers, request, now, schedule_of(now, self.settings))
         self._numbers += 1
@@ -192,6 +197,7 @@ class Exports:
         self.completed(task.request.seller, task.id)
 
     async def _write(self, task: Task) -> ExportResult:
+        job = job_to_json(self._job(task))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "topsync.simulator.export_worker"),
             stdin=asyncio.subprocess.PIPE,
@@ -201,7 +207,7 @@ class Exports:
         )
         try:
             async with asyncio.timeout(self.settings.worker_timeout_seconds):
-                output, complaint = await process.communicate(job_to_json(self._job(task)))
+                output, complaint = await process.communicate(job)
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -223,7 +229,7 @@ class Exports:
             fields=request.fields,
             ids_as_strings=self.quirks.ids_as_strings,
             lives=list(book.live().items()),
-            path=str(self.file_of(task)),
+            path=str(self.file_of(task).absolute()),  # the worker runs elsewhere
             folder=str(task.id),
             written_at=self.world.clock.second(),
             lines_per_file=self.settings.lines_per_file,
@@ -237,6 +243,8 @@ class Exports:
         self._addresses += 1
         token = Dice(self.world.settings.seed, b"download", self._addresses).token(_TOKEN_DIGITS)
         self._tokens[token] = task.id
+        if len(self._tokens) > _MAX_ADDRESSES:
+            del self._tokens[next(iter(self._tokens))]
         return token
 
     def _forget_old_tasks(self) -> None:

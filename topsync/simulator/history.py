@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from topsync.simulator.dice import Dice
-from topsync.simulator.life import Event, Plan, TradeType
-from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS
+from topsync.simulator.life import Event, TradeType
+from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS, Plan
 
 _DAY_SECONDS = 86400
 _HOUR_SECONDS = 3600

@@ -1,4 +1,4 @@
-"""The life of an order: what can happen to it, when, and what state that leaves it in.
+"""The life of an order: what happens to it, and what state that leaves it in.
 
 A state is never stored. It is the fold of an order's events, so the base history (a pure function), live
 changes and the export all agree by construction. Statuses and their meanings: reference/top-api.md 5.3,
@@ -8,11 +8,9 @@ changes and the export all agree by construction. Statuses and their meanings: r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
-
-from topsync.simulator.ids import MAX_LINES
 
 
 class Kind(StrEnum):
@@ -53,12 +51,6 @@ class TradeType(StrEnum):
 DELIVERED_AT_ONCE = frozenset({TradeType.AUTO_DELIVERY, TradeType.ETICKET})
 """Goods without a parcel: payment ships them in the same second."""
 
-OPEN_REFUNDS = frozenset(
-    {"WAIT_SELLER_AGREE", "WAIT_BUYER_RETURN_GOODS", "WAIT_SELLER_CONFIRM_GOODS", "SELLER_REFUSE_BUYER"}
-)
-
-MAX_FEE_CHANGES = 3
-
 
 class Event(NamedTuple):
     """Something that happened to an order."""
@@ -68,13 +60,6 @@ class Event(NamedTuple):
     kind: Kind
     line: int = 0
     """Position of the line it concerns, from 1; 0 for the whole trade."""
-
-
-class Move(NamedTuple):
-    """Something that could happen next."""
-
-    kind: Kind
-    line: int = 0
 
 
 @dataclass(slots=True)
@@ -174,99 +159,6 @@ def fold(type_: TradeType, lines: int, events: Iterable[Event]) -> OrderState:
         _APPLY[event.kind](state, event)
         state.modified = event.at
     return state
-
-
-def follow_ups(type_: TradeType, move: Move) -> tuple[Move, ...]:
-    """What the platform itself does in the same second as a move."""
-    if move.kind is Kind.PAY and type_ in DELIVERED_AT_ONCE:
-        return (Move(Kind.SHIP),)
-    return ()
-
-
-def possible(state: OrderState) -> list[Move]:
-    """Everything that can happen next; never empty, since a memo can always be written."""
-    moves = [Move(Kind.MEMO)]
-    if state.closed_unpaid_at is not None:
-        return moves
-    if not state.payable_done:
-        return moves + _before_payment(state)
-    if not state.open_lines:
-        return moves
-    return moves + (_under_way(state) if state.finished_at is None else _after_sale(state)) + _refunds(state)
-
-
-def _before_payment(state: OrderState) -> list[Move]:
-    moves = [Move(Kind.CLOSE_UNPAID)]
-    if state.type is TradeType.NOPAID:
-        return moves
-    if state.type is TradeType.STEP:
-        return [*moves, Move(Kind.PAY_DEPOSIT if state.deposit_at is None else Kind.PAY)]
-    if state.lines[0].fee_changes < MAX_FEE_CHANGES:
-        moves.append(Move(Kind.MODIFY_FEE))
-    return [*moves, Move(Kind.PAY)]
-
-
-def _under_way(state: OrderState) -> list[Move]:
-    moves: list[Move] = []
-    waiting = [
-        position
-        for position, line in enumerate(state.lines, 1)
-        if not line.refunded and line.shipped_at is None and not _refunding(line)
-    ]
-    blocked = any(_refunding(line) for line in state.open_lines)
-    unshipped = sum(line.shipped_at is None for line in state.open_lines)
-    if waiting:
-        moves.append(Move(Kind.ADDRESS))
-        if len(waiting) == unshipped:
-            moves.append(Move(Kind.SHIP))
-        if unshipped > 1:
-            moves.extend(Move(Kind.SHIP_LINE, position) for position in waiting)
-    if not unshipped:
-        if state.extensions < MAX_LINES:
-            moves.append(Move(Kind.EXTEND))
-        if state.type is TradeType.COD and state.signed_at is None:
-            moves.append(Move(Kind.SIGN))
-        if not blocked:
-            moves.append(Move(Kind.FINISH))
-    return moves
-
-
-def _after_sale(state: OrderState) -> list[Move]:
-    return [] if state.buyer_rated and state.seller_rated else [Move(Kind.RATE)]
-
-
-def _refunds(state: OrderState) -> list[Move]:
-    if state.type is TradeType.COD and state.finished_at is None:
-        return []
-    moves: list[Move] = []
-    for position, line in enumerate(state.lines, 1):
-        refund = line.refund
-        if line.refunded or (refund and refund.status == "SUCCESS"):
-            continue
-        if refund is None or refund.status == "CLOSED":
-            if refund is None or refund.attempt < MAX_LINES:
-                moves.append(Move(Kind.REFUND_CREATE, position))
-            continue
-        moves.extend(Move(kind, position) for kind in _refund_moves(refund))
-    return moves
-
-
-def _refund_moves(refund: Refund) -> tuple[Kind, ...]:
-    match refund.status:
-        case "WAIT_SELLER_AGREE" if refund.goods_return:
-            return (Kind.REFUND_AGREE, Kind.REFUND_REFUSE, Kind.REFUND_CLOSE)
-        case "WAIT_SELLER_AGREE":
-            return (Kind.REFUND_SUCCESS, Kind.REFUND_REFUSE, Kind.REFUND_CLOSE)
-        case "WAIT_BUYER_RETURN_GOODS":
-            return (Kind.REFUND_RETURN, Kind.REFUND_CLOSE)
-        case "WAIT_SELLER_CONFIRM_GOODS":
-            return (Kind.REFUND_SUCCESS,)
-        case _:
-            return (Kind.REFUND_CLOSE,)
-
-
-def _refunding(line: LineState) -> bool:
-    return line.refund is not None and line.refund.status in OPEN_REFUNDS
 
 
 def _modify_fee(state: OrderState, _: Event) -> None:
@@ -374,31 +266,3 @@ _APPLY: Mapping[Kind, Callable[[OrderState, Event], None]] = {
     Kind.REFUND_CLOSE: _set_refund("CLOSED"),
     Kind.REFUND_SUCCESS: _refund_success,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One event of a base order's planned life.
-
-    It happens `delay + jitter` seconds after the creation, jitter drawn from [0, `jitter_seconds`]. The
-    bound is what makes the history invertible: an order modified at T was created in a known short range.
-    """
-
-    kind: Kind
-    delay_seconds: int
-    jitter_seconds: int = 0
-    line: int = 0
-    with_previous: bool = False
-    """In the same second as the step before, whose delay and jitter it repeats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A planned life, and how many of a thousand orders lead it."""
-
-    per_mille: int
-    type: TradeType
-    steps: tuple[Step, ...]
-    min_lines: int = 1
-    max_lines: int = 5
-    first_slot: int = field(default=0, compare=False)

@@ -7,10 +7,10 @@ every state of reference/top-api.md 5.3, 5.4 and 5.6 occurs in a few hundred ord
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
-from topsync.simulator.life import Kind, Plan, Step, TradeType
+from topsync.simulator.life import Kind, TradeType
 
 SLOTS = 1000
 """Orders are dealt to plans in rounds of this many."""
@@ -18,6 +18,35 @@ SLOTS = 1000
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event of a base order's planned life.
+
+    It happens `delay + jitter` seconds after the creation, jitter drawn from [0, `jitter_seconds`]. The
+    bound is what makes the history invertible: an order modified at T was created in a known short range.
+    """
+
+    kind: Kind
+    delay_seconds: int
+    jitter_seconds: int = 0
+    line: int = 0
+    with_previous: bool = False
+    """In the same second as the step before, whose delay and jitter it repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A planned life, and how many of a thousand orders lead it."""
+
+    per_mille: int
+    type: TradeType
+    steps: tuple[Step, ...]
+    min_lines: int = 1
+    max_lines: int = 5
+    first_slot: int = field(default=0, compare=False)
+
 
 _FIXED, _STEP, _COD = TradeType.FIXED, TradeType.STEP, TradeType.COD
 _PAY = Step(Kind.PAY, 25, 300)

@@ -13,7 +13,8 @@ from topsync.simulator.dice import Dice
 from topsync.simulator.drafts import Draft
 from topsync.simulator.history import SellerHistory, Span
 from topsync.simulator.ids import key_of
-from topsync.simulator.life import Event, Kind, Move, OrderState, TradeType, follow_ups, possible
+from topsync.simulator.life import Event, Kind, OrderState, TradeType
+from topsync.simulator.moves import Move, follow_ups, possible
 from topsync.simulator.sellers import Seller, seller_of
 from topsync.simulator.settings import WorldSettings
 from topsync.simulator.trades import full_trade
