@@ -94,6 +94,15 @@ class ServerClock:
         low, high = self._bounds()
         return datetime.fromtimestamp((low + high) / 2 + self._monotonic(), UTC)
 
+    def seconds_until_informative(self) -> float:
+        """How long to wait before asking for the time again, so that the answer halves the uncertainty.
+
+        The platform tells whole seconds, so an answer says most when, by the middle of the bounds, the
+        second is just changing. Between 0 and 1.
+        """
+        low, high = self._bounds()
+        return 1.0 - ((low + high) / 2 + self._monotonic()) % 1.0
+
     def has_passed(self, instant: datetime, *, by: timedelta = timedelta(0)) -> bool:
         """Whether the platform's clock has surely gone past `instant` by at least `by`."""
         return self.now() >= instant + by

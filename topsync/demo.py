@@ -295,8 +295,9 @@ async def _live(watch: _Watch) -> None:
 async def _outage(watch: _Watch, options: Options) -> None:
     _chapter(
         "Outage",
-        f"The push connection is cut for {options.outage_seconds:g} s; orders go on changing, and the messages "
-        "about them are lost for ever. The loss opens a gap for each seller; the reconnection replays it.",
+        f"The push connection is cut for {options.outage_seconds:g} s; orders go on changing, and the "
+        "messages about them are lost for ever. The loss opens a gap for each seller; the reconnection "
+        "replays it.",
     )
     changes_before = await _changes(watch.system)
     await watch.system.admin(
@@ -321,8 +322,8 @@ async def _changes(system: System) -> int:
 async def _audit(system: System) -> int:
     _chapter(
         "Audit",
-        "Changes stop. Then, order by order: the platform's truth = the table = the compacted topic; no order "
-        "ever went backwards, and the ledger has no hole.",
+        "Changes stop. Then, order by order: the platform's truth = the table = the compacted topic; no "
+        "order ever went backwards, and the ledger has no hole.",
     )
     await system.admin("POST", "/activity", {"rate": 0})
     process = await asyncio.create_subprocess_exec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -32,11 +33,8 @@ from topsync.top.transport import HttpConfig
 
 log = telemetry.get_logger(__name__)
 
-CLOCK_SAMPLES = 8
-"""Questions for the time at the start: each narrows the platform's second down further."""
-
-CLOCK_SAMPLE_SPACING_SECONDS = 0.137
-"""Spread over a second, and not a divisor of it."""
+CLOCK_REFINEMENTS = 8
+"""Questions for the time after the first, each halving the uncertainty of a second: to about 4 ms."""
 
 CLOCK_REFRESH_SECONDS = 60.0
 CALLS_WRITTEN_EVERY_SECONDS = 1.0
@@ -90,10 +88,10 @@ async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock
     )
     async with TopClient(config, clock, observer=tally.note) as client, asyncio.TaskGroup() as tasks:
         await client.sync_clock()
-        for _ in range(CLOCK_SAMPLES - 1):
-            await asyncio.sleep(CLOCK_SAMPLE_SPACING_SECONDS)
-            await client.sync_clock()
-        background = [tasks.create_task(_keep_clock(client)), tasks.create_task(tally.write_for_ever())]
+        background = [
+            tasks.create_task(_keep_clock(client, clock)),
+            tasks.create_task(tally.write_for_ever()),
+        ]
         try:
             yield client, clock
         finally:
@@ -103,9 +101,11 @@ async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock
                 await tally.write()
 
 
-async def _keep_clock(client: TopClient) -> None:
-    while True:
-        await asyncio.sleep(CLOCK_REFRESH_SECONDS)
+async def _keep_clock(client: TopClient, clock: ServerClock) -> None:
+    for number in itertools.count():
+        await asyncio.sleep(clock.seconds_until_informative())
+        if number >= CLOCK_REFINEMENTS:
+            await asyncio.sleep(CLOCK_REFRESH_SECONDS)
         try:
             await client.sync_clock()
         except TopError as error:

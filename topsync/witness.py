@@ -27,7 +27,8 @@ from topsync.stream.topics import Registry
 log = telemetry.get_logger(__name__)
 
 SAVE_INTERVAL_SECONDS = 0.5
-MAX_FRESHNESS_SAMPLES = 5_000
+MAX_FRESHNESS_SAMPLES = 1_000
+"""The newest ones: freshness as it is now, not since the start."""
 RATE_WINDOW_SECONDS = 10.0
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -21,10 +21,13 @@ from cryptography.fernet import Fernet
 from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
 from topsync.local.servers import Servers, local_servers
 
+APP_KEY = "99000001"
 APP_SECRET = "simulator-secret-0001"  # noqa: S105 -- of a platform that does not exist
 READY_TIMEOUT_SECONDS = 60.0
 COMMAND_TIMEOUT_SECONDS = 120.0
 POLL_SECONDS = 0.05
+
+_TOPSYNC = (sys.executable, "-m", "topsync")
 
 SERVICES = ("push", "enrich", "reconcile")
 """What runs all the time, in the order of starting."""
@@ -74,8 +77,12 @@ class System:
     group: ProcessGroup
     servers: Servers
     environment: dict[str, str]
-    admin_url: str = ""
-    processes: dict[str, ManagedProcess] = field(default_factory=dict)
+    processes: dict[str, ManagedProcess]
+
+    @property
+    def admin_url(self) -> str:
+        """The simulator's administrative port."""
+        return self.environment["TOPSYNC_SIMULATOR_ADMIN_URL"]
 
     async def start(self, name: str) -> ManagedProcess:
         """Start one service (`topsync <name>`); a former process of that name must have ended."""
@@ -105,7 +112,7 @@ class System:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of a topsync command."""
-        return [sys.executable, "-m", "topsync", *arguments]
+        return [*_TOPSYNC, *arguments]
 
     async def run(
         self, *arguments: str, given: str = "", timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
@@ -161,36 +168,44 @@ class System:
                 arguments = ("--user-id", str(seller["user_id"]), "--nick", str(seller["nick"]))
                 tasks.create_task(self.run("sellers", "add", *arguments, given=str(seller["session"])))
 
-    async def start_simulator(self, scale: Scale, extra: Sequence[str]) -> None:
-        """Start the platform's stand-in and wait until it listens."""
-        ready = self.group.folder / "simulator.json"
-        arguments = {
-            "--seed": scale.seed,
-            "--sellers": scale.sellers,
-            "--orders": scale.orders,
-            "--rate": scale.rate,
-            "--visibility-delay": scale.visibility_delay_seconds,
-            "--export-schedule": 1,
-            "--export-run": 1,
-            "--ready-file": ready,
-        }
-        flat = [str(part) for pair in arguments.items() for part in pair]
-        process = await self.group.start(
-            "simulate", self.command("simulate", "--no-office-hours", *flat, *extra), env=self.environment
-        )
-        self.processes["simulate"] = process
+
+async def _start_simulator(
+    group: ProcessGroup, scale: Scale, extra: Sequence[str], ready: Path
+) -> ManagedProcess:
+    arguments: dict[str, object] = {
+        "--seed": scale.seed,
+        "--sellers": scale.sellers,
+        "--orders": scale.orders,
+        "--rate": scale.rate,
+        "--visibility-delay": scale.visibility_delay_seconds,
+        "--export-schedule": 1,
+        "--export-run": 1,
+        "--ready-file": ready,
+    }
+    flat = [str(part) for pair in arguments.items() for part in pair]
+    argv = [*_TOPSYNC, "simulate", "--no-office-hours", *flat, *extra]
+    return await group.start("simulate", argv, env={"TOPSYNC_APP_SECRET": APP_SECRET})
+
+
+async def _addresses(simulator: ManagedProcess, ready: Path) -> dict[str, str]:
+    """Where the simulator listens, once it does."""
+    try:
         async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-            while not ready.exists():
-                if process.returncode is not None:
-                    raise process.failure("ended while starting")
+            while (addresses := _read_addresses(ready)) is None:
+                if simulator.returncode is not None:
+                    raise simulator.failure("ended while starting")
                 await asyncio.sleep(POLL_SECONDS)
-        addresses = orjson.loads(ready.read_bytes())
-        self.admin_url = addresses["admin_url"]
-        self.environment |= {
-            "TOPSYNC_GATEWAY_URL": addresses["gateway_url"],
-            "TOPSYNC_CHANNEL_URL": addresses["channel_url"],
-            "TOPSYNC_SIMULATOR_ADMIN_URL": addresses["admin_url"],
-        }
+    except TimeoutError:
+        raise simulator.failure(f"did not listen within {READY_TIMEOUT_SECONDS:.0f} s") from None
+    return addresses
+
+
+def _read_addresses(ready: Path) -> dict[str, str] | None:
+    try:
+        addresses: dict[str, str] = orjson.loads(ready.read_bytes())
+    except FileNotFoundError:
+        return None
+    return addresses
 
 
 @asynccontextmanager
@@ -207,20 +222,22 @@ async def local_system(
     Raises:
         ProcessFailedError: something did not start; the text holds the end of its log.
     """
+    ready = group.folder / "simulator.json"
+    simulator = await _start_simulator(group, scale, simulator_arguments, ready)
     async with local_servers(group, environment=servers_environment) as servers:
-        system = System(
-            group,
-            servers,
-            {
-                "KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
-                "TOPSYNC_DATABASE_URL": servers.database_url,
-                "TOPSYNC_APP_KEY": "99000001",
-                "TOPSYNC_APP_SECRET": APP_SECRET,
-                "TOPSYNC_TOKEN_KEYS": Fernet.generate_key().decode(),
-                **quick_settings(group.folder),
-                **(settings or {}),
-            },
-        )
-        await system.start_simulator(scale, simulator_arguments)
+        addresses = await _addresses(simulator, ready)
+        environment = {
+            "KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers,
+            "TOPSYNC_DATABASE_URL": servers.database_url,
+            "TOPSYNC_APP_KEY": APP_KEY,
+            "TOPSYNC_APP_SECRET": APP_SECRET,
+            "TOPSYNC_TOKEN_KEYS": Fernet.generate_key().decode(),
+            "TOPSYNC_GATEWAY_URL": addresses["gateway_url"],
+            "TOPSYNC_CHANNEL_URL": addresses["channel_url"],
+            "TOPSYNC_SIMULATOR_ADMIN_URL": addresses["admin_url"],
+            **quick_settings(group.folder),
+            **(settings or {}),
+        }
+        system = System(group, servers, environment, {"simulate": simulator})
         await system.prepare()
         yield system
