@@ -17,6 +17,7 @@ from typing import Final
 import orjson
 
 from schemas.types import parse_id, parse_instant
+from topsync.errors import OperatorError
 
 CHUNK_BYTES: Final = 1024 * 1024
 
@@ -31,7 +32,7 @@ _TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})\b')
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class ExportFileError(RuntimeError):
+class ExportFileError(OperatorError):
     """The file is not a zip, or larger than a file of its size may be. The text says which bound."""
 
 

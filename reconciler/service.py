@@ -35,6 +35,7 @@ LEADER_LOCK = 0x72656364
 """Advisory lock of the one reconciler that works (the letters `recd`)."""
 
 OUTAGE_WAIT_SECONDS = 2.0
+FOR_EVER = timedelta(days=36500)
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
 """What a later pull can mend: nothing was claimed, so nothing is lost."""
@@ -53,6 +54,7 @@ class Reconciler:
     notifications_topic: str
     calls_per_second: float
     """What a process may call at most: the estimate of a dry run rests on it."""
+    _judges_silence: bool = False
     _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
 
@@ -72,8 +74,11 @@ class Reconciler:
             if not await database.try_lock(connection, LEADER_LOCK):
                 await lifetime.sleep(self.settings.reconcile_poll_seconds)
                 return
+            # After an outage of the database everybody has been silent: judge only who stays so.
+            judge_at = asyncio.get_running_loop().time() + self.settings.push_lost_after_seconds
             try:
                 while not lifetime.stopping:
+                    self._judges_silence = asyncio.get_running_loop().time() >= judge_at
                     await self._look(connection)
                     await lifetime.sleep(self.settings.reconcile_poll_seconds)
             finally:
@@ -108,7 +113,9 @@ class Reconciler:
         silent_for = timedelta(seconds=self.settings.push_lost_after_seconds)
         now = self.clock.now()
         async with connection.transaction():
-            for lost in await push_connections.lost(connection, silent_for=silent_for):
+            for lost in await push_connections.lost(
+                connection, silent_for=silent_for if self._judges_silence else FOR_EVER
+            ):
                 opened = await gaps.open_for_all(connection, lost, now=now)
                 await push_connections.close_stale(connection, lost.id)
                 log.warning(
@@ -118,7 +125,7 @@ class Reconciler:
                     reason=lost.reason,
                 )
             for up in await push_connections.up(connection, silent_for=silent_for):
-                await gaps.end_at(connection, up.connected_at)
+                await gaps.end_by(connection, up)
 
     def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from topsync.errors import OperatorError
+from topsync.errors import OperatorError, first_operator_error
 
 app = typer.Typer(
     name="topsync",
@@ -37,7 +37,8 @@ def main() -> None:
 
     try:
         app()
-    except OperatorError as error:
+    except* OperatorError as group:
+        error = first_operator_error(group)
         print(f"topsync: {error}", file=sys.stderr)  # noqa: T201 -- the operator's line
         sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED)
 

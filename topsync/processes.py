@@ -19,6 +19,7 @@ from reconciler.service import Reconciler
 from topsync import runtime, settings, telemetry
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
+from topsync.errors import OperatorError
 from topsync.service import Lifetime
 from topsync.sessions import Account, Sessions
 from topsync.settings import (
@@ -31,7 +32,7 @@ from topsync.settings import (
     VaultSettings,
 )
 from topsync.store import push_connections
-from topsync.store.database import Pool
+from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.stream import producer as producers
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.config import ConnectionConfig
@@ -41,6 +42,16 @@ from topsync.vault import Vault
 from topsync.witness import Witness
 
 log = telemetry.get_logger(__name__)
+
+SELLER_FAILURES = (
+    OperatorError,
+    TopError,
+    NotStoredError,
+    ListingFailedError,
+    producers.PublishError,
+    *OUTAGE_ERRORS,
+)
+"""What ends one seller's bulk start and leaves the others alone; a new run goes on where it stood."""
 
 PUSH_WAIT_SECONDS = 30.0
 """How long a bootstrap waits for the push service before it refuses to begin."""
@@ -158,8 +169,8 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
                 async with limit:
                     try:
                         await job.run()
-                    except (BootstrapFailedError, TopError, NotStoredError, ListingFailedError) as error:
-                        failures.append(f"{account.seller.nick}: {error}")
+                    except SELLER_FAILURES as error:
+                        failures.append(f"{account.seller.nick}: {error or type(error).__name__}")
 
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(run_one(account)) for account in accounts]
@@ -192,11 +203,14 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
 async def _require_push(pool: Pool, lifetime: Lifetime) -> None:
     """Messages first: a change between export and increments would otherwise wait for the next sweep."""
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
-    async with asyncio.timeout(PUSH_WAIT_SECONDS):
-        while not lifetime.stopping:
-            if await push_connections.up(pool, silent_for=silent_for):
-                return
-            await lifetime.sleep(0.2)
+    deadline = asyncio.get_running_loop().time() + PUSH_WAIT_SECONDS
+    while not lifetime.stopping and not await push_connections.up(pool, silent_for=silent_for):
+        if asyncio.get_running_loop().time() >= deadline:
+            raise BootstrapFailedError(
+                f"no connection to the message channel for {PUSH_WAIT_SECONDS:g} s: start `topsync push` "
+                "first, so that no change is missed while the export runs"
+            )
+        await lifetime.sleep(0.2)
 
 
 async def witness(lifetime: Lifetime) -> None:

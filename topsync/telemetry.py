@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import structlog
@@ -37,6 +37,31 @@ def _mask(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _strip_row_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """PostgreSQL quotes whole rows in the detail of an error, and a traceback would print it."""
+    error = event.get("exc_info")
+    if error is True:
+        error = sys.exc_info()[1]
+    for found in _all_of(error if isinstance(error, BaseException) else None):
+        if getattr(found, "detail", None) is not None:
+            found.detail = None  # type: ignore[attr-defined]
+    return event
+
+
+def _all_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception with everything that a traceback shows beside it."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        waiting += [found.__cause__, found.__context__]
+        if isinstance(found, BaseExceptionGroup):
+            waiting += found.exceptions
+
+
 def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
     """Set up logging for this process; standard-library loggers (aiokafka, aiohttp) go the same way."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -45,6 +70,7 @@ def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _mask,
+        _strip_row_values,
     ]
     renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)

@@ -13,13 +13,15 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from topsync.errors import OperatorError
+
 MINIMUM_JAVA_VERSION = 17
 """What Kafka 4.1's broker needs (reference/kafka-local.md)."""
 
 ANSWER_TIMEOUT_SECONDS = 30.0
 
 
-class NoJavaError(RuntimeError):
+class NoJavaError(OperatorError):
     """No Java runtime that is new enough; the text says what to do."""
 
 

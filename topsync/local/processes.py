@@ -24,6 +24,7 @@ from pwd import struct_passwd
 from types import TracebackType
 from typing import Self
 
+from topsync.errors import OperatorError
 from topsync.local import run_folders
 
 GRACE_SECONDS = 10.0
@@ -37,7 +38,7 @@ LOG_TAIL_LINES = 20
 LOG_TAIL_BYTES = 64 * 1024
 
 
-class ProcessFailedError(RuntimeError):
+class ProcessFailedError(OperatorError):
     """A child ended, or was not ready in time; the text holds the end of its log."""
 
 

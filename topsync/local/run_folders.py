@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from topsync.errors import OperatorError
 from topsync.local import paths
 
 LOCK_NAME = ".lock"
@@ -23,7 +24,7 @@ OUTSIDE_PREFIX = "topsync-outside-"
 """Names the folders made by `outside`, so that nothing else is ever followed and removed."""
 
 
-class FolderInUseError(RuntimeError):
+class FolderInUseError(OperatorError):
     """Another process works in this folder; choose another one, or end that process."""
 
 

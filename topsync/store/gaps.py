@@ -30,9 +30,9 @@ async def open_for_all(connection: Connection, lost: PushConnection, *, now: dat
     return int(tag.rsplit(" ", 1)[1])
 
 
-async def end_at(pool: Pool | Connection, reconnected_at: datetime) -> None:
-    """Give every gap that has no end yet its end: the reconnection."""
-    await pool.execute(sql("gaps.end_at"), reconnected_at)
+async def end_by(pool: Pool | Connection, up: PushConnection) -> None:
+    """Give every gap that has no end yet its end: where this connection provably worked again."""
+    await pool.execute(sql("gaps.end_by"), up.connected_at, up.last_proof_at)
 
 
 async def open_gaps(pool: Pool) -> list[Gap]:

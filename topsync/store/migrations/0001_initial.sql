@@ -78,7 +78,7 @@ create table gaps (
     opened_at   timestamptz not null,
     pulled_at   timestamptz,                             -- last time its windows were pulled
     closed_at   timestamptz,                             -- proven; null while open
-    unique (seller_id, connection)
+    unique (seller_id, connection, began)
 );
 create index gaps_open on gaps (seller_id) where closed_at is null;
 

@@ -2,11 +2,14 @@
 -- One gap per seller, whatever its state: one that cannot be pulled now keeps its gap until it can.
 insert into gaps (seller_id, began, cause, connection, opened_at)
 select seller_id, $1, $2, $3, $4 from sellers
-on conflict (seller_id, connection) do nothing
+on conflict (seller_id, connection, began) do nothing
 
 
--- name: end_at
-update gaps set ended = $1 where ended is null and closed_at is null and began <= $1
+-- name: end_by
+-- A gap ends where a connection begins, or, where the connection was there before, at its next proof.
+update gaps
+set ended = case when began <= $1 then $1 else $2 end
+where ended is null and closed_at is null and (began <= $1 or began < $2)
 
 
 -- name: open

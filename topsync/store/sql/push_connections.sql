@@ -6,6 +6,8 @@ set
     last_proof_at = greatest(p.last_proof_at, excluded.last_proof_at),
     lost_at = excluded.lost_at,
     reason = excluded.reason,
+    -- One that was given up as silent and writes again can be lost again.
+    gap_opened = p.gap_opened and excluded.lost_at is not null,
     written_at = now()
 
 
