@@ -69,7 +69,7 @@ class Enricher:
             session_timeout_seconds=self.settings.session_timeout_seconds,
             own=self._own,
         )
-        lifetime.ready = True
+        lifetime.set_ready()
         await member.run(lambda: lifetime.stopping)
 
     async def _own(self, partition: int, member: Member) -> None:

@@ -112,7 +112,7 @@ class PushService:
             journal = tasks.create_task(self._journal.keep(self._connection, self.proof_interval_seconds))
             connection = tasks.create_task(self._connection.run())
             publishing = tasks.create_task(self._publish())
-            lifetime.ready = True
+            lifetime.set_ready()
             await lifetime.wait_for_stop()
             await self._connection.leave()
             await connection

@@ -60,7 +60,7 @@ class Reconciler:
 
     async def run(self, lifetime: Lifetime) -> None:
         """Work, or stand by, until the process is asked to end; what is under way is done again later."""
-        lifetime.ready = True
+        lifetime.set_ready()
         while not lifetime.stopping:
             try:
                 await self._lead(lifetime)

@@ -1,5 +1,9 @@
 """The audit: order by order, platform's truth = table = compacted topic (I3), and the ledger has no hole.
 
+At rest all three are equal at the first look. While orders go on changing, a change takes its time through
+the system; so the first look notes, for each order that differs, the state the platform had shown, and
+later looks ask whether table and topic have reached it since. What has not by the end is counted.
+
 The truth comes from the simulator's administrative port; the real platform has no such thing.
 """
 
@@ -7,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,25 +26,19 @@ from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
 from topsync.store import coverage, gaps, orders, sellers, witness
 from topsync.store.database import Pool
+from topsync.store.orders import State
 from topsync.store.sellers import Seller
 from topsync.stream.topics import Registry
 from topsync.witness import Seen, judge, wait_until_read
 
 WITNESS_WAIT_SECONDS = 15.0
-ROUND_PAUSE_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 0.5
+ADMIN_TIMEOUT_SECONDS = 60.0
 MAX_EXAMPLES = 5
 
 
 class AuditError(OperatorError):
     """The audit cannot be made. The text says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """One order as one of the three shows it."""
-
-    modified: datetime
-    content_hash: bytes
 
 
 @dataclass(slots=True)
@@ -50,16 +47,15 @@ class SellerResult:
 
     seller: Seller
     orders: int = 0
+    expected: dict[int, State] = field(default_factory=dict)
+    """Orders that differ, with the state that the platform showed."""
+    unknown: set[int] = field(default_factory=set)
+    """Orders that table or topic have and the platform does not."""
     missing: int = 0
     stale: int = 0
     holes: int = 0
     complete_until: datetime | None = None
     examples: list[str] = field(default_factory=list)
-
-    def note(self, what: str) -> None:
-        """Keep a few examples for people."""
-        if len(self.examples) < MAX_EXAMPLES:
-            self.examples.append(what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +89,7 @@ class Result:
 
     @property
     def holes(self) -> int:
-        """Spans of time that the ledger cannot vouch for."""
+        """Spans of time that the ledger cannot vouch for: holes, open gaps, sellers without a bootstrap."""
         return sum(result.holes for result in self.sellers)
 
     def line(self) -> str:
@@ -114,64 +110,84 @@ class Audit:
     admin_url: str
 
     async def run(self, *, settle_seconds: float) -> Result:
-        """Compare, again and again until it comes out clean or the time to settle is up.
+        """Compare; what differs has `settle_seconds` to arrive.
 
         Raises:
             AuditError: the simulator's administrative port does not answer.
         """
         deadline = time.monotonic() + settle_seconds
-        while True:
-            result = await self._once()
-            if result.clean or time.monotonic() >= deadline:
-                return result
-            await asyncio.sleep(ROUND_PAUSE_SECONDS)
-
-    async def _once(self) -> Result:
-        topic, ends, backwards_here = await self._read_topic()
-        proven = await coverage.proven(self.pool)
-        open_gaps = await gaps.open_gaps(self.pool)
-        results = []
-        for seller in await sellers.all_of(self.pool):
-            result = SellerResult(seller)
-            await self._compare(result, topic.pop(seller.seller_id, {}))
-            known = proven.get(seller.seller_id, [])
-            result.complete_until = spans.complete_until(known)
-            result.holes = (
-                len(spans.holes(known))
-                + sum(gap.seller_id == seller.seller_id for gap in open_gaps)
-                + (not known)
-            )
-            results.append(result)
-        progress = await wait_until_read(self.pool, ends, within_seconds=WITNESS_WAIT_SECONDS)
+        topic = _TopicReader(self.kafka, self.topics)
+        try:
+            await topic.start()
+            results = [await self._first_look(seller, topic) for seller in await sellers.all_of(self.pool)]
+            while not (settled := await self._look(results, topic)) and time.monotonic() < deadline:
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                await topic.catch_up()
+            if not settled:
+                self._count(results, topic, await self._table(results))
+            progress = await wait_until_read(self.pool, topic.ends, within_seconds=WITNESS_WAIT_SECONDS)
+        finally:
+            await topic.stop()
         if progress is None:
-            return Result(results, backwards_here, witnessed=False)
+            return Result(results, topic.backwards, witnessed=False)
         from_start = all(partition.first_offset == 0 for partition in progress.values())
         return Result(results, len(await witness.findings(self.pool)), witnessed=from_start)
 
-    async def _compare(self, result: SellerResult, topic: Mapping[int, State]) -> None:
-        table = {
-            tid: State(modified, content_hash)
-            async for tid, modified, content_hash in orders.states(self.pool, result.seller.seller_id)
-        }
-        unseen = table.keys() | topic.keys()
-        async for tid, truth in self._truth(result.seller.seller_id):
+    async def _first_look(self, seller: Seller, topic: _TopicReader) -> SellerResult:
+        """Everything of one seller: the copies first, so that the truth is never older than they are."""
+        result = SellerResult(seller)
+        table = {tid: state async for tid, state in orders.states(self.pool, seller.seller_id)}
+        in_topic = topic.of_seller(seller.seller_id)
+        result.unknown = table.keys() | in_topic
+        async for tid, truth in self._truth(seller.seller_id):
             result.orders += 1
-            unseen.discard(tid)
-            if tid not in table or tid not in topic:
-                result.missing += 1
-                result.note(f"{tid} missing in the {'table' if tid not in table else 'topic'}")
-            elif not table[tid] == topic[tid] == truth:
-                result.stale += 1
-                where = "table" if table[tid] != truth else "topic"
-                result.note(f"{tid} stale in the {where}")
-        result.stale += len(unseen)
-        for tid in sorted(unseen)[:MAX_EXAMPLES]:
-            result.note(f"{tid} unknown to the platform")
+            result.unknown.discard(tid)
+            if not table.get(tid) == topic.states.get(tid) == truth:
+                result.expected[tid] = truth
+        return result
+
+    async def _look(self, results: list[SellerResult], topic: _TopicReader) -> bool:
+        """Strike out what has arrived, and read the ledger; true when nothing is left to wait for."""
+        table = await self._table(results)
+        proven = await coverage.proven(self.pool)
+        open_gaps = await gaps.open_gaps(self.pool)
+        for result in results:
+            for tid, truth in list(result.expected.items()):
+                if _reached(table.get(tid), truth) and _reached(topic.states.get(tid), truth):
+                    del result.expected[tid]
+            known = proven.get(result.seller.seller_id, [])
+            result.complete_until = spans.complete_until(known)
+            result.holes = (
+                len(spans.holes(known))
+                + sum(gap.seller_id == result.seller.seller_id for gap in open_gaps)
+                + (not known)
+            )
+        return not any(result.expected or result.unknown or result.holes for result in results)
+
+    async def _table(self, results: list[SellerResult]) -> dict[int, State]:
+        return await orders.states_of(self.pool, [tid for result in results for tid in result.expected])
+
+    @staticmethod
+    def _count(results: list[SellerResult], topic: _TopicReader, table: Mapping[int, State]) -> None:
+        for result in results:
+            lacking = {
+                tid: "table" if tid not in table else "topic"
+                for tid in result.expected
+                if tid not in table or tid not in topic.states
+            }
+            result.missing = len(lacking)
+            result.stale = len(result.expected) - len(lacking) + len(result.unknown)
+            examples = [f"{tid} missing in the {where}" for tid, where in lacking.items()]
+            examples += [f"{tid} stale" for tid in result.expected if tid not in lacking]
+            examples += [f"{tid} unknown to the platform" for tid in result.unknown]
+            result.examples = examples[:MAX_EXAMPLES]
 
     async def _truth(self, seller_id: int) -> AsyncIterator[tuple[int, State]]:
         try:
             async with (
-                httpx.AsyncClient(base_url=self.admin_url, timeout=60, trust_env=False) as client,
+                httpx.AsyncClient(
+                    base_url=self.admin_url, timeout=ADMIN_TIMEOUT_SECONDS, trust_env=False
+                ) as client,
                 client.stream("GET", "/truth", params={"user_id": seller_id}) as response,
             ):
                 response.raise_for_status()
@@ -184,30 +200,74 @@ class Audit:
                 "is `topsync simulate` running?"
             ) from None
 
-    async def _read_topic(self) -> tuple[dict[int, dict[int, State]], dict[int, int], int]:
-        """The topic's newest state per seller and order, the offsets read to, and steps back on the way."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.kafka.kafka_bootstrap_servers,
+
+class _TopicReader:
+    """The compacted topic as a subscriber sees it: the newest state of each order."""
+
+    def __init__(self, kafka: KafkaSettings, topics: Registry) -> None:
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=kafka.kafka_bootstrap_servers,
             enable_auto_commit=False,
             isolation_level="read_committed",
         )
-        found: dict[int, dict[int, State]] = defaultdict(dict)
-        seen: dict[int, Seen] = {}
-        backwards = 0
-        try:
-            await consumer.start()
-            name = self.topics.orders.name
-            partitions = [TopicPartition(name, number) for number in range(self.topics.orders.partitions)]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            ends = await consumer.end_offsets(partitions)
-            while await _behind(consumer, ends):
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    for record in batch:
-                        backwards += _take(record, found, seen)
-        finally:
-            await consumer.stop()
-        return found, {tp.partition: end for tp, end in ends.items()}, backwards
+        self._partitions = [
+            TopicPartition(topics.orders.name, number) for number in range(topics.orders.partitions)
+        ]
+        self._seller_of: dict[int, int] = {}
+        self._seen: dict[int, Seen] = {}
+        self.states: dict[int, State] = {}
+        self.ends: dict[int, int] = {}
+        """Per partition, the offset that has been read up to."""
+        self.backwards = 0
+
+    async def start(self) -> None:
+        """Read all there is."""
+        await self._consumer.start()
+        self._consumer.assign(self._partitions)
+        await self._consumer.seek_to_beginning(*self._partitions)
+        await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """Read all that has come since."""
+        ends = await self._consumer.end_offsets(self._partitions)
+        while await self._is_behind(ends):
+            for batch in (await self._consumer.getmany(timeout_ms=200)).values():
+                for record in batch:
+                    self._take(record)
+        self.ends = {tp.partition: end for tp, end in ends.items()}
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._consumer.stop()
+
+    def of_seller(self, seller_id: int) -> set[int]:
+        """The orders that the topic has of a seller."""
+        return {tid for tid, owner in self._seller_of.items() if owner == seller_id}
+
+    async def _is_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
+        for tp, end in ends.items():
+            if await self._consumer.position(tp) < end:
+                return True
+        return False
+
+    def _take(self, record: ConsumerRecord[bytes, bytes]) -> None:
+        tid = int(record.key)
+        if record.value is None:
+            for known in (self.states, self._seen, self._seller_of):
+                known.pop(tid, None)
+            return
+        attributes = cloud_events.attributes(record.headers)
+        trade = Trade.from_wire(record.value)
+        now = Seen(trade.modified, int(attributes["revision"]))
+        self.backwards += judge(self._seen.get(tid), now) is not None
+        self._seen[tid] = now
+        self.states[tid] = State(trade.modified, trade.content_hash())
+        self._seller_of[tid] = int(attributes["sellerid"])
+
+
+def _reached(copy: State | None, truth: State) -> bool:
+    """Whether a copy shows what the platform showed, or something newer."""
+    return copy is not None and (copy.modified > truth.modified or copy == truth)
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -219,28 +279,3 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield line
     if rest:
         yield rest
-
-
-async def _behind(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
-    for tp, end in ends.items():
-        if await consumer.position(tp) < end:
-            return True
-    return False
-
-
-def _take(
-    record: ConsumerRecord[bytes, bytes], found: dict[int, dict[int, State]], seen: dict[int, Seen]
-) -> bool:
-    """Keep a record's state as the newest, as a subscriber would; true where it is a step back."""
-    tid = int(record.key)
-    attributes = cloud_events.attributes(record.headers)
-    if record.value is None:
-        seen.pop(tid, None)
-        for states in found.values():
-            states.pop(tid, None)
-        return False
-    trade = Trade.from_wire(record.value)
-    found[int(attributes["sellerid"])][tid] = State(trade.modified, trade.content_hash())
-    before, now = seen.get(tid), Seen(trade.modified, int(attributes["revision"]))
-    seen[tid] = now
-    return judge(before, now) is not None

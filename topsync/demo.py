@@ -44,7 +44,7 @@ REFRESH_SECONDS = 0.5
 LINE_EVERY_SECONDS = 3.0
 """Where the output is no terminal, a line takes the table's place."""
 
-GAP_DEADLINE_SECONDS = 60.0
+STEP_SECONDS = 60.0
 SETTLE_SECONDS = 30
 INTERRUPTED = 130
 
@@ -88,7 +88,10 @@ async def _run(options: Options) -> int:
         f"{options.sellers} sellers and {options.orders} orders, {options.rate:g} changes a second.",
     )
     started = time.monotonic()
+    starting = console.status("starting Kafka, PostgreSQL and the simulated platform, schema and topics")
+    starting.start()
     async with ProcessGroup(folder) as group, local_system(group, scale) as system:
+        starting.stop()
         _where(system, time.monotonic() - started)
         # From here on this process is an operator's: it sees what the environment shows the services.
         os.environ.update(system.environment)
@@ -178,11 +181,13 @@ class _Watch:
     clock: ServerClock
     witness: Witness
 
-    async def until(self, reached: Callable[[Snapshot], bool], *, within_seconds: float) -> bool:
+    async def until(
+        self, reached: Callable[[Snapshot], bool], *, within_seconds: float, transient: bool = False
+    ) -> bool:
         """Show the live table until something is reached, or the time is up; whether it was reached."""
         deadline = time.monotonic() + within_seconds
         line_at = 0.0
-        with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
+        with Live(console=console, auto_refresh=False, transient=transient) as live:
             while True:
                 self.system.require_running()
                 now = await self.look()
@@ -196,6 +201,17 @@ class _Watch:
                 if time.monotonic() >= deadline:
                     return False
                 await asyncio.sleep(REFRESH_SECONDS)
+
+    async def step(self, reached: Callable[[Snapshot], bool], what: str) -> None:
+        """Show the live table until something is reached.
+
+        Raises:
+            DemoError: it was not reached in time.
+        """
+        if not await self.until(reached, within_seconds=STEP_SECONDS, transient=True):
+            raise DemoError(
+                f"waited {STEP_SECONDS:g} s for {what}, in vain; the logs are in {self.system.group.folder}"
+            )
 
     async def look(self) -> Snapshot:
         """How things stand now."""
@@ -233,7 +249,7 @@ def _table(now: Snapshot) -> Group:
     head = Table(show_header=False, box=None, padding=(0, 3, 0, 0))
     head.add_row(
         f"orders [bold]{now.orders}[/]",
-        f"changes/s [bold]{now.per_second:.1f}[/]",
+        f"published/s [bold]{now.per_second:.1f}[/]",
         f"freshness {_freshness(now)}",
         f"gateway calls [bold]{now.calls}[/]",
         "push [green]connected[/]" if now.connected else "push [bold red]away[/]",
@@ -252,7 +268,7 @@ def _table(now: Snapshot) -> Group:
 def _line(now: Snapshot) -> str:
     behind = max((one.complete_for for one in now.sellers if one.complete_for is not None), default=None)
     return (
-        f"orders {now.orders}  changes/s {now.per_second:.1f}  freshness {_freshness(now)}  "
+        f"orders {now.orders}  published/s {now.per_second:.1f}  freshness {_freshness(now)}  "
         f"complete up to {_behind(behind)}  calls {now.calls}  "
         f"push {'connected' if now.connected else 'away'}  open gaps {now.open_gaps}"
     )
@@ -303,14 +319,14 @@ async def _outage(watch: _Watch, options: Options) -> None:
     await watch.system.admin(
         "POST", "/faults/cut", {"seconds": options.outage_seconds, "lose_messages": True}
     )
-    opened = await watch.until(lambda now: now.open_gaps > 0, within_seconds=GAP_DEADLINE_SECONDS)
-    back = opened and await watch.until(lambda now: now.connected, within_seconds=GAP_DEADLINE_SECONDS)
+    await watch.step(lambda now: now.open_gaps > 0, "a gap to open")
+    for gap in await gaps.open_gaps(watch.pool):
+        console.print(f"gap {gap.id}: opened at the last proof of life, {platform_time.format(gap.began)}")
+    await watch.step(lambda now: now.connected, "push to come back")
     missed = await _changes(watch.system) - changes_before
-    closed = back and await watch.until(lambda now: not now.open_gaps, within_seconds=GAP_DEADLINE_SECONDS)
-    if not closed:
-        step = "closed" if back else "reconnected" if opened else "opened a gap"
-        raise DemoError(f"the outage was not {step} in time; see the logs in {watch.system.group.folder}")
-    console.print(f"{missed} changes happened while push was away; every gap is proven closed again.")
+    console.print(f"push is back; {missed} changes happened meanwhile, and their messages are lost")
+    await watch.step(lambda now: not now.open_gaps, "the gaps to be replayed and proven")
+    console.print("every gap is replayed, and proven closed")
 
 
 async def _changes(system: System) -> int:

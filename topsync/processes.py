@@ -149,7 +149,7 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
     ):
         accounts = _chosen(await Sessions(pool, vault).usable(), names)
         await _require_push(pool, lifetime)
-        lifetime.ready = True
+        lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
         failures: list[str] = []
         with Bars(sys.stderr) as bars:
@@ -217,5 +217,5 @@ async def witness(lifetime: Lifetime) -> None:
     """The witness: reads `orders` from the start and watches that nothing goes backwards."""
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool:
-        lifetime.ready = True
+        lifetime.set_ready()
         await Witness(kafka, registry, pool).run(lambda: lifetime.stopping)

@@ -23,8 +23,18 @@ class Lifetime:
     """The process's state as its probes and its parts see it: ready or not, stopping or not."""
 
     def __init__(self) -> None:
-        self.ready = False
+        self._ready = False
         self._stopping = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process does its work."""
+        return self._ready and not self.stopping
+
+    def set_ready(self) -> None:
+        """Say that the process does its work from now on."""
+        self._ready = True
+        log.info("ready")
 
     @property
     def stopping(self) -> bool:
@@ -67,8 +77,7 @@ async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lifetime.stop)
-        async with telemetry.endpoint(own, is_ready=lambda: lifetime.ready and not lifetime.stopping):
-            log.info("started")
+        async with telemetry.endpoint(own, is_ready=lambda: lifetime.ready):
             await body(lifetime)
             log.info("ended")
     except* OperatorError as group:

@@ -287,10 +287,18 @@ def _explain(cls: type[_Settings], where: str, problem: str) -> str:
         (field for field in cls.model_fields if where.upper() in {field.upper(), variable(cls, field)}), where
     )
     field = cls.model_fields.get(name)
-    meaning = field.description if field is not None else ""
-    problem = "it is not set" if problem == "Field required" else problem
-    name = variable(cls, name) if field is not None else name
-    return f"{name}: {problem}. It is: {meaning} See docs/reference/settings.md."
+    if field is None:
+        return f"{where}: {problem}. See docs/reference/settings.md."
+    if field.is_required():
+        return f"{variable(cls, name)}: {_PROBLEMS.get(problem, problem)}. Set it: {field.description}"
+    return (
+        f"{variable(cls, name)}: {problem}. Unset it for the default, {field.default}, or set: "
+        f"{field.description}"
+    )
+
+
+_PROBLEMS = {"Field required": "it is not set"}
+"""What pydantic calls a problem, and what an operator does."""
 
 
 def reference_page() -> str:

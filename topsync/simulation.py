@@ -31,7 +31,7 @@ def run(settings: SimulatorSettings, ready_file: Path | None) -> None:
                 part = ready_file.with_suffix(".part")
                 part.write_text(addresses)
                 part.replace(ready_file)
-            lifetime.ready = True
+            lifetime.set_ready()
             await lifetime.wait_for_stop()
 
     service.run("simulate", body)

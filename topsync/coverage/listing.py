@@ -9,8 +9,14 @@ become visible late (reference/top-api.md 3.2). So:
 - A part that fits one page is read whole by the counting call itself: one answer, no drift.
 - A part that does not fit is halved; neighbours share their boundary second, because it is not
   documented whether the end is included.
-- Only a part of a few seconds that still does not fit is paged, from behind the last page to the first,
-  again and again until a pass brings nothing new.
+- Only a part of a few seconds that still does not fit is paged, from its oldest order upwards, in pages
+  that overlap. Two that share an unchanged order leave no order out between them, whatever has come and
+  gone meanwhile; an order that is modified only moves up, to where the reading is still to come. Where
+  two pages share none, the part is read again.
+
+Reading until a pass brings nothing new would be no proof: an order may appear late and be modified again
+between two pages, push its neighbour over the border unseen, and do so in the last pass as well. Nor
+would it ever end in a part to which a busy seller's changes keep coming.
 """
 
 from __future__ import annotations
@@ -23,11 +29,8 @@ from schemas import platform_time
 from topsync.coverage.spans import cut
 from topsync.store.coverage import Span
 
-MAX_PASSES = 8
-"""Passes over one part that keep bringing new orders, before the listing fails rather than guesses."""
-
-MAX_EXTRA_PAGES = 50
-"""Pages behind the counted last one that may turn out not to be empty."""
+MAX_CLIMBS = 8
+"""Attempts to page one part without a break, before the listing fails rather than guesses."""
 
 
 class ListingFailedError(RuntimeError):
@@ -50,6 +53,7 @@ class PageRequest:
 
     span: Span
     page_no: int
+    page_size: int
     counting: bool
     """Ask for the total (`use_has_next=false`) rather than for `has_next`."""
 
@@ -91,18 +95,16 @@ def list_span(span: Span, limits: Limits, *, now: datetime) -> Listing:
     pending = cut(span, limits.longest)[::-1]
     while pending:
         part = pending.pop()
-        first = yield PageRequest(part, 1, counting=True)
-        fits = not first.refused and first.total is not None and first.total <= limits.page_size
-        if fits:
+        first = yield PageRequest(part, 1, limits.page_size, counting=True)
+        # A total that the page does not bear out may hide an order: smaller windows are asked instead.
+        if not first.refused and first.total is not None and first.total <= len(first.orders):
             done.append(Part(part, first.asked_at, first.orders))
             continue
         halves = _halve(part, limits, now)
         if halves:
             pending.extend(reversed(halves))
-        elif first.refused:
-            raise ListingFailedError("the platform refuses even the shortest window")
         else:
-            orders = yield from _page_until_stable(part, first, limits)
+            orders = yield from _page(part, _answered(first), limits.page_size)
             done.append(Part(part, first.asked_at, orders))
     return done
 
@@ -116,34 +118,60 @@ def _halve(part: Span, limits: Limits, now: datetime) -> list[Span]:
     return [Span(part.start, middle), Span(middle, part.end)]
 
 
-def _page_until_stable(
-    part: Span, first: Page, limits: Limits
-) -> Generator[PageRequest, Page, dict[int, datetime]]:
-    orders: dict[int, datetime] = dict(first.orders)
-    total = first.total or 0
-    for _ in range(MAX_PASSES):
-        before = dict(orders)
-        last = -(-total // limits.page_size)
-        total = yield from _one_pass(part, last, orders)
-        if orders == before:
+def _page(part: Span, first: Page, page_size: int) -> Generator[PageRequest, Page, dict[int, datetime]]:
+    counted = first
+    for _ in range(MAX_CLIMBS):
+        orders = yield from _climb(part, counted.total or 0, page_size)
+        if orders is not None:
             return orders
-    raise ListingFailedError(f"a part still brought new orders after {MAX_PASSES} passes")
+        counted = _answered((yield PageRequest(part, 1, page_size, counting=True)))
+    raise ListingFailedError(f"a part changed too quickly to be read, {MAX_CLIMBS} times")
 
 
-def _one_pass(part: Span, last: int, orders: dict[int, datetime]) -> Generator[PageRequest, Page, int]:
-    """Read from behind the last page to the first; returns the total that the first page told."""
-    behind = last + 1
-    while (page := (yield PageRequest(part, behind, counting=False))).orders:
-        _take(orders, page)
-        behind += 1
-        if behind > last + MAX_EXTRA_PAGES:
-            raise ListingFailedError("the list keeps growing behind its last page")
-    for page_no in range(last, 0, -1):
-        page = yield PageRequest(part, page_no, counting=page_no == 1)
-        _take(orders, page)
-    return page.total or 0
+def _climb(
+    part: Span, total: int, page_size: int
+) -> Generator[PageRequest, Page, dict[int, datetime] | None]:
+    """Read from the list's end to its first order in overlapping pages; None when two did not overlap."""
+    orders: dict[int, datetime] = {}
+    below: Mapping[int, datetime] | None = None
+    reached = max(total - 1, 0)
+    while True:
+        size, page_no = _page_around(reached, page_size)
+        rank = (page_no - 1) * size
+        if below is not None and rank >= reached:
+            raise ListingFailedError(f"pages of {page_size} orders are too small to overlap")
+        page = _answered((yield PageRequest(part, page_no, size, counting=False)))
+        if not _joins(page, below, is_first=rank == 0, size=size):
+            return None
+        for tid, modified in page.orders.items():
+            orders[tid] = max(modified, orders.get(tid, modified))
+        if rank == 0:
+            return orders
+        below, reached = page.orders, rank
 
 
-def _take(orders: dict[int, datetime], page: Page) -> None:
-    for tid, modified in page.orders.items():
-        orders[tid] = max(modified, orders.get(tid, modified))
+def _joins(page: Page, below: Mapping[int, datetime] | None, *, is_first: bool, size: int) -> bool:
+    """Whether nothing can lie between a page and the one read below it, or below the lowest one."""
+    if below is None:
+        return len(page.orders) < size and bool(page.orders or is_first)
+    return not page.orders.items().isdisjoint(below.items())
+
+
+def _page_around(rank: int, largest: int) -> tuple[int, int]:
+    """Size and number of the page that holds a rank (from 0) with the most orders on both sides of it.
+
+    So many may come or go above it between two reads before the pages lose each other.
+    """
+
+    def sides(size: int) -> tuple[int, int, int]:
+        above, below = rank % size, size - 1 - rank % size
+        return min(above, below), above, size
+
+    size = max(range(1, largest + 1), key=sides)
+    return size, rank // size + 1
+
+
+def _answered(page: Page) -> Page:
+    if page.refused:
+        raise ListingFailedError("the platform refuses even the shortest window")
+    return page

@@ -19,7 +19,7 @@ from schemas.change import Change, Source
 from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage import listing, spans
-from topsync.coverage.listing import Limits, Page, PageRequest, Part
+from topsync.coverage.listing import Limits, ListingFailedError, Page, PageRequest, Part
 from topsync.lanes import LANE_OF
 from topsync.settings import CoverageSettings
 from topsync.store import coverage, orders
@@ -36,6 +36,9 @@ log = telemetry.get_logger(__name__)
 
 REACH_SECONDS = 60.0
 """How far beyond the present a listing "to now" asks, so that nothing modified meanwhile lies behind it."""
+
+MAX_LISTINGS = 6
+"""Listings "to now" that took longer than their reach, which doubles each time: half an hour at the end."""
 
 FIRST_REHINT_SECONDS = 2.0
 LONGEST_REHINT_SECONDS = 30.0
@@ -111,19 +114,26 @@ class Puller:
         return Outcome(len(wanted), len(missing), calls_made, None)
 
     async def list_parts(self, request: Request) -> tuple[list[Part], int]:
-        """All listed parts, oldest first, and the number of calls it took."""
-        while True:
+        """All listed parts, oldest first, and the number of calls it took.
+
+        Raises:
+            ListingFailedError: see there.
+            TopError: the platform refused.
+        """
+        calls_made = 0
+        for attempt in range(MAX_LISTINGS):
+            reach = timedelta(seconds=REACH_SECONDS * 2**attempt)
             now = platform_time.floor_to_second(self.clock.now())
-            end = request.end or platform_time.floor_to_second(
-                self.clock.latest_now() + timedelta(seconds=REACH_SECONDS)
-            )
+            end = request.end or platform_time.floor_to_second(self.clock.latest_now() + reach)
             span = Span(platform_time.floor_to_second(request.start), end)
             if span.start >= span.end:
                 raise ValueError("a pull ends after it begins")
-            parts, calls_made = await self._drive(request, span, now)
-            # A listing that took longer than its reach may have let an order slip behind its end.
-            if request.end is not None or parts[-1].asked_at < span.end:
+            parts, calls = await self._drive(request, span, now)
+            calls_made += calls
+            # An order modified after the end, while the answers were still coming, is in none of the parts.
+            if request.end is not None or self.clock.latest_now() < span.end:
                 return parts, calls_made
+        raise ListingFailedError("listing takes longer than any reach beyond the present")
 
     async def _drive(self, request: Request, span: Span, now: datetime) -> tuple[list[Part], int]:
         limits = Limits(
@@ -152,7 +162,7 @@ class Puller:
                 wish.span.start,
                 wish.span.end,
                 page_no=wish.page_no,
-                page_size=self.settings.page_size,
+                page_size=wish.page_size,
                 use_has_next=not wish.counting,
                 lane=LANE_OF[request.source],
             )

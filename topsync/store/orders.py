@@ -132,11 +132,25 @@ async def take_over(pool: Pool, partition: int, owner: str) -> int:
     return int(epoch)
 
 
-async def states(pool: Pool, seller_id: int) -> AsyncIterator[tuple[int, datetime, bytes]]:
-    """Every stored order of a seller as (tid, modified, content hash), streamed."""
+@dataclass(frozen=True, slots=True)
+class State:
+    """An order's state, for comparing: equal means that nothing changed."""
+
+    modified: datetime
+    content_hash: bytes
+
+
+async def states(pool: Pool, seller_id: int) -> AsyncIterator[tuple[int, State]]:
+    """The state of every stored order of a seller, streamed."""
     async with pool.acquire() as connection, connection.transaction():
         async for row in connection.cursor(sql("orders.states"), seller_id, prefetch=1000):
-            yield row["tid"], row["modified"], row["content_hash"]
+            yield row["tid"], State(row["modified"], row["content_hash"])
+
+
+async def states_of(pool: Pool, tids: Iterable[int]) -> dict[int, State]:
+    """The states of these orders; absent ones are absent from the answer."""
+    rows = await pool.fetch(sql("orders.states_of"), list(tids))
+    return {row["tid"]: State(row["modified"], row["content_hash"]) for row in rows}
 
 
 async def count_by_seller(pool: Pool) -> dict[int, int]:

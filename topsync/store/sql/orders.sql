@@ -86,5 +86,9 @@ returning epoch
 select tid, modified, content_hash from orders where seller_id = $1
 
 
+-- name: states_of
+select tid, modified, content_hash from orders where tid = any($1::bigint[])
+
+
 -- name: count_by_seller
 select seller_id, count(*) as orders from orders group by seller_id
