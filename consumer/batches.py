@@ -124,7 +124,8 @@ class BatchReader:
         except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
             self._set_aside(record, batch, "unreadable_snapshot", str(error))
             return
-        batch.add(Version(seller_id, trade, as_of, Source.BOOTSTRAP.value))
+        if self._is_in_its_partition(record, trade.tid, batch):
+            batch.add(Version(seller_id, trade, as_of, Source.BOOTSTRAP.value))
 
     def _read_change(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> Change | None:
         try:
@@ -134,7 +135,14 @@ class BatchReader:
             self._set_aside(record, batch, "unreadable_change", f"not a change: {fields}")
             return None
         metrics.CHANGES_READ.labels(change.source.value).inc()
-        return change
+        return change if self._is_in_its_partition(record, change.tid, batch) else None
+
+    def _is_in_its_partition(self, record: ConsumerRecord[bytes, bytes], tid: int, batch: Batch) -> bool:
+        """Whether the order is ours to write: a record under a wrong key would give it a second writer."""
+        if records.partition_of(tid, self.topics.changes.partitions) == record.partition:
+            return True
+        self._set_aside(record, batch, "wrong_partition", "the record's key is not its order's tid")
+        return False
 
     async def _take_hints(self, hints: Sequence[_Hint], batch: Batch) -> None:
         needs = decisions.coalesce(hint.change for hint in hints)
@@ -198,6 +206,23 @@ class BatchReader:
             return Trade.from_platform(raw)
         except UnreadableTradeError as error:
             raise UnreadableAnswerError(str(error), orjson.dumps(raw)) from None
+
+    def set_version_aside(self, version: Version, batch: Batch, detail: str) -> None:
+        """Make a dead letter of a version that the database cannot hold."""
+        tid = version.trade.tid
+        metrics.DEAD_LETTERS.labels("unstorable").inc()
+        log.warning("version set aside", reason="unstorable", detail=detail, tid=tid)
+        batch.dead_letters.append(
+            records.dead_letter(
+                self.topics.dead_letters.name,
+                reason="unstorable",
+                detail=detail,
+                original=version.trade.to_wire().encode(),
+                key=records.key_of(tid),
+                at=self.clock.now(),
+                origin="enricher",
+            )
+        )
 
     def _set_aside(
         self,

@@ -24,7 +24,7 @@ from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
 from topsync.store import orders
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.orders import NotOwnerError, Unpublished
+from topsync.store.orders import NotOwnerError, Unpublished, UnstorableError, Version
 from topsync.stream import ownership, records
 from topsync.stream import producer as producers
 from topsync.stream.ownership import Member, PartitionReader
@@ -167,11 +167,23 @@ class PartitionWriter:
     async def _write(self, batch: Batch, offsets: producers.Offsets) -> None:
         enricher = self._enricher
         if batch.versions:
-            await orders.upsert(
-                enricher.pool, list(batch.versions.values()), partition=self._partition, epoch=self._epoch
-            )
+            await self._store(batch)
         ahead = await orders.unpublished(enricher.pool, batch.tids) if batch.tids else []
         await self._publish(ahead, batch, offsets)
+
+    async def _store(self, batch: Batch) -> None:
+        """Write all versions at once; where the database cannot hold one of them, set that one aside."""
+        try:
+            await self._upsert(list(batch.versions.values()))
+        except UnstorableError:
+            for version in batch.versions.values():
+                try:
+                    await self._upsert([version])
+                except UnstorableError as error:
+                    self._enricher.batches.set_version_aside(version, batch, str(error))
+
+    async def _upsert(self, versions: list[Version]) -> None:
+        await orders.upsert(self._enricher.pool, versions, partition=self._partition, epoch=self._epoch)
 
     async def _publish(self, ahead: Sequence[Unpublished], batch: Batch, offsets: producers.Offsets) -> None:
         enricher = self._enricher

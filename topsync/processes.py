@@ -148,6 +148,9 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         producers.idempotent(kafka) as producer,
     ):
         accounts = _chosen(await Sessions(pool, vault).usable(), names)
+        if not accounts:
+            log.info("no seller is new; nothing to do")
+            return
         await _require_push(pool, lifetime)
         lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)

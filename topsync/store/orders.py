@@ -6,12 +6,18 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from schemas.trade import Trade
 from topsync.store.database import Pool, sql
 
 
 class NotOwnerError(RuntimeError):
     """Another process has taken the partition over; nothing was written."""
+
+
+class UnstorableError(ValueError):
+    """The database cannot hold one of the versions; nothing was written. The text holds no values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,22 @@ async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epo
 
     Raises:
         NotOwnerError: the epoch is no longer the partition's.
+        UnstorableError: see there.
     """
+    try:
+        row = await _upsert(pool, versions, partition=partition, epoch=epoch)
+    except (asyncpg.DataError, ValueError) as error:  # refused by the server, or by the driver before it
+        raise UnstorableError(type(error).__name__) from None
+    if row is None or not row["owned"]:
+        raise NotOwnerError(f"partition {partition} has a newer owner than epoch {epoch}")
+    return int(row["written"])
+
+
+async def _upsert(
+    pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int
+) -> asyncpg.Record | None:
     trades = [version.trade for version in versions]
-    row = await pool.fetchrow(
+    return await pool.fetchrow(
         sql("orders.upsert"),
         partition,
         epoch,
@@ -71,9 +90,6 @@ async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epo
         [version.source for version in versions],
         [trade.to_wire() for trade in trades],
     )
-    if row is None or not row["owned"]:
-        raise NotOwnerError(f"partition {partition} has a newer owner than epoch {epoch}")
-    return int(row["written"])
 
 
 async def known(pool: Pool, tids: Iterable[int]) -> dict[int, Known]:

@@ -11,14 +11,15 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from topsync import telemetry
 from topsync.settings import KafkaSettings
-from topsync.stream.records import Record
+from topsync.stream.records import MAX_RECORD_BYTES, Record
 
 log = telemetry.get_logger(__name__)
 
 STOP_TIMEOUT_SECONDS = 5.0
 """A fenced producer's `stop()` can hang (reference/kafka-local.md), so it is bounded."""
 
-MAX_REQUEST_BYTES = 4 * 1024 * 1024
+MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 64 * 1024
+"""One record of the largest size, with its headers."""
 
 Offsets = Mapping[TopicPartition, int]
 """Consumed offsets to be committed: for each partition, the offset of the next record."""

@@ -15,6 +15,9 @@ from schemas.change import Change
 from schemas.cloud_events import Headers
 from schemas.types import write_instant
 
+MAX_RECORD_BYTES = 20 * 1024 * 1024
+"""Above the largest answer (16 MiB) that may have to be set aside whole."""
+
 CONTENT_UNKNOWN = "application/octet-stream"
 
 

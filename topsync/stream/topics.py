@@ -12,6 +12,7 @@ from aiokafka.errors import TopicAlreadyExistsError
 from topsync import telemetry
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
+from topsync.stream.producer import MAX_REQUEST_BYTES
 
 log = telemetry.get_logger(__name__)
 
@@ -91,7 +92,11 @@ async def create_missing(settings: KafkaSettings) -> list[str]:
         for topic in wanted:
             if topic.name in existing:
                 continue
-            config = {"min.insync.replicas": str(max(1, settings.replication_factor - 1)), **topic.config}
+            config = {
+                "min.insync.replicas": str(max(1, settings.replication_factor - 1)),
+                "max.message.bytes": str(MAX_REQUEST_BYTES),
+                **topic.config,
+            }
             new = NewTopic(
                 topic.name,
                 num_partitions=topic.partitions,

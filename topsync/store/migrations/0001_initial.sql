@@ -12,7 +12,7 @@ create table sellers (
 
 create table orders (
     tid                 bigint      primary key,
-    seller_id           bigint      not null references sellers,
+    seller_id           bigint      not null,            -- no foreign key: a stray record must not stop a writer
     created             timestamptz not null,
     modified            timestamptz not null,
     status              text        not null,
