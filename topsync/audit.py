@@ -21,10 +21,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from schemas import cloud_events
 from schemas.trade import Trade
-from topsync.coverage import spans
+from topsync import standing
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
-from topsync.store import coverage, gaps, orders, sellers, witness
+from topsync.store import orders, sellers, witness
 from topsync.store.database import Pool
 from topsync.store.orders import State
 from topsync.store.sellers import Seller
@@ -149,19 +149,13 @@ class Audit:
     async def _look(self, results: list[SellerResult], topic: _TopicReader) -> bool:
         """Strike out what has arrived, and read the ledger; true when nothing is left to wait for."""
         table = await self._table(results)
-        proven = await coverage.proven(self.pool)
-        open_gaps = await gaps.open_gaps(self.pool)
+        standings = {one.seller.seller_id: one for one in await standing.of_all(self.pool)}
         for result in results:
             for tid, truth in list(result.expected.items()):
                 if _reached(table.get(tid), truth) and _reached(topic.states.get(tid), truth):
                     del result.expected[tid]
-            known = proven.get(result.seller.seller_id, [])
-            result.complete_until = spans.complete_until(known)
-            result.holes = (
-                len(spans.holes(known))
-                + sum(gap.seller_id == result.seller.seller_id for gap in open_gaps)
-                + (not known)
-            )
+            result.complete_until = standings[result.seller.seller_id].complete_until
+            result.holes = standings[result.seller.seller_id].doubts
         return not any(result.expected or result.unknown or result.holes for result in results)
 
     async def _table(self, results: list[SellerResult]) -> dict[int, State]:

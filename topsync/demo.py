@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -23,15 +23,15 @@ from rich.live import Live
 from rich.table import Table
 
 from schemas import platform_time
-from topsync import runtime, settings, telemetry
+from topsync import runtime, settings, standing, telemetry
 from topsync.clock import ServerClock
-from topsync.coverage import spans
 from topsync.errors import OperatorError
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
 from topsync.settings import ReconcilerSettings, TelemetrySettings
-from topsync.store import api_calls, coverage, gaps, orders, push_connections, sellers
+from topsync.standing import Standing
+from topsync.store import api_calls, gaps, push_connections, sellers
 from topsync.store.database import Pool
 from topsync.witness import Witness
 
@@ -150,26 +150,15 @@ async def _bulk_start(system: System) -> None:
 class Snapshot:
     """How things stand at one moment."""
 
+    at: datetime
+    """Platform time."""
     orders: int
-    records: int
     per_second: float
     freshness: tuple[float, float] | None
     connected: bool
     open_gaps: int
     calls: int
-    sellers: list[SellerSnapshot]
-
-
-@dataclass(frozen=True, slots=True)
-class SellerSnapshot:
-    """How one seller stands."""
-
-    nick: str
-    orders: int
-    complete_for: timedelta | None
-    """How far behind now the proven time ends; none before the bootstrap."""
-    holes: int
-    open_gaps: int
+    sellers: list[Standing]
 
 
 @dataclass(slots=True)
@@ -216,32 +205,16 @@ class _Watch:
     async def look(self) -> Snapshot:
         """How things stand now."""
         silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
-        stored = await orders.count_by_seller(self.pool)
-        proven = await coverage.proven(self.pool)
-        open_gaps = await gaps.open_gaps(self.pool)
-        now = self.clock.now()
-        shown = []
-        for seller in await sellers.all_of(self.pool):
-            known = proven.get(seller.seller_id, [])
-            until = spans.complete_until(known)
-            shown.append(
-                SellerSnapshot(
-                    nick=seller.nick,
-                    orders=stored.get(seller.seller_id, 0),
-                    complete_for=now - until if until else None,
-                    holes=len(spans.holes(known)),
-                    open_gaps=sum(gap.seller_id == seller.seller_id for gap in open_gaps),
-                )
-            )
+        standings = await standing.of_all(self.pool)
         return Snapshot(
-            orders=sum(stored.values()),
-            records=self.witness.records,
+            at=self.clock.now(),
+            orders=sum(one.orders for one in standings),
             per_second=self.witness.per_second(),
             freshness=self.witness.freshness(),
             connected=bool(await push_connections.up(self.pool, silent_for=silent_for)),
-            open_gaps=len(open_gaps),
+            open_gaps=sum(len(one.open_gaps) for one in standings),
             calls=sum((await api_calls.by_api(self.pool)).values()),
-            sellers=shown,
+            sellers=standings,
         )
 
 
@@ -260,16 +233,20 @@ def _table(now: Snapshot) -> Group:
     table = Table("seller", "orders", "complete up to", "holes", "open gaps")
     for one in now.sellers:
         table.add_row(
-            one.nick, str(one.orders), _behind(one.complete_for), str(one.holes), str(one.open_gaps)
+            one.seller.nick,
+            str(one.orders),
+            _ago(now.at, one.complete_until),
+            str(len(one.holes)),
+            str(len(one.open_gaps)),
         )
     return Group(head, table)
 
 
 def _line(now: Snapshot) -> str:
-    behind = max((one.complete_for for one in now.sellers if one.complete_for is not None), default=None)
+    least = min((one.complete_until for one in now.sellers if one.complete_until), default=None)
     return (
         f"orders {now.orders}  published/s {now.per_second:.1f}  freshness {_freshness(now)}  "
-        f"complete up to {_behind(behind)}  calls {now.calls}  "
+        f"complete up to {_ago(now.at, least)}  calls {now.calls}  "
         f"push {'connected' if now.connected else 'away'}  open gaps {now.open_gaps}"
     )
 
@@ -280,8 +257,8 @@ def _freshness(now: Snapshot) -> str:
     return "p50 {:.2f} s p99 {:.2f} s".format(*now.freshness)
 
 
-def _behind(behind: timedelta | None) -> str:
-    return "not yet" if behind is None else f"{behind.total_seconds():.0f} s ago"
+def _ago(now: datetime, then: datetime | None) -> str:
+    return "not yet" if then is None else f"{(now - then).total_seconds():.0f} s ago"
 
 
 @asynccontextmanager

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas import platform_time
-from topsync import retry, runtime, settings
+from topsync import retry, runtime, settings, standing
 from topsync.audit import Audit, Result
-from topsync.coverage import spans
 from topsync.errors import OperatorError
 from topsync.settings import (
     DatabaseSettings,
@@ -23,7 +22,7 @@ from topsync.settings import (
     SimulatorAdminSettings,
     VaultSettings,
 )
-from topsync.store import api_calls, coverage, database, gaps, orders, push_connections, replay_jobs, sellers
+from topsync.store import api_calls, database, push_connections, replay_jobs, sellers
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import topics
 from topsync.stream.topics import TopicsError
@@ -87,22 +86,17 @@ async def status() -> None:
     """Show how things stand."""
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     async with runtime.open_pool() as pool:
-        stored = await orders.count_by_seller(pool)
-        proven = await coverage.proven(pool)
-        open_gaps = await gaps.open_gaps(pool)
         table = Table(
             "seller", "state", "orders", "complete until (GMT+8)", "holes", "open gaps", title="Sellers"
         )
-        for seller in await sellers.all_of(pool):
-            known = proven.get(seller.seller_id, [])
-            until = spans.complete_until(known)
+        for one in await standing.of_all(pool):
             table.add_row(
-                seller.nick,
-                seller.state.value,
-                str(stored.get(seller.seller_id, 0)),
-                platform_time.format(until) if until else "not bootstrapped",
-                str(len(spans.holes(known))),
-                str(sum(gap.seller_id == seller.seller_id for gap in open_gaps)),
+                one.seller.nick,
+                one.seller.state.value,
+                str(one.orders),
+                _until(one.complete_until),
+                str(len(one.holes)),
+                str(len(one.open_gaps)),
             )
         connections = Table("group", "connected since (GMT+8)", "last proof", title="Push connections")
         for up in await push_connections.up(pool, silent_for=silent_for):
@@ -184,7 +178,7 @@ def print_audit(result: Result, out: Console) -> None:
             str(one.missing),
             str(one.stale),
             str(one.holes),
-            platform_time.format(one.complete_until) if one.complete_until else "not bootstrapped",
+            _until(one.complete_until),
         )
     out.print(table)
     for example in [example for one in result.sellers for example in one.examples]:
@@ -192,6 +186,10 @@ def print_audit(result: Result, out: Console) -> None:
     if not result.witnessed:
         out.print("No witness read the topic from its start: steps back are counted in what is left of it.")
     out.print(result.line(), markup=False, soft_wrap=True)
+
+
+def _until(complete_until: datetime | None) -> str:
+    return platform_time.format(complete_until) if complete_until else "not bootstrapped"
 
 
 def show_settings() -> None:

@@ -167,7 +167,7 @@ class CoverageSettings(_Settings):
         ge=1,
         description="A window this short that does not fit one page is paged instead of halved again.",
     )
-    page_size: int = Field(100, ge=1, le=100, description="Trades per list page.")
+    page_size: int = Field(100, ge=10, le=100, description="Trades per list page.")
     stored_within_seconds: PositiveSeconds = Field(
         300, description="A window whose orders are not stored by then is not proven, and tried again."
     )

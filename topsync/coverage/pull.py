@@ -128,8 +128,8 @@ class Puller:
             span = Span(platform_time.floor_to_second(request.start), end)
             if span.start >= span.end:
                 raise ValueError("a pull ends after it begins")
-            parts, calls = await self._drive(request, span, now)
-            calls_made += calls
+            parts, made = await self._drive(request, span, now)
+            calls_made += made
             # An order modified after the end, while the answers were still coming, is in none of the parts.
             if request.end is not None or self.clock.latest_now() < span.end:
                 return parts, calls_made

@@ -1,0 +1,48 @@
+"""How the sellers stand: what is stored, how far it is proven, what is open. For people and for audits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from topsync.coverage import spans
+from topsync.store import coverage, gaps, orders, sellers
+from topsync.store.coverage import Span
+from topsync.store.database import Pool
+from topsync.store.gaps import Gap
+from topsync.store.sellers import Seller
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One seller."""
+
+    seller: Seller
+    orders: int
+    complete_until: datetime | None
+    """Every change before this moment is stored and published; none before the bootstrap."""
+    holes: list[Span]
+    """Spans between the first and the last proven moment that are not proven."""
+    open_gaps: list[Gap]
+
+    @property
+    def doubts(self) -> int:
+        """How many spans the ledger cannot vouch for; a seller without a bootstrap is one."""
+        return len(self.holes) + len(self.open_gaps) + (self.complete_until is None)
+
+
+async def of_all(pool: Pool) -> list[Standing]:
+    """Every seller, by id."""
+    stored = await orders.count_by_seller(pool)
+    proven = await coverage.proven(pool)
+    open_gaps = await gaps.open_gaps(pool)
+    return [
+        Standing(
+            seller=seller,
+            orders=stored.get(seller.seller_id, 0),
+            complete_until=spans.complete_until(proven.get(seller.seller_id, [])),
+            holes=spans.holes(proven.get(seller.seller_id, [])),
+            open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
+        )
+        for seller in await sellers.all_of(pool)
+    ]
