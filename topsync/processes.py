@@ -149,6 +149,9 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
     ):
         accounts = _chosen(await Sessions(pool, vault).usable(), names)
         if not accounts:
+            log.info("no seller is new: nothing to do")
+            return
+        if not accounts:
             log.info("no seller is new; nothing to do")
             return
         await _require_push(pool, lifetime)
@@ -182,6 +185,8 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
                 stopper.cancel()
     if failures:
         raise BootstrapFailedError("; ".join(failures))
+    if any(task.cancelled() for task in running):
+        raise BootstrapFailedError("ended before it was done; run it again, and it goes on where it stood")
 
 
 async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[None]]) -> None:

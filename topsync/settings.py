@@ -11,7 +11,16 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, HttpUrl, SecretStr, UrlConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    HttpUrl,
+    SecretStr,
+    TypeAdapter,
+    UrlConstraints,
+    ValidationError,
+)
 from pydantic_core import Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -20,7 +29,18 @@ from topsync.top.sign import SignMethod
 
 PREFIX = "TOPSYNC_"
 
-DatabaseUrl = Annotated[Url, UrlConstraints(allowed_schemes=["postgresql", "postgres"], host_required=True)]
+DATABASE_URL = TypeAdapter(
+    Annotated[Url, UrlConstraints(allowed_schemes=["postgresql", "postgres"], host_required=True)]
+)
+
+
+def _is_database_url(secret: SecretStr) -> SecretStr:
+    DATABASE_URL.validate_python(secret.get_secret_value())
+    return secret
+
+
+SecretUrl = Annotated[SecretStr, AfterValidator(_is_database_url)]
+"""A database's address: it holds a password, so it is shown to nobody."""
 ChannelUrl = Annotated[Url, UrlConstraints(allowed_schemes=["ws", "wss"])]
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -61,7 +81,7 @@ class PlatformSettings(_Settings):
 class DatabaseSettings(_Settings):
     """PostgreSQL."""
 
-    database_url: DatabaseUrl = Field(
+    database_url: SecretUrl = Field(
         description="The database, e.g. `postgresql://user:password@host:5432/topsync`."
     )
     database_pool_size: int = Field(

@@ -56,7 +56,7 @@ async def connect(settings: DatabaseSettings) -> AsyncIterator[Pool]:
         OSError, asyncpg.PostgresError: the database cannot be reached.
     """
     async with asyncpg.create_pool(
-        str(settings.database_url),
+        settings.database_url.get_secret_value(),
         min_size=1,
         max_size=settings.database_pool_size,
         command_timeout=settings.database_command_timeout_seconds,

@@ -1,0 +1,126 @@
+"""The Kubernetes objects as kubectl builds them, and what of them a process gets to see."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+
+KUBECTL_TIMEOUT_SECONDS = 60.0
+NO_KUBECTL = (
+    "kubectl is needed to build deploy/kubernetes (tried with 1.32), and is not on PATH: install it "
+    "(kubernetes.io/docs/tasks/tools), or run the other tests with `make test ARGS='--ignore=tests/deploy'`"
+)
+
+WORKLOADS = ("Deployment", "StatefulSet", "CronJob")
+
+
+def build(folder: Path) -> list[dict[str, Any]]:
+    """The objects of a Kustomize folder. It is kubectl that reads the YAML, too; no cluster is asked."""
+    text = _kubectl(["kustomize", str(folder)], given="")
+    read = ["annotate", "--local", "--filename=-", "--output=json", "built-for=tests"]
+    return list(_objects(_kubectl(read, given=text)))
+
+
+def _kubectl(arguments: Sequence[str], *, given: str) -> str:
+    if (kubectl := shutil.which("kubectl")) is None:
+        # On a fresh machine the rest of the suite is worth having; where changes land, nothing is left out.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_KUBECTL)
+    done = subprocess.run(
+        [kubectl, *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=KUBECTL_TIMEOUT_SECONDS,
+        check=False,
+        env={**os.environ, "KUBECONFIG": os.devnull},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """One JSON object after the other."""
+    decoder, at = json.JSONDecoder(), 0
+    while at < len(text):
+        found, end = decoder.raw_decode(text, at)
+        yield found
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One process as its pods start it."""
+
+    kind: str
+    name: str
+    spec: dict[str, Any]
+    """Of the Deployment, StatefulSet or CronJob."""
+    environment: dict[str, str]
+    """What the container finds there; a value that only the cluster knows is a reference in `<>`."""
+
+    @property
+    def pod(self) -> dict[str, Any]:
+        template = self.spec["jobTemplate"]["spec"] if self.kind == "CronJob" else self.spec
+        return dict(template["template"]["spec"])
+
+    @property
+    def pod_metadata(self) -> dict[str, Any]:
+        template = self.spec["jobTemplate"]["spec"] if self.kind == "CronJob" else self.spec
+        return dict(template["template"]["metadata"])
+
+    @property
+    def container(self) -> dict[str, Any]:
+        (only,) = self.pod["containers"]
+        return dict(only)
+
+    @property
+    def command(self) -> str:
+        """The topsync command that it runs."""
+        (only,) = self.container["args"]
+        return str(only)
+
+    @property
+    def secret_files(self) -> dict[str, str]:
+        """The files that it finds in the folder of secrets: path to the key of the Secret."""
+        volumes = {volume["name"]: volume for volume in self.pod.get("volumes", [])}
+        folder = self.environment.get("TOPSYNC_SECRETS_DIR")
+        return {
+            item["path"]: item["key"]
+            for mount in self.container.get("volumeMounts", [])
+            if mount["mountPath"] == folder
+            for item in volumes[mount["name"]]["secret"]["items"]
+        }
+
+
+def workloads(objects: Sequence[dict[str, Any]]) -> dict[str, Workload]:
+    """Every process by its command."""
+    maps = {found["metadata"]["name"]: found["data"] for found in objects if found["kind"] == "ConfigMap"}
+    built = [
+        Workload(found["kind"], found["metadata"]["name"], found["spec"], {})
+        for found in objects
+        if found["kind"] in WORKLOADS
+    ]
+    for workload in built:
+        workload.environment.update(_environment(workload.container, maps))
+    return {workload.command: workload for workload in built}
+
+
+def _environment(container: dict[str, Any], maps: dict[str, dict[str, str]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        found |= maps[source["configMapRef"]["name"]]
+    for variable in container.get("env", []):
+        reference = variable.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        found[variable["name"]] = f"<{reference}>" if reference else variable["value"]
+    return found

@@ -1,0 +1,272 @@
+"""The manifests in deploy/kubernetes agree with the code: commands, settings, secrets, ports and times."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer.main
+from pydantic import SecretStr
+
+from tests.deploy import manifests
+from tests.deploy.manifests import KUBERNETES, Workload
+from tests.deploy.wiring import settings_of
+from topsync import cli, settings
+from topsync.settings import (
+    BootstrapSettings,
+    DatabaseSettings,
+    EnricherSettings,
+    KafkaSettings,
+    PlatformSettings,
+    SettingsError,
+    TelemetrySettings,
+)
+from topsync.stream import ownership, producer
+from topsync.tmc.config import ConnectionConfig
+from topsync.vault import new_key
+
+SERVICES = {"push", "enrich", "reconcile", "witness"}
+JOBS = {"migrate", "topics", "bootstrap"}
+
+FROM_THE_INSTALLATION = {"KAFKA_BOOTSTRAP_SERVERS", "TOPSYNC_APP_KEY"}
+"""What only an overlay can know."""
+
+SECRETS_DIR = "TOPSYNC_SECRETS_DIR"
+
+FIELDS = {settings.variable(cls, name): (cls, name) for cls in settings.ALL for name in cls.model_fields}
+
+SECRET_VALUES = {
+    "TOPSYNC_APP_SECRET": "an-app-secret",
+    "TOPSYNC_TOKEN_KEYS": new_key(),
+    "TOPSYNC_DATABASE_URL": "postgresql://topsync:a-password@postgres:5432/topsync",
+}
+
+
+@pytest.fixture(scope="module", params=["base", "overlays/example"])
+def objects(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """The objects of the base and of the example."""
+    return manifests.build(KUBERNETES / request.param)
+
+
+@pytest.fixture(scope="module")
+def processes(objects: list[dict[str, Any]]) -> dict[str, Workload]:
+    """Their processes by command."""
+    return manifests.workloads(objects)
+
+
+@pytest.fixture(scope="module")
+def example() -> dict[str, Workload]:
+    """The processes of the example, which is a whole installation."""
+    return manifests.workloads(manifests.build(KUBERNETES / "overlays" / "example"))
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Workload], None]:
+    """Put this process into a workload's environment, its secrets mounted as Kubernetes mounts them."""
+
+    def enter(workload: Workload) -> None:
+        for name in [name for name in os.environ if name in FIELDS or name == SECRETS_DIR]:
+            monkeypatch.delenv(name)
+        for name, value in workload.environment.items():
+            monkeypatch.setenv(name, value)
+        if workload.secret_files:
+            folder = tmp_path / workload.command
+            mount(folder, {path: SECRET_VALUES[key] for path, key in workload.secret_files.items()})
+            monkeypatch.setenv(SECRETS_DIR, str(folder))
+
+    return enter
+
+
+def mount(folder: Path, files: Mapping[str, str]) -> None:
+    """A folder as the kubelet makes it: links to a link to a folder that is exchanged as a whole."""
+    content = folder / "..2026_11_21_06_00_00.000000001"
+    content.mkdir(parents=True)
+    (folder / "..data").symlink_to(content.name)
+    for name, value in files.items():
+        (content / name).write_text(value + "\n")
+        (folder / name).symlink_to(Path("..data") / name)
+
+
+def test_every_process_has_a_manifest_and_every_manifest_a_command(processes: dict[str, Workload]) -> None:
+    commands = typer.main.get_command(cli.app)
+
+    assert processes.keys() == SERVICES | JOBS
+    assert processes.keys() <= getattr(commands, "commands", {}).keys()
+
+
+def test_the_settings_that_a_process_loads_are_found_in_the_code() -> None:
+    loaded = settings_of("enrich")
+
+    assert {DatabaseSettings, EnricherSettings, KafkaSettings, TelemetrySettings} <= set(loaded)
+    assert EnricherSettings not in settings_of("migrate")
+
+
+def test_every_variable_is_a_setting(processes: dict[str, Workload]) -> None:
+    for workload in processes.values():
+        named = workload.environment.keys() | workload.secret_files.keys()
+        assert named - FIELDS.keys() <= {SECRETS_DIR}, workload.name
+
+
+def test_every_process_of_the_example_finds_valid_settings(
+    example: dict[str, Workload], start: Callable[[Workload], None]
+) -> None:
+    for workload in example.values():
+        start(workload)
+        for cls in settings_of(workload.command):
+            settings.load(cls)
+
+
+def test_a_mounted_secret_is_read_without_the_line_end_of_its_file(
+    example: dict[str, Workload], start: Callable[[Workload], None]
+) -> None:
+    start(example["push"])
+
+    secret = settings.load(PlatformSettings).app_secret
+
+    assert secret.get_secret_value() == SECRET_VALUES["TOPSYNC_APP_SECRET"]
+
+
+def test_the_base_lacks_only_what_an_installation_must_say(start: Callable[[Workload], None]) -> None:
+    missing = set()
+    for workload in manifests.workloads(manifests.build(KUBERNETES / "base")).values():
+        start(workload)
+        for cls in settings_of(workload.command):
+            try:
+                settings.load(cls)
+            except SettingsError as error:
+                missing.add(str(error).partition(":")[0])
+
+    assert missing == FROM_THE_INSTALLATION
+
+
+def test_secrets_are_files_and_a_process_gets_only_those_that_it_reads(
+    processes: dict[str, Workload],
+) -> None:
+    marked = {
+        variable
+        for variable, (cls, name) in FIELDS.items()
+        if SecretStr in (cls.model_fields[name].annotation, *get_args(cls.model_fields[name].annotation))
+    }
+    assert marked <= SECRET_VALUES.keys()
+    for workload in processes.values():
+        read = {
+            settings.variable(cls, name)
+            for cls in settings_of(workload.command)
+            for name in cls.model_fields
+            if settings.variable(cls, name) in SECRET_VALUES
+        }
+        assert workload.secret_files == {name: name for name in read}, workload.name
+
+
+def test_no_secret_is_in_the_manifests(objects: list[dict[str, Any]], processes: dict[str, Workload]) -> None:
+    assert "Secret" not in {found["kind"] for found in objects}
+    for workload in processes.values():
+        assert not workload.environment.keys() & SECRET_VALUES.keys(), workload.name
+        assert "://" not in "".join(workload.environment.values()), workload.name
+
+
+def test_all_processes_agree_on_topics_and_partitions(processes: dict[str, Workload]) -> None:
+    """Or an order would have two writers (I2)."""
+    for name in KafkaSettings.model_fields:
+        variable = settings.variable(KafkaSettings, name)
+        assert len({workload.environment.get(variable) for workload in processes.values()}) == 1, variable
+
+
+def test_a_process_has_time_for_an_orderly_end(processes: dict[str, Workload]) -> None:
+    """I7: what is in flight is finished before the process is killed."""
+    channel = ConnectionConfig(uri="ws://channel/", app_key="1", app_secret=SecretStr("2"))
+    letting_go = max(ownership.LET_GO_SECONDS, channel.leave_seconds + channel.close_timeout_seconds)
+    last_statement = float(DatabaseSettings.model_fields["database_command_timeout_seconds"].default)
+    longest = letting_go + producer.STOP_TIMEOUT_SECONDS + last_statement
+    for workload in processes.values():
+        assert workload.pod["terminationGracePeriodSeconds"] > longest, workload.name
+
+
+def test_probes_and_metrics_are_asked_for_where_they_are_served(processes: dict[str, Workload]) -> None:
+    for workload in (processes[command] for command in SERVICES):
+        served = workload.environment["TOPSYNC_TELEMETRY_PORT"]
+        (port,) = workload.container["ports"]
+        assert str(port["containerPort"]) == served
+        assert workload.environment["TOPSYNC_TELEMETRY_HOST"] == "0.0.0.0"
+        probes = {name: workload.container[f"{name}Probe"]["httpGet"] for name in ("liveness", "readiness")}
+        assert {probe["port"] for probe in probes.values()} == {port["name"]}
+        assert (probes["liveness"]["path"], probes["readiness"]["path"]) == ("/livez", "/readyz")
+        annotations = workload.pod_metadata["annotations"]
+        assert (annotations["prometheus.io/port"], annotations["prometheus.io/path"]) == (served, "/metrics")
+
+
+def test_every_pod_runs_with_as_few_rights_as_it_can(processes: dict[str, Workload]) -> None:
+    for workload in processes.values():
+        pod, container = workload.pod["securityContext"], workload.container["securityContext"]
+        assert pod["runAsNonRoot"], workload.name
+        assert pod["runAsUser"] >= 10000, workload.name
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}, workload.name
+        assert container["readOnlyRootFilesystem"], workload.name
+        assert not container["allowPrivilegeEscalation"], workload.name
+        assert container["capabilities"] == {"drop": ["ALL"]}, workload.name
+        assert workload.pod["automountServiceAccountToken"] is False, workload.name
+        assert workload.container["resources"]["requests"].keys() >= {"cpu", "memory"}, workload.name
+        assert "memory" in workload.container["resources"]["limits"], workload.name
+
+
+def test_push_never_has_two_connections(processes: dict[str, Workload]) -> None:
+    """Whether the platform lets a group have two is not known (reference/tmc-protocol.md 5.5)."""
+    push = processes["push"]
+
+    assert (push.kind, push.spec["replicas"], push.spec["strategy"]) == (
+        "Deployment",
+        1,
+        {"type": "Recreate"},
+    )
+
+
+def test_an_enricher_comes_back_under_its_own_name(
+    objects: list[dict[str, Any]], processes: dict[str, Workload]
+) -> None:
+    enrich = processes["enrich"]
+
+    assert enrich.kind == "StatefulSet"
+    assert enrich.environment["TOPSYNC_ENRICHER_INSTANCE_ID"] == "<metadata.name>"
+    assert enrich.spec["podManagementPolicy"] == "Parallel"
+    assert enrich.spec["replicas"] <= int(enrich.environment["TOPSYNC_PARTITIONS"])
+    (budget,) = [found["spec"] for found in objects if found["kind"] == "PodDisruptionBudget"]
+    assert budget["selector"]["matchLabels"].items() <= enrich.pod_metadata["labels"].items()
+
+
+def test_jobs_start_only_when_an_operator_starts_them(processes: dict[str, Workload]) -> None:
+    for workload in (processes[command] for command in JOBS):
+        assert workload.kind == "CronJob"
+        assert workload.spec["suspend"], workload.name
+
+
+def test_what_is_applied_first_is_enough_for_the_first_jobs(
+    objects: list[dict[str, Any]], processes: dict[str, Workload]
+) -> None:
+    first = {
+        (found["kind"], found["metadata"]["name"])
+        for found in objects
+        if found["metadata"]["labels"].get("topsync/install-first") == "true"
+    }
+    for workload in (processes["migrate"], processes["topics"]):
+        (source,) = workload.container["envFrom"]
+        assert first >= {
+            ("CronJob", workload.name),
+            ("ConfigMap", source["configMapRef"]["name"]),
+            ("ServiceAccount", workload.pod["serviceAccountName"]),
+        }
+
+
+def test_the_folder_for_exports_is_a_volume_and_large_enough(
+    example: dict[str, Workload], start: Callable[[Workload], None]
+) -> None:
+    bootstrap = example["bootstrap"]
+    start(bootstrap)
+    own = settings.load(BootstrapSettings)
+    (mounted,) = [m for m in bootstrap.container["volumeMounts"] if m["mountPath"] == str(own.work_dir)]
+    (volume,) = [v for v in bootstrap.pod["volumes"] if v["name"] == mounted["name"]]
+    gibibytes = int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi"))
+
+    assert gibibytes * 1024**3 >= own.bootstrap_parallel_sellers * own.export_max_bytes

@@ -1,0 +1,55 @@
+"""Which settings a command reads, found in the code itself: a table here would be right only for a while."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from topsync import cli, operations, processes, runtime, service, settings
+
+MODULES: dict[str, ModuleType] = {
+    module.__name__.rsplit(".", 1)[1]: module for module in (cli, operations, processes, runtime, service)
+}
+
+
+def settings_of(command: str) -> list[type[Any]]:
+    """Every class of settings that `topsync <command>` loads, directly or in what it calls."""
+    seen: set[tuple[str, str]] = set()
+    found: dict[str, None] = {}
+    todo = [("cli", command)]
+    while todo:
+        place = todo.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        module, function = place
+        for kind, name in _mentions(module, _functions(module)[function]):
+            if kind == "settings":
+                found[name] = None
+            elif name in _functions(kind):
+                todo.append((kind, name))
+    return [getattr(settings, name) for name in found]
+
+
+@cache
+def _functions(module: str) -> dict[str, ast.AST]:
+    tree = ast.parse(inspect.getsource(MODULES[module]))
+    return {
+        node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+
+def _mentions(module: str, function: ast.AST) -> Iterator[tuple[str, str]]:
+    """(module, function) for each function that is named, ("settings", class) for each that is loaded."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name("settings"), attr="load"), args=[ast.Name(name)]):
+                yield "settings", name
+            case ast.Attribute(value=ast.Name(other), attr=name) if other in MODULES:
+                yield other, name
+            case ast.Name(name):
+                yield module, name
