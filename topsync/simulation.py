@@ -35,7 +35,10 @@ class ScenarioFileError(OperatorError):
 
 def list_faults() -> None:
     """Print the catalogue of faults, as a table."""
-    table = Table("fault", "what happens", "parameters", "a correct client must", title="Faults")
+    table = Table(title="Faults; docs/simulator.md has more")
+    table.add_column("fault", no_wrap=True)
+    for heading in ("what happens", "parameters", "a correct client must"):
+        table.add_column(heading)
     for name, fault in catalogue.FAULTS.items():
         parameters = "\n".join(f"{each.name} ({each.bounds})" for each in catalogue.parameters(fault))
         table.add_row(name, fault.meaning(), Text(parameters), fault.client_must, end_section=True)

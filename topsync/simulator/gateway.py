@@ -31,6 +31,7 @@ MAX_REQUEST_BYTES = 1 << 20
 _MAX_PARAMETERS = 200
 _COMPRESSION_LEVEL = 1
 _BLOCK_BYTES = 1 << 18
+_ZIP_TIME_OFFSET = 10
 _NO_LINGER = struct.pack("ii", 1, 0)
 _BAD_GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 
@@ -110,7 +111,7 @@ class Gateway:
         if broken := await self._broken(request, meeting.delivery, Moment.AFTER):
             return broken
         try:
-            return await self._send_file(request, task, meeting.delivery.cut_at_per_cent)
+            return await self._send_file(request, task, meeting.delivery)
         except (ConnectionError, asyncio.CancelledError):
             if not self._quirks.failed_download_spends_url:
                 self._exports.restore(token, task)
@@ -137,10 +138,9 @@ class Gateway:
         headers = {hdrs.CONTENT_TYPE: "text/html;charset=UTF-8"}
         return web.Response(body=_BAD_GATEWAY_PAGE, status=502, headers=headers)
 
-    async def _send_file(
-        self, request: web.Request, task: Task, cut_at_per_cent: int | None
-    ) -> web.StreamResponse:
-        path = self._exports.file_of(task)
+    async def _send_file(self, request: web.Request, task: Task, delivery: Delivery) -> web.StreamResponse:
+        path, cut_at_per_cent = self._exports.file_of(task), delivery.cut_at_per_cent
+        garbled = delivery.garbled
         response = web.StreamResponse(
             headers={
                 hdrs.CONTENT_TYPE: "application/octet-stream",
@@ -154,7 +154,8 @@ class Gateway:
             response.content_length = size
             await response.prepare(request)
             while block := await asyncio.to_thread(file.read, min(left, _BLOCK_BYTES)):
-                await response.write(block)
+                await response.write(_garbled(block) if garbled else block)
+                garbled = False
                 left -= len(block)
         if cut_at_per_cent is not None and request.transport is not None:
             request.transport.close()  # what was written still goes out, and then TCP ends
@@ -180,6 +181,11 @@ class Gateway:
     def _request_id(self) -> str:
         self._requests += 1
         return f"sim{self._requests:013x}"
+
+
+def _garbled(block: bytes) -> bytes:
+    """The beginning of a zip with another time on its first entry: it still unpacks, to the same text."""
+    return block[:_ZIP_TIME_OFFSET] + bytes((block[_ZIP_TIME_OFFSET] ^ 1,)) + block[_ZIP_TIME_OFFSET + 1 :]
 
 
 def _damaged(body: bytes, delivery: Delivery) -> bytes:

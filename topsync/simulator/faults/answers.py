@@ -59,7 +59,7 @@ class RawNewline(CallFault):
 
     name = "raw_newline"
     client_must = "read JSON with control characters in texts, keeping them"
-    reference = "top-api.md 1.6, 7 (10)"
+    reference = "reference/top-api.md 1.6, 7 (10)"
 
     def delivery(self, delivery: Delivery) -> Delivery:
         return _damaged(delivery, with_raw_controls)
@@ -70,7 +70,7 @@ class TruncatedBody(CallFault):
 
     name = "truncated_body"
     client_must = "treat it like no answer: retry, and take nothing from it"
-    reference = "top-api.md 1.6, 2.1"
+    reference = "reference/top-api.md 1.6, 2.1"
 
     keep_per_cent: int = Field(50, ge=0, le=99, description="share of the bytes that comes")
 
@@ -83,7 +83,7 @@ class EscapedText(CallFault):
 
     name = "escaped_text"
     client_must = "unescape before it looks for the seconds of a ban or for TaskId"
-    reference = "top-api.md 1.6, 1.7, 7 (10)"
+    reference = "reference/top-api.md 1.6, 1.7, 7 (10)"
 
     def error(self, error: ApiError) -> ApiError:
         told = None if error.sub_msg is None else error.sub_msg.translate(_ENTITIES)
@@ -95,7 +95,7 @@ class TextIds(CallFault, MessageFault):
 
     name = "text_ids"
     client_must = "read ids from numbers and from digits alike, never as floating point"
-    reference = "top-api.md 0 (warning 2), 5.1, 7 (9)"
+    reference = "reference/top-api.md 0 (warning 2), 5.1, 7 (9)"
 
     def answer(self, visit: Visit, answer: Json) -> Json:
         return cast(Json, wire.with_text_ids(answer))
@@ -109,7 +109,7 @@ class OneAsObject(CallFault):
 
     name = "one_as_object"
     client_must = "accept both shapes"
-    reference = "top-api.md 1.6"
+    reference = "reference/top-api.md 1.6"
 
     def answer(self, visit: Visit, answer: Json) -> Json:
         return cast(Json, with_single_elements(answer))
@@ -120,7 +120,7 @@ class UnknownFields(CallFault, MessageFault):
 
     name = "unknown_fields"
     client_must = "ignore them, and keep nothing from working"
-    reference = "tmc-protocol.md 4.2, 6.1; top-api.md 0 (warning 2)"
+    reference = "reference/tmc-protocol.md 4.2, 6.1; reference/top-api.md 0 (warning 2)"
 
     def answer(self, visit: Visit, answer: Json) -> Json:
         return _with_trades(answer, lambda trade: {**trade, **_UNKNOWN_FIELDS}) | _UNKNOWN_FIELDS
@@ -134,7 +134,7 @@ class Peak(CallFault):
 
     name = "peak"
     client_must = "take only tids from lists, ask for details, and reach further back with each window"
-    reference = "top-api.md 6.3, 7 (14)"
+    reference = "reference/top-api.md 6.3, 7 (14)"
     apis: ClassVar[frozenset[str]] = LISTS
 
     late_seconds: int = Field(600, ge=0, le=LONGEST_SECONDS, description="by which lists lag")
@@ -151,7 +151,7 @@ class DegradedLists(CallFault):
 
     name = "degraded_lists"
     client_must = "never overwrite a stored value because a list left it out"
-    reference = "top-api.md 1.6, 6.3"
+    reference = "reference/top-api.md 1.6, 6.3"
     apis = LISTS
     also = frozenset({FULLINFO})
 
@@ -164,7 +164,7 @@ class PagingMutation(CallFault):
 
     name = "paging_mutation"
     client_must = "page from the last page back, count again, and cover what moved with the next window"
-    reference = "top-api.md 3.2, 6.1 (2, 3), 7 (2)"
+    reference = "reference/top-api.md 3.2, 6.1 (2, 3), 7 (2)"
     apis = LISTS
 
     changes: tuple[Change, ...] = Field(

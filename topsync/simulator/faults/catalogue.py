@@ -145,16 +145,27 @@ def _kind(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return " / ".join(map(str, schema["enum"]))
     if schema["type"] == "array":
         return f"list of {_kind(schema['items'], definitions)}"
+    return " ".join(filter(None, (schema["type"], _range(schema))))
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    """The bounds of a number or a text, in words."""
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, longest = schema.get("maximum"), schema.get("maxLength")
-    ends = [
-        f">= {low}" if low is not None else f"> {above}" if above is not None else "",
-        f"<= {high}" if high is not None else f"up to {longest} characters" if longest is not None else "",
-    ]
-    return " ".join(filter(None, (schema["type"], *ends)))
+    if longest is not None:
+        return f"up to {longest} characters"
+    if low is not None:
+        return f"{low} to {high}"
+    return f"above {above}, to {high}" if above is not None else ""
 
 
 def _default(value: object) -> str:
     if value is None:
         return ""
-    return f"default {str(value).lower() if isinstance(value, bool) else value!s}"
+    if isinstance(value, list):
+        return f"default {', '.join(value)}"
+    return f"default {str(value).lower() if isinstance(value, bool) else value if value != '' else 'empty'}"
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201 -- the section of docs/simulator.md

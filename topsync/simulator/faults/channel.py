@@ -26,7 +26,7 @@ class Cut(Passing):
 
     name = "cut"
     client_must = "reconnect with growing waits, and pull the changes of the gap by modification time"
-    reference = "tmc-protocol.md 5.4; top-api.md 6.1 (14)"
+    reference = "reference/tmc-protocol.md 5.4; reference/top-api.md 6.1 (14)"
 
     lose_messages: bool = Field(
         False, description="what is published meanwhile, or was sent and not confirmed, is gone for ever"
@@ -44,7 +44,7 @@ class Silence(Passing):
 
     name = "silence"
     client_must = "replace a connection that is silent for too long, and cover the span by pulling"
-    reference = "tmc-protocol.md 1.4, 6.1"
+    reference = "reference/tmc-protocol.md 1.4, 6.1"
 
     lose_messages: bool = Field(False, description="what is published meanwhile is gone for ever")
 
@@ -60,7 +60,7 @@ class HalfOpen(Passing):
 
     name = "half_open"
     client_must = "notice that nothing comes or that writes stall, and connect anew"
-    reference = "tmc-protocol.md 1.4, 6.1"
+    reference = "reference/tmc-protocol.md 1.4, 6.1"
 
     new_ones_too: bool = Field(False, description="connections made meanwhile hang as well")
 
@@ -76,7 +76,7 @@ class Refuse(Passing):
 
     name = "refuse"
     client_must = "close the connection itself, report it, and try again with growing waits"
-    reference = "tmc-protocol.md 3.3, 6.1"
+    reference = "reference/tmc-protocol.md 3.3, 6.1"
 
     code: int = Field(401, ge=1, le=2**31 - 1, description="status code of the CONNECTACK")
     phrase: str = Field("invalid sign", max_length=200, description="its text")
@@ -93,7 +93,7 @@ class Kick(Fault):
 
     name = "kick"
     client_must = "reconnect, and count the time until then as a gap"
-    reference = "tmc-protocol.md 5.4, 6.1"
+    reference = "reference/tmc-protocol.md 5.4, 6.1"
 
     code: int = Field(1011, ge=1000, le=4999, description="code of the Close frame")
     reason: str = Field("", max_length=100, description="its text")
@@ -111,7 +111,7 @@ class Drop(MessageFault):
 
     name = "drop"
     client_must = "find the changes by sweeping the increments, without having been told"
-    reference = "top-api.md 6.1 (14, 15); tmc-protocol.md 6.1"
+    reference = "reference/top-api.md 6.1 (14, 15); reference/tmc-protocol.md 6.1"
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, lost=True)
@@ -122,7 +122,7 @@ class Expire(MessageFault):
 
     name = "expire"
     client_must = "find the changes by sweeping, as after an absence of more than a day"
-    reference = "top-api.md 6.1 (15), 7 (13); tmc-protocol.md 6.1"
+    reference = "reference/top-api.md 6.1 (15), 7 (13); reference/tmc-protocol.md 6.1"
 
     life_seconds: float = Field(0, ge=0, le=LONGEST_SECONDS, description="from publishing, platform seconds")
 
@@ -135,7 +135,7 @@ class Duplicate(MessageFault):
 
     name = "duplicate"
     client_must = "end in the same state, confirm each frame, and publish nothing new for the repeats"
-    reference = "top-api.md 7 (13); tmc-protocol.md 6.1, 6.2"
+    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1, 6.2"
 
     copies: int = Field(1, ge=1, le=10, description="more frames for each message")
     same_id: bool = Field(
@@ -153,7 +153,7 @@ class Reorder(MessageFault):
 
     name = "reorder"
     client_must = "order changes by `modified` of the order itself, never by arrival"
-    reference = "top-api.md 7 (13); tmc-protocol.md 6.1"
+    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1"
 
     spread_seconds: float = Field(30, gt=0, le=3600, description="longest time that one is held")
 
@@ -167,7 +167,7 @@ class Delay(MessageFault):
 
     name = "delay"
     client_must = "not take a message's arrival for the time of the change; keep the sweep behind real time"
-    reference = "top-api.md 7 (13); tmc-protocol.md 6.1"
+    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1"
 
     delay_seconds: float = Field(gt=0, le=LONGEST_SECONDS, description="platform seconds")
 
@@ -180,7 +180,7 @@ class GzipContent(MessageFault):
 
     name = "gzip_content"
     client_must = "unpack it, within a bound"
-    reference = "tmc-protocol.md 4.2, 6.1"
+    reference = "reference/tmc-protocol.md 4.2, 6.1"
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, gzipped=True)
@@ -191,7 +191,7 @@ class VoidFields(MessageFault):
 
     name = "void_fields"
     client_must = "take Void for absent, and still handle and confirm the message"
-    reference = "tmc-protocol.md 2.3, 4.2, 6.1"
+    reference = "reference/tmc-protocol.md 2.3, 4.2, 6.1"
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, void_fields=True)
@@ -202,7 +202,7 @@ class Visibility(Selective):
 
     name = "visibility"
     client_must = "begin each window earlier than the last one ended, by more than this"
-    reference = "top-api.md 6.1 (4 to 7), 7 (3)"
+    reference = "reference/top-api.md 6.1 (4 to 7), 7 (3)"
 
     max_delay_seconds: int = Field(
         ge=0, le=LONGEST_SECONDS, description="longest delay; what is on its way keeps its own"

@@ -43,6 +43,8 @@ class Delivery:
     """How far the clock of the machine that answers is ahead."""
     cut_at_per_cent: int | None = None
     """A download ends there, with TCP."""
+    garbled: bool = False
+    """A byte of a download is another one."""
     damage: tuple[Callable[[bytes], bytes], ...] = ()
     """What is done to the bytes of the body, in this order."""
 

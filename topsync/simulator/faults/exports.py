@@ -8,24 +8,20 @@ from dataclasses import replace
 from pydantic import Field
 
 from topsync.simulator.errors import ApiError, business
-from topsync.simulator.faults.base import DOWNLOAD, EXPORT_RESULT, EXPORT_RUN, CallFault, Strike, Visit
+from topsync.simulator.faults.base import DOWNLOAD, EXPORT_RUN, CallFault, Strike, Visit
 from topsync.simulator.faults.effects import Delivery
-from topsync.simulator.wire import Json
 
 
 class WrongMd5(CallFault):
-    """The checksum that the platform tells is not that of the file."""
+    """The file that comes is not the one whose checksum was told, in a byte that only the checksum shows."""
 
     name = "wrong_md5"
     client_must = "throw the file away, ask for a fresh address, and give up loudly if it never fits"
-    reference = "top-api.md 4.3, 7 (5)"
-    apis = frozenset({EXPORT_RESULT})
+    reference = "reference/top-api.md 4.3, 7 (5)"
+    apis = frozenset({DOWNLOAD})
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
-        task = answer.get("task")
-        if not isinstance(task, dict) or "check_code" not in task:
-            return answer
-        return {**answer, "task": {**task, "check_code": str(task["check_code"])[::-1]}}
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, garbled=True)
 
 
 class CutDownload(CallFault):
@@ -33,7 +29,7 @@ class CutDownload(CallFault):
 
     name = "cut_download"
     client_must = "take the address as spent, ask for a fresh one, and start over"
-    reference = "top-api.md 4.3, 7 (5)"
+    reference = "reference/top-api.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 
     at_per_cent: int = Field(50, ge=0, le=99, description="share of the file that comes")
@@ -47,7 +43,7 @@ class SpentUrl(CallFault):
 
     name = "spent_url"
     client_must = "tell it by the content type, never unpack it, and ask for a fresh address"
-    reference = "top-api.md 4.3, 7 (5)"
+    reference = "reference/top-api.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 
     def refusal(self, visit: Visit, strike: Strike) -> ApiError:
@@ -59,7 +55,7 @@ class FailedExport(CallFault):
 
     name = "failed_export"
     client_must = "create the task again, with other fields or days if it fails twice"
-    reference = "top-api.md 4.1, 7 (5)"
+    reference = "reference/top-api.md 4.1, 7 (5)"
     apis = frozenset({EXPORT_RUN})
 
     def refusal(self, visit: Visit, strike: Strike) -> ApiError:
