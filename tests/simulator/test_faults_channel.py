@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulator.faults import channel_ledger, connect, listening, struck, under
 from tests.simulator.platform_client import NOW, Client, until
-from tests.simulator.raw_socket import CLOSE, RawSocket
+from tests.simulator.raw_socket import CLOSE, PING, RawSocket
 from tests.simulator.test_faults_calls import listed
 from topsync.simulator.channel_settings import ChannelSettings
 from topsync.tmc import messages
@@ -79,19 +79,21 @@ async def test_half_open() -> None:
     async with under("half_open") as client, listening(client) as listener:
         client.simulator.clock.advance(10)
         [tid] = await made(client, 1)
-        assert await listener.is_quiet()
         settings = client.simulator.settings
-        listener.raw.send_frame(
-            messages.connect(settings.app_key, "default", 1, settings.app_secret, flag=9)
-        )  # not read either
+        again = messages.connect(settings.app_key, "default", 1, settings.app_secret, flag=9)
+        listener.raw.send(PING, b"")
+        listener.raw.send_frame(again)
+        assert await listener.is_quiet()  # nothing is written
         counts = await channel_ledger(client)
         assert (counts["hanging"], counts["connections"], counts["connects"]) == (1, 1, 1)
+        assert counts["pings"] == 0  # nor read
         other = await connect(client)  # a new connection works
         await other.close()
         client.simulator.clock.advance(60)
         answers = await listener.receive(2)
         assert {frame.type for frame in answers} == {MessageType.SEND, MessageType.CONNECTACK}
         assert tid in [tid_in(frame) for frame in answers if frame.type is MessageType.SEND]
+        assert (await channel_ledger(client))["pings"] == 1
 
 
 async def test_half_open_for_new_connections_too() -> None:
