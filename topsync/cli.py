@@ -222,6 +222,12 @@ def simulate(
     ready_file: Annotated[
         Path | None, typer.Option(help="Write the addresses there, as JSON, once listening.")
     ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option(help="TOML file of settings and timed faults; what it sets wins.")
+    ] = None,
+    list_faults: Annotated[
+        bool, typer.Option("--list-faults", help="Only print the catalogue of faults.")
+    ] = False,
 ) -> None:
     """Run the platform's stand-in: gateway, message channel and exports, with fault switches.
 
@@ -230,6 +236,9 @@ def simulate(
     from topsync import simulation
     from topsync.simulator.settings import ExportSettings, SimulatorSettings
 
+    if list_faults:
+        simulation.list_faults()
+        return
     simulation.run(
         SimulatorSettings(
             seed=seed,
@@ -249,6 +258,7 @@ def simulate(
             ),
         ),
         ready_file,
+        scenario,
     )
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 import orjson
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from schemas import platform_time
 from topsync import service
+from topsync.errors import OperatorError
 from topsync.service import Lifetime
+from topsync.simulator import scenario
+from topsync.simulator.faults import catalogue
+from topsync.simulator.faults.base import Fault
+from topsync.simulator.scenario import ScenarioError
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 
@@ -20,11 +29,40 @@ def platform_instant(typed: datetime | None) -> datetime | None:
     return None if typed is None else typed.replace(tzinfo=platform_time.CHINA)
 
 
-def run(settings: SimulatorSettings, ready_file: Path | None) -> None:
-    """Run until SIGTERM; the addresses go to standard output and, whole or not at all, to `ready_file`."""
+class ScenarioFileError(OperatorError):
+    """The scenario file cannot be used."""
+
+
+def list_faults() -> None:
+    """Print the catalogue of faults, as a table."""
+    table = Table(title="Faults; docs/simulator.md has more")
+    table.add_column("fault", no_wrap=True)
+    for heading in ("what happens", "parameters", "a correct client must"):
+        table.add_column(heading)
+    for name, fault in catalogue.FAULTS.items():
+        parameters = "\n".join(f"{each.name} ({each.bounds})" for each in catalogue.parameters(fault))
+        table.add_row(name, fault.meaning(), Text(parameters), fault.client_must, end_section=True)
+    Console().print(table)
+
+
+def run(settings: SimulatorSettings, ready_file: Path | None, scenario_file: Path | None = None) -> None:
+    """Run until SIGTERM; the addresses go to standard output and, whole or not at all, to `ready_file`.
+
+    What the scenario file sets takes the place of `settings`; its faults begin to count from the start.
+
+    Raises:
+        ScenarioFileError: the file cannot be used.
+    """
+    faults: Sequence[Fault] = ()
+    if scenario_file is not None:
+        try:
+            plan = scenario.load(scenario_file)
+            settings, faults = plan.applied_to(settings), plan.faults
+        except ScenarioError as error:
+            raise ScenarioFileError(str(error)) from None
 
     async def body(lifetime: Lifetime) -> None:
-        async with Simulator(settings) as simulator:
+        async with Simulator(settings, faults=faults) as simulator:
             addresses = orjson.dumps(asdict(simulator.addresses)).decode()
             print(addresses, flush=True)  # noqa: T201 -- what the user asked for
             if ready_file is not None:

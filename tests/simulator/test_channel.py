@@ -297,19 +297,6 @@ async def test_what_is_published_in_a_lossy_silence_is_gone(platform: Platform) 
     assert platform.channel.ledger()["lost"] == 1
 
 
-async def test_drop_loses_its_share_and_only_for_its_time() -> None:
-    now = datetime(2025, 11, 11, tzinfo=UTC)
-    channel = Channel(ChannelSettings(), {APP_KEY: SECRET}, lambda: now, random.Random(1))
-    channel.drop(0.25, 10)
-    for number in range(4000):
-        channel.publish(message(number))
-    lost = channel.ledger()["lost"]
-    assert 900 < lost < 1100
-    now += timedelta(seconds=10)
-    channel.publish(message(0))
-    assert channel.ledger()["lost"] == lost
-
-
 async def test_each_application_has_its_own_copy() -> None:
     channel = Channel(ChannelSettings(), {"1": "a", "2": "b"}, lambda: datetime.now(UTC), random.Random(1))
     port = await channel.start(HOST)

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from schemas import platform_time
 from topsync.simulator.channel import Channel
 from topsync.simulator.director import Director, Wish
-from topsync.simulator.faults import FAULTS, FaultBoard
+from topsync.simulator.faults import catalogue
+from topsync.simulator.faults.conductor import Conductor
 from topsync.simulator.fields import parse_fields
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.life import TradeType
@@ -95,7 +96,7 @@ class Admin:
 
     world: World
     director: Director
-    board: FaultBoard
+    conductor: Conductor
     ledger: Ledger
     channel: Channel
     is_healthy: Callable[[], bool]
@@ -113,6 +114,8 @@ class Admin:
                 web.get("/ledger", self.counts),
                 web.get("/faults", self.faults),
                 web.post("/faults/{name}", self.strike),
+                web.delete("/faults", self.lift),
+                web.delete("/faults/{number:\\d+}", self.lift),
                 web.get("/activity", self.activity),
                 web.post("/activity", self.set_activity),
                 web.post("/orders", self.orders),
@@ -161,26 +164,31 @@ class Admin:
         return response
 
     async def counts(self, _: web.Request) -> web.Response:
-        """Calls per API, the channel's own ledger, and how many changes were made."""
+        """Calls per API, the channel's own ledger, what faults did, and how many changes were made."""
         return _json(
             {
                 "gateway": self.ledger.as_json(),
                 "channel": self.channel.ledger(),
+                "faults": self.conductor.board.ledger(),
                 "changes": self.director.performed,
             }
         )
 
     async def faults(self, _: web.Request) -> web.Response:
-        """The catalogue, and what was triggered."""
-        return _json(self.board.as_json())
+        """The catalogue, and what was switched on."""
+        return _json({"catalogue": catalogue.as_json(), "struck": self.conductor.board.as_json()})
 
     @_answers_problems
     async def strike(self, request: web.Request) -> web.Response:
-        """Trigger a fault."""
-        name = request.match_info["name"]
-        if name not in FAULTS:
-            raise KeyError(f"no fault is called {name!r}; there are {', '.join(FAULTS)}")
-        return _json(self.board.strike(name, await _body(request, FAULTS[name])))
+        """Switch a fault on."""
+        kind = catalogue.fault_named(request.match_info["name"])
+        return _json(self.conductor.strike(await _body(request, kind)).as_json())
+
+    @_answers_problems
+    async def lift(self, request: web.Request) -> web.Response:
+        """End one fault, or all of them."""
+        number = request.match_info.get("number")
+        return _json({"lifted": self.conductor.lift(None if number is None else int(number))})
 
     async def activity(self, _: web.Request) -> web.Response:
         """How fast orders change by themselves."""

@@ -153,6 +153,17 @@ class OrderBook:
         start, stop = bisect_left(self._created_at, first), bisect_right(self._created_at, last)
         return [number for number in reversed(self._created[start:stop]) if self._live[number].visible(now)]
 
+    def reveal(self, first: int, last: int, now: int) -> bool:
+        """Let lists show one change in [first, last] that they would show later; whether there was one."""
+        start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
+        for number in self._changed[start:stop]:
+            live = self._live[number]
+            for position, at in enumerate(live.visible_at):
+                if at > now and first <= live.events[live.past + position].at <= last:
+                    live.visible_at[position] = now
+                    return True
+        return False
+
     def shown(self, number: int, now: int) -> Visible:
         """An order as lists show it; ask only for those that they do show."""
         live = self._live.get(number)

@@ -22,6 +22,7 @@ from aiohttp import WSMsgType, web
 from topsync.simulator.channel_client import Client, Close, push_frame
 from topsync.simulator.channel_faults import ChannelFaults
 from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.faults.effects import PLAIN, Fate
 from topsync.simulator.queue import MessageQueue, OutboundMessage, QueueCounts
 from topsync.tmc.frames import Byte, Frame, FrameError, Int16, Int32, Int64, MessageType, decode, encode
 from topsync.tmc.messages import Kind, read_kind
@@ -68,11 +69,13 @@ class Channel:
         apps: Mapping[str, str],
         now: Callable[[], datetime],
         random: random_module.Random,
+        fate_of: Callable[[OutboundMessage], Fate] = lambda _: PLAIN,
     ) -> None:
         self._settings = settings
         self._apps = dict(apps)
         self._now = now
         self._random = random
+        self._fate_of = fate_of
         self._last_id = random.randrange(10**18, 5 * 10**18)
         rules = settings.queue_rules()
         self._queues = {(app, DEFAULT_GROUP): MessageQueue(rules, random, self._new_id) for app in apps}
@@ -116,11 +119,13 @@ class Channel:
     def publish(self, message: OutboundMessage) -> None:
         """Queues a message for group `default` of each application, unless a fault takes it."""
         now = self._now()
+        fate = self._fate_of(message)
         for queue in self._queues.values():
-            if self._faults.takes(now, self._random):
+            if fate.lost or self._faults.takes(now):
                 queue.lose()
-            else:
-                queue.publish(message, now)
+                continue
+            for _ in range(1 + fate.twins):
+                queue.publish(message, now, fate)
         self._wake.set()
 
     # Faults
@@ -148,10 +153,33 @@ class Channel:
             self._faults.lose_until = self._until(seconds)
         self._audible.clear()
 
-    def drop(self, probability: float, seconds: float) -> None:
-        """For that long, each published message is lost for ever with that probability."""
-        self._faults.drop_until = self._until(seconds)
-        self._faults.drop_probability = probability
+    def end_cut(self) -> None:
+        """Accepts connections again, and loses nothing more."""
+        self._faults.cut_until = self._faults.lose_until = self._now()
+
+    def end_silence(self) -> None:
+        """Sends again, and loses nothing more."""
+        self._faults.silent_until = self._faults.lose_until = self._now()
+        self._wake.set()
+
+    def end_refusal(self) -> None:
+        """Accepts CONNECTs again."""
+        self._faults.refuse_until = self._now()
+
+    def hold(self, *, new_ones_too: bool) -> None:
+        """From now on, connections stay open and nothing is read from them or written to them.
+
+        Messages go on being given to them, as by a platform that has not noticed.
+        """
+        self._faults.holds_new = new_ones_too
+        for client in self._clients.values():
+            client.hold()
+
+    def release(self) -> None:
+        """Reads and writes again on every connection."""
+        self._faults.holds_new = False
+        for client in self._clients.values():
+            client.release()
 
     def refuse(self, seconds: float, *, code: int, phrase: str) -> None:
         """For that long, every CONNECT is answered with that error; the connection is left open."""
@@ -171,8 +199,8 @@ class Channel:
     def ledger(self) -> dict[str, int]:
         """What has happened and how things stand, over all queues.
 
-        published = confirmed + lost + expired + overflowed + pending + in_flight. `cut`, `silent`,
-        `dropping` and `refusing` are 1 while that fault is on.
+        published = confirmed + lost + expired + overflowed + pending + in_flight; what is held is pending.
+        `cut`, `silent` and `refusing` are 1 while that fault is on; `hanging` counts connections.
         """
         total = QueueCounts()
         for queue in self._queues.values():
@@ -183,7 +211,9 @@ class Channel:
             | asdict(self._counts)
             | {
                 "pending": sum(queue.pending for queue in self._queues.values()),
+                "held": sum(queue.held for queue in self._queues.values()),
                 "in_flight": sum(queue.in_flight for queue in self._queues.values()),
+                "hanging": sum(client.is_held for client in self._clients.values()),
                 "connections": len(self._clients),
             }
             | self._faults.active(self._now())
@@ -228,8 +258,11 @@ class Channel:
             if queued is None:
                 return
             zipped = self._random.random() < self._settings.gzip_share
-            publisher = self._settings.publisher
-            client.enqueue(push_frame(queued, client, publisher=publisher, sent_at=now, zipped=zipped))
+            for turn in range(1 + queued.fate.copies):
+                queue.counts.duplicated += turn > 0
+                carrier = self._random.choice(clients) if turn else client
+                publisher = self._settings.publisher
+                carrier.enqueue(push_frame(queued, carrier, publisher=publisher, sent_at=now, zipped=zipped))
 
     def _close_idle(self) -> None:
         limit = self._settings.idle_timeout_seconds
@@ -260,6 +293,8 @@ class Channel:
         self._client_number += 1
         client = Client(self._client_number, socket, transport)
         self._clients[client.number] = client
+        if self._faults.holds_new:
+            client.hold()
         try:
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(client.write_forever(self._audible), name="channel writer")
@@ -356,6 +391,7 @@ class Channel:
     async def _answer(self, client: Client, frame: Frame) -> None:
         """Written past the lane, and waited for: a client that does not read its answers is not read."""
         await self._audible.wait()
+        await client.released()
         with suppress(ConnectionError):
             await client.socket.send_bytes(encode(frame))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -17,10 +16,10 @@ class ChannelFaults:
     cut_until: datetime = _PAST
     silent_until: datetime = _PAST
     lose_until: datetime = _PAST
-    drop_until: datetime = _PAST
-    drop_probability: float = 0.0
     refuse_until: datetime = _PAST
     refusal: tuple[int, str] = (0, "")
+    holds_new: bool = False
+    """Whether connections made from now on hang."""
 
     def is_cut(self, now: datetime) -> bool:
         """Whether TCP connections are turned away."""
@@ -34,15 +33,14 @@ class ChannelFaults:
         """Whether each CONNECT is refused."""
         return now < self.refuse_until
 
-    def takes(self, now: datetime, chance: random.Random) -> bool:
+    def takes(self, now: datetime) -> bool:
         """Whether a message that is published now is lost."""
-        return now < self.lose_until or (now < self.drop_until and chance.random() < self.drop_probability)
+        return now < self.lose_until
 
     def active(self, now: datetime) -> dict[str, int]:
         """1 for each fault that is on, for the channel's ledger."""
         return {
             "cut": int(self.is_cut(now)),
             "silent": int(self.is_silent(now)),
-            "dropping": int(now < self.drop_until),
             "refusing": int(self.is_refusing(now)),
         }

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from topsync.simulator import wire
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.errors import ApiError, Code
+from topsync.simulator.faults.base import Visit
+from topsync.simulator.faults.board import Meeting
+from topsync.simulator.faults.effects import CLEAR, Vision
 from topsync.simulator.sellers import Seller
 from topsync.simulator.wire import Json
 from topsync.top.sign import SignMethod, sign
 
 CLOCK_TOLERANCE_SECONDS = 600
 """A timestamp may be off by ten minutes, either way."""
+
+UNKNOWN_API = "unknown"
+"""What a call of a method that does not exist is counted as."""
 
 _VERBS = ("GET", "POST")
 _VERSION = "2.0"
@@ -30,6 +36,8 @@ class Call:
     arguments: Arguments
     granted: Seller | None
     """Whose session it carries; None for an API that needs none."""
+    vision: Vision = CLEAR
+    """How far behind the truth the service is that answers."""
 
     @property
     def seller(self) -> Seller:
@@ -59,8 +67,16 @@ class Doorkeeper:
     second: Callable[[], int]
     """The platform's time in seconds since the epoch."""
 
-    def admit(self, verb: str, parameters: Mapping[str, str]) -> tuple[Api, Call]:
+    def visit(self, parameters: Mapping[str, str]) -> Visit:
+        """What a call seems to be, before anything about it is checked."""
+        method = parameters.get("method", "")
+        api = method if method in self.apis else UNKNOWN_API
+        return Visit(api, self.sessions.get(parameters.get("session", "")), parameters)
+
+    def admit(self, verb: str, parameters: Mapping[str, str], meeting: Meeting) -> tuple[Api, Call]:
         """The method that is called, once everything about the call is in order.
+
+        `meeting` holds the faults that strike the call.
 
         Raises:
             ApiError: the first check that fails, in the order of reference/top-api.md 1.5.
@@ -70,11 +86,12 @@ class Doorkeeper:
         api = self._method(parameters)
         secret = self._app(parameters)
         _check_version(parameters)
-        self._check_timestamp(parameters)
+        self._check_timestamp(parameters, meeting.delivery.skew_seconds)
         _check_signature(parameters, secret)
         _check_format(parameters)
+        meeting.limit()
         seller = self._session(parameters) if api.needs_session else None
-        return api, Call(parameters["app_key"], Arguments(parameters), seller)
+        return api, Call(parameters["app_key"], Arguments(parameters), seller, meeting.vision)
 
     def _method(self, parameters: Mapping[str, str]) -> Api:
         name = _present(parameters, "method", Code.MISSING_METHOD)
@@ -89,9 +106,9 @@ class Doorkeeper:
             raise ApiError(Code.INVALID_APP_KEY)
         return secret
 
-    def _check_timestamp(self, parameters: Mapping[str, str]) -> None:
+    def _check_timestamp(self, parameters: Mapping[str, str], skew_seconds: int) -> None:
         told = _timestamp(_present(parameters, "timestamp", Code.MISSING_TIMESTAMP))
-        if abs(told - self.second()) > CLOCK_TOLERANCE_SECONDS:
+        if abs(told - self.second() - skew_seconds) > CLOCK_TOLERANCE_SECONDS:
             raise ApiError(Code.INVALID_TIMESTAMP)
 
     def _session(self, parameters: Mapping[str, str]) -> Seller:

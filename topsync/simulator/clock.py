@@ -45,8 +45,8 @@ class PlatformClock:
         self._jump.set()
         self._jump = asyncio.Event()
 
-    async def wait_until(self, second: int) -> None:
-        """Return once the clock has reached a second since the epoch."""
+    async def wait_until(self, second: float) -> None:
+        """Return once the clock has reached a moment in seconds since the epoch."""
         while (remaining := second - self.now().timestamp()) > 0:
             jump = self._jump
             try:

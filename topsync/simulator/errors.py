@@ -9,6 +9,7 @@ from enum import IntEnum
 class Code(IntEnum):
     """Refusals of the gateway itself (reference/top-api.md 2.2)."""
 
+    CALL_LIMITED = 7
     HTTP_ACTION = 9
     MISSING_METHOD = 21
     INVALID_METHOD = 22
@@ -29,6 +30,7 @@ class Code(IntEnum):
 
 
 _MESSAGES: Mapping[int, str] = {
+    7: "App Call Limited",
     9: "Http Action Not Allowed",
     21: "Missing Method",
     22: "Invalid Method",
@@ -48,6 +50,7 @@ _MESSAGES: Mapping[int, str] = {
     41: "Invalid Arguments",
 }
 _BUSINESS_MESSAGE = "Remote service error"
+_SERVICE_REJECTION_CODE = 520
 
 
 class ApiError(Exception):
@@ -78,6 +81,15 @@ def invalid(argument: str, why: str) -> ApiError:
 def mismatch(first: str, second: str, why: str) -> ApiError:
     """Two arguments contradict each other."""
     return ApiError(None, f"isv.parameters-mismatch:{first}-and-{second}", why)
+
+
+def service_rejection() -> ApiError:
+    """A query is too slow, or too many are."""
+    return ApiError(
+        _SERVICE_REJECTION_CODE,
+        "isv.trade-service-rejection",
+        "超时请求过多，请缩小查询时间跨度，3分钟后再查询",
+    )
 
 
 def business(sub_code: str, sub_msg: str) -> ApiError:

@@ -20,7 +20,7 @@ import structlog
 
 from schemas import platform_time
 from topsync.simulator.dice import Dice
-from topsync.simulator.errors import business
+from topsync.simulator.errors import ApiError, business
 from topsync.simulator.export_worker import ExportJob, ExportResult, job_to_json
 from topsync.simulator.sellers import Seller
 from topsync.simulator.settings import DuplicateScope, ExportSettings, PlatformQuirks
@@ -115,6 +115,8 @@ class Exports:
     """Where the files are written; they are deleted with their tasks."""
     completed: Callable[[Seller, int], None]
     """Called with the seller and the task id when a task is done."""
+    refuse: Callable[[Seller], None]
+    """Called when a task runs; raises ApiError where a fault lets it fail."""
     download_base: str = ""
     """Address in front of `/download`."""
     _tasks: dict[int, Task] = field(default_factory=dict)
@@ -161,6 +163,11 @@ class Exports:
             told["check_code"] = task.result.check_code
         return told
 
+    def seller_of(self, token: str) -> Seller | None:
+        """Whose file a download address stands for; None for a worthless one."""
+        task = self._tasks.get(self._tokens.get(token, 0))
+        return None if task is None else task.request.seller
+
     def spend(self, token: str) -> Task | None:
         """The task whose file a download address stands for; from now on the address is worthless."""
         task_id = self._tokens.pop(token, None)
@@ -187,8 +194,9 @@ class Exports:
             task.status = TaskStatus.DOING
             began = clock.second()
             try:
+                self.refuse(task.request.seller)
                 task.result = await self._write(task)
-            except (ExportFailedError, TimeoutError) as error:
+            except (ApiError, ExportFailedError, TimeoutError) as error:
                 _log.error("export.failed", task_id=task.id, reason=str(error))
                 task.status, task.finished = TaskStatus.FAIL, clock.second()
                 return

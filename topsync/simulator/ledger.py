@@ -6,9 +6,11 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import Json, time_text
 
 _WINDOW_SECONDS = 1.0
+_KEPT_SECONDS = 300
+"""Platform seconds with calls whose counts are kept."""
 
 
 @dataclass(slots=True)
@@ -20,11 +22,16 @@ class CallCount:
     """Refused calls by code and sub code."""
     most_per_second: int = 0
     """The most calls that arrived within any one second."""
+    per_second: dict[int, int] = field(default_factory=dict)
+    """Calls by platform second, for the latest seconds that had any."""
     _recent: deque[float] = field(default_factory=deque)
 
-    def arrived(self, moment: float) -> None:
-        """Count a call that arrives at a monotonic moment."""
+    def arrived(self, moment: float, second: int) -> None:
+        """Count a call that arrives at a monotonic moment, in a platform second."""
         self.total += 1
+        self.per_second[second] = self.per_second.get(second, 0) + 1
+        if len(self.per_second) > _KEPT_SECONDS:
+            del self.per_second[next(iter(self.per_second))]
         self._recent.append(moment)
         while self._recent[0] <= moment - _WINDOW_SECONDS:
             self._recent.popleft()
@@ -37,22 +44,24 @@ class CallCount:
             "errors": sum(self.errors.values()),
             "errors_by_code": dict(self.errors),
             "most_per_second": self.most_per_second,
+            "per_second": {time_text(second): count for second, count in self.per_second.items()},
         }
 
 
 class Ledger:
     """Counts per API, and over all of them together."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], second: Callable[[], int]) -> None:
         self._monotonic = monotonic
+        self._second = second
         self._apis: dict[str, CallCount] = {}
         self._all = CallCount()
 
     def arrived(self, api: str) -> None:
         """A call has arrived."""
-        moment = self._monotonic()
-        self._all.arrived(moment)
-        self._apis.setdefault(api, CallCount()).arrived(moment)
+        moment, second = self._monotonic(), self._second()
+        self._all.arrived(moment, second)
+        self._apis.setdefault(api, CallCount()).arrived(moment, second)
 
     def refused(self, api: str, code: str) -> None:
         """A call that had arrived was refused."""

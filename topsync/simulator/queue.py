@@ -13,6 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
+from heapq import heappop, heappush
+
+from topsync.simulator.faults.effects import PLAIN, Fate
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Place(Enum):
     """Where a message is."""
 
     READY = "ready"
+    HELD = "held"
+    """Published, and not yet ready: a fault delays it."""
     IN_FLIGHT = "in_flight"
     WAITING = "waiting"
     OVER = "over"
@@ -58,6 +63,7 @@ class Queued:
     due_at: datetime
     retried: int = 0
     carrier: int = 0
+    fate: Fate = PLAIN
 
 
 @dataclass(slots=True)
@@ -66,6 +72,8 @@ class QueueCounts:
 
     published: int = 0
     sent: int = 0
+    """Deliveries; a frame that a fault repeats counts as duplicated instead."""
+    duplicated: int = 0
     confirmed: int = 0
     failed: int = 0
     redelivered: int = 0
@@ -87,6 +95,8 @@ class MessageQueue:
         # Dicts keep the order of insertion, and each delay is the same for all: both are ordered by due_at.
         self._in_flight: dict[int, Queued] = {}
         self._waiting: dict[int, Queued] = {}
+        self._held: list[tuple[datetime, int, Queued]] = []
+        self._short_lived: list[tuple[datetime, int, Queued]] = []
         self._carried: Counter[int] = Counter()
         self.counts = QueueCounts()
 
@@ -104,15 +114,29 @@ class MessageQueue:
         """How many messages that connection has in flight."""
         return self._carried[carrier]
 
-    def publish(self, message: OutboundMessage, now: datetime) -> None:
-        """Takes a message in. A full queue refuses it, which is counted as overflowed."""
+    @property
+    def held(self) -> int:
+        """Pending messages that a fault keeps from being ready."""
+        return sum(queued.place is Place.HELD for _, _, queued in self._held)
+
+    def publish(self, message: OutboundMessage, now: datetime, fate: Fate = PLAIN) -> None:
+        """Takes a message in. A full queue refuses it, which is counted as overflowed.
+
+        Of its fate, `hold_seconds` and `life_seconds` are the queue's; the rest is kept for who sends it.
+        """
         self.counts.published += 1
         if len(self._messages) >= self._rules.max_messages:
             self.counts.overflowed += 1
             return
-        queued = Queued(self._new_id(), message, Place.READY, now)
+        queued = Queued(self._new_id(), message, Place.READY, now, fate=fate)
         self._messages[queued.id] = queued
-        self._backlog.append(queued)
+        if fate.life_seconds is not None:
+            heappush(self._short_lived, (self._over_age_at(queued), queued.id, queued))
+        if fate.hold_seconds:
+            self._move(queued, Place.HELD, now + timedelta(seconds=fate.hold_seconds))
+            heappush(self._held, (queued.due_at, queued.id, queued))
+        else:
+            self._backlog.append(queued)
 
     def lose(self) -> None:
         """A message that is lost before it is queued."""
@@ -122,7 +146,7 @@ class MessageQueue:
     def lose_unconfirmed(self) -> None:
         """Everything that was sent at least once and not confirmed is gone for ever."""
         for queued in list(self._messages.values()):
-            if queued.place is not Place.READY or queued.retried:
+            if queued.place in (Place.IN_FLIGHT, Place.WAITING) or queued.retried:
                 self._end(queued)
                 self.counts.lost += 1
 
@@ -162,6 +186,15 @@ class MessageQueue:
             self._move(queued, Place.WAITING, queued.due_at + self._rules.redelivery_delay)
         for queued in _due(self._waiting, now):
             self._redeliver(queued, now)
+        while self._held and self._held[0][0] <= now:
+            held = heappop(self._held)[2]
+            if held.place is Place.HELD:
+                self._move(held, Place.READY, now)
+                self._backlog.append(held)
+        while self._short_lived and self._short_lived[0][0] <= now:
+            short_lived = heappop(self._short_lived)[2]
+            if short_lived.place is not Place.OVER:
+                self._expire(short_lived)
         while self._messages and self._is_over_age(oldest := next(iter(self._messages.values())), now):
             self._expire(oldest)
         # Whatever is over leaves the backlog here too, or it would grow while nobody is connected.
@@ -194,7 +227,12 @@ class MessageQueue:
         self._backlog.append(queued)
 
     def _is_over_age(self, queued: Queued, now: datetime) -> bool:
-        return queued.place is not Place.OVER and now >= queued.message.published_at + self._rules.retention
+        return queued.place is not Place.OVER and now >= self._over_age_at(queued)
+
+    def _over_age_at(self, queued: Queued) -> datetime:
+        life = queued.fate.life_seconds
+        retention = self._rules.retention if life is None else timedelta(seconds=life)
+        return queued.message.published_at + retention
 
     def _expire(self, queued: Queued) -> None:
         self._end(queued)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,16 @@ from topsync.simulator.apis import exports as export_apis
 from topsync.simulator.apis import messages as message_apis
 from topsync.simulator.apis import system as system_apis
 from topsync.simulator.apis import trades as trade_apis
-from topsync.simulator.channel import Channel
+from topsync.simulator.channel import Channel, OutboundMessage
 from topsync.simulator.checks import Doorkeeper
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.director import Director
 from topsync.simulator.exports import Exports
-from topsync.simulator.faults import FaultBoard, Platform
+from topsync.simulator.faults.base import EXPORT_RUN, Fault, Post, Visit
+from topsync.simulator.faults.board import FaultBoard
+from topsync.simulator.faults.conductor import Conductor
+from topsync.simulator.faults.effects import Fate
+from topsync.simulator.faults.stage import Stage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.sellers import Seller
@@ -53,9 +58,13 @@ class Simulator:
     Its parts are public: a test in the same process may read the world or make things happen directly.
     """
 
-    def __init__(self, settings: SimulatorSettings, clock: PlatformClock | None = None) -> None:
+    def __init__(
+        self, settings: SimulatorSettings, clock: PlatformClock | None = None, faults: Sequence[Fault] = ()
+    ) -> None:
+        """`faults` are switched on when it first starts."""
         self.settings = settings
         self.clock = clock or PlatformClock(settings.start_at)
+        self.board = FaultBoard(settings.seed, self.clock.now)
         self.world = World(
             WorldSettings(
                 seed=settings.seed,
@@ -66,6 +75,7 @@ class Simulator:
             ),
             self.clock,
             visibility_delay_seconds=settings.visibility_delay_seconds,
+            visibility_fault=self.board.visibility_delay,
         )
         apps = {settings.app_key: settings.app_secret}
         self.channel = Channel(
@@ -73,10 +83,14 @@ class Simulator:
             apps,
             self.clock.now,
             random.Random(settings.seed),  # noqa: S311 -- a scenario, not a secret
+            self._fate_of,
         )
         self.subscriptions = Subscriptions(self.channel.publish, self.clock.now)
         self.director = Director(self.world, self.subscriptions, settings.quirks, settings.seed)
-        self.ledger = Ledger(time.monotonic)
+        self._stage = Stage(self.world, self.channel, self.subscriptions, self.director)
+        self.conductor = Conductor(self.board, self._stage, self.clock)
+        self.ledger = Ledger(time.monotonic, self.clock.second)
+        self._planned = tuple(faults)
         self._apps = apps
         self._stack = AsyncExitStack()
         self._background: asyncio.Task[None] | None = None
@@ -116,6 +130,9 @@ class Simulator:
             stack.push_async_callback(self.channel.stop)
             admin_url = await self._serve(stack, self._admin().application(), self.settings.admin_port)
             self.director.set_rate(self.settings.rate)
+            planned, self._planned = self._planned, ()
+            for fault in planned:
+                self.conductor.strike(fault)
             self._background = asyncio.create_task(self._run(exports), name="simulator")
             self._stack = stack.pop_all()
         channel_url = f"ws://{self.settings.host}:{channel_port}/"
@@ -152,13 +169,21 @@ class Simulator:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.director.stream())
             group.create_task(exports.run())
+            group.create_task(self.conductor.run())
 
     def _is_healthy(self) -> bool:
         return self._background is not None and not self._background.done()
 
     def _exports(self, folder: Path) -> Exports:
         settings = self.settings
-        return Exports(self.world, settings.exports, settings.quirks, folder, self._export_completed)
+        return Exports(
+            self.world,
+            settings.exports,
+            settings.quirks,
+            folder,
+            self._export_completed,
+            self._refuse_export,
+        )
 
     def _gateway(self, exports: Exports) -> Gateway:
         quirks = self.settings.quirks
@@ -174,14 +199,21 @@ class Simulator:
             sessions={seller.session: seller for seller in self.sellers},
             second=self.clock.second,
         )
-        return Gateway(doorkeeper, exports, self.ledger, quirks, self.clock.now)
+        return Gateway(
+            doorkeeper, exports, self.ledger, quirks, self.clock.now, self.board, self._stage.disturb
+        )
 
     def _admin(self) -> Admin:
-        board = FaultBoard(Platform(self.world, self.channel))
-        return Admin(self.world, self.director, board, self.ledger, self.channel, self._is_healthy)
+        return Admin(self.world, self.director, self.conductor, self.ledger, self.channel, self._is_healthy)
 
     def _export_completed(self, seller: Seller, task_id: int) -> None:
         self.subscriptions.send(seller, Notice(TASK_COMPLETE, {"task_id": task_id}, str(task_id)))
+
+    def _refuse_export(self, seller: Seller) -> None:
+        self.board.meet(Visit(EXPORT_RUN, seller)).refuse()
+
+    def _fate_of(self, message: OutboundMessage) -> Fate:
+        return self.board.fate(Post(message.user_id, message.topic))
 
     async def _serve(self, stack: AsyncExitStack, application: web.Application, port: int) -> str:
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)

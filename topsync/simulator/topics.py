@@ -13,6 +13,7 @@ from topsync.simulator.wire import Json, money, time_text
 from topsync.simulator.world import Happening
 
 TASK_COMPLETE = "taobao_topats_TaskComplete"
+AUTH_CANCEL = "taobao_top_AuthCancel"
 
 _TRADE = "taobao_trade_"
 _REFUND = "taobao_refund_"

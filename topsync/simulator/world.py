@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -50,12 +50,18 @@ class World:
     """State of the platform: a pure past under a growing overlay. For one event loop, not thread-safe."""
 
     def __init__(
-        self, settings: WorldSettings, clock: PlatformClock, *, visibility_delay_seconds: int = 0
+        self,
+        settings: WorldSettings,
+        clock: PlatformClock,
+        *,
+        visibility_delay_seconds: int = 0,
+        visibility_fault: Callable[[int], int | None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.visibility_delay_seconds = visibility_delay_seconds
         """Longest time that a change from now on stays out of the lists."""
+        self._visibility_fault = visibility_fault
         self.books = [
             OrderBook(settings.seed, seller_of(settings.seed, index), history)
             for index, history in enumerate(histories(settings))
@@ -102,7 +108,7 @@ class World:
         while not _is_wanted(book.draft(number), type_, min_lines):
             number += 1
         at = self.clock.second()
-        book.create(number, at, self._visible_at(at))
+        book.create(number, at, self._visible_at(seller, at))
         return self._happening(book, number)
 
     def perform(self, seller: Seller, number: int, move: Move) -> list[Happening]:
@@ -118,7 +124,7 @@ class World:
         happenings: list[Happening] = []
         for each in (move, *follow_ups(type_, move)):
             at = max(self.clock.second(), book.events(number)[-1].at)
-            book.add(number, Event(at, each.kind, each.line), self._visible_at(at))
+            book.add(number, Event(at, each.kind, each.line), self._visible_at(seller, at))
             happenings.append(self._happening(book, number))
         return happenings
 
@@ -127,9 +133,12 @@ class World:
         draft = book.draft(number)
         return Happening(book.seller, draft, events[-1], book.state(draft, events))
 
-    def _visible_at(self, at: int) -> int:
+    def _visible_at(self, seller: Seller, at: int) -> int:
         self._changes += 1
-        delay = Dice(self.settings.seed, b"visible", self._changes).below(self.visibility_delay_seconds + 1)
+        longest = self._visibility_fault(seller.user_id)
+        if longest is None:
+            longest = self.visibility_delay_seconds
+        delay = Dice(self.settings.seed, b"visible", self._changes).below(longest + 1)
         return at + delay
 
 

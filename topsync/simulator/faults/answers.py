@@ -1,0 +1,225 @@
+# ruff: noqa: ARG002, D102 -- the base classes say what each method is for, and from what
+"""Faults of what an answer says, or of how its bytes say it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import ClassVar, cast
+
+from pydantic import Field
+
+from topsync.simulator import wire
+from topsync.simulator.errors import ApiError
+from topsync.simulator.faults.base import (
+    FULLINFO,
+    LISTS,
+    LONGEST_SECONDS,
+    CallFault,
+    MessageFault,
+    Strike,
+    Visit,
+)
+from topsync.simulator.faults.effects import Change, Delivery, Disturbance, Fate, Vision
+from topsync.simulator.wire import Json
+
+_ESCAPED_CONTROL = re.compile(rb"(?<!\\)((?:\\\\)*)\\([nrt])")
+_CONTROLS: Mapping[bytes, bytes] = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+_ENTITIES = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;", "=": "&#61;"}
+)
+
+_PEAK_FIELDS = frozenset(
+    {
+        *(
+            "orders",
+            "oaid",
+            "payment",
+            "total_fee",
+            "received_payment",
+            "post_fee",
+            "discount_fee",
+            "adjust_fee",
+        ),
+        *("commission_fee", "available_confirm_fee", "has_post_fee", "pay_time", "step_paid_fee"),
+        *("step_pay_details", "shipping_type", "consign_time", "promotion_details"),
+    }
+)
+"""Lines, payment, logistics and oaid (reference/top-api.md 6.3)."""
+
+_FRAGILE_FIELDS = frozenset({"timeout_action_time", "commission_fee", "available_confirm_fee"})
+_FRAGILE_LINE_FIELDS = frozenset({"refund_id", "special_refund_type", "timeout_action_time"})
+
+_UNKNOWN_FIELDS: Json = {"x_new_text": "新", "x_new_number": 2**60, "x_new_list": {"x_new_item": []}}
+
+
+class RawNewline(CallFault):
+    """Line breaks and tabs inside texts come raw, which is not JSON."""
+
+    name = "raw_newline"
+    client_must = "read JSON with control characters in texts, keeping them"
+    reference = "reference/top-api.md 1.6, 7 (10)"
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return _damaged(delivery, with_raw_controls)
+
+
+class TruncatedBody(CallFault):
+    """The body ends in the middle, although HTTP says that it is whole."""
+
+    name = "truncated_body"
+    client_must = "treat it like no answer: retry, and take nothing from it"
+    reference = "reference/top-api.md 1.6, 2.1"
+
+    keep_per_cent: int = Field(50, ge=0, le=99, description="share of the bytes that comes")
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return _damaged(delivery, lambda body: body[: len(body) * self.keep_per_cent // 100])
+
+
+class EscapedText(CallFault):
+    """`sub_msg` comes HTML-escaped, the task id after its equals sign included."""
+
+    name = "escaped_text"
+    client_must = "unescape before it looks for the seconds of a ban or for TaskId"
+    reference = "reference/top-api.md 1.6, 1.7, 7 (10)"
+
+    def error(self, error: ApiError) -> ApiError:
+        told = None if error.sub_msg is None else error.sub_msg.translate(_ENTITIES)
+        return ApiError(error.code, error.sub_code, told)
+
+
+class TextIds(CallFault, MessageFault):
+    """Trade and order numbers come as strings, in answers and in messages."""
+
+    name = "text_ids"
+    client_must = "read ids from numbers and from digits alike, never as floating point"
+    reference = "reference/top-api.md 0 (warning 2), 5.1, 7 (9)"
+
+    def answer(self, visit: Visit, answer: Json) -> Json:
+        return cast(Json, wire.with_text_ids(answer))
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, text_ids=True)
+
+
+class OneAsObject(CallFault):
+    """A list with one element comes as that element, without its array."""
+
+    name = "one_as_object"
+    client_must = "accept both shapes"
+    reference = "reference/top-api.md 1.6"
+
+    def answer(self, visit: Visit, answer: Json) -> Json:
+        return cast(Json, with_single_elements(answer))
+
+
+class UnknownFields(CallFault, MessageFault):
+    """Fields that nobody has heard of, in trades and in the channel's frames."""
+
+    name = "unknown_fields"
+    client_must = "ignore them, and keep nothing from working"
+    reference = "reference/tmc-protocol.md 4.2, 6.1; reference/top-api.md 0 (warning 2)"
+
+    def answer(self, visit: Visit, answer: Json) -> Json:
+        return _with_trades(answer, lambda trade: {**trade, **_UNKNOWN_FIELDS}) | _UNKNOWN_FIELDS
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, extra_fields=True)
+
+
+class Peak(CallFault):
+    """A sale has opened: lists lag, and carry no lines, payment, logistics or oaid."""
+
+    name = "peak"
+    client_must = "take only tids from lists, ask for details, and reach further back with each window"
+    reference = "reference/top-api.md 6.3, 7 (14)"
+    apis: ClassVar[frozenset[str]] = LISTS
+
+    late_seconds: int = Field(600, ge=0, le=LONGEST_SECONDS, description="by which lists lag")
+
+    def vision(self, vision: Vision) -> Vision:
+        return replace(vision, lag_seconds=max(vision.lag_seconds, self.late_seconds))
+
+    def answer(self, visit: Visit, answer: Json) -> Json:
+        return _with_trades(answer, lambda trade: _without(trade, _PEAK_FIELDS))
+
+
+class DegradedLists(CallFault):
+    """Fields that the platform does not promise are missing from lists, outside sales too."""
+
+    name = "degraded_lists"
+    client_must = "never overwrite a stored value because a list left it out"
+    reference = "reference/top-api.md 1.6, 6.3"
+    apis = LISTS
+    also = frozenset({FULLINFO})
+
+    def answer(self, visit: Visit, answer: Json) -> Json:
+        return _with_trades(answer, _degraded)
+
+
+class PagingMutation(CallFault):
+    """While a client pages a list, orders of that window change, appear or become visible."""
+
+    name = "paging_mutation"
+    client_must = "page from the last page back, count again, and cover what moved with the next window"
+    reference = "reference/top-api.md 3.2, 6.1 (2, 3), 7 (2)"
+    apis = LISTS
+
+    changes: tuple[Change, ...] = Field(
+        tuple(Change), min_length=1, max_length=len(Change), description="one of these after each page"
+    )
+    count: int = Field(1, ge=1, le=100, description="changes after each page")
+    message: bool = Field(True, description="messages are sent about them")
+
+    def disturbance(self, visit: Visit, strike: Strike) -> Disturbance | None:
+        window = visit.window
+        if visit.user_id is None or window is None:
+            return None
+        change = strike.dice.pick(self.changes)
+        choice = strike.dice.below(1 << 32)
+        return Disturbance(visit.user_id, window, change, self.count, self.message, choice)
+
+
+def with_raw_controls(body: bytes) -> bytes:
+    r"""The JSON with `\n`, `\r` and `\t` inside texts written as the characters themselves."""
+    return _ESCAPED_CONTROL.sub(lambda found: found[1] + _CONTROLS[found[2]], body)
+
+
+def with_single_elements(value: object) -> object:
+    """A copy in which a list of one object is that object."""
+    if isinstance(value, dict):
+        return {key: with_single_elements(item) for key, item in value.items()}
+    if isinstance(value, list):
+        items = [with_single_elements(item) for item in value]
+        return items[0] if len(items) == 1 and isinstance(items[0], dict) else items
+    return value
+
+
+def _damaged(delivery: Delivery, damage: Callable[[bytes], bytes]) -> Delivery:
+    return replace(delivery, damage=(*delivery.damage, damage))
+
+
+def _with_trades(answer: Json, alter: Callable[[Json], Json]) -> Json:
+    """A copy of an answer with each of its trades altered, one or many."""
+    altered = dict(answer)
+    if isinstance(one := answer.get("trade"), dict):
+        altered["trade"] = alter(one)
+    if isinstance(many := answer.get("trades"), dict):
+        trades = many["trade"]
+        altered["trades"] = {
+            "trade": [alter(trade) for trade in (trades if isinstance(trades, list) else [trades])]
+        }
+    return altered
+
+
+def _without(trade: Json, names: frozenset[str]) -> Json:
+    return {name: value for name, value in trade.items() if name not in names}
+
+
+def _degraded(trade: Json) -> Json:
+    left = _without(trade, _FRAGILE_FIELDS)
+    if isinstance(orders := left.get("orders"), dict):
+        left["orders"] = {"order": [_without(line, _FRAGILE_LINE_FIELDS) for line in orders["order"]]}
+    return left

@@ -1,0 +1,253 @@
+# ruff: noqa: ARG002, D102 -- hooks that do nothing by default; a property that overrides another one is described there
+"""What a fault is: parameters, and pure answers to "what do you do to this call, this message?"."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from topsync.simulator import wire
+from topsync.simulator.dice import Dice
+from topsync.simulator.errors import ApiError
+from topsync.simulator.faults.effects import Delivery, Disturbance, Fate, Vision, Window
+from topsync.simulator.sellers import Seller
+from topsync.simulator.wire import Json
+
+TIME = "taobao.time.get"
+SOLD = "taobao.trades.sold.get"
+INCREMENT = "taobao.trades.sold.increment.get"
+FULLINFO = "taobao.trade.fullinfo.get"
+EXPORT_CREATE = "taobao.topats.trades.sold.get"
+EXPORT_RESULT = "taobao.topats.result.get"
+PERMIT = "taobao.tmc.user.permit"
+DOWNLOAD = "download"
+"""Not a method: the GET of an export file. Only faults that name it concern it."""
+EXPORT_RUN = "export-run"
+"""Not a call: the moment at which an export task runs."""
+
+METHODS = frozenset({TIME, SOLD, INCREMENT, FULLINFO, EXPORT_CREATE, EXPORT_RESULT, PERMIT})
+LISTS = frozenset({SOLD, INCREMENT})
+WITH_SESSION = METHODS - {TIME, EXPORT_RESULT}
+
+LONGEST_SECONDS = 86400
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A call as it arrives: what is called, for whom, with which parameters."""
+
+    api: str
+    seller: Seller | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def user_id(self) -> int | None:
+        """The seller whose session the call carries."""
+        return None if self.seller is None else self.seller.user_id
+
+    @property
+    def window(self) -> Window | None:
+        """The span of a list call; None when the call has none that can be read."""
+        suffix = {SOLD: "created", INCREMENT: "modified"}.get(self.api)
+        try:
+            first, last = (wire.second_of(self.parameters[f"{end}_{suffix}"]) for end in ("start", "end"))
+        except (KeyError, ValueError):
+            return None
+        return Window(first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A message as it is published."""
+
+    user_id: int
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One meeting of a fault with a call or a message."""
+
+    dice: Dice
+    remaining_seconds: float
+    """Until the fault is over; infinite when nothing ends it."""
+
+
+class Platform(Protocol):
+    """The parts of the platform that a fault reaches when it begins and when it ends."""
+
+    def cut(self, seconds: float, *, lose_messages: bool) -> None:
+        """Drop the channel's connections and turn new ones away."""
+
+    def end_cut(self) -> None:
+        """Accept connections again, whatever cut them."""
+
+    def silence(self, seconds: float, *, lose_messages: bool) -> None:
+        """Send nothing on the channel."""
+
+    def end_silence(self) -> None:
+        """Send again, whatever made it silent."""
+
+    def refuse(self, seconds: float, *, code: int, phrase: str) -> None:
+        """Answer each CONNECT with an error."""
+
+    def end_refusal(self) -> None:
+        """Accept CONNECTs again."""
+
+    def kick(self, code: int, reason: str) -> None:
+        """Send a Close frame to each client of the channel."""
+
+    def hold_connections(self, *, new_ones_too: bool) -> None:
+        """Neither read from nor write to the channel's connections."""
+
+    def release_connections(self) -> None:
+        """Read and write again."""
+
+    def announce_cancellation(self, user_id: int | None) -> None:
+        """Send `taobao_top_AuthCancel` for a seller, or for each of them."""
+
+
+class Fault(BaseModel, ABC):
+    """One fault with its parameters. The first line of a class's docstring is its meaning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    client_must: ClassVar[str]
+    """What a correct client does about it."""
+    reference: ClassVar[str]
+    """The section that it rests on."""
+
+    after_seconds: float = Field(
+        0, ge=0, le=7 * LONGEST_SECONDS, description="begins so many platform seconds from now"
+    )
+
+    @classmethod
+    def meaning(cls) -> str:
+        """One line for people."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+    @property
+    def lasts_seconds(self) -> float | None:
+        """How long it lasts, in the platform's seconds; None for what nothing ends."""
+        return None
+
+    @property
+    def is_over_at_once(self) -> bool:
+        """Whether it only has a beginning."""
+        return False
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        """What happens when it begins."""
+
+    def end(self, platform: Platform) -> None:
+        """What happens when its time is over."""
+
+    def lifted(self, platform: Platform) -> None:
+        """What happens when it is ended ahead of its time; unless overridden, the same."""
+        self.end(platform)
+
+
+class Passing(Fault):
+    """A fault that must be told how long it lasts."""
+
+    seconds: float = Field(gt=0, le=LONGEST_SECONDS, description="lasts so many platform seconds")
+
+    @property
+    def lasts_seconds(self) -> float | None:
+        return self.seconds
+
+
+class Selective(Fault):
+    """A fault that picks what it strikes."""
+
+    seconds: float | None = Field(
+        None, gt=0, le=LONGEST_SECONDS, description="lasts so many platform seconds; without it, until lifted"
+    )
+    probability: float = Field(1, ge=0, le=1, description="share of what it concerns that it strikes")
+    user_id: int | None = Field(None, description="only this seller")
+    spare: int = Field(0, ge=0, le=1_000_000, description="lets so many pass first")
+    times: int | None = Field(None, ge=1, le=1_000_000, description="then strikes at most so many")
+
+    @property
+    def lasts_seconds(self) -> float | None:
+        return self.seconds
+
+    @property
+    def extends_seconds(self) -> float:
+        """What each strike after the first adds to how long it lasts."""
+        return 0
+
+    def concerns_seller(self, user_id: int | None) -> bool:
+        """Whether this seller is meant."""
+        return self.user_id in (None, user_id)
+
+
+class CallFault(Selective):
+    """A fault of the gateway. Each method is pure; those not overridden change nothing."""
+
+    apis: ClassVar[frozenset[str]] = METHODS
+    """What it concerns when no `api` is given."""
+    also: ClassVar[frozenset[str]] = frozenset()
+    """What else `api` may name."""
+
+    api: str | None = Field(None, description="only this method, or `download`")
+
+    @field_validator("api")
+    @classmethod
+    def _is_possible(cls, api: str | None) -> str | None:
+        if api is not None and api not in (possible := cls.apis | cls.also):
+            raise ValueError(f"it concerns {', '.join(sorted(possible))}")
+        return api
+
+    @property
+    def banned_scope(self) -> str | None:
+        """Who may not call while it lasts, for the ledger; None for what is no ban."""
+        return None
+
+    def concerns(self, visit: Visit) -> bool:
+        """Whether it may strike this call."""
+        meant = visit.api in self.apis if self.api is None else visit.api == self.api
+        return meant and self.concerns_seller(visit.user_id)
+
+    def limit(self, visit: Visit, strike: Strike) -> ApiError | None:
+        """A refusal by the flow control, ahead of the session (reference/top-api.md 1.5)."""
+
+    def refusal(self, visit: Visit, strike: Strike) -> ApiError | None:
+        """A refusal of a call that has passed every check."""
+
+    def vision(self, vision: Vision) -> Vision:
+        """What the service sees."""
+        return vision
+
+    def answer(self, visit: Visit, answer: Json) -> Json:
+        """What an answer says; the one given is not to be altered."""
+        return answer
+
+    def error(self, error: ApiError) -> ApiError:
+        """What a refusal says."""
+        return error
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        """How the answer travels."""
+        return delivery
+
+    def disturbance(self, visit: Visit, strike: Strike) -> Disturbance | None:
+        """What changes once the answer is given."""
+
+
+class MessageFault(Selective):
+    """A fault that strikes messages as they are published. Pure."""
+
+    def concerns_post(self, post: Post) -> bool:
+        """Whether it may strike this message."""
+        return self.concerns_seller(post.user_id)
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        """What becomes of the message."""
+        return fate

@@ -1,0 +1,287 @@
+"""Which faults are on, and which of them strike this call or message: decisions, without any effect.
+
+Chance belongs to (seed, fault, what it concerns, how many of those came before), so with the same seed and
+the same platform time the same calls of a seller meet the same faults, whatever other sellers do meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from topsync.simulator.dice import Dice
+from topsync.simulator.errors import ApiError
+from topsync.simulator.faults.base import (
+    LONGEST_SECONDS,
+    CallFault,
+    Fault,
+    MessageFault,
+    Post,
+    Selective,
+    Strike,
+    Visit,
+)
+from topsync.simulator.faults.channel import Visibility
+from topsync.simulator.faults.effects import CLEAR, PLAIN, Delivery, Disturbance, Fate, Vision
+from topsync.simulator.wire import Json, time_text
+
+_MOST_SWITCHES = 1000
+_KEPT_ENDED = 100
+_CERTAIN = 1_000_000
+
+AnyFault = TypeVar("AnyFault", bound=Selective)
+
+
+class TooManyFaultsError(ValueError):
+    """So many faults are on already that none can be added."""
+
+
+@dataclass(slots=True)
+class Switch:
+    """One fault that was switched on. Seconds are the platform's, since the epoch."""
+
+    number: int
+    fault: Fault
+    since: float
+    until: float
+    begun: bool = False
+    ended: bool = False
+    struck: int = 0
+    """Calls or messages that it has struck, without those it spared."""
+    _picked: int = 0
+    _concerned: Counter[str] = field(default_factory=Counter)
+
+    def is_on(self, now: float) -> bool:
+        """Whether it is in force."""
+        return not self.ended and self.since <= now < self.until
+
+    def strike(self, seed: int, subject: str, now: float) -> Strike | None:
+        """Whether it strikes what it concerns, and with which chances; counts both."""
+        fault = self.fault
+        if not isinstance(fault, Selective):
+            return None
+        nth = self._concerned[subject]
+        self._concerned[subject] += 1
+        dice = Dice(seed, f"fault {self.number} {subject}".encode(), nth)
+        if dice.below(_CERTAIN) >= fault.probability * _CERTAIN:
+            return None
+        self._picked += 1
+        if self._picked <= fault.spare or (fault.times is not None and self.struck >= fault.times):
+            return None
+        self.struck += 1
+        if self.struck > 1:
+            self.until = min(
+                self.until + fault.extends_seconds, max(self.until, self.since + LONGEST_SECONDS)
+            )
+        return Strike(dice, self.until - now)
+
+    def as_json(self) -> Json:
+        """For the admin's `GET /faults`."""
+        told: Json = {"fault": self.fault.name, "number": self.number, **self.fault.model_dump(mode="json")}
+        told["at"] = time_text(int(self.since))
+        if math.isfinite(self.until):
+            told["until"] = time_text(round(self.until))
+        return told | {"struck": self.struck, "ended": self.ended}
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """A call, and the faults that strike it."""
+
+    visit: Visit
+    strikes: tuple[tuple[CallFault, Strike], ...] = ()
+
+    def limit(self) -> None:
+        """Let the flow control speak.
+
+        Raises:
+            ApiError: it refuses the call.
+        """
+        for fault, strike in self.strikes:
+            if error := fault.limit(self.visit, strike):
+                raise error
+
+    def refuse(self) -> None:
+        """Let the services speak.
+
+        Raises:
+            ApiError: one refuses the call.
+        """
+        for fault, strike in self.strikes:
+            if error := fault.refusal(self.visit, strike):
+                raise error
+
+    @property
+    def vision(self) -> Vision:
+        """What the service sees."""
+        vision = CLEAR
+        for fault, _ in self.strikes:
+            vision = fault.vision(vision)
+        return vision
+
+    @property
+    def delivery(self) -> Delivery:
+        """How the answer travels."""
+        delivery = Delivery()
+        for fault, _ in self.strikes:
+            delivery = fault.delivery(delivery)
+        return delivery
+
+    def answer(self, answer: Json) -> Json:
+        """What the answer says in the end."""
+        for fault, _ in self.strikes:
+            answer = fault.answer(self.visit, answer)
+        return answer
+
+    def error(self, error: ApiError) -> ApiError:
+        """What the refusal says in the end."""
+        for fault, _ in self.strikes:
+            error = fault.error(error)
+        return error
+
+    def disturbances(self) -> Iterator[Disturbance]:
+        """What changes once the answer is given."""
+        for fault, strike in self.strikes:
+            if disturbance := fault.disturbance(self.visit, strike):
+                yield disturbance
+
+
+@dataclass(slots=True)
+class BanCount:
+    """Calls during bans of one scope."""
+
+    calls: int = 0
+    after_told: int = 0
+    """Those after the first refusal of each ban: a client that obeys makes none."""
+
+
+@dataclass(slots=True)
+class FaultBoard:
+    """See the module. Owns the switches; nothing here waits or reaches out."""
+
+    seed: int
+    now: Callable[[], datetime]
+    _switches: list[Switch] = field(default_factory=list)
+    _ended: deque[Switch] = field(default_factory=lambda: deque(maxlen=_KEPT_ENDED))
+    _numbers: int = 0
+    _struck: Counter[str] = field(default_factory=Counter)
+    _bans: dict[str, BanCount] = field(default_factory=dict)
+
+    def switch_on(self, fault: Fault) -> Switch:
+        """Plan a fault; it is in force as soon as its time has come.
+
+        Raises:
+            TooManyFaultsError: there are too many already.
+        """
+        if len(self._switches) >= _MOST_SWITCHES:
+            raise TooManyFaultsError(f"{_MOST_SWITCHES} faults are switched on already")
+        self._numbers += 1
+        since = self._second() + fault.after_seconds
+        lasts = (
+            0 if fault.is_over_at_once else math.inf if fault.lasts_seconds is None else fault.lasts_seconds
+        )
+        switch = Switch(self._numbers, fault, since, since + lasts)
+        self._switches.append(switch)
+        return switch
+
+    def lift(self, number: int | None) -> list[Switch]:
+        """End a fault now, or all of them; those that had begun are returned.
+
+        Raises:
+            KeyError: no fault with that number is on or planned.
+        """
+        chosen = [switch for switch in self._switches if number in (None, switch.number)]
+        if number is not None and not chosen:
+            raise KeyError(f"no fault with number {number} is switched on")
+        for switch in chosen:
+            switch.until = min(switch.until, self._second())
+            self._end(switch)
+        return [switch for switch in chosen if switch.begun]
+
+    def begin_due(self) -> list[Switch]:
+        """The faults whose time has come since the last call."""
+        now = self._second()
+        due = [switch for switch in self._switches if not switch.begun and switch.since <= now]
+        for switch in due:
+            switch.begun = True
+        return due
+
+    def end_due(self) -> list[Switch]:
+        """The faults whose time is over since the last call."""
+        now = self._second()
+        due = [switch for switch in self._switches if switch.begun and switch.until <= now]
+        for switch in due:
+            self._end(switch)
+        return due
+
+    def next_second(self) -> float:
+        """When the next fault begins or ends, as planned now; infinite when none does."""
+        times = (switch.until if switch.begun else switch.since for switch in self._switches)
+        return min(times, default=math.inf)
+
+    def meet(self, visit: Visit) -> Meeting:
+        """Which faults strike a call that arrives now."""
+        subject = f"{visit.api} {visit.user_id}"
+        met = tuple(self._met(CallFault, subject, lambda fault: fault.concerns(visit)))
+        return Meeting(visit, met)
+
+    def fate(self, post: Post) -> Fate:
+        """What becomes of a message that is published now."""
+        fate = PLAIN
+        for fault, strike in self._met(
+            MessageFault, f"message {post.user_id}", lambda fault: fault.concerns_post(post)
+        ):
+            fate = fault.fate(fate, strike)
+        return fate
+
+    def visibility_delay(self, user_id: int) -> int | None:
+        """By how much a change that happens now reaches the lists late at most; None as otherwise set."""
+        met = self._met(Visibility, f"change {user_id}", lambda fault: fault.concerns_seller(user_id))
+        return next((fault.max_delay_seconds for fault, _ in reversed(list(met))), None)
+
+    def as_json(self) -> list[Json]:
+        """The faults that are on or planned, and the latest that are over, by number."""
+        return [
+            each.as_json() for each in sorted((*self._ended, *self._switches), key=lambda each: each.number)
+        ]
+
+    def ledger(self) -> Json:
+        """How often each fault has struck, and the calls during bans by scope."""
+        bans = {
+            scope: {"calls": count.calls, "after_told": count.after_told}
+            for scope, count in self._bans.items()
+        }
+        return {"struck": dict(self._struck), "bans": bans}
+
+    def _met(
+        self, kind: type[AnyFault], subject: str, concerns: Callable[[AnyFault], bool]
+    ) -> Iterator[tuple[AnyFault, Strike]]:
+        now = self._second()
+        for switch in self._switches:
+            fault = switch.fault
+            if not isinstance(fault, kind) or not switch.is_on(now) or not concerns(fault):
+                continue
+            strike = switch.strike(self.seed, subject, now)
+            if strike is not None:
+                self._count(switch)
+                yield fault, strike
+
+    def _count(self, switch: Switch) -> None:
+        self._struck[switch.fault.name] += 1
+        scope = switch.fault.banned_scope if isinstance(switch.fault, CallFault) else None
+        if scope is not None:
+            count = self._bans.setdefault(scope, BanCount())
+            count.calls += 1
+            count.after_told += switch.struck > 1
+
+    def _end(self, switch: Switch) -> None:
+        switch.ended = True
+        self._switches.remove(switch)
+        self._ended.append(switch)
+
+    def _second(self) -> float:
+        return self.now().timestamp()

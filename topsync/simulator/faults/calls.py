@@ -1,0 +1,237 @@
+# ruff: noqa: ARG002, D102 -- the base classes say what each method is for, and from what
+"""Faults of the transport and of the flow control: what comes instead of an answer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from topsync.simulator.errors import ApiError, Code, service_rejection
+from topsync.simulator.faults.base import (
+    DOWNLOAD,
+    FULLINFO,
+    LISTS,
+    LONGEST_SECONDS,
+    TIME,
+    WITH_SESSION,
+    CallFault,
+    MessageFault,
+    Platform,
+    Post,
+    Strike,
+    Visit,
+)
+from topsync.simulator.faults.effects import Delivery, Fate, Moment, Vision
+from topsync.simulator.topics import AUTH_CANCEL
+from topsync.simulator.wire import Json, second_of, time_text
+
+_SUB_CODES = {
+    "api": "accesscontrol.limited-by-api-access-count",
+    "app": "accesscontrol.limited-by-app-access-count",
+    "app+api": "accesscontrol.limited-by-app-api-access-count",
+}
+
+BanScope = Literal["api", "app", "app+api"]
+
+
+class Slow(CallFault):
+    """Answers come late."""
+
+    name = "slow"
+    client_must = "bound each call with a timeout, retry it, and keep other sellers going"
+    reference = "reference/top-api.md 1.2, 7 (10)"
+    also = frozenset({DOWNLOAD})
+
+    delay_seconds: float = Field(gt=0, le=600, description="real seconds before the call is processed")
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, delay_seconds=delivery.delay_seconds + self.delay_seconds)
+
+
+class BadGateway(CallFault):
+    """HTTP status 502 with an HTML page."""
+
+    name = "bad_gateway"
+    client_must = "retry with growing waits; take nothing from the body; not move the cursor"
+    reference = "reference/top-api.md 1.2, 2.1, 7 (10)"
+    also = frozenset({DOWNLOAD})
+
+    when: Moment = Field(Moment.BEFORE, description="before or after the call was processed")
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, bad_gateway=self.when)
+
+
+class Reset(CallFault):
+    """The TCP connection is reset instead of an answer."""
+
+    name = "reset"
+    client_must = "retry; a call may have been processed, so adopt the task behind isv.task-duplicate"
+    reference = "reference/top-api.md 2.1, 4.2, 7 (10)"
+    also = frozenset({DOWNLOAD})
+
+    when: Moment = Field(Moment.BEFORE, description="before or after the call was processed")
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, reset=self.when)
+
+
+class ClockSkew(CallFault):
+    """The gateway's clock is wrong: in its check of timestamps, its Date header and its own answer."""
+
+    name = "clock_skew"
+    client_must = "on code 31 set its clock by the Date header and sign again; cut windows by server time"
+    reference = "reference/top-api.md 1.3, 1.8, 7 (11)"
+
+    skew_seconds: int = Field(
+        ge=-LONGEST_SECONDS, le=LONGEST_SECONDS, description="ahead of the platform's time; negative: behind"
+    )
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, skew_seconds=delivery.skew_seconds + self.skew_seconds)
+
+    def answer(self, visit: Visit, answer: Json) -> Json:
+        if visit.api != TIME:
+            return answer
+        return {**answer, "time": time_text(second_of(str(answer["time"])) + self.skew_seconds)}
+
+
+class Ban(CallFault):
+    """Calls are limited (code 7); each further call during the ban prolongs it."""
+
+    name = "ban"
+    client_must = "hold every call of that scope for N + 1 s, in all workers together, then go on"
+    reference = "reference/top-api.md 2.3, 7 (6, 16)"
+
+    seconds: float = Field(gt=0, le=LONGEST_SECONDS, description="lasts so many platform seconds")
+    scope: BanScope = Field("app+api", description="who is banned; decides the sub code")
+    extend_seconds: float = Field(
+        1, ge=0, le=3600, description="each call after the first one that was refused adds so much"
+    )
+
+    @property
+    def extends_seconds(self) -> float:
+        return self.extend_seconds
+
+    @property
+    def banned_scope(self) -> str:
+        return self.scope
+
+    @model_validator(mode="after")
+    def _names_its_scope(self) -> Self:
+        if (self.api is None) != (self.scope == "app"):
+            raise ValueError("scope app bans every method; the other scopes need an api")
+        if self.user_id is not None:
+            raise ValueError("a ban concerns the app, never one seller")
+        return self
+
+    def limit(self, visit: Visit, strike: Strike) -> ApiError:
+        remaining = math.ceil(strike.remaining_seconds)
+        told = f"This ban will last for {remaining} more second{'s' if remaining != 1 else ''}"
+        return ApiError(Code.CALL_LIMITED, _SUB_CODES[self.scope], told)
+
+
+class ServiceRejection(CallFault):
+    """List calls with wide windows are refused with `isv.trade-service-rejection`."""
+
+    name = "service_rejection"
+    client_must = "wait three minutes and ask for half the window, without skipping any part of it"
+    reference = "reference/top-api.md 2.4, 7 (7)"
+    apis = LISTS
+
+    widest_seconds: int = Field(1800, ge=1, le=LONGEST_SECONDS, description="longest window still answered")
+
+    def concerns(self, visit: Visit) -> bool:
+        window = visit.window
+        wide = window is None or window.last - window.first > self.widest_seconds
+        return wide and super().concerns(visit)
+
+    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
+        return service_rejection()
+
+
+class IspError(CallFault):
+    """The service behind the gateway fails (`isp.*`)."""
+
+    name = "isp_error"
+    client_must = "retry with growing waits whatever the code's number, a minute apart on peak days"
+    reference = "reference/top-api.md 2.2, 2.4, 7 (7)"
+
+    code: Literal[15, 50] = Field(15, description="number of the error, by era")
+    sub_code: Literal[
+        "isp.remote-service-error",
+        "isp.remote-service-timeout",
+        "isp.remote-connection-error",
+        "isp.top-remote-connection-timeout",
+        "isp.top-remote-connection-error",
+        "isp.trade-service-unavailable",
+        "isp.unknown-error",
+    ] = Field("isp.remote-service-timeout", description="which failure")
+    tmall: bool = Field(False, description="the sub code ends in -tmall")
+
+    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
+        return ApiError(self.code, f"{self.sub_code}{'-tmall' if self.tmall else ''}", "服务暂时不可用")
+
+
+class SessionExpired(CallFault):
+    """A seller's session has expired (code 27); `spare` puts the end into the middle of a window."""
+
+    name = "session_expired"
+    client_must = "stop that seller, keep its cursors, and go on from them once the session works again"
+    reference = "reference/top-api.md 2.5, 7 (8)"
+    apis = WITH_SESSION
+
+    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
+        return ApiError(Code.INVALID_SESSION, "session-expired", "session-expired")
+
+
+class AuthCancelled(CallFault, MessageFault):
+    """A seller withdraws the authorisation: AuthCancel is sent, then no messages and only code 27."""
+
+    name = "auth_cancelled"
+    client_must = "stop that seller, keep its cursors, and ask for a new authorisation"
+    reference = "reference/top-api.md 2.5, 6.1 (19); reference/tmc-protocol.md 7.5"
+    apis = WITH_SESSION
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.announce_cancellation(self.user_id)
+
+    def concerns_post(self, post: Post) -> bool:
+        return post.topic != AUTH_CANCEL and super().concerns_post(post)
+
+    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
+        return ApiError(Code.INVALID_SESSION, "invalid-sessionkey", "session &apos;cancelled&apos;")
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, lost=True)
+
+
+class StaleDetail(CallFault):
+    """Details show the state of some seconds ago, for an order of any age."""
+
+    name = "stale_detail"
+    client_must = "compare `modified` with what the message or the list told, and ask again until it is there"
+    reference = "reference/top-api.md 7 (13)"
+    apis = frozenset({FULLINFO})
+
+    lag_seconds: int = Field(ge=1, le=LONGEST_SECONDS, description="how old the state is, platform seconds")
+
+    def vision(self, vision: Vision) -> Vision:
+        return replace(vision, lag_seconds=max(vision.lag_seconds, self.lag_seconds))
+
+
+class FreshTradeMissing(CallFault):
+    """Details of a fresh order answer `isv.trade-not-exist`."""
+
+    name = "fresh_trade_missing"
+    client_must = "ask again for an order that a message or a list has just told of, before calling it absent"
+    reference = "reference/top-api.md 7 (13)"
+    apis = frozenset({FULLINFO})
+
+    newborn_seconds: int = Field(ge=1, le=LONGEST_SECONDS, description="how long an order counts as fresh")
+
+    def vision(self, vision: Vision) -> Vision:
+        return replace(vision, newborn_seconds=max(vision.newborn_seconds, self.newborn_seconds))

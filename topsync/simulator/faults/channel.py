@@ -1,0 +1,209 @@
+# ruff: noqa: ARG002, D102 -- the base classes say what each method is for, and from what
+"""Faults of the message channel, its connections and its messages; and how late lists show a change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from topsync.simulator.faults.base import (
+    LONGEST_SECONDS,
+    Fault,
+    MessageFault,
+    Passing,
+    Platform,
+    Selective,
+    Strike,
+)
+from topsync.simulator.faults.effects import Fate
+
+_MILLISECONDS = 1000
+
+
+class Cut(Passing):
+    """Every channel connection drops, and none is accepted for a while."""
+
+    name = "cut"
+    client_must = "reconnect with growing waits, and pull the changes of the gap by modification time"
+    reference = "reference/tmc-protocol.md 5.4; reference/top-api.md 6.1 (14)"
+
+    lose_messages: bool = Field(
+        False, description="what is published meanwhile, or was sent and not confirmed, is gone for ever"
+    )
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.cut(remaining_seconds, lose_messages=self.lose_messages)
+
+    def lifted(self, platform: Platform) -> None:
+        platform.end_cut()
+
+
+class Silence(Passing):
+    """Channel connections stay up, new ones are accepted, and not a byte comes, CONNECTACKs included."""
+
+    name = "silence"
+    client_must = "replace a connection that is silent for too long, and cover the span by pulling"
+    reference = "reference/tmc-protocol.md 1.4, 6.1"
+
+    lose_messages: bool = Field(False, description="what is published meanwhile is gone for ever")
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.silence(remaining_seconds, lose_messages=self.lose_messages)
+
+    def lifted(self, platform: Platform) -> None:
+        platform.end_silence()
+
+
+class HalfOpen(Passing):
+    """TCP stays open, but the platform neither reads nor writes, as behind a dead router."""
+
+    name = "half_open"
+    client_must = "notice that nothing comes or that writes stall, and connect anew"
+    reference = "reference/tmc-protocol.md 1.4, 6.1"
+
+    new_ones_too: bool = Field(False, description="connections made meanwhile hang as well")
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.hold_connections(new_ones_too=self.new_ones_too)
+
+    def end(self, platform: Platform) -> None:
+        platform.release_connections()
+
+
+class Refuse(Passing):
+    """Each CONNECT on the channel is answered with an error; the connection stays open."""
+
+    name = "refuse"
+    client_must = "close the connection itself, report it, and try again with growing waits"
+    reference = "reference/tmc-protocol.md 3.3, 6.1"
+
+    code: int = Field(401, ge=1, le=2**31 - 1, description="status code of the CONNECTACK")
+    phrase: str = Field("invalid sign", max_length=200, description="its text")
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.refuse(remaining_seconds, code=self.code, phrase=self.phrase)
+
+    def lifted(self, platform: Platform) -> None:
+        platform.end_refusal()
+
+
+class Kick(Fault):
+    """Every channel client is sent a Close frame, once."""
+
+    name = "kick"
+    client_must = "reconnect, and count the time until then as a gap"
+    reference = "reference/tmc-protocol.md 5.4, 6.1"
+
+    code: int = Field(1011, ge=1000, le=4999, description="code of the Close frame")
+    reason: str = Field("", max_length=100, description="its text")
+
+    @property
+    def is_over_at_once(self) -> bool:
+        return True
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.kick(self.code, self.reason)
+
+
+class Drop(MessageFault):
+    """Messages are lost for ever."""
+
+    name = "drop"
+    client_must = "find the changes by sweeping the increments, without having been told"
+    reference = "reference/top-api.md 6.1 (14, 15); reference/tmc-protocol.md 6.1"
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, lost=True)
+
+
+class Expire(MessageFault):
+    """Messages live shorter than the platform's 24 hours."""
+
+    name = "expire"
+    client_must = "find the changes by sweeping, as after an absence of more than a day"
+    reference = "reference/top-api.md 6.1 (15), 7 (13); reference/tmc-protocol.md 6.1"
+
+    life_seconds: float = Field(0, ge=0, le=LONGEST_SECONDS, description="from publishing, platform seconds")
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, life_seconds=self.life_seconds)
+
+
+class Duplicate(MessageFault):
+    """Messages come more than once, without having failed."""
+
+    name = "duplicate"
+    client_must = "end in the same state, confirm each frame, and publish nothing new for the repeats"
+    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1, 6.2"
+
+    copies: int = Field(1, ge=1, le=10, description="more frames for each message")
+    same_id: bool = Field(
+        True, description="the same delivery again; otherwise messages with ids of their own"
+    )
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        if self.same_id:
+            return replace(fate, copies=fate.copies + self.copies)
+        return replace(fate, twins=fate.twins + self.copies)
+
+
+class Reorder(MessageFault):
+    """Messages overtake one another: each is held for a time of its own."""
+
+    name = "reorder"
+    client_must = "order changes by `modified` of the order itself, never by arrival"
+    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1"
+
+    spread_seconds: float = Field(30, gt=0, le=3600, description="longest time that one is held")
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        held = strike.dice.below(round(self.spread_seconds * _MILLISECONDS) + 1) / _MILLISECONDS
+        return replace(fate, hold_seconds=fate.hold_seconds + held)
+
+
+class Delay(MessageFault):
+    """Messages come late."""
+
+    name = "delay"
+    client_must = "not take a message's arrival for the time of the change; keep the sweep behind real time"
+    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1"
+
+    delay_seconds: float = Field(gt=0, le=LONGEST_SECONDS, description="platform seconds")
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, hold_seconds=fate.hold_seconds + self.delay_seconds)
+
+
+class GzipContent(MessageFault):
+    """Content comes gzipped, as a byte array."""
+
+    name = "gzip_content"
+    client_must = "unpack it, within a bound"
+    reference = "reference/tmc-protocol.md 4.2, 6.1"
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, gzipped=True)
+
+
+class VoidFields(MessageFault):
+    """Fields of a message that are not needed to place it are Void."""
+
+    name = "void_fields"
+    client_must = "take Void for absent, and still handle and confirm the message"
+    reference = "reference/tmc-protocol.md 2.3, 4.2, 6.1"
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, void_fields=True)
+
+
+class Visibility(Selective):
+    """Changes reach the lists late, each by a delay of its own; details stay current."""
+
+    name = "visibility"
+    client_must = "begin each window earlier than the last one ended, by more than this"
+    reference = "reference/top-api.md 6.1 (4 to 7), 7 (3)"
+
+    max_delay_seconds: int = Field(
+        ge=0, le=LONGEST_SECONDS, description="longest delay; what is on its way keeps its own"
+    )

@@ -1,0 +1,104 @@
+"""What faults decide, as plain values that the gateway, the channel and the queue carry out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Moment(StrEnum):
+    """On which side of the processing of a call something happens."""
+
+    BEFORE = "before"
+    """The service never saw the call."""
+    AFTER = "after"
+    """The service did what was asked; only the answer is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vision:
+    """How far behind the truth the service sees that answers a call."""
+
+    lag_seconds: int = 0
+    """Orders appear as they were so long ago."""
+    newborn_seconds: int = 0
+    """Orders created within so many seconds are not known to detail calls."""
+
+
+CLEAR = Vision()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How the answer to a call travels."""
+
+    delay_seconds: float = 0.0
+    """Real seconds, not the platform's."""
+    bad_gateway: Moment | None = None
+    """An HTML page with status 502 takes the answer's place."""
+    reset: Moment | None = None
+    """TCP is reset instead of an answer."""
+    skew_seconds: int = 0
+    """How far the clock of the machine that answers is ahead."""
+    cut_at_per_cent: int | None = None
+    """A download ends there, with TCP."""
+    garbled: bool = False
+    """A byte of a download is another one."""
+    damage: tuple[Callable[[bytes], bytes], ...] = ()
+    """What is done to the bytes of the body, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The span that a list call asks for, in seconds since the epoch, both ends included."""
+
+    first: int
+    last: int
+
+
+class Change(StrEnum):
+    """What can happen to a list between two of its pages."""
+
+    MODIFY = "modify"
+    """An order of the window changes: it jumps to the front, or out of a window that ended earlier."""
+    CREATE = "create"
+    """A new order appears."""
+    REVEAL = "reveal"
+    """A change of the window that lists did not show yet becomes visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """Changes to make after a page has been answered."""
+
+    user_id: int
+    window: Window
+    change: Change
+    count: int
+    message: bool
+    choice: int
+    """A number from which the orders concerned follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of a message from its publishing on."""
+
+    lost: bool = False
+    hold_seconds: float = 0.0
+    """It is ready to be sent only so much later."""
+    life_seconds: float | None = None
+    """From publishing; None is the channel's retention."""
+    copies: int = 0
+    """So many more frames of each delivery, with the same id."""
+    twins: int = 0
+    """So many more messages with the same content and ids of their own."""
+    gzipped: bool = False
+    void_fields: bool = False
+    extra_fields: bool = False
+    text_ids: bool = False
+    """Trade and order numbers in the content are strings."""
+
+
+PLAIN = Fate()

@@ -1,0 +1,62 @@
+# ruff: noqa: ARG002, D102 -- the base classes say what each method is for, and from what
+"""Faults of the asynchronous export: its tasks, its checksums, its downloads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pydantic import Field
+
+from topsync.simulator.errors import ApiError, business
+from topsync.simulator.faults.base import DOWNLOAD, EXPORT_RUN, CallFault, Strike, Visit
+from topsync.simulator.faults.effects import Delivery
+
+
+class WrongMd5(CallFault):
+    """The file that comes is not the one whose checksum was told, in a byte that only the checksum shows."""
+
+    name = "wrong_md5"
+    client_must = "throw the file away, ask for a fresh address, and give up loudly if it never fits"
+    reference = "reference/top-api.md 4.3, 7 (5)"
+    apis = frozenset({DOWNLOAD})
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, garbled=True)
+
+
+class CutDownload(CallFault):
+    """A download ends in the middle, with its connection."""
+
+    name = "cut_download"
+    client_must = "take the address as spent, ask for a fresh one, and start over"
+    reference = "reference/top-api.md 4.3, 7 (5)"
+    apis = frozenset({DOWNLOAD})
+
+    at_per_cent: int = Field(50, ge=0, le=99, description="share of the file that comes")
+
+    def delivery(self, delivery: Delivery) -> Delivery:
+        return replace(delivery, cut_at_per_cent=self.at_per_cent)
+
+
+class SpentUrl(CallFault):
+    """A download address is worthless before its first use: an error text comes with status 200."""
+
+    name = "spent_url"
+    client_must = "tell it by the content type, never unpack it, and ask for a fresh address"
+    reference = "reference/top-api.md 4.3, 7 (5)"
+    apis = frozenset({DOWNLOAD})
+
+    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
+        return business("isv.download-url-spent", "下载地址已失效")
+
+
+class FailedExport(CallFault):
+    """Export tasks end as `fail` when they run."""
+
+    name = "failed_export"
+    client_must = "create the task again, with other fields or days if it fails twice"
+    reference = "reference/top-api.md 4.1, 7 (5)"
+    apis = frozenset({EXPORT_RUN})
+
+    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
+        return business("isp.export-failed", "异步任务执行失败")

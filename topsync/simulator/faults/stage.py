@@ -1,0 +1,102 @@
+"""What faults reach of a running platform: the channel, the messages, and the orders under a list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from topsync.simulator.book import OrderBook
+from topsync.simulator.channel import Channel
+from topsync.simulator.director import Director, Wish
+from topsync.simulator.faults.effects import Change, Disturbance
+from topsync.simulator.ids import OrderKey, tid_of
+from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.topics import AUTH_CANCEL, Notice
+from topsync.simulator.world import World
+
+_MOST_TRIED = 50
+"""Orders that are looked at to find one to which something can still happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The `Platform` of faults, over the real parts."""
+
+    world: World
+    channel: Channel
+    subscriptions: Subscriptions
+    director: Director
+
+    def cut(self, seconds: float, *, lose_messages: bool) -> None:
+        """Drop the channel's connections and turn new ones away."""
+        self.channel.cut(seconds, lose_messages=lose_messages)
+
+    def end_cut(self) -> None:
+        """Accept connections again, whatever cut them."""
+        self.channel.end_cut()
+
+    def silence(self, seconds: float, *, lose_messages: bool) -> None:
+        """Send nothing on the channel."""
+        self.channel.silence(seconds, lose_messages=lose_messages)
+
+    def end_silence(self) -> None:
+        """Send again, whatever made it silent."""
+        self.channel.end_silence()
+
+    def refuse(self, seconds: float, *, code: int, phrase: str) -> None:
+        """Answer each CONNECT with an error."""
+        self.channel.refuse(seconds, code=code, phrase=phrase)
+
+    def end_refusal(self) -> None:
+        """Accept CONNECTs again."""
+        self.channel.end_refusal()
+
+    def kick(self, code: int, reason: str) -> None:
+        """Send a Close frame to each client of the channel."""
+        self.channel.kick(code, reason)
+
+    def hold_connections(self, *, new_ones_too: bool) -> None:
+        """Neither read from nor write to the channel's connections."""
+        self.channel.hold(new_ones_too=new_ones_too)
+
+    def release_connections(self) -> None:
+        """Read and write again."""
+        self.channel.release()
+
+    def announce_cancellation(self, user_id: int | None) -> None:
+        """Send `taobao_top_AuthCancel` for a seller, or for each of them; permitted topics decide."""
+        for book in self.world.books:
+            seller = book.seller
+            if user_id in (None, seller.user_id):
+                content = {"user_id": seller.user_id, "open_id": f"AAopen{seller.user_id}"}
+                self.subscriptions.send(seller, Notice(AUTH_CANCEL, dict(content), str(seller.user_id)))
+
+    def disturb(self, disturbance: Disturbance) -> None:
+        """Change what lists show of a seller's window; what cannot happen does not."""
+        book = self.world.book_of(disturbance.user_id)
+        if book is None:
+            return
+        for turn in range(disturbance.count):
+            match disturbance.change:
+                case Change.CREATE:
+                    self._grant(disturbance, Wish("create", message=disturbance.message))
+                case Change.MODIFY:
+                    self._modify(book, disturbance, turn)
+                case Change.REVEAL:
+                    window = disturbance.window
+                    book.reveal(window.first, window.last, self.world.clock.second())
+
+    def _modify(self, book: OrderBook, disturbance: Disturbance, turn: int) -> None:
+        window, now = disturbance.window, self.world.clock.second()
+        numbers = [number for _, number in sorted(book.modified_between(window.first, window.last, now))]
+        if not numbers:
+            return
+        start = disturbance.choice + turn
+        for tried in range(min(len(numbers), _MOST_TRIED)):
+            number = numbers[(start + tried) % len(numbers)]
+            if self.world.possible(book.seller, number):
+                tid = tid_of(OrderKey(book.seller.index, number))
+                self._grant(disturbance, Wish("advance", tid, message=disturbance.message))
+                return
+
+    def _grant(self, disturbance: Disturbance, wish: Wish) -> None:
+        self.director.grant(disturbance.user_id, wish)
