@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,7 +29,8 @@ RATIO_FLOOR_BYTES: Final = 64 * 1024 * 1024
 """Below this the ratio says nothing: small files of repetitive text pack very well."""
 
 _LINE_END: Final = re.compile(rb"[\r\n]+")
-_TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})\b')
+_TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})(?=[",}\s])')
+"""Up to what ends a number or text: half an id would be another order's."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -81,7 +83,10 @@ def read_line(line: bytes) -> Line:
         tid, modified = parse_id(trade.get("tid")), parse_instant(trade.get("modified"))
     except ValueError as error:
         found = _TID.search(line)
-        return ToRepair(int(found[1])) if found else Refused(line, f"no trade and no tid in it: {error}")
+        try:
+            return ToRepair(parse_id(found[1].decode() if found else None))
+        except ValueError:
+            return Refused(line, f"no trade and no tid in it: {error}")
     return ExportedTrade(tid, modified, orjson.dumps(trade))
 
 
@@ -118,5 +123,6 @@ def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
                         yield from filter(None, map(bytes.strip, whole))
                 if rest.strip():
                     yield rest.strip()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        # The last two: a kind of packing that is unknown here, an entry that is encrypted.
         raise ExportFileError(f"not a readable zip: {error}") from None

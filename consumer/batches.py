@@ -42,6 +42,10 @@ BEHIND = retry.Policy(max_attempts=4, first_wait_seconds=0.5, max_wait_seconds=4
 """How often a detail is asked for again that is missing, or older than what a list promised."""
 
 
+NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
+"""Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
+
+
 class DetailBehindError(Exception):
     """The platform's detail is older than what its list told, or not there yet."""
 
@@ -76,6 +80,14 @@ class Batch:
         if other is None or _age(other) <= _age(version):
             self.versions[tid] = version
         self.tids.add(tid)
+
+
+def _concerns_one_order(error: RequestRefusedError) -> bool:
+    """Whether other orders may fare better; where the gateway refuses the application, stop, loudly.
+
+    Source: reference/top-api.md 2.2, which codes come from the gateway itself.
+    """
+    return error.code is not None and (error.code >= 100 or error.code in NOT_THE_APPLICATION)
 
 
 def _age(version: Version) -> tuple[datetime, datetime]:
@@ -172,8 +184,7 @@ class BatchReader:
         except UnreadableAnswerError as error:
             self._set_aside(record, batch, "unreadable_answer", str(error), original=error.answer)
         except RequestRefusedError as error:
-            # Without an `isv` sub-code it is the application that is refused, not this order: stop, loudly.
-            if not (error.sub_code or "").startswith("isv."):
+            if not _concerns_one_order(error):
                 raise
             self._set_aside(record, batch, "refused", str(error))
 

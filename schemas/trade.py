@@ -90,7 +90,8 @@ class _PlatformObject(BaseModel):
 
     @classmethod
     def _optional_fields(cls) -> set[str]:
-        return {name for name, field in cls.model_fields.items() if field.default is None}
+        # Without its lines an order is not complete, whatever shape they came in.
+        return {name for name, field in cls.model_fields.items() if not field.is_required()} - {"orders"}
 
 
 def _split(
@@ -221,7 +222,9 @@ class Trade(_PlatformObject):
 
     def content_hash(self) -> bytes:
         """Digest of the order's content without receiver fields and oaid: equal means nothing changed."""
-        content = self.model_dump(mode="json", exclude=set(RECEIVER_FIELDS), exclude_none=True)
+        left_out: dict[str, bool | set[str]] = dict.fromkeys(RECEIVER_FIELDS, True)
+        left_out["platform_fields"] = set(RECEIVER_FIELDS)  # those in a shape of their own
+        content = self.model_dump(mode="json", exclude=left_out, exclude_none=True)
         # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
         return hashlib.blake2b(
             orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=CONTENT_HASH_BYTES
@@ -229,7 +232,13 @@ class Trade(_PlatformObject):
 
 
 def _storable(value: object) -> object:
-    """The value with what neither UTF-8 nor PostgreSQL can hold (NUL, lone surrogates) replaced by U+FFFD."""
+    """The value as UTF-8, JSON and PostgreSQL can hold it.
+
+    NUL and lone surrogates become U+FFFD; an integer beyond 64 bits becomes text, or readers would lose its
+    digits.
+    """
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
     if isinstance(value, str):
         if "\x00" in value:
             value = value.replace("\x00", "\ufffd")
@@ -237,7 +246,7 @@ def _storable(value: object) -> object:
             value = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
         return value
     if isinstance(value, Mapping):
-        return {key: _storable(item) for key, item in value.items()}
+        return {_storable(key): _storable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_storable(item) for item in value]
     return value

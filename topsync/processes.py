@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
@@ -25,10 +25,13 @@ from topsync.sessions import Account, Sessions
 from topsync.settings import (
     BootstrapSettings,
     CoverageSettings,
+    DatabaseSettings,
     EnricherSettings,
+    KafkaSettings,
     PlatformSettings,
     PushSettings,
     ReconcilerSettings,
+    S,
     VaultSettings,
 )
 from topsync.store import push_connections
@@ -53,12 +56,23 @@ SELLER_FAILURES = (
 )
 """What ends one seller's bulk start and leaves the others alone; a new run goes on where it stood."""
 
+SERVERS = (KafkaSettings, DatabaseSettings)
+PARTS = (*SERVERS, PlatformSettings, CoverageSettings, EnricherSettings)
+"""Settings that the parts of a process read for themselves, when they are put together."""
+
 PUSH_WAIT_SECONDS = 30.0
 """How long a bootstrap waits for the push service before it refuses to begin."""
 
 
+def _check(needed: Iterable[type[S]]) -> None:
+    """Read settings ahead of their use: a wrong one stops the process before it waits for any server."""
+    for cls in needed:
+        settings.load(cls)
+
+
 async def push(lifetime: Lifetime) -> None:
     """The push service: message channel to `changes`."""
+    _check(PARTS)
     platform, own = settings.load(PlatformSettings), settings.load(PushSettings)
     config = ConnectionConfig(
         uri=str(platform.channel_url),
@@ -90,6 +104,7 @@ async def push(lifetime: Lifetime) -> None:
 
 async def enrich(lifetime: Lifetime) -> None:
     """An enricher: `changes` and `snapshots` to `orders`."""
+    _check(PARTS)
     own, vault = settings.load(EnricherSettings), Vault(settings.load(VaultSettings))
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (client, clock):
@@ -107,6 +122,7 @@ async def enrich(lifetime: Lifetime) -> None:
 
 async def reconcile(lifetime: Lifetime) -> None:
     """The reconciler: gaps, sweeps, replays."""
+    _check(PARTS)
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
     platform, vault = settings.load(PlatformSettings), Vault(settings.load(VaultSettings))
     kafka, registry = await runtime.open_topics()
@@ -139,6 +155,7 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
     Raises:
         BootstrapFailedError: at least one did not come to its end; the others did.
     """
+    _check((*PARTS, ReconcilerSettings))
     own, platform = settings.load(BootstrapSettings), settings.load(PlatformSettings)
     vault = Vault(settings.load(VaultSettings))
     kafka, registry = await runtime.open_topics()
@@ -223,6 +240,7 @@ async def _require_push(pool: Pool, lifetime: Lifetime) -> None:
 
 async def witness(lifetime: Lifetime) -> None:
     """The witness: reads `orders` from the start and watches that nothing goes backwards."""
+    _check(SERVERS)
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool:
         lifetime.set_ready()

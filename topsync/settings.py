@@ -179,7 +179,7 @@ class CoverageSettings(_Settings):
     overlap_seconds: Seconds = Field(
         600, description="How far before a gap its replay begins (1800 on sale days)."
     )
-    window_seconds: float = Field(
+    window_seconds: int = Field(
         1800, ge=1, le=86400, description="Longest increment window that is asked for at once."
     )
     min_window_seconds: float = Field(

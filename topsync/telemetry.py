@@ -42,6 +42,8 @@ def _strip_row_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     error = event.get("exc_info")
     if error is True:
         error = sys.exc_info()[1]
+    elif isinstance(error, tuple):  # from the standard library's loggers
+        error = error[1]
     for found in _all_of(error if isinstance(error, BaseException) else None):
         if getattr(found, "detail", None) is not None:
             found.detail = None  # type: ignore[attr-defined]
@@ -86,7 +88,7 @@ def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],  # what is added is masked, too
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

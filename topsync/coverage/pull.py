@@ -76,6 +76,11 @@ Progress = Callable[[int, int], None]
 """Told of (orders settled, orders listed)."""
 
 
+def _ceil_to_second(instant: datetime) -> datetime:
+    floor = platform_time.floor_to_second(instant)
+    return floor if floor == instant else floor + platform_time.RESOLUTION
+
+
 def _ignore(_settled: int, _listed: int) -> None:
     """Report to nobody."""
 
@@ -124,7 +129,7 @@ class Puller:
         for attempt in range(MAX_LISTINGS):
             reach = timedelta(seconds=REACH_SECONDS * 2**attempt)
             now = platform_time.floor_to_second(self.clock.now())
-            end = request.end or platform_time.floor_to_second(self.clock.latest_now() + reach)
+            end = _ceil_to_second(request.end or self.clock.latest_now() + reach)
             span = Span(platform_time.floor_to_second(request.start), end)
             if span.start >= span.end:
                 raise ValueError("a pull ends after it begins")

@@ -40,6 +40,8 @@ OUTAGE_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
+    # Raised by the pool, in place of AdminShutdownError, as it takes back a connection that just got one.
+    asyncpg.InternalClientError,
 )
 """What a statement raises while the database is away, starting or stopping: try again later."""
 

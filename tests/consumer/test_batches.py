@@ -1,0 +1,384 @@
+"""Reading a batch over a real gateway and a real database: what is fetched, skipped, set aside or raised."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import orjson
+import pytest
+from aiohttp import web
+from aiokafka import ConsumerRecord
+from pydantic import SecretStr
+
+from consumer import batches
+from consumer.batches import Batch, BatchReader
+from schemas import cloud_events, platform_time
+from schemas.change import Change, Source
+from schemas.types import parse_instant
+from tests.store.databases import SELLER, at, emptied, platform_trade, version
+from tests.top.gateway import (
+    APP_KEY,
+    APP_SECRET,
+    SESSION,
+    Gateway,
+    Step,
+    answers,
+    answers_error,
+    error,
+    ok,
+    raw,
+    serving,
+)
+from topsync import retry
+from topsync.clock import ServerClock
+from topsync.sessions import Sessions
+from topsync.settings import KafkaSettings, VaultSettings
+from topsync.store import orders, sellers
+from topsync.store.database import Pool
+from topsync.store.sellers import State
+from topsync.stream import records, topics
+from topsync.stream.records import Record
+from topsync.top.client import GatewayConfig, TopClient
+from topsync.top.errors import CallLimitedError, RequestRefusedError, ServiceUnavailableError
+from topsync.top.gate import GateConfig
+from topsync.vault import Vault, new_key
+
+TID = 4000000000000000101
+PARTITIONS = 4
+RECEIVER = "王*"
+
+
+class ShopGateway(Gateway):
+    """Answers `trade_fullinfo` per order: by its own script if it has one, else with its trade."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trades: dict[int, dict[str, object]] = {}
+        self.steps: dict[int, list[Step]] = {}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.script.clear()
+        self.script.append(self._answer)
+        return await super().handle(request)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        tid = int(str((await request.post())["tid"]))
+        steps = self.steps.get(tid)
+        if steps:
+            return await (steps.pop(0) if len(steps) > 1 else steps[0])(request)
+        if tid not in self.trades:
+            return error(15, "isv.trade-not-exist")
+        return ok("trade_fullinfo_get", {"trade": self.trades[tid]})
+
+    @property
+    def fetched(self) -> list[int]:
+        return [int(seen.form["tid"]) for seen in self.calls("taobao.trade.fullinfo.get")]
+
+
+@dataclass
+class Shop:
+    """A reader with everything around it."""
+
+    gateway: ShopGateway
+    pool: Pool
+    reader: BatchReader
+    registry: topics.Registry
+    clock: ServerClock
+    offset: int = 0
+
+    async def read(self, *taken: ConsumerRecord[bytes, bytes]) -> Batch:
+        return await self.reader.read(taken)
+
+    def received(self, record: Record, *, partition: int | None = None) -> ConsumerRecord[bytes, bytes]:
+        """The record as a consumer gets it."""
+        self.offset += 1
+        if partition is None:
+            partition = records.partition_of(int(record.key or b"0"), PARTITIONS)
+        value = record.value
+        return ConsumerRecord(
+            record.topic, partition, self.offset, 0, 0, record.key, value, None, 0, 0, tuple(record.headers)
+        )
+
+    def hint(
+        self,
+        tid: int = TID,
+        *,
+        settled: datetime | None = None,
+        modified: datetime | None = None,
+        **fields: object,
+    ) -> ConsumerRecord[bytes, bytes]:
+        now = self.clock.now()
+        change = Change.model_validate(
+            {
+                "seller_id": SELLER,
+                "tid": tid,
+                "event": "x",
+                "occurred_at": now,
+                "settled_after": settled or now,
+                "modified": modified,
+                "received_at": now,
+                "source": Source.PUSH,
+                **fields,
+            }
+        )
+        return self.received(records.change(self.registry.changes.name, change))
+
+    def snapshot(
+        self, tid: int = TID, *, as_of: float = 0, trade: object = None
+    ) -> ConsumerRecord[bytes, bytes]:
+        body = trade if isinstance(trade, bytes) else orjson.dumps(trade or platform_trade(tid))
+        return self.received(
+            records.snapshot(
+                self.registry.snapshots.name,
+                tid=tid,
+                seller_id=SELLER,
+                as_of=at(as_of),
+                reason="export 1",
+                trade=body,
+            )
+        )
+
+
+@pytest.fixture
+async def shop(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
+    monkeypatch.setattr(batches, "BEHIND", retry.Policy(max_attempts=3, first_wait_seconds=0.01))
+    gateway, clock = ShopGateway(), ServerClock()
+    vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
+    kafka = KafkaSettings(kafka_bootstrap_servers="unused:1", topic_prefix="t", partitions=PARTITIONS)
+    registry = topics.registry(kafka)
+    async with serving(gateway.handle, "/router/rest") as address, emptied(migrated_database_url) as pool:
+        for seller_id, nick in ((SELLER, "demo_one"), (SELLER + 1, "demo_two")):
+            cipher = vault.encrypt(SecretStr(SESSION))
+            await sellers.add(pool, seller_id=seller_id, nick=nick, session_cipher=cipher)
+        config = GatewayConfig(
+            url=f"{address}/router/rest",
+            app_key=APP_KEY,
+            app_secret=SecretStr(APP_SECRET),
+            retries=retry.Policy(max_attempts=2, first_wait_seconds=0.01),
+            max_inline_wait_seconds=0.0,
+            gate=GateConfig(calls_per_second=1000, ban_jitter_seconds=0.0),
+        )
+        async with TopClient(config, clock) as client:
+            await client.sync_clock()
+            reader = BatchReader(pool, client, clock, Sessions(pool, vault), registry)
+            yield Shop(gateway, pool, reader, registry, clock)
+
+
+def dead(batch: Batch) -> dict[str, bytes | None]:
+    """The dead letters of a batch: reason and original."""
+    return {cloud_events.attributes(letter.headers)["reason"]: letter.value for letter in batch.dead_letters}
+
+
+async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(shop: Shop) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID, receiver_name=RECEIVER)
+    before = shop.clock.now()
+    batch = await shop.read(shop.hint(), shop.hint(), shop.hint(source=Source.SWEEP))
+    assert shop.gateway.fetched == [TID]
+    found = batch.versions[TID]
+    assert (found.seller_id, found.trade.tid, found.source) == (SELLER, TID, "push")
+    assert before <= found.fetched_at <= shop.clock.now()
+    assert batch.tids == {TID}
+    assert batch.hinted_at.keys() == {TID}
+    assert batch.dead_letters == []
+
+
+async def test_what_is_stored_already_costs_no_call_but_is_still_looked_at_for_publishing(shop: Shop) -> None:
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    await orders.upsert(shop.pool, [version(TID, 1, 100)], partition=0, epoch=epoch)
+    batch = await shop.read(shop.hint(settled=at(100)), shop.hint(settled=at(99), modified=at(1)))
+    assert shop.gateway.fetched == []
+    assert batch.versions == {}
+    assert batch.tids == {TID}
+
+
+async def test_a_detail_that_trails_its_list_is_asked_for_again_until_it_has_caught_up(shop: Shop) -> None:
+    shop.gateway.steps[TID] = [
+        answers(lambda: ok("trade_fullinfo_get", {"trade": platform_trade(TID, 0)})),
+        answers_error(15, "isv.trade-not-exist"),
+        answers(lambda: ok("trade_fullinfo_get", {"trade": platform_trade(TID, 5)})),
+    ]
+    batch = await shop.read(shop.hint(modified=at(5)))
+    assert batch.versions[TID].trade.modified == at(5)
+    assert len(shop.gateway.fetched) == 3
+
+
+async def test_a_detail_that_stays_behind_is_never_stored_as_what_the_list_told(shop: Shop) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID, 0)
+    record = shop.hint(modified=at(5))
+    batch = await shop.read(record)
+    assert batch.versions == {}
+    assert dead(batch) == {"detail_behind": record.value}
+
+
+async def test_an_order_that_the_platform_does_not_know_is_set_aside_after_its_attempts(shop: Shop) -> None:
+    batch = await shop.read(shop.hint())
+    assert dead(batch).keys() == {"detail_behind"}
+    assert len(shop.gateway.fetched) == 3
+
+
+@pytest.mark.parametrize("code", [26, 27])
+async def test_a_refused_session_marks_the_seller_and_spares_everybody_else(shop: Shop, code: int) -> None:
+    shop.gateway.steps[TID] = [answers_error(code, "session-expired")]
+    shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
+    batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=SELLER + 1))
+    assert batch.versions.keys() == {TID + 1}
+    assert dead(batch).keys() == {"session_refused"}
+    expired, other = await sellers.all_of(shop.pool)
+    assert (expired.state, other.state) == (State.EXPIRED, State.NEW)
+    again = await shop.read(shop.hint())
+    assert dead(again).keys() == {"no_session"}
+    assert shop.gateway.fetched.count(TID) == 1, "no call is made with a session that was refused"
+
+
+async def test_an_unknown_or_paused_seller_is_set_aside_without_a_call(shop: Shop) -> None:
+    await sellers.set_state(shop.pool, SELLER, State.PAUSED)
+    batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=999))
+    assert [cloud_events.attributes(letter.headers)["reason"] for letter in batch.dead_letters] == [
+        "no_session",
+        "no_session",
+    ]
+    assert shop.gateway.fetched == []
+
+
+@pytest.mark.parametrize(
+    ("code", "sub_code"),
+    [
+        (15, "isv.invalid-permission"),
+        (50, "isp.null-pointer-exception"),
+        (40, "isv.missing-parameter:tid"),
+        (12, None),
+        (601, None),
+    ],
+)
+async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goes_on(
+    shop: Shop, code: int, sub_code: str | None
+) -> None:
+    shop.gateway.steps[TID] = [answers_error(code, sub_code, f"text with {RECEIVER}")]
+    shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
+    record = shop.hint()
+    batch = await shop.read(record, shop.hint(TID + 1))
+    assert batch.versions.keys() == {TID + 1}
+    assert dead(batch) == {"refused": record.value}
+    detail = cloud_events.attributes(batch.dead_letters[0].headers)["detail"]
+    assert f"code {code}" in detail
+    assert RECEIVER not in detail
+
+
+@pytest.mark.parametrize(
+    ("step", "raised"),
+    [
+        (answers_error(25), RequestRefusedError),
+        (answers_error(11, "isv.permission-api-package-limit"), RequestRefusedError),
+        (answers_error(22), RequestRefusedError),
+        (
+            answers_error(
+                7, "accesscontrol.limited-by-app-access-count", "This ban will last for 60 more seconds"
+            ),
+            CallLimitedError,
+        ),
+        (answers_error(15, "isp.remote-service-timeout"), ServiceUnavailableError),
+    ],
+)
+async def test_a_failure_that_is_not_the_orders_own_raises_so_that_nothing_is_passed_over(
+    shop: Shop, step: Step, raised: type[Exception]
+) -> None:
+    """Else one wrong secret, one lost right or one ban would turn the whole topic into dead letters."""
+    shop.gateway.steps[TID] = [step]
+    with pytest.raises(ExceptionGroup) as failed:
+        await shop.read(shop.hint())
+    assert failed.value.subgroup(raised) is not None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"trade_fullinfo_get_response":{"trade":{"tid":4000000000000000101,"status":"X"}}}',
+        b'{"trade_fullinfo_get_response":{"trade":{"tid":1,"status":"X"}}}',
+        b'{"trade_fullinfo_get_response":{}}',
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_kept_whole(shop: Shop, body: bytes) -> None:
+    shop.gateway.steps[TID] = [answers(lambda: raw(body))]
+    batch = await shop.read(shop.hint())
+    assert batch.versions == {}
+    ((reason, original),) = dead(batch).items()
+    assert reason == "unreadable_answer"
+    inside = orjson.loads(original or b"")
+    assert inside in (
+        orjson.loads(body),
+        orjson.loads(body)["trade_fullinfo_get_response"],
+        orjson.loads(body)["trade_fullinfo_get_response"].get("trade"),
+    )
+
+
+async def test_broken_json_is_kept_byte_for_byte(shop: Shop) -> None:
+    shop.gateway.steps[TID] = [answers(lambda: raw(b"<html>\xff not JSON</html>"))]
+    batch = await shop.read(shop.hint())
+    assert dead(batch) == {"unreadable_answer": b"<html>\xff not JSON</html>"}
+
+
+async def test_a_snapshot_is_taken_as_it_is_without_a_call(shop: Shop) -> None:
+    batch = await shop.read(shop.snapshot(as_of=7))
+    assert shop.gateway.fetched == []
+    found = batch.versions[TID]
+    assert (found.seller_id, found.fetched_at, found.source) == (SELLER, at(7), "bootstrap")
+
+
+async def test_of_two_snapshots_of_one_order_the_newer_is_written_in_either_order(shop: Shop) -> None:
+    old, new = (shop.snapshot(trade=platform_trade(TID, modified)) for modified in (1, 2))
+    for taken in ((old, new), (new, old)):
+        batch = await shop.read(*taken)
+        assert batch.versions[TID].trade.modified == at(2)
+
+
+@pytest.mark.parametrize("broken", [b"not json", b"[]", b"{}", b'{"tid":1}'])
+async def test_a_snapshot_that_cannot_be_read_is_set_aside_whole(shop: Shop, broken: bytes) -> None:
+    batch = await shop.read(shop.snapshot(trade=broken), shop.snapshot(TID + 4))
+    assert dead(batch) == {"unreadable_snapshot": broken}
+    assert batch.versions.keys() == {TID + 4}
+
+
+@pytest.mark.parametrize("value", [None, b"", b"not json", b"{}", b'{"tid":"secret"}'])
+async def test_a_change_that_cannot_be_read_is_set_aside_whole_and_its_values_not_shown(
+    shop: Shop, value: bytes | None
+) -> None:
+    record = shop.received(Record(shop.registry.changes.name, b"1", value, [("ce_id", b"7")]))
+    batch = await shop.read(record)
+    assert dead(batch) == {"unreadable_change": value}
+    letter = batch.dead_letters[0]
+    assert ("original_ce_id", b"7") in letter.headers
+    assert "secret" not in cloud_events.attributes(letter.headers)["detail"]
+    assert letter.key == record.key
+
+
+async def test_a_record_in_another_partition_than_its_order_is_not_written_here(shop: Shop) -> None:
+    """Under a wrong key the order would have two writers."""
+    wrong = (records.partition_of(TID, PARTITIONS) + 1) % PARTITIONS
+    shop.gateway.trades[TID] = platform_trade(TID)
+    for record in (shop.hint(), shop.snapshot()):
+        misplaced = shop.received(
+            Record(record.topic, record.key, record.value, list(record.headers)), partition=wrong
+        )
+        batch = await shop.read(misplaced)
+        assert dead(batch) == {"wrong_partition": record.value}
+        assert not batch.versions
+        assert not batch.tids
+    assert shop.gateway.fetched == []
+
+
+async def test_a_dead_letter_says_where_its_record_came_from(shop: Shop) -> None:
+    record = shop.snapshot(trade=b"not json")
+    (letter,) = (await shop.read(record)).dead_letters
+    told: Mapping[str, str] = cloud_events.attributes(letter.headers)
+    assert told["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
+    assert abs(parse_instant(told["time"]) - shop.clock.now()) < timedelta(seconds=60)
+    assert timedelta(seconds=1) == platform_time.RESOLUTION
+
+
+async def test_an_unstorable_version_becomes_a_dead_letter_with_its_order(shop: Shop) -> None:
+    batch = Batch()
+    shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
+    assert dead(batch).keys() == {"unstorable"}
+    assert batch.dead_letters[0].key == records.key_of(TID)

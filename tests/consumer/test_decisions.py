@@ -1,0 +1,150 @@
+"""Coalescing spares calls and never drops a hint that no fetch has answered (P1)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer import decisions
+from consumer.decisions import Need
+from schemas.change import Change, Source
+from tests.store.databases import SELLER, at
+from topsync.store.orders import Known
+
+
+def hint(
+    tid: int,
+    settled: float,
+    *,
+    modified: float | None = None,
+    source: Source = Source.PUSH,
+    occurred: float = 0,
+) -> Change:
+    return Change(
+        seller_id=SELLER,
+        tid=tid,
+        event="x",
+        occurred_at=at(occurred),
+        settled_after=at(settled),
+        modified=None if modified is None else at(modified),
+        received_at=at(occurred),
+        source=source,
+    )
+
+
+moments = st.integers(0, 20)
+hints = st.lists(
+    st.builds(
+        lambda tid, settled, modified, source: hint(tid, settled, modified=modified, source=source),
+        st.integers(1, 3),
+        moments,
+        st.one_of(st.none(), moments),
+        st.sampled_from(Source),
+    ),
+    max_size=8,
+)
+stored = st.dictionaries(
+    st.integers(1, 3),
+    st.builds(lambda modified, fetched: Known(at(modified), at(fetched), published=True), moments, moments),
+)
+
+
+def answers(change: Change, known: Known | None) -> bool:
+    """Whether what is stored shows what one hint told of; the definition."""
+    return (
+        known is not None
+        and known.fetched_at >= change.settled_after
+        and (change.modified is None or known.modified >= change.modified)
+    )
+
+
+@given(batch=hints, known=stored)
+def test_an_order_is_fetched_exactly_when_a_hint_of_it_is_not_answered(
+    batch: list[Change], known: dict[int, Known]
+) -> None:
+    wanted = {need.tid for need in decisions.to_fetch(decisions.coalesce(batch), known)}
+    assert wanted == {change.tid for change in batch if not answers(change, known.get(change.tid))}
+
+
+@given(
+    batches=st.lists(st.tuples(hints, st.integers(0, 6)), max_size=6),
+)
+def test_no_hint_is_left_unanswered_after_any_sequence_of_batches(
+    batches: list[tuple[list[Change], int]],
+) -> None:
+    """A fetch shows the order as it is then, with whatever `modified` it has reached by then."""
+    known: dict[int, Known] = {}
+    now = 0
+    for batch, pause in batches:
+        now += 20 + pause  # hints are settled by the time of the fetch
+        arrived = [
+            change.model_copy(
+                update={
+                    "settled_after": at(now - 20) + (change.settled_after - at(0)),
+                    "modified": change.modified and at(now - 20) + (change.modified - at(0)),
+                }
+            )
+            for change in batch
+        ]
+        for need in decisions.to_fetch(decisions.coalesce(arrived), known):
+            known[need.tid] = Known(at(now), at(now), published=True)
+        assert all(answers(change, known.get(change.tid)) for change in arrived)
+
+
+@given(batch=hints)
+def test_a_need_asks_for_no_less_than_any_of_its_hints(batch: list[Change]) -> None:
+    needs = decisions.coalesce(batch)
+    assert needs.keys() == {change.tid for change in batch}
+    for change in batch:
+        need = needs[change.tid]
+        assert need.settled_after >= change.settled_after
+        assert change.modified is None or (need.modified is not None and need.modified >= change.modified)
+        assert list(Source).index(need.source) <= list(Source).index(change.source)
+
+
+@given(batch=hints, order=st.randoms())
+def test_the_order_of_the_hints_does_not_matter(batch: list[Change], order: object) -> None:
+    turned = sorted(batch, key=lambda change: change.settled_after, reverse=True)
+    assert decisions.coalesce(turned) == decisions.coalesce(batch)
+
+
+def test_a_hundred_hints_of_one_order_are_one_fetch() -> None:
+    batch = [hint(1, second) for second in range(100)]
+    assert len(decisions.to_fetch(decisions.coalesce(batch), {})) == 1
+
+
+@pytest.mark.parametrize(
+    ("sources", "hinted_at"),
+    [
+        ([(Source.PUSH, 5), (Source.PUSH, 3)], at(3)),
+        ([(Source.SWEEP, 1), (Source.PUSH, 3)], at(3)),
+        ([(Source.SWEEP, 1)], None),
+    ],
+)
+def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
+    sources: list[tuple[Source, float]], hinted_at: datetime | None
+) -> None:
+    needs = decisions.coalesce(hint(1, 9, source=source, occurred=when) for source, when in sources)
+    assert needs[1].hinted_at == hinted_at
+
+
+@pytest.mark.parametrize(
+    ("modified", "known", "answered"),
+    [
+        pytest.param(None, None, False, id="absent"),
+        pytest.param(None, (1, 9), False, id="fetched before the hint was settled"),
+        pytest.param(None, (1, 10), True, id="fetched when it was settled"),
+        pytest.param(5, (4, 99), False, id="older than what the list told"),
+        pytest.param(5, (5, 10), True, id="as the list told"),
+        pytest.param(5, (6, 9), False, id="newer, but fetched before the hint was settled"),
+    ],
+)
+def test_when_a_hint_is_answered(
+    modified: float | None, known: tuple[float, float] | None, answered: bool
+) -> None:
+    need = Need(1, SELLER, at(10), None if modified is None else at(modified), Source.PUSH, None)
+    stored_state = Known(at(known[0]), at(known[1]), published=False) if known else None
+    assert decisions.is_answered(need, stored_state) is answered

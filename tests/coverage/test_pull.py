@@ -1,0 +1,289 @@
+"""Pulling over real servers: nothing is claimed before it is stored, or beyond what was seen (I4, I6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+
+from schemas import platform_time
+from schemas.change import Change, Source
+from schemas.trade import Trade
+from tests.store.databases import SELLER, emptied, platform_trade
+from tests.stream.clusters import BOUND_SECONDS, create_topics, read_all, settings_for
+from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers_error, ok, serving
+from topsync.clock import ServerClock
+from topsync.coverage import pull
+from topsync.coverage.listing import ListingFailedError
+from topsync.coverage.pull import NotStoredError, Puller, Request
+from topsync.settings import CoverageSettings, KafkaSettings
+from topsync.store import coverage, orders
+from topsync.store.coverage import Span
+from topsync.store.database import Pool
+from topsync.store.orders import Version
+from topsync.stream import producer as producers
+from topsync.top.client import GatewayConfig, TopClient
+from topsync.top.gate import GateConfig
+
+ALLOWANCE = 600.0
+TID = 4000000000000000101
+
+
+class ListGateway(Gateway):
+    """Answers increment windows from `listed`; `hold_seconds` is how slow the next answer is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listed: dict[int, datetime] = {}
+        self.hold_seconds = 0.0
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if not self.script:
+            self.script.append(self._answer)
+        return await super().handle(request)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        start, end = (platform_time.parse(str(form[name])) for name in ("start_modified", "end_modified"))
+        await asyncio.sleep(self.hold_seconds)
+        self.hold_seconds = 0.0
+        inside = sorted(
+            ((modified, tid) for tid, modified in self.listed.items() if start <= modified <= end),
+            reverse=True,
+        )
+        size, page = int(str(form["page_size"])), int(str(form["page_no"]))
+        rows = [
+            {"tid": tid, "modified": platform_time.format(modified)}
+            for modified, tid in inside[(page - 1) * size : page * size]
+        ]
+        counted = {"total_results": len(inside)} if form["use_has_next"] == "false" else {"has_next": False}
+        return ok("trades_sold_increment_get", {"trades": {"trade": rows}, **counted})
+
+    @property
+    def windows(self) -> list[tuple[str, str]]:
+        return [
+            (seen.form["start_modified"], seen.form["end_modified"])
+            for seen in self.calls("taobao.trades.sold.increment.get")
+        ]
+
+
+@dataclass
+class Shop:
+    """A puller with everything around it."""
+
+    gateway: ListGateway
+    pool: Pool
+    kafka: KafkaSettings
+    puller: Puller
+    clock: ServerClock
+    epoch: int
+
+    def request(self, *, ago: float = 3600, end: datetime | None = None) -> Request:
+        return Request(
+            seller_id=SELLER,
+            session=SecretStr(SESSION),
+            start=self.clock.now() - timedelta(seconds=ago),
+            end=end,
+            source=Source.GAP,
+            reason="gap 1",
+        )
+
+    def list_order(self, tid: int, ago: float) -> datetime:
+        modified = platform_time.floor_to_second(self.clock.now() - timedelta(seconds=ago))
+        self.gateway.listed[tid] = modified
+        return modified
+
+    async def hints(self) -> list[Change]:
+        found = await read_all(self.kafka, self.puller.changes_topic, 2)
+        return [Change.model_validate_json(one.value or b"") for one in found]
+
+    async def until_hinted(self, number: int) -> None:
+        async with asyncio.timeout(BOUND_SECONDS):
+            while len({hint.tid for hint in await self.hints()}) < number:  # noqa: ASYNC110 -- Kafka's doing
+                await asyncio.sleep(0.05)
+
+    async def store(self, tid: int, *, publish: bool = True) -> None:
+        """What the writer of the order does."""
+        modified = self.gateway.listed[tid]
+        raw = platform_trade(tid) | {"modified": platform_time.format(modified)}
+        fetched = Version(SELLER, Trade.from_platform(raw), self.clock.now(), "gap")
+        await orders.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
+        if publish:
+            await self.publish(tid)
+
+    async def publish(self, tid: int) -> None:
+        await orders.mark_published(self.pool, await orders.unpublished(self.pool, [tid]))
+
+    async def proven(self) -> list[Span]:
+        return (await coverage.proven(self.pool))[SELLER]
+
+
+@pytest.fixture
+async def shop(
+    migrated_database_url: str,
+    kafka_bootstrap_servers: str,
+    topic_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Shop]:
+    monkeypatch.setattr(pull, "POLL_SECONDS", 0.02)
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
+    gateway, clock = ListGateway(), ServerClock()
+    registry = await create_topics(kafka)
+    async with (
+        serving(gateway.handle, "/router/rest") as address,
+        emptied(migrated_database_url) as pool,
+        producers.idempotent(kafka) as producer,
+    ):
+        config = GatewayConfig(
+            url=f"{address}/router/rest",
+            app_key=APP_KEY,
+            app_secret=SecretStr(APP_SECRET),
+            gate=GateConfig(calls_per_second=1000, ban_jitter_seconds=0.0),
+        )
+        async with TopClient(config, clock) as client:
+            await client.sync_clock()
+            puller = Puller(
+                pool=pool,
+                client=client,
+                clock=clock,
+                producer=producer,
+                changes_topic=registry.changes.name,
+                settings=CoverageSettings(visibility_allowance_seconds=ALLOWANCE, stored_within_seconds=1),
+                detail_lag=timedelta(0),
+            )
+            yield Shop(gateway, pool, kafka, puller, clock, await orders.take_over(pool, 0, "test"))
+
+
+async def test_a_span_is_claimed_only_once_everything_listed_is_stored_and_published(shop: Shop) -> None:
+    for tid, ago in ((TID, 2000), (TID + 1, 1000)):
+        shop.list_order(tid, ago)
+    pulling = asyncio.create_task(shop.puller.pull(shop.request()))
+    await shop.until_hinted(2)
+    await shop.store(TID)
+    await shop.store(TID + 1, publish=False)
+    await asyncio.sleep(3 * pull.POLL_SECONDS)
+    assert await shop.proven() == []
+    before = shop.clock.now()
+    await shop.publish(TID + 1)
+    outcome = await pulling
+    assert (outcome.listed, outcome.hinted) == (2, 2)
+    (proven,) = await shop.proven()
+    assert proven.end == outcome.proven_to
+    assert outcome.proven_to is not None
+    assert outcome.proven_to <= before - timedelta(seconds=ALLOWANCE)
+    assert outcome.proven_to > before - timedelta(seconds=ALLOWANCE + 30)
+    hint = next(hint for hint in await shop.hints() if hint.tid == TID)
+    assert (hint.modified, hint.source, hint.reason) == (shop.gateway.listed[TID], Source.GAP, "gap 1")
+    assert hint.settled_after == shop.gateway.listed[TID] + platform_time.RESOLUTION
+
+
+async def test_what_is_stored_as_listed_is_not_hinted_and_a_pull_again_changes_nothing(shop: Shop) -> None:
+    shop.list_order(TID, 2000)
+    await shop.store(TID)
+    first = await shop.puller.pull(shop.request())
+    again = await shop.puller.pull(shop.request())
+    assert (first.listed, first.hinted, again.hinted) == (1, 0, 0)
+    assert await shop.hints() == []
+    assert len(await shop.proven()) == 1
+    windows = await shop.pool.fetch("select listed, hinted from windows where listed > 0")
+    assert {tuple(window) for window in windows} == {(1, 0)}
+
+
+async def test_what_is_not_stored_in_time_is_claimed_by_nobody(shop: Shop) -> None:
+    shop.list_order(TID, 2000)
+    with pytest.raises(NotStoredError, match=r"1 of 1 listed orders .* enrichers running"):
+        await shop.puller.pull(shop.request())
+    assert await shop.proven() == []
+    assert await shop.pool.fetchval("select count(*) from windows") == 0
+
+
+async def test_a_replay_of_a_past_span_repairs_but_proves_nothing(shop: Shop) -> None:
+    """An order that is modified behind its end while it is listed is in none of its parts."""
+    shop.list_order(TID, 2000)
+    await shop.store(TID)
+    outcome = await shop.puller.pull(shop.request(end=shop.clock.now() - timedelta(seconds=1000)))
+    assert (outcome.listed, outcome.proven_to) == (1, None)
+    assert await shop.proven() == []
+
+
+async def test_a_preview_tells_what_is_missing_and_does_nothing(shop: Shop) -> None:
+    shop.list_order(TID, 2000)
+    shop.list_order(TID + 1, 2000)
+    await shop.store(TID)
+    outcome = await shop.puller.preview(shop.request())
+    assert (outcome.listed, outcome.hinted, outcome.proven_to) == (2, 1, None)
+    assert outcome.calls == len(shop.gateway.windows)
+    assert await shop.hints() == []
+    assert await shop.pool.fetchval("select count(*) from windows") == 0
+
+
+async def test_a_listing_to_now_reaches_beyond_it_in_whole_seconds_and_shares_its_boundaries(
+    shop: Shop,
+) -> None:
+    before = shop.clock.now()
+    await shop.puller.pull(shop.request(ago=4000))
+    windows = shop.gateway.windows
+    assert len(windows) == 3, "4000 s and the reach in windows of 1800 s"
+    assert [start for start, _ in windows[1:]] == [end for _, end in windows[:-1]]
+    assert platform_time.parse(windows[-1][1]) >= before + timedelta(seconds=pull.REACH_SECONDS - 1)
+
+
+async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer comes after the window's end: what was modified in between is in no part of it."""
+    monkeypatch.setattr(pull, "REACH_SECONDS", 1.0)
+    shop.gateway.hold_seconds = 2.5
+    outcome = await shop.puller.pull(shop.request(ago=1000))
+    (_, first), *others = shop.gateway.windows
+    assert others, "the first listing may have missed something"
+    assert platform_time.parse(others[-1][1]) > platform_time.parse(first)
+    assert platform_time.parse(others[-1][1]) > shop.clock.now() - timedelta(seconds=1)
+    assert outcome.calls == len(shop.gateway.windows)
+
+
+async def test_a_listing_that_never_catches_up_fails_after_a_bounded_number_of_attempts(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "REACH_SECONDS", -2.0)
+    monkeypatch.setattr(pull, "MAX_LISTINGS", 3)
+    with pytest.raises(ListingFailedError):
+        await shop.puller.pull(shop.request(ago=1000))
+    assert len(shop.gateway.windows) == 3
+    assert await shop.proven() == []
+
+
+async def test_a_window_that_is_too_wide_is_asked_for_in_halves_after_the_wait(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waited.append(seconds)
+
+    shop.list_order(TID, 500)
+    await shop.store(TID)
+    shop.gateway.script.appendleft(answers_error(520, "isv.trade-service-rejection"))
+    with monkeypatch.context() as patch:
+        patch.setattr("asyncio.sleep", note)
+        parts, calls = await shop.puller.list_parts(shop.request(ago=1000))
+    assert max(waited) >= 180
+    assert calls == 3
+    (wide, first, second) = shop.gateway.windows
+    assert (wide[0], wide[1]) == (first[0], second[1])
+    assert first[1] == second[0]
+    assert {tid for part in parts for tid in part.orders} == {TID}
+
+
+async def test_a_busy_part_is_paged_over_the_wire_without_losing_an_order(shop: Shop) -> None:
+    modified = platform_time.floor_to_second(shop.clock.now() - timedelta(seconds=700))
+    shop.gateway.listed = dict.fromkeys(range(1, 251), modified)
+    parts, _ = await shop.puller.list_parts(shop.request(ago=1000))
+    assert {tid for part in parts for tid in part.orders} == set(range(1, 251))
+    sizes = {int(seen.form["page_size"]) for seen in shop.gateway.calls("taobao.trades.sold.increment.get")}
+    assert max(sizes) == 100

@@ -1,0 +1,101 @@
+"""The ledger's arithmetic against a brute force over seconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from topsync.coverage import spans
+from topsync.store.coverage import Span
+
+BASE = datetime(2025, 11, 20, tzinfo=UTC)
+SECONDS = range(40)
+
+
+def at(second: float) -> datetime:
+    return BASE + timedelta(seconds=second)
+
+
+def span(start: float, end: float) -> Span:
+    return Span(at(start), at(end))
+
+
+def seconds_of(ranges: list[Span]) -> set[int]:
+    """The whole seconds that half-open ranges hold."""
+    return {second for second in SECONDS if any(one.start <= at(second) < one.end for one in ranges)}
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> list[Span]:
+    """Proven time as the ledger keeps it: sorted, neither overlapping nor touching."""
+    edges = sorted(draw(st.sets(st.sampled_from(SECONDS), max_size=8)))
+    return [span(start, end) for start, end in zip(edges[::2], edges[1::2], strict=False)]
+
+
+@given(
+    start=st.integers(0, 30),
+    length=st.integers(1, 30),
+    asked=st.floats(0, 60),
+    allowance=st.floats(0, 20),
+)
+def test_a_proof_holds_exactly_what_was_asked_and_is_older_than_the_allowance(
+    start: int, length: int, asked: float, allowance: float
+) -> None:
+    asked_for = span(start, start + length)
+    proof = spans.proof(asked_for, asked_at=at(asked), visibility_allowance=timedelta(seconds=allowance))
+    old = {
+        second for second in seconds_of([asked_for]) if at(second) < at(asked) - timedelta(seconds=allowance)
+    }
+    assert seconds_of([proof] if proof else []) == old
+    assert proof is None or asked_for.start == proof.start < proof.end <= asked_for.end
+
+
+@pytest.mark.parametrize("asked", [0, 5, 10])
+def test_time_younger_than_the_allowance_proves_nothing(asked: int) -> None:
+    assert (
+        spans.proof(span(10, 20), asked_at=at(asked + 10), visibility_allowance=timedelta(seconds=10)) is None
+    )
+
+
+@given(ledger=ledgers())
+def test_holes_are_the_seconds_between_the_first_and_the_last_proven_one(ledger: list[Span]) -> None:
+    proven = seconds_of(ledger)
+    between = set(range(min(proven), max(proven) + 1)) if proven else set()
+    assert seconds_of(spans.holes(ledger)) == between - proven
+
+
+@given(ledger=ledgers(), start=st.integers(0, 39), length=st.integers(1, 20))
+def test_a_span_is_covered_when_each_of_its_seconds_is_proven(
+    ledger: list[Span], start: int, length: int
+) -> None:
+    wanted = span(start, start + length)
+    every_second = set(range(start, start + length)) <= seconds_of(ledger)
+    assert spans.covers(ledger, wanted) == every_second
+
+
+@given(ledger=ledgers())
+def test_complete_until_is_the_first_second_that_is_not_proven(ledger: list[Span]) -> None:
+    proven = seconds_of(ledger)
+    until = spans.complete_until(ledger)
+    if not proven:
+        assert until is None
+        return
+    first_missing = next(second for second in range(min(proven), 41) if second not in proven)
+    assert until == at(first_missing)
+
+
+@given(start=st.integers(0, 30), length=st.integers(0, 30), longest=st.integers(1, 12))
+def test_pieces_cover_the_span_share_their_boundaries_and_are_short_enough(
+    start: int, length: int, longest: int
+) -> None:
+    whole = span(start, start + length)
+    pieces = spans.cut(whole, timedelta(seconds=longest))
+    assert all(timedelta(0) < piece.end - piece.start <= timedelta(seconds=longest) for piece in pieces)
+    assert [piece.start for piece in pieces[1:]] == [piece.end for piece in pieces[:-1]]
+    if length:
+        assert (pieces[0].start, pieces[-1].end) == (whole.start, whole.end)
+    else:
+        assert pieces == []

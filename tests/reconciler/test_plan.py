@@ -1,0 +1,207 @@
+"""What is pulled next: every gap until it is proven, and nothing is called closed before (P1, I4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler import plan
+from reconciler.plan import Rules, Standing
+from schemas.change import Source
+from topsync.coverage import spans
+from topsync.store.coverage import Span
+from topsync.store.gaps import Gap
+
+BASE = datetime(2025, 11, 20, tzinfo=UTC)
+ALLOWANCE, OVERLAP, SWEEP, RETRY = 600, 300, 120, 60
+
+
+def at(second: float) -> datetime:
+    return BASE + timedelta(seconds=second)
+
+
+def span(start: float, end: float) -> Span:
+    return Span(at(start), at(end))
+
+
+def rules(*, sweep: float = SWEEP) -> Rules:
+    return Rules(*(timedelta(seconds=seconds) for seconds in (ALLOWANCE, OVERLAP, sweep, RETRY)))
+
+
+def gap(began: float, ended: float | None, *, pulled: float | None = None, number: int = 1) -> Gap:
+    return Gap(
+        number,
+        7,
+        at(began),
+        None if ended is None else at(ended),
+        "closed",
+        at(began),
+        None if pulled is None else at(pulled),
+    )
+
+
+def standing(*gaps: Gap, proven: Sequence[Span] = (span(-1000, 0),), pulled: float | None = None) -> Standing:
+    return Standing(proven, gaps, None if pulled is None else at(pulled))
+
+
+@pytest.mark.parametrize(
+    ("pulled", "now", "is_due"),
+    [
+        pytest.param(None, 100, True, id="at once when push is back, for freshness"),
+        pytest.param(101, 150, False, id="not again while it is too young to be proven"),
+        pytest.param(101, 699, False, id="nor a second before"),
+        pytest.param(101, 700, True, id="again when it is old enough to be proven"),
+        pytest.param(700, 759, False, id="left alone for a while when that pull did not prove it"),
+        pytest.param(700, 760, True, id="and then again"),
+        pytest.param(5000, 5060, True, id="and again, however long it takes"),
+    ],
+)
+def test_when_a_gap_is_pulled(pulled: float | None, now: float, is_due: bool) -> None:
+    """The gap ends at 100; it can be proven from 700 on."""
+    pull = plan.next_pull(standing(gap(10, 100, pulled=pulled), pulled=now), rules(), now=at(now))
+    assert (pull is not None) == is_due
+    if pull is not None:
+        assert (pull.source, pull.start, pull.reason) == (Source.GAP, at(10 - OVERLAP), "gap 1")
+
+
+def test_a_gap_is_not_pulled_while_push_is_away() -> None:
+    assert plan.next_pull(standing(gap(10, None), pulled=50), rules(), now=at(60)) is None
+
+
+def test_a_gap_comes_before_a_sweep_that_is_due_as_well() -> None:
+    pull = plan.next_pull(standing(gap(10, 100)), rules(), now=at(200))
+    assert pull is not None
+    assert pull.source is Source.GAP
+
+
+def test_all_due_gaps_are_pulled_together_from_the_earliest_of_them() -> None:
+    young = gap(150, 180, pulled=181, number=3)
+    pull = plan.next_pull(standing(gap(40, 60, number=2), young, gap(10, 30)), rules(), now=at(200))
+    assert pull is not None
+    assert pull.start == at(10 - OVERLAP)
+    assert [one.id for one in pull.gaps] == [2, 1]
+    assert pull.reason == "gap 2,1"
+
+
+@pytest.mark.parametrize(("pulled", "now", "is_due"), [(None, 5, True), (100, 219, False), (100, 220, True)])
+def test_a_sweep_is_due_at_its_interval_and_begins_where_the_proof_ends(
+    pulled: float | None, now: float, is_due: bool
+) -> None:
+    proven = (span(-1000, -200), span(-100, 0))
+    pull = plan.next_pull(standing(proven=proven, pulled=pulled), rules(), now=at(now))
+    assert (pull is not None) == is_due
+    if pull is not None:
+        assert (pull.source, pull.start) == (Source.SWEEP, at(-200 - OVERLAP)), "from the first hole"
+
+
+def test_without_sweeps_only_gaps_are_pulled() -> None:
+    assert plan.next_pull(standing(), rules(sweep=0), now=at(10**6)) is None
+    assert plan.next_pull(standing(gap(1, 2)), rules(sweep=0), now=at(10**6)) is not None
+
+
+def test_a_seller_that_is_not_bootstrapped_is_left_to_its_bootstrap() -> None:
+    assert plan.next_pull(standing(gap(1, 2), proven=()), rules(), now=at(10**6)) is None
+
+
+gaps_ = st.builds(
+    lambda began, length, is_open: gap(began, None if is_open else began + length),
+    st.integers(-50, 100),
+    st.integers(0, 50),
+    st.booleans(),
+)
+
+
+@st.composite
+def ledgers(draw: st.DrawFn) -> list[Span]:
+    edges = sorted(draw(st.sets(st.integers(-60, 160), max_size=6)))
+    return [span(start, end) for start, end in zip(edges[::2], edges[1::2], strict=False)]
+
+
+@given(one=gaps_, proven=ledgers())
+def test_a_gap_is_closed_only_when_it_has_ended_and_each_of_its_seconds_is_proven(
+    one: Gap, proven: list[Span]
+) -> None:
+    is_closed = plan.closed([one], proven) == [one]
+    if not proven or one.ended is None:
+        assert not is_closed
+        return
+    begins = max(one.began, proven[0].start)
+    seconds = (one.ended - begins).total_seconds()
+    instants = [begins + timedelta(seconds=number) for number in range(int(seconds))]
+    missing = [when for when in instants if not any(known.start <= when < known.end for known in proven)]
+    assert is_closed == (not missing and (bool(instants) or _touches(proven, begins, one.ended)))
+
+
+def _touches(proven: Sequence[Span], begins: datetime, ended: datetime) -> bool:
+    """For a gap without a whole second of its own: it lies before the bootstrap, or within a proof."""
+    return any(known.start <= begins and ended <= known.end for known in proven)
+
+
+def test_a_gap_from_before_the_first_exported_day_needs_no_proof_for_that_time() -> None:
+    proven = [span(0, 100)]
+    assert plan.closed([gap(-50, 90)], proven) == [gap(-50, 90)]
+    assert plan.closed([gap(-50, -10)], proven) == [gap(-50, -10)]
+    assert plan.closed([gap(-50, 101)], proven) == []
+
+
+@given(
+    gaps=st.lists(st.tuples(st.integers(0, 500), st.integers(1, 300)), min_size=1, max_size=4),
+    failing=st.lists(st.booleans(), max_size=12),
+    poll=st.integers(1, 90),
+    sweep=st.sampled_from([0, SWEEP]),
+)
+def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_again(
+    gaps: list[tuple[int, int]], failing: list[bool], poll: int, sweep: float
+) -> None:
+    """The reconciler's loop over the plan: some pulls fail, the others prove what is old enough."""
+    still_open = [gap(began, began + length, number=number) for number, (began, length) in enumerate(gaps)]
+    ended = max(began + length for began, length in gaps)
+    proven = [span(-1000, 0)]
+    outcomes = iter(failing)
+    pulled_at: datetime | None = None
+    now = at(ended)
+    pulls = 0
+    while still_open:
+        assert now < at(ended + ALLOWANCE + (len(failing) + 3) * (RETRY + SWEEP + poll)), "left alone"
+        pull = plan.next_pull(Standing(proven, still_open, pulled_at), rules(sweep=sweep), now=now)
+        if pull is not None:
+            pulls += 1
+            assert pulls < 200
+            pulled_at = now
+            due = {one.id for one in pull.gaps}
+            still_open = [
+                gap_ if gap_.id not in due else Gap(*_values(gap_)[:-1], now) for gap_ in still_open
+            ]
+            if not next(outcomes, False):
+                proof = spans.proof(
+                    Span(pull.start, now + timedelta(seconds=60)),
+                    asked_at=now,
+                    visibility_allowance=timedelta(seconds=ALLOWANCE),
+                )
+                if proof:
+                    proven = _merged([*proven, proof])
+            closed = plan.closed(still_open, proven)
+            for one in closed:
+                assert one.ended is not None
+                assert spans.covers(proven, Span(max(one.began, proven[0].start), one.ended))
+            still_open = [one for one in still_open if one not in closed]
+        now += timedelta(seconds=poll)
+
+
+def _values(one: Gap) -> tuple[int, int, datetime, datetime | None, str, datetime, datetime | None]:
+    return one.id, one.seller_id, one.began, one.ended, one.cause, one.opened_at, one.pulled_at
+
+
+def _merged(ranges: list[Span]) -> list[Span]:
+    """As the ledger's multirange merges them."""
+    merged: list[Span] = []
+    for one in sorted(ranges, key=lambda each: each.start):
+        if merged and one.start <= merged[-1].end:
+            merged[-1] = Span(merged[-1].start, max(merged[-1].end, one.end))
+        else:
+            merged.append(one)
+    return merged

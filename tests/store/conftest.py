@@ -1,0 +1,18 @@
+"""An empty database for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.store.databases import emptied, migrated_database_url
+from topsync.store.database import Pool
+
+__all__ = ["migrated_database_url"]
+
+
+@pytest.fixture
+async def pool(migrated_database_url: str) -> AsyncIterator[Pool]:
+    async with emptied(migrated_database_url) as pool:
+        yield pool

@@ -1,0 +1,146 @@
+"""From a lost connection to gaps, and from a new one to their end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from tests.store.databases import SELLER, at
+from topsync.store import gaps, push_connections
+from topsync.store.database import Pool
+from topsync.store.gaps import Gap
+from topsync.store.push_connections import PushConnection
+
+SILENT_FOR = timedelta(seconds=15)
+
+
+def connection(
+    began: float, proof: float, *, lost: float | None = None, id_: UUID | None = None
+) -> PushConnection:
+    return PushConnection(
+        id_ or uuid4(),
+        "default",
+        at(began),
+        at(proof),
+        None if lost is None else at(lost),
+        None if lost is None else "closed",
+    )
+
+
+async def open_for(pool: Pool, lost: PushConnection) -> int:
+    """What the reconciler does with a lost connection."""
+    async with pool.acquire() as taken, taken.transaction():
+        opened = await gaps.open_for_all(taken, lost, now=at(100))
+        await push_connections.close_stale(taken, lost.id)
+    return opened
+
+
+async def lost(pool: Pool) -> list[PushConnection]:
+    async with pool.acquire() as taken:
+        return await push_connections.lost(taken, silent_for=SILENT_FOR)
+
+
+async def fall_silent(pool: Pool, id_: UUID) -> None:
+    """As if nothing had been written for a minute."""
+    await pool.execute("update push_connections set written_at = now() - interval '1 min' where id = $1", id_)
+
+
+async def test_a_connection_is_up_until_it_is_lost_or_silent(pool: Pool) -> None:
+    one, other = connection(0, 5), connection(1, 6)
+    for each in (other, one):
+        await push_connections.write(pool, each)
+    assert await push_connections.up(pool, silent_for=SILENT_FOR) == [one, other]
+    assert await lost(pool) == []
+    await fall_silent(pool, one.id)
+    assert await push_connections.up(pool, silent_for=SILENT_FOR) == [other]
+    (silent,) = await lost(pool)
+    assert silent.id == one.id
+    assert silent.reason == "the push process stopped writing"
+    await push_connections.write(pool, connection(1, 7, lost=9, id_=other.id))
+    assert await push_connections.up(pool, silent_for=SILENT_FOR) == []
+    assert [(gone.id, gone.reason) for gone in await lost(pool)] == [
+        (one.id, "the push process stopped writing"),
+        (other.id, "closed"),
+    ]
+
+
+async def test_the_last_proof_of_a_connection_never_moves_back(pool: Pool) -> None:
+    one = connection(0, 50)
+    await push_connections.write(pool, one)
+    await push_connections.write(pool, connection(0, 20, id_=one.id))
+    assert [up.last_proof_at for up in await push_connections.up(pool, silent_for=SILENT_FOR)] == [at(50)]
+
+
+async def test_a_loss_opens_one_gap_per_seller_from_the_last_proof_once(pool: Pool) -> None:
+    gone = connection(0, 40, lost=60)
+    await push_connections.write(pool, gone)
+    assert await open_for(pool, gone) == 2
+    assert await open_for(pool, gone) == 0
+    assert await lost(pool) == []
+    found = await gaps.open_gaps(pool)
+    assert [(gap.seller_id, gap.began, gap.ended, gap.cause, gap.opened_at) for gap in found] == [
+        (SELLER, at(40), None, "closed", at(100)),
+        (SELLER + 1, at(40), None, "closed", at(100)),
+    ]
+
+
+async def test_a_connection_that_was_given_up_as_silent_and_writes_again_can_be_lost_again(
+    pool: Pool,
+) -> None:
+    one = connection(0, 40)
+    await push_connections.write(pool, one)
+    await fall_silent(pool, one.id)
+    (silent,) = await lost(pool)
+    await open_for(pool, silent)
+    await push_connections.write(pool, connection(0, 70, id_=one.id))
+    (back,) = await push_connections.up(pool, silent_for=SILENT_FOR)
+    await gaps.end_by(pool, back)
+    assert {gap.ended for gap in await gaps.open_gaps(pool)} == {at(70)}
+    await push_connections.write(pool, connection(0, 80, lost=90, id_=one.id))
+    (again,) = await lost(pool)
+    assert await open_for(pool, again) == 2
+    assert (
+        sorted((gap.began, gap.ended) for gap in await gaps.open_gaps(pool) if gap.ended)
+        == [(at(40), at(70))] * 2
+    )
+    assert [gap.began for gap in await gaps.open_gaps(pool) if gap.ended is None] == [at(80)] * 2
+
+
+async def test_a_gap_ends_at_the_reconnection_and_keeps_that_end(pool: Pool) -> None:
+    gone = connection(0, 40, lost=60)
+    await push_connections.write(pool, gone)
+    await open_for(pool, gone)
+    await gaps.end_by(pool, connection(10, 30))
+    assert {gap.ended for gap in await gaps.open_gaps(pool)} == {None}, "it was there before the loss"
+    await gaps.end_by(pool, connection(70, 71))
+    await gaps.end_by(pool, connection(200, 201))
+    assert {gap.ended for gap in await gaps.open_gaps(pool)} == {at(70)}
+
+
+async def test_a_closed_gap_is_open_no_more_and_stays_closed(pool: Pool) -> None:
+    gone = connection(0, 40, lost=60)
+    await push_connections.write(pool, gone)
+    await open_for(pool, gone)
+    first, second = await gaps.open_gaps(pool)
+    await gaps.mark_pulled(pool, first, at(110))
+    await gaps.close(pool, first, at(120))
+    await gaps.close(pool, first, at(999))
+    assert [gap.id for gap in await gaps.open_gaps(pool)] == [second.id]
+    closed_at = await pool.fetchval("select closed_at from gaps where id = $1", first.id)
+    assert closed_at == at(120)
+    # A closed gap is never given another end.
+    await gaps.end_by(pool, connection(70, 71))
+    assert await pool.fetchval("select ended from gaps where id = $1", first.id) is None
+
+
+async def test_gaps_are_given_oldest_first_with_their_last_pull(pool: Pool) -> None:
+    for began in (50, 20):
+        gone = connection(0, began, lost=60)
+        await push_connections.write(pool, gone)
+        await open_for(pool, gone)
+    found = await gaps.open_gaps(pool)
+    assert [gap.began for gap in found] == [at(20), at(20), at(50), at(50)]
+    await gaps.mark_pulled(pool, found[0], at(130))
+    assert (await gaps.open_gaps(pool))[0] == Gap(
+        found[0].id, found[0].seller_id, at(20), None, found[0].cause, at(100), at(130)
+    )

@@ -1,0 +1,233 @@
+"""Durable requests and their outcomes: replays, bootstraps, call counts, what the witness saw (P4)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from datetime import date, timedelta
+
+from tests.store.databases import SELLER, at, version
+from topsync.store import api_calls, bootstraps, coverage, orders, replay_jobs, sellers, witness
+from topsync.store.api_calls import Call
+from topsync.store.bootstraps import Step
+from topsync.store.coverage import Span
+from topsync.store.database import Pool
+from topsync.store.replay_jobs import ReplayJob
+from topsync.store.sellers import State
+from topsync.store.witness import Finding, Progress
+
+D0 = date(2025, 11, 20)
+D1 = date(2025, 8, 22)
+
+
+def job(id_: str, *, dry_run: bool = False) -> ReplayJob:
+    return ReplayJob(id_, SELLER, at(0), at(60), dry_run)
+
+
+async def test_a_replay_asked_for_twice_by_one_id_is_one_job(pool: Pool) -> None:
+    await replay_jobs.request(pool, job("a", dry_run=True))
+    await replay_jobs.request(pool, job("a", dry_run=False))
+    assert await replay_jobs.get(pool, "a") == job("a", dry_run=True)
+    assert await pool.fetchval("select count(*) from replay_jobs") == 1
+
+
+async def test_a_finished_replay_is_not_done_again_when_it_is_asked_for_again(pool: Pool) -> None:
+    await replay_jobs.request(pool, job("a"))
+    await replay_jobs.finish(pool, job("a"), replay_jobs.State.DONE, {"orders_listed": 3})
+    await replay_jobs.request(pool, job("a"))
+    assert await replay_jobs.next_open(pool) is None
+    found = await replay_jobs.get(pool, "a")
+    assert found is not None
+    assert (found.state, found.outcome) == (replay_jobs.State.DONE, {"orders_listed": 3})
+
+
+async def test_jobs_are_taken_in_the_order_of_their_request_and_a_half_done_one_again(pool: Pool) -> None:
+    await replay_jobs.request(pool, job("first"))
+    await replay_jobs.request(pool, job("second"))
+    first = await replay_jobs.next_open(pool)
+    assert first is not None
+    assert first.id == "first"
+    await replay_jobs.start(pool, first)
+    again = await replay_jobs.next_open(pool)
+    assert again is not None
+    assert (again.id, again.state) == ("first", replay_jobs.State.RUNNING), "its reconciler died"
+    await replay_jobs.finish(pool, first, replay_jobs.State.FAILED, {"error": "away"})
+    following = await replay_jobs.next_open(pool)
+    assert following is not None
+    assert following.id == "second"
+    assert await replay_jobs.get(pool, "third") is None
+
+
+async def begin(pool: Pool, *, day_zero: date = D0) -> bootstraps.Bootstrap:
+    return await bootstraps.begin(pool, SELLER, first_day=D1, day_zero=day_zero, at=at(0))
+
+
+async def requested(pool: Pool, *, task_id: int = 7, created_on: date = D0) -> None:
+    await bootstraps.requested(
+        pool, SELLER, task_id=task_id, created_at=at(1), created_on=created_on, adopted=created_on != D0
+    )
+
+
+async def test_a_bootstrap_under_way_keeps_its_day_zero_when_it_is_begun_again_after_midnight(
+    pool: Pool,
+) -> None:
+    """The export was asked for yesterday: increments that begin today would lose that day's orders."""
+    await begin(pool)
+    await requested(pool)
+    resumed = await begin(pool, day_zero=D0 + timedelta(days=1))
+    assert (resumed.step, resumed.day_zero, resumed.first_day) == (Step.REQUESTED, D0, D1)
+    assert resumed.export is not None
+    assert resumed.export.task_id == 7
+
+
+async def test_an_adopted_older_export_moves_day_zero_back_and_never_forward(pool: Pool) -> None:
+    await begin(pool)
+    await requested(pool, created_on=D0 - timedelta(days=1))
+    await requested(pool, created_on=D0 + timedelta(days=1))
+    state = await bootstraps.get(pool, SELLER)
+    assert state is not None
+    assert state.day_zero == D0 - timedelta(days=1)
+
+
+async def test_each_step_of_a_bootstrap_is_kept_and_can_be_gone_back_from(pool: Pool) -> None:
+    assert await bootstraps.get(pool, SELLER) is None
+    assert (await begin(pool)).step is Step.SUBSCRIBED
+    await requested(pool)
+    await bootstraps.downloaded(pool, SELLER, check_code="abc", file_bytes=10)
+    await bootstraps.add_rows(pool, SELLER, [(1, at(0))])
+    await bootstraps.loaded(pool, SELLER, lines=4, published=2, repaired=1, refused=1)
+    state = await bootstraps.get(pool, SELLER)
+    assert state is not None
+    assert state.export is not None
+    assert state.step is Step.LOADED
+    assert (state.export.lines, state.export.published, state.export.repaired, state.export.refused) == (
+        4,
+        2,
+        1,
+        1,
+    )
+    await bootstraps.download_again(pool, SELLER)
+    assert (await begin(pool)).step is Step.REQUESTED
+    await bootstraps.ask_again(pool, SELLER)
+    assert (await begin(pool)).step is Step.SUBSCRIBED
+    await requested(pool, task_id=8)
+    state = await bootstraps.get(pool, SELLER)
+    assert state is not None
+    assert state.export is not None
+    assert (state.export.task_id, state.export.file_bytes, state.export.lines) == (8, None, None)
+
+
+async def test_a_new_download_forgets_the_rows_of_the_former_file(pool: Pool) -> None:
+    await begin(pool)
+    await requested(pool)
+    await bootstraps.add_rows(pool, SELLER, [(1, at(0)), (2, None)])
+    assert await bootstraps.count_rows(pool, SELLER) == 2
+    await bootstraps.downloaded(pool, SELLER, check_code="abc", file_bytes=10)
+    assert await bootstraps.count_rows(pool, SELLER) == 0
+
+
+async def test_rows_of_a_file_count_once_with_their_newest_state(pool: Pool) -> None:
+    await begin(pool)
+    await requested(pool)
+    rows = [(1, at(5)), (1, at(3)), (2, None), (2, at(4)), (3, None)]
+    for _ in range(2):
+        await bootstraps.add_rows(pool, SELLER, rows)
+    await bootstraps.add_rows(pool, SELLER, [(1, at(2)), (2, None)])
+    assert await bootstraps.count_rows(pool, SELLER) == 3
+    lines = [f"1 {at(5).isoformat()}\n", f"2 {at(4).isoformat()}\n", "3 -\n"]
+    assert await bootstraps.digest(pool, SELLER) == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+async def test_an_exported_order_is_stored_only_when_it_is_as_new_as_in_the_file_and_published(
+    pool: Pool,
+) -> None:
+    await begin(pool)
+    await requested(pool)
+    await bootstraps.add_rows(pool, SELLER, [(1, at(5)), (2, None)])
+
+    async def missing() -> int:
+        return await bootstraps.count_unstored(pool, SELLER, created_at=at(1))
+
+    epoch = await orders.take_over(pool, 0, "test")
+    assert await missing() == 2
+    await orders.upsert(pool, [version(1, 4, 9), version(2, 4, 0.5)], partition=0, epoch=epoch)
+    await orders.mark_published(pool, await orders.all_unpublished(pool))
+    assert await missing() == 2, "one is older than in the file, one was fetched before the export"
+    await orders.upsert(pool, [version(1, 5, 9), version(2, 4, 1)], partition=0, epoch=epoch)
+    assert await missing() == 1, "one is not published"
+    await orders.mark_published(pool, await orders.all_unpublished(pool))
+    assert await missing() == 0
+
+
+async def test_a_certificate_makes_the_seller_live_and_proves_the_export_all_at_once(pool: Pool) -> None:
+    await begin(pool)
+    await requested(pool)
+    proven = Span(at(-90 * 86400), at(0))
+    await bootstraps.certify(pool, SELLER, at=at(60), certificate={"digest": "abc"}, proven=proven)
+    state = await bootstraps.get(pool, SELLER)
+    assert state is not None
+    assert (state.step, state.certificate) == (Step.LIVE, {"digest": "abc"})
+    assert (await coverage.proven(pool))[SELLER] == [proven]
+    seller = await sellers.get(pool, SELLER)
+    assert seller is not None
+    assert seller.state is State.LIVE
+
+
+async def test_a_bootstrap_of_a_live_seller_begins_anew(pool: Pool) -> None:
+    await begin(pool)
+    await requested(pool)
+    await bootstraps.certify(pool, SELLER, at=at(60), certificate={}, proven=Span(at(-1), at(0)))
+    anew = await begin(pool, day_zero=D0 + timedelta(days=5))
+    assert (anew.step, anew.day_zero, anew.certificate) == (Step.SUBSCRIBED, D0 + timedelta(days=5), None)
+
+
+async def test_sellers_are_found_by_nick_or_id_and_keep_their_state_when_added_again(pool: Pool) -> None:
+    await sellers.set_state(pool, SELLER, State.PAUSED)
+    await sellers.add(pool, seller_id=SELLER, nick="demo_renamed", session_cipher=b"new")
+    for name in ("demo_renamed", str(SELLER)):
+        found = await sellers.find(pool, name)
+        assert found is not None
+        assert (found.seller_id, found.session_cipher, found.state) == (SELLER, b"new", State.PAUSED)
+    assert await sellers.find(pool, "demo_one") is None
+    assert await sellers.get(pool, 1) is None
+    assert [seller.seller_id for seller in await sellers.all_of(pool)] == [SELLER, SELLER + 1]
+
+
+async def test_a_renewed_session_brings_an_expired_seller_back(pool: Pool) -> None:
+    await sellers.set_state(pool, SELLER, State.EXPIRED)
+    await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"new")
+    found = await sellers.get(pool, SELLER)
+    assert found is not None
+    assert found.state is State.LIVE
+
+
+async def test_a_seller_shows_no_session_in_its_repr(pool: Pool) -> None:
+    found = await sellers.get(pool, SELLER)
+    assert "one" not in repr(found).replace("demo_one", "")
+
+
+async def test_calls_add_up_by_api_on_the_latest_day(pool: Pool) -> None:
+    yesterday, today = D0 - timedelta(days=1), D0
+    await api_calls.add(pool, Counter({Call(yesterday, "old", "live", "ok"): 9}))
+    for _ in range(2):
+        await api_calls.add(
+            pool,
+            Counter(
+                {
+                    Call(today, "detail", "live", "ok"): 3,
+                    Call(today, "detail", "gap", "ok"): 1,
+                    Call(today, "list", "gap", "limited"): 10,
+                }
+            ),
+        )
+    assert list((await api_calls.by_api(pool)).items()) == [("list", 20), ("detail", 8)]
+
+
+async def test_the_witness_never_reads_backwards_and_keeps_each_finding_once(pool: Pool) -> None:
+    await witness.save_progress(pool, {0: Progress(0, 10), 1: Progress(5, 5)})
+    await witness.save_progress(pool, {0: Progress(3, 7), 1: Progress(5, 8)})
+    assert await witness.progress(pool) == {0: Progress(0, 10), 1: Progress(5, 8)}
+    finding = Finding(1, 6, 101, "revision 1 after 2")
+    for _ in range(2):
+        await witness.add_finding(pool, finding)
+    assert await witness.findings(pool) == [finding]

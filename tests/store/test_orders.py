@@ -1,0 +1,276 @@
+"""The version guard, the fence of the epoch and the repair by revisions (I2, I3)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import asyncpg
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.store.databases import SELLER, at, trade, version
+from topsync.store import orders
+from topsync.store.database import Pool, sql
+from topsync.store.orders import Known, Listed, NotOwnerError, Unpublished, UnstorableError, Version
+
+PARTITION = 3
+TID = 4000000000000000101
+
+
+@pytest.fixture
+async def epoch(pool: Pool) -> int:
+    return await orders.take_over(pool, PARTITION, "test")
+
+
+async def write(pool: Pool, epoch: int, *versions: Version) -> int:
+    return await orders.upsert(pool, versions, partition=PARTITION, epoch=epoch)
+
+
+async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:
+    found = await pool.fetchrow("select * from orders where tid = $1", tid)
+    assert found is not None
+    return found
+
+
+async def publish(pool: Pool, *tids: int) -> list[Unpublished]:
+    ahead = await orders.unpublished(pool, tids)
+    await orders.mark_published(pool, ahead)
+    return ahead
+
+
+@given(
+    drawn=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=5, unique_by=lambda one: one
+    )
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_the_versions_of_an_order_end_in_the_same_row_whatever_their_order(
+    pool: Pool, drawn: list[tuple[int, int]]
+) -> None:
+    """Each permutation is an order of its own, all written side by side."""
+    await pool.execute("truncate orders")
+    epoch = await orders.take_over(pool, PARTITION, "test")
+    # A state is a function of (modified, content): the later fetch of a second may show another one.
+    permutations = list(itertools.permutations(drawn))
+    for step in range(len(drawn)):
+        batch = []
+        for tid, permutation in enumerate(permutations, start=1):
+            modified, fetched = permutation[step]
+            batch.append(version(tid, modified, 10 + fetched, seller_memo=f"state {fetched // 2}"))
+        await write(pool, epoch, *batch)
+    newest = max(drawn)
+    found = await pool.fetch("select tid, modified, fetched_at, content_hash, trade from orders")
+    assert len(found) == len(permutations)
+    for one in found:
+        expected = trade(one["tid"], newest[0], seller_memo=f"state {newest[1] // 2}")
+        assert (one["modified"], one["fetched_at"]) == (at(newest[0]), at(10 + newest[1]))
+        assert one["content_hash"] == expected.content_hash()
+        assert orjson.loads(one["trade"]) == orjson.loads(expected.to_wire())
+
+
+async def test_writing_the_same_versions_again_changes_nothing(pool: Pool, epoch: int) -> None:
+    batch = [version(TID, 1, 5), version(TID + 1, 1, 5)]
+    assert await write(pool, epoch, *batch) == 2
+    before = [tuple(await row(pool, one.trade.tid)) for one in batch]
+    assert await write(pool, epoch, *batch) == 0
+    assert [tuple(await row(pool, one.trade.tid)) for one in batch] == before
+
+
+@pytest.mark.parametrize(
+    ("modified", "fetched", "memo", "wins", "revision"),
+    [
+        pytest.param(9, 99, "new", False, 1, id="older never wins, however late it was fetched"),
+        pytest.param(11, 1, "new", True, 2, id="newer wins, however early it was fetched"),
+        pytest.param(10, 21, "new", True, 2, id="the same second with other content wins when fetched later"),
+        pytest.param(10, 19, "new", False, 1, id="the same second fetched earlier does not"),
+        pytest.param(10, 20, "new", False, 1, id="nor at the same moment"),
+        pytest.param(10, 25, "old", False, 1, id="the same content fetched later is no new revision"),
+    ],
+)
+async def test_the_guard(
+    pool: Pool, epoch: int, modified: float, fetched: float, memo: str, wins: bool, revision: int
+) -> None:
+    await write(pool, epoch, version(TID, 10, 20, seller_memo="old"))
+    await write(
+        pool,
+        epoch,
+        version(
+            TID,
+            modified,
+            fetched,
+            seller_memo=memo,
+            status="TRADE_FINISHED" if wins else "WAIT_SELLER_SEND_GOODS",
+        ),
+    )
+    found = await row(pool)
+    assert found["revision"] == revision
+    assert orjson.loads(found["trade"])["seller_memo"] == ("new" if wins else "old")
+    assert found["status"] == ("TRADE_FINISHED" if wins else "WAIT_SELLER_SEND_GOODS")
+    assert found["modified"] == at(max(10, modified) if wins else 10)
+
+
+async def test_the_same_state_fetched_later_only_proves_that_it_was_still_current(
+    pool: Pool, epoch: int
+) -> None:
+    await write(pool, epoch, version(TID, 10, 20, source="push"))
+    await publish(pool, TID)
+    assert await write(pool, epoch, version(TID, 10, 30, source="sweep", oaid="another")) == 1
+    assert await orders.known(pool, [TID]) == {TID: Known(at(10), at(30), published=True)}
+    assert await orders.unpublished(pool, [TID]) == []
+    assert (await row(pool))["source"] == "push"
+
+
+async def test_a_new_owner_makes_the_old_epoch_write_nothing(pool: Pool, epoch: int) -> None:
+    newer = await orders.take_over(pool, PARTITION, "another")
+    assert newer > epoch
+    with pytest.raises(NotOwnerError):
+        await write(pool, epoch, version(TID, 1, 1))
+    assert await orders.known(pool, [TID]) == {}
+    assert await write(pool, newer, version(TID, 1, 1)) == 1
+
+
+async def test_a_partition_that_nobody_took_over_is_written_by_nobody(pool: Pool) -> None:
+    with pytest.raises(NotOwnerError):
+        await orders.upsert(pool, [version(TID, 1, 1)], partition=9, epoch=1)
+
+
+async def test_epochs_of_partitions_are_apart(pool: Pool, epoch: int) -> None:
+    await orders.take_over(pool, PARTITION + 1, "another")
+    assert await write(pool, epoch, version(TID, 1, 1)) == 1
+
+
+async def test_a_take_over_waits_for_the_statement_that_is_under_way(pool: Pool, epoch: int) -> None:
+    async with pool.acquire() as writer:
+        transaction = writer.transaction()
+        await transaction.start()
+        await _upsert_on(writer, epoch)
+        taking = asyncio.create_task(orders.take_over(pool, PARTITION, "another"))
+        await _until_waiting(pool)
+        assert not taking.done()
+        await transaction.commit()
+        assert await taking == epoch + 1
+    # What the former owner had under way is there before the new one begins to read.
+    assert TID in await orders.known(pool, [TID])
+
+
+async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool: Pool, epoch: int) -> None:
+    async with pool.acquire() as taker:
+        transaction = taker.transaction()
+        await transaction.start()
+        await taker.fetchval(sql("orders.take_over"), PARTITION, "another")
+        writing = asyncio.create_task(write(pool, epoch, version(TID, 1, 1)))
+        await _until_waiting(pool)
+        assert not writing.done()
+        await transaction.commit()
+        with pytest.raises(NotOwnerError):
+            await writing
+    assert await orders.known(pool, [TID]) == {}
+
+
+async def _upsert_on(connection: object, epoch: int) -> None:
+    """The statement on a given connection, so that its transaction can be held open."""
+    await orders.upsert(connection, [version(TID, 1, 1)], partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
+
+
+async def _until_waiting(pool: Pool) -> None:
+    """Return when some statement waits for a lock."""
+    async with asyncio.timeout(5):
+        while not await pool.fetchval(  # noqa: ASYNC110 -- what is waited for happens in the server
+            "select count(*) from pg_stat_activity "
+            "where datname = current_database() and wait_event_type = 'Lock'"
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_stored_but_not_published_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:
+    await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 1, 5), version(TID + 2, 1, 5))
+    assert [one.tid for one in await orders.all_unpublished(pool)] == [TID, TID + 1, TID + 2]
+    (ahead,) = await publish(pool, TID)
+    assert (ahead.tid, ahead.seller_id, ahead.revision, ahead.modified) == (TID, SELLER, 1, at(1))
+    assert orjson.loads(ahead.value) == orjson.loads(trade(TID, 1).to_wire())
+    assert [one.tid for one in await orders.unpublished(pool, [TID, TID + 1])] == [TID + 1]
+    assert [one.tid for one in await orders.all_unpublished(pool)] == [TID + 1, TID + 2]
+
+
+async def test_marking_an_older_revision_does_not_hide_a_newer_one(pool: Pool, epoch: int) -> None:
+    """Written between reading what is ahead and marking it: the newer one has still to be published."""
+    await write(pool, epoch, version(TID, 1, 5))
+    ahead = await orders.unpublished(pool, [TID])
+    await write(pool, epoch, version(TID, 2, 6))
+    await orders.mark_published(pool, ahead)
+    assert [one.revision for one in await orders.unpublished(pool, [TID])] == [2]
+
+
+async def test_marking_never_goes_back(pool: Pool, epoch: int) -> None:
+    await write(pool, epoch, version(TID, 1, 5))
+    old = await orders.unpublished(pool, [TID])
+    await write(pool, epoch, version(TID, 2, 6))
+    await publish(pool, TID)
+    await orders.mark_published(pool, old)
+    assert await orders.unpublished(pool, [TID]) == []
+    assert (await row(pool))["published_modified"] == at(2)
+
+
+async def test_known_tells_of_stored_orders_only(pool: Pool, epoch: int) -> None:
+    await write(pool, epoch, version(TID, 1, 5))
+    assert await orders.known(pool, [TID, TID + 1]) == {TID: Known(at(1), at(5), published=False)}
+    await publish(pool, TID)
+    assert (await orders.known(pool, [TID]))[TID].published
+
+
+@pytest.mark.parametrize(
+    ("stored", "published", "listed", "settled", "is_outstanding"),
+    [
+        pytest.param(None, False, 10, 11, True, id="absent"),
+        pytest.param((9, 50), True, 10, 11, True, id="older"),
+        pytest.param((10, 11), True, 10, 11, False, id="as listed, and final for its second"),
+        pytest.param((10, 10.5), True, 10, 11, True, id="as listed, fetched before its second was over"),
+        pytest.param((11, 10.5), True, 10, 11, False, id="newer"),
+        pytest.param((11, 50), False, 10, 11, True, id="newer but not published"),
+    ],
+)
+async def test_outstanding_is_what_is_not_stored_and_published_as_listed(
+    pool: Pool,
+    epoch: int,
+    stored: tuple[float, float] | None,
+    published: bool,
+    listed: float,
+    settled: float,
+    is_outstanding: bool,
+) -> None:
+    if stored:
+        await write(pool, epoch, version(TID, *stored))
+    if published:
+        await publish(pool, TID)
+    found = await orders.outstanding(pool, [Listed(TID, at(listed), at(settled))])
+    assert found == ({TID} if is_outstanding else set())
+
+
+async def test_one_version_that_cannot_be_stored_is_refused_without_its_values(
+    pool: Pool, epoch: int
+) -> None:
+    good = version(TID, 1, 5)
+    bad = Version(SELLER, trade(TID + 1, 1).model_copy(update={"status": "a\x00secret"}), at(5), "push")
+    with pytest.raises(UnstorableError) as refused:
+        await write(pool, epoch, good, bad)
+    assert "secret" not in str(refused.value)
+    assert await orders.known(pool, [TID, TID + 1]) == {}
+
+
+async def test_states_are_streamed_per_seller(pool: Pool, epoch: int) -> None:
+    await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 2, 5))
+    found = {tid: state async for tid, state in orders.states(pool, SELLER)}
+    assert found == await orders.states_of(pool, [TID, TID + 1])
+    assert found[TID].content_hash == trade(TID, 1).content_hash()
+    assert [tid async for tid, _ in orders.states(pool, SELLER + 1)] == []
+    assert await orders.count_by_seller(pool) == {SELLER: 2}
+
+
+async def test_ids_and_times_survive_the_database_unchanged(pool: Pool, epoch: int) -> None:
+    tid = 2**63 - 1
+    await write(pool, epoch, version(tid, 1, 5.000001))
+    assert await orders.known(pool, [tid]) == {tid: Known(at(1), at(5.000001), published=False)}
+    assert (await row(pool, tid))["created"] == at(-3600)

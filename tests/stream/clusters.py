@@ -1,0 +1,74 @@
+"""Settings, topics and readers of one test on the shared broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from topsync.settings import KafkaSettings
+from topsync.stream import topics
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry, TopicsError
+
+BOUND_SECONDS = 20.0
+
+
+def settings_for(servers: str, prefix: str, *, partitions: int = 4) -> KafkaSettings:
+    return KafkaSettings(
+        kafka_bootstrap_servers=servers, topic_prefix=prefix, partitions=partitions, replication_factor=1
+    )
+
+
+async def create_topics(kafka: KafkaSettings) -> Registry:
+    """Create the topics and wait until the broker tells of them."""
+    await topics.create_missing(kafka)
+    async with asyncio.timeout(BOUND_SECONDS):
+        while True:
+            try:
+                return await topics.require(kafka)
+            except TopicsError:
+                await asyncio.sleep(0.05)
+
+
+def record(topic: str, key: str, value: str | None = "{}") -> Record:
+    return Record(topic, key.encode(), None if value is None else value.encode(), [])
+
+
+@asynccontextmanager
+async def reading(
+    kafka: KafkaSettings, topic: str, partitions: int, *, group: str | None = None
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A `read_committed` reader of a whole topic, from its beginning."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka.kafka_bootstrap_servers,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    try:
+        await consumer.start()
+        consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
+        await consumer.seek_to_beginning()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[ConsumerRecord[bytes, bytes]]:
+    """Everything that a subscriber can see now."""
+    found: list[ConsumerRecord[bytes, bytes]] = []
+    async with reading(kafka, topic, partitions) as consumer, asyncio.timeout(BOUND_SECONDS):
+        tps = [TopicPartition(topic, number) for number in range(partitions)]
+        ends = await consumer.end_offsets(tps)
+        while [tp for tp in tps if await consumer.position(tp) < ends[tp]]:
+            for batch in (await consumer.getmany(timeout_ms=100)).values():
+                found += batch
+    return found
+
+
+def values(found: Sequence[ConsumerRecord[bytes, bytes]]) -> list[str | None]:
+    return [one.value.decode() if one.value is not None else None for one in found]

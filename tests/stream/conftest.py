@@ -1,0 +1,19 @@
+"""Topics of each test's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.stream.clusters import create_topics, settings_for
+from topsync.settings import KafkaSettings
+from topsync.stream.topics import Registry
+
+
+@pytest.fixture
+def kafka(kafka_bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
+    return settings_for(kafka_bootstrap_servers, topic_prefix)
+
+
+@pytest.fixture
+async def registry(kafka: KafkaSettings) -> Registry:
+    return await create_topics(kafka)

@@ -1,0 +1,150 @@
+"""Ownership: each partition's task runs in exactly one process, and is let go before another has it (P2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from aiokafka import TopicPartition
+
+from tests.stream.clusters import BOUND_SECONDS, record
+from tests.support.waiting import until
+from topsync.settings import KafkaSettings
+from topsync.stream import ownership
+from topsync.stream import producer as producers
+from topsync.stream.ownership import Member
+from topsync.stream.topics import Registry
+
+SESSION_TIMEOUT_SECONDS = 6.0
+"""The least that a broker allows by default."""
+
+
+@dataclass
+class Board:
+    """Who runs which partition's task now, and whether two ever did."""
+
+    running: dict[int, str] = field(default_factory=dict)
+    collisions: list[tuple[int, str, str]] = field(default_factory=list)
+
+    async def run(self, name: str, partition: int) -> None:
+        """A partition's task: until cancelled, and a while longer to put its things away."""
+        if partition in self.running:
+            self.collisions.append((partition, self.running[partition], name))
+        self.running[partition] = name
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            del self.running[partition]
+
+    def of(self, name: str) -> set[int]:
+        return {partition for partition, owner in self.running.items() if owner == name}
+
+
+Own = Callable[[int, Member], Coroutine[None, None, None]]
+
+
+def membership(kafka: KafkaSettings, registry: Registry, own: Own) -> Member:
+    return Member(
+        kafka,
+        topic=registry.changes.name,
+        group=f"{kafka.topic_prefix}-group",
+        instance_id=None,
+        session_timeout_seconds=SESSION_TIMEOUT_SECONDS,
+        own=own,
+    )
+
+
+@asynccontextmanager
+async def member(kafka: KafkaSettings, registry: Registry, own: Own) -> AsyncIterator[Member]:
+    """A running member; leaving lets it go in an orderly way."""
+    stopping = asyncio.Event()
+    one = membership(kafka, registry, own)
+    running = asyncio.create_task(one.run(stopping.is_set))
+    try:
+        yield one
+        stopping.set()
+        await asyncio.wait_for(running, BOUND_SECONDS)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_of_them(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    board = Board()
+    async with member(kafka, registry, lambda partition, _: board.run("first", partition)) as first:
+        await until(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
+        async with member(kafka, registry, lambda partition, _: board.run("second", partition)) as second:
+            await until(
+                lambda: len(board.of("first")) == len(board.of("second")) == 2, within_seconds=BOUND_SECONDS
+            )
+            assert set(first.partitions) | set(second.partitions) == {0, 1, 2, 3}
+            assert not set(first.partitions) & set(second.partitions)
+        assert not board.of("second"), "one that ends lets go of its tasks before it leaves"
+        await until(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
+    assert board.running == {}
+    assert board.collisions == []
+
+
+async def test_a_task_that_fails_ends_the_member_with_its_error_and_every_other_task(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    board = Board()
+
+    async def own(partition: int, _: Member) -> None:
+        if partition == 2:
+            await until(lambda: board.of("first") == {0, 1, 3})
+            raise LookupError("defect")
+        await board.run("first", partition)
+
+    one = membership(kafka, registry, own)
+    with pytest.raises(LookupError, match="defect"):
+        await asyncio.wait_for(one.run(lambda: False), BOUND_SECONDS)
+    assert one.partitions == []
+    assert board.running == {}
+
+
+async def test_a_take_over_reads_the_offset_behind_what_the_former_owner_published(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    group = f"{kafka.topic_prefix}-group"
+    source = TopicPartition(registry.changes.name, 0)
+    async with producers.partition_publisher(kafka, group=group, partition=0, spacing_seconds=0.01) as former:
+        await former.publish([record(registry.orders.name, "1")], {source: 41})
+    found: dict[int, int | None] = {}
+
+    async def own(partition: int, one: Member) -> None:
+        async with producers.partition_publisher(
+            kafka, group=group, partition=partition, spacing_seconds=0.01
+        ):
+            found[partition] = await one.committed(registry.changes.name, partition)
+            await asyncio.Event().wait()
+
+    async with member(kafka, registry, own):
+        await until(lambda: len(found) == 4, within_seconds=BOUND_SECONDS)
+    assert found == {0: 41, 1: None, 2: None, 3: None}
+
+
+async def test_a_reader_begins_at_its_offset_or_at_the_beginning_and_passes_what_was_never_committed(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    name = registry.notifications.name
+    async with producers.partition_publisher(kafka, group="g", partition=0, spacing_seconds=0) as publisher:
+        await publisher.publish([record(name, "k", "0"), record(name, "k", "1")], {})
+        await publisher.publish([record(name, "k", "2")], {})
+    for offset, expected in ((None, [b"0", b"1", b"2"]), (1, [b"1", b"2"]), (2, [b"2"])):
+        async with ownership.partition_reader(kafka, topic=name, partition=0, offset=offset) as reader:
+            found: list[bytes | None] = []
+            async with asyncio.timeout(BOUND_SECONDS):
+                while len(found) < len(expected):
+                    batch = await reader.batch(max_records=1, timeout_seconds=1)
+                    assert len(batch) <= 1
+                    found += [one.value for one in batch]
+            assert found == expected
+            assert await reader.batch(max_records=10, timeout_seconds=0.1) == []
+            assert await reader.position() <= await reader.end()

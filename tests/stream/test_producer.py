@@ -1,0 +1,139 @@
+"""Publishing: durable when it says so, all or nothing with offsets, and fenced (I1, P2, P4)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka import TopicPartition
+
+from tests.stream.clusters import read_all, reading, record, values
+from topsync.settings import KafkaSettings
+from topsync.stream import producer as producers
+from topsync.stream import records
+from topsync.stream.producer import FencedError, PublishError
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry
+
+GROUP = "group"
+
+
+async def committed(kafka: KafkaSettings, topic: str, partition: int) -> int | None:
+    async with reading(kafka, topic, 1, group=f"{kafka.topic_prefix}-{GROUP}") as consumer:
+        offset: int | None = await consumer.committed(TopicPartition(topic, partition))
+        return offset
+
+
+async def test_what_publish_has_returned_from_is_in_the_topic(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    wanted = [record(registry.changes.name, str(n), f"{n}") for n in range(200)]
+    async with producers.idempotent(kafka) as producer:
+        await producer.publish(wanted)
+        found = await read_all(kafka, registry.changes.name, 4)
+    assert sorted(values(found), key=lambda v: int(v or 0)) == [str(n) for n in range(200)]
+    assert {one.key: one.partition for one in found} == {
+        one.key: records.partition_of(int(one.key), 4) for one in found
+    }
+
+
+async def test_a_record_that_kafka_refuses_is_an_error_and_never_taken_for_written(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    huge = Record(registry.changes.name, b"1", b"x" * (producers.MAX_REQUEST_BYTES + 1), [])
+    async with producers.idempotent(kafka) as producer:
+        with pytest.raises(PublishError):
+            await producer.publish([record(registry.changes.name, "2"), huge])
+
+
+async def test_the_largest_record_that_may_have_to_be_set_aside_is_taken(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    large = Record(registry.dead_letters.name, b"1", b"x" * (records.MAX_RECORD_BYTES - 1024), [])
+    async with producers.idempotent(kafka) as producer:
+        await producer.publish([large])
+    (found,) = await read_all(kafka, registry.dead_letters.name, 1)
+    assert len(found.value or b"") == len(large.value or b"")
+
+
+async def test_a_transaction_shows_its_records_together_with_its_offsets(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    source = TopicPartition(registry.changes.name, 0)
+    group = f"{kafka.topic_prefix}-{GROUP}"
+    async with producers.partition_publisher(
+        kafka, group=group, partition=0, spacing_seconds=0.01
+    ) as publisher:
+        await publisher.publish([record(registry.orders.name, str(n), f"{n}") for n in range(3)], {source: 7})
+        assert len(await read_all(kafka, registry.orders.name, 4)) == 3
+        assert await committed(kafka, *source) == 7
+        await publisher.publish([], {source: 9})
+        assert await committed(kafka, *source) == 9
+        await publisher.publish([], {})
+    assert len(await read_all(kafka, registry.orders.name, 4)) == 3
+
+
+async def test_a_transaction_that_fails_half_way_shows_nothing_and_moves_no_offset(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    source = TopicPartition(registry.changes.name, 0)
+    group = f"{kafka.topic_prefix}-{GROUP}"
+    huge = Record(registry.orders.name, b"9", b"x" * (producers.MAX_REQUEST_BYTES + 1), [])
+    async with producers.partition_publisher(
+        kafka, group=group, partition=0, spacing_seconds=0.01
+    ) as publisher:
+        with pytest.raises(PublishError):
+            await publisher.publish([record(registry.orders.name, "1", "1"), huge], {source: 7})
+        assert await read_all(kafka, registry.orders.name, 4) == []
+        assert await committed(kafka, *source) is None
+        # And the next one goes through.
+        await publisher.publish([record(registry.orders.name, "1", "again")], {source: 8})
+    assert values(await read_all(kafka, registry.orders.name, 4)) == ["again"]
+    assert await committed(kafka, *source) == 8
+
+
+async def test_a_cancelled_transaction_shows_nothing(kafka: KafkaSettings, registry: Registry) -> None:
+    """A writer that is told to let its partition go in the middle."""
+    group = f"{kafka.topic_prefix}-{GROUP}"
+    async with producers.partition_publisher(
+        kafka, group=group, partition=0, spacing_seconds=60
+    ) as publisher:
+        await publisher.publish([record(registry.orders.name, "1", "first")], {})
+        waiting = asyncio.create_task(publisher.publish([record(registry.orders.name, "1", "second")], {}))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert values(await read_all(kafka, registry.orders.name, 4)) == ["first"]
+
+
+async def test_a_second_owner_fences_the_first_and_undoes_what_it_had_open(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    source = TopicPartition(registry.changes.name, 0)
+    group = f"{kafka.topic_prefix}-{GROUP}"
+    async with producers.partition_publisher(kafka, group=group, partition=0, spacing_seconds=0.01) as first:
+        await first.publish([record(registry.orders.name, "1", "first")], {source: 1})
+        async with producers.partition_publisher(
+            kafka, group=group, partition=0, spacing_seconds=0.01
+        ) as second:
+            with pytest.raises(FencedError):
+                await first.publish([record(registry.orders.name, "1", "stale")], {source: 99})
+            await second.publish([record(registry.orders.name, "1", "second")], {source: 2})
+            assert await committed(kafka, *source) == 2
+    assert values(await read_all(kafka, registry.orders.name, 4)) == ["first", "second"]
+
+
+async def test_owners_of_different_partitions_do_not_fence_each_other(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    group = f"{kafka.topic_prefix}-{GROUP}"
+    async with (
+        producers.partition_publisher(kafka, group=group, partition=0, spacing_seconds=0.01) as one,
+        producers.partition_publisher(kafka, group=group, partition=1, spacing_seconds=0.01) as other,
+    ):
+        await asyncio.gather(
+            one.publish([record(registry.orders.name, "1", "one")], {}),
+            other.publish([record(registry.orders.name, "2", "other")], {}),
+        )
+    assert sorted(values(await read_all(kafka, registry.orders.name, 4)), key=str) == ["one", "other"]

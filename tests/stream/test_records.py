@@ -1,0 +1,122 @@
+"""The records that topsync writes: key, partition and headers as every reader expects them."""
+
+from __future__ import annotations
+
+import orjson
+from aiokafka.partitioner import DefaultPartitioner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import cloud_events
+from schemas.change import Change, Source
+from tests.store.databases import SELLER, at, trade
+from topsync.stream import records
+from topsync.stream.records import Record
+
+TID = 4000000000000000101
+
+
+@given(tid=st.integers(1, 2**63 - 1), partitions=st.integers(1, 64))
+def test_the_partition_of_an_order_is_the_one_that_the_client_chooses(tid: int, partitions: int) -> None:
+    choose = DefaultPartitioner()
+    numbers = list(range(partitions))
+    assert records.partition_of(tid, partitions) == choose(records.key_of(tid), numbers, numbers)
+
+
+def hint() -> Change:
+    return Change(
+        seller_id=SELLER,
+        tid=TID,
+        event="taobao_trade_TradeBuyerPay",
+        occurred_at=at(1),
+        settled_after=at(2),
+        received_at=at(1.5),
+        source=Source.PUSH,
+    )
+
+
+def an_order(**changes: object) -> Record:
+    given: dict[str, object] = {
+        "tid": TID,
+        "seller_id": SELLER,
+        "revision": 3,
+        "status": "TRADE_FINISHED",
+        "modified": at(1),
+        "fetched_at": at(2),
+        "published_at": at(3),
+        "hinted_at": None,
+        "value": trade(TID).to_wire(),
+        **changes,
+    }
+    return records.order("orders", **given)  # type: ignore[arg-type]
+
+
+def test_a_change_reads_back_as_it_was_and_is_keyed_by_its_order() -> None:
+    written = records.change("changes", hint())
+    assert (written.topic, written.key) == ("changes", str(TID).encode())
+    assert Change.model_validate_json(written.value or b"") == hint()
+    told = cloud_events.attributes(written.headers)
+    assert told["type"] == cloud_events.CHANGE_TYPE
+    assert told["subject"] == str(TID)
+
+
+def test_two_changes_of_one_order_are_two_events() -> None:
+    first, second = (cloud_events.attributes(records.change("c", hint()).headers)["id"] for _ in range(2))
+    assert first != second
+
+
+def test_a_version_published_twice_is_one_event_and_the_next_version_another() -> None:
+    """A subscriber that drops what it has seen by (source, id) drops the repeated record and no other."""
+    again, newer = an_order(published_at=at(9)), an_order(revision=4)
+    ids = [
+        (told["source"], told["id"])
+        for told in (cloud_events.attributes(one.headers) for one in (an_order(), again, newer))
+    ]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_an_order_tells_its_version_in_headers_so_that_nobody_has_to_read_the_json() -> None:
+    told = cloud_events.attributes(an_order(hinted_at=at(0.5)).headers)
+    assert told["time"] == "2025-11-20T02:00:01Z"
+    assert told["revision"] == "3"
+    assert told["status"] == "TRADE_FINISHED"
+    assert told["sellerid"] == str(SELLER)
+    assert told["fetchedat"] == "2025-11-20T02:00:02Z"
+    assert told["publishedat"] == "2025-11-20T02:00:03Z"
+    assert told["hintedat"] == "2025-11-20T02:00:00.500000Z"
+    assert "hintedat" not in cloud_events.attributes(an_order().headers)
+
+
+def test_a_snapshot_says_whose_it_is_and_how_old_its_state_may_be() -> None:
+    written = records.snapshot(
+        "snapshots", tid=TID, seller_id=SELLER, as_of=at(7), reason="export 9", trade=b'{"tid":1}'
+    )
+    told = cloud_events.attributes(written.headers)
+    assert (written.key, written.value) == (str(TID).encode(), b'{"tid":1}')
+    assert (told["sellerid"], told["time"]) == (str(SELLER), "2025-11-20T02:00:07Z")
+
+
+def test_a_dead_letter_keeps_the_original_whole_with_its_headers_and_says_why() -> None:
+    original = records.change("changes", hint())
+    written = records.dead_letter(
+        "dead",
+        reason="unreadable_change",
+        detail="not a change: tid",
+        original=b"\x00\xff",
+        original_headers=original.headers,
+        key=original.key,
+        at=at(1),
+        origin="enricher/changes/0/17",
+    )
+    assert (written.key, written.value) == (original.key, b"\x00\xff")
+    told = cloud_events.attributes(written.headers)
+    assert (told["reason"], told["detail"]) == ("unreadable_change", "not a change: tid")
+    assert told["source"] == "/topsync/enricher/changes/0/17"
+    kept = [(name.removeprefix("original_"), value) for name, value in written.headers if "original_" in name]
+    assert kept == list(original.headers)
+
+
+def test_a_notification_carries_its_body_as_json() -> None:
+    written = records.notification("n", subject="replay:7", at=at(1), body={"replay": "7", "calls": 3})
+    assert orjson.loads(written.value or b"") == {"replay": "7", "calls": 3}
+    assert cloud_events.attributes(written.headers)["subject"] == "replay:7"

@@ -1,0 +1,300 @@
+"""The whole system in tests: started as processes, looked at only as an operator or a subscriber could."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from signal import SIGCONT, SIGSTOP
+from typing import Any, TypeAlias
+
+import asyncpg
+import orjson
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from schemas import platform_time
+from tests.support.eventually import eventually
+from tests.support.servers import embedded_only, require_killable_servers
+from topsync.local import run_folders
+from topsync.local.processes import ManagedProcess, ProcessGroup
+from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE, Servers
+from topsync.local.system import Scale, System, local_system, quick_settings
+from topsync.settings import KafkaSettings
+from topsync.simulator.server import Simulator
+from topsync.stream import topics
+from topsync.stream.topics import Registry, Topic
+from topsync.vault import new_key
+
+AUDIT_SETTLE_SECONDS = 45
+"""A gap is proven closed only some seconds after the reconnection, and a busy machine is slow."""
+
+NO_SWEEPS = {
+    # Nothing but the mechanism under test may bring an order.
+    "TOPSYNC_SWEEP_INTERVAL_SECONDS": "0",
+    # Without sweeps only an overlap this long joins a gap's proof to the one before.
+    "TOPSYNC_OVERLAP_SECONDS": "900",
+}
+
+CLEAN = re.compile(r"^AUDIT orders=[1-9]\d* missing=0 stale=0 backwards=0 holes=0$", re.MULTILINE)
+
+Record: TypeAlias = ConsumerRecord
+
+
+@asynccontextmanager
+async def private_system(scale: Scale, *, settings: Mapping[str, str] | None = None) -> AsyncIterator[System]:
+    """A system with servers of its own, for tests that kill or freeze them."""
+    require_killable_servers()
+    async with (
+        ProcessGroup(run_folders.create()) as group,
+        local_system(group, scale, settings=settings, servers_environment=embedded_only()) as system,
+    ):
+        yield system
+        await _stop_services(system)
+
+
+@asynccontextmanager
+async def system_on(
+    kafka_bootstrap_servers: str,
+    database_url: str,
+    topic_prefix: str,
+    scale: Scale,
+    *,
+    settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[System]:
+    """A system on running servers, apart from what else is on them by database, topics and group."""
+    async with (
+        ProcessGroup(run_folders.create()) as group,
+        local_system(
+            group,
+            scale,
+            settings={**apart(topic_prefix), **(settings or {})},
+            servers_environment={KAFKA_VARIABLE: kafka_bootstrap_servers, DATABASE_VARIABLE: database_url},
+        ) as system,
+    ):
+        yield system
+        await _stop_services(system)
+
+
+@asynccontextmanager
+async def system_against(
+    platform: Simulator, kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
+) -> AsyncIterator[System]:
+    """A system on running servers whose platform runs in the test itself, which can reach into it."""
+    async with ProcessGroup(run_folders.create()) as group:
+        environment = {
+            KAFKA_VARIABLE: kafka_bootstrap_servers,
+            DATABASE_VARIABLE: database_url,
+            "TOPSYNC_APP_KEY": platform.settings.app_key,
+            "TOPSYNC_APP_SECRET": platform.settings.app_secret,
+            "TOPSYNC_TOKEN_KEYS": new_key(),
+            "TOPSYNC_GATEWAY_URL": platform.addresses.gateway_url,
+            "TOPSYNC_CHANNEL_URL": platform.addresses.channel_url,
+            "TOPSYNC_SIMULATOR_ADMIN_URL": platform.addresses.admin_url,
+            **quick_settings(group.folder),
+            **apart(topic_prefix),
+        }
+        system = System(group, Servers(kafka_bootstrap_servers, database_url, None, None), environment, {})
+        await system.prepare()
+        yield system
+        await _stop_services(system)
+
+
+async def _stop_services(system: System) -> None:
+    # Before the servers, or each would first look for them for a while.
+    for process in reversed(system.processes.values()):
+        await process.stop()
+
+
+def apart(topic_prefix: str) -> dict[str, str]:
+    """Settings that keep a system's topics, group and transactional ids to itself."""
+    return {"TOPSYNC_TOPIC_PREFIX": topic_prefix, "TOPSYNC_ENRICHER_GROUP": f"{topic_prefix}-enricher"}
+
+
+@contextmanager
+def frozen(*processes: ManagedProcess) -> Iterator[None]:
+    """Processes that neither run nor end: what they were doing stands still."""
+    for process in processes:
+        process.signal(SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.signal(SIGCONT)
+
+
+async def require_clean_audit(system: System) -> None:
+    """Pause all changes, then audit: status 0, four zeros, and a witness that was there from the start."""
+    await system.admin("POST", "/activity", {"rate": 0})
+    status, output = await system.try_run("audit", "--settle-seconds", str(AUDIT_SETTLE_SECONDS))
+    assert status == 0, output
+    assert CLEAN.search(output), output
+    assert "No witness" not in output, output
+
+
+async def rows(system: System, query: str, *arguments: object) -> list[asyncpg.Record]:
+    """The rows of a query; a connection each time, so that it works before and after a killed server."""
+    connection = await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+    try:
+        return await connection.fetch(query, *arguments)
+    finally:
+        await connection.close()
+
+
+async def value(system: System, query: str, *arguments: object) -> Any:
+    """The one value of a query."""
+    return (await rows(system, query, *arguments))[0][0]
+
+
+async def channel(system: System) -> dict[str, int]:
+    """The simulated channel's own books: published, confirmed, in flight, ..."""
+    answer = await system.admin("GET", "/ledger")
+    assert isinstance(answer, dict)
+    books: dict[str, int] = answer["channel"]
+    return books
+
+
+async def seller_ids(system: System) -> list[int]:
+    """All sellers of the simulated platform."""
+    answer = await system.admin("GET", "/sellers")
+    assert isinstance(answer, list)
+    return [seller["user_id"] for seller in answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One change that a test made on the platform."""
+
+    tid: int
+    modified: datetime
+
+
+async def change(system: System, seller_id: int, event: str, **wish: object) -> list[Changed]:
+    """Let orders change on the platform now; `wish` as in docs/simulator.md."""
+    answer = await system.admin("POST", "/orders", {"user_id": seller_id, "event": event, **wish})
+    assert isinstance(answer, dict)
+    return [Changed(one["tid"], platform_time.parse(one["modified"])) for one in answer["changes"]]
+
+
+async def platform_now(system: System) -> datetime:
+    """The platform's clock."""
+    answer = await system.admin("GET", "/clock")
+    assert isinstance(answer, dict)
+    return datetime.fromisoformat(answer["utc"])
+
+
+async def stored(system: System, changed: Iterable[Changed]) -> int:
+    """How many of these orders the table has."""
+    tids = [one.tid for one in changed]
+    found: int = await value(system, "select count(*) from orders where tid = any($1)", tids)
+    return found
+
+
+@asynccontextmanager
+async def orders_locked(system: System) -> AsyncIterator[None]:
+    """Nobody can write an order meanwhile; statements wait. Ends with the server, should that end first."""
+    connection = await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+    try:
+        await connection.execute("begin; lock table orders in share row exclusive mode")
+        yield
+    finally:
+        connection.terminate()
+
+
+async def waiting_upserts(system: System) -> int:
+    """How many writers wait for `orders_locked` to end, each with a batch of orders to be stored."""
+    waiting: int = await value(
+        system,
+        "select count(*) from pg_stat_activity "
+        "where wait_event_type = 'Lock' and query ~ 'insert into orders '",
+    )
+    return waiting
+
+
+@asynccontextmanager
+async def gaps_opened_and_closed(system: System) -> AsyncIterator[None]:
+    """What is done inside costs the push connection: afterwards each seller had a gap, and all are closed."""
+    sellers, before = await value(system, "select count(*) from sellers"), await last_gap(system)
+    yield
+
+    async def all_closed() -> bool:
+        gaps = await rows(system, "select seller_id, closed_at from gaps where id > $1", before)
+        closed = {gap["seller_id"] for gap in gaps if gap["closed_at"]}
+        return len(closed) == sellers and all(gap["closed_at"] for gap in gaps)
+
+    await eventually(all_closed, within_seconds=60)
+
+
+async def last_gap(system: System) -> int:
+    """The number of the newest gap."""
+    gap: int = await value(system, "select coalesce(max(id), 0) from gaps")
+    return gap
+
+
+def kafka_settings(system: System) -> KafkaSettings:
+    """The system's Kafka settings, for code that runs in the test itself."""
+    environment = system.environment
+    return KafkaSettings(
+        kafka_bootstrap_servers=environment[KAFKA_VARIABLE],
+        topic_prefix=environment.get("TOPSYNC_TOPIC_PREFIX", "taobao"),
+        partitions=int(environment["TOPSYNC_PARTITIONS"]),
+        replication_factor=int(environment["TOPSYNC_REPLICATION_FACTOR"]),
+    )
+
+
+def registry(system: System) -> Registry:
+    """The system's topics."""
+    return topics.registry(kafka_settings(system))
+
+
+async def records(settings: KafkaSettings, topic: Topic) -> list[Record]:
+    """All records of a topic that a `read_committed` subscriber can read now, by partition and offset."""
+    found: list[Record] = []
+    async with _reader(settings, topic) as (consumer, partitions):
+        await consumer.seek_to_beginning(*partitions)
+        ends = await consumer.end_offsets(partitions)
+        for tp in partitions:
+            while await consumer.position(tp) < ends[tp]:
+                found += (await consumer.getmany(tp, timeout_ms=100)).get(tp, [])
+    return found
+
+
+async def changes(system: System) -> list[dict[str, Any]]:
+    """Every hint in the topic `changes`."""
+    found = await records(kafka_settings(system), registry(system).changes)
+    return [orjson.loads(record.value) for record in found]
+
+
+async def unread_changes(system: System) -> int:
+    """How many hints the enrichers have not finished: behind the group's committed offsets."""
+    settings, topic = kafka_settings(system), registry(system).changes
+    async with _reader(settings, topic, group=_group(system)) as (consumer, partitions):
+        ends = await consumer.end_offsets(partitions)
+        done = {tp: await consumer.committed(tp) or 0 for tp in partitions}
+    # Transaction markers are in `orders`, not here: every offset is a hint.
+    return sum(ends[tp] - done[tp] for tp in partitions)
+
+
+def _group(system: System) -> str:
+    return system.environment.get("TOPSYNC_ENRICHER_GROUP", "topsync-enricher")
+
+
+@asynccontextmanager
+async def _reader(
+    settings: KafkaSettings, topic: Topic, *, group: str | None = None
+) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+    try:
+        await consumer.start()
+        consumer.assign(partitions)
+        yield consumer, partitions
+    finally:
+        await consumer.stop()

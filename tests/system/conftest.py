@@ -1,0 +1,25 @@
+"""One whole system at rest, for tests that each need only one thing to happen in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from tests.support import systems
+from topsync.local.system import Scale, System
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def calm() -> AsyncIterator[System]:
+    """Every service and the witness running, sellers live, no changes but those a test asks for, no sweeps.
+
+    A test leaves it as it found it: everything running, nothing changing, no gap open.
+    """
+    scale = Scale(sellers=2, orders=100, rate=0, seed=3, visibility_delay_seconds=0)
+    settings = {**systems.NO_SWEEPS, "TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "1"}
+    async with systems.private_system(scale, settings=settings) as system:
+        await system.start_services()
+        await system.start("witness")
+        await system.run("bootstrap")
+        yield system

@@ -1,0 +1,128 @@
+"""What cannot be read ends whole among the dead letters, stops nothing, and shows nothing in any log (I9)."""
+
+from __future__ import annotations
+
+import httpx
+import orjson
+
+from schemas import cloud_events
+from schemas.trade import RECEIVER_FIELDS
+from tests.support import systems
+from tests.support.eventually import eventually
+from topsync.local.system import SERVICES, System
+from topsync.simulator.queue import OutboundMessage
+from topsync.simulator.server import Simulator
+from topsync.simulator.settings import ExportSettings, SimulatorSettings
+from topsync.stream import producer as producers
+from topsync.stream import records
+from topsync.stream.records import Record
+from topsync.tmc.frames import decode
+from topsync.tmc.messages import read_message
+
+PLATFORM = SimulatorSettings(
+    seed=4,
+    sellers=1,
+    orders=60,
+    exports=ExportSettings(schedule_seconds=1, run_seconds=1, office_hours=False),
+)
+PERSONAL = (RECEIVER_FIELDS | {"buyer_nick", "buyer_open_uid", "buyer_message"}) - {"receiver_zip"}
+"""A postal code is six digits, as any number in a log may have."""
+
+BAD_FRAME = bytes(range(256))
+TID = 4_000_000_000_000_000_001
+NEW_ORDERS = 10
+
+
+async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
+    kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
+) -> None:
+    async with (
+        Simulator(PLATFORM) as platform,
+        systems.system_against(platform, kafka_bootstrap_servers, database_url, topic_prefix) as system,
+    ):
+        system.environment["TOPSYNC_LOG_LEVEL"] = "debug"
+        for name in (*SERVICES, "witness"):
+            await system.start(name)
+        await system.run("bootstrap")
+        (seller,) = platform.sellers
+        # As bad as it gets: what nobody may see, where only a parser looks.
+        trades = await truth(system, seller.user_id)
+        personal = orjson.dumps({**trades[0], "session": seller.session, "tid": None, "modified": None})
+
+        platform.channel.inject(BAD_FRAME)
+        message = OutboundMessage(
+            user_id=seller.user_id,
+            nick=seller.nick,
+            topic="taobao_trade_TradeBuyerPay",
+            content=personal.decode(),
+            published_at=platform.clock.now(),
+            data_id="1",
+        )
+        platform.channel.publish(message)
+        topics = systems.registry(system)
+        no_json = Record(topics.changes.name, records.key_of(TID), b"{" + personal, [])
+        no_trade = records.snapshot(
+            topics.snapshots.name,
+            tid=TID,
+            seller_id=seller.user_id,
+            as_of=platform.clock.now(),
+            reason="a test",
+            trade=personal,
+        )
+        async with producers.idempotent(systems.kafka_settings(system)) as producer:
+            await producer.publish([no_json, no_trade])
+        await eventually(lambda: dead_letters_are(system, 4))
+        created = await systems.change(system, seller.user_id, "create", count=NEW_ORDERS)
+        await eventually(lambda: are_stored(system, created))
+
+        letters = await dead_letters(system)
+        assert letters["unreadable_frame"].value == BAD_FRAME
+        assert content_of(letters["unreadable_message"].value) == message.content
+        assert letters["unreadable_change"].value == no_json.value
+        assert letters["unreadable_snapshot"].value == no_trade.value
+        originals = dict(letters["unreadable_snapshot"].headers)
+        assert all(originals[f"original_{name}"] == text for name, text in no_trade.headers)
+        assert platform.channel.ledger()["in_flight"] == 0
+        system.require_running()
+        await systems.require_clean_audit(system)
+        assert_nothing_personal_was_logged(system, await truth(system, seller.user_id), seller.session)
+
+
+async def truth(system: System, seller_id: int) -> list[dict[str, object]]:
+    """Every order of the seller, as the platform has it."""
+    async with httpx.AsyncClient(base_url=system.admin_url, trust_env=False) as client:
+        answer = await client.get("/truth", params={"user_id": seller_id})
+    return [orjson.loads(line) for line in answer.content.split(b"\n") if line]
+
+
+async def dead_letters(system: System) -> dict[str, systems.Record]:
+    """The dead letters by their reason, of which each has one here."""
+    found = await systems.records(systems.kafka_settings(system), systems.registry(system).dead_letters)
+    by_reason = {cloud_events.attributes(record.headers)["reason"]: record for record in found}
+    assert len(by_reason) == len(found)
+    return by_reason
+
+
+async def dead_letters_are(system: System, count: int) -> bool:
+    return len(await dead_letters(system)) == count
+
+
+async def are_stored(system: System, created: list[systems.Changed]) -> bool:
+    return await systems.stored(system, created) == len(created)
+
+
+def content_of(raw: bytes | None) -> str:
+    """The content of the message in a frame of the channel."""
+    assert raw is not None
+    return read_message(decode(raw), raw).content
+
+
+def assert_nothing_personal_was_logged(system: System, trades: list[dict[str, object]], session: str) -> None:
+    logs = {log.name: log.read_bytes() for log in system.group.folder.glob("*.log")}
+    assert {f"{name}.log" for name in SERVICES} <= logs.keys()
+    secrets = {session, system.environment["TOPSYNC_APP_SECRET"], system.environment["TOPSYNC_TOKEN_KEYS"]}
+    secrets |= {str(trade[field]) for trade in trades for field in PERSONAL & trade.keys() if trade[field]}
+    for name, log in logs.items():
+        # Also as JSON writes it where it does not write UTF-8.
+        shown = {text for text in secrets if text.encode() in log or ascii(text)[1:-1].encode() in log}
+        assert not shown, name

@@ -1,0 +1,235 @@
+"""P4, I1, I3: whatever is killed, in the middle of whatever, the copy is complete and current afterwards.
+
+One system runs through the whole file, with a witness from its very start. Each test kills one part at a
+moment at which its work was provably begun and not done, lets it start again, and audits: order by order,
+platform = table = topic, nothing ever went backwards, the ledger has no hole. So that the moment is sure
+and not likely, what the work waits for is frozen before the kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from signal import SIGKILL
+
+import pytest
+import pytest_asyncio
+
+from tests.support import systems
+from tests.support.eventually import eventually
+from tests.support.supervisor import Supervisor
+from tests.support.systems import Changed, frozen
+from topsync.local.kafka import EmbeddedKafka
+from topsync.local.postgres import EmbeddedPostgres
+from topsync.local.system import SERVICES, Scale, System
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+RATE = 40
+SCALE = Scale(sellers=2, orders=1600, rate=0)
+"""More than a loading job hands over at once (500) for each seller."""
+
+KILLED = -SIGKILL
+CUT_SECONDS = 2
+LOST_ORDERS = 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running system that is looked after, and its servers."""
+
+    system: System
+    supervisor: Supervisor
+    kafka: EmbeddedKafka
+    postgres: EmbeddedPostgres
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster() -> AsyncIterator[Cluster]:
+    async with systems.private_system(SCALE, settings=systems.NO_SWEEPS) as system:
+        await system.start_services()
+        await system.start("witness")
+        kafka, postgres = system.servers.kafka, system.servers.postgres
+        assert kafka
+        assert postgres
+        async with Supervisor(system, [*SERVICES, "witness"]) as supervisor:
+            yield Cluster(system, supervisor, kafka, postgres)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def live(cluster: Cluster) -> Cluster:
+    """The cluster with every seller live, orders changing, and nothing left of earlier tests."""
+    await cluster.system.run("bootstrap")
+    await cluster.system.admin("POST", "/activity", {"rate": RATE})
+    before = await written(cluster.system)
+    await eventually(lambda: has_written(cluster.system, more_than=before + RATE))
+    return cluster
+
+
+async def test_bootstrap_killed_while_it_loads_goes_on_where_it_stood(cluster: Cluster) -> None:
+    system = cluster.system
+    await system.admin("POST", "/activity", {"rate": RATE})
+    job = await system.start("bootstrap")
+    await eventually(lambda: steps_are(system, "requested"))
+    with frozen(cluster.kafka.process):
+        # What it reads from the file it notes first, and then hands over: to a broker that does not answer.
+        await eventually(lambda: every_seller_has_noted_rows(system))
+        job.kill()
+        await job.wait()
+    noted = await systems.value(system, "select count(*) from export_rows")
+    assert await steps_are(system, "downloaded")
+
+    await system.run("bootstrap")
+
+    assert await steps_are(system, "live")
+    assert await systems.value(system, "select count(*) from export_rows") > noted
+    assert await systems.value(
+        system, "select bool_and(lines > 500 and lines = published + repaired + refused) from exports"
+    )
+    assert cluster.supervisor.take_ended() == []
+    await systems.require_clean_audit(system)
+
+
+async def test_push_killed_with_unconfirmed_messages_in_its_hands(live: Cluster) -> None:
+    system, push = live.system, live.system.processes["push"]
+    async with systems.gaps_opened_and_closed(system):
+        with frozen(live.kafka.process):
+            await eventually(lambda: messages_in_flight(system, at_least=RATE))
+            push.kill()
+            await push.wait()
+        assert await messages_in_flight(system, at_least=RATE)
+
+    assert live.supervisor.take_ended() == [("push", KILLED)]
+    await systems.require_clean_audit(system)
+
+
+async def test_enricher_killed_between_the_table_and_the_topic(live: Cluster) -> None:
+    system, enricher = live.system, live.system.processes["enrich"]
+    async with stuck_before_publishing(live):
+        enricher.kill()
+        await enricher.wait()
+        assert await has_unpublished(system)
+
+    await systems.require_clean_audit(system)
+
+    assert not await has_unpublished(system)
+    assert live.supervisor.take_ended() == [("enrich", KILLED)]
+
+
+async def test_kafka_killed_with_messages_and_orders_on_their_way_into_it(live: Cluster) -> None:
+    system = live.system
+    async with stuck_before_publishing(live):
+        await eventually(lambda: messages_in_flight(system, at_least=RATE))
+        await live.kafka.kill()
+    await live.kafka.restart()
+
+    await systems.require_clean_audit(system)
+
+    assert live.supervisor.take_ended() == []
+
+
+async def test_postgres_killed_in_the_middle_of_a_writers_statement(live: Cluster) -> None:
+    system = live.system
+    async with systems.orders_locked(system):
+        await eventually(lambda: an_upsert_waits(system))
+        await live.postgres.kill()
+    await eventually(lambda: has_unread(system, at_least=RATE))
+    await live.postgres.restart()
+
+    await systems.require_clean_audit(system)
+
+    assert live.supervisor.take_ended() == []
+
+
+async def test_postgres_restarted_in_order_in_the_middle_of_a_writers_statement(live: Cluster) -> None:
+    """A failover or an upgrade: the server says goodbye, which clients see as another error than a crash."""
+    system = live.system
+    async with systems.orders_locked(system):
+        await eventually(lambda: an_upsert_waits(system))
+        await live.postgres.restart()
+
+    await systems.require_clean_audit(system)
+
+    assert live.supervisor.take_ended() == []
+
+
+async def test_reconciler_killed_while_it_replays_a_gap(live: Cluster) -> None:
+    system, reconciler = live.system, live.system.processes["reconcile"]
+    before = await systems.last_gap(system)
+    async with systems.gaps_opened_and_closed(system):
+        with frozen(system.processes["enrich"]):
+            await system.admin("POST", "/faults/cut", {"seconds": CUT_SECONDS, "lose_messages": True})
+            seller, *_ = await systems.seller_ids(system)
+            lost = await systems.change(system, seller, "create", count=LOST_ORDERS, message=False)
+            await eventually(lambda: gap_is_hinted(system, seller, lost, after=before))
+            reconciler.kill()
+            await reconciler.wait()
+            assert await systems.stored(system, lost) < LOST_ORDERS
+
+    assert await systems.stored(system, lost) == LOST_ORDERS
+    assert live.supervisor.take_ended() == [("reconcile", KILLED)]
+    await systems.require_clean_audit(system)
+
+
+@asynccontextmanager
+async def stuck_before_publishing(cluster: Cluster) -> AsyncIterator[None]:
+    """Orders are stored and not published: the broker is frozen while their upsert waits for a lock."""
+    async with AsyncExitStack() as stack:
+        async with systems.orders_locked(cluster.system):
+            await eventually(lambda: an_upsert_waits(cluster.system))
+            stack.enter_context(frozen(cluster.kafka.process))
+        await eventually(lambda: has_unpublished(cluster.system))
+        yield
+
+
+async def steps_are(system: System, step: str) -> bool:
+    steps = await systems.rows(system, "select state from bootstraps")
+    return [row["state"] for row in steps] == [step] * SCALE.sellers
+
+
+async def every_seller_has_noted_rows(system: System) -> bool:
+    sellers: int = await systems.value(system, "select count(distinct seller_id) from export_rows")
+    return sellers == SCALE.sellers
+
+
+async def messages_in_flight(system: System, *, at_least: int) -> bool:
+    return (await systems.channel(system))["in_flight"] >= at_least
+
+
+async def written(system: System) -> int:
+    versions: int = await systems.value(system, "select coalesce(sum(revision), 0) from orders")
+    return versions
+
+
+async def has_written(system: System, *, more_than: int) -> bool:
+    return await written(system) > more_than
+
+
+async def has_unpublished(system: System) -> bool:
+    unpublished: int = await systems.value(
+        system, "select count(*) from orders where published_revision < revision"
+    )
+    return unpublished > 0
+
+
+async def has_unread(system: System, *, at_least: int) -> bool:
+    return await systems.unread_changes(system) >= at_least
+
+
+async def an_upsert_waits(system: System) -> bool:
+    return await systems.waiting_upserts(system) > 0
+
+
+async def gap_is_hinted(system: System, seller_id: int, lost: list[Changed], *, after: int) -> bool:
+    """Whether a gap's pull has begun, and hinted one of these orders."""
+    begun = await systems.value(
+        system,
+        "select count(*) from gaps where id > $1 and seller_id = $2 and pulled_at is not null",
+        after,
+        seller_id,
+    )
+    if not begun:
+        return False
+    hinted = {int(hint["tid"]) for hint in await systems.changes(system) if hint["source"] == "gap"}
+    return not hinted.isdisjoint(one.tid for one in lost)

@@ -1,0 +1,64 @@
+"""P5: an operator's replay says what it would cost, does what it said, and does it once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+
+import pytest
+
+from schemas import platform_time
+from tests.support import systems
+from topsync.local.system import System
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+MISSED_ORDERS = 25
+
+
+async def test_a_replay_does_what_its_dry_run_told_and_does_it_once(calm: System) -> None:
+    seller, *_ = await systems.seller_ids(calm)
+    missed = await systems.change(calm, seller, "create", count=MISSED_ORDERS, message=False)
+    first, last = missed[0].modified, missed[-1].modified + timedelta(seconds=1)
+    span = ("--from", platform_time.format(first), "--to", platform_time.format(last))
+    replay = ("replay", "--seller", str(seller), *span)
+    hints_before = len(await systems.changes(calm))
+
+    told = outcome(await calm.run(*replay, "--dry-run"))
+    assert told["dry run"] == "True"
+    assert int(told["orders to fetch"]) == MISSED_ORDERS
+    assert int(told["calls"]) == int(told["list calls"]) + MISSED_ORDERS
+    assert len(await systems.changes(calm)) == hints_before
+    assert await systems.stored(calm, missed) == 0
+
+    done = outcome(await calm.run(*replay, "--id", "after-the-outage"))
+    assert done == {**told, "dry run": "False"}
+    assert await systems.stored(calm, missed) == MISSED_ORDERS
+    hints = [hint for hint in await systems.changes(calm) if hint["source"] == "operator"]
+    assert {int(hint["tid"]) for hint in hints} == {one.tid for one in missed}
+    assert {hint["reason"] for hint in hints} == {"replay after-the-outage"}
+
+    again = outcome(await calm.run(*replay, "--id", "after-the-outage"))
+    assert again == done
+    assert len(await systems.changes(calm)) == hints_before + len(hints)
+
+
+async def test_a_replay_for_nobody_is_one_line_that_says_where_to_look(calm: System) -> None:
+    span = ("--from", "2026-11-20 10:00:00", "--to", "2026-11-20 11:00:00")
+    status, output = await calm.try_run("replay", "--seller", "nobody", *span)
+    assert status == 1
+    assert output.splitlines() == ["topsync: no seller nobody; see `topsync sellers list`"]
+
+
+async def test_status_shows_sellers_coverage_push_and_calls(calm: System) -> None:
+    output = await calm.run("status")
+    for row in await systems.rows(calm, "select nick from sellers"):
+        assert re.search(rf"{row['nick']} +│ live ", output), output
+    assert re.search(r"│ default +│ \d{4}-\d\d-\d\d ", output), output
+    assert re.search(r"│ taobao.trade.fullinfo.get +│ [1-9]", output), output
+
+
+def outcome(output: str) -> Mapping[str, str]:
+    """The rows of the table that a replay prints."""
+    return dict(re.findall(r"^│ ([a-z ]+?) +│ (\S+) +│$", output, re.MULTILINE))

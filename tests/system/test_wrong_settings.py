@@ -1,0 +1,72 @@
+"""A wrong setting stops a process at its start, with status 2 and one line: setting, problem, fix."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+
+import pytest
+
+from topsync.local.ports import free_port
+from topsync.vault import new_key
+
+NOBODY = f"127.0.0.1:{free_port()}"
+"""Where no server listens: who asks there before reading all of its settings would try for a minute."""
+
+GOOD = {
+    "KAFKA_BOOTSTRAP_SERVERS": NOBODY,
+    "TOPSYNC_DATABASE_URL": f"postgresql://nobody:nothing@{NOBODY}/topsync",
+    "TOPSYNC_APP_KEY": "99000001",
+    "TOPSYNC_APP_SECRET": "simulator-secret-0001",
+    "TOPSYNC_TOKEN_KEYS": new_key(),
+    "TOPSYNC_GATEWAY_URL": f"http://{NOBODY}/router/rest",
+    "TOPSYNC_CHANNEL_URL": f"ws://{NOBODY}/",
+}
+WITHIN_SECONDS = 20
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "wrong"),
+    [
+        ("push", "TOPSYNC_PARTITIONS", "x"),
+        ("push", "TOPSYNC_APP_SECRET", None),
+        ("push", "TOPSYNC_CHANNEL_URL", "http://127.0.0.1/"),
+        ("push", "TOPSYNC_DATABASE_URL", "127.0.0.1:5432"),
+        ("enrich", "TOPSYNC_TOKEN_KEYS", "no-key"),
+        ("enrich", "TOPSYNC_SESSION_TIMEOUT_SECONDS", "-1"),
+        ("enrich", "TOPSYNC_DATABASE_URL", None),
+        ("reconcile", "TOPSYNC_TOKEN_KEYS", None),
+        ("reconcile", "TOPSYNC_PAGE_SIZE", "1000"),
+        ("bootstrap", "TOPSYNC_EXPORT_DAYS", "91"),
+        ("witness", "KAFKA_BOOTSTRAP_SERVERS", None),
+        ("migrate", "TOPSYNC_DATABASE_URL", None),
+        ("topics", "TOPSYNC_REPLICATION_FACTOR", "none"),
+        ("push", "TOPSYNC_LOG_LEVEL", "loud"),
+    ],
+)
+async def test_a_wrong_setting_is_one_line_and_status_2(
+    command: str, setting: str, wrong: str | None
+) -> None:
+    given = {**os.environ, **GOOD}
+    if wrong is None:
+        del given[setting]
+    else:
+        given[setting] = wrong
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "topsync", command),
+        env=given,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(WITHIN_SECONDS):
+        output, errors = await process.communicate()
+
+    (line,) = errors.decode().splitlines()
+    assert (process.returncode, output) == (2, b"")
+    assert line.startswith("topsync")
+    assert f"{setting}: " in line
+    assert re.search("Set it: |or set: |Make one with ", line)
+    for secret in ("simulator-secret-0001", "nothing", GOOD["TOPSYNC_TOKEN_KEYS"]):
+        assert secret not in line

@@ -1,0 +1,198 @@
+"""The command line: every command explains itself, and a mistake is one line and a status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import typer
+from cryptography.fernet import Fernet
+from typer.core import TyperCommand, TyperGroup
+from typer.testing import CliRunner
+
+from tests.store.databases import SELLER
+from topsync import cli, settings
+
+SESSION = "6100e1aDEMOSESSION0001"
+
+
+Command = TyperCommand | TyperGroup
+
+
+def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Command]]:
+    for name, command in group.commands.items():
+        assert isinstance(command, Command)
+        yield (*path, name), command
+        if isinstance(command, TyperGroup):
+            yield from commands(command, (*path, name))
+
+
+ROOT = typer.main.get_command(cli.app)
+assert isinstance(ROOT, TyperGroup)
+COMMANDS = dict(commands(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cls in settings.ALL:
+        for name in cls.model_fields:
+            monkeypatch.delenv(settings.variable(cls, name), raising=False)
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """What the entry point does: status, output, errors."""
+    monkeypatch.setattr(sys, "argv", ["topsync", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    written = capsys.readouterr()
+    return int(ended.value.code or 0), written.out, written.err
+
+
+def test_the_commands_are_the_documented_ones() -> None:
+    assert {name for (name, *_) in COMMANDS} == {
+        "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "status",
+        "replay", "audit", "new-key", "settings", "simulate", "demo",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_says_what_it_does_and_what_each_option_means(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+    shown = CliRunner().invoke(cli.app, [*path, "--help"])
+    assert shown.exit_code == 0
+    assert command.help
+    assert len(command.help) > 20
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", None), f"{' '.join(path)} {parameter.name}"
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    shown = CliRunner().invoke(cli.app, [])
+    assert "bootstrap" in shown.output
+    assert "Operations" in shown.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("migrate",), ("push",), ("audit",)],
+    ids=" ".join,
+)
+def test_a_missing_setting_is_one_line_and_status_2(arguments: tuple[str, ...]) -> None:
+    clean = {"PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "topsync", *arguments], capture_output=True, env=clean, timeout=60, check=False
+    )
+    told = [line for line in ended.stderr.decode().split("\n") if line and not line.startswith("{")]
+    assert ended.returncode == 2, told
+    assert len(told) == 1
+    assert told[0].startswith("topsync")
+    assert "it is not set" in told[0]
+
+
+def test_what_cannot_be_typed_is_refused_with_the_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, errors = run(monkeypatch, capsys, "replay", "--seller", "x", "--from", "soon", "--to", "later")
+    assert status == 2
+    assert "--from" in errors
+
+
+@pytest.fixture
+def installed(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """An environment with a migrated database; its address."""
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", database_url)
+    monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", Fernet.generate_key().decode())
+    assert run(monkeypatch, capsys, "migrate")[0] == 0
+    return database_url
+
+
+def add_seller(monkeypatch: pytest.MonkeyPatch, session: str) -> tuple[int, str]:
+    """Through the runner, which can type something in."""
+    ended = CliRunner().invoke(
+        cli.app, ["sellers", "add", "--user-id", str(SELLER), "--nick", "demo_one"], input=session
+    )
+    return ended.exit_code, str(ended.exception or "")
+
+
+def test_migrating_twice_says_that_nothing_was_left_to_do(
+    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, output, _ = run(monkeypatch, capsys, "migrate")
+    assert (status, output) == (0, "the schema is up to date\n")
+
+
+def test_a_database_without_the_schema_is_told_with_the_command_that_makes_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", database_url)
+    status, _, errors = run(monkeypatch, capsys, "sellers", "list")
+    assert status == 1
+    assert "run `topsync migrate` first" in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_seller_is_added_with_its_session_from_standard_input_and_never_shown_with_it(
+    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert add_seller(monkeypatch, f"{SESSION}\n") == (0, "")
+    for arguments in (("sellers", "list"), ("status",)):
+        status, output, _ = run(monkeypatch, capsys, *arguments)
+        assert status == 0
+        assert "demo_one" in output
+        assert SESSION not in output
+    assert "not bootstrapped" in output
+
+
+def test_a_seller_without_a_session_is_refused(
+    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, told = add_seller(monkeypatch, "\n")
+    assert status == 1
+    assert "no session token on standard input" in told
+
+
+def test_a_replay_for_an_unknown_seller_is_refused_with_where_to_look(
+    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    window = ("--from", "2025-11-20 10:00:00", "--to", "2025-11-20 11:00:00")
+    status, _, errors = run(monkeypatch, capsys, "replay", "--seller", "nobody", *window)
+    assert status == 1
+    assert errors == "topsync: no seller nobody; see `topsync sellers list`\n"
+
+
+def test_a_replay_that_ends_before_it_begins_is_refused(
+    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    window = ("--from", "2025-11-20 11:00:00", "--to", "2025-11-20 10:00:00")
+    status, _, errors = run(monkeypatch, capsys, "replay", "--seller", "nobody", *window)
+    assert (status, errors) == (1, "topsync: --from must be before --to\n")
+
+
+def test_a_replay_that_nobody_carries_out_says_how_to_ask_again(
+    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_seller(monkeypatch, f"{SESSION}\n")
+    arguments = ("--from", "2025-11-20 10:00:00", "--to", "2025-11-20 11:00:00", "--id", "mine", "--dry-run")
+    for name in ("demo_one", str(SELLER)):
+        status, output, _ = run(
+            monkeypatch, capsys, "replay", "--seller", name, *arguments, "--wait-seconds", "0"
+        )
+        assert status == 1
+        assert output == "replay mine is still under way; ask again with --id mine\n"
+
+
+def test_a_new_key_is_one_that_the_vault_takes() -> None:
+    made = CliRunner().invoke(cli.app, ["new-key"])
+    Fernet(made.output.strip())
+
+
+def test_the_settings_are_listed_for_people_and_as_the_committed_page() -> None:
+    runner = CliRunner()
+    assert runner.invoke(cli.app, ["settings", "--markdown"]).output == settings.reference_page()
+    shown = runner.invoke(cli.app, ["settings"])
+    assert shown.exit_code == 0

@@ -1,0 +1,164 @@
+"""Settings: the page is true, a mistake is one line that says what to do, a secret is never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from topsync import settings
+from topsync.settings import (
+    BootstrapSettings,
+    CoverageSettings,
+    DatabaseSettings,
+    KafkaSettings,
+    PlatformSettings,
+    PushSettings,
+    SettingsError,
+    TelemetrySettings,
+    VaultSettings,
+)
+
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
+SECRET = "very-secret-value-0001"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has set must not decide a test."""
+    for cls in settings.ALL:
+        for name in cls.model_fields:
+            monkeypatch.delenv(settings.variable(cls, name), raising=False)
+    monkeypatch.delenv("TOPSYNC_SECRETS_DIR", raising=False)
+
+
+def refusal(cls: type[PlatformSettings | DatabaseSettings | KafkaSettings | CoverageSettings]) -> str:
+    with pytest.raises(SettingsError) as refused:
+        settings.load(cls)
+    told = str(refused.value)
+    assert "\n" not in told
+    return told
+
+
+def test_the_committed_reference_page_is_the_generated_one() -> None:
+    """`python -m topsync settings --markdown > docs/reference/settings.md` writes it."""
+    assert PAGE.read_text("utf-8") == settings.reference_page()
+
+
+def test_every_setting_is_on_the_page_with_its_meaning() -> None:
+    page = settings.reference_page()
+    for cls in settings.ALL:
+        for name, field in cls.model_fields.items():
+            assert f"| `{settings.variable(cls, name)}` |" in page
+            assert field.description
+            assert field.description in page
+            assert "|" not in field.description
+
+
+def test_no_variable_means_two_things() -> None:
+    variables = [settings.variable(cls, name) for cls in settings.ALL for name in cls.model_fields]
+    assert len(variables) == len(set(variables))
+
+
+def test_names_with_a_unit_say_it_at_their_end() -> None:
+    for cls in settings.ALL:
+        for name in cls.model_fields:
+            assert not any(unit in name for unit in ("_secs", "_sec_", "_ms", "_mb", "_kb", "_minutes"))
+
+
+def test_a_missing_setting_is_named_with_its_meaning() -> None:
+    told = refusal(DatabaseSettings)
+    assert told.startswith("TOPSYNC_DATABASE_URL: it is not set.")
+    assert "postgresql://" in told
+
+
+def test_the_well_known_name_of_the_kafka_setting_is_the_one_that_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert refusal(KafkaSettings).startswith("KAFKA_BOOTSTRAP_SERVERS: it is not set.")
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "broker:9092")
+    assert settings.load(KafkaSettings).kafka_bootstrap_servers == "broker:9092"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        (
+            "TOPSYNC_WINDOW_SECONDS",
+            "90000",
+            "TOPSYNC_WINDOW_SECONDS: Input should be less than or equal to 86400",
+        ),
+        ("TOPSYNC_WINDOW_SECONDS", "soon", "TOPSYNC_WINDOW_SECONDS: "),
+        ("TOPSYNC_WINDOW_SECONDS", "1.5", "TOPSYNC_WINDOW_SECONDS: "),
+        ("TOPSYNC_PAGE_SIZE", "101", "TOPSYNC_PAGE_SIZE: Input should be less than or equal to 100"),
+        ("TOPSYNC_PAGE_SIZE", "3", "TOPSYNC_PAGE_SIZE: Input should be greater than or equal to 10"),
+        (
+            "TOPSYNC_OVERLAP_SECONDS",
+            "-1",
+            "TOPSYNC_OVERLAP_SECONDS: Input should be greater than or equal to 0",
+        ),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_the_setting_its_problem_and_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    line = refusal(CoverageSettings)
+    assert line.startswith(told)
+    assert "Unset it for the default" in line
+
+
+@pytest.mark.parametrize(
+    ("cls", "environment"),
+    [
+        (DatabaseSettings, {"TOPSYNC_DATABASE_URL": f"mysql://user:{SECRET}@host/db"}),
+        (DatabaseSettings, {"TOPSYNC_DATABASE_URL": f"postgresql://user:{SECRET}@"}),
+        (DatabaseSettings, {"TOPSYNC_DATABASE_URL": SECRET}),
+        (PlatformSettings, {"TOPSYNC_APP_KEY": "", "TOPSYNC_APP_SECRET": SECRET}),
+    ],
+)
+def test_no_refusal_shows_a_secret(
+    monkeypatch: pytest.MonkeyPatch,
+    cls: type[DatabaseSettings | PlatformSettings],
+    environment: dict[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        settings.load(cls)
+    assert SECRET not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__, "a trace would show what pydantic was given"
+
+
+def test_secrets_are_not_shown_by_the_settings_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
+    monkeypatch.setenv("TOPSYNC_APP_SECRET", SECRET)
+    monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", SECRET)
+    for loaded in (settings.load(PlatformSettings), settings.load(VaultSettings)):
+        assert SECRET not in repr(loaded)
+        assert SECRET not in str(loaded)
+
+
+def test_a_secret_may_be_a_file_in_the_folder_of_secrets_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "TOPSYNC_APP_SECRET").write_text(SECRET)
+    monkeypatch.setenv("TOPSYNC_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
+    assert settings.load(PlatformSettings).app_secret.get_secret_value() == SECRET
+    monkeypatch.setenv("TOPSYNC_APP_SECRET", "other")
+    assert settings.load(PlatformSettings).app_secret.get_secret_value() == "other"
+
+
+def test_everything_that_has_a_default_loads_with_it() -> None:
+    for cls in (PushSettings, CoverageSettings, BootstrapSettings, TelemetrySettings):
+        loaded = settings.load(cls)
+        for name, field in cls.model_fields.items():
+            assert getattr(loaded, name) == field.default
+
+
+def test_settings_cannot_be_changed_once_they_are_loaded() -> None:
+    loaded = settings.load(CoverageSettings)
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.page_size = 10  # type: ignore[misc]

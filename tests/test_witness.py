@@ -1,0 +1,149 @@
+"""The witness finds every step back that a subscriber could see, and no other (I2)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade
+from tests.stream.clusters import BOUND_SECONDS, create_topics, settings_for
+from tests.support.waiting import until
+from topsync.settings import KafkaSettings
+from topsync.store import witness as store
+from topsync.store.database import Pool
+from topsync.store.witness import Progress
+from topsync.stream import producer as producers
+from topsync.stream import records
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry
+from topsync.witness import Seen, Witness, judge, wait_until_read
+
+__all__ = ["migrated_database_url"]
+
+TID = 4000000000000000101
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "finding"),
+    [
+        pytest.param(None, (5, 1), None, id="the first"),
+        pytest.param((5, 1), (5, 1), None, id="the same again: delivery is at least once"),
+        pytest.param((5, 1), (6, 2), None, id="newer"),
+        pytest.param((5, 1), (5, 2), None, id="another state of the same second"),
+        pytest.param((5, 2), (5, 1), "revision 1 after 2", id="an older revision"),
+        pytest.param((6, 1), (5, 2), "modified 2025-11-20T02:00:05+00:00 after", id="an older state"),
+        pytest.param((6, 2), (5, 1), "revision 1 after 2", id="both"),
+    ],
+)
+def test_what_may_follow_what(
+    before: tuple[float, int] | None, now: tuple[float, int], finding: str | None
+) -> None:
+    told = judge(Seen(at(before[0]), before[1]) if before else None, Seen(at(now[0]), now[1]))
+    assert told is None if finding is None else (told or "").startswith(finding)
+
+
+@given(
+    versions=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=1, max_size=8),
+)
+def test_a_sequence_is_clean_exactly_when_neither_part_of_the_version_ever_falls(
+    versions: list[tuple[int, int]],
+) -> None:
+    seen = [Seen(at(modified), revision) for modified, revision in versions]
+    findings = [judge(before, now) for before, now in itertools.pairwise(seen)]
+    rising = all(
+        before.modified <= now.modified and before.revision <= now.revision
+        for before, now in itertools.pairwise(seen)
+    )
+    assert rising == (not any(findings))
+
+
+def published(
+    registry: Registry, tid: int, revision: int, modified: float, *, late: float | None = None
+) -> Record:
+    return records.order(
+        registry.orders.name,
+        tid=tid,
+        seller_id=SELLER,
+        revision=revision,
+        status="X",
+        modified=at(modified),
+        fetched_at=at(modified),
+        published_at=at(100),
+        hinted_at=None if late is None else at(100 - late),
+        value=trade(tid, modified).to_wire(),
+    )
+
+
+def tombstone(record: Record) -> Record:
+    return Record(record.topic, record.key, None, record.headers)
+
+
+async def publish(kafka: KafkaSettings, found: Sequence[Record]) -> None:
+    async with producers.idempotent(kafka) as producer:
+        for one in found:
+            await producer.publish([one])
+
+
+@asynccontextmanager
+async def watching(kafka: KafkaSettings, registry: Registry, pool: Pool) -> AsyncIterator[Witness]:
+    stopping = asyncio.Event()
+    one = Witness(kafka, registry, pool)
+    running = asyncio.create_task(one.run(stopping.is_set))
+    try:
+        yield one
+        stopping.set()
+        await asyncio.wait_for(running, BOUND_SECONDS)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
+    kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
+) -> None:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
+    registry = await create_topics(kafka)
+    other = next(tid for tid in range(1, 100) if records.partition_of(tid, 2) != records.partition_of(TID, 2))
+    clean = [
+        published(registry, TID, 1, 10, late=3),
+        published(registry, TID, 2, 11),
+        published(registry, TID, 2, 11),
+        published(registry, other, 1, 50, late=1),
+        tombstone(published(registry, other, 1, 50)),
+        published(registry, other, 1, 20),
+    ]
+    async with emptied(migrated_database_url) as pool:
+        await publish(kafka, clean)
+        async with watching(kafka, registry, pool) as witness:
+            await until(lambda: witness.records == len(clean), within_seconds=BOUND_SECONDS)
+            assert (witness.orders, witness.backwards) == (2, 0)
+            assert witness.freshness() == (3.0, 3.0)
+            assert witness.per_second() > 0
+            await publish(kafka, [published(registry, TID, 1, 10), published(registry, TID, 3, 12)])
+            ends = {
+                partition: sum(records.partition_of(int(one.key or b""), 2) == partition for one in clean)
+                + 2 * (records.partition_of(TID, 2) == partition)
+                for partition in range(2)
+            }
+            progress = await wait_until_read(pool, ends, within_seconds=BOUND_SECONDS)
+            assert progress == {partition: Progress(0, end) for partition, end in ends.items()}
+            await until(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
+        (finding,) = await store.findings(pool)
+        assert (finding.tid, finding.partition) == (TID, records.partition_of(TID, 2))
+        assert finding.finding == "revision 1 after 2"
+        assert finding.offset == ends[finding.partition] - 2
+
+
+async def test_an_audit_does_not_wait_for_ever_for_a_witness_that_does_not_run(
+    migrated_database_url: str,
+) -> None:
+    async with emptied(migrated_database_url) as pool:
+        assert await wait_until_read(pool, {0: 1}, within_seconds=0.1) is None
+        await store.save_progress(pool, {0: Progress(0, 1)})
+        assert await wait_until_read(pool, {0: 1}, within_seconds=0.1) == {0: Progress(0, 1)}
