@@ -1,6 +1,7 @@
 """A process that calls as much as it may: `python -m tests.store.caller`, with a JSON document of orders.
 
-It prints one JSON line when it ends: calls begun by lane, and by lane the longest a caller waited.
+It prints one JSON line when it ends: calls made by lane, and when a ban that it met was stored. Moments are
+of the monotonic clock, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ async def main() -> None:
     limits = Limits(**orders["limits"])
     own = DatabaseSettings.model_validate({"database_url": orders["database_url"], "database_pool_size": 2})
     made: Counter[str] = Counter()
-    waited: dict[str, float] = {}
+    stored: dict[str, float] = {}
     async with (
         database.connect(own) as pool,
         open_book(own, pool, limits) as book,
@@ -35,13 +36,13 @@ async def main() -> None:
         gate = BudgetGate(book, GateConfig(max_in_flight=64, max_wait_seconds=30, ban_jitter_seconds=0.0))
 
         async def call(api: str, lane: Lane) -> None:
-            asked = time.monotonic()
             async with gate.admit(api, lane):
-                waited[lane.label] = max(waited.get(lane.label, 0.0), time.monotonic() - asked)
-                answer = await http.post(orders["url"], params={"api": api, "lane": lane.label})
+                begun = {"begun": str(time.monotonic())}
+                answer = await http.post(orders["url"], params={"lane": lane.label, **begun})
                 made[lane.label] += 1
                 if banned_seconds := answer.json().get("banned_seconds"):
                     await gate.ban(Scope.APP, api, banned_seconds)
+                    stored["at"] = time.monotonic()
 
         async def caller(api: str, lane: Lane) -> None:
             while time.monotonic() < ends_at:
@@ -55,7 +56,7 @@ async def main() -> None:
             for name, callers in orders["callers"].items():
                 for _ in range(callers):
                     tasks.create_task(caller(orders["api"], Lane[name]))
-    sys.stdout.buffer.write(orjson.dumps({"made": made, "waited": waited}) + b"\n")
+    sys.stdout.buffer.write(orjson.dumps({"made": made, "ban_stored": stored}) + b"\n")
 
 
 if __name__ == "__main__":

@@ -82,9 +82,9 @@ async def test_100_callers_make_no_call_during_a_ban_and_all_go_on_after_it(make
 
 async def test_a_ban_of_one_api_leaves_the_others_free_and_frees_their_slots(make_gate: MakeGate) -> None:
     subject = make_gate(max_in_flight=1)
-    await subject.ban(Scope.APP_API, API, 0.3)
+    await subject.ban(Scope.APP_API, API, 1.0)
     held = asyncio.create_task(_admitted(subject, API))
-    await asyncio.wait_for(_admitted(subject, OTHER), 0.2)
+    await asyncio.wait_for(_admitted(subject, OTHER), 0.8)
     assert not held.done()
     await held
 
@@ -100,7 +100,7 @@ async def test_a_ban_of_the_app_holds_everything_back(make_gate: MakeGate) -> No
 async def test_a_sellers_limit_closes_nothing(make_gate: MakeGate) -> None:
     subject = make_gate()
     await subject.ban(Scope.SELLER, API, 60)
-    await asyncio.wait_for(_admitted(subject, API), 0.2)
+    await asyncio.wait_for(_admitted(subject, API), 2)
 
 
 async def test_a_later_shorter_ban_does_not_open_the_gate_earlier(make_gate: MakeGate) -> None:
@@ -162,7 +162,7 @@ async def test_a_ban_longer_than_the_bound_is_raised_at_once_with_its_length(mak
 
 
 async def test_waiting_for_a_permit_is_bounded(make_gate: MakeGate) -> None:
-    subject = make_gate(max_in_flight=1, max_wait_seconds=0.05)
+    subject = make_gate(max_in_flight=1, max_wait_seconds=0.5)
     async with subject.admit(API, Lane.LIVE):
         with pytest.raises(CallLimitedError, match="no permit within"):
             await _admitted(subject, API)
@@ -212,7 +212,7 @@ async def test_callers_that_a_ban_met_in_the_queue_use_up_no_places_of_others(ma
     await subject.ban(Scope.API, API, 3)
     begun = time.monotonic()
     async with subject.admit(OTHER, Lane.SWEEP):
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 1.5
     for task in banned:
         task.cancel()
     await asyncio.gather(*banned, return_exceptions=True)
@@ -238,13 +238,13 @@ async def test_slots_in_flight_are_shared_too_a_busy_live_lane_starves_nobody(ma
 
 
 async def test_an_api_with_a_limit_of_its_own_does_not_hold_the_others_up(make_gate: MakeGate) -> None:
-    subject = make_gate(api_limits={API: 5.0}, max_wait_seconds=0.5)
+    subject = make_gate(api_limits={API: 5.0}, max_wait_seconds=1.5)
     slow = [asyncio.create_task(_admitted(subject, API)) for _ in range(20)]
-    async with asyncio.timeout(0.3):
+    async with asyncio.timeout(1):
         await asyncio.gather(*(_admitted(subject, OTHER) for _ in range(50)))
     outcomes = await asyncio.gather(*slow, return_exceptions=True)
     admitted = [outcome for outcome in outcomes if outcome is None]
-    assert 1 <= len(admitted) <= 1 + 5 * (0.5 + LEASE_SECONDS)
+    assert 1 <= len(admitted) <= 1 + 5 * (1.5 + LEASE_SECONDS)
     assert all(isinstance(outcome, CallLimitedError) for outcome in outcomes if outcome is not None)
 
 
