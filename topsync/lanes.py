@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.change import Source
-from topsync.top.gate import Lane
+from topsync.top.budget import Lane
 
 LANE_OF: Final = {
     Source.PUSH: Lane.LIVE,

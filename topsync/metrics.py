@@ -13,6 +13,11 @@ FRESHNESS_BUCKETS_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10
 API_CALLS = Counter(
     "topsync_api_calls_total", "Gateway calls made, by API, lane and outcome.", ["api", "lane", "outcome"]
 )
+CALLS_LEFT_TODAY = Gauge(
+    "topsync_calls_left_today",
+    "Calls that the daily quota still allows all processes together, by lane; absent without a quota.",
+    ["lane"],
+)
 API_SECONDS = Histogram("topsync_api_seconds", "Time from sending a gateway call to its answer.", ["api"])
 
 PUSH_RECEIVED = Counter("topsync_push_received_total", "Messages received on the message channel.")

@@ -18,11 +18,12 @@ from topsync.errors import OperatorError
 from topsync.settings import (
     DatabaseSettings,
     KafkaSettings,
+    PlatformSettings,
     ReconcilerSettings,
     SimulatorAdminSettings,
     VaultSettings,
 )
-from topsync.store import api_calls, database, push_connections, replay_jobs, sellers
+from topsync.store import api_calls, call_budget, database, push_connections, replay_jobs, sellers
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import topics
 from topsync.stream.topics import TopicsError
@@ -108,8 +109,25 @@ async def status() -> None:
         calls = Table("API", "calls", title="Gateway calls, latest day")
         for api, count in (await api_calls.by_api(pool)).items():
             calls.add_row(api, str(count))
-    for shown in (table, connections, calls):
+        allowed = await _budget_table(pool)
+    for shown in (table, connections, allowed, calls):
         console.print(shown)
+
+
+async def _budget_table(pool: database.Pool) -> Table:
+    limits = settings.load(PlatformSettings).limits
+    spent = await call_budget.spent_today(pool)
+    table = Table(title="Call budget of all processes", show_header=False)
+    table.add_row("calls a second", f"{limits.calls_per_second:g}")
+    for api, calls_per_second in limits.api_calls_per_second.items():
+        table.add_row(f"  {api}", f"{calls_per_second:g}")
+    table.add_row("leased today", str(spent))
+    if limits.calls_per_day is not None:
+        left = max(0, limits.calls_per_day - spent)
+        table.add_row("left today", f"{left}, the last {limits.live_reserve} for live changes")
+    for ban in await call_budget.bans(pool):
+        table.add_row(f"[bold red]closed[/]: {ban.scope}", f"until {platform_time.format(ban.until)} (GMT+8)")
+    return table
 
 
 async def replay(

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 from schemas import platform_time
-from topsync import metrics, retry, settings, telemetry
+from topsync import metrics, retry, settings, shared_budget, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Puller
 from topsync.settings import (
@@ -28,7 +28,7 @@ from topsync.stream.producer import Producer, PublishError
 from topsync.stream.topics import Registry
 from topsync.top.client import CallRecord, GatewayConfig, TopClient
 from topsync.top.errors import TopError
-from topsync.top.gate import GateConfig
+from topsync.top.gate import BudgetGate, GateConfig
 from topsync.top.transport import HttpConfig
 
 log = telemetry.get_logger(__name__)
@@ -74,7 +74,10 @@ async def open_topics() -> tuple[KafkaSettings, Registry]:
 
 @asynccontextmanager
 async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock]]:
-    """The gateway client and the platform's clock, set; calls are counted into metrics and the database."""
+    """The gateway client and the platform's clock, set.
+
+    Calls keep to the budget that all processes share, and are counted into metrics and the database.
+    """
     own = settings.load(PlatformSettings)
     clock = ServerClock()
     tally = _Tally(pool, clock)
@@ -84,9 +87,17 @@ async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock
         app_secret=own.app_secret,
         sign_method=own.sign_method,
         http=HttpConfig(max_connections=own.calls_in_flight),
-        gate=GateConfig(max_in_flight=own.calls_in_flight, calls_per_second=own.calls_per_second),
     )
-    async with TopClient(config, clock, observer=tally.note) as client, asyncio.TaskGroup() as tasks:
+    async with (
+        shared_budget.open_book(settings.load(DatabaseSettings), pool, own.limits) as book,
+        TopClient(
+            config,
+            clock,
+            BudgetGate(book, GateConfig(max_in_flight=own.calls_in_flight)),
+            observer=tally.note,
+        ) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
         await client.sync_clock()
         background = [
             tasks.create_task(_keep_clock(client, clock)),

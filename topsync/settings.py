@@ -7,6 +7,7 @@ named like the variable, from the folder `TOPSYNC_SECRETS_DIR` (a mounted Kubern
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -20,11 +21,13 @@ from pydantic import (
     TypeAdapter,
     UrlConstraints,
     ValidationError,
+    field_validator,
 )
 from pydantic_core import Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from topsync.errors import OperatorError
+from topsync.top.budget import Limits
 from topsync.top.sign import SignMethod
 
 PREFIX = "TOPSYNC_"
@@ -73,9 +76,54 @@ class PlatformSettings(_Settings):
         "download.api.taobao.com", description="Hosts that exports may be downloaded from, comma-separated."
     )
     calls_per_second: float = Field(
-        20, gt=0, description="Gateway calls a second that one process makes at most."
+        20, gt=0, description="Gateway calls a second that all processes together make at most."
+    )
+    api_limits: str = Field(
+        "",
+        description="APIs with a limit of their own besides, as `api=calls per second`, comma-separated, "
+        "e.g. `taobao.trades.sold.increment.get=5`.",
+    )
+    calls_per_day: int | None = Field(
+        None, ge=1, description="Gateway calls of a platform day (GMT+8), all processes together."
+    )
+    live_reserve_calls: int = Field(
+        0, ge=0, description="The last so many calls of a day are for live changes only."
     )
     calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
+
+    @field_validator("api_limits")
+    @classmethod
+    def _check_api_limits(cls, text: str) -> str:
+        parse_api_limits(text)
+        return text
+
+    @property
+    def limits(self) -> Limits:
+        """What all processes together may call."""
+        return Limits(
+            calls_per_second=self.calls_per_second,
+            api_calls_per_second=parse_api_limits(self.api_limits),
+            calls_per_day=self.calls_per_day,
+            live_reserve=self.live_reserve_calls,
+        )
+
+
+def parse_api_limits(text: str) -> dict[str, float]:
+    """Calls per second by API, from `api=calls,api=calls`.
+
+    Raises:
+        ValueError: an entry is not an API's name and a number above 0.
+    """
+    limits = {}
+    for entry in filter(None, (entry.strip() for entry in text.split(","))):
+        api, _, number = (part.strip() for part in entry.partition("="))
+        try:
+            limits[api] = float(number)
+        except ValueError:
+            raise ValueError("each entry is `api=calls per second`") from None
+        if "." not in api or not 0 < limits[api] < math.inf:
+            raise ValueError("each entry is `api=calls per second`, above 0")
+    return limits
 
 
 class DatabaseSettings(_Settings):

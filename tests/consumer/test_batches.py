@@ -18,6 +18,7 @@ from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
 from tests.store.databases import SELLER, at, emptied, platform_trade, version
+from tests.top.gates import local_gate
 from tests.top.gateway import (
     APP_KEY,
     APP_SECRET,
@@ -42,7 +43,6 @@ from topsync.stream import records, topics
 from topsync.stream.records import Record
 from topsync.top.client import GatewayConfig, TopClient
 from topsync.top.errors import CallLimitedError, RequestRefusedError, ServiceUnavailableError
-from topsync.top.gate import GateConfig
 from topsync.vault import Vault, new_key
 
 TID = 4000000000000000101
@@ -158,9 +158,8 @@ async def shop(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> A
             app_secret=SecretStr(APP_SECRET),
             retries=retry.Policy(max_attempts=2, first_wait_seconds=0.01),
             max_inline_wait_seconds=0.0,
-            gate=GateConfig(calls_per_second=1000, ban_jitter_seconds=0.0),
         )
-        async with TopClient(config, clock) as client:
+        async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
             reader = BatchReader(pool, client, clock, Sessions(pool, vault), registry)
             yield Shop(gateway, pool, reader, registry, clock)

@@ -161,6 +161,38 @@ def test_an_order_pushed_over_a_page_border_by_one_that_comes_and_goes_is_not_lo
     assert set(range(1, 36)) <= part.orders.keys()
 
 
+@pytest.mark.parametrize("moment", range(14))
+@pytest.mark.parametrize("made_at", [92.0, 93.5, 95.9])
+def test_a_burst_of_late_orders_between_any_two_calls_hides_none_that_was_there(
+    moment: int, made_at: float
+) -> None:
+    """More of them than two pages share: the reading must notice that it lost its place, and begin anew."""
+    platform = MovingList(NOW)
+    platform.changes = [Change(tid, 92 + tid % 40 / 10, 92 + tid % 40 / 10) for tid in range(1, 301)]
+    platform.next_tid = 301
+
+    def burst(moving: MovingList) -> None:
+        for _ in range(150):
+            moving.appear(None, made_at)
+
+    reading = read(platform, span(92, 96), limits(100), [quiet] * moment + [burst])
+    assert set(range(1, 301)) <= reading.listed().keys()
+
+
+@pytest.mark.parametrize("moment", range(14))
+def test_a_burst_of_orders_that_leave_between_any_two_calls_hides_none_that_stays(moment: int) -> None:
+    platform = MovingList(NOW)
+    platform.changes = [Change(tid, 92 + tid % 40 / 10, 92 + tid % 40 / 10) for tid in range(1, 301)]
+    platform.next_tid = 301
+
+    def exodus(moving: MovingList) -> None:
+        for tid in range(1, 301, 2):
+            moving.change(tid)
+
+    reading = read(platform, span(92, 96), limits(100), [quiet] * moment + [exodus])
+    assert set(range(2, 301, 2)) <= reading.listed().keys()
+
+
 @pytest.mark.parametrize("changes_per_moment", [1, 2, 5, 10])
 def test_a_busy_seller_whose_orders_change_with_every_call_is_still_listed(changes_per_moment: int) -> None:
     platform = MovingList(NOW)

@@ -16,6 +16,7 @@ from schemas.change import Change, Source
 from schemas.trade import Trade
 from tests.store.databases import SELLER, emptied, platform_trade
 from tests.stream.clusters import BOUND_SECONDS, create_topics, read_all, settings_for
+from tests.top.gates import local_gate
 from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers_error, ok, serving
 from topsync.clock import ServerClock
 from topsync.coverage import pull
@@ -28,7 +29,6 @@ from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.stream import producer as producers
 from topsync.top.client import GatewayConfig, TopClient
-from topsync.top.gate import GateConfig
 
 ALLOWANCE = 600.0
 TID = 4000000000000000101
@@ -143,9 +143,8 @@ async def shop(
             url=f"{address}/router/rest",
             app_key=APP_KEY,
             app_secret=SecretStr(APP_SECRET),
-            gate=GateConfig(calls_per_second=1000, ban_jitter_seconds=0.0),
         )
-        async with TopClient(config, clock) as client:
+        async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
             puller = Puller(
                 pool=pool,

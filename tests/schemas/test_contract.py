@@ -174,6 +174,12 @@ def test_the_sdk_takes_the_attributes_of_a_tombstone_too() -> None:
     assert not event.get_data()
 
 
+def test_every_attribute_that_the_specification_requires_is_there() -> None:
+    told = cloud_events.attributes(headers())
+    assert {"id", "source", "specversion", "type"} <= told.keys()
+    assert told["specversion"] == "1.0"
+
+
 def test_attributes_are_what_was_written_and_foreign_headers_are_left_out() -> None:
     told = cloud_events.attributes([*headers(), ("traceparent", b"00"), ("ce_odd", b"\xff")])
     assert told["id"] == "101:3"

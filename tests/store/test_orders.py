@@ -175,13 +175,15 @@ async def _upsert_on(connection: object, epoch: int) -> None:
     await orders.upsert(connection, [version(TID, 1, 1)], partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
 
 
+WAITING = """
+select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
 async def _until_waiting(pool: Pool) -> None:
     """Return when some statement waits for a lock."""
     async with asyncio.timeout(5):
-        while not await pool.fetchval(  # noqa: ASYNC110 -- what is waited for happens in the server
-            "select count(*) from pg_stat_activity "
-            "where datname = current_database() and wait_event_type = 'Lock'"
-        ):
+        while not await pool.fetchval(WAITING):  # noqa: ASYNC110 -- what is waited for happens in the server
             await asyncio.sleep(0.01)
 
 

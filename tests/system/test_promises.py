@@ -155,7 +155,9 @@ async def all_are_in_pushs_hands(system: System, before: dict[str, int]) -> int:
     assert messages >= ORDERS
 
     async def delivered() -> bool:
-        return (await systems.channel(system))["in_flight"] >= before["in_flight"] + messages
+        books = await systems.channel(system)
+        gone_out = books["in_flight"] + books["confirmed"] - before["in_flight"] - before["confirmed"]
+        return gone_out == messages
 
     await eventually(delivered)
     return messages

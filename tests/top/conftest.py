@@ -6,6 +6,7 @@ import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from tests.top.gates import MakeGate, gate_on, local_gate
 from tests.top.gateway import APP_KEY, APP_SECRET, Gateway, serving
 from topsync import retry
 from topsync.clock import ServerClock
+from topsync.settings import DatabaseSettings
+from topsync.shared_budget import SharedBook
+from topsync.store import database
+from topsync.top.book import Book
+from topsync.top.budget import Limits
 from topsync.top.client import CallRecord, GatewayConfig, TopClient
-from topsync.top.gate import GateConfig
 from topsync.top.transport import HttpConfig
 
 
@@ -42,8 +48,27 @@ def config(gateway: Gateway) -> GatewayConfig:
         list_read_seconds=1.0,
         retries=retry.Policy(max_attempts=5, first_wait_seconds=0.01, max_wait_seconds=0.02),
         http=HttpConfig(connect_seconds=1.0, max_answer_bytes=100_000),
-        gate=GateConfig(calls_per_second=1000, ban_jitter_seconds=0.0),
     )
+
+
+@pytest.fixture(params=["local", "shared"])
+async def make_gate(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[MakeGate]:
+    """Gates over the one kind of book and over the other."""
+    if request.param == "local":
+        yield local_gate
+        return
+    own = DatabaseSettings.model_validate({"database_url": database_url})
+    books: list[SharedBook] = []
+    async with database.connect(own) as pool:
+        await database.migrate(pool)
+
+        def shared_book(limits: Limits) -> Book:
+            books.append(SharedBook(own, pool, limits))
+            return books[-1]
+
+        yield partial(gate_on, shared_book)
+        for book in books:
+            book.close()
 
 
 @pytest.fixture
@@ -53,7 +78,7 @@ def records() -> list[CallRecord]:
 
 @pytest.fixture
 async def client(config: GatewayConfig, records: list[CallRecord]) -> AsyncIterator[TopClient]:
-    async with TopClient(config, ServerClock(), observer=records.append) as client:
+    async with TopClient(config, ServerClock(), local_gate(), observer=records.append) as client:
         yield client
 
 

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from tests.top.gateway import SESSION, Gateway, answers, answers_error, answers_sample, ok, resets, sample
 from topsync.top import calls
+from topsync.top.budget import Lane
 from topsync.top.calls import ExportResult, ExportStatus, ExportTask, ListedTrade
 from topsync.top.catalogue import ALL_TRADE_TYPES, FULLINFO_FIELDS, SUBSCRIBED_TOPICS
 from topsync.top.client import TopClient
@@ -21,7 +22,6 @@ from topsync.top.errors import (
     TradeNotExistError,
     WindowTooWideError,
 )
-from topsync.top.gate import Lane
 
 S = SecretStr(SESSION)
 START = datetime(2025, 11, 20, 1, 50, tzinfo=UTC)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
+from tests.top.gates import local_gate
 from tests.top.gateway import (
     APP_SECRET,
     SESSION,
@@ -29,6 +30,7 @@ from tests.top.gateway import (
     serving,
 )
 from topsync.clock import ServerClock
+from topsync.top.budget import Lane
 from topsync.top.client import CallRecord, GatewayConfig, TopClient, decide
 from topsync.top.errors import (
     BadAnswerError,
@@ -44,7 +46,6 @@ from topsync.top.errors import (
     TransportError,
     WindowTooWideError,
 )
-from topsync.top.gate import GateConfig, Lane
 from topsync.top.sign import SignMethod
 from topsync.top.transport import HttpConfig
 from topsync.top.wire import ApiRequest, Read
@@ -66,7 +67,9 @@ async def tid_of(client: TopClient) -> object:
 @pytest.mark.parametrize("method", SignMethod)
 async def test_a_signed_call_is_answered(gateway: Gateway, config: GatewayConfig, method: SignMethod) -> None:
     gateway.script.append(answers_sample(GOOD))
-    async with TopClient(dataclasses.replace(config, sign_method=method), ServerClock()) as client:
+    async with TopClient(
+        dataclasses.replace(config, sign_method=method), ServerClock(), local_gate()
+    ) as client:
         assert await tid_of(client) == 4000000000000000201
     (seen,) = gateway.calls()
     assert seen.form["session"] == SESSION
@@ -110,7 +113,7 @@ async def test_trouble_that_passes_is_tried_again(
 ) -> None:
     config = dataclasses.replace(config, http=HttpConfig(connect_seconds=0.2), read_seconds=0.3)
     gateway.script.extend([trouble, answers_sample(GOOD)])  # type: ignore[list-item]
-    async with TopClient(config, ServerClock(), observer=records.append) as client:
+    async with TopClient(config, ServerClock(), local_gate(), observer=records.append) as client:
         assert await tid_of(client) == 4000000000000000201
     made = [record for record in records if record.api == FULLINFO.api]
     assert [(record.outcome, record.attempt) for record in made] == [(outcome, 1), (Outcome.OK, 2)]
@@ -141,7 +144,7 @@ async def test_a_gateway_that_is_not_there_is_a_transport_failure(config: Gatewa
     async with serving(never_answers) as address:
         url = f"{address}/router/rest"
     clock = ServerClock()
-    async with TopClient(dataclasses.replace(config, url=url), clock) as client:
+    async with TopClient(dataclasses.replace(config, url=url), clock, local_gate()) as client:
         with pytest.raises(TransportError):
             await fullinfo(client)
 
@@ -157,7 +160,7 @@ async def test_a_list_page_may_take_longer_than_a_single_read(
         config, read_seconds=0.1, list_read_seconds=5.0, http=HttpConfig(connect_seconds=0.1)
     )
     gateway.script.append(slow)  # type: ignore[arg-type]
-    async with TopClient(config, ServerClock()) as client:
+    async with TopClient(config, ServerClock(), local_gate()) as client:
         await client.call(ApiRequest("taobao.trades.sold.get", {}, Read.LIST), lane=Lane.GAP)
     assert len(gateway.calls()) == 1
 
@@ -217,10 +220,7 @@ async def test_a_ban_holds_all_callers_back_once(gateway: Gateway, config: Gatew
     )
     gateway.script.append(ban)
     gateway.script.extend([answers_sample(GOOD)] * 20)
-    config = dataclasses.replace(
-        config, gate=GateConfig(calls_per_second=1000, max_in_flight=1, ban_jitter_seconds=0.0)
-    )
-    async with TopClient(config, ServerClock()) as client:
+    async with TopClient(config, ServerClock(), local_gate(max_in_flight=1)) as client:
         await client.sync_clock()
         await asyncio.gather(*(fullinfo(client) for _ in range(20)))
     first, *others = gateway.calls()
@@ -247,7 +247,7 @@ async def test_the_clock_is_set_even_when_this_machine_is_far_off(
 ) -> None:
     gateway.skew = skew
     clock = ServerClock()
-    async with TopClient(config, clock) as client:
+    async with TopClient(config, clock, local_gate()) as client:
         await client.sync_clock()
     assert len(gateway.calls("taobao.time.get")) == 2
     assert timedelta(0) <= gateway.now() - clock.now() < timedelta(seconds=2)
@@ -300,10 +300,8 @@ async def test_cancelling_a_call_ends_it_at_once_and_frees_its_slot(
 
     gateway.script.append(hang)  # type: ignore[arg-type]
     gateway.script.append(answers_sample(GOOD))
-    config = dataclasses.replace(
-        config, gate=GateConfig(max_in_flight=1, calls_per_second=1000), read_seconds=20
-    )
-    async with TopClient(config, ServerClock()) as client:
+    config = dataclasses.replace(config, read_seconds=20)
+    async with TopClient(config, ServerClock(), local_gate(max_in_flight=1)) as client:
         task = asyncio.create_task(fullinfo(client))
         await arrived.wait()
         begun = time.monotonic()
@@ -352,12 +350,12 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
     gateway = Gateway()
     async with serving(gateway.handle, ssl_context=context) as address:
         url = f"{address}/router/rest"
-        async with TopClient(dataclasses.replace(config, url=url), ServerClock()) as client:
+        async with TopClient(dataclasses.replace(config, url=url), ServerClock(), local_gate()) as client:
             with pytest.raises(TransportError):
                 await client.sync_clock()
         assert gateway.seen == []
         trusting = dataclasses.replace(config, url=url, http=HttpConfig(ca_file=ca_file))
-        async with TopClient(trusting, ServerClock()) as client:
+        async with TopClient(trusting, ServerClock(), local_gate()) as client:
             await client.sync_clock()
         assert len(gateway.seen) == 1
 
@@ -366,7 +364,7 @@ async def test_a_closed_client_says_so(config: GatewayConfig) -> None:
     clock = ServerClock()
     clock.observe(datetime.now(UTC), sent=clock.monotonic(), received=clock.monotonic())
     with pytest.raises(RuntimeError, match="async with"):
-        await fullinfo(TopClient(config, clock))
+        await fullinfo(TopClient(config, clock, local_gate()))
 
 
 def test_the_rule_of_a_sellers_limit_is_the_callers() -> None:

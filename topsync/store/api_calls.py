@@ -1,4 +1,8 @@
-"""Gateway calls, counted by the platform's day."""
+"""Gateway calls by the platform's day, lane and outcome: what became of them.
+
+For people, and written down now and then. The daily quota is kept by `call_budget`, which counts each call
+before it is made, so that no crash can hide one.
+"""
 
 from __future__ import annotations
 

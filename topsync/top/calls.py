@@ -16,6 +16,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from topsync.top import wire
+from topsync.top.budget import Lane
 from topsync.top.catalogue import ALL_TRADE_TYPES, FULLINFO_FIELDS, LIST_FIELDS, SUBSCRIBED_TOPICS
 from topsync.top.client import TIME_API, TopClient
 from topsync.top.errors import (
@@ -26,7 +27,6 @@ from topsync.top.errors import (
     TaskResultEmptyError,
     TradeNotExistError,
 )
-from topsync.top.gate import Lane
 from topsync.top.wire import ApiRequest, Parameter, Read, as_bool, as_count, as_id, as_instant
 
 MAX_PAGE_SIZE: Final = 100

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from topsync import retry
 from topsync.clock import ServerClock
 from topsync.top import rules, wire
+from topsync.top.budget import Lane
 from topsync.top.errors import (
     BadAnswerError,
     CallLimitedError,
@@ -32,7 +33,7 @@ from topsync.top.errors import (
     TopError,
     TransportError,
 )
-from topsync.top.gate import Gate, GateConfig, Lane, LocalGate
+from topsync.top.gate import Gate
 from topsync.top.sign import SignMethod
 from topsync.top.transport import HttpAnswer, HttpConfig, HttpTransport
 from topsync.top.wire import ApiRequest, Read
@@ -65,7 +66,6 @@ class GatewayConfig:
     )
     max_inline_wait_seconds: float = 60.0
     http: HttpConfig = field(default_factory=HttpConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,13 @@ class TopClient:
         self,
         config: GatewayConfig,
         clock: ServerClock,
+        gate: Gate,
         *,
-        gate: Gate | None = None,
         observer: Callable[[CallRecord], None] | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
-        self._gate: Gate = gate if gate is not None else LocalGate(config.gate)
+        self._gate = gate
         self._observer = observer
         self._http = HttpTransport(config.http, clock.monotonic)
         self._clock_lock = asyncio.Lock()

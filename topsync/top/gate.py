@@ -1,7 +1,8 @@
 """The gate that every call passes: how many at once, how many a second, and none during a ban.
 
-`Gate` is the seam; `LocalGate` keeps the rules for one process. A permit is asked for before each attempt,
-retries included, so that no code path can call past the budget.
+`Gate` is the seam. `BudgetGate` is the gate of one process; the places it gives away it leases from a
+`Book`, which all processes share (`topsync.shared_budget`) or which is this process's alone (`LocalBook`).
+A permit is asked for before each attempt, retries included, so that no code path can call past the budget.
 """
 
 from __future__ import annotations
@@ -9,31 +10,33 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Protocol
+from typing import Final, Protocol
 
+from topsync.top.book import Book, BookAwayError
+from topsync.top.budget import APP, LEASE_SECONDS, Ask, Lane
 from topsync.top.errors import CallLimitedError, Scope
+from topsync.top.waiting import Place, Queue
+
+POLL_SECONDS: Final = 0.02
+"""The longest pause between two asks for a place that could be free. Shorter than a lane's step ahead."""
+
+AWAY_SECONDS: Final = 0.5
+"""Pause after the book could not be reached."""
+
+MAX_LEASE: Final = 1_000
+"""Most places in one ask."""
+
+OLDEST_EVERY: Final = 8
+"""Each so-manieth call goes to whoever waits longest: where calls in flight are what is scarce, the live
+lane would otherwise keep the others out of this process for ever."""
+
+QUOTA_CHECK_SECONDS: Final = 60.0
+"""How often a process whose day is spent asks whether it still is."""
 
 _uniform = random.SystemRandom().uniform
-
-
-class Lane(IntEnum):
-    """Who goes first when calls are scarce: the smallest."""
-
-    LIVE = 0
-    GAP = 1
-    OPERATOR = 2
-    BOOTSTRAP = 3
-    SWEEP = 4
-
-    @property
-    def label(self) -> str:
-        """The name in metrics and logs."""
-        return self.name.lower()
 
 
 class Gate(Protocol):
@@ -59,45 +62,46 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateConfig:
-    """Bounds of one process's calls. The platform's limits are not published (reference/top-api.md 6.2).
+    """Bounds of one process's calls.
 
     Attributes:
-        calls_per_second: in any t seconds at most `burst` + t × `calls_per_second` calls are begun.
-        burst: how many calls may be begun at once after a pause.
         max_in_flight: attempts under way at the same time.
         max_wait_seconds: longest wait for a permit; above it the work goes back to its queue.
         max_waiting: callers that wait at the same time.
-        ban_jitter_seconds: a ban is lengthened by up to this much: processes do not come back together.
+        ban_jitter_seconds: a ban is lengthened by up to this much, drawn once for each process: processes
+            do not come back together.
     """
 
-    calls_per_second: float = 20.0
-    burst: int = 1
     max_in_flight: int = 32
     max_wait_seconds: float = 90.0
     max_waiting: int = 10_000
     ban_jitter_seconds: float = 1.0
 
 
-class LocalGate:
-    """The gate of one process and one event loop.
+class BudgetGate:
+    """The gate of one process and one event loop. `_let_through` is the only place that admits anyone.
 
-    Waiting callers stand in one queue per lane; `_grant` is the only place that lets anyone through.
+    While the book is away nobody is admitted but on places leased before, for at most `LEASE_SECONDS`:
+    what a call brings could not be stored without the database anyway. Waiting stays bounded, and calls
+    resume within `AWAY_SECONDS` of its return.
     """
 
-    def __init__(self, config: GateConfig | None = None) -> None:
+    def __init__(self, book: Book, config: GateConfig | None = None) -> None:
+        self._book = book
         self._config = config or GateConfig()
-        self._interval_seconds = 1 / self._config.calls_per_second
-        self._burst_seconds = (self._config.burst - 1) * self._interval_seconds
-        self._next_call_at = float("-inf")
+        self._jitter_seconds = _uniform(0.0, self._config.ban_jitter_seconds)
         self._in_flight = 0
         self._waiting = 0
-        self._app_opens_at = float("-inf")
-        self._api_opens_at: dict[str, float] = {}
-        # Ordered dictionaries: a caller that gives up leaves from the middle. The value is its API.
-        self._queues: dict[Lane, OrderedDict[asyncio.Future[bool], str]] = {
-            lane: OrderedDict() for lane in sorted(Lane)
-        }
+        self._admitted = 0
+        self._returned = 0
+        self._opens_at: dict[str, float] = {}
+        self._untold: dict[str, float] = {}
+        self._day_opens_at: dict[Lane, tuple[float, float]] = {}
+        self._queues: dict[tuple[Lane, str], Queue] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
+        book.on_ban(self._heard_ban)
 
     @asynccontextmanager
     async def admit(self, api: str, lane: Lane) -> AsyncIterator[None]:
@@ -109,20 +113,39 @@ class LocalGate:
             self._release()
 
     async def ban(self, scope: Scope, api: str, wait_seconds: float) -> None:
-        """See `Gate.ban`."""
-        until = time.monotonic() + wait_seconds + _uniform(0.0, self._config.ban_jitter_seconds)
-        match scope:
-            case Scope.APP:
-                self._app_opens_at = max(self._app_opens_at, until)
-            case Scope.API | Scope.APP_API:
-                self._api_opens_at[api] = max(self._api_opens_at.get(api, until), until)
-            case Scope.SELLER:
-                pass
+        """See `Gate.ban`. When this returns, the ban is in the book, unless that is away: then it is told
+        before the next lease, and this process keeps it from now on.
+        """
+        if scope is Scope.SELLER:
+            return
+        name = APP if scope is Scope.APP else api
+        until = time.monotonic() + wait_seconds
+        self._close(name, until)
+        self._untold[name] = max(self._untold.get(name, until), until)
+        try:
+            await self._tell_bans()
+        except BookAwayError:
+            self._ask()
 
     def closed_for_seconds(self, api: str) -> float:
         """How long a ban still holds `api` back; 0 when there is none."""
-        opens_at = max(self._app_opens_at, self._api_opens_at.get(api, float("-inf")))
+        never = float("-inf")
+        opens_at = max(self._opens_at.get(APP, never), self._opens_at.get(api, never))
         return max(0.0, opens_at - time.monotonic())
+
+    def _heard_ban(self, scope: str, seconds: float) -> None:
+        self._close(scope, time.monotonic() + seconds)
+
+    def _close(self, scope: str, until: float) -> None:
+        opens_at = until + self._jitter_seconds
+        if opens_at <= self._opens_at.get(scope, float("-inf")):
+            return
+        self._opens_at[scope] = opens_at
+        for queue in self._queues.values():
+            for caller, (api, _) in list(queue.waiting.items()):
+                if scope in (APP, api):
+                    del queue.waiting[caller]
+                    _answer(caller, permit=False)
 
     async def _wait_bounded(self, api: str, lane: Lane) -> None:
         if self._waiting >= self._config.max_waiting:
@@ -141,6 +164,7 @@ class LocalGate:
 
     async def _wait(self, api: str, lane: Lane, deadline: float) -> None:
         while True:
+            self._require_day(api, lane)
             while closed := self.closed_for_seconds(api):
                 if time.monotonic() + closed > deadline:
                     raise self._refusal(api, "banned")
@@ -149,57 +173,174 @@ class LocalGate:
                 continue
             if not self.closed_for_seconds(api):
                 return
-            # A ban came between the grant and this task's turn: the slot goes back, the call is not made.
-            self._release()
+            # A ban came between the permit and this task's turn: the call is not made.
+            self._give_back()
+
+    def _require_day(self, api: str, lane: Lane) -> None:
+        check_at, ends_at = self._day_opens_at.get(lane, (0.0, 0.0))
+        now = time.monotonic()
+        if now < min(check_at, ends_at):
+            raise CallLimitedError(
+                "not called: the day's calls are used up",
+                scope=Scope.APP,
+                wait_seconds=ends_at - now,
+                api=api,
+            )
 
     async def _permit(self, api: str, lane: Lane) -> bool:
-        """Queue for a slot and a place in the rate; False when a ban came first."""
-        granted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._queues[lane][granted] = api
-        self._grant()
+        """Queue for a place and a slot in flight; False when a ban or the day's end came first."""
+        key = (lane, self._book.limits.scope_of(api))
+        queue = self._queues.get(key) or self._new_queue(*key)
+        caller: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        queue.waiting[caller] = (api, time.monotonic())
+        self._let_through()
         try:
-            return await granted
+            return await caller
         except asyncio.CancelledError:
-            self._queues[lane].pop(granted, None)
-            if granted.done() and not granted.cancelled() and granted.result():
-                self._release()
+            queue.waiting.pop(caller, None)
+            if caller.done() and not caller.cancelled() and caller.result():
+                self._give_back()
             raise
 
-    def _grant(self) -> None:
-        """Let through whom slots and rate allow, the first lane first; arm a timer for the next."""
+    def _new_queue(self, lane: Lane, scope: str) -> Queue:
+        self._queues[lane, scope] = queue = Queue(lane, scope)
+        self._queues = dict(sorted(self._queues.items()))
+        return queue
+
+    def _let_through(self) -> None:
+        """Admit whom places and slots allow; see that the others get theirs."""
+        now = time.monotonic()
+        for queue in self._queues.values():
+            self._returned += queue.drop_lapsed(now)
+        while self._in_flight < self._config.max_in_flight and (turn := self._next(now)):
+            turn.places.popleft()
+            caller, _ = turn.waiting.popitem(last=False)
+            if caller.done():
+                # It was cancelled, and has not had the turn in which it leaves the queue.
+                self._returned += 1
+                continue
+            self._in_flight += 1
+            self._admitted += 1
+            turn.note_call(now)
+            _answer(caller, permit=True)
+        self._set_timer()
+        if any(len(queue.places) < len(queue.waiting) for queue in self._queues.values()):
+            self._ask()
+
+    def _next(self, now: float) -> Queue | None:
+        """Whose turn it is, of those with a place that is due: the first lane's, or the oldest's."""
+        ready = (queue for queue in self._queues.values() if queue.waiting and queue.is_due(now))
+        if self._admitted % OLDEST_EVERY == OLDEST_EVERY - 1:
+            return min(ready, key=lambda queue: queue.since, default=None)
+        return next(ready, None)
+
+    def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for queue in self._queues.values():
-            while queue:
-                granted, api = next(iter(queue.items()))
-                if granted.done() or self.closed_for_seconds(api):
-                    del queue[granted]
-                    self._answer(granted, permit=False)
-                elif self._in_flight >= self._config.max_in_flight:
-                    return
-                elif (early := self._next_call_at - self._burst_seconds - time.monotonic()) > 0:
-                    self._timer = asyncio.get_running_loop().call_later(early, self._grant)
-                    return
-                else:
-                    del queue[granted]
-                    self._next_call_at = max(self._next_call_at, time.monotonic()) + self._interval_seconds
-                    self._in_flight += 1
-                    self._answer(granted, permit=True)
-
-    @staticmethod
-    def _answer(granted: asyncio.Future[bool], *, permit: bool) -> None:
-        # A cancelled caller is done already and has not left its queue yet.
-        if not granted.done():
-            granted.set_result(permit)
+        if self._in_flight < self._config.max_in_flight:
+            due = [queue.places[0].at for queue in self._queues.values() if queue.waiting and queue.places]
+            if due:
+                early = max(0.0, min(due) - time.monotonic())
+                self._timer = asyncio.get_running_loop().call_later(early, self._let_through)
 
     def _release(self) -> None:
         self._in_flight -= 1
-        self._grant()
+        if self._waiting:
+            self._let_through()
+
+    def _give_back(self) -> None:
+        self._returned += 1
+        self._release()
+
+    def _ask(self) -> None:
+        self._wanted.set()
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._ask_while_wanted())
+            self._asking.add_done_callback(self._stopped_asking)
+
+    def _stopped_asking(self, asking: asyncio.Task[None]) -> None:
+        """Hand a failure that no pause mends to those who wait; the next caller's ask begins anew."""
+        if asking.cancelled() or (error := asking.exception()) is None:
+            return
+        for queue in self._queues.values():
+            while queue.waiting:
+                caller, _ = queue.waiting.popitem(last=False)
+                if not caller.done():
+                    caller.set_exception(error)
+
+    async def _ask_while_wanted(self) -> None:
+        """Lease for those who wait, the first lane first; ends when nobody waits."""
+        while True:
+            self._wanted.clear()
+            short = [queue for queue in self._queues.values() if self._lacks(queue)]
+            if not short and not self._untold:
+                return
+            try:
+                await self._tell_bans()
+                # One ask each: a lane that is never satisfied must not keep the others from asking.
+                for queue in short:
+                    if queue.ask_at <= time.monotonic() and self._lacks(queue):
+                        await self._lease(queue)
+            except BookAwayError:
+                await asyncio.sleep(AWAY_SECONDS)
+            else:
+                await self._pause_until(min((queue.ask_at for queue in short), default=0.0))
+
+    async def _pause_until(self, moment: float) -> None:
+        seconds = moment - time.monotonic()
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), seconds)
+
+    def _lacks(self, queue: Queue) -> int:
+        """How many places are missing for callers who could be let through."""
+        free = max(1, self._config.max_in_flight - self._in_flight)
+        return max(0, min(len(queue.waiting), free) - len(queue.places))
+
+    async def _lease(self, queue: Queue) -> None:
+        asked_at = time.monotonic()
+        wanted = min(MAX_LEASE, self._lacks(queue) + queue.expected_calls(asked_at))
+        # Not given back again when this fails: then they may have been taken.
+        returned, self._returned = self._returned, 0
+        grant = await self._book.lease(Ask(queue.lane, queue.scope, wanted, returned))
+        now = time.monotonic()
+        for number in range(grant.calls):
+            # Never early, since the answer was given before it came; never late, since after the question.
+            at = now + grant.starts_in_seconds + number * grant.spacing_seconds
+            queue.places.append(Place(at, asked_at + LEASE_SECONDS))
+        if grant.calls < wanted:
+            queue.ask_at = now + max(grant.again_in_seconds, POLL_SECONDS * _uniform(0.25, 1.0))
+        for scope, seconds in grant.bans.items():
+            self._close(scope, now + seconds)
+        if grant.day_is_spent and not grant.calls:
+            self._end_day(queue, now, grant.day_ends_in_seconds)
+        self._let_through()
+
+    def _end_day(self, queue: Queue, now: float, seconds: float) -> None:
+        self._day_opens_at[queue.lane] = (now + QUOTA_CHECK_SECONDS, now + seconds)
+        for each in self._queues.values():
+            while each.lane is queue.lane and each.waiting:
+                caller, _ = each.waiting.popitem(last=False)
+                _answer(caller, permit=False)
+
+    async def _tell_bans(self) -> None:
+        for scope, until in list(self._untold.items()):
+            if (seconds := until - time.monotonic()) > 0:
+                await self._book.ban(scope, seconds)
+            if self._untold.get(scope) == until:
+                del self._untold[scope]
 
     def _refusal(self, api: str, summary: str) -> CallLimitedError:
         closed = self.closed_for_seconds(api)
-        only_this_api = closed > 0 and self._api_opens_at.get(api, 0.0) > self._app_opens_at
+        never = float("-inf")
+        only_this_api = closed > 0 and self._opens_at.get(api, never) > self._opens_at.get(APP, never)
         scope = Scope.API if only_this_api else Scope.APP
         wait_seconds = closed or self._config.max_wait_seconds
         return CallLimitedError(f"not called: {summary}", scope=scope, wait_seconds=wait_seconds, api=api)
+
+
+def _answer(caller: asyncio.Future[bool], *, permit: bool) -> None:
+    # A cancelled caller is done already and has not left its queue yet.
+    if not caller.done():
+        caller.set_result(permit)

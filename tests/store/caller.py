@@ -1,0 +1,63 @@
+"""A process that calls as much as it may: `python -m tests.store.caller`, with a JSON document of orders.
+
+It prints one JSON line when it ends: calls made by lane, and when a ban that it met was stored. Moments are
+of the monotonic clock, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter
+
+import httpx
+import orjson
+
+from topsync.settings import DatabaseSettings
+from topsync.shared_budget import open_book
+from topsync.store import database
+from topsync.top.budget import Lane, Limits
+from topsync.top.errors import CallLimitedError, Scope
+from topsync.top.gate import BudgetGate, GateConfig
+
+
+async def main() -> None:
+    orders = orjson.loads(sys.argv[1])
+    limits = Limits(**orders["limits"])
+    own = DatabaseSettings.model_validate({"database_url": orders["database_url"], "database_pool_size": 2})
+    made: Counter[str] = Counter()
+    stored: dict[str, float] = {}
+    async with (
+        database.connect(own) as pool,
+        open_book(own, pool, limits) as book,
+        httpx.AsyncClient(limits=httpx.Limits(max_connections=64)) as http,
+    ):
+        gate = BudgetGate(book, GateConfig(max_in_flight=64, max_wait_seconds=30, ban_jitter_seconds=0.0))
+
+        async def call(api: str, lane: Lane) -> None:
+            async with gate.admit(api, lane):
+                begun = {"begun": str(time.monotonic())}
+                answer = await http.post(orders["url"], params={"lane": lane.label, **begun})
+                made[lane.label] += 1
+                if banned_seconds := answer.json().get("banned_seconds"):
+                    await gate.ban(Scope.APP, api, banned_seconds)
+                    stored["at"] = time.monotonic()
+
+        async def caller(api: str, lane: Lane) -> None:
+            while time.monotonic() < ends_at:
+                try:
+                    await call(api, lane)
+                except CallLimitedError:
+                    return
+
+        ends_at = time.monotonic() + orders["seconds"]
+        async with asyncio.TaskGroup() as tasks:
+            for name, callers in orders["callers"].items():
+                for _ in range(callers):
+                    tasks.create_task(caller(orders["api"], Lane[name]))
+    sys.stdout.buffer.write(orjson.dumps({"made": made, "ban_stored": stored}) + b"\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,335 @@
+"""The budget in PostgreSQL: the rule of the pure part, kept by many processes at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import web
+
+from tests.support.waiting import until
+from topsync.local import run_folders
+from topsync.local.postgres import EmbeddedPostgres
+from topsync.local.processes import ProcessGroup
+from topsync.settings import DatabaseSettings
+from topsync.shared_budget import SharedBook, open_book
+from topsync.store import call_budget, database
+from topsync.store.database import Pool
+from topsync.top import budget
+from topsync.top.budget import APP, LEASE_SECONDS, Ask, Lane, Limits, Line
+from topsync.top.errors import CallLimitedError, Scope
+from topsync.top.gate import BudgetGate, GateConfig
+
+API = "taobao.trades.sold.increment.get"
+OTHER = "taobao.trade.fullinfo.get"
+
+WIRE_SECONDS = 0.2
+"""How much later than begun a call may reach the server on a busy machine."""
+
+HEARD_SECONDS = 0.05
+"""Within so long every process has heard of a ban that is stored; a millisecond on an idle machine."""
+
+
+@dataclass
+class Platform:
+    """Counts calls as they arrive, and bans the app once when told to."""
+
+    url: str = ""
+    calls: list[tuple[float, str]] = field(default_factory=list)
+    begun: list[float] = field(default_factory=list)
+    ban_after: int | None = None
+    banned_at: float | None = None
+    ban_seconds: float = 1.5
+
+    async def answer(self, request: web.Request) -> web.Response:
+        now = time.monotonic()
+        self.calls.append((now, request.query["lane"]))
+        self.begun.append(float(request.query["begun"]))
+        if self.banned_at is None and self.ban_after is not None and len(self.calls) >= self.ban_after:
+            self.banned_at = now
+            return web.json_response({"banned_seconds": self.ban_seconds})
+        return web.json_response({})
+
+    def most_within(self, seconds: float) -> int:
+        """The most calls that arrived within so long."""
+        moments = sorted(moment for moment, _ in self.calls)
+        return max(
+            sum(first <= moment < first + seconds for moment in moments[index:])
+            for index, first in enumerate(moments)
+        )
+
+
+@pytest.fixture
+async def platform() -> AsyncIterator[Platform]:
+    platform = Platform()
+    app = web.Application()
+    app.router.add_post("/", platform.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    platform.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    yield platform
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def own(database_url: str) -> DatabaseSettings:
+    return DatabaseSettings.model_validate({"database_url": database_url})
+
+
+@pytest.fixture
+async def pool(own: DatabaseSettings) -> AsyncIterator[Pool]:
+    async with database.connect(own) as pool:
+        await database.migrate(pool)
+        yield pool
+
+
+OpenBook = Callable[[Limits], AbstractAsyncContextManager[SharedBook]]
+
+
+@pytest.fixture
+def open_one(own: DatabaseSettings, pool: Pool) -> OpenBook:
+    return lambda limits: open_book(own, pool, limits)
+
+
+Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+async def start(own: DatabaseSettings, pool: Pool, platform: Platform) -> AsyncIterator[Start]:
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start(
+        callers: Mapping[str, int], *, limits: Mapping[str, Any], seconds: float
+    ) -> asyncio.subprocess.Process:
+        orders = {
+            "database_url": str(own.database_url),
+            "url": platform.url,
+            "limits": limits,
+            "api": API,
+            "callers": callers,
+            "seconds": seconds,
+        }
+        root = Path(__file__).parents[2]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.store.caller", orjson.dumps(orders).decode(),
+            stdout=asyncio.subprocess.PIPE, cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def report_of(process: asyncio.subprocess.Process) -> dict[str, dict[str, float]]:
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    report: dict[str, dict[str, float]] = orjson.loads(output.splitlines()[-1])
+    return report
+
+
+async def test_the_statement_answers_as_the_pure_rule_does(open_one: OpenBook) -> None:
+    limits = Limits(calls_per_second=300, api_calls_per_second={API: 40}, calls_per_day=300, live_reserve=75)
+    state: dict[str, Line] = {}
+    dice = random.Random(7)
+    async with open_one(limits) as book:
+        connection = await book.connect()
+        for _ in range(300):
+            ask = Ask(
+                dice.choice(list(Lane)),
+                dice.choice([APP, API]),
+                dice.randint(1, 12),
+                returned=dice.choice([0] * 9 + [1]),
+            )
+            grant = await call_budget.lease(connection, limits, ask, timeout_seconds=5)
+            expected = budget.lease(state, limits, ask, grant.answered_at)
+            assert (grant.calls, grant.day_is_spent, grant.spent) == (
+                expected.calls, expected.day_is_spent, expected.spent,
+            )  # fmt: skip
+            assert grant.starts_in_seconds == pytest.approx(expected.starts_in_seconds, abs=1e-4)
+            assert grant.again_in_seconds == pytest.approx(expected.again_in_seconds, abs=1e-4)
+            await asyncio.sleep(dice.choice([0, 0, 0.003, 0.02]))
+    assert state[APP].spent == 300
+
+
+async def test_many_processes_together_keep_to_the_limit_and_every_lane_gets_its_share(
+    start: Start, platform: Platform
+) -> None:
+    limit, seconds = 200, 4.0
+    everybody = {lane.name: 8 for lane in Lane}
+    processes = [
+        await start(callers, limits={"calls_per_second": limit}, seconds=seconds)
+        for callers in ({"LIVE": 30}, {"SWEEP": 30}, everybody, everybody)
+    ]
+    reports = [await report_of(process) for process in processes]
+    for window in (0.1, 0.5, 1.0):
+        assert platform.most_within(window) <= 1 + limit * (window + LEASE_SECONDS + WIRE_SECONDS)
+    # Over the whole run the limit is kept to the call, and made use of.
+    ran = platform.calls[-1][0] - platform.calls[0][0]
+    assert 0.8 * limit * seconds <= len(platform.calls) <= 1 + limit * (ran + LEASE_SECONDS)
+    by_lane = Counter(lane for _, lane in platform.calls)
+    for lane, share in budget.GUARANTEED_SHARES.items():
+        assert by_lane[lane.label] >= 0.6 * share * len(platform.calls)
+    assert by_lane[Lane.LIVE.label] >= 0.5 * len(platform.calls)
+    # Fair inside a lane: no process of the live lane is kept out by the others.
+    live = [report["made"].get("live", 0) for report in reports]
+    assert min(live[0], live[2], live[3]) >= 0.1 * sum(live)
+
+
+async def test_a_ban_that_one_process_meets_silences_all_until_it_is_over(
+    start: Start, platform: Platform
+) -> None:
+    platform.ban_after = 150
+    processes = [await start({"LIVE": 16}, limits={"calls_per_second": 150}, seconds=5) for _ in range(3)]
+    reports = [await report_of(process) for process in processes]
+    (stored_at,) = (report["ban_stored"]["at"] for report in reports if report["ban_stored"])
+    assert platform.banned_at is not None
+    over_at = platform.banned_at + platform.ban_seconds
+    # The news needs no longer than a turn of each process; its own calls stopped when it read the answer.
+    assert not [at for at in platform.begun if stored_at + HEARD_SECONDS < at < over_at]
+    assert not [at for at, _ in platform.calls if stored_at + WIRE_SECONDS < at < over_at]
+    assert len([at for at in platform.begun if at >= over_at]) > 50
+
+
+async def test_a_process_that_dies_takes_no_more_than_its_lease_with_it(
+    start: Start, platform: Platform
+) -> None:
+    limits = {"calls_per_second": 100}
+    dying = await start({"LIVE": 64}, limits=limits, seconds=30)
+    await until(lambda: len(platform.calls) > 30)
+    living = await start({"LIVE": 16}, limits=limits, seconds=3)
+    dying.kill()
+    await dying.wait()
+    before = len(platform.calls)
+    report = await report_of(living)
+    assert report["made"]["live"] >= 0.8 * 100 * 2
+    assert len(platform.calls) - before >= 0.8 * 100 * 2
+
+
+async def test_an_idle_budget_admits_at_once(open_one: OpenBook) -> None:
+    async with open_one(Limits(calls_per_second=20)) as book:
+        gate = BudgetGate(book)
+        async with gate.admit(API, Lane.LIVE):
+            pass
+        await asyncio.sleep(1 / 20)
+        asked = time.monotonic()
+        async with gate.admit(API, Lane.SWEEP):
+            assert time.monotonic() - asked < 0.5
+
+
+async def test_the_longer_of_two_bans_counts_and_a_ban_told_twice_is_no_longer(
+    open_one: OpenBook, pool: Pool
+) -> None:
+    async with open_one(Limits()) as mine, open_one(Limits()) as others:
+        gates = [BudgetGate(book, GateConfig(ban_jitter_seconds=0.0)) for book in (mine, others)]
+        for gate, seconds in zip(gates * 2, (60, 20, 60, 20), strict=True):
+            await gate.ban(Scope.APP_API, API, seconds)
+        await until(lambda: all(gate.closed_for_seconds(API) > 50 for gate in gates))
+        assert all(gate.closed_for_seconds(API) <= 60 for gate in gates)
+        assert all(gate.closed_for_seconds(OTHER) == 0 for gate in gates)
+        assert [ban.scope for ban in await call_budget.bans(pool)] == [API]
+
+
+async def test_a_process_that_starts_during_a_ban_makes_no_call(open_one: OpenBook) -> None:
+    async with open_one(Limits()) as book:
+        await BudgetGate(book).ban(Scope.APP, API, 60)
+    async with open_one(Limits()) as book:
+        gate = BudgetGate(book, GateConfig(max_wait_seconds=1))
+        with pytest.raises(CallLimitedError, match="banned"):
+            await gate.admit(OTHER, Lane.LIVE).__aenter__()
+
+
+async def test_the_days_quota_holds_for_all_and_its_reserve_for_the_live_lane(
+    open_one: OpenBook, pool: Pool
+) -> None:
+    limits = Limits(calls_per_second=500, calls_per_day=60, live_reserve=20)
+    async with open_one(limits) as one, open_one(limits) as other:
+        gates = [BudgetGate(book, GateConfig(max_in_flight=1)) for book in (one, other)]
+        made = Counter[Lane]()
+
+        async def use_up(lane: Lane) -> None:
+            for number in range(100):
+                async with gates[number % 2].admit(API, lane):
+                    made[lane] += 1
+
+        for lane in (Lane.SWEEP, Lane.LIVE):
+            with pytest.raises(CallLimitedError, match="used up") as caught:
+                await use_up(lane)
+            assert caught.value.scope is Scope.APP
+            assert 0 < caught.value.wait_seconds <= 86_400
+        # Places leased along and not used yet are given back by later leases: a process holds few of them.
+        assert 30 <= made[Lane.SWEEP] <= 40
+        assert sum(made.values()) <= 60
+        assert await call_budget.spent_today(pool) <= 60
+
+
+async def test_a_new_day_of_the_platform_begins_with_the_whole_quota(open_one: OpenBook, pool: Pool) -> None:
+    limits = Limits(calls_per_second=500, calls_per_day=1)
+    async with open_one(limits) as book:
+        ask = Ask(Lane.LIVE, APP, 5)
+        assert (await book.lease(ask)).calls == 1
+        assert (await book.lease(ask)).day_is_spent
+        await pool.execute("update call_budget set day = day - 1")
+        assert (await book.lease(ask)).calls == 1
+
+
+@asynccontextmanager
+async def killable_postgres() -> AsyncIterator[EmbeddedPostgres]:
+    async with ProcessGroup(run_folders.create()) as group:
+        postgres = EmbeddedPostgres(group, group.folder / "postgres")
+        await postgres.start()
+        yield postgres
+
+
+async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_is_back() -> None:
+    begun: list[float] = []
+    async with killable_postgres() as postgres:
+        own = DatabaseSettings.model_validate({"database_url": postgres.url})
+        limits = Limits(calls_per_second=100)
+        async with database.connect(own) as pool:
+            await database.migrate(pool)
+            async with open_book(own, pool, limits) as book:
+                gate = BudgetGate(book, GateConfig(ban_jitter_seconds=0.0))
+
+                async def caller() -> None:
+                    while True:
+                        async with gate.admit(API, Lane.LIVE):
+                            begun.append(time.monotonic())
+
+                callers = [asyncio.create_task(caller()) for _ in range(20)]
+                await until(lambda: len(begun) > 50)
+                await postgres.kill()
+                gone_at = time.monotonic()
+                await until(lambda: time.monotonic() > gone_at + LEASE_SECONDS)
+                # A ban that is met while the book is away is kept, and told as soon as it is back.
+                await gate.ban(Scope.APP_API, OTHER, 300)
+                await postgres.restart()
+                back_at = time.monotonic()
+                await until(lambda: begun[-1] > back_at)
+                assert not [at for at in begun if gone_at + LEASE_SECONDS < at < back_at - 1]
+                made = len(begun)
+                await until(lambda: len(begun) > made + 50, within_seconds=5)
+                assert [ban.scope for ban in await call_budget.bans(pool)] == [OTHER]
+                for task in callers:
+                    task.cancel()
+                await asyncio.gather(*callers, return_exceptions=True)
+
+
+def test_a_ban_is_read_as_it_is_told() -> None:
+    assert call_budget.read_notification(f"{API} 12.5") == (API, 12.5)

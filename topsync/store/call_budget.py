@@ -1,0 +1,89 @@
+"""The call budget that all processes share: leases, bans, and what is left of the day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from topsync.store.database import Connection, Pool, sql
+from topsync.top import budget
+from topsync.top.budget import Ask, Grant, Limits
+
+BANS: Final = "call_bans"
+"""The channel on which a stored ban is told, as `scope seconds`."""
+
+
+class Ban(NamedTuple):
+    """A scope that the platform has closed."""
+
+    scope: str
+    until: datetime
+
+
+async def add(connection: Connection, limits: Limits) -> None:
+    """Make the lines that leases of these limits need. Idempotent."""
+    await connection.execute(sql("call_budget.add"), [budget.APP, *sorted(limits.api_calls_per_second)])
+
+
+async def lease(connection: Connection, limits: Limits, ask: Ask, *, timeout_seconds: float) -> Grant:
+    """Answer an ask by the rule of `topsync.top.budget`. One statement; asks are answered one by one.
+
+    Raises:
+        TimeoutError: places may have been leased all the same; they lapse.
+    """
+    lines = budget.terms(limits, ask)
+    row = await connection.fetchrow(
+        sql("call_budget.lease"),
+        [line.scope for line in lines],
+        [line.interval_seconds for line in lines],
+        [line.guaranteed_seconds for line in lines],
+        [line.quota for line in lines],
+        ask.lane + 1,  # arrays count from 1
+        ask.lane.horizon_seconds,
+        budget.FURTHEST_SECONDS,
+        ask.wanted,
+        ask.returned,
+        timeout=timeout_seconds,
+    )
+    if row is None:
+        raise LookupError("the budget has no row for the app: `add` comes first")
+    return Grant(
+        answered_at=row["now"].timestamp(),
+        calls=row["calls"],
+        starts_in_seconds=row["starts_in"],
+        spacing_seconds=row["spacing"],
+        again_in_seconds=row["again_in"],
+        day_is_spent=row["day_is_spent"],
+        day_ends_in_seconds=row["day_ends_in"],
+        spent=row["spent"],
+        bans=dict(zip(row["banned"] or [], row["banned_seconds"] or [], strict=True)),
+    )
+
+
+async def ban(pool: Pool, scope: str, seconds: float) -> None:
+    """Close a scope for so long from now, for everybody; a ban that ends sooner than the one in force
+    changes nothing. Idempotent but for the time that passes.
+    """
+    await pool.execute(sql("call_budget.ban"), scope, seconds)
+
+
+def read_notification(payload: str) -> tuple[str, float]:
+    """The scope and the seconds that a message on `BANS` tells."""
+    scope, seconds = payload.rsplit(" ", 1)
+    return scope, float(seconds)
+
+
+async def listen(connection: Connection, heard: Callable[[str, float], None]) -> None:
+    """Have `heard(scope, seconds)` called for each ban that is stored, as long as the connection lives."""
+    await connection.add_listener(BANS, lambda _, __, ___, payload: heard(*read_notification(str(payload))))
+
+
+async def spent_today(pool: Pool) -> int:
+    """Calls leased on the platform's day that it is now."""
+    return int(await pool.fetchval(sql("call_budget.spent_today")))
+
+
+async def bans(pool: Pool) -> list[Ban]:
+    """The bans in force, by scope."""
+    return [Ban(row["scope"], row["until"]) for row in await pool.fetch(sql("call_budget.bans"))]
