@@ -158,6 +158,7 @@ class BootstrapJob:
                 size = await download(result.url, result.check_code, self._file, self.download_config)
             except DownloadFailedError as error:
                 log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=str(error))
+                await asyncio.sleep(self.settings.export_poll_seconds)
                 return state
         await bootstraps.downloaded(
             self.puller.pool, self._seller_id, check_code=result.check_code, file_bytes=size

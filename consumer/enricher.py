@@ -12,7 +12,7 @@ Taking a partition over happens in this order, because each step relies on the o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
@@ -38,6 +38,9 @@ READ_TIMEOUT_SECONDS = 1.0
 
 RESTART = retry.Policy(max_attempts=20, first_wait_seconds=0.5, max_wait_seconds=15.0)
 """How a failed writer takes its partition over anew; after so many failures in a row the process ends."""
+
+LONGEST_WAIT_SECONDS = 60.0
+"""Of a longer ban, the gate tells at the next attempt, without a call."""
 
 HEALTHY_SECONDS = 30.0
 """A writer that lived so long starts counting its failures anew."""
@@ -81,19 +84,25 @@ class Enricher:
             try:
                 await self._write(partition, member)
             except Exception as error:
-                failures = 1 if loop.time() - began > HEALTHY_SECONDS else failures + 1
+                if loop.time() - began > HEALTHY_SECONDS:
+                    failures = 0
+                # A ban is no failure of ours, however long it is.
+                failures += not _banned_for_seconds(error)
                 if not _is_passing(error) or failures >= (RESTART.max_attempts or 0):
                     raise
                 metrics.WRITER_RESTARTS.inc()
                 log.warning(
                     "partition writer failed; taking over anew", partition=partition, error=repr(error)
                 )
-                wait = RESTART.wait_seconds(failures)
-                if _is_lost(error):
-                    # Somebody else owns it. The group tells us so within a session time-out; coming back
-                    # sooner would only take it away from its rightful owner.
-                    wait = self.settings.session_timeout_seconds
-                await asyncio.sleep(wait)
+                await asyncio.sleep(self._wait_seconds(error, failures))
+
+    def _wait_seconds(self, error: Exception, failures: int) -> float:
+        """How long to leave a partition alone after a failure."""
+        if any(isinstance(leaf, FencedError | NotOwnerError) for leaf in _leaves(error)):
+            # Somebody else owns it. The group tells us so within a session time-out; coming back sooner
+            # would only take it away from its rightful owner.
+            return self.settings.session_timeout_seconds
+        return min(LONGEST_WAIT_SECONDS, _banned_for_seconds(error)) or RESTART.wait_seconds(failures)
 
     async def _write(self, partition: int, member: Member) -> None:
         """Take a partition over and write its orders until cancelled or failed."""
@@ -212,13 +221,21 @@ class PartitionWriter:
                 metrics.FRESHNESS.observe(max(0.0, (now - hinted_at).total_seconds()))
 
 
-def _is_passing(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(_is_passing(inner) for inner in error.exceptions)
-    return isinstance(error, PASSING_ERRORS)
+def _is_passing(error: Exception) -> bool:
+    return all(isinstance(leaf, PASSING_ERRORS) for leaf in _leaves(error))
 
 
-def _is_lost(error: BaseException) -> bool:
+def _banned_for_seconds(error: Exception) -> float:
+    """How long the platform, or our own budget, wants us to wait; 0 where it is something else."""
+    return max(
+        (leaf.wait_seconds for leaf in _leaves(error) if isinstance(leaf, CallLimitedError)), default=0.0
+    )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group of them, or the one error itself."""
     if isinstance(error, BaseExceptionGroup):
-        return any(_is_lost(inner) for inner in error.exceptions)
-    return isinstance(error, FencedError | NotOwnerError)
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
