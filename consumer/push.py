@@ -15,7 +15,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from consumer.messages import UnreadableMessageError, read_change
-from topsync import metrics, telemetry
+from topsync import metrics, service, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
@@ -127,7 +127,7 @@ class PushService:
 
     async def _publish(self) -> None:
         """Until the connection has been left and everything is acknowledged."""
-        while not (self._intake_ended and not self._in_flight):
+        while not (self._intake_ended and not self._in_flight) and not service.is_cancelled():
             try:
                 async with producers.idempotent(self.kafka) as producer, asyncio.TaskGroup() as tasks:
                     for entry in self._in_flight:

@@ -182,6 +182,11 @@ class Reconciler:
             outcome = await self._replayed(job)
         except PASSING_ERRORS as error:
             state, outcome = State.FAILED, {"error": str(error)}
+        except Exception:
+            # A defect, which ends this process: the job must not meet the next one and end it, too.
+            outcome = {"error": "a defect of the reconciler; its log says which"}
+            await replay_jobs.finish(self.pool, job, State.FAILED, outcome)
+            raise
         await replay_jobs.finish(self.pool, job, state, outcome)
         log.info("replay finished", job=job.id, state=state, dry_run=job.dry_run)
         await self.puller.producer.publish(

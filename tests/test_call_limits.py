@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from topsync import settings
-from topsync.settings import PlatformSettings, SettingsError
+from topsync.settings import BudgetSettings, SettingsError
 from topsync.top.budget import Lane
 
 
@@ -20,7 +20,7 @@ def test_the_limits_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TOPSYNC_API_LIMITS", "taobao.trades.sold.get=2.5, taobao.trade.fullinfo.get=30")
     monkeypatch.setenv("TOPSYNC_CALLS_PER_DAY", "1000000")
     monkeypatch.setenv("TOPSYNC_LIVE_RESERVE_CALLS", "200000")
-    limits = settings.load(PlatformSettings).limits
+    limits = settings.load(BudgetSettings).limits
     assert limits.calls_per_second == 40
     assert limits.api_calls_per_second == {"taobao.trades.sold.get": 2.5, "taobao.trade.fullinfo.get": 30}
     assert limits.quota(Lane.LIVE) == 1_000_000
@@ -28,7 +28,7 @@ def test_the_limits_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_settings_there_is_one_limit_and_no_quota() -> None:
-    limits = settings.load(PlatformSettings).limits
+    limits = settings.load(BudgetSettings).limits
     assert limits.api_calls_per_second == {}
     assert limits.quota(Lane.LIVE) is limits.quota(Lane.SWEEP) is None
 
@@ -39,4 +39,4 @@ def test_without_settings_there_is_one_limit_and_no_quota() -> None:
 def test_a_wrong_api_limit_is_named_with_its_fix(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("TOPSYNC_API_LIMITS", text)
     with pytest.raises(SettingsError, match=r"TOPSYNC_API_LIMITS: .*api=calls per second"):
-        settings.load(PlatformSettings)
+        settings.load(BudgetSettings)

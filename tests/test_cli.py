@@ -16,6 +16,7 @@ from tests.store.databases import SELLER
 from topsync import cli, settings
 
 SESSION = "6100e1aDEMOSESSION0001"
+APP_SECRET = "very-secret-value-0001"
 
 
 Command = TyperCommand | TyperGroup
@@ -107,6 +108,8 @@ def installed(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     """An environment with a migrated database; its address."""
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", database_url)
     monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", Fernet.generate_key().decode())
+    monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
+    monkeypatch.setenv("TOPSYNC_APP_SECRET", APP_SECRET)
     assert run(monkeypatch, capsys, "migrate")[0] == 0
     return database_url
 
@@ -145,6 +148,7 @@ def test_a_seller_is_added_with_its_session_from_standard_input_and_never_shown_
         assert status == 0
         assert "demo_one" in output
         assert SESSION not in output
+        assert APP_SECRET not in output
     assert "not bootstrapped" in output
 
 

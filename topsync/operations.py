@@ -16,9 +16,9 @@ from topsync import retry, runtime, settings, standing
 from topsync.audit import Audit, Result
 from topsync.errors import OperatorError
 from topsync.settings import (
+    BudgetSettings,
     DatabaseSettings,
     KafkaSettings,
-    PlatformSettings,
     ReconcilerSettings,
     SimulatorAdminSettings,
     VaultSettings,
@@ -115,7 +115,7 @@ async def status() -> None:
 
 
 async def _budget_table(pool: database.Pool) -> Table:
-    limits = settings.load(PlatformSettings).limits
+    limits = settings.load(BudgetSettings).limits
     spent = await call_budget.spent_today(pool)
     table = Table(title="Call budget of all processes", show_header=False)
     table.add_row("calls a second", f"{limits.calls_per_second:g}")

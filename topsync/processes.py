@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
@@ -24,6 +24,7 @@ from topsync.service import Lifetime
 from topsync.sessions import Account, Sessions
 from topsync.settings import (
     BootstrapSettings,
+    BudgetSettings,
     CoverageSettings,
     DatabaseSettings,
     EnricherSettings,
@@ -31,7 +32,6 @@ from topsync.settings import (
     PlatformSettings,
     PushSettings,
     ReconcilerSettings,
-    S,
     VaultSettings,
 )
 from topsync.store import push_connections
@@ -56,23 +56,23 @@ SELLER_FAILURES = (
 )
 """What ends one seller's bulk start and leaves the others alone; a new run goes on where it stood."""
 
-SERVERS = (KafkaSettings, DatabaseSettings)
-PARTS = (*SERVERS, PlatformSettings, CoverageSettings, EnricherSettings)
-"""Settings that the parts of a process read for themselves, when they are put together."""
-
 PUSH_WAIT_SECONDS = 30.0
 """How long a bootstrap waits for the push service before it refuses to begin."""
 
 
-def _check(needed: Iterable[type[S]]) -> None:
-    """Read settings ahead of their use: a wrong one stops the process before it waits for any server."""
-    for cls in needed:
-        settings.load(cls)
+def _check_settings_of_the_parts() -> None:
+    """Read what a process's parts read for themselves later: a wrong setting stops it before it waits."""
+    settings.load(KafkaSettings)
+    settings.load(DatabaseSettings)
+    settings.load(PlatformSettings)
+    settings.load(BudgetSettings)
+    settings.load(CoverageSettings)
+    settings.load(EnricherSettings)
 
 
 async def push(lifetime: Lifetime) -> None:
     """The push service: message channel to `changes`."""
-    _check(PARTS)
+    _check_settings_of_the_parts()
     platform, own = settings.load(PlatformSettings), settings.load(PushSettings)
     config = ConnectionConfig(
         uri=str(platform.channel_url),
@@ -104,7 +104,7 @@ async def push(lifetime: Lifetime) -> None:
 
 async def enrich(lifetime: Lifetime) -> None:
     """An enricher: `changes` and `snapshots` to `orders`."""
-    _check(PARTS)
+    _check_settings_of_the_parts()
     own, vault = settings.load(EnricherSettings), Vault(settings.load(VaultSettings))
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (client, clock):
@@ -122,9 +122,9 @@ async def enrich(lifetime: Lifetime) -> None:
 
 async def reconcile(lifetime: Lifetime) -> None:
     """The reconciler: gaps, sweeps, replays."""
-    _check(PARTS)
+    _check_settings_of_the_parts()
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
-    platform, vault = settings.load(PlatformSettings), Vault(settings.load(VaultSettings))
+    budget, vault = settings.load(BudgetSettings), Vault(settings.load(VaultSettings))
     kafka, registry = await runtime.open_topics()
     async with (
         runtime.open_pool() as pool,
@@ -144,7 +144,7 @@ async def reconcile(lifetime: Lifetime) -> None:
             sessions=Sessions(pool, vault),
             clock=clock,
             notifications_topic=registry.notifications.name,
-            calls_per_second=platform.calls_per_second,
+            calls_per_second=budget.calls_per_second,
         )
         await reconciler.run(lifetime)
 
@@ -155,7 +155,8 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
     Raises:
         BootstrapFailedError: at least one did not come to its end; the others did.
     """
-    _check((*PARTS, ReconcilerSettings))
+    _check_settings_of_the_parts()
+    settings.load(ReconcilerSettings)
     own, platform = settings.load(BootstrapSettings), settings.load(PlatformSettings)
     vault = Vault(settings.load(VaultSettings))
     kafka, registry = await runtime.open_topics()
@@ -240,7 +241,7 @@ async def _require_push(pool: Pool, lifetime: Lifetime) -> None:
 
 async def witness(lifetime: Lifetime) -> None:
     """The witness: reads `orders` from the start and watches that nothing goes backwards."""
-    _check(SERVERS)
+    settings.load(DatabaseSettings)
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool:
         lifetime.set_ready()

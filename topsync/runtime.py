@@ -14,6 +14,7 @@ from topsync import metrics, retry, settings, shared_budget, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Puller
 from topsync.settings import (
+    BudgetSettings,
     CoverageSettings,
     DatabaseSettings,
     EnricherSettings,
@@ -78,7 +79,7 @@ async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock
 
     Calls keep to the budget that all processes share, and are counted into metrics and the database.
     """
-    own = settings.load(PlatformSettings)
+    own, budget = settings.load(PlatformSettings), settings.load(BudgetSettings)
     clock = ServerClock()
     tally = _Tally(pool, clock)
     config = GatewayConfig(
@@ -89,7 +90,7 @@ async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock
         http=HttpConfig(max_connections=own.calls_in_flight),
     )
     async with (
-        shared_budget.open_book(settings.load(DatabaseSettings), pool, own.limits) as book,
+        shared_budget.open_book(settings.load(DatabaseSettings), pool, budget.limits) as book,
         TopClient(
             config,
             clock,

@@ -75,6 +75,12 @@ class PlatformSettings(_Settings):
     download_hosts: str = Field(
         "download.api.taobao.com", description="Hosts that exports may be downloaded from, comma-separated."
     )
+    calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
+
+
+class BudgetSettings(_Settings):
+    """The call budget that all processes share; each must be given the same."""
+
     calls_per_second: float = Field(
         20, gt=0, description="Gateway calls a second that all processes together make at most."
     )
@@ -89,7 +95,6 @@ class PlatformSettings(_Settings):
     live_reserve_calls: int = Field(
         0, ge=0, description="The last so many calls of a day are for live changes only."
     )
-    calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
 
     @field_validator("api_limits")
     @classmethod
@@ -314,6 +319,7 @@ class SimulatorAdminSettings(_Settings):
 
 ALL: tuple[type[_Settings], ...] = (
     PlatformSettings,
+    BudgetSettings,
     DatabaseSettings,
     KafkaSettings,
     PushSettings,

@@ -115,7 +115,7 @@ async def start(own: DatabaseSettings, pool: Pool, platform: Platform) -> AsyncI
         callers: Mapping[str, int], *, limits: Mapping[str, Any], seconds: float
     ) -> asyncio.subprocess.Process:
         orders = {
-            "database_url": str(own.database_url),
+            "database_url": own.database_url.get_secret_value(),
             "url": platform.url,
             "limits": limits,
             "api": API,

@@ -147,4 +147,3 @@ async def test_a_reader_begins_at_its_offset_or_at_the_beginning_and_passes_what
                     found += [one.value for one in batch]
             assert found == expected
             assert await reader.batch(max_records=10, timeout_seconds=0.1) == []
-            assert await reader.position() <= await reader.end()

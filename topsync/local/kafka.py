@@ -84,10 +84,18 @@ class EmbeddedKafka:
         """
         self._folder.mkdir(parents=True)
         self._write_properties(BROKER_SESSION_TIMEOUT_SECONDS)
+        # It may begin with a dash: given apart from its option, it would be taken for one.
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         await self._group.run(
             "kafka-format",
-            [*self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", self._properties],
+            [
+                *self._java(),
+                "kafka.tools.StorageTool",
+                "format",
+                f"--cluster-id={cluster_id}",
+                "-c",
+                self._properties,
+            ],
             timeout_seconds=FORMAT_TIMEOUT_SECONDS,
         )
         await self._run()

@@ -146,13 +146,3 @@ class PartitionReader:
             self.tp, timeout_ms=int(timeout_seconds * 1000), max_records=max_records
         )
         return [record for records in batches.values() for record in records]
-
-    async def position(self) -> int:
-        """The offset of the next record; past the transaction markers already seen."""
-        position: int = await self._consumer.position(self.tp)
-        return position
-
-    async def end(self) -> int:
-        """The offset behind the last readable record."""
-        ends = await self._consumer.end_offsets([self.tp])
-        return int(ends[self.tp])

@@ -46,6 +46,8 @@ class Producer:
         future: asyncio.Future[object] = await self._producer.send(
             record.topic, record.value, record.key, headers=list(record.headers)
         )
+        # Of a producer that is given up, nobody may look at the future any more.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return future
 
     async def publish(self, records: Sequence[Record]) -> None:
