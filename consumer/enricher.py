@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from aiokafka.errors import KafkaError
 
 from consumer.batches import Batch, BatchReader
-from topsync import metrics, retry, service, telemetry
+from topsync import metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
@@ -90,9 +90,8 @@ class Enricher:
                 failures += not _banned_for_seconds(error)
                 if not _is_passing(error) or failures >= (RESTART.max_attempts or 0):
                     raise
-                if service.is_cancelled():
-                    # Taking the partition over anew would take it away from its new owner.
-                    raise asyncio.CancelledError from error
+                if not member.still_owns(partition):
+                    return
                 metrics.WRITER_RESTARTS.inc()
                 log.warning(
                     "partition writer failed; taking over anew", partition=partition, error=repr(error)

@@ -15,7 +15,7 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 from consumer.messages import UnreadableMessageError, read_change
-from topsync import metrics, service, telemetry
+from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
@@ -100,6 +100,7 @@ class PushService:
     _in_flight: deque[_InFlight] = field(default_factory=deque)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _intake_ended: bool = False
+    _given_up: bool = False
     _journal: _Journal = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +117,9 @@ class PushService:
             await lifetime.wait_for_stop()
             await self._connection.leave()
             await connection
+            # What Kafka has not taken by now is not confirmed, and comes again. Said twice, because a
+            # failure in the task group of `_publish` at this moment would hide the cancellation.
+            self._given_up = True
             publishing.cancel()
             journal.cancel()
         await self._journal.write_once(self._connection.status)
@@ -127,7 +131,7 @@ class PushService:
 
     async def _publish(self) -> None:
         """Until the connection has been left and everything is acknowledged."""
-        while not (self._intake_ended and not self._in_flight) and not service.is_cancelled():
+        while not (self._given_up or (self._intake_ended and not self._in_flight)):
             try:
                 async with producers.idempotent(self.kafka) as producer, asyncio.TaskGroup() as tasks:
                     for entry in self._in_flight:

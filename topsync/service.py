@@ -58,16 +58,6 @@ class Lifetime:
             return
 
 
-def is_cancelled() -> bool:
-    """Whether the running task has been cancelled, even if it has not seen that.
-
-    A task group whose task fails while the group is being cancelled raises that failure and swallows the
-    cancellation (Python before 3.13): a loop that mends failures must ask here before it goes on.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 def run(process: str, body: Callable[[Lifetime], Awaitable[None]]) -> None:
     """Run a process until its body ends or SIGTERM or SIGINT asks it to; exits the interpreter.
 

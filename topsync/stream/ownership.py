@@ -63,6 +63,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         offset: int | None = await self._consumer.committed(TopicPartition(topic, partition))
         return offset
 
+    def still_owns(self, partition: int) -> bool:
+        """Whether the task that asks is the partition's, and has not been told to let it go.
+
+        A task must ask before it mends a failure and goes on: a task group raises the failure of one of
+        its tasks in place of a cancellation that comes at the same time, which is then lost.
+        """
+        return self._tasks.get(partition) is asyncio.current_task()
+
     async def run(self, stop: Callable[[], bool]) -> None:
         """Be a member until `stop()` is true, then let every partition go in an orderly way.
 
