@@ -81,8 +81,6 @@ class _InFlight:
 
     async def send(self, producer: Producer) -> None:
         self.acknowledged = await producer.send(self.record)
-        # A producer that is given up leaves failed futures behind that nobody awaits any more.
-        self.acknowledged.add_done_callback(lambda future: future.cancelled() or future.exception())
 
 
 @dataclass(slots=True)

@@ -202,6 +202,7 @@ class _TopicReader:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=kafka.kafka_bootstrap_servers,
             enable_auto_commit=False,
+            auto_offset_reset="earliest",
             isolation_level="read_committed",
         )
         self._partitions = [

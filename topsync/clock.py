@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 SERVER_RESOLUTION_SECONDS = 1.0
 """The platform tells whole seconds: an answer T means some instant in [T, T + 1)."""
@@ -102,10 +102,6 @@ class ServerClock:
         """
         low, high = self._bounds()
         return 1.0 - ((low + high) / 2 + self._monotonic()) % 1.0
-
-    def has_passed(self, instant: datetime, *, by: timedelta = timedelta(0)) -> bool:
-        """Whether the platform's clock has surely gone past `instant` by at least `by`."""
-        return self.now() >= instant + by
 
     def _bounds(self) -> tuple[float, float]:
         if self._low is None:

@@ -90,6 +90,7 @@ class Witness:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.kafka.kafka_bootstrap_servers,
             enable_auto_commit=False,
+            auto_offset_reset="earliest",
             isolation_level="read_committed",
         )
         try:

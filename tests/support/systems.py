@@ -51,7 +51,6 @@ async def private_system(scale: Scale, *, settings: Mapping[str, str] | None = N
         local_system(group, scale, settings=settings, servers_environment=embedded_only()) as system,
     ):
         yield system
-        await _stop_services(system)
 
 
 @asynccontextmanager
@@ -74,7 +73,6 @@ async def system_on(
         ) as system,
     ):
         yield system
-        await _stop_services(system)
 
 
 @asynccontextmanager
@@ -98,13 +96,6 @@ async def system_against(
         system = System(group, Servers(kafka_bootstrap_servers, database_url, None, None), environment, {})
         await system.prepare()
         yield system
-        await _stop_services(system)
-
-
-async def _stop_services(system: System) -> None:
-    # Before the servers, or each would first look for them for a while.
-    for process in reversed(system.processes.values()):
-        await process.stop()
 
 
 def apart(topic_prefix: str) -> dict[str, str]:

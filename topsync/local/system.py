@@ -240,4 +240,9 @@ async def local_system(
         }
         system = System(group, servers, environment, {"simulate": simulator})
         await system.prepare()
-        yield system
+        try:
+            yield system
+        finally:
+            # Before the servers, or each service would first look for them for a while.
+            for process in reversed(system.processes.values()):
+                await process.stop()
