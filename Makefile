@@ -1,7 +1,7 @@
 # Two commands are enough: `make demo` and `make test`. Each sets everything up first, in this folder alone.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint format constraints clean
+.PHONY: help demo test bench setup lint format constraints clean
 
 VENV := .venv/bin
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
@@ -18,6 +18,9 @@ demo: setup ## the whole system on this machine, against a simulated platform; o
 
 test: setup ## all tests, with a real Kafka and PostgreSQL; options for pytest in ARGS="..."
 	@$(VENV)/python -m pytest $(ARGS)
+
+bench: setup ## what it does a second, beside what is possible here; names of benchmarks and --write in ARGS="..."
+	@$(VENV)/python -m benchmarks $(ARGS)
 
 setup: ## install what the other commands need; quick when nothing has changed (PYTHON=... names a Python)
 	@for python in $(PYTHONS); do \

@@ -1,0 +1,1 @@
+"""Benchmarks: what topsync does a second, beside what is possible on the same machine in the same run."""

@@ -1,0 +1,34 @@
+"""`python -m benchmarks [NAME ...] [--write]`: runs benchmarks and prints what they find out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+from typing import Final
+
+from benchmarks import report
+from benchmarks.report import Report
+
+BENCHMARKS: Final = ("gateway", "push", "simulator")
+"""Each is a module of this package with an asynchronous `run` that answers with a report."""
+
+
+def main() -> None:
+    """Run the named benchmarks one after another, or all of them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; without: all")
+    parser.add_argument("--write", action="store_true", help="put the results into docs/benchmarks.md")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names).difference(BENCHMARKS):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    print(report.machine())
+    for name in arguments.names or BENCHMARKS:
+        found: Report = asyncio.run(importlib.import_module(f"benchmarks.{name}").run())
+        report.show(found)
+        if arguments.write:
+            report.write(found)
+
+
+if __name__ == "__main__":
+    main()

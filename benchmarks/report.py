@@ -1,0 +1,113 @@
+"""What a benchmark found out: a table for people, in the terminal and in docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure.
+
+    Attributes:
+        at_least, at_most: the target, if the figure has one; the row then says whether it is met.
+        digits: after the decimal point.
+    """
+
+    what: str
+    value: float
+    unit: str
+    at_least: float | None = None
+    at_most: float | None = None
+    digits: int = 0
+
+    @property
+    def figure(self) -> str:
+        return f"{self.value:,.{self.digits}f} {self.unit}".rstrip()
+
+    @property
+    def target(self) -> str:
+        if self.at_least is not None:
+            return f"≥ {self.at_least:,.{self.digits}f}"
+        return "" if self.at_most is None else f"≤ {self.at_most:,.{self.digits}f}"
+
+    @property
+    def met(self) -> str:
+        if self.at_least is None and self.at_most is None:
+            return ""
+        enough = self.at_least is None or self.value >= self.at_least
+        return "yes" if enough and (self.at_most is None or self.value <= self.at_most) else "**no**"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of one benchmark: `name` is how it is called, `setup` says what was run against what."""
+
+    name: str
+    setup: str
+    rows: Sequence[Row]
+
+
+def show(report: Report) -> None:
+    """Print a report as a table."""
+    table = Table(title=report.name, caption=report.setup, caption_justify="left", title_justify="left")
+    for column in ("what", "measured", "target", "met"):
+        table.add_column(column, justify="right" if column in ("measured", "target") else "left")
+    for row in report.rows:
+        table.add_row(row.what, row.figure, row.target, row.met.replace("*", ""))
+    Console(width=110).print(table)
+
+
+def write(report: Report, page: Path = PAGE) -> None:
+    """Put a report into its place on the page, between the comments with its name.
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    begin, end = f"<!-- {report.name}: begin -->", f"<!-- {report.name}: end -->"
+    rows = [f"| {row.what} | {row.figure} | {row.target} | {row.met} |" for row in report.rows]
+    body = "\n".join(
+        (
+            begin,
+            f"`make bench ARGS={report.name}`, {datetime.now(UTC):%Y-%m-%d}, {machine()}.",
+            report.setup,
+            "",
+            "| what | measured | target | met |",
+            "| --- | ---: | ---: | --- |",
+            *rows,
+            end,
+        )
+    )
+    text, found = re.subn(
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: body, page.read_text(), flags=re.DOTALL
+    )
+    if not found:
+        raise ValueError(f"{page.name} has no place for {report.name}: add {begin} and {end}")
+    page.write_text(text)
+
+
+def machine() -> str:
+    """This machine in a few words: processor, usable cores, memory, Python."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{_processor()}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1) if found else platform.machine()
