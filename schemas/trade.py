@@ -11,20 +11,12 @@ Receiver fields are masked by the platform and stored as received; they never go
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import orjson
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field
 
+from schemas.platform_object import PlatformObject, UnreadableError, list_of
 from schemas.types import Instant, Money, PlatformId
 
 RECEIVER_FIELDS = frozenset(
@@ -47,69 +39,11 @@ RECEIVER_FIELDS = frozenset(
 CONTENT_HASH_BYTES = 16
 
 
-class UnreadableTradeError(ValueError):
+class UnreadableTradeError(UnreadableError):
     """A trade lacks what every trade must have. The text names fields and problems, never values."""
 
 
-def _list_of(item: str) -> BeforeValidator:
-    """The platform's `{"order": [...]}` flattened; absent, null, {} and a lone object are accepted (1.6)."""
-
-    def flatten(value: object) -> object:
-        if value is None:
-            return []
-        if isinstance(value, Mapping):
-            value = value.get(item, [])
-        return value if isinstance(value, list) else [value]
-
-    return BeforeValidator(flatten)
-
-
-class _PlatformObject(BaseModel):
-    """A platform object: known fields typed, everything else under `platform_fields`."""
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    platform_fields: dict[str, object] = Field(default_factory=dict)
-    """What the platform sent beyond the fields above, unchanged, keys sorted."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep_what_is_not_understood(cls, data: object, read: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(data, Mapping):
-            return read(data)
-        known, aside = _split(data, cls.model_fields)
-        try:
-            return read({**known, "platform_fields": aside} if aside else known)
-        except ValidationError as error:
-            odd = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
-            if not odd or any(name not in cls._optional_fields() for name in odd):
-                raise
-        # An optional field in a shape of its own: keep its value without claiming to understand it.
-        aside = dict(sorted({**aside, **{name: known.pop(name) for name in odd}}.items()))
-        return read({**known, "platform_fields": aside})
-
-    @classmethod
-    def _optional_fields(cls) -> set[str]:
-        # Without its lines an order is not complete, whatever shape they came in.
-        return {name for name, field in cls.model_fields.items() if not field.is_required()} - {"orders"}
-
-
-def _split(
-    data: Mapping[str, object], fields: Mapping[str, object]
-) -> tuple[dict[str, object], dict[str, object]]:
-    """Known fields, and the sorted rest; a null is the same as an absent field."""
-    known: dict[str, object] = {}
-    rest: dict[str, object] = {}
-    for name, value in data.items():
-        if value is not None:
-            (known if name in fields else rest)[name] = value
-    kept = known.pop("platform_fields", None)
-    if isinstance(kept, Mapping):
-        rest.update(kept)
-    return known, dict(sorted(rest.items()))
-
-
-class OrderLine(_PlatformObject):
+class OrderLine(PlatformObject):
     """One line of a trade (the platform calls it an order). `oid` equals `tid` where there is only one."""
 
     oid: PlatformId
@@ -139,8 +73,15 @@ class OrderLine(_PlatformObject):
     seller_type: str | None = None
 
 
-class Trade(_PlatformObject):
-    """One order, complete, as `taobao.trade.fullinfo.get` and the bulk export give it."""
+class Trade(PlatformObject):
+    """One order, complete, as `taobao.trade.fullinfo.get` and the bulk export give it.
+
+    `from_platform` raises UnreadableTradeError.
+    """
+
+    unreadable: ClassVar = UnreadableTradeError
+    # Without its lines an order is not complete, whatever shape they came in.
+    indispensable: ClassVar = frozenset({"orders"})
 
     tid: PlatformId
     type: str | None = None
@@ -187,29 +128,13 @@ class Trade(_PlatformObject):
     receiver_zip: str | None = None
     receiver_country: str | None = None
     oaid: str | None = None
-    orders: Annotated[list[OrderLine], _list_of("order")] = Field(default_factory=list)
-    promotion_details: Annotated[list[dict[str, object]], _list_of("promotion_detail")] = Field(
+    orders: Annotated[list[OrderLine], list_of("order")] = Field(default_factory=list)
+    promotion_details: Annotated[list[dict[str, object]], list_of("promotion_detail")] = Field(
         default_factory=list
     )
-    service_orders: Annotated[list[dict[str, object]], _list_of("service_order")] = Field(
+    service_orders: Annotated[list[dict[str, object]], list_of("service_order")] = Field(
         default_factory=list
     )
-
-    @classmethod
-    def from_platform(cls, raw: Mapping[str, object]) -> Self:
-        """Read a platform trade; an optional field with a shape of its own is kept as it came.
-
-        Raises:
-            UnreadableTradeError: `tid`, `status`, `created` or `modified` is missing or unreadable, or a
-                line has no `oid`.
-        """
-        try:
-            return cls.model_validate(_storable(raw))
-        except ValidationError as error:
-            problems = (
-                f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_input=False)
-            )
-            raise UnreadableTradeError("unreadable trade: " + "; ".join(problems)) from None
 
     @classmethod
     def from_wire(cls, value: bytes | str) -> Self:
@@ -229,24 +154,3 @@ class Trade(_PlatformObject):
         return hashlib.blake2b(
             orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=CONTENT_HASH_BYTES
         ).digest()
-
-
-def _storable(value: object) -> object:
-    """The value as UTF-8, JSON and PostgreSQL can hold it.
-
-    NUL and lone surrogates become U+FFFD; an integer beyond 64 bits becomes text, or readers would lose its
-    digits.
-    """
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return str(value)
-    if isinstance(value, str):
-        if "\x00" in value:
-            value = value.replace("\x00", "\ufffd")
-        if not value.isascii():
-            value = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-        return value
-    if isinstance(value, Mapping):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    return value
