@@ -19,6 +19,7 @@ import orjson
 
 from schemas.types import parse_id, parse_instant
 from topsync.errors import OperatorError
+from topsync.top.wire import trade_in
 
 CHUNK_BYTES: Final = 1024 * 1024
 
@@ -79,7 +80,7 @@ def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
 def read_line(line: bytes) -> Line:
     """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade."""
     try:
-        trade = _unwrap(orjson.loads(line))
+        trade = trade_in(orjson.loads(line))
         tid, modified = parse_id(trade.get("tid")), parse_instant(trade.get("modified"))
     except ValueError as error:
         found = _TID.search(line)
@@ -88,15 +89,6 @@ def read_line(line: bytes) -> Line:
         except ValueError:
             return Refused(line, f"no trade and no tid in it: {error}")
     return ExportedTrade(tid, modified, orjson.dumps(trade))
-
-
-def _unwrap(value: object) -> dict[str, object]:
-    for key in ("trade_fullinfo_get_response", "trade"):
-        if isinstance(value, dict) and key in value:
-            value = value[key]
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
 
 
 def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:

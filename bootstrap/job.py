@@ -32,8 +32,8 @@ from topsync.store.coverage import Span
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
-from topsync.top import calls
-from topsync.top.calls import ExportResult, ExportStatus
+from topsync.top.calls import exports, messages
+from topsync.top.calls.exports import ExportResult, ExportStatus
 from topsync.top.download import DownloadConfig, download
 from topsync.top.errors import DownloadFailedError, TaskNotExistError
 
@@ -102,7 +102,7 @@ class BootstrapJob:
     async def _subscribe(self) -> Bootstrap:
         """Messages first: from here on every change is pushed, and the export may be as old as it likes."""
         self.report("subscribe", 0, 1)
-        await calls.permit_user(self.puller.client, self.account.session)
+        await messages.permit(self.puller.client, self.account.session)
         now = self._clock.now()
         day_zero = platform_time.day_of(now)
         state = await bootstraps.begin(
@@ -120,13 +120,13 @@ class BootstrapJob:
         self.report("export", 0, None)
         asked_at = self._clock.now()
         # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
-        task = await calls.create_export(
+        task = await exports.create(
             self.puller.client, self.account.session, state.first_day, state.day_zero - timedelta(days=1)
         )
         created_at = task.created_at
         if created_at is None:
             # An adopted task may be older than this request: only its own word on that counts.
-            created_at = (await calls.export_result(self.puller.client, task.task_id)).created_at or asked_at
+            created_at = (await exports.result(self.puller.client, task.task_id)).created_at or asked_at
         await bootstraps.requested(
             self.puller.pool,
             self._seller_id,
@@ -169,7 +169,7 @@ class BootstrapJob:
         try:
             async with asyncio.timeout(self.settings.export_deadline_seconds):
                 while True:
-                    result = await calls.export_result(self.puller.client, export.task_id)
+                    result = await exports.result(self.puller.client, export.task_id)
                     if result.status is ExportStatus.FAIL:
                         raise TaskNotExistError("the platform's export failed")
                     if result.status not in (ExportStatus.NEW, ExportStatus.DOING):

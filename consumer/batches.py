@@ -27,7 +27,7 @@ from topsync.store.orders import Version
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
-from topsync.top import calls
+from topsync.top.calls import trades
 from topsync.top.client import TopClient
 from topsync.top.errors import (
     BadAnswerError,
@@ -208,7 +208,7 @@ class BatchReader:
 
     async def _detail(self, need: Need, session: SecretStr) -> Trade:
         try:
-            raw = await calls.trade_fullinfo(self.client, session, need.tid, LANE_OF[need.source])
+            raw = await trades.fullinfo(self.client, session, need.tid, LANE_OF[need.source])
         except TradeNotExistError:
             raise DetailBehindError("the platform does not know the order") from None
         except BadAnswerError as error:

@@ -132,9 +132,7 @@ class Trade(PlatformObject):
     promotion_details: Annotated[list[dict[str, object]], list_of("promotion_detail")] = Field(
         default_factory=list
     )
-    service_orders: Annotated[list[dict[str, object]], list_of("service_order")] = Field(
-        default_factory=list
-    )
+    service_orders: Annotated[list[dict[str, object]], list_of("service_order")] = Field(default_factory=list)
 
     @classmethod
     def from_wire(cls, value: bytes | str) -> Self:

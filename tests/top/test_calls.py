@@ -9,9 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from tests.top.gateway import SESSION, Gateway, answers, answers_error, answers_sample, ok, resets, sample
-from topsync.top import calls
 from topsync.top.budget import Lane
-from topsync.top.calls import ExportResult, ExportStatus, ExportTask, ListedTrade
+from topsync.top.calls import exports, messages, platform, trades
+from topsync.top.calls.exports import ExportResult, ExportStatus, ExportTask
+from topsync.top.calls.trades import ListedTrade
 from topsync.top.catalogue import ALL_TRADE_TYPES, FULLINFO_FIELDS, SUBSCRIBED_TOPICS
 from topsync.top.client import TopClient
 from topsync.top.errors import (
@@ -28,12 +29,12 @@ START = datetime(2025, 11, 20, 1, 50, tzinfo=UTC)
 END = datetime(2025, 11, 20, 2, 20, tzinfo=UTC)
 
 
-async def increments(client: TopClient, **options: object) -> calls.TradePage:
-    return await calls.sold_increments(client, S, START, END, lane=Lane.GAP, **options)  # type: ignore[arg-type]
+async def increments(client: TopClient, **options: object) -> trades.TradePage:
+    return await trades.increments(client, S, START, END, lane=Lane.GAP, **options)  # type: ignore[arg-type]
 
 
 async def test_the_servers_time_is_an_utc_instant(gateway: Gateway, client: TopClient) -> None:
-    told = await calls.server_time(client)
+    told = await platform.server_time(client)
     assert abs(told - gateway.now()) < timedelta(seconds=2)
     assert told.utcoffset() == timedelta(0)
 
@@ -127,15 +128,13 @@ async def test_a_window_that_would_lose_trades_is_never_asked_for(
     gateway: Gateway, client: TopClient, start: datetime, end: datetime, page_no: int, page_size: int
 ) -> None:
     with pytest.raises(ValueError, match=r"window|pages"):
-        await calls.sold_increments(
-            client, S, start, end, page_no=page_no, page_size=page_size, lane=Lane.GAP
-        )
+        await trades.increments(client, S, start, end, page_no=page_no, page_size=page_size, lane=Lane.GAP)
     assert gateway.seen == []
 
 
 async def test_sold_trades_are_asked_by_creation(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_get_page.json"))
-    page = await calls.sold_trades(client, S, START, END, use_has_next=False, lane=Lane.BOOTSTRAP)
+    page = await trades.sold(client, S, START, END, use_has_next=False, lane=Lane.BOOTSTRAP)
     assert (page.total, len(page.trades)) == (3, 3)
     assert page.trades[0].created == datetime(2025, 11, 20, 2, 12, 41, tzinfo=UTC)
     assert gateway.calls()[0].form["start_created"] == "2025-11-20 09:50:00"
@@ -144,7 +143,7 @@ async def test_sold_trades_are_asked_by_creation(gateway: Gateway, client: TopCl
 async def test_a_trade_comes_complete_as_the_platform_sent_it(gateway: Gateway, client: TopClient) -> None:
     name = "trade_fullinfo_get_paid_two_orders_one_refunding.json"
     gateway.script.append(answers_sample(name))
-    trade = await calls.trade_fullinfo(client, S, 4000000000000000101, Lane.LIVE)
+    trade = await trades.fullinfo(client, S, 4000000000000000101, Lane.LIVE)
     assert trade == orjson.loads(sample(name))["trade_fullinfo_get_response"]["trade"]
     form = gateway.calls()[0].form
     assert form["tid"] == "4000000000000000101"
@@ -174,7 +173,7 @@ async def test_a_trade_that_is_not_there_says_so(
 ) -> None:
     gateway.script.append(answers_error(code, sub_code))
     with pytest.raises(TradeNotExistError) as caught:
-        await calls.trade_fullinfo(client, S, 1, Lane.LIVE)
+        await trades.fullinfo(client, S, 1, Lane.LIVE)
     assert caught.value.code == code
 
 
@@ -183,11 +182,11 @@ async def test_another_trade_than_the_one_asked_for_is_a_bad_answer(
 ) -> None:
     gateway.script.append(answers_sample("trade_fullinfo_get_presale_step.json"))
     with pytest.raises(BadAnswerError, match="another trade"):
-        await calls.trade_fullinfo(client, S, 1, Lane.LIVE)
+        await trades.fullinfo(client, S, 1, Lane.LIVE)
 
 
 async def create(client: TopClient) -> ExportTask:
-    return await calls.create_export(client, S, date(2025, 8, 22), date(2025, 11, 19))
+    return await exports.create(client, S, date(2025, 8, 22), date(2025, 11, 19))
 
 
 async def test_an_export_is_created_by_platform_days(gateway: Gateway, client: TopClient) -> None:
@@ -219,7 +218,7 @@ async def test_a_duplicate_without_a_name_is_raised(gateway: Gateway, client: To
 
 async def test_an_export_does_not_end_before_it_begins(client: TopClient) -> None:
     with pytest.raises(ValueError, match="before"):
-        await calls.create_export(client, S, date(2025, 11, 19), date(2025, 11, 18))
+        await exports.create(client, S, date(2025, 11, 19), date(2025, 11, 18))
 
 
 @pytest.mark.parametrize("status", [ExportStatus.NEW, ExportStatus.DOING, ExportStatus.FAIL])
@@ -227,7 +226,7 @@ async def test_an_export_under_way_has_a_status_only(
     gateway: Gateway, client: TopClient, status: ExportStatus
 ) -> None:
     gateway.script.append(answers_sample(f"topats_result_get_{status}.json"))
-    result = await calls.export_result(client, 37600001)
+    result = await exports.result(client, 37600001)
     assert result == ExportResult(status, created_at=datetime(2025, 11, 20, 1, 0, 5, tzinfo=UTC))
     assert "session" not in gateway.calls()[0].form
 
@@ -236,7 +235,7 @@ async def test_a_finished_export_has_a_url_that_stays_out_of_the_repr(
     gateway: Gateway, client: TopClient
 ) -> None:
     gateway.script.append(answers_sample("topats_result_get_done.json"))
-    result = await calls.export_result(client, 37600001)
+    result = await exports.result(client, 37600001)
     assert result.status is ExportStatus.DONE
     assert result.url == "http://download.api.taobao.com/download?id=demoONEUSEtoken0001"
     assert result.check_code == "401f0ff90ae07fa9b520858309473a97"
@@ -245,13 +244,13 @@ async def test_a_finished_export_has_a_url_that_stays_out_of_the_repr(
 
 async def test_an_empty_export_is_a_result_not_an_error(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("error_topats_task_result_empty.json"))
-    assert await calls.export_result(client, 37600001) == ExportResult(ExportStatus.EMPTY)
+    assert await exports.result(client, 37600001) == ExportResult(ExportStatus.EMPTY)
 
 
 async def test_an_export_that_is_gone_says_so(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_error(15, "isv.task-not-exist"))
     with pytest.raises(TaskNotExistError):
-        await calls.export_result(client, 37600001)
+        await exports.result(client, 37600001)
 
 
 @pytest.mark.parametrize(
@@ -263,25 +262,25 @@ async def test_an_export_that_cannot_be_understood_is_a_bad_answer(
 ) -> None:
     gateway.script.append(answers(lambda: ok("topats_result_get", {"task": task})))
     with pytest.raises(BadAnswerError):
-        await calls.export_result(client, 37600001)
+        await exports.result(client, 37600001)
 
 
 async def test_all_topics_are_permitted_at_once(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers(lambda: ok("tmc_user_permit", {"is_success": True})))
-    await calls.permit_user(client, S)
+    await messages.permit(client, S)
     assert gateway.calls()[0].form["topics"].split(",") == list(SUBSCRIBED_TOPICS)
 
 
 async def test_a_subscription_that_was_not_made_is_an_error(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers(lambda: ok("tmc_user_permit", {"is_success": False})))
     with pytest.raises(RequestRefusedError):
-        await calls.permit_user(client, S)
+        await messages.permit(client, S)
 
 
 @pytest.mark.parametrize("count", [0, 101])
 async def test_a_list_of_topics_that_means_something_else_is_refused(client: TopClient, count: int) -> None:
     with pytest.raises(ValueError, match="topics"):
-        await calls.permit_user(client, S, ["t"] * count)
+        await messages.permit(client, S, ["t"] * count)
 
 
 def test_the_platforms_names_are_complete_and_named_once() -> None:

@@ -28,7 +28,7 @@ from topsync.store.database import Pool
 from topsync.store.orders import Listed
 from topsync.stream import records
 from topsync.stream.producer import Producer
-from topsync.top import calls
+from topsync.top.calls import trades
 from topsync.top.client import TopClient
 from topsync.top.errors import WindowTooWideError
 
@@ -161,7 +161,7 @@ class Puller:
     async def _fetch(self, request: Request, wish: PageRequest) -> Page:
         asked_at = self.clock.now()
         try:
-            page = await calls.sold_increments(
+            page = await trades.increments(
                 self.client,
                 request.session,
                 wish.span.start,

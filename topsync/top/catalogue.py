@@ -7,6 +7,9 @@ from typing import Final
 LIST_FIELDS: Final = ("tid", "modified", "created", "status")
 """All that is taken from lists: on sale days the rest is missing or stale (reference/top-api.md 6.3)."""
 
+ARRIVAL_FIELDS: Final = (*LIST_FIELDS, "async_modified")
+"""Lists by arrival, besides: when the state reached the seller's database (reference/top-api.md 3.3)."""
+
 FULLINFO_FIELDS: Final = (
     # identity and state
     *("tid", "tid_str", "type", "status", "title", "seller_nick", "buyer_nick", "buyer_open_uid"),
@@ -39,6 +42,22 @@ FULLINFO_FIELDS: Final = (
     *("delivery_plan", "trade_ext"),
 )
 """All useful fields: what is not asked for does not come (reference/top-api.md 3.4, 5.2 to 5.4)."""
+
+REFUND_LIST_FIELDS: Final = ("refund_id", "tid", "modified", "status")
+"""All that is taken from lists of refunds, as of trades."""
+
+REFUND_FIELDS: Final = (
+    *("refund_id", "tid", "oid", "status", "order_status", "good_status", "has_good_return"),
+    *("refund_phase", "refund_version", "dispute_type", "created", "modified"),
+    *("total_fee", "refund_fee", "payment", "price", "num", "num_iid", "title", "sku", "outer_id"),
+    *("reason", "desc", "cs_status", "advance_status", "operation_contraint", "refund_remind_timeout"),
+    *("sid", "company_name", "good_return_time", "shipping_type", "attribute"),
+    *("seller_nick", "buyer_nick", "buyer_open_uid"),
+)
+"""All useful fields of a refund (reference/top-api.md 3.10); `operation_contraint` is spelt so.
+
+`address`, where goods are returned to, is left out: nobody needs it here, and it is personal.
+"""
 
 ALL_TRADE_TYPES: Final = (
     *("fixed", "auction", "guarantee_trade", "step", "independent_simple_trade", "independent_shop_trade"),

@@ -1,7 +1,7 @@
 """Downloading the file of an export: bounded, from known hosts only, verified before anyone sees it.
 
 Source: reference/top-api.md 4.3. The URL is spent by the first download, successful or not: on
-`DownloadFailedError` ask `calls.export_result` for a fresh one.
+`DownloadFailedError` ask `exports.result` for a fresh one.
 """
 
 from __future__ import annotations

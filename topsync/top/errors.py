@@ -10,6 +10,7 @@
     ├── SessionInvalidError       re-authorise: stop this seller, keep its cursors
     ├── DroppedError              finished or absent: record it and go on
     │   ├── TradeNotExistError      also a trade older than three months
+    │   ├── RefundNotExistError     no such refund of this seller
     │   ├── TaskNotExistError       create the export task again
     │   ├── TaskDuplicateError      adopt `task_id`
     │   └── TaskResultEmptyError    a success with no trades
@@ -207,6 +208,10 @@ class TradeNotExistError(DroppedError):
     """No such trade for this seller, or it is older than three months."""
 
 
+class RefundNotExistError(DroppedError):
+    """No such refund for this seller."""
+
+
 class TaskNotExistError(DroppedError):
     """The export task is unknown, expired or another app's: create it again."""
 
@@ -245,7 +250,7 @@ class ClockRefusedError(RequestRefusedError):
 
 
 class DownloadFailedError(TopError):
-    """A result file could not be had. Its URL works once: ask `export_result` for a fresh one."""
+    """A result file could not be had. Its URL works once: ask `exports.result` for a fresh one."""
 
 
 def _code_text(text: str | None) -> str | None:

@@ -122,7 +122,7 @@ def parse(api: str, status: int, content_type: str, body: bytes) -> Mapping[str,
     if not isinstance(document, Mapping):
         raise BadAnswerError("the answer is not an object", api=api)
     if "error_response" in document:
-        return _error_answer(api, document["error_response"])
+        return error_answer(api, document["error_response"])
     answer = document.get(root_key(api))
     if not isinstance(answer, Mapping):
         raise BadAnswerError(f"the answer has no object {root_key(api)}", api=api)
@@ -176,6 +176,50 @@ def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[
     return objects
 
 
+def texts(answer: Mapping[str, object], plural: str) -> list[str]:
+    """The texts of a list such as `{"topics": {"string": [...]}}`; like `items`, absent or flat too (1.6).
+
+    Raises:
+        BadAnswerError: something else than texts is in it.
+    """
+    value = answer.get(plural)
+    if isinstance(value, Mapping):
+        value = value.get("string")
+    if value is None:
+        return []
+    found = value if isinstance(value, list) else [value]
+    told = [element for element in found if isinstance(element, str)]
+    if len(told) != len(found):
+        raise BadAnswerError(f"{plural} is not a list of texts")
+    return told
+
+
+def object_in(answer: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """The object of that name.
+
+    Raises:
+        BadAnswerError: there is none.
+    """
+    value = answer.get(name)
+    if not isinstance(value, Mapping):
+        raise BadAnswerError(f"the answer has no {name}", body=dumps(answer))
+    return value
+
+
+def trade_in(document: object) -> Mapping[str, object]:
+    """A trade from an export or a batch: in its envelope, as `{"trade": ...}`, or bare (4.3, 4.4).
+
+    Raises:
+        ValueError: there is no object in that place.
+    """
+    for key in ("trade_fullinfo_get_response", "trade"):
+        if isinstance(document, Mapping) and key in document:
+            document = document[key]
+    if not isinstance(document, Mapping):
+        raise ValueError("not an object")
+    return document
+
+
 def as_id(value: object) -> int:
     """An id from a JSON number or digits in text; never from a float, which has lost digits.
 
@@ -198,6 +242,15 @@ def as_instant(value: object) -> datetime:
         return parse_instant(value)
     except ValueError as error:
         raise BadAnswerError(str(error)) from None
+
+
+def as_optional_instant(value: object) -> datetime | None:
+    """As `as_instant`; None for a value that is missing.
+
+    Raises:
+        BadAnswerError: it is there, and is not a platform time.
+    """
+    return None if value is None else as_instant(value)
 
 
 def as_count(value: object) -> int:
@@ -226,7 +279,12 @@ def as_bool(value: object) -> bool:
     raise BadAnswerError(f"not a boolean: {type(value).__name__}")
 
 
-def _error_answer(api: str, error: object) -> ErrorAnswer:
+def error_answer(api: str, error: object) -> ErrorAnswer:
+    """What stands under `error_response`, or in its place.
+
+    Raises:
+        BadAnswerError: it is not an object, or has no code.
+    """
     if not isinstance(error, Mapping):
         raise BadAnswerError("error_response is not an object", api=api)
     texts = {name: error.get(name) for name in ("sub_code", "msg", "sub_msg", "request_id")}
