@@ -14,7 +14,7 @@ from typing import NamedTuple
 from topsync.simulator.drafts import Draft, draft_of
 from topsync.simulator.history import SellerHistory
 from topsync.simulator.ids import OrderKey
-from topsync.simulator.life import Event, Kind, OrderState, fold
+from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold
 from topsync.simulator.sellers import Seller
 
 
@@ -62,6 +62,8 @@ class OrderBook:
         self._changed: list[int] = []
         self._created: list[int] = []
         self._created_at: list[int] = []
+        self.longest_delay = 0
+        """Of the changes so far: from when one happened until lists show it."""
         self._next = history.count
 
     @property
@@ -132,6 +134,43 @@ class OrderBook:
         live.visible_at.append(visible_at)
         self._changed_at.append(event.at)
         self._changed.append(number)
+        self.longest_delay = max(self.longest_delay, visible_at - event.at)
+
+    def arrived_between(self, first: int, last: int, now: int) -> list[tuple[int, int]]:
+        """(arrived, number) of the orders whose shown state reached the lists in [first, last], unordered."""
+        found = [
+            entry
+            for entry in self.history.modified_between(first, last)
+            if entry[1] not in self._live or self._shows_past(entry[1], now)
+        ]
+        # A change arrives no earlier than it happens, and no later than the longest delay there was.
+        start = bisect_left(self._changed_at, first - self.longest_delay)
+        for number in set(self._changed[start : bisect_right(self._changed_at, last)]):
+            live = self._live[number]
+            shown = live.visible(now)
+            if shown > live.past and first <= live.visible_at[shown - live.past - 1] <= last:
+                found.append((live.visible_at[shown - live.past - 1], number))
+        return found
+
+    def refunded_between(self, first: int, last: int, now: int) -> set[int]:
+        """The orders, of those that lists show, to which a refund happened in [first, last]; or a few more.
+
+        A later change may have hidden a past refund behind it: what an order's refunds are, its events tell.
+        """
+        found = {number for _, number in self.history.refunded_between(first, last)}
+        start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
+        for number in self._changed[start:stop]:
+            live = self._live[number]
+            if any(event.kind in REFUND_KINDS for event in live.events[: live.visible(now)]):
+                found.add(number)
+        return found
+
+    def first_arrived(self, number: int) -> int:
+        """When an order reached the lists for the first time."""
+        live = self._live.get(number)
+        if live is None or live.past:
+            return self.history.created(number)
+        return min(live.visible_at)
 
     def modified_between(self, first: int, last: int, now: int) -> list[tuple[int, int]]:
         """(modified, number) of the orders that lists show with `modified` in [first, last], unordered."""

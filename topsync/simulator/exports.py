@@ -1,7 +1,7 @@
-"""The asynchronous export: tasks, their schedule, and the files behind one-use addresses.
+"""The asynchronous APIs: tasks, their schedule, the files behind one-use addresses, and batches of details.
 
-Reference: reference/top-api.md 3.6, 3.8 and 4. A file shows orders as they stand when the task *runs*, not
-as they stood on the day before.
+Reference: reference/top-api.md 3.6 to 3.9 and 4. A result shows orders as they stand when the task *runs*,
+not as they stood before.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import orjson
 import structlog
 
 from schemas import platform_time
+from topsync.simulator import details
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError, business
 from topsync.simulator.export_worker import ExportJob, ExportResult, job_to_json
@@ -40,6 +41,9 @@ _MAX_TASKS = 10_000
 _MAX_ADDRESSES = 100_000
 """Unspent addresses: the oldest make room."""
 _NO_REASON = "the export worker gave no reason"
+_LISTED_BACK_SECONDS = 3 * 86400
+_LISTED_AHEAD_SECONDS = 86400
+"""`topats.tasks.get` looks that far (reference/top-api.md 3.9)."""
 
 
 class TaskStatus(StrEnum):
@@ -58,9 +62,22 @@ class Request:
     app_key: str
     seller: Seller
     method: str
+    fields: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequest(Request):
+    """A file of the orders created on these platform days, both included."""
+
     first_day: date
     last_day: date
-    fields: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetailsRequest(Request):
+    """Some orders in full, each as a subtask; the numbers as they were given."""
+
+    tids: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -73,6 +90,7 @@ class Task:
     schedule: int
     status: TaskStatus = TaskStatus.NEW
     result: ExportResult | None = None
+    subtasks: list[Json] = field(default_factory=list)
     finished: int | None = None
 
     def as_json(self) -> Json:
@@ -152,16 +170,41 @@ class Exports:
             ApiError: unknown, forgotten or another app's task; or it is done and found nothing.
         """
         self._forget_old_tasks()
-        task = self._tasks.get(task_id)
-        if task is None or task.request.app_key != app_key:
-            raise business("isv.task-not-exist", "任务不存在")
+        task = self._task(app_key, task_id)
         told = task.as_json()
         if task.status is TaskStatus.DONE and task.result is not None:
             if not task.result.lines:
                 raise business("isv.task-result-empty", "异步任务结果为空")
             told["download_url"] = f"{self.download_base}/download?id={self._new_token(task)}"
             told["check_code"] = task.result.check_code
+        if task.subtasks:
+            told["subtasks"] = {"subtask": task.subtasks}
         return told
+
+    def delete(self, app_key: str, task_id: int) -> None:
+        """Forget a task and its result; one that has not run never will.
+
+        Raises:
+            ApiError: unknown, forgotten or another app's task.
+        """
+        self._forget_old_tasks()
+        self._forget(self._task(app_key, task_id))
+
+    def scheduled(self, app_key: str, first: int, last: int) -> list[Json]:
+        """The app's tasks that run in [first, last], seconds since the epoch, in that order.
+
+        Raises:
+            ApiError: the span reaches too far back or ahead.
+        """
+        now = self.world.clock.second()
+        if first < now - _LISTED_BACK_SECONDS:
+            raise business("isv.invalid-parameter:start_time", "最早为三天前")
+        if last > now + _LISTED_AHEAD_SECONDS:
+            raise business("isv.invalid-parameter:end_time", "最晚为一天后")
+        self._forget_old_tasks()
+        tasks = [task for task in self._tasks.values() if task.request.app_key == app_key]
+        found = [task for task in tasks if first <= task.schedule <= last]
+        return [task.as_json() for task in sorted(found, key=lambda task: (task.schedule, task.id))]
 
     def seller_of(self, token: str) -> Seller | None:
         """Whose file a download address stands for; None for a worthless one."""
@@ -191,21 +234,34 @@ class Exports:
         clock = self.world.clock
         await clock.wait_until(task.schedule)
         async with self._workers:
+            if task.id not in self._tasks:
+                return
             task.status = TaskStatus.DOING
             began = clock.second()
             try:
                 self.refuse(task.request.seller)
-                task.result = await self._write(task)
+                await self._run(task)
             except (ApiError, ExportFailedError, TimeoutError) as error:
                 _log.error("export.failed", task_id=task.id, reason=str(error))
                 task.status, task.finished = TaskStatus.FAIL, clock.second()
                 return
         await clock.wait_until(began + self.settings.run_seconds)
+        if task.id not in self._tasks:
+            self._forget(task)
+            return
         task.status, task.finished = TaskStatus.DONE, clock.second()
         self.completed(task.request.seller, task.id)
 
-    async def _write(self, task: Task) -> ExportResult:
-        job = job_to_json(self._job(task))
+    async def _run(self, task: Task) -> None:
+        match task.request:
+            case FileRequest() as request:
+                task.result = await self._write(job_to_json(self._job(task, request)))
+            case DetailsRequest() as request:
+                task.subtasks = details.subtasks(
+                    self.world, self.quirks, request.seller, request.tids, request.fields
+                )
+
+    async def _write(self, job: bytes) -> ExportResult:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "topsync.simulator.export_worker"),
             stdin=asyncio.subprocess.PIPE,
@@ -225,8 +281,7 @@ class Exports:
             raise ExportFailedError(complaint.decode(errors="replace").strip() or _NO_REASON)
         return ExportResult(**orjson.loads(output))
 
-    def _job(self, task: Task) -> ExportJob:
-        request = task.request
+    def _job(self, task: Task, request: FileRequest) -> ExportJob:
         book = self.world.book(request.seller)
         end = platform_time.start_of(request.last_day + timedelta(days=1))
         return ExportJob(
@@ -247,6 +302,12 @@ class Exports:
     def _counts_as_duplicate(self, task: Task) -> bool:
         return self.quirks.duplicate_scope is DuplicateScope.RETAINED or task.finished is None
 
+    def _task(self, app_key: str, task_id: int) -> Task:
+        task = self._tasks.get(task_id)
+        if task is None or task.request.app_key != app_key:
+            raise business("isv.task-not-exist", "任务不存在")
+        return task
+
     def _new_token(self, task: Task) -> str:
         self._addresses += 1
         token = Dice(self.world.settings.seed, b"download", self._addresses).token(_TOKEN_DIGITS)
@@ -259,6 +320,9 @@ class Exports:
         now = self.world.clock.second()
         for task in list(self._tasks.values()):
             if task.finished is not None and task.finished + self.settings.retention_seconds < now:
-                del self._tasks[task.id]
-                self.file_of(task).unlink(missing_ok=True)
-        self._tokens = {token: task for token, task in self._tokens.items() if task in self._tasks}
+                self._forget(task)
+
+    def _forget(self, task: Task) -> None:
+        self._tasks.pop(task.id, None)
+        self.file_of(task).unlink(missing_ok=True)
+        self._tokens = {token: told for token, told in self._tokens.items() if told != task.id}

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from topsync.simulator.dice import Dice
-from topsync.simulator.life import Event, TradeType
+from topsync.simulator.life import REFUND_KINDS, Event, Kind, TradeType
 from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS, Plan
 
 _DAY_SECONDS = 86400
@@ -117,29 +117,40 @@ class SellerHistory:
         """
         window = (first, last)
         if window not in self._windows:
-            self._windows[window] = list(self._modified_between(first, last))
+            self._windows[window] = list(self._last_between(first, last, None))
             if len(self._windows) > _KEPT_WINDOWS:
                 self._windows.popitem(last=False)
         return self._windows[window]
+
+    def refunded_between(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """(second, number) of the base orders whose last refund step lies in [first, last], unordered."""
+        return self._last_between(first, last, REFUND_KINDS)
 
     def typed(self, numbers: range, types: frozenset[TradeType]) -> TypedRange:
         """Those of a range of numbers that have one of the types, countable without a scan."""
         return TypedRange(numbers, [plan.type in types for plan in map(self.plan, range(SLOTS))])
 
-    def _modified_between(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+    def _last_between(
+        self, first: int, last: int, kinds: frozenset[Kind] | None
+    ) -> Iterator[tuple[int, int]]:
+        """(second, number) of the orders whose last step, or last one of these kinds, lies in the window."""
         for plan in PLANS:
-            for position, created in self._last_steps(plan, first, last):
+            positions = [at for at, step in enumerate(plan.steps) if kinds is None or step.kind in kinds]
+            for position, created in self._last_steps(plan, positions, first, last):
                 for number in self._dealt(plan, created):
-                    reached, at = self._last_time(number)
+                    reached, at = self._last_time(number, positions)
                     if reached == position and first <= at <= last:
                         yield at, number
 
-    def _last_steps(self, plan: Plan, first: int, last: int) -> Iterator[tuple[int, range]]:
+    def _last_steps(
+        self, plan: Plan, positions: Sequence[int], first: int, last: int
+    ) -> Iterator[tuple[int, range]]:
         """For each step that may have been an order's last, in the window: the orders it may concern."""
-        for position, step in enumerate(plan.steps):
+        for place, position in enumerate(positions):
+            step = plan.steps[position]
             earliest = first - step.delay_seconds - step.jitter_seconds
-            if position + 1 < len(plan.steps):
-                following = plan.steps[position + 1]
+            if place + 1 < len(positions):
+                following = plan.steps[positions[place + 1]]
                 # The next step lies after the end of the past, so the creation is recent.
                 earliest = max(earliest, self._span.last - following.delay_seconds - following.jitter_seconds)
             numbers = self.created_range(earliest, min(last, self._span.last) - step.delay_seconds)
@@ -185,10 +196,11 @@ class SellerHistory:
                 return
             yield position, at
 
-    def _last_time(self, number: int) -> tuple[int, int]:
-        last = (0, 0)
+    def _last_time(self, number: int, positions: Sequence[int]) -> tuple[int, int]:
+        last = (-1, 0)
         for entry in self._times(number):
-            last = entry
+            if entry[0] in positions:
+                last = entry
         return last
 
 

@@ -42,6 +42,14 @@ def refund_id_of(tid: int, line: int, attempt: int) -> int:
     return tid - _TRADE_BASE + _REFUND_BASE + line * 10 + attempt
 
 
+def refund_of(refund_id: int) -> tuple[int, int, int] | None:
+    """(tid, line, attempt) of a refund number; None for a number that no refund carries."""
+    offset = refund_id - _REFUND_BASE
+    place = offset % _STRIDE
+    tid, (line, attempt) = offset - place + _TRADE_BASE, divmod(place, 10)
+    return (tid, line, attempt) if line and attempt and key_of(tid) is not None else None
+
+
 def key_of(tid: int) -> OrderKey | None:
     """The order a trade number belongs to; None for a number that no trade carries, such as a line's."""
     offset = tid - _TRADE_BASE

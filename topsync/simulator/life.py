@@ -48,6 +48,14 @@ class TradeType(StrEnum):
     ETICKET = "eticket"
 
 
+REFUND_KINDS = frozenset(
+    {
+        *(Kind.REFUND_CREATE, Kind.REFUND_AGREE, Kind.REFUND_REFUSE),
+        *(Kind.REFUND_RETURN, Kind.REFUND_CLOSE, Kind.REFUND_SUCCESS),
+    }
+)
+"""What moves a refund's `modified`, with the order's."""
+
 DELIVERED_AT_ONCE = frozenset({TradeType.AUTO_DELIVERY, TradeType.ETICKET})
 """Goods without a parcel: payment ships them in the same second."""
 
@@ -64,12 +72,17 @@ class Event(NamedTuple):
 
 @dataclass(slots=True)
 class Refund:
-    """The latest refund of a line."""
+    """A refund of a line; a line has one at a time."""
 
     status: str
     attempt: int
+    """Which of the line's refunds it is, from 1."""
     phase: str
     goods_return: bool
+    created: int
+    modified: int
+    returned_at: int | None = None
+    """When the buyer sent the goods back."""
 
 
 @dataclass(slots=True)
@@ -80,8 +93,13 @@ class LineState:
     ended_at: int | None = None
     refunded: bool = False
     """Its money went back before the trade was finished: the line is closed."""
-    refund: Refund | None = None
+    refunds: tuple[Refund, ...] = ()
     fee_changes: int = 0
+
+    @property
+    def refund(self) -> Refund | None:
+        """The latest refund."""
+        return self.refunds[-1] if self.refunds else None
 
 
 @dataclass(slots=True)
@@ -221,9 +239,15 @@ def _address(state: OrderState, _: Event) -> None:
 
 def _refund_create(state: OrderState, event: Event) -> None:
     line = state.lines[event.line - 1]
-    attempt = 1 if line.refund is None else line.refund.attempt + 1
-    phase = "onsale" if state.finished_at is None else "aftersale"
-    line.refund = Refund("WAIT_SELLER_AGREE", attempt, phase, goods_return=line.shipped_at is not None)
+    refund = Refund(
+        "WAIT_SELLER_AGREE",
+        len(line.refunds) + 1,
+        "onsale" if state.finished_at is None else "aftersale",
+        goods_return=line.shipped_at is not None,
+        created=event.at,
+        modified=event.at,
+    )
+    line.refunds = (*line.refunds, refund)
 
 
 def _set_refund(status: str) -> Callable[[OrderState, Event], None]:
@@ -231,9 +255,16 @@ def _set_refund(status: str) -> Callable[[OrderState, Event], None]:
         refund = state.lines[event.line - 1].refund
         if refund is None:
             raise ValueError(f"{event.kind} of line {event.line} without a refund")
-        refund.status = status
+        refund.status, refund.modified = status, event.at
 
     return apply
+
+
+def _refund_return(state: OrderState, event: Event) -> None:
+    _set_refund("WAIT_SELLER_CONFIRM_GOODS")(state, event)
+    refund = state.lines[event.line - 1].refund
+    if refund is not None:
+        refund.returned_at = event.at
 
 
 def _refund_success(state: OrderState, event: Event) -> None:
@@ -262,7 +293,7 @@ _APPLY: Mapping[Kind, Callable[[OrderState, Event], None]] = {
     Kind.REFUND_CREATE: _refund_create,
     Kind.REFUND_AGREE: _set_refund("WAIT_BUYER_RETURN_GOODS"),
     Kind.REFUND_REFUSE: _set_refund("SELLER_REFUSE_BUYER"),
-    Kind.REFUND_RETURN: _set_refund("WAIT_SELLER_CONFIRM_GOODS"),
+    Kind.REFUND_RETURN: _refund_return,
     Kind.REFUND_CLOSE: _set_refund("CLOSED"),
     Kind.REFUND_SUCCESS: _refund_success,
 }

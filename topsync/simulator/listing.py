@@ -1,7 +1,7 @@
 """List queries over one seller's orders: which, in which order, and which page of them.
 
-Newest first, by `created` or by `modified`, ties by trade number descending (reference/top-api.md 3.1,
-3.2).
+Newest first, by `created`, by `modified` or by arrival, ties by trade number descending
+(reference/top-api.md 3.1 to 3.3).
 """
 
 from __future__ import annotations
@@ -42,18 +42,32 @@ class Listing(NamedTuple):
 
 def by_modified(book: OrderBook, query: Query, now: int) -> Listing:
     """The orders whose visible `modified` lies in the window."""
+    return _by(book, query, now, book.modified_between(query.first, query.last, now))
+
+
+def _by(book: OrderBook, query: Query, now: int, found: list[tuple[int, int]]) -> Listing:
+    """What is found, (second, number), newest first."""
     history = book.history
-    entries = [
-        entry
-        for entry in book.modified_between(query.first, query.last, now)
-        if history.plan(entry[1]).type in query.types
-    ]
+    entries = [entry for entry in found if history.plan(entry[1]).type in query.types]
     if query.oldest_created:
         reachable = history.created_range(0, query.oldest_created - 1).stop
         entries = [entry for entry in entries if entry[1] >= reachable]
     # For one seller, trade numbers grow with the order's number.
     entries.sort(reverse=True)
     return _listed(_with_status(book, [number for _, number in entries], query, now))
+
+
+def by_arrival(book: OrderBook, query: Query, now: int) -> Listing:
+    """The orders whose shown state reached the lists in the window (reference/top-api.md 3.3)."""
+    return _by(book, query, now, book.arrived_between(query.first, query.last, now))
+
+
+def by_first_arrival(book: OrderBook, query: Query, now: int) -> Listing:
+    """The orders that reached the lists in the window for the first time, whatever has changed since."""
+    past = book.history.created_range(query.first, query.last)
+    live = book.created_since_start(query.first - book.longest_delay, query.last, now)
+    entries = ((book.first_arrived(number), number) for number in (*past, *live))
+    return _by(book, query, now, [entry for entry in entries if query.first <= entry[0] <= query.last])
 
 
 def by_created(book: OrderBook, query: Query, now: int) -> Listing:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from topsync.simulator.ids import MAX_LINES
 from topsync.simulator.life import DELIVERED_AT_ONCE, Kind, LineState, OrderState, Refund, TradeType
 
-_OPEN_REFUNDS = frozenset(
+OPEN_REFUNDS = frozenset(
     {"WAIT_SELLER_AGREE", "WAIT_BUYER_RETURN_GOODS", "WAIT_SELLER_CONFIRM_GOODS", "SELLER_REFUSE_BUYER"}
 )
 
@@ -112,4 +112,4 @@ def _refund_moves(refund: Refund) -> tuple[Kind, ...]:
 
 
 def _refunding(line: LineState) -> bool:
-    return line.refund is not None and line.refund.status in _OPEN_REFUNDS
+    return line.refund is not None and line.refund.status in OPEN_REFUNDS

@@ -54,13 +54,29 @@ class PlatformQuirks:
     """Trade and order numbers as JSON strings instead of numbers."""
     end_modified_inclusive: bool = True
     end_created_inclusive: bool = True
+    end_create_inclusive: bool = True
+    """The same of `trades.sold.incrementv.get`, whose window is of arrivals."""
+    changes_arrive: bool = True
+    """Every change moves `async_modified`; otherwise it stays at the order's first arrival."""
     equal_window_ends_refused: bool = True
-    """`end_modified` must be *later* than `start_modified`."""
+    """`end_modified` must be *later* than `start_modified`, and `end_create` than `start_create`."""
     page_beyond_end: PageBeyondEnd = PageBeyondEnd.EMPTY
     unknown_type: UnknownType = UnknownType.IGNORED
     old_window: OldWindow = OldWindow.REFUSED
     duplicate_scope: DuplicateScope = DuplicateScope.RETAINED
     failed_download_spends_url: bool = True
+    bare_batch_details: bool = False
+    """A row of a batch of details is `{"trade": ...}`, as documented; clients have seen it in an envelope."""
+    refunds_oldest_first: bool = False
+    """`refunds.receive.get` is assumed to list the newest first; its order is not documented."""
+    refund_span_limited: bool = False
+    """Whether `refunds.receive.get` refuses windows of more than a day."""
+    refund_ids_as_numbers: bool = False
+    """`refund_id` as a JSON number, as in 2011 to 2013."""
+    offline_parcels: bool = False
+    """Parcels are reported as shipped offline: their trace says "signed" at once."""
+    split_without_lines_refused: bool = True
+    """A trace of a trade in several parcels must name lines; otherwise it answers with the first parcel."""
     address_topic: str = "taobao_trade_TradeChanged"
     """Lore: an address change never arrives as `TradeLogisticsAddressChanged`."""
     gzip_minimum_bytes: int = 1024

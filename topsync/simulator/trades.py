@@ -17,8 +17,9 @@ _CONFIRM_SECONDS = 10 * _DAY_SECONDS
 """Receipt is confirmed automatically this long after shipping."""
 _EXTENSION_SECONDS = 3 * _DAY_SECONDS
 _COMMISSION_PER_CENT = 5
-_ITEM_BASE = 700_000_000_001
+ITEM_BASE = 700_000_000_001
 _SKU_BASE = 5_000_000_000_011
+CARRIER = "示例快递"
 
 DETAIL_ONLY = frozenset(
     {"buyer_message", "seller_memo", "promotion_details", "step_pay_details", "available_confirm_fee"}
@@ -49,7 +50,7 @@ def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
         **_item(draft),
         "shipping_type": draft.shipping_type,
         "trade_from": draft.trade_from,
-        "is_part_consign": _is_part_consign(state),
+        "is_part_consign": is_part_consign(state),
         "new_presell": draft.type is TradeType.STEP,
         **_receiver(draft, state),
         "orders": {
@@ -76,6 +77,11 @@ def listed_trade(trade: Json, *, arrived: int) -> Json:
     listed["has_buyer_message"] = "buyer_message" in trade
     listed["async_modified"] = time_text(arrived)
     return listed
+
+
+def waybill_of(tid: int, line: int) -> str:
+    """The waybill of a line's parcel."""
+    return f"SIM{(tid // 100) % 10**10:010d}{line}"
 
 
 def _times(state: OrderState) -> Json:
@@ -118,7 +124,7 @@ def _item(draft: Draft) -> Json:
     line = draft.lines[0]
     return {
         "num": line.quantity,
-        "num_iid": _ITEM_BASE + line.item,
+        "num_iid": ITEM_BASE + line.item,
         "price": money(line.price),
         "pic_path": _picture(line),
     }
@@ -144,7 +150,7 @@ def _order(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts, po
     order: Json = {
         "oid": oid,
         "oid_str": str(oid),
-        "num_iid": _ITEM_BASE + line.item,
+        "num_iid": ITEM_BASE + line.item,
         "title": line.title,
         "outer_iid": f"ITEM-{line.item:02d}",
         "pic_path": _picture(line),
@@ -190,8 +196,8 @@ def _line_life(draft: Draft, lived: LineState, position: int) -> Json:
         told["consign_time"] = time_text(lived.shipped_at)
         told["shipping_type"] = draft.shipping_type
         if draft.shipping_type != "virtual":
-            told["logistics_company"] = "示例快递"
-            told["invoice_no"] = f"SIM{(draft.tid // 100) % 10**10:010d}{position}"
+            told["logistics_company"] = CARRIER
+            told["invoice_no"] = waybill_of(draft.tid, position)
     if lived.ended_at is not None:
         told["end_time"] = time_text(lived.ended_at)
     return told
@@ -247,7 +253,8 @@ def _promotions(draft: Draft) -> list[Json]:
     return promotions
 
 
-def _is_part_consign(state: OrderState) -> bool:
+def is_part_consign(state: OrderState) -> bool:
+    """Whether it travels in several parcels."""
     parcels = {line.shipped_at for line in state.open_lines if line.shipped_at is not None}
     return len(parcels) > 1 or state.status == "SELLER_CONSIGNED_PART"
 

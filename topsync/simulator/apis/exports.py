@@ -1,4 +1,4 @@
-"""The asynchronous export's methods (reference/top-api.md 3.6, 3.8)."""
+"""The asynchronous methods: exports, batches of details, their tasks (reference/top-api.md 3.6 to 3.9)."""
 
 from __future__ import annotations
 
@@ -6,31 +6,50 @@ from datetime import timedelta
 
 from schemas import platform_time
 from topsync.simulator.checks import Api, Call
-from topsync.simulator.errors import business, mismatch
-from topsync.simulator.exports import Exports, Request
+from topsync.simulator.errors import business, invalid, mismatch
+from topsync.simulator.exports import DetailsRequest, Exports, FileRequest, Request
 from topsync.simulator.wire import Json, time_text
 from topsync.simulator.world import REACHABLE_DAYS
 
 _SOLD_GET = "taobao.topats.trades.sold.get"
+_FULLINFO_GET = "taobao.topats.trades.fullinfo.get"
+
+_MAX_TIDS = 100
+_MOST_DIGITS = 19
 
 
 def apis(exports: Exports) -> tuple[Api, ...]:
     """The family's methods."""
 
-    def sold_get(call: Call) -> Json:
-        task = exports.create(_request(call, exports))
+    def accept(request: Request) -> Json:
+        task = exports.create(request)
         return {"task": {"task_id": task.id, "created": time_text(task.created)}}
 
     def result_get(call: Call) -> Json:
         return {"task": exports.result(call.app_key, call.arguments.number("task_id"))}
 
+    def task_delete(call: Call) -> Json:
+        exports.delete(call.app_key, call.arguments.number("task_id"))
+        return {"is_success": True}
+
+    def tasks_get(call: Call) -> Json:
+        first = call.arguments.required_second("start_time")
+        last = call.arguments.required_second("end_time")
+        if first > last:
+            raise mismatch("start_time", "end_time", "开始时间不能晚于结束时间")
+        tasks = exports.scheduled(call.app_key, first, last)
+        return {"tasks": {"task": tasks}} if tasks else {}
+
     return (
-        Api(_SOLD_GET, sold_get),
+        Api(_SOLD_GET, lambda call: accept(_file_request(call, exports))),
+        Api(_FULLINFO_GET, lambda call: accept(_details_request(call))),
         Api("taobao.topats.result.get", result_get, needs_session=False),
+        Api("taobao.topats.task.delete", task_delete),
+        Api("taobao.topats.tasks.get", tasks_get),
     )
 
 
-def _request(call: Call, exports: Exports) -> Request:
+def _file_request(call: Call, exports: Exports) -> FileRequest:
     fields = call.arguments.required("fields")
     first, last = call.arguments.day("start_time"), call.arguments.day("end_time")
     today = platform_time.day_of(exports.world.clock.now())
@@ -40,4 +59,15 @@ def _request(call: Call, exports: Exports) -> Request:
         raise business("isv.invalid-parameter:start_time", "只能导出90天以内的订单")
     if last >= today:
         raise business("isv.invalid-parameter:end_time", "结束时间最晚为昨天")
-    return Request(call.app_key, call.seller, _SOLD_GET, first, last, fields)
+    return FileRequest(call.app_key, call.seller, _SOLD_GET, fields, first, last)
+
+
+def _details_request(call: Call) -> DetailsRequest:
+    fields = call.arguments.required("fields")
+    tids = tuple(filter(None, (part.strip() for part in call.arguments.required("tids").split(";"))))
+    if not 0 < len(tids) <= _MAX_TIDS:
+        raise invalid("tids", f"最多{_MAX_TIDS}个，以分号分隔")
+    for tid in tids:
+        if not (tid.isascii() and tid.isdigit()) or len(tid) > _MOST_DIGITS:
+            raise invalid("tids", "不是数字")
+    return DetailsRequest(call.app_key, call.seller, _FULLINFO_GET, fields, tids)

@@ -1,11 +1,11 @@
-"""Sold trades: by creation, by modification, one in full (reference/top-api.md 3.1, 3.2, 3.4)."""
+"""Sold trades: by creation, by modification, by arrival, one in full (reference/top-api.md 3.1 to 3.5)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import cast
 
-from topsync.simulator import listing, wire
+from topsync.simulator import listing, paging, wire
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.book import OrderBook
 from topsync.simulator.checks import Api, Call
@@ -13,22 +13,16 @@ from topsync.simulator.errors import business, invalid, mismatch, service_reject
 from topsync.simulator.faults.effects import Vision
 from topsync.simulator.fields import FieldMask
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.simulator.life import Event, TradeType
+from topsync.simulator.life import Event
 from topsync.simulator.listing import Listing, Query, TooSlowError
-from topsync.simulator.settings import OldWindow, PageBeyondEnd, PlatformQuirks, UnknownType
+from topsync.simulator.paging import Wanted
+from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.trades import full_trade, listed_trade
 from topsync.simulator.wire import Json
 from topsync.simulator.world import World
 
 DEFAULT_TYPES = frozenset({"guarantee_trade", "auto_delivery", "ec", "cod", "step"})
 """What a list call without `type` sees: everything else is silently left out (5.5)."""
-
-KNOWN_TYPES = DEFAULT_TYPES | {
-    *("fixed", "auction", "independent_simple_trade", "independent_shop_trade", "game_equipment"),
-    *("shopex_trade", "netcn_trade", "external_trade", "instant_trade", "b2c_cod", "hotel_trade"),
-    *("super_market_trade", "super_market_cod_trade", "taohua", "waimai", "o2o_offlinetrade", "nopaid"),
-    *("eticket", "tmall_i18n", "insurance_plus", "finance", "pre_auth_type", "lazada", "fenxiao", "travel"),
-}
 
 _COLLECTIVE_STATUSES: Mapping[str, frozenset[str]] = {
     "ALL_WAIT_PAY": frozenset({"WAIT_BUYER_PAY", "TRADE_NO_CREATE_PAY"}),
@@ -43,25 +37,19 @@ _STATUSES = frozenset(
     }
 )
 
-_MAX_SPAN_SECONDS = 86400
-_MAX_PAGE_SIZE = 100
-_DEFAULT_PAGE_SIZE = 40
-_MAX_PAGE = 1_000_000
-
 _INDEX_FIELDS = frozenset({"tid", "modified"})
 """Known without looking at the order: what a synchroniser asks lists for, thousands of times."""
 
+FULLINFO_ONLY = frozenset(
+    {
+        *("receiver_name", "receiver_mobile", "receiver_phone", "receiver_address", "receiver_state"),
+        *("receiver_city", "receiver_district", "receiver_town", "receiver_zip", "oaid"),
+        "promotion_details",
+    }
+)
+"""What `taobao.trade.get` leaves out (reference/top-api.md 3.5)."""
+
 _UNSIMULATED = ("buyer_nick", "buyer_open_id", "buyer_open_uid", "ext_type", "rate_status", "tag")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a list call wants to see of its result: which fields, which page, a count or only `has_next`."""
-
-    fields: FieldMask
-    page_no: int
-    page_size: int
-    use_has_next: bool
 
 
 def apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
@@ -70,7 +58,9 @@ def apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
     return (
         Api("taobao.trades.sold.get", trades.sold_get),
         Api("taobao.trades.sold.increment.get", trades.increment_get),
+        Api("taobao.trades.sold.incrementv.get", trades.incrementv_get),
         Api("taobao.trade.fullinfo.get", trades.fullinfo_get),
+        Api("taobao.trade.get", trades.get),
     )
 
 
@@ -85,12 +75,16 @@ class _Trades:
         if number is None:
             raise business("isv.trade-not-exist", "交易不存在")
         book = self._world.book(call.seller)
-        events = _seen(book.events(number), call.vision, self._world.clock.second())
+        events = seen(book.events(number), call.vision, self._world.clock.second())
         if not events or events[0].at < self._world.oldest_reachable():
             raise business("isv.trade-not-exist", "交易不存在")
         draft = book.draft(number)
         trade = fields.pick(full_trade(call.seller, draft, book.state(draft, events)))
         return {"trade": wire.with_text_ids(trade) if self._quirks.ids_as_strings else trade}
+
+    def get(self, call: Call) -> Json:
+        trade = cast(Json, self.fullinfo_get(call)["trade"])
+        return {"trade": {name: told for name, told in trade.items() if name not in FULLINFO_ONLY}}
 
     def sold_get(self, call: Call) -> Json:
         wanted = _wanted(call.arguments)
@@ -99,13 +93,13 @@ class _Trades:
         query = Query(
             first=oldest if first is None else first,
             last=self._last(last, inclusive=self._quirks.end_created_inclusive),
-            types=self._types(call.arguments),
+            types=paging.types(call.arguments, DEFAULT_TYPES, self._quirks),
             statuses=_statuses(call.arguments),
             oldest_created=oldest,
         )
         if first is not None and last is not None and first > last:
             raise mismatch("start_created", "end_created", "开始时间不能晚于结束时间")
-        self._check_age("start_created", query.first, oldest)
+        paging.check_age("start_created", query.first, oldest, self._quirks)
         return self._page(call, wanted, query, listing.by_created)
 
     def increment_get(self, call: Call) -> Json:
@@ -116,13 +110,30 @@ class _Trades:
         query = Query(
             first=first,
             last=self._last(last, inclusive=self._quirks.end_modified_inclusive),
-            types=self._types(call.arguments),
+            types=paging.types(call.arguments, DEFAULT_TYPES, self._quirks),
             statuses=_statuses(call.arguments),
             oldest_created=oldest,
         )
-        self._check_window(first, last)
-        self._check_age("start_modified", first, oldest)
+        self._check_window("modified", first, last)
+        paging.check_age("start_modified", first, oldest, self._quirks)
         return self._page(call, wanted, query, listing.by_modified)
+
+    def incrementv_get(self, call: Call) -> Json:
+        wanted = _wanted(call.arguments)
+        first = call.arguments.required_second("start_create")
+        last = call.arguments.required_second("end_create")
+        oldest = self._world.oldest_reachable()
+        query = Query(
+            first=first,
+            last=self._last(last, inclusive=self._quirks.end_create_inclusive),
+            types=paging.types(call.arguments, DEFAULT_TYPES, self._quirks),
+            statuses=_statuses(call.arguments),
+            oldest_created=oldest,
+        )
+        self._check_window("create", first, last)
+        paging.check_age("start_create", first, oldest, self._quirks)
+        find = listing.by_arrival if self._quirks.changes_arrive else listing.by_first_arrival
+        return self._page(call, wanted, query, find)
 
     def _page(
         self, call: Call, wanted: Wanted, query: Query, find: Callable[[OrderBook, Query, int], Listing]
@@ -133,18 +144,11 @@ class _Trades:
             found = find(book, query, now)
         except TooSlowError:
             raise service_rejection() from None
-        offset = self._offset(wanted, found.total)
+        begin = paging.offset(wanted, found.total, self._quirks)
         trades = [
-            self._trade(book, number, wanted.fields, now) for number in found.page(offset, wanted.page_size)
+            self._trade(book, number, wanted.fields, now) for number in found.page(begin, wanted.page_size)
         ]
-        answer: Json = (
-            {"has_next": offset + len(trades) < found.total}
-            if wanted.use_has_next
-            else {"total_results": found.total}
-        )
-        if trades:  # an empty list has no key at all (1.6)
-            answer["trades"] = {"trade": trades}
-        return answer
+        return paging.answer(wanted, begin, found.total, "trades", "trade", trades)
 
     def _trade(self, book: OrderBook, number: int, fields: FieldMask, now: int) -> object:
         shown = book.shown(number, now)
@@ -154,42 +158,23 @@ class _Trades:
         else:
             draft = book.draft(number)
             full = full_trade(book.seller, draft, book.state(draft, shown.events))
-            trade = fields.pick(listed_trade(full, arrived=shown.arrived))
+            arrived = shown.arrived if self._quirks.changes_arrive else book.first_arrived(number)
+            trade = fields.pick(listed_trade(full, arrived=arrived))
         return wire.with_text_ids(trade) if self._quirks.ids_as_strings else trade
 
-    def _offset(self, wanted: Wanted, total: int) -> int:
-        offset = (wanted.page_no - 1) * wanted.page_size
-        if offset < total or offset == 0 or self._quirks.page_beyond_end is PageBeyondEnd.EMPTY:
-            return offset
-        if self._quirks.page_beyond_end is PageBeyondEnd.REFUSED:
-            raise business("isv.invalid-parameter:page_no", "页码超出范围")
-        return max(0, (total - 1) // wanted.page_size * wanted.page_size)
-
-    def _check_window(self, first: int, last: int) -> None:
+    def _check_window(self, moment: str, first: int, last: int) -> None:
         if first > last or (first == last and self._quirks.equal_window_ends_refused):
-            raise mismatch("start_modified", "end_modified", "开始时间必须早于结束时间")
-        if last - first > _MAX_SPAN_SECONDS:
-            raise mismatch("start_modified", "end_modified", "查询时间跨度不能超过一天")
-
-    def _check_age(self, name: str, first: int, oldest: int) -> None:
-        if first < oldest and self._quirks.old_window is OldWindow.REFUSED:
-            raise business(f"isv.invalid-parameter:{name}", "只能查询三个月以内的交易")
+            raise mismatch(f"start_{moment}", f"end_{moment}", "开始时间必须早于结束时间")
+        if last - first > paging.MAX_SPAN_SECONDS:
+            raise mismatch(f"start_{moment}", f"end_{moment}", "查询时间跨度不能超过一天")
 
     def _last(self, last: int | None, *, inclusive: bool) -> int:
         if last is None:
             return self._world.clock.second()
         return last if inclusive else last - 1
 
-    def _types(self, arguments: Arguments) -> frozenset[TradeType]:
-        asked = arguments.names("type") or DEFAULT_TYPES
-        if self._quirks.unknown_type is UnknownType.REFUSED and not asked <= KNOWN_TYPES:
-            raise invalid("type", "未知的交易类型")
-        if "guarantee_trade" in asked:  # query-only: stands for the two (5.5)
-            asked |= {"fixed", "auction"}
-        return frozenset(type_ for type_ in TradeType if type_.value in asked)
 
-
-def _seen(events: Sequence[Event], vision: Vision, now: int) -> Sequence[Event]:
+def seen(events: Sequence[Event], vision: Vision, now: int) -> Sequence[Event]:
     """What a detail call knows of an order: nothing of one too fresh, else all but what is too recent."""
     if vision.newborn_seconds and events[0].at > now - vision.newborn_seconds:
         return []
@@ -199,14 +184,9 @@ def _seen(events: Sequence[Event], vision: Vision, now: int) -> Sequence[Event]:
 
 
 def _wanted(arguments: Arguments) -> Wanted:
-    fields = arguments.fields()
+    wanted = paging.wanted(arguments)
     arguments.refuse_unsimulated(*_UNSIMULATED)
-    return Wanted(
-        fields=fields,
-        page_no=arguments.number_within("page_no", 1, _MAX_PAGE, 1),
-        page_size=arguments.number_within("page_size", 1, _MAX_PAGE_SIZE, _DEFAULT_PAGE_SIZE),
-        use_has_next=arguments.flag("use_has_next"),
-    )
+    return wanted
 
 
 def _statuses(arguments: Arguments) -> frozenset[str] | None:

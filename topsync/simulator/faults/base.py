@@ -21,18 +21,38 @@ from topsync.simulator.wire import Json
 TIME = "taobao.time.get"
 SOLD = "taobao.trades.sold.get"
 INCREMENT = "taobao.trades.sold.increment.get"
+ARRIVALS = "taobao.trades.sold.incrementv.get"
 FULLINFO = "taobao.trade.fullinfo.get"
+TRADE = "taobao.trade.get"
 EXPORT_CREATE = "taobao.topats.trades.sold.get"
 EXPORT_RESULT = "taobao.topats.result.get"
+DETAILS_CREATE = "taobao.topats.trades.fullinfo.get"
+TASKS = "taobao.topats.tasks.get"
+TASK_DELETE = "taobao.topats.task.delete"
 PERMIT = "taobao.tmc.user.permit"
+REFUNDS = "taobao.refunds.receive.get"
+REFUND = "taobao.refund.get"
+TRACE = "taobao.logistics.trace.search"
 DOWNLOAD = "download"
 """Not a method: the GET of an export file. Only faults that name it concern it."""
 EXPORT_RUN = "export-run"
 """Not a call: the moment at which an export task runs."""
 
-METHODS = frozenset({TIME, SOLD, INCREMENT, FULLINFO, EXPORT_CREATE, EXPORT_RESULT, PERMIT})
-LISTS = frozenset({SOLD, INCREMENT})
-WITH_SESSION = METHODS - {TIME, EXPORT_RESULT}
+APP_METHODS = frozenset(
+    {
+        *(TIME, EXPORT_RESULT, "taobao.tmc.user.get", "taobao.tmc.user.cancel"),
+        *("taobao.tmc.groups.get", "taobao.tmc.group.add", "taobao.tmc.group.delete"),
+        *("taobao.tmc.topic.group.add", "taobao.tmc.topic.group.delete", "taobao.tmc.queue.get"),
+        *("taobao.tmc.messages.consume", "taobao.tmc.messages.confirm", "taobao.tmc.auth.get"),
+    }
+)
+"""They need no session."""
+LISTS = frozenset({SOLD, INCREMENT, ARRIVALS})
+DETAILS = frozenset({FULLINFO, TRADE})
+WITH_SESSION = frozenset(
+    {*LISTS, *DETAILS, EXPORT_CREATE, DETAILS_CREATE, TASKS, TASK_DELETE, PERMIT, REFUNDS, REFUND, TRACE}
+)
+METHODS = APP_METHODS | WITH_SESSION
 
 LONGEST_SECONDS = 86400
 
@@ -53,7 +73,7 @@ class Visit:
     @property
     def window(self) -> Window | None:
         """The span of a list call; None when the call has none that can be read."""
-        suffix = {SOLD: "created", INCREMENT: "modified"}.get(self.api)
+        suffix = {SOLD: "created", INCREMENT: "modified", ARRIVALS: "create"}.get(self.api)
         try:
             first, last = (wire.second_of(self.parameters[f"{end}_{suffix}"]) for end in ("start", "end"))
         except (KeyError, ValueError):

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from topsync.simulator.errors import ApiError, Code, service_rejection
 from topsync.simulator.faults.base import (
+    DETAILS,
     DOWNLOAD,
-    FULLINFO,
     LISTS,
     LONGEST_SECONDS,
     TIME,
@@ -215,7 +215,7 @@ class StaleDetail(CallFault):
     name = "stale_detail"
     client_must = "compare `modified` with what the message or the list told, and ask again until it is there"
     reference = "reference/top-api.md 7 (13)"
-    apis = frozenset({FULLINFO})
+    apis = DETAILS
 
     lag_seconds: int = Field(ge=1, le=LONGEST_SECONDS, description="how old the state is, platform seconds")
 
@@ -229,7 +229,7 @@ class FreshTradeMissing(CallFault):
     name = "fresh_trade_missing"
     client_must = "ask again for an order that a message or a list has just told of, before calling it absent"
     reference = "reference/top-api.md 7 (13)"
-    apis = frozenset({FULLINFO})
+    apis = DETAILS
 
     newborn_seconds: int = Field(ge=1, le=LONGEST_SECONDS, description="how long an order counts as fresh")
 

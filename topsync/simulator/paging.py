@@ -1,0 +1,85 @@
+"""What list calls share: which page of which fields is wanted, and the frame of the answer.
+
+Reference: reference/top-api.md 1.6, 3.1 and 3.10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from topsync.simulator.arguments import Arguments
+from topsync.simulator.errors import business, invalid
+from topsync.simulator.fields import FieldMask
+from topsync.simulator.life import TradeType
+from topsync.simulator.settings import OldWindow, PageBeyondEnd, PlatformQuirks, UnknownType
+from topsync.simulator.wire import Json
+
+KNOWN_TYPES = frozenset(
+    {
+        *("guarantee_trade", "auto_delivery", "ec", "cod", "step", "fixed", "auction"),
+        *("independent_simple_trade", "independent_shop_trade", "game_equipment", "shopex_trade"),
+        *("netcn_trade", "external_trade", "instant_trade", "b2c_cod", "hotel_trade", "super_market_trade"),
+        *("super_market_cod_trade", "taohua", "waimai", "o2o_offlinetrade", "nopaid", "eticket"),
+        *("tmall_i18n", "insurance_plus", "finance", "pre_auth_type", "lazada", "fenxiao", "travel"),
+    }
+)
+
+MAX_SPAN_SECONDS = 86400
+_MAX_PAGE_SIZE = 100
+_DEFAULT_PAGE_SIZE = 40
+_MAX_PAGE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a list call wants to see of its result: which fields, which page, a count or only `has_next`."""
+
+    fields: FieldMask
+    page_no: int
+    page_size: int
+    use_has_next: bool
+
+
+def wanted(arguments: Arguments) -> Wanted:
+    """What the arguments say."""
+    return Wanted(
+        fields=arguments.fields(),
+        page_no=arguments.number_within("page_no", 1, _MAX_PAGE, 1),
+        page_size=arguments.number_within("page_size", 1, _MAX_PAGE_SIZE, _DEFAULT_PAGE_SIZE),
+        use_has_next=arguments.flag("use_has_next"),
+    )
+
+
+def types(arguments: Arguments, default: frozenset[str], quirks: PlatformQuirks) -> frozenset[TradeType]:
+    """The types that `type` asks for; `default` without it (reference/top-api.md 5.5)."""
+    asked = arguments.names("type") or default
+    if quirks.unknown_type is UnknownType.REFUSED and not asked <= KNOWN_TYPES:
+        raise invalid("type", "未知的交易类型")
+    if "guarantee_trade" in asked:  # query-only: stands for the two
+        asked |= {"fixed", "auction"}
+    return frozenset(type_ for type_ in TradeType if type_.value in asked)
+
+
+def check_age(name: str, first: int, oldest: int, quirks: PlatformQuirks) -> None:
+    """Refuse a window that begins before what is in reach, if the platform does."""
+    if first < oldest and quirks.old_window is OldWindow.REFUSED:
+        raise business(f"isv.invalid-parameter:{name}", "只能查询三个月以内的数据")
+
+
+def offset(wish: Wanted, total: int, quirks: PlatformQuirks) -> int:
+    """Where the page begins; a page beyond the end is a quirk."""
+    offset = (wish.page_no - 1) * wish.page_size
+    if offset < total or offset == 0 or quirks.page_beyond_end is PageBeyondEnd.EMPTY:
+        return offset
+    if quirks.page_beyond_end is PageBeyondEnd.REFUSED:
+        raise business("isv.invalid-parameter:page_no", "页码超出范围")
+    return max(0, (total - 1) // wish.page_size * wish.page_size)
+
+
+def answer(wish: Wanted, begin: int, total: int, plural: str, item: str, rows: Sequence[object]) -> Json:
+    """The answer that holds these rows, which begin at an offset of so many."""
+    told: Json = {"has_next": begin + len(rows) < total} if wish.use_has_next else {"total_results": total}
+    if rows:  # an empty list has no key at all
+        told[plural] = {item: list(rows)}
+    return told

@@ -1,0 +1,138 @@
+"""A refund as the platform writes it, and the list of them (reference/top-api.md 3.10).
+
+A refund is no object of its own: it is what an order's events say of a line, so it cannot disagree with the
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from topsync.simulator.amounts import Amounts, amounts_of
+from topsync.simulator.book import OrderBook
+from topsync.simulator.drafts import Draft
+from topsync.simulator.ids import oid_of, refund_id_of
+from topsync.simulator.life import LineState, OrderState, Refund, TradeType
+from topsync.simulator.listing import MAX_SCANNED_ORDERS, TooSlowError
+from topsync.simulator.moves import OPEN_REFUNDS
+from topsync.simulator.sellers import Seller
+from topsync.simulator.trades import CARRIER, ITEM_BASE, waybill_of
+from topsync.simulator.wire import Json, money, time_text
+
+_DAY_SECONDS = 86400
+_REMIND_SECONDS = {"WAIT_SELLER_AGREE": 2 * _DAY_SECONDS, "WAIT_BUYER_RETURN_GOODS": 7 * _DAY_SECONDS}
+_OTHER_REMIND_SECONDS = 10 * _DAY_SECONDS
+"""When the platform decides by itself (inferred)."""
+
+
+class Found(NamedTuple):
+    """A refund in a list; sorts by time, then by number."""
+
+    modified: int
+    number: int
+    line: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefundQuery:
+    """What a list of refunds asks for; seconds since the epoch, both ends included."""
+
+    first: int
+    last: int
+    types: frozenset[TradeType]
+    status: str | None
+    oldest_created: int
+    """Refunds of orders created before that are out of reach."""
+
+
+def between(book: OrderBook, query: RefundQuery, now: int) -> list[Found]:
+    """The refunds that lists show with `modified` in the window, newest first.
+
+    Raises:
+        TooSlowError: the window holds too many.
+    """
+    numbers = book.refunded_between(query.first, query.last, now)
+    if len(numbers) > MAX_SCANNED_ORDERS:
+        raise TooSlowError
+    return sorted(
+        (found for number in numbers for found in _of_order(book, number, query, now)), reverse=True
+    )
+
+
+def _of_order(book: OrderBook, number: int, query: RefundQuery, now: int) -> Iterator[Found]:
+    events = book.shown(number, now).events
+    if book.history.plan(number).type not in query.types or events[0].at < query.oldest_created:
+        return
+    for position, line in enumerate(book.state(book.draft(number), events).lines, 1):
+        for refund in line.refunds:
+            wanted = query.status in (None, refund.status)
+            if wanted and query.first <= refund.modified <= query.last:
+                yield Found(refund.modified, number, position, refund.attempt)
+
+
+def full_refund(seller: Seller, draft: Draft, state: OrderState, line: int, attempt: int) -> Json | None:
+    """Every field that `taobao.refund.get` gives of a line's refund; None when there is no such refund."""
+    if line > len(state.lines) or attempt > len(state.lines[line - 1].refunds):
+        return None
+    lived = state.lines[line - 1]
+    refund = lived.refunds[attempt - 1]
+    ordered = draft.lines[line - 1]
+    told: Json = {
+        "refund_id": str(refund_id_of(draft.tid, line, attempt)),
+        "tid": draft.tid,
+        "oid": oid_of(draft.tid, line, len(draft.lines)),
+        "status": refund.status,
+        "order_status": state.line_status(lived),
+        "good_status": _goods(state, lived, refund),
+        "has_good_return": refund.goods_return,
+        "refund_phase": refund.phase,
+        "dispute_type": "REFUND_AND_RETURN" if refund.goods_return else "REFUND",
+        "refund_version": refund.modified * 1000,
+        "created": time_text(refund.created),
+        "modified": time_text(refund.modified),
+        **_money(amounts_of(draft, state), line),
+        "num": ordered.quantity,
+        "num_iid": ITEM_BASE + ordered.item,
+        "price": money(ordered.price),
+        "title": ordered.title,
+        "outer_id": f"ITEM-{ordered.item:02d}",
+        "reason": "质量问题" if refund.goods_return else "不想要了",
+        "desc": "",
+        "cs_status": 1,
+        "advance_status": 0,
+        "seller_nick": seller.nick,
+        "buyer_nick": draft.buyer_nick,
+        "buyer_open_uid": draft.buyer_open_uid,
+        "shipping_type": draft.shipping_type,
+    }
+    if refund.returned_at is not None:
+        told["good_return_time"] = time_text(refund.returned_at)
+        told["company_name"] = CARRIER
+        told["sid"] = f"R{waybill_of(draft.tid, line)}"
+    if refund.status in OPEN_REFUNDS:
+        told["refund_remind_timeout"] = _reminder(refund)
+    return told
+
+
+def _goods(state: OrderState, line: LineState, refund: Refund) -> str:
+    if refund.returned_at is not None:
+        return "BUYER_RETURNED_GOODS"
+    received = line.shipped_at is not None and (state.signed_at or state.finished_at) is not None
+    return "BUYER_RECEIVED" if received else "BUYER_NOT_RECEIVED"
+
+
+def _money(amounts: Amounts, line: int) -> Json:
+    refunded = amounts.lines[line - 1].divided
+    return {
+        "total_fee": money(amounts.payment),
+        "refund_fee": money(refunded),
+        "payment": money(amounts.payment - refunded),
+    }
+
+
+def _reminder(refund: Refund) -> Json:
+    wait = _REMIND_SECONDS.get(refund.status, _OTHER_REMIND_SECONDS)
+    return {"exist_timeout": True, "remind_type": 1, "timeout": time_text(refund.modified + wait)}
