@@ -23,16 +23,16 @@ from topsync.simulator.channel_client import Client, Close, push_frame
 from topsync.simulator.channel_faults import ChannelFaults
 from topsync.simulator.channel_settings import ChannelSettings
 from topsync.simulator.faults.effects import PLAIN, Fate
-from topsync.simulator.queue import MessageQueue, OutboundMessage, QueueCounts
+from topsync.simulator.queue import DEFAULT_GROUP, MessageQueue, OutboundMessage, QueueCounts
 from topsync.tmc.frames import Byte, Frame, FrameError, Int16, Int32, Int64, MessageType, decode, encode
 from topsync.tmc.messages import Kind, read_kind
 from topsync.top.sign import SignMethod, sign
 
 __all__ = ["Channel", "ChannelSettings", "OutboundMessage"]
 
-DEFAULT_GROUP: Final = "default"
-
 SIGNED_FIELDS: Final = ("app_key", "group_name", "timestamp")
+
+MAX_GROUPS: Final = 1000
 
 TICK_SECONDS: Final = 0.05
 """How often the clock is looked at when nothing happens: the platform's clock may be a made-up one."""
@@ -59,8 +59,8 @@ class _Counts:
 class Channel:
     """See the module. `apps` maps application keys to secrets; `now` is the platform's clock (UTC).
 
-    One event loop. Each application has one queue, for the group `default`; other groups can connect and
-    receive nothing.
+    One event loop. Each application has a queue for the group `default` and for each group that was
+    added; other groups can connect and receive nothing.
     """
 
     def __init__(
@@ -77,8 +77,9 @@ class Channel:
         self._random = random
         self._fate_of = fate_of
         self._last_id = random.randrange(10**18, 5 * 10**18)
-        rules = settings.queue_rules()
-        self._queues = {(app, DEFAULT_GROUP): MessageQueue(rules, random, self._new_id) for app in apps}
+        self._queues: dict[Identity, MessageQueue] = {}
+        for app in apps:
+            self.add_group((app, DEFAULT_GROUP))
         self._identities: dict[str, Identity] = {}
         self._tokens: dict[Identity, str] = {}
         self._clients: dict[int, Client] = {}
@@ -117,16 +118,37 @@ class Channel:
             self._runner = None
 
     def publish(self, message: OutboundMessage) -> None:
-        """Queues a message for group `default` of each application, unless a fault takes it."""
+        """Queues a message for its group in each application, unless a fault takes it."""
         now = self._now()
         fate = self._fate_of(message)
-        for queue in self._queues.values():
+        for app in self._apps:
+            queue = self._queues.get((app, message.group)) or self._queues[app, DEFAULT_GROUP]
             if fate.lost or self._faults.takes(now):
                 queue.lose()
                 continue
             for _ in range(1 + fate.twins):
                 queue.publish(message, now, fate)
         self._wake.set()
+
+    def add_group(self, identity: Identity) -> bool:
+        """Give a group a queue of its own. Idempotent; False when there is no room for more groups."""
+        if identity not in self._queues:
+            if len(self._queues) >= MAX_GROUPS:
+                return False
+            self._queues[identity] = MessageQueue(self._settings.queue_rules(), self._random, self._new_id)
+        return True
+
+    def queue_of(self, identity: Identity) -> MessageQueue:
+        """A group's queue, which connections and HTTP calls consume together (4.6).
+
+        Raises:
+            KeyError: the group was never added.
+        """
+        return self._queues[identity]
+
+    def connect_token(self, identity: Identity) -> str:
+        """What `taobao.tmc.auth.get` answers."""
+        return self._token_of(identity)
 
     # Faults
 

@@ -11,11 +11,16 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import Enum
 from heapq import heappop, heappush
+from typing import Final
 
+from schemas import platform_time
 from topsync.simulator.faults.effects import PLAIN, Fate
+
+DEFAULT_GROUP: Final = "default"
+"""The group that exists always (reference/tmc-protocol.md 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class OutboundMessage:
     content: str = field(repr=False)
     published_at: datetime
     data_id: str
+    group: str = DEFAULT_GROUP
+    """Where it is routed; a group that does not exist leaves it to the default one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,7 @@ class MessageQueue:
         self._short_lived: list[tuple[datetime, int, Queued]] = []
         self._carried: Counter[int] = Counter()
         self.counts = QueueCounts()
+        self._day = DayCounts()
 
     @property
     def in_flight(self) -> int:
@@ -125,6 +133,7 @@ class MessageQueue:
         Of its fate, `hold_seconds` and `life_seconds` are the queue's; the rest is kept for who sends it.
         """
         self.counts.published += 1
+        self.today(now).put += 1
         if len(self._messages) >= self._rules.max_messages:
             self.counts.overflowed += 1
             return
@@ -160,6 +169,7 @@ class MessageQueue:
                 queued.carrier = carrier
                 self._carried[carrier] += 1
                 self.counts.sent += 1
+                self.today(now).read += queued.retried == 0
                 self.counts.redelivered += queued.retried > 0
                 return queued
         return None
@@ -208,6 +218,19 @@ class MessageQueue:
         """
         del self._carried[carrier]
 
+    def today(self, now: datetime) -> DayCounts:
+        """The counts of the platform's day; they begin anew at its midnight."""
+        day = platform_time.day_of(now)
+        if day != self._day.day:
+            self._day = DayCounts(day)
+        return self._day
+
+    def lose_all(self) -> None:
+        """Everything in it is gone for ever: its group has been deleted."""
+        for queued in list(self._messages.values()):
+            self._end(queued)
+            self.counts.lost += 1
+
     def _pick(self) -> Queued | None:
         while self._backlog and len(self._window) < self._rules.window:
             self._window.append(self._backlog.popleft())
@@ -252,6 +275,16 @@ class MessageQueue:
             self._in_flight[queued.id] = queued
         elif place is Place.WAITING:
             self._waiting[queued.id] = queued
+
+
+@dataclass(slots=True)
+class DayCounts:
+    """What has happened on one of the platform's days."""
+
+    day: date | None = None
+    put: int = 0
+    read: int = 0
+    """First deliveries: what is put and not read is the backlog."""
 
 
 def _due(timed: dict[int, Queued], now: datetime) -> list[Queued]:

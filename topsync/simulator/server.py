@@ -17,7 +17,9 @@ from aiohttp import web
 
 from topsync.simulator.admin import Admin
 from topsync.simulator.apis import exports as export_apis
+from topsync.simulator.apis import logistics as logistics_apis
 from topsync.simulator.apis import messages as message_apis
+from topsync.simulator.apis import refunds as refund_apis
 from topsync.simulator.apis import system as system_apis
 from topsync.simulator.apis import trades as trade_apis
 from topsync.simulator.channel import Channel, OutboundMessage
@@ -191,7 +193,15 @@ class Simulator:
             *system_apis.apis(self.clock),
             *trade_apis.apis(self.world, quirks),
             *export_apis.apis(exports),
-            *message_apis.apis(self.subscriptions),
+            *refund_apis.apis(self.world, quirks),
+            *logistics_apis.apis(self.world, quirks),
+            *message_apis.apis(
+                self.subscriptions,
+                self.channel,
+                self.sellers,
+                self.settings.channel.publisher,
+                self.clock.now,
+            ),
         )
         doorkeeper = Doorkeeper(
             apis={api.name: api for api in apis},

@@ -1,4 +1,7 @@
-"""Which messages each seller's authorisation lets through (`taobao.tmc.user.permit`)."""
+"""Which messages each seller's authorisation lets through, and which group they go to.
+
+Reference: reference/top-api.md 3.12; reference/tmc-protocol.md 6.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,18 @@ from datetime import datetime
 import orjson
 
 from topsync.simulator.channel import OutboundMessage
+from topsync.simulator.groups import Groups
 from topsync.simulator.sellers import Seller
 from topsync.simulator.topics import Notice
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """What a seller's authorisation lets through; None is every topic of the app."""
+
+    topics: frozenset[str] | None
+    created: datetime
+    modified: datetime
 
 
 @dataclass(slots=True)
@@ -23,15 +36,26 @@ class Subscriptions:
 
     publish: Callable[[OutboundMessage], None]
     now: Callable[[], datetime]
-    _topics: dict[int, frozenset[str] | None] = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
+    _permits: dict[int, Permit] = field(default_factory=dict)
 
     def permit(self, seller: Seller, topics: frozenset[str] | None) -> None:
         """Let these topics through for a seller, and no others; None is every topic of the app."""
-        self._topics[seller.index] = topics
+        now, former = self.now(), self._permits.get(seller.index)
+        self._permits[seller.index] = Permit(topics, now if former is None else former.created, now)
+
+    def cancel(self, seller: Seller) -> bool:
+        """Let nothing through any more; whether anything was."""
+        return self._permits.pop(seller.index, None) is not None
+
+    def permit_of(self, seller: Seller) -> Permit | None:
+        """What is permitted; None for a seller who never was, or no longer is."""
+        return self._permits.get(seller.index)
 
     def topics_of(self, seller: Seller) -> frozenset[str] | None:
         """The permitted topics; empty for a seller who was never permitted, None for all."""
-        return self._topics.get(seller.index, frozenset())
+        permit = self._permits.get(seller.index)
+        return frozenset() if permit is None else permit.topics
 
     def send(self, seller: Seller, notice: Notice) -> bool:
         """Publish a message if its topic is permitted; whether it was."""
@@ -46,6 +70,7 @@ class Subscriptions:
                 content=orjson.dumps(notice.content).decode(),
                 published_at=self.now(),
                 data_id=notice.data_id,
+                group=self.groups.of(seller, notice.topic),
             )
         )
         return True

@@ -1,0 +1,67 @@
+"""The app's message groups, and which one a message goes to (reference/tmc-protocol.md 6).
+
+A seller's own group goes before that of the topic; what has neither goes to `default`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from topsync.simulator.queue import DEFAULT_GROUP
+from topsync.simulator.sellers import Seller
+
+
+@dataclass(slots=True)
+class Groups:
+    """See the module. `default` exists always and cannot be deleted."""
+
+    _names: dict[str, None] = field(default_factory=lambda: {DEFAULT_GROUP: None})
+    _of_seller: dict[int, str] = field(default_factory=dict)
+    _of_topic: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, in the order in which they were made."""
+        return list(self._names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def of(self, seller: Seller, topic: str) -> str:
+        """Where a seller's message goes."""
+        return self._of_seller.get(seller.index) or self._of_topic.get(topic, DEFAULT_GROUP)
+
+    def of_seller(self, seller: Seller) -> str:
+        """The seller's own group."""
+        return self._of_seller.get(seller.index, DEFAULT_GROUP)
+
+    def add(self, name: str) -> None:
+        """Make a group. Idempotent."""
+        self._names[name] = None
+
+    def move(self, name: str, sellers: Iterable[Seller]) -> None:
+        """Send these sellers' messages to a group from now on."""
+        self._of_seller.update((seller.index, name) for seller in sellers)
+
+    def take_out(self, name: str, sellers: Iterable[Seller]) -> None:
+        """Send the messages of those that are in this group elsewhere again."""
+        for seller in sellers:
+            if self._of_seller.get(seller.index) == name:
+                del self._of_seller[seller.index]
+
+    def route(self, name: str, topics: Iterable[str]) -> None:
+        """Send messages of these topics to a group from now on."""
+        self._of_topic.update((topic, name) for topic in topics)
+
+    def unroute(self, name: str, topics: Iterable[str]) -> None:
+        """Undo `route`, for the topics that go to this group."""
+        for topic in topics:
+            if self._of_topic.get(topic) == name:
+                del self._of_topic[topic]
+
+    def delete(self, name: str) -> None:
+        """Forget a group and whatever leads to it."""
+        del self._names[name]
+        self._of_seller = {index: group for index, group in self._of_seller.items() if group != name}
+        self._of_topic = {topic: group for topic, group in self._of_topic.items() if group != name}
