@@ -1,0 +1,1 @@
+"""The typed calls against the simulated platform, over HTTP."""
