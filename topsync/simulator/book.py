@@ -153,11 +153,11 @@ class OrderBook:
         return found
 
     def refunded_between(self, first: int, last: int, now: int) -> set[int]:
-        """The orders, of those that lists show, to which a refund happened in [first, last]; or a few more.
+        """Every order that lists show with a refund modified in [first, last]; or a few more.
 
-        A later change may have hidden a past refund behind it: what an order's refunds are, its events tell.
+        What has become of a refund since, the order's events tell.
         """
-        found = {number for _, number in self.history.refunded_between(first, last)}
+        found = self.history.refunded_between(first, last)
         start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
         for number in self._changed[start:stop]:
             live = self._live[number]

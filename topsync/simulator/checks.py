@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from topsync.simulator import wire
+from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.errors import ApiError, Code
 from topsync.simulator.faults.base import Visit
@@ -54,6 +54,14 @@ class Api:
     name: str
     answer: Callable[[Call], Json]
     needs_session: bool = True
+
+    def closed(self) -> Api:
+        """The same method for an app that has no right to it: refused ahead of its session (1.5)."""
+
+        def refuse(_: Call) -> Json:
+            raise errors.closed()
+
+        return Api(self.name, refuse, needs_session=False)
 
 
 @dataclass(frozen=True, slots=True)

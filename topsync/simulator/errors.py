@@ -11,6 +11,7 @@ class Code(IntEnum):
 
     CALL_LIMITED = 7
     HTTP_ACTION = 9
+    APP_PERMISSION = 11
     MISSING_METHOD = 21
     INVALID_METHOD = 22
     INVALID_FORMAT = 23
@@ -32,6 +33,7 @@ class Code(IntEnum):
 _MESSAGES: Mapping[int, str] = {
     7: "App Call Limited",
     9: "Http Action Not Allowed",
+    11: "Insufficient isv permissions",
     21: "Missing Method",
     22: "Invalid Method",
     23: "Invalid Format",
@@ -66,6 +68,11 @@ class ApiError(Exception):
     def msg(self) -> str:
         """The fixed English text of the code."""
         return _BUSINESS_MESSAGE if self.code is None else _MESSAGES.get(self.code, _BUSINESS_MESSAGE)
+
+
+def closed() -> ApiError:
+    """The app has no right to this API."""
+    return ApiError(Code.APP_PERMISSION, "isv.permission-api-package-limit", "应用没有该接口的权限")
 
 
 def missing(argument: str) -> ApiError:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
 from topsync.simulator.dice import Dice
-from topsync.simulator.life import REFUND_KINDS, Event, Kind, TradeType
-from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS, Plan
+from topsync.simulator.life import REFUND_KINDS, Event, TradeType
+from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS, Plan, Step
 
 _DAY_SECONDS = 86400
 _HOUR_SECONDS = 3600
@@ -117,45 +117,58 @@ class SellerHistory:
         """
         window = (first, last)
         if window not in self._windows:
-            self._windows[window] = list(self._last_between(first, last, None))
+            self._windows[window] = list(self._modified_between(first, last))
             if len(self._windows) > _KEPT_WINDOWS:
                 self._windows.popitem(last=False)
         return self._windows[window]
 
-    def refunded_between(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """(second, number) of the base orders whose last refund step lies in [first, last], unordered."""
-        return self._last_between(first, last, REFUND_KINDS)
+    def refund_steps_between(self, first: int, last: int) -> int:
+        """About how many refund steps happened to base orders in [first, last]; looks at none of them."""
+        return sum(
+            len(created) * plan.per_mille // SLOTS for plan, _, created in self._refund_steps(first, last)
+        )
+
+    def refunded_between(self, first: int, last: int) -> set[int]:
+        """The numbers of the base orders to which something about a refund happened in [first, last]."""
+        return {
+            number
+            for plan, step, created in self._refund_steps(first, last)
+            for number in self._dealt(plan, created)
+            if any(event.kind is step.kind and first <= event.at <= last for event in self.events(number))
+        }
 
     def typed(self, numbers: range, types: frozenset[TradeType]) -> TypedRange:
         """Those of a range of numbers that have one of the types, countable without a scan."""
         return TypedRange(numbers, [plan.type in types for plan in map(self.plan, range(SLOTS))])
 
-    def _last_between(
-        self, first: int, last: int, kinds: frozenset[Kind] | None
-    ) -> Iterator[tuple[int, int]]:
-        """(second, number) of the orders whose last step, or last one of these kinds, lies in the window."""
+    def _modified_between(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         for plan in PLANS:
-            positions = [at for at, step in enumerate(plan.steps) if kinds is None or step.kind in kinds]
-            for position, created in self._last_steps(plan, positions, first, last):
+            for position, created in self._last_steps(plan, first, last):
                 for number in self._dealt(plan, created):
-                    reached, at = self._last_time(number, positions)
+                    reached, at = self._last_time(number)
                     if reached == position and first <= at <= last:
                         yield at, number
 
-    def _last_steps(
-        self, plan: Plan, positions: Sequence[int], first: int, last: int
-    ) -> Iterator[tuple[int, range]]:
+    def _last_steps(self, plan: Plan, first: int, last: int) -> Iterator[tuple[int, range]]:
         """For each step that may have been an order's last, in the window: the orders it may concern."""
-        for place, position in enumerate(positions):
-            step = plan.steps[position]
+        for position, step in enumerate(plan.steps):
             earliest = first - step.delay_seconds - step.jitter_seconds
-            if place + 1 < len(positions):
-                following = plan.steps[positions[place + 1]]
+            if position + 1 < len(plan.steps):
+                following = plan.steps[position + 1]
                 # The next step lies after the end of the past, so the creation is recent.
                 earliest = max(earliest, self._span.last - following.delay_seconds - following.jitter_seconds)
             numbers = self.created_range(earliest, min(last, self._span.last) - step.delay_seconds)
             if numbers:
                 yield position, numbers
+
+    def _refund_steps(self, first: int, last: int) -> Iterator[tuple[Plan, Step, range]]:
+        """Each refund step of each plan, with the orders to which it may have happened in the window."""
+        for plan in PLANS:
+            for step in plan.steps:
+                if step.kind in REFUND_KINDS:
+                    earliest = first - step.delay_seconds - step.jitter_seconds
+                    latest = min(last, self._span.last) - step.delay_seconds
+                    yield plan, step, self.created_range(earliest, latest)
 
     def _dealt(self, plan: Plan, numbers: range) -> Iterator[int]:
         """The orders of a range that lead this plan."""
@@ -196,11 +209,10 @@ class SellerHistory:
                 return
             yield position, at
 
-    def _last_time(self, number: int, positions: Sequence[int]) -> tuple[int, int]:
-        last = (-1, 0)
+    def _last_time(self, number: int) -> tuple[int, int]:
+        last = (0, 0)
         for entry in self._times(number):
-            if entry[0] in positions:
-                last = entry
+            last = entry
         return last
 
 

@@ -54,9 +54,9 @@ def between(book: OrderBook, query: RefundQuery, now: int) -> list[Found]:
     Raises:
         TooSlowError: the window holds too many.
     """
-    numbers = book.refunded_between(query.first, query.last, now)
-    if len(numbers) > MAX_SCANNED_ORDERS:
+    if book.history.refund_steps_between(query.first, query.last) > MAX_SCANNED_ORDERS:
         raise TooSlowError
+    numbers = book.refunded_between(query.first, query.last, now)
     return sorted(
         (found for number in numbers for found in _of_order(book, number, query, now)), reverse=True
     )

@@ -79,6 +79,8 @@ class PlatformQuirks:
     """A trace of a trade in several parcels must name lines; otherwise it answers with the first parcel."""
     address_topic: str = "taobao_trade_TradeChanged"
     """Lore: an address change never arrives as `TradeLogisticsAddressChanged`."""
+    closed_apis: frozenset[str] = frozenset()
+    """Methods that the app has no right to (11); `taobao.topats.*` may be closed to new apps."""
     gzip_minimum_bytes: int = 1024
     """Answers at least this long are compressed for clients that accept gzip."""
 

@@ -19,7 +19,7 @@ from topsync.top.budget import Lane
 from topsync.top.calls import refunds, trades
 from topsync.top.calls.refunds import ListedRefund, RefundPage
 from topsync.top.client import TopClient
-from topsync.top.errors import BadAnswerError, RefundNotExistError, RequestRefusedError
+from topsync.top.errors import BadAnswerError, RefundNotExistError, RequestRefusedError, WindowTooWideError
 from topsync.top.wire import ApiRequest, Parameter
 
 LANE = Lane.SWEEP
@@ -316,3 +316,11 @@ async def test_another_refund_than_the_one_asked_for_is_a_bad_answer(
     gateway.script.append(answers_sample("refund_get.json"))
     with pytest.raises(BadAnswerError, match="another refund"):
         await refunds.get(client, S, 7, lane=LANE)
+
+
+async def test_a_window_of_too_many_refunds_is_refused_as_too_slow() -> None:
+    async with running(Form(), orders=300_000, sellers=1, history_days=89) as platform:
+        request = ApiRequest("taobao.refunds.receive.get", {"fields": "refund_id"})
+        with pytest.raises(WindowTooWideError):
+            await platform.client.call(request, session=platform.session, lane=LANE)
+        assert (await page(platform, START - DAY, START)).total
