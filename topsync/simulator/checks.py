@@ -13,6 +13,7 @@ from topsync.simulator.faults.base import Visit
 from topsync.simulator.faults.board import Meeting
 from topsync.simulator.faults.effects import CLEAR, Vision
 from topsync.simulator.sellers import Seller
+from topsync.simulator.settings import Check
 from topsync.simulator.wire import Json
 from topsync.top.sign import SignMethod, sign
 
@@ -55,14 +56,6 @@ class Api:
     answer: Callable[[Call], Json]
     needs_session: bool = True
 
-    def closed(self) -> Api:
-        """The same method for an app that has no right to it: refused ahead of its session (1.5)."""
-
-        def refuse(_: Call) -> Json:
-            raise errors.closed()
-
-        return Api(self.name, refuse, needs_session=False)
-
 
 @dataclass(frozen=True, slots=True)
 class Doorkeeper:
@@ -74,6 +67,9 @@ class Doorkeeper:
     sessions: Mapping[str, Seller]
     second: Callable[[], int]
     """The platform's time in seconds since the epoch."""
+    order: tuple[Check, ...] = tuple(Check)
+    closed: frozenset[str] = frozenset()
+    """Methods that the app has no right to."""
 
     def visit(self, parameters: Mapping[str, str]) -> Visit:
         """What a call seems to be, before anything about it is checked."""
@@ -87,18 +83,29 @@ class Doorkeeper:
         `meeting` holds the faults that strike the call.
 
         Raises:
-            ApiError: the first check that fails, in the order of reference/top-api.md 1.5.
+            ApiError: the first check that fails; reference/top-api.md 1.5 suggests an order.
         """
         if verb not in _VERBS:
             raise ApiError(Code.HTTP_ACTION)
         api = self._method(parameters)
         secret = self._app(parameters)
-        _check_version(parameters)
-        self._check_timestamp(parameters, meeting.delivery.skew_seconds)
-        _check_signature(parameters, secret)
-        _check_format(parameters)
-        meeting.limit()
-        seller = self._session(parameters) if api.needs_session else None
+        seller: Seller | None = None
+        for check in self.order:
+            match check:
+                case Check.VERSION:
+                    _check_version(parameters)
+                case Check.TIMESTAMP:
+                    self._check_timestamp(parameters, meeting.delivery.skew_seconds)
+                case Check.SIGNATURE:
+                    _check_signature(parameters, secret)
+                case Check.FORMAT:
+                    _check_format(parameters)
+                case Check.FREQUENCY:
+                    meeting.limit()
+                case Check.PERMISSION if api.name in self.closed:
+                    raise errors.closed()
+                case Check.SESSION if api.needs_session:
+                    seller = self._session(parameters)
         return api, Call(parameters["app_key"], Arguments(parameters), seller, meeting.vision)
 
     def _method(self, parameters: Mapping[str, str]) -> Api:

@@ -204,10 +204,12 @@ class Simulator:
             ),
         )
         doorkeeper = Doorkeeper(
-            apis={api.name: api.closed() if api.name in quirks.closed_apis else api for api in apis},
+            apis={api.name: api for api in apis},
             apps=self._apps,
             sessions={seller.session: seller for seller in self.sellers},
             second=self.clock.second,
+            order=quirks.check_order,
+            closed=quirks.closed_apis,
         )
         return Gateway(
             doorkeeper, exports, self.ledger, quirks, self.clock.now, self.board, self._stage.disturb

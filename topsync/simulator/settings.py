@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 
 from schemas import platform_time
@@ -39,6 +39,18 @@ class DuplicateScope(Enum):
 
     RETAINED = "retained"
     UNFINISHED = "unfinished"
+
+
+class Check(StrEnum):
+    """What the gateway checks of a call, once it knows the method and the app; in the assumed order."""
+
+    VERSION = "version"
+    TIMESTAMP = "timestamp"
+    SIGNATURE = "signature"
+    FORMAT = "format"
+    FREQUENCY = "frequency"
+    PERMISSION = "permission"
+    SESSION = "session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +91,16 @@ class PlatformQuirks:
     """A trace of a trade in several parcels must name lines; otherwise it answers with the first parcel."""
     address_topic: str = "taobao_trade_TradeChanged"
     """Lore: an address change never arrives as `TradeLogisticsAddressChanged`."""
+    check_order: tuple[Check, ...] = tuple(Check)
+    """In which order the gateway refuses a call in which several things are wrong; each is checked once."""
     closed_apis: frozenset[str] = frozenset()
     """Methods that the app has no right to (11); `taobao.topats.*` may be closed to new apps."""
     gzip_minimum_bytes: int = 1024
     """Answers at least this long are compressed for clients that accept gzip."""
+
+    def __post_init__(self) -> None:
+        if sorted(self.check_order) != sorted(Check):
+            raise ValueError("check_order must name each check once")
 
 
 @dataclass(frozen=True, slots=True)
