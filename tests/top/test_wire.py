@@ -260,3 +260,30 @@ def test_booleans_may_be_text() -> None:
     for value in (None, 0, 1, "yes", ""):
         with pytest.raises(BadAnswerError):
             wire.as_bool(value)
+
+
+@pytest.mark.parametrize("topics", [{"string": ["a", "b"]}, ["a", "b"]])
+def test_a_list_of_texts_is_read_with_and_without_its_item_level(topics: object) -> None:
+    assert wire.texts({"topics": topics}, "topics") == ["a", "b"]
+
+
+@pytest.mark.parametrize("answer", [{}, {"topics": None}, {"topics": {}}, {"topics": []}])
+def test_no_texts_are_an_empty_list(answer: dict[str, object]) -> None:
+    assert wire.texts(answer, "topics") == []
+
+
+def test_one_text_may_come_without_its_array() -> None:
+    assert wire.texts({"topics": {"string": "ab"}}, "topics") == ["ab"]
+
+
+@pytest.mark.parametrize("topics", [{"string": [1]}, [["a"]], 7])
+def test_a_list_of_anything_but_texts_is_refused(topics: object) -> None:
+    with pytest.raises(BadAnswerError):
+        wire.texts({"topics": topics}, "topics")
+
+
+@pytest.mark.parametrize("value", [None, [], "x"])
+def test_an_object_that_is_missing_is_a_bad_answer_that_is_kept(value: object) -> None:
+    with pytest.raises(BadAnswerError) as bad:
+        wire.object_in({"task": value}, "task")
+    assert b"task" in bad.value.body

@@ -45,9 +45,10 @@ async def test_what_arrives_late_is_in_the_window_of_its_arrival() -> None:
         assert {trade.tid for trade in late.trades} <= made
         assert len(late.trades) >= 4
         assert (await modified(platform, ends_of_orders, now(platform))).trades == []
-        for trade in late.trades:
-            assert trade.arrived is not None
-            assert trade.arrived > trade.modified
+        times = [trade.arrived for trade in late.trades if trade.arrived is not None]
+        assert times == sorted(times, reverse=True)
+        for trade, arrived_at in zip(late.trades, times, strict=True):
+            assert arrived_at > trade.modified
 
 
 async def test_nothing_is_listed_before_it_arrives() -> None:

@@ -150,12 +150,16 @@ async def test_the_platform_refuses_a_batch_that_is_none(
 
 
 async def test_a_deleted_task_never_runs_and_is_gone(platform: Platform) -> None:
+    platform.simulator.conductor.strike(FailedExport())
     task_id = await create(platform, [platform.order()])
     await exports.delete(platform.client, platform.session, task_id)
     with pytest.raises(TaskNotExistError):
         await exports.delete(platform.client, platform.session, task_id)
     following = await create(platform, [platform.order()])
-    assert (await finished(platform, following)).status is ExportStatus.DONE
+    assert (await finished(platform, following)).status is ExportStatus.FAIL
+    struck = platform.simulator.board.ledger()["struck"]
+    assert isinstance(struck, dict)
+    assert struck["failed_export"] == 1
     with pytest.raises(TaskNotExistError):
         await details.result(platform.client, task_id, lane=LANE)
 

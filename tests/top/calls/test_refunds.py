@@ -128,6 +128,7 @@ async def test_past_refunds_of_an_order_that_changes_today_stay_listed(plain: Pl
     week = START - timedelta(days=1), START
     before = (await page(plain, *week)).refunds
     assert before
+    plain.simulator.clock.advance(60)
     for refund in before:
         plain.happens("memo", refund.tid)
     assert (await page(plain, *week)).refunds == before

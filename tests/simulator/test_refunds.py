@@ -1,0 +1,80 @@
+"""Refunds of the past are found by arithmetic, and agree with the orders they belong to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulator.platform_client import START_SECOND, make_world
+from topsync.simulator import refunds
+from topsync.simulator.ids import OrderKey, refund_id_of, refund_of, tid_of
+from topsync.simulator.life import REFUND_KINDS, Kind, TradeType
+from topsync.simulator.moves import Move
+from topsync.simulator.refunds import RefundQuery
+from topsync.simulator.world import World
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(orders=4000)
+
+
+@pytest.mark.parametrize("span_seconds", [60, 600, 3600, 86400])
+@pytest.mark.parametrize("back_seconds", [0, 7 * 3600, 3 * 86400 + 123, 12 * 86400 + 777])
+def test_the_past_knows_every_order_that_was_refunded_in_a_window(
+    world: World, span_seconds: int, back_seconds: int
+) -> None:
+    history = world.books[0].history
+    last = START_SECOND - back_seconds
+    first = last - span_seconds
+    expected = {
+        number
+        for number in range(history.count)
+        if any(event.kind in REFUND_KINDS and first <= event.at <= last for event in history.events(number))
+    }
+    assert history.refunded_between(first, last) == expected
+    steps = history.refund_steps_between(first, last)
+    assert span_seconds < 86400 or len(expected) / 2 <= steps <= len(expected) * 3
+
+
+def test_a_listed_refund_is_listed_in_the_window_of_its_modification_alone(world: World) -> None:
+    book = world.books[0]
+
+    def listed(first: int, last: int) -> list[int]:
+        query = RefundQuery(first, last, frozenset(TradeType), None, 0)
+        return [found.modified for found in refunds.between(book, query, START_SECOND)]
+
+    first, last = START_SECOND - 2 * 86400, START_SECOND
+    middle = first + 86400
+    assert listed(first, last) == listed(middle + 1, last) + listed(first, middle)
+    assert all(first <= modified <= last for modified in listed(first, last))
+
+
+def test_a_refund_number_leads_back_to_its_line() -> None:
+    tid = tid_of(OrderKey(3, 12345))
+    assert refund_of(refund_id_of(tid, 2, 3)) == (tid, 2, 3)
+
+
+@pytest.mark.parametrize(("line", "attempt"), [(0, 1), (1, 0)])
+def test_numbers_that_no_refund_has_lead_nowhere(line: int, attempt: int) -> None:
+    assert refund_of(refund_id_of(tid_of(OrderKey(0, 0)), line, attempt)) is None
+    assert refund_of(7) is None
+
+
+def test_each_refund_of_a_line_keeps_its_own_story() -> None:
+    world = make_world(orders=0)
+    seller = world.books[0].seller
+    happening = world.create(seller, TradeType.FIXED)
+    number = happening.draft.key.number
+    for kind in (Kind.PAY, Kind.REFUND_CREATE, Kind.REFUND_CLOSE, Kind.REFUND_CREATE):
+        world.clock.advance(60)
+        line = 1 if kind in REFUND_KINDS else 0
+        (happening,) = world.perform(seller, number, Move(kind, line))
+    first, second = happening.state.lines[0].refunds
+    assert (first.attempt, first.status, second.attempt, second.status) == (
+        1,
+        "CLOSED",
+        2,
+        "WAIT_SELLER_AGREE",
+    )
+    assert (first.created, first.modified) == (START_SECOND + 120, START_SECOND + 180)
+    assert (second.created, second.modified) == (START_SECOND + 240, START_SECOND + 240)
