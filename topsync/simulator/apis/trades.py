@@ -49,6 +49,8 @@ FULLINFO_ONLY = frozenset(
 )
 """What `taobao.trade.get` leaves out (reference/top-api.md 3.5)."""
 
+Find = Callable[[OrderBook, Query, int], Listing]
+
 _UNSIMULATED = ("buyer_nick", "buyer_open_id", "buyer_open_uid", "ext_type", "rate_status", "tag")
 
 
@@ -103,41 +105,30 @@ class _Trades:
         return self._page(call, wanted, query, listing.by_created)
 
     def increment_get(self, call: Call) -> Json:
-        wanted = _wanted(call.arguments)
-        first = call.arguments.required_second("start_modified")
-        last = call.arguments.required_second("end_modified")
-        oldest = self._world.oldest_reachable()
-        query = Query(
-            first=first,
-            last=self._last(last, inclusive=self._quirks.end_modified_inclusive),
-            types=paging.types(call.arguments, DEFAULT_TYPES, self._quirks),
-            statuses=_statuses(call.arguments),
-            oldest_created=oldest,
-        )
-        self._check_window("modified", first, last)
-        paging.check_age("start_modified", first, oldest, self._quirks)
-        return self._page(call, wanted, query, listing.by_modified)
+        inclusive = self._quirks.end_modified_inclusive
+        return self._increment(call, "modified", listing.by_modified, inclusive=inclusive)
 
     def incrementv_get(self, call: Call) -> Json:
+        find = listing.by_arrival if self._quirks.changes_arrive else listing.by_first_arrival
+        return self._increment(call, "create", find, inclusive=self._quirks.end_create_inclusive)
+
+    def _increment(self, call: Call, moment: str, find: Find, *, inclusive: bool) -> Json:
         wanted = _wanted(call.arguments)
-        first = call.arguments.required_second("start_create")
-        last = call.arguments.required_second("end_create")
+        first = call.arguments.required_second(f"start_{moment}")
+        last = call.arguments.required_second(f"end_{moment}")
         oldest = self._world.oldest_reachable()
         query = Query(
             first=first,
-            last=self._last(last, inclusive=self._quirks.end_create_inclusive),
+            last=self._last(last, inclusive=inclusive),
             types=paging.types(call.arguments, DEFAULT_TYPES, self._quirks),
             statuses=_statuses(call.arguments),
             oldest_created=oldest,
         )
-        self._check_window("create", first, last)
-        paging.check_age("start_create", first, oldest, self._quirks)
-        find = listing.by_arrival if self._quirks.changes_arrive else listing.by_first_arrival
+        self._check_window(moment, first, last)
+        paging.check_age(f"start_{moment}", first, oldest, self._quirks)
         return self._page(call, wanted, query, find)
 
-    def _page(
-        self, call: Call, wanted: Wanted, query: Query, find: Callable[[OrderBook, Query, int], Listing]
-    ) -> Json:
+    def _page(self, call: Call, wanted: Wanted, query: Query, find: Find) -> Json:
         book = self._world.book(call.seller)
         now = self._world.clock.second() - call.vision.lag_seconds
         try:

@@ -161,7 +161,9 @@ async def add_group(client: TopClient, group: str, nicks: Sequence[str], *, lane
 
 
 async def delete_group(client: TopClient, group: str, nicks: Sequence[str] = (), *, lane: Lane) -> bool:
-    """Delete a group, **with the messages in it**, or only take these sellers out of it; False: not done.
+    """Delete a group, **with the messages in it**, or only take these sellers out of it.
+
+    False when there is no such group: so also where the answer to the first attempt was lost.
 
     Raises:
         ValueError: as for `add_group`, except that no nick is needed.
