@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -179,3 +180,14 @@ def test_lists_carry_a_subset_and_say_when_a_trade_arrived(world: World) -> None
 
 def test_the_field_list_of_these_tests_names_every_field(world: World) -> None:
     assert set().union(*(trade.keys() for trade in trades(world))) <= set(FULL_FIELDS.split(","))
+
+
+def test_the_world_of_a_seed_stays_as_it_is() -> None:
+    """Who reports a seed with a fault must be understood later: no change of ours may alter its orders."""
+    digest = hashlib.sha256()
+    for seed in (1, 20251111):
+        world = make_world(seed=seed, orders=3000, sellers=2, history_days=89)
+        for book in world.books:
+            for number in book.numbers():
+                digest.update(orjson.dumps(world.trade(book.seller, number)))
+    assert digest.hexdigest() == "59fe25805a5f876b5038b0631742128e446134e108e76948b1b337c7ff2594ca"
