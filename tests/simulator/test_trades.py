@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.platform_client import FULL_FIELDS, make_world
+from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.life import Kind, TradeType
-from topsync.simulator.trades import DETAIL_ONLY, listed_trade
+from topsync.simulator.trades import BRIEF, DETAIL_ONLY, brief_trade, listed_trade
 from topsync.simulator.world import World, find_move
 
 SAMPLES = Path(__file__).parents[1] / "data" / "top-samples"
@@ -176,6 +177,23 @@ def test_lists_carry_a_subset_and_say_when_a_trade_arrived(world: World) -> None
         assert listed["has_buyer_message"] == ("buyer_message" in trade)
         assert "async_modified" in listed
         assert "async_modified" not in trade
+
+
+def test_brief_trades_say_what_full_ones_say() -> None:
+    world = make_world(orders=1500, history_days=30)
+    book = world.books[0]
+    world.create(book.seller, TradeType.FIXED, min_lines=2)
+    for number in book.newest(20):
+        for kind in (Kind.PAY, Kind.SHIP_LINE, Kind.REFUND_CREATE):
+            if move := find_move(world.possible(book.seller, number), kind, None):
+                world.perform(book.seller, number, move)
+    for number in book.numbers():
+        full = world.trade(book.seller, number)
+        brief = brief_trade(
+            tid_of(OrderKey(book.seller.index, number)), book.brief_state(number, book.events(number))
+        )
+        assert brief == {name: full[name] for name in BRIEF}
+        assert list(brief) == [name for name in full if name in BRIEF]
 
 
 def test_the_field_list_of_these_tests_names_every_field(world: World) -> None:

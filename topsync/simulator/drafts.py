@@ -125,11 +125,20 @@ class Draft(NamedTuple):
         return f"{self.receiver.oaid}{addresses:02d}"
 
 
+def line_count(seed: int, key: OrderKey, plan: Plan) -> int:
+    """How many lines the order has that this number stands for: all of it that its status depends on."""
+    return _line_count(Dice(seed, b"order", key.seller, key.number).below(len(_LINES)), plan)
+
+
+def _line_count(drawn: int, plan: Plan) -> int:
+    return min(max(_LINES[drawn], plan.min_lines), plan.max_lines)
+
+
 def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
     """The order that this number stands for."""
     dice = Dice(seed, b"order", key.seller, key.number)
     wanted, buyer, reduced = dice.draw(_ORDER_BOUNDS)
-    count = min(max(_LINES[wanted], plan.min_lines), plan.max_lines)
+    count = _line_count(wanted, plan)
     lines = [_line(Dice(seed, b"line", key.seller, key.number, position)) for position in range(count)]
     goods = 0
     for line in lines:

@@ -16,7 +16,7 @@ from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.life import Event, TradeType
 from topsync.simulator.listing import Listing, Query, TooSlowError
 from topsync.simulator.settings import OldWindow, PageBeyondEnd, PlatformQuirks, UnknownType
-from topsync.simulator.trades import full_trade, listed_trade
+from topsync.simulator.trades import BRIEF, brief_trade, full_trade, listed_trade
 from topsync.simulator.wire import Json
 from topsync.simulator.world import World
 
@@ -47,9 +47,6 @@ _MAX_SPAN_SECONDS = 86400
 _MAX_PAGE_SIZE = 100
 _DEFAULT_PAGE_SIZE = 40
 _MAX_PAGE = 1_000_000
-
-_INDEX_FIELDS = frozenset({"tid", "modified"})
-"""Known without looking at the order: what a synchroniser asks lists for, thousands of times."""
 
 _UNSIMULATED = ("buyer_nick", "buyer_open_id", "buyer_open_uid", "ext_type", "rate_status", "tag")
 
@@ -148,9 +145,9 @@ class _Trades:
 
     def _trade(self, book: OrderBook, number: int, fields: FieldMask, now: int) -> object:
         shown = book.shown(number, now)
-        if fields.asks_only(_INDEX_FIELDS):
+        if fields.asks_only(BRIEF):
             tid = tid_of(OrderKey(book.seller.index, number))
-            trade = fields.pick({"tid": tid, "modified": wire.time_text(shown.modified)})
+            trade = fields.pick(brief_trade(tid, book.brief_state(number, shown.events)))
         else:
             draft = book.draft(number)
             full = full_trade(book.seller, draft, book.state(draft, shown.events))
