@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulator.platform_client import FULL_FIELDS, make_world
+from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.life import Kind, TradeType
-from topsync.simulator.trades import DETAIL_ONLY, listed_trade
+from topsync.simulator.trades import BRIEF, DETAIL_ONLY, brief_trade, listed_trade
 from topsync.simulator.world import World, find_move
 
 SAMPLES = Path(__file__).parents[1] / "data" / "top-samples"
@@ -177,5 +179,33 @@ def test_lists_carry_a_subset_and_say_when_a_trade_arrived(world: World) -> None
         assert "async_modified" not in trade
 
 
+def test_brief_trades_say_what_full_ones_say() -> None:
+    world = make_world(orders=1500, history_days=30)
+    book = world.books[0]
+    world.create(book.seller, TradeType.FIXED, min_lines=2)
+    for number in book.newest(20):
+        for kind in (Kind.PAY, Kind.SHIP_LINE, Kind.REFUND_CREATE):
+            if move := find_move(world.possible(book.seller, number), kind, None):
+                world.perform(book.seller, number, move)
+    for number in book.numbers():
+        full = world.trade(book.seller, number)
+        brief = brief_trade(
+            tid_of(OrderKey(book.seller.index, number)), book.brief_state(number, book.events(number))
+        )
+        assert brief == {name: full[name] for name in BRIEF}
+        assert list(brief) == [name for name in full if name in BRIEF]
+
+
 def test_the_field_list_of_these_tests_names_every_field(world: World) -> None:
     assert set().union(*(trade.keys() for trade in trades(world))) <= set(FULL_FIELDS.split(","))
+
+
+def test_the_world_of_a_seed_stays_as_it_is() -> None:
+    """Who reports a seed with a fault must be understood later: no change of ours may alter its orders."""
+    digest = hashlib.sha256()
+    for seed in (1, 20251111):
+        world = make_world(seed=seed, orders=3000, sellers=2, history_days=89)
+        for book in world.books:
+            for number in book.numbers():
+                digest.update(orjson.dumps(world.trade(book.seller, number)))
+    assert digest.hexdigest() == "59fe25805a5f876b5038b0631742128e446134e108e76948b1b337c7ff2594ca"

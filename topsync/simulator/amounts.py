@@ -6,15 +6,13 @@ trade: payment = sum of the lines' divided fees + postage
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 from topsync.simulator.drafts import Draft
 from topsync.simulator.life import OrderState
 
 
-@dataclass(frozen=True)
-class LineAmounts:
+class LineAmounts(NamedTuple):
     """The money of one line."""
 
     adjustment: int
@@ -24,8 +22,7 @@ class LineAmounts:
     """What the line really costs; also what a refund of it gives back."""
 
 
-@dataclass(frozen=True)
-class Amounts:
+class Amounts(NamedTuple):
     """The money of one trade."""
 
     lines: tuple[LineAmounts, ...]
@@ -36,7 +33,7 @@ class Amounts:
     refunded: int
     """Given back before the trade was finished."""
 
-    @cached_property
+    @property
     def adjustment(self) -> int:
         """The trade's own adjustment: only told for single-line trades."""
         return self.lines[0].adjustment if len(self.lines) == 1 else 0
@@ -44,24 +41,27 @@ class Amounts:
 
 def amounts_of(draft: Draft, state: OrderState) -> Amounts:
     """The sums as they stand in a state."""
-    adjustments = [
-        -line.fee_change * lived.fee_changes for line, lived in zip(draft.lines, state.lines, strict=True)
-    ]
-    totals = [
-        line.gross - line.discount + change for line, change in zip(draft.lines, adjustments, strict=True)
-    ]
-    goods = sum(totals)
-    shares = [draft.shop_discount * total // goods for total in totals[:-1]]
-    shares.append(draft.shop_discount - sum(shares))
-    lines = tuple(
-        LineAmounts(change, total, share, total - share)
-        for change, total, share in zip(adjustments, totals, shares, strict=True)
-    )
+    gross = goods = 0
+    adjusted: list[tuple[int, int]] = []
+    for line, lived in zip(draft.lines, state.lines, strict=True):
+        change = -line.fee_change * lived.fee_changes if lived.fee_changes else 0
+        total = line.gross - line.discount + change
+        adjusted.append((change, total))
+        gross += line.gross
+        goods += total
+    lines: list[LineAmounts] = []
+    refunded, left, last = 0, draft.shop_discount, len(adjusted) - 1
+    for position, (change, total) in enumerate(adjusted):
+        share = left if position == last else draft.shop_discount * total // goods
+        left -= share
+        lines.append(LineAmounts(change, total, share, total - share))
+        if state.lines[position].refunded:
+            refunded += total - share
     return Amounts(
-        lines=lines,
-        gross=sum(line.gross for line in draft.lines),
+        lines=tuple(lines),
+        gross=gross,
         discount=draft.shop_discount,
         postage=draft.postage,
         payment=goods - draft.shop_discount + draft.postage,
-        refunded=sum(line.divided for line, lived in zip(lines, state.lines, strict=True) if lived.refunded),
+        refunded=refunded,
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from topsync.simulator.drafts import Draft, draft_of
+from topsync.simulator.drafts import Draft, draft_of, line_count
 from topsync.simulator.history import SellerHistory
 from topsync.simulator.ids import OrderKey
 from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold
@@ -113,6 +113,12 @@ class OrderBook:
     def state(self, draft: Draft, events: Sequence[Event]) -> OrderState:
         """The state that the events leave the order in."""
         return fold(draft.type, len(draft.lines), events)
+
+    def brief_state(self, number: int, events: Sequence[Event]) -> OrderState:
+        """The same without the draft, for lists that need no more of it."""
+        plan = self.history.plan(number)
+        lines = line_count(self._seed, OrderKey(self.seller.index, number), plan)
+        return fold(plan.type, lines, events)
 
     def create(self, number: int, at: int, visible_at: int) -> None:
         """Begin an order. Its number must not have been used, nor any higher one."""

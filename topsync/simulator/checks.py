@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
@@ -27,6 +28,8 @@ _VERBS = ("GET", "POST")
 _VERSION = "2.0"
 _FORMATS = ("json", "xml")
 _MILLISECONDS_DIGITS = 13
+_KEPT_TIMESTAMPS = 1024
+"""Calls of one second mostly carry the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ def _check_version(parameters: Mapping[str, str]) -> None:
         raise ApiError(Code.UNSUPPORTED_VERSION if known_form else Code.INVALID_VERSION)
 
 
+@lru_cache(maxsize=_KEPT_TIMESTAMPS)
 def _timestamp(text: str) -> int:
     """Seconds since the epoch of the GMT+8 text or, as generated SDKs send it, epoch milliseconds."""
     if len(text) == _MILLISECONDS_DIGITS and text.isascii() and text.isdigit():

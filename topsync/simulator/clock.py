@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_PER_SECOND = 1_000_000
+
 
 class PlatformClock:
     """UTC time of the simulated platform.
@@ -19,19 +23,19 @@ class PlatformClock:
         self, start_at: datetime | None = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         """Begin at `start_at` (aware), or at the machine's time when it is None."""
-        self._start_at = (start_at or datetime.now(UTC)).astimezone(UTC)
+        # Whole microseconds, not datetimes: every call asks for the second several times.
+        self._start = ((start_at or datetime.now(UTC)) - _EPOCH) // _MICROSECOND
         self._monotonic = monotonic
         self._started = monotonic()
-        self._moved = timedelta(0)
         self._jump = asyncio.Event()
 
     def now(self) -> datetime:
         """The platform's time, as an aware UTC instant."""
-        return self._start_at + self._moved + timedelta(seconds=self._monotonic() - self._started)
+        return _EPOCH + self._microseconds() * _MICROSECOND
 
     def second(self) -> int:
         """The current second since the epoch: the finest the platform can tell."""
-        return int(self.now().timestamp())
+        return self._microseconds() // _PER_SECOND
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward.
@@ -41,7 +45,7 @@ class PlatformClock:
         """
         if seconds < 0:
             raise ValueError("the platform's clock does not go back")
-        self._moved += timedelta(seconds=seconds)
+        self._start += round(seconds * _PER_SECOND)
         self._jump.set()
         self._jump = asyncio.Event()
 
@@ -53,3 +57,7 @@ class PlatformClock:
                 await asyncio.wait_for(jump.wait(), remaining)
             except TimeoutError:
                 continue
+
+    def _microseconds(self) -> int:
+        """Since the epoch."""
+        return self._start + round((self._monotonic() - self._started) * _PER_SECOND)

@@ -30,6 +30,15 @@ class Dice:
         self._supply, value = divmod(self._supply, bound)
         return value
 
+    def draw(self, bounds: Sequence[int]) -> list[int]:
+        """What `below` says of one bound after the other."""
+        supply, drawn = self._supply, []
+        for bound in bounds:
+            supply, value = divmod(supply, bound)
+            drawn.append(value)
+        self._supply = supply
+        return drawn
+
     def between(self, low: int, high: int) -> int:
         """A whole number in [low, high]."""
         return low + self.below(high - low + 1)
@@ -44,4 +53,4 @@ class Dice:
 
     def token(self, digits: int) -> str:
         """So many hexadecimal digits."""
-        return f"{self.below(16**digits):0{digits}x}"
+        return f"{self.below(1 << 4 * digits):0{digits}x}"

@@ -6,7 +6,7 @@ developers (reference/top-api.md 5.7).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from topsync.simulator.dice import Dice
 from topsync.simulator.ids import OrderKey, tid_of
@@ -27,6 +27,9 @@ _ITEMS = (
     ("示例瑜伽垫 10mm", 7900, 50000011),
     ("示例台灯 护眼 LED", 13900, 50000012),
 )
+ITEMS = len(_ITEMS)
+"""How many there are in the shops of this world."""
+
 _SKUS = (
     "颜色分类:蓝色;尺码:M",
     "颜色分类:黑色;尺码:L",
@@ -56,10 +59,18 @@ _MESSAGES = (
 )
 _TRADE_FROM = ("WAP,WAP", "WAP", "TAOBAO", "TOP", "WAP,JHS")
 _LINES = (1,) * 55 + (2,) * 25 + (3,) * 12 + (4,) * 5 + (5,) * 3
+_QUANTITIES = (1, 1, 1, 1, 2, 2, 3)
+_REDUCED_PER_CENT = 35
+_WITH_SKU_PER_CENT = 75
+_DISCOUNTED_PER_CENT = 40
+_OVERSOLD_PER_CENT = 1
+
+_ORDER_BOUNDS = (len(_LINES), 200_000, 100)
+_LINE_BOUNDS = (len(_ITEMS), 10, len(_QUANTITIES), 100, len(_SKUS), 100, 100)
+_RECEIVER_BOUNDS = (len(_PLACES), len(_SURNAMES), 10_000)
 
 
-@dataclass(frozen=True, slots=True)
-class DraftLine:
+class DraftLine(NamedTuple):
     """One line as ordered; money in cents."""
 
     item: int
@@ -69,13 +80,10 @@ class DraftLine:
     sku_text: str
     quantity: int
     price: int
+    gross: int
+    """Price times quantity."""
     discount: int
     is_oversold: bool
-
-    @property
-    def gross(self) -> int:
-        """Price times quantity."""
-        return self.price * self.quantity
 
     @property
     def fee_change(self) -> int:
@@ -83,8 +91,7 @@ class DraftLine:
         return max(1, (self.gross - self.discount) // 20)
 
 
-@dataclass(frozen=True, slots=True)
-class Receiver:
+class Receiver(NamedTuple):
     """The addressee, masked as received."""
 
     name: str
@@ -95,8 +102,7 @@ class Receiver:
     oaid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """An order as it was placed; money in cents."""
 
     key: OrderKey
@@ -119,21 +125,31 @@ class Draft:
         return f"{self.receiver.oaid}{addresses:02d}"
 
 
+def line_count(seed: int, key: OrderKey, plan: Plan) -> int:
+    """How many lines the order has that this number stands for: all of it that its status depends on."""
+    return _line_count(Dice(seed, b"order", key.seller, key.number).below(len(_LINES)), plan)
+
+
+def _line_count(drawn: int, plan: Plan) -> int:
+    return min(max(_LINES[drawn], plan.min_lines), plan.max_lines)
+
+
 def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
     """The order that this number stands for."""
     dice = Dice(seed, b"order", key.seller, key.number)
-    wanted = dice.pick(_LINES)
-    count = min(max(wanted, plan.min_lines), plan.max_lines)
-    lines = tuple(_line(Dice(seed, b"line", key.seller, key.number, position)) for position in range(count))
-    goods = sum(line.gross - line.discount for line in lines)
+    wanted, buyer, reduced = dice.draw(_ORDER_BOUNDS)
+    count = _line_count(wanted, plan)
+    lines = [_line(Dice(seed, b"line", key.seller, key.number, position)) for position in range(count)]
+    goods = 0
+    for line in lines:
+        goods += line.gross - line.discount
     parcel = plan.type not in DELIVERED_AT_ONCE
-    buyer = dice.below(200_000)
     return Draft(
         key=key,
         tid=tid_of(key),
         type=plan.type,
-        lines=lines,
-        shop_discount=goods * 6 // 100 // 100 * 100 if dice.chance(35) else 0,
+        lines=tuple(lines),
+        shop_discount=goods * 6 // 100 // 100 * 100 if reduced < _REDUCED_PER_CENT else 0,
         postage=dice.pick((600, 800, 1000)) if parcel and dice.chance(25) else 0,
         deposit=max(100, goods // 10),
         buyer_nick=f"{_SURNAMES[buyer % len(_SURNAMES)]}**",
@@ -146,32 +162,32 @@ def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
 
 
 def _line(dice: Dice) -> DraftLine:
-    item = dice.below(len(_ITEMS))
+    item, tens, pieces, with_sku, sku, discounted, oversold = dice.draw(_LINE_BOUNDS)
     title, price, category = _ITEMS[item]
-    price += dice.below(10) * 10
-    quantity = dice.pick((1, 1, 1, 1, 2, 2, 3))
-    has_sku = dice.chance(75)
-    sku = dice.below(len(_SKUS))
+    price += tens * 10
+    gross = price * _QUANTITIES[pieces]
     return DraftLine(
         item=item,
         title=title,
         category=category,
-        sku=sku if has_sku else None,
+        sku=sku if with_sku < _WITH_SKU_PER_CENT else None,
         sku_text=_SKUS[sku],
-        quantity=quantity,
+        quantity=_QUANTITIES[pieces],
         price=price,
-        discount=price * quantity // 10 if dice.chance(40) else 0,
-        is_oversold=dice.chance(1),
+        gross=gross,
+        discount=gross // 10 if discounted < _DISCOUNTED_PER_CENT else 0,
+        is_oversold=oversold < _OVERSOLD_PER_CENT,
     )
 
 
 def _receiver(dice: Dice) -> Receiver:
-    state, city, district = dice.pick(_PLACES)
+    place, surname, digits = dice.draw(_RECEIVER_BOUNDS)
+    state, city, district = _PLACES[place]
     return Receiver(
-        name=f"{dice.pick(_SURNAMES)}**",
+        name=f"{_SURNAMES[surname]}**",
         state=state,
         city=city,
         district=district,
-        mobile=f"*******{dice.below(10_000):04d}",
+        mobile=f"*******{digits:04d}",
         oaid=f"1sim{dice.token(24)}",
     )

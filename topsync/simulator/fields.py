@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,8 @@ class FieldMask:
 
     def pick(self, trade: Json) -> Json:
         """The trade without what was not asked for."""
+        if not self.nested:
+            return {name: value for name, value in trade.items() if name in self.whole}
         picked: Json = {}
         for name, value in trade.items():
             if name in self.whole:
@@ -44,7 +47,7 @@ def parse_fields(text: str) -> FieldMask:
         if dot:
             nested.setdefault(parent, set()).add(child)
         else:
-            whole.add(name)
+            whole.add(sys.intern(name))  # the names of a trade's fields are: compared by identity
     return FieldMask(frozenset(whole), {parent: frozenset(names) for parent, names in nested.items()})
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -92,17 +92,15 @@ class SellerHistory:
 
     def events(self, number: int) -> list[Event]:
         """What has happened to a base order, in order of time; begins with its creation."""
+        steps = self.plan(number).steps
         return [
             Event(at, step.kind, step.line)
-            for (_, at), step in zip(self._times(number), self.plan(number).steps, strict=False)
+            for at, step in zip(self._seconds(number, steps), steps, strict=False)
         ]
 
     def modified(self, number: int) -> int:
         """The second of a base order's last event."""
-        last = 0
-        for _, at in self._times(number):
-            last = at
-        return last
+        return self._seconds(number, self.plan(number).steps)[-1]
 
     def created_range(self, first: int, last: int) -> range:
         """The numbers of the base orders created in the seconds [first, last]."""
@@ -145,9 +143,9 @@ class SellerHistory:
         for plan in PLANS:
             for position, created in self._last_steps(plan, first, last):
                 for number in self._dealt(plan, created):
-                    reached, at = self._last_time(number)
-                    if reached == position and first <= at <= last:
-                        yield at, number
+                    seconds = self._seconds(number, plan.steps)
+                    if len(seconds) == position + 1 and first <= seconds[-1] <= last:
+                        yield seconds[-1], number
 
     def _last_steps(self, plan: Plan, first: int, last: int) -> Iterator[tuple[int, range]]:
         """For each step that may have been an order's last, in the window: the orders it may concern."""
@@ -195,25 +193,21 @@ class SellerHistory:
         near = range(max(0, estimate - 1), min(self.count, estimate + 2))
         return near.start + bisect_left([self.created(number) for number in near], second)
 
-    def _times(self, number: int) -> Iterator[tuple[int, int]]:
-        """(position, second) of each step that happened."""
+    def _seconds(self, number: int, steps: Sequence[Step]) -> list[int]:
+        """When each step of a base order's plan happened, up to the end of the past; the first always did."""
         dice = self._dice(number)
         created = self._created(number, dice)
         end = self._span.last
         jitter = 0
-        for position, step in enumerate(self.plan(number).steps):
+        seconds: list[int] = []
+        for step in steps:
             if not step.with_previous:
                 jitter = (dice.below(1 << _JITTER_BITS) * (step.jitter_seconds + 1)) >> _JITTER_BITS
             at = created + step.delay_seconds + jitter
             if at > end:
-                return
-            yield position, at
-
-    def _last_time(self, number: int) -> tuple[int, int]:
-        last = (0, 0)
-        for entry in self._times(number):
-            last = entry
-        return last
+                break
+            seconds.append(at)
+        return seconds
 
 
 class TypedRange:

@@ -29,13 +29,18 @@ class CallCount:
     def arrived(self, moment: float, second: int) -> None:
         """Count a call that arrives at a monotonic moment, in a platform second."""
         self.total += 1
-        self.per_second[second] = self.per_second.get(second, 0) + 1
-        if len(self.per_second) > _KEPT_SECONDS:
-            del self.per_second[next(iter(self.per_second))]
-        self._recent.append(moment)
-        while self._recent[0] <= moment - _WINDOW_SECONDS:
-            self._recent.popleft()
-        self.most_per_second = max(self.most_per_second, len(self._recent))
+        if second in self.per_second:
+            self.per_second[second] += 1
+        else:
+            self.per_second[second] = 1
+            if len(self.per_second) > _KEPT_SECONDS:
+                del self.per_second[next(iter(self.per_second))]
+        recent, past = self._recent, moment - _WINDOW_SECONDS
+        recent.append(moment)
+        while recent[0] <= past:
+            recent.popleft()
+        if len(recent) > self.most_per_second:
+            self.most_per_second = len(recent)
 
     def as_json(self) -> Json:
         """For the admin's `/ledger`."""

@@ -16,6 +16,8 @@ from typing import NamedTuple
 class Kind(StrEnum):
     """What can happen. Those that concern one line carry its position (from 1) in the event."""
 
+    __hash__ = str.__hash__  # an enumeration's own is slow, and each event of each order is looked up
+
     CREATE = "create"
     MODIFY_FEE = "modify_fee"
     PAY = "pay"
@@ -144,16 +146,16 @@ class OrderState:
             return "TRADE_CLOSED"
         if self.finished_at is not None:
             return "TRADE_FINISHED"
-        shipped = sum(line.shipped_at is not None for line in lines)
-        if shipped == len(lines):
+        shipped = [line for line in lines if line.shipped_at is not None]
+        if len(shipped) == len(lines):
             return "TRADE_BUYER_SIGNED" if self.signed_at is not None else "WAIT_BUYER_CONFIRM_GOODS"
         return "SELLER_CONSIGNED_PART" if shipped else "WAIT_SELLER_SEND_GOODS"
 
-    def line_status(self, line: LineState) -> str:
-        """A line's own status: the trade's set without the partial values."""
+    @staticmethod
+    def line_status(status: str, line: LineState) -> str:
+        """The status of a line of a trade with this status: the same set without the partial values."""
         if line.refunded:
             return "TRADE_CLOSED"
-        status = self.status
         if status == "SELLER_CONSIGNED_PART":
             return "WAIT_SELLER_SEND_GOODS" if line.shipped_at is None else "WAIT_BUYER_CONFIRM_GOODS"
         return status

@@ -102,7 +102,7 @@ def _with_status(book: OrderBook, numbers: list[int], query: Query, now: int) ->
 
 
 def _status(book: OrderBook, number: int, now: int) -> str:
-    return book.state(book.draft(number), book.shown(number, now).events).status
+    return book.brief_state(number, book.shown(number, now).events).status
 
 
 def _listed(numbers: list[int]) -> Listing:

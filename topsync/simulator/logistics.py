@@ -20,7 +20,7 @@ _STATUS_OF = {"GOT": "已揽收", "ARRIVE": "运输中", "SIGNED": "对方已签
 
 def is_split(state: OrderState) -> bool:
     """Whether the trade travels in several parcels, so that a trace must name lines."""
-    return is_part_consign(state)
+    return is_part_consign(state, state.status)
 
 
 def trace(draft: Draft, state: OrderState, line: int, now: int, *, offline: bool) -> Json:

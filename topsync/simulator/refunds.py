@@ -85,7 +85,7 @@ def full_refund(seller: Seller, draft: Draft, state: OrderState, line: int, atte
         "tid": draft.tid,
         "oid": oid_of(draft.tid, line, len(draft.lines)),
         "status": refund.status,
-        "order_status": state.line_status(lived),
+        "order_status": state.line_status(state.status, lived),
         "good_status": _goods(state, lived, refund),
         "has_good_return": refund.goods_return,
         "refund_phase": refund.phase,

@@ -33,6 +33,7 @@ from topsync.simulator.faults.conductor import Conductor
 from topsync.simulator.faults.effects import Fate
 from topsync.simulator.faults.stage import Stage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
+from topsync.simulator.http import HttpServer
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.sellers import Seller
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
@@ -126,7 +127,10 @@ class Simulator:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="topsync-simulator-")))
             exports = self._exports(folder)
             gateway = self._gateway(exports)
-            gateway_url = await self._serve(stack, gateway.application(), self.settings.gateway_port)
+            http = HttpServer(gateway.handle)
+            gateway_port = await http.start(self.settings.host, self.settings.gateway_port)
+            stack.push_async_callback(http.stop, _SHUTDOWN_SECONDS)
+            gateway_url = f"http://{self.settings.host}:{gateway_port}"
             exports.download_base = gateway_url
             channel_port = await self.channel.start(self.settings.host, self.settings.channel_port)
             stack.push_async_callback(self.channel.stop)
@@ -212,7 +216,7 @@ class Simulator:
             closed=quirks.closed_apis,
         )
         return Gateway(
-            doorkeeper, exports, self.ledger, quirks, self.clock.now, self.board, self._stage.disturb
+            doorkeeper, exports, self.ledger, quirks, self.clock.second, self.board, self._stage.disturb
         )
 
     def _admin(self) -> Admin:

@@ -5,8 +5,8 @@ A field without a value is absent, never null. Item data stand on the trade only
 
 from __future__ import annotations
 
-from topsync.simulator.amounts import Amounts, LineAmounts, amounts_of
-from topsync.simulator.drafts import Draft, DraftLine
+from topsync.simulator.amounts import Amounts, amounts_of
+from topsync.simulator.drafts import ITEMS, Draft
 from topsync.simulator.ids import oid_of, refund_id_of
 from topsync.simulator.life import LineState, OrderState, TradeType
 from topsync.simulator.sellers import Seller
@@ -20,6 +20,8 @@ _COMMISSION_PER_CENT = 5
 ITEM_BASE = 700_000_000_001
 _SKU_BASE = 5_000_000_000_011
 CARRIER = "示例快递"
+_OUTER_IIDS = tuple(f"ITEM-{item:02d}" for item in range(ITEMS))
+_PICTURES = tuple(f"https://img.example.invalid/{item}.jpg" for item in range(ITEMS))
 
 DETAIL_ONLY = frozenset(
     {"buyer_message", "seller_memo", "promotion_details", "step_pay_details", "available_confirm_fee"}
@@ -29,15 +31,15 @@ DETAIL_ONLY = frozenset(
 
 def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
     """Every field that `taobao.trade.fullinfo.get` gives of an order in this state."""
-    amounts = amounts_of(draft, state)
+    amounts, status = amounts_of(draft, state), state.status
     trade: Json = {
         "tid": draft.tid,
         "tid_str": str(draft.tid),
         "type": draft.type.value,
-        "status": state.status,
+        "status": status,
         "created": time_text(state.created),
         "modified": time_text(state.modified),
-        **_times(state),
+        **_times(state, status),
         "title": seller.shop,
         "seller_nick": seller.nick,
         "seller_flag": state.memos % 6,
@@ -50,12 +52,13 @@ def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
         **_item(draft),
         "shipping_type": draft.shipping_type,
         "trade_from": draft.trade_from,
-        "is_part_consign": is_part_consign(state),
+        "is_part_consign": is_part_consign(state, status),
         "new_presell": draft.type is TradeType.STEP,
         **_receiver(draft, state),
         "orders": {
             "order": [
-                _order(seller, draft, state, amounts, position) for position in range(1, len(draft.lines) + 1)
+                _order(seller, draft, state, status, amounts, position)
+                for position in range(1, len(draft.lines) + 1)
             ]
         },
     }
@@ -71,6 +74,20 @@ def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
     return trade
 
 
+BRIEF = frozenset({"tid", "status", "created", "modified"})
+"""Fields that need no draft: what a synchroniser asks lists for, thousands of times."""
+
+
+def brief_trade(tid: int, state: OrderState) -> Json:
+    """The BRIEF fields of a trade."""
+    return {
+        "tid": tid,
+        "status": state.status,
+        "created": time_text(state.created),
+        "modified": time_text(state.modified),
+    }
+
+
 def listed_trade(trade: Json, *, arrived: int) -> Json:
     """The trade as list calls show it, with the time at which it arrived in the seller's database."""
     listed = {key: value for key, value in trade.items() if key not in DETAIL_ONLY}
@@ -84,21 +101,19 @@ def waybill_of(tid: int, line: int) -> str:
     return f"SIM{(tid // 100) % 10**10:010d}{line}"
 
 
-def _times(state: OrderState) -> Json:
-    shipped = [line.shipped_at for line in state.lines if line.shipped_at is not None]
-    times = {
-        "pay_time": state.paid_at,
-        "consign_time": max(shipped, default=None),
-        "end_time": state.ended_at,
-        "timeout_action_time": _timeout(state, max(shipped, default=None)),
-    }
-    return {name: time_text(at) for name, at in times.items() if at is not None}
-
-
-def _timeout(state: OrderState, shipped_at: int | None) -> int | None:
-    if shipped_at is None or state.status != "WAIT_BUYER_CONFIRM_GOODS":
-        return None
-    return shipped_at + _CONFIRM_SECONDS + state.extensions * _EXTENSION_SECONDS
+def _times(state: OrderState, status: str) -> Json:
+    shipped_at = max((line.shipped_at for line in state.lines if line.shipped_at is not None), default=None)
+    times: Json = {}
+    if state.paid_at is not None:
+        times["pay_time"] = time_text(state.paid_at)
+    if shipped_at is not None:
+        times["consign_time"] = time_text(shipped_at)
+    if state.ended_at is not None:
+        times["end_time"] = time_text(state.ended_at)
+    if shipped_at is not None and status == "WAIT_BUYER_CONFIRM_GOODS":
+        extended = state.extensions * _EXTENSION_SECONDS
+        times["timeout_action_time"] = time_text(shipped_at + _CONFIRM_SECONDS + extended)
+    return times
 
 
 def _money(seller: Seller, state: OrderState, amounts: Amounts) -> Json:
@@ -126,7 +141,7 @@ def _item(draft: Draft) -> Json:
         "num": line.quantity,
         "num_iid": ITEM_BASE + line.item,
         "price": money(line.price),
-        "pic_path": _picture(line),
+        "pic_path": _PICTURES[line.item],
     }
 
 
@@ -144,7 +159,9 @@ def _receiver(draft: Draft, state: OrderState) -> Json:
     }
 
 
-def _order(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts, position: int) -> Json:
+def _order(
+    seller: Seller, draft: Draft, state: OrderState, status: str, amounts: Amounts, position: int
+) -> Json:
     line, lived, sums = draft.lines[position - 1], state.lines[position - 1], amounts.lines[position - 1]
     oid = oid_of(draft.tid, position, len(draft.lines))
     order: Json = {
@@ -152,15 +169,18 @@ def _order(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts, po
         "oid_str": str(oid),
         "num_iid": ITEM_BASE + line.item,
         "title": line.title,
-        "outer_iid": f"ITEM-{line.item:02d}",
-        "pic_path": _picture(line),
+        "outer_iid": _OUTER_IIDS[line.item],
+        "pic_path": _PICTURES[line.item],
         "cid": line.category,
         "num": line.quantity,
         "price": money(line.price),
         # A single-line trade's line carries the trade's payment, postage and all.
         "payment": money(amounts.payment if len(draft.lines) == 1 else sums.total),
-        **_line_money(line, sums),
-        "status": state.line_status(lived),
+        "total_fee": money(sums.total),
+        "discount_fee": money(line.discount),
+        "adjust_fee": money(sums.adjustment),
+        "divide_order_fee": money(sums.divided),
+        "status": state.line_status(status, lived),
         "refund_status": lived.refund.status if lived.refund else "NO_REFUND",
         "seller_type": seller.seller_type,
         "seller_rate": state.seller_rated,
@@ -175,21 +195,12 @@ def _order(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts, po
         order["outer_sku_id"] = f"SKU-{line.item:02d}-{line.sku}"
     if sums.share:
         order["part_mjz_discount"] = money(sums.share)
-    order.update(_line_life(draft, lived, position))
+    _tell_life(order, draft, lived, position)
     return order
 
 
-def _line_money(line: DraftLine, sums: LineAmounts) -> Json:
-    return {
-        "total_fee": money(sums.total),
-        "discount_fee": money(line.discount),
-        "adjust_fee": money(sums.adjustment),
-        "divide_order_fee": money(sums.divided),
-    }
-
-
-def _line_life(draft: Draft, lived: LineState, position: int) -> Json:
-    told: Json = {}
+def _tell_life(told: Json, draft: Draft, lived: LineState, position: int) -> None:
+    """Add to a line what has happened to it."""
     if lived.refund is not None:
         told["refund_id"] = str(refund_id_of(draft.tid, position, lived.refund.attempt))
     if lived.shipped_at is not None:
@@ -200,7 +211,6 @@ def _line_life(draft: Draft, lived: LineState, position: int) -> Json:
             told["invoice_no"] = waybill_of(draft.tid, position)
     if lived.ended_at is not None:
         told["end_time"] = time_text(lived.ended_at)
-    return told
 
 
 def _presale(draft: Draft, state: OrderState, amounts: Amounts) -> Json:
@@ -253,10 +263,10 @@ def _promotions(draft: Draft) -> list[Json]:
     return promotions
 
 
-def is_part_consign(state: OrderState) -> bool:
-    """Whether it travels in several parcels."""
+def is_part_consign(state: OrderState, status: str) -> bool:
+    """Whether a trade with this status travels in several parcels."""
     parcels = {line.shipped_at for line in state.open_lines if line.shipped_at is not None}
-    return len(parcels) > 1 or state.status == "SELLER_CONSIGNED_PART"
+    return len(parcels) > 1 or status == "SELLER_CONSIGNED_PART"
 
 
 def _cod_status(state: OrderState) -> str:
@@ -264,7 +274,3 @@ def _cod_status(state: OrderState) -> str:
         return "SIGN_IN"
     shipped = any(line.shipped_at is not None for line in state.lines)
     return "ACCEPTED_BY_COMPANY" if shipped else "NEW_CREATED"
-
-
-def _picture(line: DraftLine) -> str:
-    return f"https://img.example.invalid/{line.item}.jpg"

@@ -6,7 +6,8 @@ cents: both are exact, cheap to compare, and a million orders are rendered from 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date
+from functools import lru_cache
 from typing import TypeAlias
 
 from schemas import platform_time
@@ -16,7 +17,16 @@ Json: TypeAlias = dict[str, object]
 
 _ID_KEYS = ("tid", "oid", "id")
 
+_KEPT_AMOUNTS = 1 << 14
+_KEPT_DAYS = 1 << 10
+DAY_SECONDS = 86400
+_ZONE_SECONDS = 8 * 3600
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_MINUTES = tuple(f" {minute // 60:02d}:{minute % 60:02d}:" for minute in range(DAY_SECONDS // 60))
+_SECONDS = tuple(f"{second:02d}" for second in range(60))
 
+
+@lru_cache(maxsize=_KEPT_AMOUNTS)
 def money(cents: int) -> str:
     """Yuan with two decimals: `18600` is `"186.00"`."""
     sign = "-" if cents < 0 else ""
@@ -26,8 +36,20 @@ def money(cents: int) -> str:
 
 def time_text(second: int) -> str:
     """The platform's GMT+8 text of an instant."""
-    # platform_time.format goes through strftime; this runs several times per order.
-    return datetime.fromtimestamp(second, platform_time.CHINA).isoformat(" ")[:19]
+    # This runs several times per order; what platform_time.format does takes ten times as long.
+    day, rest = divmod(second + _ZONE_SECONDS, DAY_SECONDS)
+    minute, rest = divmod(rest, 60)
+    return _day_text(day) + _MINUTES[minute] + _SECONDS[rest]
+
+
+@lru_cache(maxsize=_KEPT_DAYS)
+def _day_text(day: int) -> str:
+    return date.fromordinal(_EPOCH_DAY + day).isoformat()
+
+
+def start_of_day(second: int) -> int:
+    """00:00:00 of the platform's day that an instant falls on."""
+    return second - (second + _ZONE_SECONDS) % DAY_SECONDS
 
 
 def second_of(text: str) -> int:

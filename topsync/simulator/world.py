@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from schemas import platform_time
+from topsync.simulator import wire
 from topsync.simulator.book import OrderBook
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.dice import Dice
@@ -79,8 +80,7 @@ class World:
 
     def oldest_reachable(self) -> int:
         """The first second of the ninety days before today: older orders are not answered."""
-        today = platform_time.day_of(self.clock.now())
-        return int(platform_time.start_of(today - timedelta(days=REACHABLE_DAYS)).timestamp())
+        return wire.start_of_day(self.clock.second()) - REACHABLE_DAYS * wire.DAY_SECONDS
 
     def number_of(self, seller: Seller, tid: int) -> int | None:
         """The number of a seller's order; None when the seller has no such order."""

@@ -17,7 +17,7 @@ from topsync.simulator.life import Event
 from topsync.simulator.listing import Listing, Query, TooSlowError
 from topsync.simulator.paging import Wanted
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.trades import full_trade, listed_trade
+from topsync.simulator.trades import BRIEF, brief_trade, full_trade, listed_trade
 from topsync.simulator.wire import Json
 from topsync.simulator.world import World
 
@@ -36,9 +36,6 @@ _STATUSES = frozenset(
         "TRADE_CLOSED_BY_TAOBAO",
     }
 )
-
-_INDEX_FIELDS = frozenset({"tid", "modified"})
-"""Known without looking at the order: what a synchroniser asks lists for, thousands of times."""
 
 FULLINFO_ONLY = frozenset(
     {
@@ -143,9 +140,9 @@ class _Trades:
 
     def _trade(self, book: OrderBook, number: int, fields: FieldMask, now: int) -> object:
         shown = book.shown(number, now)
-        if fields.asks_only(_INDEX_FIELDS):
+        if fields.asks_only(BRIEF):
             tid = tid_of(OrderKey(book.seller.index, number))
-            trade = fields.pick({"tid": tid, "modified": wire.time_text(shown.modified)})
+            trade = fields.pick(brief_trade(tid, book.brief_state(number, shown.events)))
         else:
             draft = book.draft(number)
             full = full_trade(book.seller, draft, book.state(draft, shown.events))

@@ -26,7 +26,7 @@ from topsync.simulator.faults.base import (
     Visit,
 )
 from topsync.simulator.faults.channel import Visibility
-from topsync.simulator.faults.effects import CLEAR, PLAIN, Delivery, Disturbance, Fate, Vision
+from topsync.simulator.faults.effects import CLEAR, PLAIN, PROMPT, Delivery, Disturbance, Fate, Vision
 from topsync.simulator.wire import Json, time_text
 
 _MOST_SWITCHES = 1000
@@ -126,7 +126,7 @@ class Meeting:
     @property
     def delivery(self) -> Delivery:
         """How the answer travels."""
-        delivery = Delivery()
+        delivery = PROMPT
         for fault, _ in self.strikes:
             delivery = fault.delivery(delivery)
         return delivery
@@ -225,6 +225,8 @@ class FaultBoard:
 
     def meet(self, visit: Visit) -> Meeting:
         """Which faults strike a call that arrives now."""
+        if not self._switches:
+            return Meeting(visit)
         subject = f"{visit.api} {visit.user_id}"
         met = tuple(self._met(CallFault, subject, lambda fault: fault.concerns(visit)))
         return Meeting(visit, met)

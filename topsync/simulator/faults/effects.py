@@ -49,6 +49,9 @@ class Delivery:
     """What is done to the bytes of the body, in this order."""
 
 
+PROMPT = Delivery()
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The span that a list call asks for, in seconds since the epoch, both ends included."""

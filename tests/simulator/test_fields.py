@@ -1,0 +1,38 @@
+"""What a call asked for, and nothing else, comes back."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.simulator.platform_client import FULL_FIELDS, make_world
+from topsync.simulator.fields import parse_fields
+from topsync.simulator.wire import Json
+
+WORLD = make_world(orders=300)
+names = st.sampled_from([*FULL_FIELDS.split(","), "orders.oid", "orders.status", "no_such_field", "orders.x"])
+
+
+def picked(trade: Json, asked: set[str]) -> Json:
+    """The rule in the plainest form."""
+    lines: Json = {}
+    for name, value in trade.items():
+        nested = {field.partition(".")[2] for field in asked if field.startswith(f"{name}.")}
+        if name in asked:
+            lines[name] = value
+        elif nested and isinstance(value, dict):
+            lines[name] = {
+                item: [{key: one[key] for key in one if key in nested} for one in ones]
+                for item, ones in value.items()
+            }
+    return lines
+
+
+@given(st.integers(0, 299), st.sets(names, min_size=1), st.sampled_from(["", " "]))
+def test_any_fields_of_any_order_are_picked_in_the_orders_own_sequence(
+    number: int, asked: set[str], space: str
+) -> None:
+    trade = WORLD.trade(WORLD.books[0].seller, number)
+    told = parse_fields(f",{space}".join(sorted(asked))).pick(trade)
+    assert told == picked(trade, asked)
+    assert list(told) == [name for name in trade if name in told]

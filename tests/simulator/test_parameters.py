@@ -1,0 +1,62 @@
+"""The parameters of a call: read as urllib reads them, whatever a client sends."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from topsync.simulator import parameters
+from topsync.simulator.http import Exchange
+from topsync.simulator.parameters import TooManyParametersError
+
+encoded = st.one_of(
+    st.text(alphabet="ab%+=&;20C\u4e2d", max_size=60),
+    st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=6).map(
+        lambda pairs: "&".join(f"{quote_plus(name)}={quote_plus(value)}" for name, value in pairs.items())
+    ),
+)
+
+
+@given(encoded)
+def test_text_is_read_as_urllib_reads_it(text: str) -> None:
+    assert parameters.decoded(text) == dict(parse_qsl(text, keep_blank_values=True))
+
+
+def test_long_values_are_read_and_not_kept() -> None:
+    long = "%41" * 5000
+    assert parameters.decoded(f"a={long}&b=%41") == {"a": "A" * 5000, "b": "A"}
+
+
+def test_the_number_of_parameters_is_bounded() -> None:
+    most = "&".join(f"p{number}=1" for number in range(parameters.MAX_PARAMETERS))
+    assert len(parameters.decoded(most)) == parameters.MAX_PARAMETERS
+    with pytest.raises(TooManyParametersError):
+        parameters.decoded(f"{most}&one=more")
+
+
+def exchange(target: str, content_type: bytes, body: bytes) -> Exchange:
+    # These parameters are read without the connection.
+    return Exchange(None, "POST", target, {b"content-type": content_type}, body, "")  # type: ignore[arg-type]
+
+
+def test_the_body_wins_over_the_query() -> None:
+    asked = exchange("/router/rest?a=query&b=query", b"application/x-www-form-urlencoded", b"b=body&c=body")
+    assert parameters.of_exchange(asked) == {"a": "query", "b": "body", "c": "body"}
+
+
+def test_a_form_in_parts_gives_its_texts_and_not_its_files() -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="method"\r\nContent-Type: text/plain; charset=UTF-8\r\n'
+        b"\r\ntaobao.time.get\r\n"
+        b'--x\r\nContent-Disposition: form-data; name="memo"\r\n\r\nline\r\nbreak \xe5\x8a\xa0&%41\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n\x89PNG\r\n--x--\r\n'
+    )
+    asked = exchange("/?v=2.0", b"multipart/form-data; boundary=x", body)
+    assert parameters.of_exchange(asked) == {
+        "v": "2.0",
+        "method": "taobao.time.get",
+        "memo": "line\r\nbreak 加&%41",
+    }
