@@ -1,7 +1,7 @@
 """The platform's side of the message channel: accepts clients, pushes messages, redelivers, and misbehaves.
 
 Behaves as reference/tmc-protocol.md 1.3, 1.4 and 3 to 6 describe the servers in the field; where those
-say nothing, the choice is a setting. It never sends a Ping or a Pong.
+say nothing, the choice is a setting. It never sends a Ping or a Pong of its own accord.
 """
 
 from __future__ import annotations
@@ -9,30 +9,26 @@ from __future__ import annotations
 import asyncio
 import random as random_module
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Final
 
-import structlog
-from aiohttp import WSMsgType, web
-
-from topsync.simulator.channel_client import Client, Close, push_frame
+from topsync.simulator import websocket
+from topsync.simulator.channel_client import Client
+from topsync.simulator.channel_door import Door, Granted, Identity
 from topsync.simulator.channel_faults import ChannelFaults
-from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.channel_settings import ChannelSettings, Excess, Refusal
 from topsync.simulator.faults.effects import PLAIN, Fate
-from topsync.simulator.queue import MessageQueue, OutboundMessage, QueueCounts
-from topsync.tmc.frames import Byte, Frame, FrameError, Int16, Int32, Int64, MessageType, decode, encode
+from topsync.simulator.pushes import Recipient, push
+from topsync.simulator.queue import DEFAULT_GROUP, MessageQueue, OutboundMessage, QueueCounts
+from topsync.simulator.websocket import Message, Opcode
+from topsync.tmc.frames import Byte, Frame, FrameError, Int16, Int32, Int64, MessageType, decode
 from topsync.tmc.messages import Kind, read_kind
-from topsync.top.sign import SignMethod, sign
 
 __all__ = ["Channel", "ChannelSettings", "OutboundMessage"]
-
-DEFAULT_GROUP: Final = "default"
-
-SIGNED_FIELDS: Final = ("app_key", "group_name", "timestamp")
 
 TICK_SECONDS: Final = 0.05
 """How often the clock is looked at when nothing happens: the platform's clock may be a made-up one."""
@@ -40,27 +36,43 @@ TICK_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 1.0
 """How long `stop` waits for connections to notice."""
 
-_log = structlog.get_logger(module=__name__)
+BATCH_BYTES: Final = 64 * 1024
+"""Pushes to a connection are written together, up to about so much at a time."""
 
-Identity = tuple[str, str]
-"""Application key and group: what a token stands for."""
+TURN_MESSAGES: Final = 1000
+"""Pushes of a queue after which others have their turn."""
 
 
 @dataclass(slots=True)
 class _Counts:
+    """What came from clients."""
+
     connects: int = 0
     refused: int = 0
+    """CONNECTs that were answered with an error."""
+    kicked: int = 0
+    """Connections that were sent away because a new one took their place."""
     turned_away: int = 0
+    """TCP connections that were dropped as they came."""
+    not_upgraded: int = 0
+    """Requests that were no upgrade."""
     pings: int = 0
+    pongs: int = 0
+    texts: int = 0
+    fragments: int = 0
     pulls: int = 0
+    publishes: int = 0
+    complaints: int = 0
+    """SENDACKs with an error: the client could not read a push (4.5)."""
+    unknown_kinds: int = 0
     protocol_errors: int = 0
 
 
 class Channel:
     """See the module. `apps` maps application keys to secrets; `now` is the platform's clock (UTC).
 
-    One event loop. Each application has one queue, for the group `default`; other groups can connect and
-    receive nothing.
+    One event loop. Each application has a queue for the group `default` and for each group that was
+    added; other groups can connect and receive nothing.
     """
 
     def __init__(
@@ -72,35 +84,33 @@ class Channel:
         fate_of: Callable[[OutboundMessage], Fate] = lambda _: PLAIN,
     ) -> None:
         self._settings = settings
-        self._apps = dict(apps)
         self._now = now
         self._random = random
         self._fate_of = fate_of
         self._last_id = random.randrange(10**18, 5 * 10**18)
-        rules = settings.queue_rules()
-        self._queues = {(app, DEFAULT_GROUP): MessageQueue(rules, random, self._new_id) for app in apps}
-        self._identities: dict[str, Identity] = {}
-        self._tokens: dict[Identity, str] = {}
+        self._door = Door(settings, apps, random)
+        self._apps = tuple(apps)
+        self._queues: dict[Identity, MessageQueue] = {}
+        for app in apps:
+            self.add_group((app, DEFAULT_GROUP))
         self._clients: dict[int, Client] = {}
         self._client_number = 0
         self._counts = _Counts()
         self._wake = asyncio.Event()
-        self._audible = asyncio.Event()
-        self._audible.set()
+        self._muted = False
         self._faults = ChannelFaults()
-        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
         self._pump_task: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int = 0) -> int:
-        """Listens; answers the port. Messages may be published before."""
-        application = web.Application()
-        application.router.add_get("/{path:.*}", self._serve)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        """Listens; answers the port. Messages may be published before.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._server = await asyncio.get_running_loop().create_server(self._new_client, host, port)
         self._pump_task = asyncio.create_task(self._pump_forever(), name="channel pump")
-        bound: int = self._runner.addresses[0][1]
+        bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
     async def stop(self) -> None:
@@ -110,23 +120,53 @@ class Channel:
             with suppress(asyncio.CancelledError):
                 await self._pump_task
             self._pump_task = None
-        self._audible.set()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         self._drop_clients()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                while self._clients:
+                    self._wake.clear()
+                    await self._wake.wait()
 
     def publish(self, message: OutboundMessage) -> None:
-        """Queues a message for group `default` of each application, unless a fault takes it."""
+        """Queues a message for its group in each application, unless a fault takes it."""
         now = self._now()
         fate = self._fate_of(message)
-        for queue in self._queues.values():
+        for app in self._apps:
+            queue = self._queues.get((app, message.group)) or self._queues[app, DEFAULT_GROUP]
             if fate.lost or self._faults.takes(now):
                 queue.lose()
                 continue
             for _ in range(1 + fate.twins):
                 queue.publish(message, now, fate)
         self._wake.set()
+
+    def add_group(self, identity: Identity) -> bool:
+        """Give a group a queue of its own. Idempotent; False when there is no room for more groups."""
+        if identity in self._queues:
+            return True
+        if not self._door.add_group(identity):
+            return False
+        self._queues[identity] = MessageQueue(self._settings.queue_rules(), self._random, self._new_id)
+        return True
+
+    def queue_of(self, identity: Identity) -> MessageQueue:
+        """A group's queue, which connections and HTTP calls consume together (4.6).
+
+        Raises:
+            KeyError: the group was never added.
+        """
+        return self._queues[identity]
+
+    def connect_token(self, identity: Identity) -> str:
+        """What `taobao.tmc.auth.get` answers.
+
+        Raises:
+            KeyError: the application is unknown.
+        """
+        return self._door.connect_token(identity)
 
     # Faults
 
@@ -151,7 +191,7 @@ class Channel:
         self._faults.silent_until = self._until(seconds)
         if lose_messages:
             self._faults.lose_until = self._until(seconds)
-        self._audible.clear()
+        self._set_muted(muted=True)
 
     def end_cut(self) -> None:
         """Accepts connections again, and loses nothing more."""
@@ -160,7 +200,7 @@ class Channel:
     def end_silence(self) -> None:
         """Sends again, and loses nothing more."""
         self._faults.silent_until = self._faults.lose_until = self._now()
-        self._wake.set()
+        self._set_muted(muted=False)
 
     def end_refusal(self) -> None:
         """Accepts CONNECTs again."""
@@ -178,28 +218,31 @@ class Channel:
     def release(self) -> None:
         """Reads and writes again on every connection."""
         self._faults.holds_new = False
-        for client in self._clients.values():
+        for client in list(self._clients.values()):
             client.release()
 
     def refuse(self, seconds: float, *, code: int, phrase: str) -> None:
         """For that long, every CONNECT is answered with that error; the connection is left open."""
         self._faults.refuse_until = self._until(seconds)
-        self._faults.refusal = (code, phrase)
+        self._faults.refusal = Refusal(code, phrase)
 
-    def kick(self, code: int, reason: str) -> None:
-        """Sends every client a Close frame."""
-        for client in self._clients.values():
-            client.enqueue(Close(code, reason))
+    def kick(self, code: int, reason: str, share: float = 1.0) -> None:
+        """Sends clients a Close frame: each with that chance."""
+        for client in list(self._clients.values()):
+            if self._random.random() < share:
+                client.close(code, reason)
 
-    def inject(self, data: bytes) -> None:
-        """Sends every connected client these bytes as a binary message, whatever they are."""
-        for client in self._clients.values():
-            client.enqueue(data)
+    def inject(self, payload: bytes, opcode: Opcode = Opcode.BINARY, *, final: bool = True) -> None:
+        """Sends every client that has its upgrade these bytes in a WebSocket frame, whatever they are."""
+        for client in list(self._clients.values()):
+            if client.is_upgraded:
+                client.write(websocket.frame(opcode, payload, final=final))
 
     def ledger(self) -> dict[str, int]:
         """What has happened and how things stand, over all queues.
 
-        published = confirmed + lost + expired + overflowed + pending + in_flight; what is held is pending.
+        published = confirmed + lost + expired + exhausted + overflowed + pending + in_flight; what is held is
+        pending.
         `cut`, `silent` and `refusing` are 1 while that fault is on; `hanging` counts connections.
         """
         total = QueueCounts()
@@ -215,6 +258,7 @@ class Channel:
                 "in_flight": sum(queue.in_flight for queue in self._queues.values()),
                 "hanging": sum(client.is_held for client in self._clients.values()),
                 "connections": len(self._clients),
+                "unsent_bytes": sum(client.unsent_bytes for client in self._clients.values()),
             }
             | self._faults.active(self._now())
         )
@@ -226,12 +270,22 @@ class Channel:
         for client in list(self._clients.values()):
             client.drop()
 
+    def _set_muted(self, *, muted: bool) -> None:
+        self._muted = muted
+        for client in list(self._clients.values()):
+            if muted:
+                client.mute()
+            else:
+                client.unmute()
+        self._wake.set()
+
     # Out
 
     async def _pump_forever(self) -> None:
         while True:
             self._wake.clear()
             self._pump(self._now())
+            await asyncio.sleep(0)  # also when there is always more to do
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._wake.wait()
@@ -239,171 +293,208 @@ class Channel:
     def _pump(self, now: datetime) -> None:
         """Lets time pass, then gives each ready message to a random connection that has room for it."""
         self._close_idle()
-        if not self._faults.is_silent(now):
-            self._audible.set()
+        if self._muted and not self._faults.is_silent(now):
+            self._set_muted(muted=False)
         for identity, queue in self._queues.items():
             queue.advance(now)
-            if self._audible.is_set():
-                self._distribute(queue, self._tokens.get(identity), now)
+            if not self._muted:
+                self._distribute(queue, self._door.token_of(identity), now)
 
-    def _distribute(self, queue: MessageQueue, token: str | None, now: datetime) -> None:
-        limit = self._settings.max_in_flight_per_connection
-        clients = [each for each in self._clients.values() if each.token is not None and each.token == token]
-        while clients:
-            client = self._random.choice(clients)
-            if max(queue.carried_by(client.number), client.lane_length) >= limit:
-                clients.remove(client)
-                continue
+    def _distribute(self, queue: MessageQueue, token: str, now: datetime) -> None:
+        clients = [each for each in self._of(token) if self._has_room(queue, each)]
+        batches: dict[int, _Batch] = {each.number: _Batch(each) for each in clients}
+        for _ in range(TURN_MESSAGES):
+            if not clients:
+                break
+            client = clients[0] if len(clients) == 1 else self._random.choice(clients)
             queued = queue.take(now, client.number)
             if queued is None:
-                return
+                break
             zipped = self._random.random() < self._settings.gzip_share
             for turn in range(1 + queued.fate.copies):
                 queue.counts.duplicated += turn > 0
                 carrier = self._random.choice(clients) if turn else client
-                publisher = self._settings.publisher
-                carrier.enqueue(push_frame(queued, carrier, publisher=publisher, sent_at=now, zipped=zipped))
+                if carrier.recipient is not None:
+                    frame = push(queued, carrier.recipient, self._settings, sent_at=now, zipped=zipped)
+                    batches[carrier.number].add(frame)
+            if client.allowance is not None:
+                client.allowance -= 1
+            if not self._has_room(queue, client):
+                clients.remove(client)
+        else:
+            self._wake.set()
+        for batch in batches.values():
+            batch.write()
+
+    def _of(self, token: str) -> list[Client]:
+        """The connections of an identity that can be given messages."""
+        return [each for each in self._clients.values() if each.recipient and each.recipient.token == token]
+
+    def _has_room(self, queue: MessageQueue, client: Client) -> bool:
+        carried = queue.carried_by(client.number)
+        return (
+            carried < self._settings.max_in_flight_per_connection
+            and not client.is_full
+            and client.allowance != 0
+        )
 
     def _close_idle(self) -> None:
-        limit = self._settings.idle_timeout_seconds
-        if limit is None:
-            return
-        for client in self._clients.values():
-            if time.monotonic() - client.last_traffic_seconds > limit:
-                client.last_traffic_seconds = time.monotonic()
-                client.enqueue(Close(1011, "reach max idle time"))
+        now, limit = time.monotonic(), self._settings.idle_timeout_seconds
+        for client in list(self._clients.values()):
+            if not client.is_upgraded:
+                if now - client.since_seconds > self._settings.handshake_timeout_seconds:
+                    client.drop()
+            elif limit is not None and now - client.last_traffic_seconds > limit:
+                client.close(1011, "reach max idle time")
 
-    # In
+    # In: a connection calls these (`channel_client.House`)
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        transport = request.transport
-        if transport is None or self._faults.is_cut(self._now()):
+    def arrived(self, client: Client) -> bool:
+        """TCP stands; whether it is let in."""
+        if self._faults.is_cut(self._now()) or len(self._clients) >= self._settings.max_sockets:
             self._counts.turned_away += 1
-            if transport is not None:
-                transport.abort()
-            return web.Response(status=503)
-        socket = web.WebSocketResponse(
-            autoping=False,
-            autoclose=False,
-            heartbeat=None,
-            compress=False,
-            max_msg_size=self._settings.max_frame_bytes,
-        )
-        await socket.prepare(request)
-        self._client_number += 1
-        client = Client(self._client_number, socket, transport)
+            return False
         self._clients[client.number] = client
+        if self._muted:
+            client.mute()
+        return True
+
+    def upgraded(self, client: Client) -> None:
+        """It may begin."""
         if self._faults.holds_new:
             client.hold()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(client.write_forever(self._audible), name="channel writer")
-                await self._read(client)
-                writer.cancel()
-        finally:
-            del self._clients[client.number]
-            for queue in self._queues.values():
-                queue.forget_carrier(client.number)
-            # TCP ends without a Close in return, as servers in the field do (reference/tmc-protocol.md 5.4).
-            transport.close()
-        return socket
 
-    async def _read(self, client: Client) -> None:
-        """Text messages, Pings and Pongs are let pass unanswered (reference/tmc-protocol.md 1.4)."""
-        async for message in client.socket:
-            client.last_traffic_seconds = time.monotonic()
-            self._counts.pings += message.type is WSMsgType.PING
-            if message.type is WSMsgType.BINARY and not await self._receive(client, message.data):
-                self._counts.protocol_errors += 1
-                return
+    def received(self, client: Client, message: Message) -> bool:
+        """Takes one message in; `False` when the connection must be dropped (3.4)."""
+        match message.opcode:
+            case Opcode.BINARY:
+                return self._receive(client, message.payload)
+            # Let pass unanswered: the official client takes any answer for a broken frame (1.4).
+            case Opcode.PING:
+                self._counts.pings += 1
+            case Opcode.PONG:
+                self._counts.pongs += 1
+            case _:
+                self._counts.texts += 1
+        return True
 
-    async def _receive(self, client: Client, data: bytes) -> bool:
-        """Takes one frame in; `False` when the connection must be dropped (reference/tmc-protocol.md 3.4)."""
+    def skipped(self) -> None:
+        """A fragment has come, and was dropped."""
+        self._counts.fragments += 1
+
+    def rejected(self, status: HTTPStatus | None) -> None:
+        """A connection ends because of what came: a request that is no upgrade, or (None) a broken rule."""
+        if status is None:
+            self._counts.protocol_errors += 1
+        else:
+            self._counts.not_upgraded += 1
+
+    def has_room(self) -> None:
+        """A connection can take more after it could not."""
+        self._wake.set()
+
+    def left(self, client: Client) -> None:
+        """TCP is over."""
+        self._clients.pop(client.number, None)
+        for queue in self._queues.values():
+            queue.forget_carrier(client.number)
+        self._wake.set()
+
+    def _new_client(self) -> Client:
+        self._client_number += 1
+        return Client(self._client_number, self, self._settings)
+
+    def _receive(self, client: Client, data: bytes) -> bool:
         try:
             frame = decode(data, max_bytes=self._settings.max_frame_bytes)
         except FrameError:
             return False
         if frame.type is MessageType.CONNECT:
-            await self._connect(client, frame)
+            self._connect(client, frame)
             return True
-        # The token alone tells who is speaking, as in the servers in the field (3.4).
-        identity = self._identities.get(frame.token or "")
+        identity = self._door.identity_of(frame.token)
         if identity is None or frame.type is MessageType.CONNECTACK:
             return False
-        if frame.type is MessageType.SEND:
-            await self._receive_send(client, frame, identity)
+        if frame.type is MessageType.SENDACK:
+            self._counts.complaints += frame.status_code > 0 or frame.status_phrase is not None
+        else:
+            self._receive_send(client, frame, self._queues.get(identity))
         return True
 
-    async def _connect(self, client: Client, frame: Frame) -> None:
-        """A second CONNECT is answered like the first (reference/tmc-protocol.md 3.4)."""
-        refusal = self._refusal(frame)
-        if refusal is not None:
+    def _connect(self, client: Client, frame: Frame) -> None:
+        decision = self._decide(client, frame)
+        if isinstance(decision, Refusal):
             self._counts.refused += 1
-            code, phrase = refusal
             answer = Frame(
                 MessageType.CONNECTACK,
-                status_code=code,
-                status_phrase=phrase,
+                status_code=decision.code,
+                status_phrase=decision.phrase,
                 flag=frame.flag,
                 version=frame.version,
             )
-            await self._answer(client, answer)
+            client.send(answer)
             return
-        identity = (str(frame.custom["app_key"]), str(frame.custom["group_name"]))
-        token = self._token_of(identity)
-        await self._answer(
-            client, Frame(MessageType.CONNECTACK, flag=frame.flag, token=token, version=frame.version)
-        )
-        client.accept(token, frame.version)
         self._counts.connects += 1
+        token = decision.token
+        client.send(Frame(MessageType.CONNECTACK, flag=frame.flag, token=token, version=frame.version))
+        client.accept(Recipient(token, frame.version))
         self._wake.set()
 
-    def _refusal(self, frame: Frame) -> tuple[int, str] | None:
+    def _decide(self, client: Client, frame: Frame) -> Granted | Refusal:
         if self._faults.is_refusing(self._now()):
             return self._faults.refusal
-        signed = {name: frame.custom.get(name) for name in SIGNED_FIELDS}
-        texts = {name: value for name, value in signed.items() if isinstance(value, str) and value}
-        secret = self._apps.get(texts.get("app_key", ""))
-        if secret is None or len(texts) < len(SIGNED_FIELDS):
-            return self._settings.refusal_code, self._settings.refusal_phrase
-        # The timestamp is any text the client signed: .NET sends ticks, so nobody checks freshness (3.1).
-        if frame.custom.get("sign") == sign(texts, secret, SignMethod.MD5):
-            return None
-        return self._settings.refusal_code, self._settings.refusal_phrase
+        decision = self._door.open_to(frame)
+        if isinstance(decision, Granted):
+            others = [each for each in self._of(decision.token) if each is not client]
+            most = self._settings.max_connections
+            while most is not None and len(others) >= most:
+                if self._settings.excess is Excess.REFUSED:
+                    return self._settings.too_many
+                self._counts.kicked += 1
+                others.pop(0).close(self._settings.kick_code, self._settings.kick_reason)
+        return decision
 
-    async def _receive_send(self, client: Client, frame: Frame, identity: Identity) -> None:
-        queue = self._queues.get(identity)
+    def _receive_send(self, client: Client, frame: Frame, queue: MessageQueue | None) -> None:
         message_id = frame.custom.get("id")
         match read_kind(frame):
             case Kind.PULL_REQUEST:
                 self._counts.pulls += 1
+                if client.allowance is not None:
+                    client.allowance = self._settings.messages_per_pull
             case Kind.CONFIRM if queue is not None and isinstance(message_id, Byte | Int16 | Int32 | Int64):
-                queue.confirm(message_id)
+                queue.confirm(message_id, self._now())
             case Kind.FAILED if queue is not None and isinstance(message_id, Byte | Int16 | Int32 | Int64):
                 queue.fail(message_id, self._now())
-            case kind:
-                _log.info("channel.send_ignored", kind=kind)
+            case Kind.DATA:
+                self._counts.publishes += 1
+            case _:
+                self._counts.unknown_kinds += 1
         self._wake.set()
         if self._settings.answer_sends or frame.flag:
-            answer = Frame(MessageType.SENDACK, flag=frame.flag, token=frame.token, version=frame.version)
-            await self._answer(client, answer)
-
-    async def _answer(self, client: Client, frame: Frame) -> None:
-        """Written past the lane, and waited for: a client that does not read its answers is not read."""
-        await self._audible.wait()
-        await client.released()
-        with suppress(ConnectionError):
-            await client.socket.send_bytes(encode(frame))
-
-    def _token_of(self, identity: Identity) -> str:
-        """One random UUID for each identity, not for each connection (reference/tmc-protocol.md 3.4)."""
-        token = self._tokens.get(identity)
-        if token is None:
-            token = str(uuid.UUID(int=self._random.getrandbits(128), version=4))
-            self._tokens[identity] = token
-            self._identities[token] = identity
-        return token
+            ack = Frame(MessageType.SENDACK, flag=frame.flag, token=frame.token, version=frame.version)
+            client.send(ack)
 
     def _new_id(self) -> int:
         self._last_id += self._random.randrange(1, 1000)
         return self._last_id
+
+
+class _Batch:
+    """Pushes to one connection that are written together."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._frames: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, frame: bytes) -> None:
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        if self._bytes >= BATCH_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        if self._frames:
+            self._client.write(b"".join(self._frames))
+            self._frames.clear()
+            self._bytes = 0
