@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from tests.simulator.raw_socket import RawSocket
 from tests.tmc.platform import APP_KEY, SECRET, serving
-from topsync.simulator.channel import Channel, ChannelSettings
+from topsync.simulator.channel import Channel, ChannelSettings, OutboundMessage
+from topsync.simulator.faults.effects import PLAIN, Fate
 from topsync.tmc import messages
 from topsync.tmc.frames import Value
 
@@ -52,8 +53,10 @@ class Platform:
 
 
 @asynccontextmanager
-async def platform_with(settings: ChannelSettings) -> AsyncIterator[Platform]:
+async def platform_with(
+    settings: ChannelSettings, fate_of: Callable[[OutboundMessage], Fate] = lambda _: PLAIN
+) -> AsyncIterator[Platform]:
     """A listening channel; every socket that was opened through it is closed with it."""
     async with AsyncExitStack() as stack:
-        channel, uri = await stack.enter_async_context(serving(settings))
+        channel, uri = await stack.enter_async_context(serving(settings, fate_of))
         yield Platform(channel, uri, stack)
