@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from topsync.simulator import pushes, websocket
 from topsync.simulator.channel_settings import ChannelSettings, WireType
 from topsync.simulator.faults.effects import PLAIN, Damage, Fate
-from topsync.simulator.pushes import Recipient
+from topsync.simulator.pushes import PushWriter, Recipient
 from topsync.simulator.queue import OutboundMessage, Place, Queued
 from topsync.simulator.websocket import Opcode
 from topsync.tmc.frames import Byte, Date, Frame, FrameError, Int16, Int32, Int64, decode, encode
@@ -41,7 +41,7 @@ def sent(
 ) -> bytes:
     one = queued(retried=retried)
     one.fate = fate
-    return pushes.push(one, to, settings, sent_at=NOW, zipped=False)
+    return PushWriter(settings).push(one, to, sent_at=NOW, zipped=False)
 
 
 def read(data: bytes) -> Frame:
@@ -71,7 +71,7 @@ def test_the_quick_way_writes_what_the_codec_writes(
 ) -> None:
     one = queued(message, message_id=message_id, retried=retried)
     frame = pushes.push_frame(one, TO, SETTINGS, sent_at=NOW, zipped=False)
-    quick = pushes.push(one, TO, SETTINGS, sent_at=NOW, zipped=False)
+    quick = PushWriter(SETTINGS).push(one, TO, sent_at=NOW, zipped=False)
     assert quick == websocket.frame(Opcode.BINARY, encode(frame))
 
 

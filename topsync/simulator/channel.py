@@ -21,6 +21,7 @@ from topsync.simulator.channel_faults import ChannelFaults
 from topsync.simulator.channel_reception import Reception
 from topsync.simulator.channel_settings import ChannelSettings, Refusal
 from topsync.simulator.faults.effects import PLAIN, Fate
+from topsync.simulator.pushes import PushWriter
 from topsync.simulator.queue import DEFAULT_GROUP, MessageQueue, OutboundMessage, QueueCounts
 from topsync.simulator.websocket import Opcode
 
@@ -60,6 +61,7 @@ class Channel:
             self.add_group((app, DEFAULT_GROUP))
         self._wake = asyncio.Event()
         self._faults = ChannelFaults()
+        self._writer = PushWriter(settings)
         self._reception = Reception(
             settings, self._door, self._queues, self._faults, now, wake=self._wake.set
         )
@@ -255,9 +257,9 @@ class Channel:
             connections = self._reception.connections_of(self._door.token_of(identity))
             if not connections or self._reception.is_muted:
                 continue
-            if not dispatch(queue, connections, self._settings, self._random, now):
+            if not dispatch(queue, connections, self._settings, self._writer, self._random, now):
                 self._wake.set()
 
     def _new_id(self) -> int:
-        self._last_id += self._random.randrange(1, 1000)
+        self._last_id += 1 + int(self._random.random() * 999)
         return self._last_id

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from topsync.simulator import websocket
 from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.confirms import ConfirmShape
 from topsync.simulator.pushes import Recipient
 from topsync.simulator.websocket import (
     Closed,
@@ -62,6 +63,8 @@ class Client(asyncio.Protocol):
         self.number = number
         self.recipient: Recipient | None = None
         """Set while it may be given messages."""
+        self.confirm_shape: ConfirmShape | None = None
+        """What its confirms look like, once one was read."""
         self.allowance: int | None = None if settings.pushes_unasked else 0
         """How many more messages it may be given; None for any number."""
         self.since_seconds = self.last_traffic_seconds = time.monotonic()

@@ -9,7 +9,7 @@ from typing import Final
 
 from topsync.simulator.channel_client import Client
 from topsync.simulator.channel_settings import ChannelSettings
-from topsync.simulator.pushes import push
+from topsync.simulator.pushes import PushWriter
 from topsync.simulator.queue import MessageQueue
 
 BATCH_BYTES: Final = 64 * 1024
@@ -23,6 +23,7 @@ def dispatch(
     queue: MessageQueue,
     connections: Sequence[Client],
     settings: ChannelSettings,
+    writer: PushWriter,
     chance: random_module.Random,
     now: datetime,
 ) -> bool:
@@ -44,7 +45,7 @@ def dispatch(
             queue.counts.duplicated += turn > 0
             carrier = chance.choice(clients) if turn else client
             if carrier.recipient is not None:
-                frame = push(queued, carrier.recipient, settings, sent_at=now, zipped=zipped)
+                frame = writer.push(queued, carrier.recipient, sent_at=now, zipped=zipped)
                 batches[carrier.number].add(frame)
         if client.allowance is not None:
             client.allowance -= 1

@@ -12,6 +12,7 @@ from topsync.simulator.channel_client import Client
 from topsync.simulator.channel_door import Door, Granted, Identity
 from topsync.simulator.channel_faults import ChannelFaults
 from topsync.simulator.channel_settings import ChannelSettings, Excess, Refusal
+from topsync.simulator.confirms import shape_of
 from topsync.simulator.pushes import Recipient
 from topsync.simulator.queue import MessageQueue
 from topsync.simulator.websocket import Message, Opcode
@@ -155,6 +156,10 @@ class Reception:
         self._wake()
 
     def _receive(self, client: Client, data: bytes) -> bool:
+        shape = client.confirm_shape
+        if shape is not None and (message_id := shape.id_in(data)) is not None:
+            self._confirm(self._queue_of(shape.token), message_id)
+            return True
         try:
             frame = decode(data, max_bytes=self._settings.max_frame_bytes)
         except FrameError:
@@ -169,6 +174,8 @@ class Reception:
             self.counts.complaints += frame.status_code > 0 or frame.status_phrase is not None
         else:
             self._receive_send(client, frame, self._queues.get(identity))
+            if not self._settings.answer_sends:
+                client.confirm_shape = shape_of(data, frame) or client.confirm_shape
         return True
 
     def _connect(self, client: Client, frame: Frame) -> None:
@@ -204,6 +211,15 @@ class Reception:
                 others.pop(0).close(self._settings.kick_code, self._settings.kick_reason)
         return decision
 
+    def _queue_of(self, token: str) -> MessageQueue | None:
+        identity = self._door.identity_of(token)
+        return None if identity is None else self._queues.get(identity)
+
+    def _confirm(self, queue: MessageQueue | None, message_id: int) -> None:
+        if queue is not None:
+            queue.confirm(message_id, self._now() if self._settings.earliest_confirm_seconds else None)
+        self._wake()
+
     def _receive_send(self, client: Client, frame: Frame, queue: MessageQueue | None) -> None:
         message_id = frame.custom.get("id")
         match read_kind(frame):
@@ -212,7 +228,7 @@ class Reception:
                 if client.allowance is not None:
                     client.allowance = self._settings.messages_per_pull
             case Kind.CONFIRM if queue is not None and isinstance(message_id, Byte | Int16 | Int32 | Int64):
-                queue.confirm(message_id, self._now())
+                self._confirm(queue, message_id)
             case Kind.FAILED if queue is not None and isinstance(message_id, Byte | Int16 | Int32 | Int64):
                 queue.fail(message_id, self._now())
             case Kind.DATA:

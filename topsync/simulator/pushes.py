@@ -51,18 +51,24 @@ class Recipient:
     version: int
 
 
-def push(
-    queued: Queued, to: Recipient, settings: ChannelSettings, *, sent_at: datetime, zipped: bool
-) -> bytes:
-    """One delivery, ready for the socket; `zipped` gzips the content whatever its size."""
-    if _is_ordinary(queued.fate, to, settings, zipped=zipped):
-        payload = _ordinary(queued, to.token, settings, sent_at)
-        return websocket.header(Opcode.BINARY, len(payload)) + payload
-    frame = push_frame(queued, to, settings, sent_at=sent_at, zipped=zipped)
-    damage = queued.fate.damage
-    if damage is not None and queued.retried < queued.fate.damaged_deliveries:
-        return _DAMAGES[damage](frame)
-    return websocket.frame(Opcode.BINARY, encode(frame))
+class PushWriter:
+    """Writes pushes as the settings want them to look."""
+
+    def __init__(self, settings: ChannelSettings) -> None:
+        self._settings = settings
+        looks = (settings.data_id_type, settings.retried_type, settings.notify, settings.gzip_minimum_bytes)
+        self._is_ordinary = settings.with_outtime and looks == (WireType.INT64, WireType.INT32, None, None)
+
+    def push(self, queued: Queued, to: Recipient, *, sent_at: datetime, zipped: bool) -> bytes:
+        """One delivery, ready for the socket; `zipped` gzips the content whatever its size."""
+        fate = queued.fate
+        if self._is_ordinary and not zipped and to.version != 1 and not fate.changes_frame:
+            payload = _ordinary(queued, to.token, self._settings.publisher, sent_at)
+            return websocket.header(Opcode.BINARY, len(payload)) + payload
+        frame = push_frame(queued, to, self._settings, sent_at=sent_at, zipped=zipped)
+        if fate.damage is not None and queued.retried < fate.damaged_deliveries:
+            return _DAMAGES[fate.damage](frame)
+        return websocket.frame(Opcode.BINARY, encode(frame))
 
 
 def push_frame(
@@ -135,17 +141,6 @@ _VALUE_INT64: Final = 5
 _VALUE_DATE: Final = 6
 
 
-def _is_ordinary(fate: Fate, to: Recipient, settings: ChannelSettings, *, zipped: bool) -> bool:
-    return not zipped and to.version != 1 and not fate.changes_frame and _are_ordinary(settings)
-
-
-@functools.lru_cache(maxsize=16)
-def _are_ordinary(settings: ChannelSettings) -> bool:
-    """Whether a push has the form that `_ordinary` writes."""
-    looks = (settings.data_id_type, settings.retried_type, settings.notify, settings.gzip_minimum_bytes)
-    return looks == (WireType.INT64, WireType.INT32, None, None) and settings.with_outtime
-
-
 def _name(name: str) -> bytes:
     return _FIELD.pack(_CUSTOM, len(name)) + name.encode()
 
@@ -170,7 +165,13 @@ def _text_field(name: str, text: str) -> bytes:
     return _name(name) + _TEXT.pack(_VALUE_TEXT, len(octets)) + octets
 
 
-def _ordinary(queued: Queued, token: str, settings: ChannelSettings, sent_at: datetime) -> bytes:
+# Many pushes go out at the same moment.
+@functools.lru_cache(maxsize=4)
+def _out_time(sent_at: datetime) -> bytes:
+    return _OUT_TIME + _NUMBER.pack(_VALUE_DATE, date_of(sent_at))
+
+
+def _ordinary(queued: Queued, token: str, publisher: str, sent_at: datetime) -> bytes:
     message, data_id = queued.message, queued.message.data_id
     content = message.content.encode()
     if data_id.isdecimal() and len(data_id) <= 19 and (number := int(data_id)) <= INT64_MAX:
@@ -188,9 +189,8 @@ def _ordinary(queued: Queued, token: str, settings: ChannelSettings, sent_at: da
             content,
             _TIME,
             _NUMBER.pack(_VALUE_DATE, date_of(message.published_at)),
-            _OUT_TIME,
-            _NUMBER.pack(_VALUE_DATE, date_of(sent_at)),
-            _text_field("publisher", settings.publisher),
+            _out_time(sent_at),
+            _text_field("publisher", publisher),
             _USER_ID,
             _NUMBER.pack(_VALUE_INT64, message.user_id),
             _text_field("nick", message.nick),

@@ -11,10 +11,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 """A request head longer than this is refused; the longest seen in the field has a tenth of it."""
@@ -44,7 +44,7 @@ class Opcode(IntEnum):
     PONG = 10
 
 
-_OPCODES: Final = frozenset(Opcode)
+_OPCODES: Final = {int(opcode): opcode for opcode in Opcode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,14 @@ class Rejected:
     response: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A frame's payload: a whole binary message, or something that is counted and let pass."""
 
     opcode: Opcode
-    payload: bytes = field(repr=False)
+    payload: bytes
+
+    def __repr__(self) -> str:
+        return f"Message({self.opcode.name}, {len(self.payload)} bytes)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +208,12 @@ class Receiver:
 
 
 def _kind(first: int) -> tuple[Opcode, bool]:
-    opcode = first & 0x0F
-    if first & _RESERVED_BITS or opcode not in _OPCODES:
+    opcode = _OPCODES.get(first & 0x0F)
+    if first & _RESERVED_BITS or opcode is None:
         raise _ViolationError("a frame has reserved bits or an unknown opcode")
     if opcode >= Opcode.CLOSE and first < _FINAL:
         raise _ViolationError("a control frame is fragmented")
-    return Opcode(opcode), first >= _FINAL
+    return opcode, first >= _FINAL
 
 
 def _event(opcode: Opcode, payload: bytes, *, final: bool) -> Event:
