@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from topsync.tmc import messages
 from topsync.tmc.frames import Frame, MessageType, Value
 from topsync.tmc.messages import TmcMessage, read_message
 
+PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 QUIET_SECONDS = 0.2
 
 
@@ -63,6 +65,11 @@ async def test_switch_the_refusals_each_with_its_code_and_text() -> None:
             assert (answer.status_code, answer.status_phrase) == (refusal.code, refusal.phrase)
             raw.send_frame(Frame(MessageType.CONNECT, flag=2, custom=good))  # the connection stays open
             assert (await raw.receive_frame()).token
+
+
+def test_the_page_names_every_switch() -> None:
+    page = PAGE.read_text()
+    assert [each.name for each in fields(ChannelSettings) if f"`{each.name}`" not in page] == []
 
 
 async def test_a_group_that_was_added_has_its_own_messages_and_token() -> None:
