@@ -132,7 +132,7 @@ async def test_fragments_are_dropped_without_an_answer(platform: Platform) -> No
 @pytest.mark.parametrize(
     "data",
     [
-        client_frame(BINARY, b"\x02\x02\x00\x00", masked=False),
+        client_frame(BINARY, encode(messages.connect(APP_KEY, "default", 1, SECRET, flag=1)), masked=False),
         client_frame(PING, b"", masked=False),
         client_frame(PING, bytes(126)),
         client_frame(3, b""),

@@ -159,7 +159,7 @@ async def test_switch_messages_come_only_for_pull_requests() -> None:
             raw.send_frame(messages.pull_request(token))
             for _ in range(count):
                 await pushed(raw)
-        assert await is_quiet(raw)
+            assert await is_quiet(raw)
 
 
 async def test_switch_the_delay_after_a_failed() -> None:
