@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+import uvloop
 
 from tests.simulator.channel_platform import Platform, platform_with
 from tests.simulator.official_client import OfficialClient, Typed
@@ -53,6 +54,28 @@ async def test_it_connects_receives_and_confirms(platform: Platform) -> None:
     await eventually(lambda: platform.channel.ledger()["connections"] == 0)
     assert platform.channel.ledger()["pings"] == 1
     assert platform.channel.ledger()["protocol_errors"] == 0
+
+
+def test_it_notices_no_other_event_loop() -> None:
+    """`topsync simulate` runs on uvloop."""
+
+    async def life() -> None:
+        async with platform_with(ChannelSettings(max_unsent_bytes=10_000)) as platform:
+            async with official(platform) as client:
+                for number in range(300):
+                    platform.channel.publish(message(number, 3000))
+                await eventually(lambda: platform.channel.ledger()["confirmed"] == 300)
+                platform.channel.hold(new_ones_too=False)
+                platform.channel.publish(message(300))
+                platform.channel.release()
+                await eventually(lambda: platform.channel.ledger()["confirmed"] == 301)
+                platform.channel.kick(1011, "bye")
+                await client.lost()
+                await client.connect()
+            await eventually(lambda: platform.channel.ledger()["connections"] == 0)
+            assert platform.channel.ledger()["protocol_errors"] == 0
+
+    uvloop.run(life())
 
 
 async def test_it_receives_what_orders_send(client: Client) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from topsync.simulator import websocket
 from topsync.simulator.channel_settings import ChannelSettings
@@ -80,12 +80,11 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let it in, or end it."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(f"a stream was expected, not {type(transport).__name__}")
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._settings.max_unsent_bytes)
+        # uvloop's are no asyncio.Transport, though they have everything of one.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._settings.max_unsent_bytes)
         if not self._house.arrived(self):
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take in what came."""
