@@ -247,3 +247,10 @@ async def test_tcp_connections_are_bounded() -> None:
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await platform.open()
         assert platform.channel.ledger()["turned_away"] == 1
+
+
+async def test_a_connection_that_does_not_answer_its_close_is_sent_no_second_one() -> None:
+    async with platform_with(ChannelSettings(idle_timeout_seconds=0.05, close_wait_seconds=0.5)) as platform:
+        raw, _ = await platform.connected()
+        await raw.receive()
+        assert await raw.ended() == b""

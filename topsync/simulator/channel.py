@@ -96,6 +96,11 @@ class Channel:
                     self._wake.clear()
                     await self._wake.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it listens and pushes."""
+        return self._pump_task is not None and not self._pump_task.done()
+
     def publish(self, message: OutboundMessage) -> None:
         """Queues a message for its group in each application, unless a fault takes it."""
         now = self._now()

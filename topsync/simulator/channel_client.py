@@ -156,6 +156,8 @@ class Client(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Send a Close; then end TCP, at once or when the client has answered. Idempotent."""
+        if self._closing:
+            return
         self.recipient = None
         self.write(websocket.close(code, reason))
         self._closing = True
