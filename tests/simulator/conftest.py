@@ -1,4 +1,4 @@
-"""A small simulated platform, listening, with a clock that stands still."""
+"""A small simulated platform, listening, with a clock that stands still; and a channel on its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from tests.simulator.channel_platform import Platform, platform_with
 from tests.simulator.platform_client import Client, frozen_clock, small
+from topsync.simulator.channel_settings import ChannelSettings
 from topsync.simulator.server import Simulator
 
 
@@ -14,3 +16,16 @@ from topsync.simulator.server import Simulator
 async def client() -> AsyncIterator[Client]:
     async with Simulator(small(), frozen_clock()) as simulator, Client(simulator) as connected:
         yield connected
+
+
+@pytest_asyncio.fixture
+async def channel_settings() -> ChannelSettings:
+    """Of `platform`; a test may override them."""
+    return ChannelSettings(delivery_window=1)
+
+
+@pytest_asyncio.fixture
+async def platform(channel_settings: ChannelSettings) -> AsyncIterator[Platform]:
+    """A channel on its own."""
+    async with platform_with(channel_settings) as platform:
+        yield platform

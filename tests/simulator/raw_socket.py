@@ -15,8 +15,24 @@ KEY = base64.b64encode(bytes(range(16))).decode()
 ACCEPT = "Bz3qJYTGdOe8gUSpLosEdiLKDrk="
 """What RFC 6455 makes of `KEY`."""
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 BOUND_SECONDS = 5.0
+
+
+def client_frame(opcode: int, payload: bytes, *, masked: bool = True, final: bool = True) -> bytes:
+    """A client's frame as it is written, right or wrong."""
+    size, mask_bit = len(payload), 0x80 if masked else 0
+    if size < 126:
+        length = bytes((mask_bit | size,))
+    elif size < 1 << 16:
+        length = bytes((mask_bit | 126,)) + size.to_bytes(2, "big")
+    else:
+        length = bytes((mask_bit | 127,)) + size.to_bytes(8, "big")
+    first = bytes(((0x80 if final else 0) | opcode,))
+    if not masked:
+        return first + length + payload
+    mask = os.urandom(4)
+    return first + length + mask + bytes(octet ^ mask[index % 4] for index, octet in enumerate(payload))
 
 
 @dataclass
@@ -60,14 +76,9 @@ class RawSocket:
         assert token is not None
         return raw, token
 
-    def send(self, opcode: int, payload: bytes) -> None:
-        """One masked message; lengths that control frames may not have are written all the same."""
-        length = (
-            bytes((0x80 | len(payload),)) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
-        )
-        mask = os.urandom(4)
-        masked = bytes(octet ^ mask[index % 4] for index, octet in enumerate(payload))
-        self.writer.write(bytes((0x80 | opcode,)) + length + mask + masked)
+    def send(self, opcode: int, payload: bytes, *, masked: bool = True, final: bool = True) -> None:
+        """One message; lengths that control frames may not have are written all the same."""
+        self.writer.write(client_frame(opcode, payload, masked=masked, final=final))
 
     def send_frame(self, frame: Frame) -> None:
         self.send(BINARY, encode(frame))

@@ -9,6 +9,11 @@ from tests.simulator.platform_client import NOW, Client, frozen_clock, small, ti
 from topsync.simulator.server import Simulator
 
 
+async def test_a_channel_that_has_stopped_is_not_healthy(client: Client) -> None:
+    await client.simulator.channel.stop()
+    assert await client.admin("GET", "/healthz", status=503) == {"ok": False}
+
+
 async def test_healthz_sellers_and_clock(client: Client) -> None:
     assert await client.admin("GET", "/healthz") == {"ok": True}
     sellers = await client.admin("GET", "/sellers")

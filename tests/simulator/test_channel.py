@@ -1,130 +1,26 @@
-"""The platform's side of the channel, on the wire."""
+"""Messages on the channel, over real sockets: pushes, confirms, bounds, and times without either."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.simulator.raw_socket import ACCEPT, BINARY, CLOSE, PING, PONG, TEXT, RawSocket
+from tests.simulator.channel_platform import Platform
+from tests.simulator.raw_socket import (
+    BINARY,
+    BOUND_SECONDS,
+    CLOSE,
+    RawSocket,
+    client_frame,
+)
 from tests.tmc.platform import APP_KEY, HOST, SECRET, eventually, message, serving
 from topsync.simulator.channel import Channel, ChannelSettings
 from topsync.tmc import messages
-from topsync.tmc.frames import Date, Frame, Int32, Int64, MessageType, encode
+from topsync.tmc.frames import Byte, Date, Frame, Int16, Int32, Int64, MessageType, Value, encode
 from topsync.tmc.messages import read_message
-
-
-class Platform:
-    """A channel and the raw sockets that were opened to it."""
-
-    def __init__(self, channel: Channel, uri: str, stack: AsyncExitStack) -> None:
-        self.channel = channel
-        self.uri = uri
-        self._stack = stack
-
-    async def open(self, *headers: str) -> RawSocket:
-        raw = await RawSocket.open(self.uri, *headers)
-        self._stack.push_async_callback(raw.close)
-        return raw
-
-    async def connected(self, group: str = "default") -> tuple[RawSocket, str]:
-        raw, token = await RawSocket.connected(self.uri, APP_KEY, SECRET, group)
-        self._stack.push_async_callback(raw.close)
-        return raw, token
-
-    async def alive(self, raw: RawSocket) -> None:
-        """Fails unless the connection still answers a CONNECT."""
-        raw.send_frame(messages.connect(APP_KEY, "default", int(time.time() * 1000), SECRET, flag=77))
-        assert (await raw.receive_frame()).flag == 77
-
-
-@pytest.fixture
-async def settings() -> ChannelSettings:
-    return ChannelSettings(delivery_window=1)
-
-
-@pytest.fixture
-async def platform(settings: ChannelSettings) -> AsyncIterator[Platform]:
-    async with AsyncExitStack() as stack:
-        channel, uri = await stack.enter_async_context(serving(settings))
-        yield Platform(channel, uri, stack)
-
-
-async def test_the_handshake_satisfies_the_strictest_client(platform: Platform) -> None:
-    raw = await platform.open("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
-    assert raw.response[0].startswith("HTTP/1.1 101")
-    headers = dict(line.lower().split(": ", 1) for line in raw.response[1:])
-    assert headers["upgrade"] == "websocket"
-    assert headers["connection"] == "upgrade"
-    assert headers["sec-websocket-accept"] == ACCEPT.lower()
-    assert "sec-websocket-extensions" not in headers
-    assert "sec-websocket-protocol" not in headers
-    assert [line for line in raw.response if line.startswith("Sec-WebSocket-Accept")] == [
-        f"Sec-WebSocket-Accept: {ACCEPT}"
-    ]
-    await platform.alive(raw)
-
-
-async def test_a_ping_before_connect_is_accepted_and_never_answered(platform: Platform) -> None:
-    raw = await platform.open()
-    raw.send(PING, b"")
-    raw.send(PONG, b"")
-    raw.send(TEXT, b"hello")
-    await platform.alive(raw)  # the CONNECTACK is the first thing that comes
-
-
-async def test_no_ping_is_ever_sent(platform: Platform) -> None:
-    raw, _ = await platform.connected()
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(raw.reader.read(1), 0.3)
-
-
-async def test_a_close_longer_than_allowed_just_ends_the_connection(platform: Platform) -> None:
-    raw, _ = await platform.connected()
-    raw.send(CLOSE, (1000).to_bytes(2, "big") + b"x" * 300)
-    await raw.ended()
-    await eventually(lambda: platform.channel.ledger()["connections"] == 0)
-
-
-async def test_a_close_ends_tcp_without_a_close_in_return(platform: Platform) -> None:
-    raw, _ = await platform.connected()
-    raw.send(CLOSE, (1000).to_bytes(2, "big"))
-    assert await raw.ended() == b""
-
-
-async def test_a_bad_sign_is_refused_and_the_connection_left_open(platform: Platform) -> None:
-    raw = await platform.open()
-    raw.send_frame(messages.connect(APP_KEY, "default", 1, "wrong", flag=5))
-    answer = await raw.receive_frame()
-    assert (answer.type, answer.flag, answer.status_code) == (MessageType.CONNECTACK, 5, 401)
-    assert (answer.status_phrase, answer.token, dict(answer.custom)) == ("invalid sign", None, {})
-    await platform.alive(raw)
-
-
-@pytest.mark.parametrize("name", ["app_key", "group_name", "timestamp", "sign"])
-async def test_a_connect_without_a_required_field_is_refused(platform: Platform, name: str) -> None:
-    raw = await platform.open()
-    connect = messages.connect(APP_KEY, "default", 1, SECRET, flag=1)
-    fields = {key: value for key, value in connect.custom.items() if key != name}
-    for odd in (fields, fields | {name: Int32(1)}, fields | {name: ""}, fields | {name: "9" * 5000}):
-        raw.send_frame(Frame(MessageType.CONNECT, flag=1, custom=odd))
-        assert (await raw.receive_frame()).status_code == 401
-
-
-async def test_a_client_that_sends_no_flag_or_version_1_is_answered_alike(platform: Platform) -> None:
-    raw = await platform.open()
-    fields = messages.connect(APP_KEY, "default", 1, SECRET, flag=1).custom
-    raw.send_frame(Frame(MessageType.CONNECT, custom=fields, version=1))
-    answer = await raw.receive_frame()
-    assert (answer.flag, answer.version) == (0, 1)
-    platform.channel.publish(message(1))
-    push = await raw.receive_frame()
-    assert (push.version, read_message(push, b"").data_id) == (1, "1")
 
 
 async def test_a_push_has_the_fields_and_types_of_the_reference(platform: Platform) -> None:
@@ -181,34 +77,7 @@ async def test_a_confirm_may_come_on_another_connection_of_the_group(platform: P
     await eventually(lambda: platform.channel.ledger()["confirmed"] == 1)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\xff\xff\xff\xff",
-        encode(messages.pull_request("unknown")),
-        encode(Frame(MessageType.SEND)),
-        encode(Frame(MessageType.SENDACK, token="unknown")),
-        encode(Frame(MessageType.CONNECTACK, flag=1)),
-    ],
-    ids=["empty", "junk", "unknown token", "no token", "sendack", "connectack"],
-)
-async def test_what_breaks_the_rules_ends_tcp_at_once(platform: Platform, data: bytes) -> None:
-    raw, _ = await platform.connected()
-    raw.send(BINARY, data)
-    assert await raw.ended() == b""
-    assert platform.channel.ledger()["protocol_errors"] == 1
-
-
-async def test_a_good_token_is_enough_on_a_connection_without_connect(platform: Platform) -> None:
-    _, token = await platform.connected()
-    raw = await platform.open()
-    raw.send_frame(messages.pull_request(token))
-    await eventually(lambda: platform.channel.ledger()["pulls"] == 1)
-    await platform.alive(raw)
-
-
-@pytest.mark.parametrize("settings", [ChannelSettings(max_in_flight_per_connection=3)])
+@pytest.mark.parametrize("channel_settings", [ChannelSettings(max_in_flight_per_connection=3)])
 async def test_pushing_stops_at_the_limit_and_goes_on_with_a_confirm(platform: Platform) -> None:
     raw, token = await platform.connected()
     for number in range(10):
@@ -222,7 +91,7 @@ async def test_pushing_stops_at_the_limit_and_goes_on_with_a_confirm(platform: P
     await eventually(lambda: platform.channel.ledger()["sent"] == 4)
 
 
-@pytest.mark.parametrize("settings", [ChannelSettings(redelivery_delay_seconds=0.1)])
+@pytest.mark.parametrize("channel_settings", [ChannelSettings(redelivery_delay_seconds=0.1)])
 async def test_a_failed_message_comes_again(platform: Platform) -> None:
     raw, token = await platform.connected()
     platform.channel.publish(message(1))
@@ -234,7 +103,7 @@ async def test_a_failed_message_comes_again(platform: Platform) -> None:
     assert (ledger["failed"], ledger["redelivered"], ledger["sent"]) == (1, 1, 2)
 
 
-@pytest.mark.parametrize("settings", [ChannelSettings(answer_sends=True)])
+@pytest.mark.parametrize("channel_settings", [ChannelSettings(answer_sends=True)])
 async def test_sends_are_answered_where_that_is_switched_on(platform: Platform) -> None:
     raw, token = await platform.connected()
     raw.send_frame(messages.pull_request(token))
@@ -242,12 +111,93 @@ async def test_sends_are_answered_where_that_is_switched_on(platform: Platform) 
     assert (answer.type, answer.token, answer.status_code) == (MessageType.SENDACK, token, 0)
 
 
-@pytest.mark.parametrize("settings", [ChannelSettings(idle_timeout_seconds=0.1)])
+@pytest.mark.parametrize("channel_settings", [ChannelSettings(idle_timeout_seconds=0.1)])
 async def test_an_idle_connection_is_closed_with_1011_where_that_is_switched_on(platform: Platform) -> None:
     raw, _ = await platform.connected()
     first, payload = await raw.receive()
     assert first == 0x80 | CLOSE
     assert payload == (1011).to_bytes(2, "big") + b"reach max idle time"
+
+
+@pytest.mark.parametrize("width", [Byte, Int16, Int32, Int64])
+async def test_a_kind_is_read_at_any_width(
+    platform: Platform, width: type[Byte] | type[Int16] | type[Int32] | type[Int64]
+) -> None:
+    """TJS, PY and PHP choose widths by magnitude; an id of the platform always needs 64 bits (2.3)."""
+    raw, token = await platform.connected()
+    platform.channel.publish(message(1))
+    pushed = read_message(await raw.receive_frame(), b"").id
+    custom: dict[str, Value] = {"__kind": width(2), "id": Int64(pushed)}
+    raw.send_frame(Frame(MessageType.SEND, token=token, custom=custom))
+    await eventually(lambda: platform.channel.ledger()["confirmed"] == 1)
+
+
+async def test_a_later_confirm_wins_over_a_failed(platform: Platform) -> None:
+    """J21 with manual confirm sends a Failed with a Void reason for each message at once (4.3)."""
+    raw, token = await platform.connected()
+    platform.channel.publish(message(1))
+    pushed = read_message(await raw.receive_frame(), b"").id
+    raw.send_frame(messages.failed(token, pushed, None))
+    await eventually(lambda: platform.channel.ledger()["failed"] == 1)
+    raw.send_frame(messages.confirm(token, pushed))
+    await eventually(lambda: platform.channel.ledger()["confirmed"] == 1)
+    assert platform.channel.ledger()["pending"] == 0
+
+
+async def test_a_sendack_is_taken_and_one_with_a_phrase_is_told(platform: Platform) -> None:
+    raw, token = await platform.connected()
+    raw.send_frame(Frame(MessageType.SENDACK, token=token))
+    raw.send_frame(Frame(MessageType.SENDACK, token=token, status_phrase="java.lang.String cannot be cast"))
+    await platform.alive(raw)
+    assert platform.channel.ledger()["complaints"] == 1
+
+
+async def test_a_published_message_is_acknowledged_with_its_flag(platform: Platform) -> None:
+    raw, token = await platform.connected()
+    fields: dict[str, Value] = {"__kind": Byte(3), "topic": "t", "content": "{}"}
+    raw.send_frame(Frame(MessageType.SEND, flag=8, token=token, custom=fields))
+    answer = await raw.receive_frame()
+    assert (answer.type, answer.flag, answer.token) == (MessageType.SENDACK, 8, token)
+    assert (answer.status_code, answer.status_phrase) == (0, None)
+
+
+async def test_confirm_failed_and_pull_are_not_answered(platform: Platform) -> None:
+    raw, token = await platform.connected()
+    raw.send_frame(messages.confirm(token, 1))
+    raw.send_frame(messages.failed(token, 1, "why"))
+    raw.send_frame(messages.pull_request(token))
+    raw.send_frame(Frame(MessageType.SEND, token=token, custom={"__kind": Byte(99)}))
+    await platform.alive(raw)  # its CONNECTACK is the first thing that comes
+
+
+async def test_a_client_that_does_not_read_is_neither_written_nor_read_beyond_a_bound() -> None:
+    total, bound = 800, 64 * 1024
+    many = ChannelSettings(max_in_flight_per_connection=100_000, max_unsent_bytes=bound, answer_sends=True)
+    async with serving(many) as (channel, uri):
+        raw, token = await RawSocket.connected(uri, APP_KEY, SECRET)
+        for number in range(total):
+            channel.publish(message(number, 30_000))
+        await eventually(lambda: channel.ledger()["unsent_bytes"] >= bound)
+        pulls = client_frame(BINARY, encode(messages.pull_request(token))) * 100_000
+        raw.writer.write(pulls)  # 8 MB, and each frame asks for an answer
+
+        async def standstill() -> bool:
+            before = channel.ledger()
+            await asyncio.sleep(0.2)
+            return before == channel.ledger()
+
+        async with asyncio.timeout(4 * BOUND_SECONDS):
+            while not await standstill():
+                pass
+        ledger = channel.ledger()
+        assert ledger["unsent_bytes"] < 2 * bound + 300_000
+        assert ledger["pulls"] < 100_000
+        assert ledger["pending"] > 100
+        received = 0
+        async with asyncio.timeout(4 * BOUND_SECONDS):
+            while received < total:
+                received += (await raw.receive_frame()).type is MessageType.SEND
+        await raw.close()
 
 
 async def test_a_cut_drops_everyone_and_turns_new_ones_away(platform: Platform) -> None:
@@ -276,7 +226,7 @@ async def test_in_silence_nothing_is_sent_and_afterwards_everything(platform: Pl
     platform.channel.silence(0.4, lose_messages=False)
     platform.channel.publish(message(1))
     newcomer = await platform.open()
-    newcomer.send_frame(messages.connect(APP_KEY, "default", 1, SECRET, flag=9))
+    newcomer.send_frame(messages.connect(APP_KEY, "other", 1, SECRET, flag=9))
     reads = [asyncio.ensure_future(each.reader.readexactly(1)) for each in (raw, newcomer)]
     assert await asyncio.wait(reads, timeout=0.2) == (set(), set(reads))
     assert platform.channel.ledger()["silent"] == 1

@@ -97,6 +97,45 @@ def test_a_message_is_gone_after_a_day_wherever_it_is() -> None:
     assert _drain(queue, START + RULES.retention) == []
 
 
+def test_each_message_is_gone_at_its_own_time_though_nothing_else_happens() -> None:
+    queue = _queue()
+    for hour in range(3):
+        queue.publish(_message(hour, START + timedelta(hours=hour)), START)
+    for hour in range(3):
+        queue.advance(START + RULES.retention + timedelta(hours=hour) - timedelta(seconds=1))
+        assert queue.counts.expired == hour
+        queue.advance(START + RULES.retention + timedelta(hours=hour))
+        assert queue.counts.expired == hour + 1
+
+
+def test_failures_and_timeouts_have_delays_of_their_own() -> None:
+    queue = _queue(replace(RULES, failed_delay=timedelta(seconds=10)))
+    _publish(queue, 2)
+    _drain(queue)
+    queue.advance(START + RULES.confirm_timeout)  # nobody has answered: both wait for the long delay
+    queue.fail(1, START)
+    assert queue.counts.failed == 0
+    _publish(queue, 1)
+    queue.take(START, 1)
+    queue.fail(3, START + RULES.confirm_timeout)
+    queue.advance(soon := START + RULES.confirm_timeout + timedelta(seconds=10))
+    assert [each.message.data_id for each in _drain(queue, soon)] == ["0"]
+    queue.advance(later := START + RULES.confirm_timeout + RULES.redelivery_delay)
+    assert len(_drain(queue, later)) == 2
+
+
+def test_the_last_redelivery_that_fails_is_the_end() -> None:
+    queue = _queue(replace(RULES, max_redeliveries=1))
+    _publish(queue, 1)
+    now = START
+    for _ in range(2):
+        assert queue.take(now, 1) is not None
+        queue.fail(1, now)
+        now += RULES.redelivery_delay
+        queue.advance(now)
+    assert (queue.take(now, 1), queue.counts.exhausted, queue.pending) == (None, 1, 0)
+
+
 def test_a_queue_nobody_reads_does_not_grow() -> None:
     queue = _queue(replace(RULES, max_messages=10))
     for hour in range(24 * 20):
@@ -139,7 +178,8 @@ class AnyHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = START
-        self.queue = _queue(replace(RULES, window=3, max_messages=20, retention=timedelta(hours=1)))
+        rules = replace(RULES, window=3, max_messages=20, retention=timedelta(hours=1), max_redeliveries=2)
+        self.queue = _queue(replace(rules, failed_delay=timedelta(seconds=90)))
         self.sent: list[int] = []
         self.over: set[int] = set()
         self.carriers = [1, 2]
@@ -186,7 +226,7 @@ class AnyHistory(RuleBasedStateMachine):
     @invariant()
     def accounts_balance(self) -> None:
         counts = self.queue.counts
-        over = counts.confirmed + counts.lost + counts.expired + counts.overflowed
+        over = counts.confirmed + counts.lost + counts.expired + counts.exhausted + counts.overflowed
         assert counts.published == over + self.queue.pending + self.queue.in_flight
         carried = [self.queue.carried_by(carrier) for carrier in self.carriers]
         assert sum(carried) <= self.queue.in_flight

@@ -10,11 +10,12 @@ import pytest
 
 from tests.simulator.faults import channel_ledger, connect, listening, struck, under
 from tests.simulator.platform_client import NOW, Client, until
-from tests.simulator.raw_socket import CLOSE, PING, RawSocket
+from tests.simulator.raw_socket import BINARY, CLOSE, PING, TEXT, RawSocket
 from tests.simulator.test_faults_calls import listed
 from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.faults.effects import Damage
 from topsync.tmc import messages
-from topsync.tmc.frames import Frame, MessageType
+from topsync.tmc.frames import Frame, FrameError, MessageType, decode
 
 LATER = "2025-11-20 15:31:00"
 
@@ -136,6 +137,77 @@ async def test_kick() -> None:
         assert (opcode & 15, payload) == (CLOSE, (1000).to_bytes(2, "big") + b"maintenance")
         async with listening(client) as again:
             assert await again.is_quiet()
+
+
+async def test_kick_by_chance() -> None:
+    async with under("peak") as client:
+        sockets = [await connect(client) for _ in range(60)]
+        await client.admin("POST", "/faults/kick", {"probability": 0.5})
+
+        async def settled() -> bool:
+            return 10 < (await channel_ledger(client))["connections"] < 50
+
+        await until(settled)
+        for raw in sockets:
+            await raw.close()
+
+
+async def test_raw_frame() -> None:
+    async with under("raw_frame") as client, listening(client) as listener:
+        assert await listener.is_quiet()
+        client.simulator.clock.advance(5)
+        assert await listener.raw.receive() == (0x80 | PING, b"")
+        for body, expected in [
+            ({"payload": "0202ffff"}, (0x80 | BINARY, b"\x02\x02\xff\xff")),
+            ({"opcode": TEXT, "payload": "6869"}, (0x80 | TEXT, b"hi")),
+            ({"payload": "02", "final": False}, (BINARY, b"\x02")),
+        ]:
+            await client.admin("POST", "/faults/raw_frame", body)
+            assert await listener.raw.receive() == expected
+        await client.admin("POST", "/faults/raw_frame", {"payload": "0"}, status=400)
+        await client.admin("POST", "/faults/raw_frame", {"opcode": 3}, status=400)
+
+
+async def test_damaged_frame() -> None:
+    async with under("damaged_frame") as client, listening(client) as listener:
+        await made(client, 40)
+        payloads = [(await listener.raw.receive())[1] for _ in range(40)]
+        broken = [payload for payload in payloads if not is_frame(payload)]
+        assert 8 < len(broken) < 32
+        assert await struck(client, "damaged_frame") == len(broken)
+        client.simulator.clock.advance(20)
+        client.simulator.clock.advance(10)
+        await listener.receive(40)  # nothing was confirmed: all of them come again, and whole
+
+
+async def test_damaged_frame_of_every_kind() -> None:
+    async with under("peak") as client, listening(client) as listener:
+        for damage in Damage:
+            await client.admin("POST", "/faults/damaged_frame", {"damage": damage.value})
+            await made(client, 1)
+            await client.admin("DELETE", "/faults")
+            first, _ = await listener.raw.receive()
+            if damage in (Damage.FRAGMENTED, Damage.PINGED):
+                await listener.raw.receive()
+            assert (first == 0x80 | BINARY) == (damage not in (Damage.FRAGMENTED, Damage.PINGED))
+
+
+def is_frame(payload: bytes) -> bool:
+    try:
+        decode(payload)
+    except FrameError:
+        return False
+    return True
+
+
+async def test_unreadable_content() -> None:
+    async with under("unreadable_content") as client, listening(client) as listener:
+        await made(client, 1)
+        [frame] = await listener.receive(1)
+        content = str(frame.custom["content"])
+        assert content.startswith("{")
+        with pytest.raises(orjson.JSONDecodeError):
+            orjson.loads(content)
 
 
 async def test_drop() -> None:

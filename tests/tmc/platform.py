@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from topsync.clock import ServerClock
 from topsync.simulator.channel import Channel, ChannelSettings, OutboundMessage
+from topsync.simulator.faults.effects import PLAIN, Fate
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.connection import Connection, ConnectionConfig, ConnectionStatus, Delivery
 from topsync.tmc.session import State
@@ -51,10 +52,12 @@ def set_clock() -> ServerClock:
 
 
 @asynccontextmanager
-async def serving(settings: ChannelSettings | None = None) -> AsyncIterator[tuple[Channel, str]]:
+async def serving(
+    settings: ChannelSettings | None = None, fate_of: Callable[[OutboundMessage], Fate] = lambda _: PLAIN
+) -> AsyncIterator[tuple[Channel, str]]:
     """A channel on a port of its own, and its URI."""
     channel = Channel(
-        settings or ChannelSettings(), {APP_KEY: SECRET}, lambda: datetime.now(UTC), random.Random(7)
+        settings or ChannelSettings(), {APP_KEY: SECRET}, lambda: datetime.now(UTC), random.Random(7), fate_of
     )
     port = await channel.start(HOST)
     try:

@@ -261,13 +261,12 @@ async def test_at_the_bound_nothing_is_read_or_pulled_until_there_is_room() -> N
             channel.publish(message(number, size))
         await eventually(lambda: peer.status.unconfirmed_bytes >= bound)
         pulls = channel.ledger()["pulls"]
-        # The platform still has frames to write, and no more of them move.
-        await eventually(lambda: channel.ledger()["in_flight"] == total)
+        # The platform has more to send, and no more of it moves.
+        await eventually(lambda: channel.ledger()["unsent_bytes"] > 0)
         await eventually(lambda: quiet_for(peer, timedelta(seconds=0.3)))
         assert peer.status.unconfirmed_bytes < bound + 2 * size + 10_000
         assert channel.ledger()["pulls"] <= pulls + 1
-        (served,) = channel._clients.values()
-        assert served.lane_length > 0
+        assert channel.ledger()["pending"] > 0
         peer.confirming = True
         for delivery in list(peer.deliveries):
             peer.connection.confirm(delivery)

@@ -1,155 +1,254 @@
-"""One connection of a client, seen from the platform: its socket, its outgoing lane, its token."""
+"""One connection of a client, seen from the platform: its socket, what waits to be written, its token."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
-from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from http import HTTPStatus
+from typing import Final, Protocol, cast
 
-import orjson
-from aiohttp import web
+from topsync.simulator import websocket
+from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.confirms import ConfirmShape
+from topsync.simulator.pushes import Recipient
+from topsync.simulator.websocket import (
+    Closed,
+    Event,
+    Message,
+    Receiver,
+    Rejected,
+    Skipped,
+    Upgraded,
+    Violation,
+)
+from topsync.tmc.frames import Frame, encode
 
-from topsync.simulator import wire
-from topsync.simulator.queue import Queued
-from topsync.tmc.frames import Byte, Frame, Int32, Int64, MessageType, Value, encode
-from topsync.tmc.messages import Kind, date_of
-
-INT64_MAX = 2**63 - 1
-
-VOIDABLE_FIELDS: Final = ("outtime", "publisher", "nick", "dataid", "retried")
-"""What a message can be placed without (reference/tmc-protocol.md 4.2)."""
-
-UNKNOWN_FIELDS: Final[Mapping[str, Value]] = {
-    "notify": "x",
-    "x_new_number": Int32(7),
-    "x_new_void": None,
-    "x_new_bytes": b"\x00\xff",
-}
+LINGER_SECONDS: Final = 5.0
+"""How long the last bytes to a client that does not read are kept when its connection ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
-    """An orderly end that the platform starts."""
+class House(Protocol):
+    """What a connection belongs to. None of these waits."""
 
-    code: int
-    reason: str
+    def arrived(self, client: Client) -> bool:
+        """TCP stands; whether it is let in."""
+
+    def upgraded(self, client: Client) -> None:
+        """The upgrade is answered."""
+
+    def received(self, client: Client, message: Message) -> bool:
+        """A frame has come that is no Close; whether the connection may go on."""
+
+    def skipped(self) -> None:
+        """A fragment has come, and was dropped."""
+
+    def rejected(self, status: HTTPStatus | None) -> None:
+        """A connection ends because of what came: a request that is no upgrade, or (None) a broken rule."""
+
+    def has_room(self) -> None:
+        """A connection can take more after it could not."""
+
+    def left(self, client: Client) -> None:
+        """TCP is over."""
 
 
-Outgoing = Frame | bytes | Close
+class Client(asyncio.Protocol):
+    """See the module. Whoever does not read is not read either, so nothing waits beyond a bound.
 
+    It can be kept from writing (`mute`), and from reading too (`hold`); what is written meanwhile waits,
+    within the same bound, and goes out when that ends.
+    """
 
-class Client:
-    """See the module. Frames for a client that does not read wait in its lane, which its owner bounds."""
-
-    def __init__(self, number: int, socket: web.WebSocketResponse, transport: asyncio.Transport) -> None:
+    def __init__(self, number: int, house: House, settings: ChannelSettings) -> None:
         self.number = number
-        self.socket = socket
-        self.token: str | None = None
-        self.version = 2
-        self.last_traffic_seconds = time.monotonic()
-        self._transport = transport
-        self._lane: deque[Outgoing] = deque()
-        self._filled = asyncio.Event()
-        self._released = asyncio.Event()
-        self._released.set()
+        self.recipient: Recipient | None = None
+        """Set while it may be given messages."""
+        self.confirm_shape: ConfirmShape | None = None
+        """What its confirms look like, once one was read."""
+        self.allowance: int | None = None if settings.pushes_unasked else 0
+        """How many more messages it may be given; None for any number."""
+        self.since_seconds = self.last_traffic_seconds = time.monotonic()
+        self._house = house
+        self._settings = settings
+        self._receiver = Receiver(settings.max_frame_bytes)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._held = self._muted = self._stalled = self._closing = False
 
-    def accept(self, token: str, version: int) -> None:
-        """From now on it may be given messages, in frames of that version; unless it is gone already."""
-        if not self._transport.is_closing():
-            self.token = token
-            self.version = version
+    # What happens to it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let it in, or end it."""
+        # uvloop's are no asyncio.Transport, though they have everything of one.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._settings.max_unsent_bytes)
+        if not self._house.arrived(self):
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came."""
+        self.last_traffic_seconds = time.monotonic()
+        for event in self._receiver.feed(data):
+            if not self._take(event):
+                return
+        self._pace()
+
+    def pause_writing(self) -> None:
+        """It does not read: it is given nothing more, and read no further."""
+        self._stalled = True
+        self._pace()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._stalled = False
+        self._pace()
+        self._house.has_room()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """It is gone."""
+        self._transport = self.recipient = None
+        self._waiting.clear()
+        self._house.left(self)
+
+    # What is done to it
 
     @property
-    def lane_length(self) -> int:
-        """Frames that wait to be written."""
-        return len(self._lane)
-
-    def enqueue(self, item: Outgoing) -> None:
-        """Puts something at the end of the lane."""
-        self._lane.append(item)
-        self._filled.set()
+    def is_upgraded(self) -> bool:
+        """Whether it speaks WebSocket."""
+        return self._receiver.is_open
 
     @property
     def is_held(self) -> bool:
         """Whether nothing is read from it or written to it."""
-        return not self._released.is_set()
+        return self._held
 
-    def hold(self) -> None:
-        """Leaves TCP open and stops reading and writing. Idempotent."""
-        self._released.clear()
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits to be written, without TCP's own buffers."""
+        return self._waiting_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
-    def release(self) -> None:
-        """Reads and writes again. Idempotent."""
-        self._released.set()
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+    @property
+    def is_full(self) -> bool:
+        """Whether it must be given nothing more for now."""
+        return self._stalled or self._waiting_bytes >= self._settings.max_unsent_bytes
 
-    async def released(self) -> None:
-        """Returns when something may be written."""
-        await self._released.wait()
+    def accept(self, recipient: Recipient) -> None:
+        """From now on it may be given messages; unless it is going already."""
+        if not self._closing and self._transport is not None and not self._transport.is_closing():
+            self.recipient = recipient
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, as soon as that is allowed."""
+        if self._transport is None or self._closing:
+            return
+        if self._held or self._muted:
+            self._waiting.append(data)
+            self._waiting_bytes += len(data)
+            self._pace()
+            return
+        self._transport.write(data)
+        self.last_traffic_seconds = time.monotonic()
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame of the channel."""
+        self.write(websocket.frame(websocket.Opcode.BINARY, encode(frame)))
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a Close; then end TCP, at once or when the client has answered. Idempotent."""
+        if self._closing:
+            return
+        self.recipient = None
+        self.write(websocket.close(code, reason))
+        self._closing = True
+        if not self._waiting:
+            self._finish()
 
     def drop(self) -> None:
-        """Ends TCP at once and without a Close frame (reference/tmc-protocol.md 5.4)."""
-        self.token = None  # it is given nothing more, though its socket takes a moment to notice
-        self._transport.abort()
+        """End TCP at once and without a Close (reference/tmc-protocol.md 5.4). Idempotent."""
+        self.recipient = None
+        if self._transport is not None:
+            self._transport.abort()
 
-    async def write_forever(self, audible: asyncio.Event) -> None:
-        """Empties the lane while `audible` is set; ends when the socket does."""
-        while True:
-            await self._filled.wait()
-            await audible.wait()
-            await self._released.wait()
-            item = self._lane.popleft()
-            if not self._lane:
-                self._filled.clear()
-            if isinstance(item, Close):
-                await self.socket.close(code=item.code, message=item.reason.encode())
-                return
-            try:
-                await self.socket.send_bytes(item if isinstance(item, bytes) else encode(item))
-            except ConnectionError:
-                return
-            self.last_traffic_seconds = time.monotonic()
+    def hold(self) -> None:
+        """Leave TCP open and stop reading and writing. Idempotent."""
+        self._held = True
+        self._pace()
 
+    def release(self) -> None:
+        """Read and write again. Idempotent."""
+        self._held = False
+        self._flush()
 
-def push_frame(queued: Queued, client: Client, *, publisher: str, sent_at: datetime, zipped: bool) -> Frame:
-    """A Data frame, its fields in the order and of the types of vector `data_push`; never with a Flag."""
-    message, fate = queued.message, queued.fate
-    text = _with_text_ids(message.content) if fate.text_ids else message.content
-    content: Value = gzip.compress(text.encode()) if zipped or fate.gzipped else text
-    custom: dict[str, Value] = {
-        "__kind": Byte(Kind.DATA),
-        "id": Int64(queued.id),
-        "topic": message.topic,
-        "content": content,
-        "time": date_of(message.published_at),
-        "outtime": date_of(sent_at),
-        "publisher": publisher,
-        "userid": Int64(message.user_id),
-        "nick": message.nick,
-        "dataid": _data_id(message.data_id),
-        "retried": Int32(queued.retried),
-    }
-    if fate.void_fields:
-        custom |= dict.fromkeys(VOIDABLE_FIELDS)
-    if fate.extra_fields:
-        custom |= UNKNOWN_FIELDS
-    return Frame(MessageType.SEND, token=client.token, version=client.version, custom=custom)
+    def mute(self) -> None:
+        """Stop writing, and go on reading. Idempotent."""
+        self._muted = True
 
+    def unmute(self) -> None:
+        """Write again. Idempotent."""
+        self._muted = False
+        self._flush()
 
-def _with_text_ids(content: str) -> str:
-    return orjson.dumps(wire.with_text_ids(orjson.loads(content))).decode()
+    def _take(self, event: Event) -> bool:
+        match event:
+            case Message():
+                if not self._house.received(self, event):
+                    self._end(None)
+                    return False
+            case Upgraded():
+                self._write_now(event.response)
+                self._house.upgraded(self)
+            case Skipped():
+                self._house.skipped()
+            case Rejected():
+                self._write_now(event.response)
+                self._end(event.status)
+            case Violation():
+                self._end(None)
+            case Closed():
+                # TCP ends without a Close in return, as with servers in the field (5.4).
+                self._leave()
+        return True
 
+    def _end(self, status: HTTPStatus | None) -> None:
+        self._house.rejected(status)
+        self._leave()
 
-def _data_id(text: str) -> Value:
-    """A number where it is one, as in the one sample known (reference/tmc-protocol.md 4.2)."""
-    if text.isdecimal() and len(text) <= 19 and int(text) <= INT64_MAX:
-        return Int64(int(text))
-    return text
+    def _leave(self) -> None:
+        self.recipient = None
+        if self._transport is not None:
+            self._transport.close()
+            if self._transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(LINGER_SECONDS, self.drop)
+
+    def _write_now(self, data: bytes) -> None:
+        """What comes before any frame is kept back by nothing: TCP and the upgrade always work."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _finish(self) -> None:
+        wait = self._settings.close_wait_seconds
+        if wait and self._transport is not None:
+            asyncio.get_running_loop().call_later(wait, self.drop)
+        else:
+            self._leave()
+
+    def _flush(self) -> None:
+        if not self._held and not self._muted and self._waiting:
+            waiting = b"".join(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._write_now(waiting)
+            if self._closing:
+                self._finish()
+            self._house.has_room()
+        self._pace()
+
+    def _pace(self) -> None:
+        """The only place that starts and stops reading."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._held or self.is_full:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from topsync.simulator.channel_settings import Refusal
+
 _PAST: Final = datetime.min.replace(tzinfo=UTC)
+_NO_REFUSAL: Final = Refusal(0, "")
 
 
 @dataclass(slots=True)
@@ -17,7 +20,7 @@ class ChannelFaults:
     silent_until: datetime = _PAST
     lose_until: datetime = _PAST
     refuse_until: datetime = _PAST
-    refusal: tuple[int, str] = (0, "")
+    refusal: Refusal = _NO_REFUSAL
     holds_new: bool = False
     """Whether connections made from now on hang."""
 

@@ -4,18 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 from topsync.simulator.queue import QueueRules
 
 
+class Excess(StrEnum):
+    """What becomes of a CONNECT beyond `max_connections`."""
+
+    REFUSED = "refused"
+    KICKS_OLDEST = "kicks_oldest"
+    """The oldest connection of the group gets the Close `kick_code`, `kick_reason`."""
+
+
+class WireType(StrEnum):
+    """How a field of a push is written whose type nobody has documented."""
+
+    ABSENT = "absent"
+    VOID = "void"
+    BYTE = "byte"
+    INT16 = "int16"
+    INT32 = "int32"
+    INT64 = "int64"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error in a CONNECTACK. The official client takes a phrase alone (code 0) for an error as well."""
+
+    code: int
+    phrase: str
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelSettings:
-    """Defaults are those of reference/tmc-protocol.md 6.1. Seconds are the platform's, unless called real."""
+    """Defaults are those of reference/tmc-protocol.md 6.1; where that says nothing, those of its section 3.
 
+    Seconds are the platform's, unless called real.
+    """
+
+    # Deliveries
     confirm_timeout_seconds: float = 60.0
     """A message not confirmed for so long counts as failed."""
     redelivery_delay_seconds: float = 360.0
     """From the failure to the next delivery."""
+    failed_delay_seconds: float | None = None
+    """The same after a Failed; None is no difference."""
+    max_redeliveries: int | None = None
+    """After so many that failed too, the message is gone; None leaves the end to the retention."""
+    earliest_confirm_seconds: float = 0.0
+    """A confirm sooner after its delivery is ignored: .NET clients fear so (6)."""
     retention_seconds: float = 24 * 3600.0
     """From publishing; then the message is gone for good."""
     delivery_window: int = 32
@@ -26,25 +65,72 @@ class ChannelSettings:
     """Unconfirmed messages of a connection at which the platform stops pushing to it."""
     max_queued: int = 1_000_000
     """Messages of one queue; what is published beyond it is counted as overflowed and gone."""
-    max_frame_bytes: int = 1024 * 1024
-    """The largest frame accepted from a client."""
-    idle_timeout_seconds: float | None = None
-    """Real seconds without traffic after which a connection gets Close 1011 `reach max idle time`."""
+    pushes_unasked: bool = True
+    """Otherwise a connection gets messages only for its pull requests."""
+    messages_per_pull: int = 320
+    """How many it gets for each, where they are needed."""
     answer_sends: bool = False
     """An empty SENDACK for each confirm, failure and pull request."""
-    refusal_code: int = 401
-    """Status code of the CONNECTACK for a bad signature; the connection stays open."""
-    refusal_phrase: str = "invalid sign"
+
+    # What a push looks like
     publisher: str = "12497914"
     """The publishing application's key on trade topics."""
+    data_id_type: WireType = WireType.INT64
+    """Of `dataid`; one that is no number is text whatever this says."""
+    retried_type: WireType = WireType.INT32
+    """Of `retried`."""
+    notify: str | None = None
+    """A text to put into `notify`; None leaves it out."""
+    with_outtime: bool = True
+    """Whether `outtime` is sent."""
     gzip_share: float = 0.0
     """The share of messages (0 to 1) whose content goes out gzipped."""
+    gzip_minimum_bytes: int | None = None
+    """Content at least this long is gzipped as well; None for none."""
+
+    # Connections
+    bad_sign: Refusal = Refusal(401, "invalid sign")
+    """Also for a CONNECT that lacks a field. After a refusal the connection stays open."""
+    unknown_app: Refusal = Refusal(401, "invalid app_key")
+    unknown_group: Refusal = Refusal(403, "unknown group")
+    no_connect_token: Refusal = Refusal(403, "invalid token")
+    too_many: Refusal = Refusal(403, "too many connections")
+    any_group: bool = True
+    """Whether a group that was never added may connect; it receives nothing."""
+    connect_token_required: bool = False
+    """Whether CONNECT must bring the `token` that `taobao.tmc.auth.get` tells."""
+    max_connections: int | None = None
+    """Of one group; None for no limit. 1 with `kicks_oldest` is a channel on which each new one replaces."""
+    excess: Excess = Excess.REFUSED
+    kick_code: int = 1000
+    kick_reason: str = "replaced by another connection"
+    idle_timeout_seconds: float | None = None
+    """Real seconds without traffic after which a connection gets Close 1011 `reach max idle time`."""
+    close_wait_seconds: float = 0.0
+    """Real seconds that the platform waits for the client's Close after its own; 0 ends TCP behind it."""
+    handshake_timeout_seconds: float = 10.0
+    """Real seconds after which a connection that has not asked for its upgrade is dropped."""
+    max_frame_bytes: int = 1024 * 1024
+    """The largest frame accepted from a client."""
+    max_unsent_bytes: int = 256 * 1024
+    """Bytes that wait for a client that does not read, beside one frame and TCP's own buffers.
+
+    At that many it is pushed nothing more, and nothing more is read from it.
+    """
+    max_sockets: int = 2000
+    """TCP connections at one time; more are dropped as they come."""
+    max_groups: int = 1000
+    """Groups that have connected or were added, of all applications; for more there is no room."""
 
     def queue_rules(self) -> QueueRules:
         """The part that a queue needs."""
+        failed_delay = self.failed_delay_seconds
         return QueueRules(
             confirm_timeout=timedelta(seconds=self.confirm_timeout_seconds),
             redelivery_delay=timedelta(seconds=self.redelivery_delay_seconds),
+            failed_delay=None if failed_delay is None else timedelta(seconds=failed_delay),
+            max_redeliveries=self.max_redeliveries,
+            earliest_confirm=timedelta(seconds=self.earliest_confirm_seconds),
             retention=timedelta(seconds=self.retention_seconds),
             window=self.delivery_window,
             max_messages=self.max_queued,

@@ -47,6 +47,9 @@ class QueueRules:
     window: int
     max_messages: int
     new_id_on_redelivery: bool
+    failed_delay: timedelta | None = None
+    max_redeliveries: int | None = None
+    earliest_confirm: timedelta = timedelta(0)
 
 
 class Place(Enum):
@@ -75,7 +78,10 @@ class Queued:
 
 @dataclass(slots=True)
 class QueueCounts:
-    """What has happened; published = confirmed + lost + expired + overflowed + pending + in flight."""
+    """What has happened.
+
+    published = confirmed + lost + expired + exhausted + overflowed + pending + in flight.
+    """
 
     published: int = 0
     sent: int = 0
@@ -86,7 +92,11 @@ class QueueCounts:
     redelivered: int = 0
     lost: int = 0
     expired: int = 0
+    exhausted: int = 0
+    """Gone because the last redelivery failed too."""
     overflowed: int = 0
+    confirmed_early: int = 0
+    """Confirms that came too soon after the delivery, and were ignored."""
 
 
 class MessageQueue:
@@ -99,11 +109,13 @@ class MessageQueue:
         self._messages: dict[int, Queued] = {}
         self._backlog: deque[Queued] = deque()
         self._window: list[Queued] = []
-        # Dicts keep the order of insertion, and each delay is the same for all: both are ordered by due_at.
+        # Dicts keep the order of insertion, and each has one delay for all: they are ordered by due_at.
         self._in_flight: dict[int, Queued] = {}
         self._waiting: dict[int, Queued] = {}
+        self._failed: dict[int, Queued] = {}
         self._held: list[tuple[datetime, int, Queued]] = []
         self._short_lived: list[tuple[datetime, int, Queued]] = []
+        self._next_expiry: datetime | None = None
         self._carried: Counter[int] = Counter()
         self.counts = QueueCounts()
         self._day = DayCounts()
@@ -139,6 +151,8 @@ class MessageQueue:
             return
         queued = Queued(self._new_id(), message, Place.READY, now, fate=fate)
         self._messages[queued.id] = queued
+        if self._next_expiry is None:
+            self._next_expiry = self._over_age_at(queued)
         if fate.life_seconds is not None:
             heappush(self._short_lived, (self._over_age_at(queued), queued.id, queued))
         if fate.hold_seconds:
@@ -174,27 +188,37 @@ class MessageQueue:
                 return queued
         return None
 
-    def confirm(self, message_id: int) -> bool:
-        """The message is done with, also after a Failed or a time-out (reference/tmc-protocol.md 4.3)."""
+    def confirm(self, message_id: int, now: datetime | None = None) -> bool:
+        """The message is done with, also after a Failed or a time-out (reference/tmc-protocol.md 4.3).
+
+        With `now`, a confirm that comes too soon after its delivery is ignored, where the rules say so.
+        """
         queued = self._messages.get(message_id)
         if queued is None:
+            return False
+        if now is not None and self._is_too_early(queued, now):
+            self.counts.confirmed_early += 1
             return False
         self._end(queued)
         self.counts.confirmed += 1
         return True
 
     def fail(self, message_id: int, now: datetime) -> None:
-        """The client could not process it: it comes again after the redelivery delay."""
+        """The client could not process it: it comes again after a delay."""
         queued = self._in_flight.get(message_id)
         if queued is not None:
             self.counts.failed += 1
-            self._move(queued, Place.WAITING, now + self._rules.redelivery_delay)
+            delay = self._rules.failed_delay
+            self._move(
+                queued, Place.WAITING, now + (self._rules.redelivery_delay if delay is None else delay)
+            )
+            self._failed[queued.id] = self._waiting.pop(queued.id)
 
     def advance(self, now: datetime) -> None:
         """Lets time pass: confirms time out, redeliveries fall due, old messages expire."""
         for queued in _due(self._in_flight, now):
             self._move(queued, Place.WAITING, queued.due_at + self._rules.redelivery_delay)
-        for queued in _due(self._waiting, now):
+        for queued in (*_due(self._waiting, now), *_due(self._failed, now)):
             self._redeliver(queued, now)
         while self._held and self._held[0][0] <= now:
             held = heappop(self._held)[2]
@@ -205,8 +229,8 @@ class MessageQueue:
             short_lived = heappop(self._short_lived)[2]
             if short_lived.place is not Place.OVER:
                 self._expire(short_lived)
-        while self._messages and self._is_over_age(oldest := next(iter(self._messages.values())), now):
-            self._expire(oldest)
+        if self._next_expiry is not None and self._next_expiry <= now:
+            self._expire_oldest(now)
         # Whatever is over leaves the backlog here too, or it would grow while nobody is connected.
         while self._backlog and self._backlog[0].place is Place.OVER:
             self._backlog.popleft()
@@ -236,11 +260,15 @@ class MessageQueue:
             self._window.append(self._backlog.popleft())
         if not self._window:
             return None
-        index = self._chance.randrange(len(self._window))
+        index = int(self._chance.random() * len(self._window))
         self._window[index], self._window[-1] = self._window[-1], self._window[index]
         return self._window.pop()
 
     def _redeliver(self, queued: Queued, now: datetime) -> None:
+        if queued.retried == self._rules.max_redeliveries:
+            self._end(queued)
+            self.counts.exhausted += 1
+            return
         queued.retried += 1
         self._move(queued, Place.READY, now)
         if self._rules.new_id_on_redelivery:
@@ -248,6 +276,17 @@ class MessageQueue:
             queued.id = self._new_id()
             self._messages[queued.id] = queued
         self._backlog.append(queued)
+
+    def _is_too_early(self, queued: Queued, now: datetime) -> bool:
+        if not self._rules.earliest_confirm or queued.place is not Place.IN_FLIGHT:
+            return False
+        return now < queued.due_at - self._rules.confirm_timeout + self._rules.earliest_confirm
+
+    def _expire_oldest(self, now: datetime) -> None:
+        """Looks for what is over age only when something can be: finding the oldest takes time."""
+        while self._messages and self._is_over_age(oldest := next(iter(self._messages.values())), now):
+            self._expire(oldest)
+        self._next_expiry = self._over_age_at(oldest) if self._messages else None
 
     def _is_over_age(self, queued: Queued, now: datetime) -> bool:
         return queued.place is not Place.OVER and now >= self._over_age_at(queued)
@@ -270,6 +309,7 @@ class MessageQueue:
         if self._in_flight.pop(queued.id, None) is not None and queued.carrier in self._carried:
             self._carried[queued.carrier] -= 1
         self._waiting.pop(queued.id, None)
+        self._failed.pop(queued.id, None)
         queued.place, queued.due_at = place, due_at
         if place is Place.IN_FLIGHT:
             self._in_flight[queued.id] = queued

@@ -178,7 +178,8 @@ class Simulator:
             group.create_task(self.conductor.run())
 
     def _is_healthy(self) -> bool:
-        return self._background is not None and not self._background.done()
+        is_busy = self._background is not None and not self._background.done()
+        return is_busy and self.channel.is_running
 
     def _exports(self, folder: Path) -> Exports:
         settings = self.settings

@@ -119,8 +119,11 @@ class Platform(Protocol):
     def end_refusal(self) -> None:
         """Accept CONNECTs again."""
 
-    def kick(self, code: int, reason: str) -> None:
-        """Send a Close frame to each client of the channel."""
+    def kick(self, code: int, reason: str, share: float) -> None:
+        """Send a Close frame to clients of the channel, to each with that chance."""
+
+    def inject(self, payload: bytes, opcode: int, *, final: bool) -> None:
+        """Send each client of the channel a WebSocket frame as it is given."""
 
     def hold_connections(self, *, new_ones_too: bool) -> None:
         """Neither read from nor write to the channel's connections."""

@@ -16,9 +16,12 @@ from topsync.simulator.faults.base import (
     Selective,
     Strike,
 )
-from topsync.simulator.faults.effects import Fate
+from topsync.simulator.faults.effects import Damage, Fate
+from topsync.simulator.websocket import Opcode
 
 _MILLISECONDS = 1000
+_MAX_RAW_DIGITS = 131_072
+"""A raw frame's payload has at most half as many bytes."""
 
 
 class Cut(Passing):
@@ -89,7 +92,7 @@ class Refuse(Passing):
 
 
 class Kick(Fault):
-    """Every channel client is sent a Close frame, once."""
+    """Channel clients are sent a Close frame, once."""
 
     name = "kick"
     client_must = "reconnect, and count the time until then as a gap"
@@ -97,13 +100,37 @@ class Kick(Fault):
 
     code: int = Field(1011, ge=1000, le=4999, description="code of the Close frame")
     reason: str = Field("", max_length=100, description="its text")
+    probability: float = Field(1, ge=0, le=1, description="share of the clients that it strikes")
 
     @property
     def is_over_at_once(self) -> bool:
         return True
 
     def begin(self, platform: Platform, remaining_seconds: float) -> None:
-        platform.kick(self.code, self.reason)
+        platform.kick(self.code, self.reason, self.probability)
+
+
+class RawFrame(Fault):
+    """Every channel client is sent one WebSocket frame as it is given here, whatever it is."""
+
+    name = "raw_frame"
+    client_must = "not fall over: ignore it or reconnect, confirm nothing, allocate no more than has come"
+    reference = "reference/tmc-protocol.md 1.4, 2.2 to 2.5"
+
+    payload: str = Field(
+        "", max_length=_MAX_RAW_DIGITS, pattern="^([0-9a-fA-F]{2})*$", description="bytes in hexadecimal"
+    )
+    opcode: Opcode = Field(
+        Opcode.BINARY, description="0 continuation, 1 text, 2 binary, 8 close, 9 ping, 10 pong"
+    )
+    final: bool = Field(True, description="otherwise the first of several fragments")
+
+    @property
+    def is_over_at_once(self) -> bool:
+        return True
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.inject(bytes.fromhex(self.payload), self.opcode, final=self.final)
 
 
 class Drop(MessageFault):
@@ -173,6 +200,33 @@ class Delay(MessageFault):
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, hold_seconds=fate.hold_seconds + self.delay_seconds)
+
+
+class DamagedFrame(MessageFault):
+    """Pushed frames break a rule of the protocol; a later delivery of the same message is whole."""
+
+    name = "damaged_frame"
+    client_must = (
+        "reconnect or set it aside, never confirm what it could not read, and take the next delivery"
+    )
+    reference = "reference/tmc-protocol.md 1.4, 2, 3.4, 4.2"
+
+    damage: Damage = Field(Damage.TRUNCATED, description="what is wrong")
+    deliveries: int = Field(1, ge=1, le=1_000_000, description="so many of a message are damaged")
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, damage=self.damage, damaged_deliveries=self.deliveries)
+
+
+class UnreadableContent(MessageFault):
+    """The content of messages is cut off in the middle, so that it is no JSON."""
+
+    name = "unreadable_content"
+    client_must = "set the message aside with its bytes, then confirm it: it comes no better again"
+    reference = "reference/tmc-protocol.md 4.2; reference/top-api.md 7 (10)"
+
+    def fate(self, fate: Fate, strike: Strike) -> Fate:
+        return replace(fate, unreadable_content=True)
 
 
 class GzipContent(MessageFault):

@@ -84,6 +84,34 @@ class Disturbance:
     """A number from which the orders concerned follow."""
 
 
+class Damage(StrEnum):
+    """What is wrong with a pushed frame."""
+
+    TRUNCATED = "truncated"
+    FRAGMENTED = "fragmented"
+    """Two WebSocket frames instead of one."""
+    EMPTY = "empty"
+    PINGED = "pinged"
+    """A Ping goes ahead of it, which the platform never sends (reference/tmc-protocol.md 1.4)."""
+    UNKNOWN_HEADER = "unknown_header"
+    UNKNOWN_VALUE = "unknown_value"
+    HUGE_LENGTH = "huge_length"
+    """A text declares two gigabytes."""
+    NOT_UTF8 = "not_utf8"
+    SENDERLESS = "senderless"
+    """Without a token."""
+    STRANGE_SENDER = "strange_sender"
+    """With a token that no client was ever given."""
+    FLAGGED = "flagged"
+    """It carries a Flag, and so the number of a request that may be waiting for its answer."""
+    NO_ID = "no_id"
+    NO_TOPIC = "no_topic"
+    NUMBER_AS_TEXT = "number_as_text"
+    """`userid` is a text."""
+    BAD_GZIP = "bad_gzip"
+    """The content is a byte array that does not unpack."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
     """What becomes of a message from its publishing on."""
@@ -102,6 +130,23 @@ class Fate:
     extra_fields: bool = False
     text_ids: bool = False
     """Trade and order numbers in the content are strings."""
+    unreadable_content: bool = False
+    """The content ends in the middle, so it is no JSON."""
+    damage: Damage | None = None
+    damaged_deliveries: int = 0
+    """So many deliveries are damaged; the next one is whole."""
+
+    @property
+    def changes_frame(self) -> bool:
+        """Whether a delivery looks different for it."""
+        return self is not PLAIN and (
+            self.gzipped
+            or self.void_fields
+            or self.extra_fields
+            or self.text_ids
+            or self.unreadable_content
+            or self.damage is not None
+        )
 
 
 PLAIN = Fate()

@@ -11,6 +11,7 @@ from topsync.simulator.faults.effects import Change, Disturbance
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import AUTH_CANCEL, Notice
+from topsync.simulator.websocket import Opcode
 from topsync.simulator.world import World
 
 _MOST_TRIED = 50
@@ -50,9 +51,13 @@ class Stage:
         """Accept CONNECTs again."""
         self.channel.end_refusal()
 
-    def kick(self, code: int, reason: str) -> None:
-        """Send a Close frame to each client of the channel."""
-        self.channel.kick(code, reason)
+    def kick(self, code: int, reason: str, share: float) -> None:
+        """Send a Close frame to clients of the channel, to each with that chance."""
+        self.channel.kick(code, reason, share)
+
+    def inject(self, payload: bytes, opcode: int, *, final: bool) -> None:
+        """Send each client of the channel a WebSocket frame as it is given."""
+        self.channel.inject(payload, Opcode(opcode), final=final)
 
     def hold_connections(self, *, new_ones_too: bool) -> None:
         """Neither read from nor write to the channel's connections."""
