@@ -258,6 +258,8 @@ def _promotions(draft: Draft) -> list[Json]:
 
 
 def _is_part_consign(state: OrderState, status: str) -> bool:
+    if len(state.lines) == 1:
+        return False
     parcels = {line.shipped_at for line in state.open_lines if line.shipped_at is not None}
     return len(parcels) > 1 or status == "SELLER_CONSIGNED_PART"
 
