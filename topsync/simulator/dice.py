@@ -7,9 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_KEPT_FORMS = 64
+
+
+@lru_cache(maxsize=_KEPT_FORMS)
+def _name_form(purpose: bytes, numbers: int) -> bytes:
+    """What `%` turns into the bytes of repr((seed, purpose, numbers))."""
+    places = ", ".join(["%d"] * numbers) + ("," if numbers == 1 else "")
+    return b"(%%d, %b, (%b))" % (repr(purpose).replace("%", "%%").encode(), places.encode())
 
 
 class Dice:
@@ -22,7 +32,7 @@ class Dice:
     __slots__ = ("_supply",)
 
     def __init__(self, seed: int, purpose: bytes, *numbers: int) -> None:
-        name = repr((seed, purpose, numbers)).encode()
+        name = _name_form(purpose, len(numbers)) % (seed, *numbers)
         self._supply = int.from_bytes(hashlib.blake2b(name).digest(), "little")
 
     def below(self, bound: int) -> int:

@@ -6,6 +6,7 @@ developers (reference/top-api.md 5.7).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from topsync.simulator.dice import Dice
@@ -60,6 +61,9 @@ _MESSAGES = (
 _TRADE_FROM = ("WAP,WAP", "WAP", "TAOBAO", "TOP", "WAP,JHS")
 _LINES = (1,) * 55 + (2,) * 25 + (3,) * 12 + (4,) * 5 + (5,) * 3
 _QUANTITIES = (1, 1, 1, 1, 2, 2, 3)
+_POSTAGES = (600, 800, 1000)
+_SHIPPINGS = ("express", "express", "express", "post")
+_OAID_DIGITS = 24
 _REDUCED_PER_CENT = 35
 _WITH_SKU_PER_CENT = 75
 _DISCOUNTED_PER_CENT = 40
@@ -67,7 +71,11 @@ _OVERSOLD_PER_CENT = 1
 
 _ORDER_BOUNDS = (len(_LINES), 200_000, 100)
 _LINE_BOUNDS = (len(_ITEMS), 10, len(_QUANTITIES), 100, len(_SKUS), 100, 100)
-_RECEIVER_BOUNDS = (len(_PLACES), len(_SURNAMES), 10_000)
+_GOODS_BOUNDS = (len(_PLACES), len(_SURNAMES), 10_000, 16**_OAID_DIGITS, len(_TRADE_FROM))
+_PARCEL_BOUNDS = (*_GOODS_BOUNDS[:-1], len(_SHIPPINGS), len(_TRADE_FROM))
+
+_KEPT_LINES = 1 << 14
+"""More than there are different ones."""
 
 
 class DraftLine(NamedTuple):
@@ -144,50 +152,61 @@ def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
     for line in lines:
         goods += line.gross - line.discount
     parcel = plan.type not in DELIVERED_AT_ONCE
+    postage = dice.pick(_POSTAGES) if parcel and dice.chance(25) else 0
+    message = dice.pick(_MESSAGES) if dice.chance(8) else None
+    place, surname, digits, oaid, *shipping, origin = dice.draw(_PARCEL_BOUNDS if parcel else _GOODS_BOUNDS)
+    province, city, district = _PLACES[place]
     return Draft(
         key=key,
         tid=tid_of(key),
         type=plan.type,
         lines=tuple(lines),
         shop_discount=goods * 6 // 100 // 100 * 100 if reduced < _REDUCED_PER_CENT else 0,
-        postage=dice.pick((600, 800, 1000)) if parcel and dice.chance(25) else 0,
+        postage=postage,
         deposit=max(100, goods // 10),
         buyer_nick=f"{_SURNAMES[buyer % len(_SURNAMES)]}**",
         buyer_open_uid=f"AASim{Dice(seed, b'buyer', buyer).token(22)}",
-        buyer_message=dice.pick(_MESSAGES) if dice.chance(8) else None,
-        receiver=_receiver(dice),
-        shipping_type=dice.pick(("express", "express", "express", "post")) if parcel else "virtual",
-        trade_from=dice.pick(_TRADE_FROM),
+        buyer_message=message,
+        receiver=Receiver(
+            name=f"{_SURNAMES[surname]}**",
+            state=province,
+            city=city,
+            district=district,
+            mobile=f"*******{digits:04d}",
+            oaid=f"1sim{oaid:0{_OAID_DIGITS}x}",
+        ),
+        shipping_type=_SHIPPINGS[shipping[0]] if shipping else "virtual",
+        trade_from=_TRADE_FROM[origin],
     )
 
 
 def _line(dice: Dice) -> DraftLine:
     item, tens, pieces, with_sku, sku, discounted, oversold = dice.draw(_LINE_BOUNDS)
+    return _line_of(
+        item,
+        tens,
+        _QUANTITIES[pieces],
+        sku if with_sku < _WITH_SKU_PER_CENT else None,
+        discounted < _DISCOUNTED_PER_CENT,
+        oversold < _OVERSOLD_PER_CENT,
+    )
+
+
+@lru_cache(maxsize=_KEPT_LINES)
+def _line_of(
+    item: int, tens: int, quantity: int, sku: int | None, is_discounted: bool, is_oversold: bool
+) -> DraftLine:
     title, price, category = _ITEMS[item]
     price += tens * 10
-    gross = price * _QUANTITIES[pieces]
     return DraftLine(
         item=item,
         title=title,
         category=category,
-        sku=sku if with_sku < _WITH_SKU_PER_CENT else None,
-        sku_text=_SKUS[sku],
-        quantity=_QUANTITIES[pieces],
+        sku=sku,
+        sku_text="" if sku is None else _SKUS[sku],
+        quantity=quantity,
         price=price,
-        gross=gross,
-        discount=gross // 10 if discounted < _DISCOUNTED_PER_CENT else 0,
-        is_oversold=oversold < _OVERSOLD_PER_CENT,
-    )
-
-
-def _receiver(dice: Dice) -> Receiver:
-    place, surname, digits = dice.draw(_RECEIVER_BOUNDS)
-    state, city, district = _PLACES[place]
-    return Receiver(
-        name=f"{_SURNAMES[surname]}**",
-        state=state,
-        city=city,
-        district=district,
-        mobile=f"*******{digits:04d}",
-        oaid=f"1sim{dice.token(24)}",
+        gross=price * quantity,
+        discount=price * quantity // 10 if is_discounted else 0,
+        is_oversold=is_oversold,
     )

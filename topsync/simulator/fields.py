@@ -26,6 +26,8 @@ class FieldMask:
 
     def pick(self, trade: Json) -> Json:
         """The trade without what was not asked for."""
+        if trade.keys() <= self.whole:
+            return trade
         if not self.nested:
             return {name: value for name, value in trade.items() if name in self.whole}
         picked: Json = {}

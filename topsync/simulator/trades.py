@@ -265,6 +265,8 @@ def _promotions(draft: Draft) -> list[Json]:
 
 def is_part_consign(state: OrderState, status: str) -> bool:
     """Whether a trade with this status travels in several parcels."""
+    if len(state.lines) == 1:
+        return False
     parcels = {line.shipped_at for line in state.open_lines if line.shipped_at is not None}
     return len(parcels) > 1 or status == "SELLER_CONSIGNED_PART"
 

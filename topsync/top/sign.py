@@ -23,7 +23,7 @@ def canonical_string(parameters: Mapping[str, str]) -> str:
     """
     return "".join(
         name + parameters[name]
-        for name in sorted(parameters, key=str.encode)
+        for name in sorted(parameters)  # by code point, which is the byte order of UTF-8
         if name and name != "sign" and parameters[name]
     )
 
