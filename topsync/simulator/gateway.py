@@ -20,8 +20,10 @@ from topsync.simulator.errors import ApiError
 from topsync.simulator.exports import Exports, Task
 from topsync.simulator.faults.base import DOWNLOAD, Visit
 from topsync.simulator.faults.board import FaultBoard, Meeting
-from topsync.simulator.faults.effects import Delivery, Disturbance, Moment
+from topsync.simulator.faults.effects import Delivery, Moment
+from topsync.simulator.faults.stage import Stage
 from topsync.simulator.ledger import Ledger
+from topsync.simulator.oauth import OAuthEndpoints
 from topsync.simulator.settings import PlatformQuirks
 
 ROUTER_PATH = "/router/rest"
@@ -47,7 +49,8 @@ class Gateway:
         quirks: PlatformQuirks,
         now: Callable[[], datetime],
         faults: FaultBoard,
-        disturb: Callable[[Disturbance], None],
+        stage: Stage,
+        oauth: OAuthEndpoints,
     ) -> None:
         self._doorkeeper = doorkeeper
         self._exports = exports
@@ -55,7 +58,8 @@ class Gateway:
         self._quirks = quirks
         self._now = now
         self._faults = faults
-        self._disturb = disturb
+        self._stage = stage
+        self._oauth = oauth
         self._requests = 0
         self._dated: tuple[datetime | None, str] = (None, "")
 
@@ -64,6 +68,7 @@ class Gateway:
         application = web.Application(client_max_size=MAX_REQUEST_BYTES)
         application.router.add_route("*", ROUTER_PATH, self.call)
         application.router.add_get(DOWNLOAD_PATH, self.download, allow_head=False)
+        self._oauth.add_to(application)
         return application
 
     async def call(self, request: web.Request) -> web.StreamResponse:
@@ -84,6 +89,8 @@ class Gateway:
     def _answer(self, verb: str, parameters: Mapping[str, str], shape: Shape, meeting: Meeting) -> bytes:
         """The body of an answer, or of a refusal."""
         request_id = self._request_id()
+        for end in meeting.session_ends():
+            self._stage.end_session(end)
         try:
             api, call = self._doorkeeper.admit(verb, parameters, meeting)
             meeting.refuse()
@@ -93,7 +100,7 @@ class Gateway:
             self._ledger.refused(name, _code_text(error, business_code))
             return envelope.failure(shape, meeting.error(error), business_code, request_id)
         for disturbance in meeting.disturbances():
-            self._disturb(disturbance)
+            self._stage.disturb(disturbance)
         return envelope.success(shape, api.name, answer, request_id)
 
     async def download(self, request: web.Request) -> web.StreamResponse:
