@@ -232,7 +232,7 @@ async def test_a_refused_session_marks_the_seller_and_spares_everybody_else(shop
 
 
 async def test_an_unknown_or_paused_seller_is_set_aside_without_a_call(shop: Shop) -> None:
-    await sellers.set_state(shop.pool, SELLER, State.PAUSED)
+    await sellers.pause(shop.pool, SELLER, "a test")
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=999))
     assert [cloud_events.attributes(letter.headers)["reason"] for letter in batch.dead_letters] == [
         "no_session",
