@@ -50,7 +50,7 @@ class Sessions:
         """All sellers whose session may be used, by id."""
         if time.monotonic() - self._read_at > HELD_SECONDS:
             self._held = {
-                seller.seller_id: self._account(seller)
+                seller.seller_id: self.account(seller)
                 for seller in await sellers.all_of(self.pool)
                 if _is_usable(seller)
             }
@@ -69,7 +69,7 @@ class Sessions:
                 log.warning("session refused by the platform", seller_id=seller_id)
             seller = await self._renewed(seller_id)
             self._read_at = float("-inf")
-        return self._account(seller) if seller is not None and _is_usable(seller) else None
+        return self.account(seller) if seller is not None and _is_usable(seller) else None
 
     async def _renewed(self, seller_id: int) -> Seller | None:
         seller = await sellers.get(self.pool, seller_id)
@@ -80,7 +80,12 @@ class Sessions:
             log.error("seller expired", seller_id=seller_id, reason=seller.reason)
         return seller
 
-    def _account(self, seller: Seller) -> Account:
+    def account(self, seller: Seller) -> Account:
+        """A seller with its session decrypted, whatever its state.
+
+        Raises:
+            VaultError: none of the keys fits.
+        """
         return Account(seller, self.vault.decrypt(seller.session_cipher))
 
 

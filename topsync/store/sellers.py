@@ -222,9 +222,9 @@ async def reencrypt(
     return tag == "UPDATE 1"
 
 
-async def warnings_given(pool: Pool) -> set[tuple[int, int, int]]:
-    """The warnings that were given, as (seller, version of the session, days before its end)."""
-    return {tuple(row) for row in await pool.fetch(sql("sellers.warnings_given"))}
+async def warnings_given(pool: Pool) -> list[tuple[int, int]]:
+    """The warnings that were given of the present sessions, as (seller, days before the end)."""
+    return [(row["seller_id"], row["days"]) for row in await pool.fetch(sql("sellers.warnings_given"))]
 
 
 async def warning_given(pool: Pool, seller: Seller, days: int) -> None:

@@ -135,7 +135,9 @@ where seller_id = $1 and session_version = $2 and session_cipher = $5 and refres
 
 
 -- name: warnings_given
-select seller_id, session_version, days from session_warnings
+select w.seller_id, w.days
+from session_warnings as w
+join sellers as s using (seller_id, session_version)
 
 
 -- name: warning_given
