@@ -45,9 +45,9 @@ async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) 
         known = await sellers.get(pool, user_id)
         await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher, life=life)
     if known is None:
-        console.print(f"added {nick}; next: topsync bootstrap --seller {user_id}", markup=False)
+        _say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
     else:
-        console.print(f"{nick} has another session; see: topsync sellers show {user_id}", markup=False)
+        _say(f"{nick} has another session; see: topsync sellers show {user_id}")
 
 
 def read_token_file(path: Path) -> bytes:
@@ -110,7 +110,7 @@ async def authorise(name: str | None, handed_in: str | None, ask: Callable[[str]
         )
         after = await sellers.get(pool, grant.user_id)
     assert after is not None
-    console.print(_authorised(before, after), markup=False)
+    _say(_authorised(before, after))
 
 
 def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Callable[[str], str]) -> SecretStr:
@@ -118,9 +118,8 @@ def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Calla
     try:
         if handed_in is None:
             url = oauth.authorise_url(config, oauth.new_state(config, seller_id, now=now))
-            console.print("The seller opens this address, logs in and agrees:\n", markup=False)
-            console.print(url, markup=False, soft_wrap=True)
-            console.print()
+            _say("The seller opens this address, logs in and agrees:")
+            _say(f"\n{url}\n")
             handed_in = ask("The code, or the whole address that the browser was sent to: ")
         callback = oauth.read_callback(handed_in)
         if callback.state is not None:
@@ -161,11 +160,10 @@ async def pause(name: str, reason: str) -> None:
     async with runtime.open_pool() as pool:
         seller = await _find(pool, name)
         done = await sellers.pause(pool, seller.seller_id, reason)
-    console.print(
+    _say(
         f"{seller.nick} is paused: it is not called for after ten seconds at most"
         if done
-        else f"{seller.nick} is paused already",
-        markup=False,
+        else f"{seller.nick} is paused already"
     )
 
 
@@ -182,7 +180,7 @@ async def resume(name: str) -> None:
         told += f": its session was refused meanwhile; {session_rules.what_to_do(after, now=None)}"
     elif after.state is State.LIVE:
         told += f"; the time since its last proof is replayed: topsync sellers show {after.seller_id}"
-    console.print(told, markup=False)
+    _say(told)
 
 
 async def rekey(*, only_check: bool) -> int:
@@ -190,10 +188,11 @@ async def rekey(*, only_check: bool) -> int:
     vault = runtime.vault()
     async with runtime.open_pool() as pool:
         behind = [seller for seller in await sellers.all_of(pool) if not _is_current(seller, vault)]
+        done = 0
         for seller in [] if only_check else behind:
             refresh_cipher = seller.life.refresh_cipher
             # A session that is renewed at this moment is not replaced, and is looked at below.
-            await sellers.reencrypt(
+            done += await sellers.reencrypt(
                 pool,
                 seller,
                 session_cipher=vault.reencrypt(seller.session_cipher),
@@ -202,11 +201,11 @@ async def rekey(*, only_check: bool) -> int:
         found = await sellers.all_of(pool)
     left = [seller for seller in found if not _is_current(seller, vault)]
     if not only_check:
-        console.print(f"encrypted anew: {len(behind) - len(left)} of {len(found)} sellers")
+        _say(f"encrypted anew: {done} of {len(found)} sellers")
     if left:
-        console.print(f"{len(left)} of {len(found)} sellers need a key that is not the first one: keep it")
+        _say(f"{len(left)} of {len(found)} sellers need a key that is not the first one: keep it")
         return 1
-    console.print("every stored token opens with the first key: the others can be removed")
+    _say("every stored token opens with the first key: the others can be removed")
     return 0
 
 
@@ -236,3 +235,8 @@ async def _find(pool: Pool, name: str) -> Seller:
     if found is None:
         raise SellerOperationError(f"no seller {name}; see `topsync sellers list`")
     return found
+
+
+def _say(text: str) -> None:
+    """A sentence in a line of its own, however narrow the screen: it may hold a command or an address."""
+    console.print(text, markup=False, soft_wrap=True)
