@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
@@ -28,6 +28,9 @@ _LEVELS: Final = ("r1", "r2", "w1", "w2")
 """Security levels of read and write APIs, each with a life of its own."""
 
 _FAILED_STATUS: Final = 500
+
+_LONGEST_SECONDS: Final = 100 * 366 * 86400
+"""Anything longer is not a life but noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,8 +247,13 @@ def _seal(config: OAuthConfig, told: str) -> str:
 
 
 def _seconds(answer: Mapping[str, object], name: str) -> int | None:
-    return None if answer.get(name) is None else wire.as_count(answer[name])
+    if answer.get(name) is None:
+        return None
+    seconds = wire.as_count(answer[name])
+    if seconds > _LONGEST_SECONDS:
+        raise BadAnswerError(f"{name} is no life of a session", api="oauth")
+    return seconds
 
 
 def _after(instant: datetime, seconds: int | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(instant.timestamp() + seconds, UTC)
+    return None if seconds is None else instant + timedelta(seconds=seconds)
