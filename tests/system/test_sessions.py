@@ -9,6 +9,17 @@ from tests.support import systems
 from tests.support.eventually import eventually
 from tests.support.systems import Changed
 from topsync.local.system import System
+from topsync.simulator.faults.calls import SessionExpired
+from topsync.simulator.server import Simulator
+from topsync.simulator.settings import ExportSettings, OAuthSettings, SimulatorSettings
+
+PLATFORM = SimulatorSettings(
+    seed=5,
+    sellers=1,
+    orders=60,
+    exports=ExportSettings(schedule_seconds=1, run_seconds=1, office_hours=False),
+    oauth=OAuthSettings(refreshable=True),
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -31,6 +42,36 @@ async def nothing_open(system: System) -> bool:
 async def letters(system: System, reason: str) -> int:
     found = await systems.records(systems.kafka_settings(system), systems.registry(system).dead_letters)
     return sum(cloud_events.attributes(record.headers)["reason"] == reason for record in found)
+
+
+async def test_a_bulk_start_that_loses_its_session_says_so_and_goes_on_where_it_stood(
+    kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
+) -> None:
+    async with (
+        Simulator(PLATFORM) as platform,
+        systems.system_against(platform, kafka_bootstrap_servers, database_url, topic_prefix) as system,
+    ):
+        await system.start_services()
+        await system.start("witness")
+        (seller,) = platform.sellers
+        platform.conductor.strike(SessionExpired(api="taobao.trades.sold.increment.get"))
+        status, output = await system.try_run("bootstrap")
+        assert status == 1
+        told = output.splitlines()[-1]
+        assert f"run `topsync sellers authorise {seller.user_id}`, then the bootstrap again" in told
+        assert await state_of(system, seller.user_id) == "expired"
+
+        code = platform.authorisations.new_code(seller)
+        await system.run("sellers", "authorise", seller.nick, "--code", code)
+        assert await state_of(system, seller.user_id) == "new"
+        # This one can be refreshed, and the bulk start does not even notice.
+        platform.conductor.strike(SessionExpired(api="taobao.trades.sold.increment.get"))
+        await system.run("bootstrap")
+        assert platform.authorisations.counts["refresh_token"] == 1
+        assert await state_of(system, seller.user_id) == "live"
+        exports = platform.ledger.as_json()["apis"]["taobao.topats.trades.sold.get"]  # type: ignore[index]
+        assert exports["total"] == 1, "what was done is not done again"
+        await systems.require_clean_audit(system)
 
 
 async def test_what_a_paused_seller_misses_is_replayed_when_it_is_resumed(calm: System) -> None:
