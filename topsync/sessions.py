@@ -65,20 +65,25 @@ class Sessions:
         """
         seller_id = account.seller.seller_id
         async with self._one_at_a_time[seller_id]:
-            if await sellers.refuse(self.pool, seller_id, account.seller.version, session_rules.REFUSED):
-                log.warning("session refused by the platform", seller_id=seller_id)
+            is_news = await sellers.refuse(
+                self.pool, seller_id, account.seller.version, session_rules.REFUSED
+            )
             seller = await self._renewed(seller_id)
             self._read_at = float("-inf")
+            if is_news and seller is not None:
+                log.warning(
+                    "session refused by the platform",
+                    seller_id=seller_id,
+                    state=seller.state,
+                    reason=seller.reason,
+                )
         return self.account(seller) if seller is not None and _is_usable(seller) else None
 
     async def _renewed(self, seller_id: int) -> Seller | None:
         seller = await sellers.get(self.pool, seller_id)
         if seller is None or seller.state is not State.EXPIRED or self.renewal is None:
             return seller
-        seller = await self.renewal.renew(seller)
-        if seller.state is State.EXPIRED:
-            log.error("seller expired", seller_id=seller_id, reason=seller.reason)
-        return seller
+        return await self.renewal.renew(seller)
 
     def account(self, seller: Seller) -> Account:
         """A seller with its session decrypted, whatever its state.

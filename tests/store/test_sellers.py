@@ -152,6 +152,22 @@ async def test_a_refused_refresh_leaves_a_working_session_alone(pool: Pool) -> N
     assert not await sellers.begin_refresh(pool, found, not_again_for_seconds=0)
 
 
+async def test_a_replay_is_planned_once_and_only_for_the_session_and_the_seller_that_are_back(
+    pool: Pool,
+) -> None:
+    before = await the_seller(pool)
+    async with pool.acquire() as connection:
+        assert not await sellers.replay_planned(connection, before), "it was never away"
+        await renew(pool)
+        back = await the_seller(pool)
+        assert not await sellers.replay_planned(connection, before), "subscribed with another session"
+        await sellers.pause(pool, SELLER, "a holiday")
+        assert not await sellers.replay_planned(connection, back)
+        await sellers.resume(pool, SELLER, REFUSED)
+        assert await sellers.replay_planned(connection, back)
+        assert not await sellers.replay_planned(connection, back), "another watch did it"
+
+
 async def test_other_ciphers_replace_only_those_that_were_read(pool: Pool) -> None:
     await renew(pool)
     read = await the_seller(pool)
