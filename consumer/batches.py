@@ -177,7 +177,6 @@ class BatchReader:
         except NoSessionError as error:
             self._set_aside(record, batch, "no_session", str(error))
         except SessionInvalidError as error:
-            await self.sessions.expired(need.seller_id)
             self._set_aside(record, batch, "session_refused", str(error))
         except DetailBehindError as error:
             self._set_aside(record, batch, "detail_behind", str(error))
@@ -192,10 +191,18 @@ class BatchReader:
         account = await self.sessions.get(need.seller_id)
         if account is None:
             raise NoSessionError("the seller is unknown, paused or expired")
+        try:
+            return await self._fetch_with(account.session, need)
+        except SessionInvalidError:
+            renewed = await self.sessions.refused(account)
+            if renewed is None:
+                raise
+            return await self._fetch_with(renewed.session, need)
 
+    async def _fetch_with(self, session: SecretStr, need: Need) -> Version:
         async def once() -> Version:
             fetched_at = self.clock.now()
-            trade = await self._detail(need, account.session)
+            trade = await self._detail(need, session)
             if need.modified is not None and trade.modified < need.modified:
                 raise DetailBehindError("the detail is older than what the list told")
             return Version(need.seller_id, trade, fetched_at, need.source.value)

@@ -14,6 +14,9 @@ ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
 """Topics whose messages are about an order. A refund changes its order (reference/top-api.md 3.10)."""
 
 
+AUTH_CANCEL_TOPIC = "taobao_top_AuthCancel"
+
+
 class UnreadableMessageError(ValueError):
     """The message should be about an order but does not say which. The text holds no content."""
 
@@ -50,3 +53,20 @@ def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timed
         received_at=received_at,
         source=Source.PUSH,
     )
+
+
+def read_cancellation(message: TmcMessage) -> int | None:
+    """Whose authorisation a message says to be withdrawn; none where it says nothing of the kind.
+
+    The content has `user_id` as well (reference/tmc-protocol.md 7.5); a message that names nobody changes
+    nothing here, and the next call for its seller is refused.
+    """
+    if message.topic != AUTH_CANCEL_TOPIC:
+        return None
+    if message.user_id is not None:
+        return message.user_id
+    try:
+        content = orjson.loads(message.content)
+        return parse_id(content.get("user_id")) if isinstance(content, dict) else None
+    except ValueError:  # orjson's errors are ValueErrors
+        return None

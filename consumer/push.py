@@ -11,15 +11,15 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from consumer.messages import UnreadableMessageError, read_change
-from topsync import metrics, telemetry
+from consumer.messages import UnreadableMessageError, read_cancellation, read_change
+from topsync import metrics, session_rules, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
-from topsync.store import push_connections
+from topsync.store import push_connections, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.push_connections import PushConnection
 from topsync.stream import producer as producers
@@ -143,6 +143,7 @@ class PushService:
     async def _take_in(self, producer: Producer) -> None:
         async for delivery in self._connection.deliveries():
             metrics.PUSH_RECEIVED.inc()
+            self._journal.note_message(delivery)
             entry = _InFlight(delivery, record_of(delivery, self.topics, detail_lag=self.detail_lag))
             # In the queue before it is sent: whatever happens to the send, it is written again.
             self._in_flight.append(entry)
@@ -173,6 +174,7 @@ class _Journal:
         self._clock = clock
         self._current: UUID | None = None
         self._ended: deque[PushConnection] = deque(maxlen=1000)
+        self._cancelled: deque[tuple[int, datetime]] = deque(maxlen=1000)
         self._due = asyncio.Event()
 
     def note(self, status: ConnectionStatus) -> None:
@@ -183,6 +185,17 @@ class _Journal:
             self._ended.append(self._row(status, self._current, lost=True))
             self._current = None
         self._due.set()
+
+    def note_message(self, delivery: Delivery) -> None:
+        """Take in a message that withdraws an authorisation: the seller stops before a call is refused.
+
+        What a crash takes with it is only the promptness: the next call tells the same.
+        """
+        message = delivery.message
+        seller_id = None if message is None else read_cancellation(message)
+        if message is not None and seller_id is not None:
+            self._cancelled.append((seller_id, message.published_at or delivery.received_at))
+            self._due.set()
 
     async def keep(self, connection: Connection, interval_seconds: float) -> None:
         """Write the state down at each change and at each interval."""
@@ -199,6 +212,11 @@ class _Journal:
             while self._ended:
                 await push_connections.write(self._pool, self._ended[0])
                 self._ended.popleft()
+            while self._cancelled:
+                seller_id, at = self._cancelled[0]
+                if await sellers.cancel(self._pool, seller_id, at, session_rules.CANCELLED):
+                    log.warning("seller cancelled the authorisation", seller_id=seller_id)
+                self._cancelled.popleft()
             if self._current is not None:
                 await push_connections.write(self._pool, self._row(status, self._current, lost=False))
         except OUTAGE_ERRORS as error:

@@ -166,7 +166,7 @@ class Reconciler:
                 )
             )
         except SessionInvalidError:
-            await self.sessions.expired(seller_id)
+            await self.sessions.refused(account)
             raise
         proven = (await coverage.proven(self.pool)).get(seller_id, [])
         mine = [gap for gap in await gaps.open_gaps(self.pool) if gap.seller_id == seller_id]

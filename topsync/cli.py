@@ -30,6 +30,9 @@ OPERATIONS = "Operations"
 TRYING = "Trying it out"
 
 
+SellerName = Annotated[str, typer.Argument(help="The seller's nick or id.")]
+
+
 def main() -> None:
     """Entry point; a failure that an operator can do something about is one line, not a trace."""
     from topsync.service import EXIT_FAILED, EXIT_SETTINGS
@@ -110,19 +113,108 @@ def topics() -> None:
 def sellers_add(
     user_id: Annotated[int, typer.Option(help="The seller's user id on the platform.")],
     nick: Annotated[str, typer.Option(help="The seller's nick.")],
+    token_file: Annotated[
+        Path | None, typer.Option(help="Read the session from this file instead of standard input.")
+    ] = None,
+    ends: Annotated[
+        datetime | None,
+        typer.Option(help="When the session ends (GMT+8), so that its end is told in time."),
+    ] = None,
 ) -> None:
-    """Add a seller, or renew its session. The session token is read from standard input."""
-    from topsync import operations
+    """Add a seller, or give it another session, which is never given on the command line.
 
-    asyncio.run(operations.add_seller(user_id, nick, sys.stdin.readline().strip()))
+    What is read is the session token alone, or the whole JSON answer of the platform's token endpoint, as it
+    came just now: then its ends and its refresh token are kept as well. `sellers authorise` does it for you.
+    """
+    from topsync import seller_operations
+
+    if token_file is not None:
+        handed_in = seller_operations.read_token_file(token_file)
+    else:
+        handed_in = sys.stdin.buffer.readline(seller_operations.MAX_TOKEN_BYTES)
+        if handed_in.lstrip().startswith(b"{"):
+            handed_in += sys.stdin.buffer.read(seller_operations.MAX_TOKEN_BYTES)
+    asyncio.run(seller_operations.add(user_id, nick, handed_in, ends))
+
+
+@sellers_app.command("authorise")
+def sellers_authorise(
+    seller: Annotated[
+        str | None, typer.Argument(help="Nick or id. Without it: whoever authorises, added if new.")
+    ] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(help="The code, or the whole address that the seller was sent back to; asks nothing."),
+    ] = None,
+) -> None:
+    """Have a seller authorise, and keep the session; an expired seller goes on where it stopped.
+
+    Prints the address to open, and asks for what the browser came back with. A session of another seller is
+    refused. What changed without a session is replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md
+    tells it step by step.
+    """
+    from topsync import seller_operations
+
+    asyncio.run(seller_operations.authorise(seller, code, _ask))
+
+
+def _ask(question: str) -> str:
+    typer.echo(question, nl=False)
+    return sys.stdin.readline()
 
 
 @sellers_app.command("list")
 def sellers_list() -> None:
-    """List the sellers and where they stand."""
-    from topsync import operations
+    """List the sellers: where each stands and why, and how long its session lasts."""
+    from topsync import seller_operations
 
-    asyncio.run(operations.list_sellers())
+    asyncio.run(seller_operations.list_all())
+
+
+@sellers_app.command("show")
+def sellers_show(seller: SellerName) -> None:
+    """Show one seller: state and reason, session, how far its orders are complete, open gaps, bulk start."""
+    from topsync import seller_operations
+
+    asyncio.run(seller_operations.show(seller))
+
+
+@sellers_app.command("pause")
+def sellers_pause(
+    seller: SellerName,
+    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by an operator",
+) -> None:
+    """Hold a seller: no call, no sweep, until it is resumed. Its messages are kept as dead letters.
+
+    Running processes notice within ten seconds; what is under way for it comes to its end.
+    """
+    from topsync import seller_operations
+
+    asyncio.run(seller_operations.pause(seller, reason))
+
+
+@sellers_app.command("resume")
+def sellers_resume(seller: SellerName) -> None:
+    """Let a paused seller go on: it is subscribed anew, and the time since its last proof is replayed."""
+    from topsync import seller_operations
+
+    asyncio.run(seller_operations.resume(seller))
+
+
+@sellers_app.command("rekey")
+def sellers_rekey(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing, only say whether an older key is needed.")
+    ] = False,
+) -> None:
+    """Encrypt all stored tokens with the first of TOPSYNC_TOKEN_KEYS, so that older keys can go.
+
+    First give every process the new key in front of the old one. Exit status 0 says that no stored token
+    needs any other key than the first; 1, that some does.
+    """
+    from topsync import seller_operations
+
+    sys.exit(asyncio.run(seller_operations.rekey(only_check=check)))
 
 
 @app.command(rich_help_panel=OPERATIONS)
@@ -210,6 +302,7 @@ def simulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     gateway_port: Annotated[int, typer.Option(help="Port of the REST gateway; 0 chooses a free one.")] = 0,
     channel_port: Annotated[int, typer.Option(help="Port of the message channel; 0 chooses.")] = 0,
+    oauth_port: Annotated[int, typer.Option(help="Port of `/authorize` and `/token`; 0 chooses.")] = 0,
     admin_port: Annotated[int, typer.Option(help="Port of the administrative interface; 0 chooses.")] = 0,
     app_key: Annotated[str, typer.Option(help="The application that may call.")] = "99000001",
     app_secret: Annotated[
@@ -249,6 +342,7 @@ def simulate(
             host=host,
             gateway_port=gateway_port,
             channel_port=channel_port,
+            oauth_port=oauth_port,
             admin_port=admin_port,
             app_key=app_key,
             app_secret=app_secret,

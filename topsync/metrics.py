@@ -1,6 +1,7 @@
 """The catalogue of metrics: one typed object each, so that a misspelt name fails the type check.
 
-Labels never hold a seller's nick, an order id or anything of a buyer. Names follow the Prometheus rules
+Labels never hold a seller's nick, an order id or anything of a buyer; a seller's id only where an alert has
+to name the seller. Names follow the Prometheus rules
 (base units, `_total` for counters). A retry is not an error; an error counts once.
 """
 
@@ -47,3 +48,13 @@ WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]
 )
 GAPS_OPEN = Gauge("topsync_gaps_open", "Gaps that are not proven closed yet.")
+
+SESSION_SECONDS_LEFT = Gauge(
+    "topsync_session_seconds_left",
+    "Until a seller's session ends, where that is known; negative when it is over. From the leading watch.",
+    ["seller_id"],
+)
+SELLERS = Gauge("topsync_sellers", "Sellers by state.", ["state"])
+SESSION_REFRESHES = Counter(
+    "topsync_session_refreshes_total", "Attempts to refresh a session, by outcome.", ["outcome"]
+)

@@ -7,7 +7,6 @@ import time
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
@@ -21,13 +20,11 @@ from topsync.settings import (
     KafkaSettings,
     ReconcilerSettings,
     SimulatorAdminSettings,
-    VaultSettings,
 )
 from topsync.store import api_calls, call_budget, database, push_connections, replay_jobs, sellers
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import topics
 from topsync.stream.topics import TopicsError
-from topsync.vault import Vault
 
 console = Console(highlight=False)
 
@@ -60,27 +57,6 @@ async def create_topics() -> None:
         policy=SPREADING,
     )
     console.print(f"created: {', '.join(created)}" if created else "all topics exist")
-
-
-async def add_seller(user_id: int, nick: str, session: str) -> None:
-    """Add a seller or renew its session."""
-    if not session:
-        raise OperationError(
-            "no session token on standard input: pipe it in, e.g. `topsync sellers add ... < file`"
-        )
-    cipher = Vault(settings.load(VaultSettings)).encrypt(SecretStr(session))
-    async with runtime.open_pool() as pool:
-        await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher)
-    console.print(f"added {nick}; next: topsync bootstrap --seller {user_id}", markup=False)
-
-
-async def list_sellers() -> None:
-    """Show all sellers."""
-    async with runtime.open_pool() as pool:
-        table = Table("id", "nick", "state")
-        for seller in await sellers.all_of(pool):
-            table.add_row(str(seller.seller_id), seller.nick, seller.state.value)
-    console.print(table)
 
 
 async def status() -> None:

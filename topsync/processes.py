@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
@@ -21,8 +21,10 @@ from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
 from topsync.errors import OperatorError
 from topsync.service import Lifetime
+from topsync.session_watch import SessionWatch
 from topsync.sessions import Account, Sessions
 from topsync.settings import (
+    AuthorisationSettings,
     BootstrapSettings,
     BudgetSettings,
     CoverageSettings,
@@ -32,16 +34,15 @@ from topsync.settings import (
     PlatformSettings,
     PushSettings,
     ReconcilerSettings,
-    VaultSettings,
 )
-from topsync.store import push_connections
+from topsync.store import push_connections, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.sellers import State as SellerState
 from topsync.stream import producer as producers
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.config import ConnectionConfig
 from topsync.top.download import DownloadConfig
-from topsync.top.errors import TopError
-from topsync.vault import Vault
+from topsync.top.errors import SessionInvalidError, TopError
 from topsync.witness import Witness
 
 log = telemetry.get_logger(__name__)
@@ -55,6 +56,9 @@ SELLER_FAILURES = (
     *OUTAGE_ERRORS,
 )
 """What ends one seller's bulk start and leaves the others alone; a new run goes on where it stood."""
+
+MAX_SESSIONS = 3
+"""A bulk start that outlives so many sessions is not refused for their age."""
 
 PUSH_WAIT_SECONDS = 30.0
 """How long a bootstrap waits for the push service before it refuses to begin."""
@@ -105,30 +109,36 @@ async def push(lifetime: Lifetime) -> None:
 async def enrich(lifetime: Lifetime) -> None:
     """An enricher: `changes` and `snapshots` to `orders`."""
     _check_settings_of_the_parts()
-    own, vault = settings.load(EnricherSettings), Vault(settings.load(VaultSettings))
+    own, vault, oauth = settings.load(EnricherSettings), runtime.vault(), runtime.oauth_config()
     kafka, registry = await runtime.open_topics()
-    async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (client, clock):
+    async with (
+        runtime.open_pool() as pool,
+        runtime.open_gateway(pool) as (client, clock),
+        runtime.open_sessions(pool, clock, vault, oauth) as sessions,
+    ):
         enricher = Enricher(
             settings=own,
             kafka=kafka,
             topics=registry,
             clock=clock,
             pool=pool,
-            batches=BatchReader(pool, client, clock, Sessions(pool, vault), registry),
+            batches=BatchReader(pool, client, clock, sessions, registry),
             owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",
         )
         await enricher.run(lifetime)
 
 
 async def reconcile(lifetime: Lifetime) -> None:
-    """The reconciler: gaps, sweeps, replays."""
+    """The reconciler: gaps, sweeps, replays; and beside it the watch over the sellers' sessions."""
     _check_settings_of_the_parts()
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
-    budget, vault = settings.load(BudgetSettings), Vault(settings.load(VaultSettings))
+    budget, share = settings.load(BudgetSettings), settings.load(AuthorisationSettings).session_refresh_share
+    vault, oauth = runtime.vault(), runtime.oauth_config()
     kafka, registry = await runtime.open_topics()
     async with (
         runtime.open_pool() as pool,
         runtime.open_gateway(pool) as (client, clock),
+        runtime.open_sessions(pool, clock, vault, oauth) as sessions,
         producers.idempotent(kafka) as producer,
     ):
         reconciler = Reconciler(
@@ -141,12 +151,23 @@ async def reconcile(lifetime: Lifetime) -> None:
             ),
             pool=pool,
             puller=runtime.puller(pool, client, clock, producer, registry),
-            sessions=Sessions(pool, vault),
+            sessions=sessions,
             clock=clock,
             notifications_topic=registry.notifications.name,
             calls_per_second=budget.calls_per_second,
         )
-        await reconciler.run(lifetime)
+        watch = SessionWatch(
+            pool=pool,
+            sessions=sessions,
+            client=client,
+            clock=clock,
+            producer=producer,
+            notifications_topic=registry.notifications.name,
+            refresh_share=share,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(reconciler.run(lifetime))
+            tasks.create_task(watch.run(lifetime))
 
 
 async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
@@ -158,17 +179,15 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
     _check_settings_of_the_parts()
     settings.load(ReconcilerSettings)
     own, platform = settings.load(BootstrapSettings), settings.load(PlatformSettings)
-    vault = Vault(settings.load(VaultSettings))
+    vault, oauth = runtime.vault(), runtime.oauth_config()
     kafka, registry = await runtime.open_topics()
     async with (
         runtime.open_pool() as pool,
         runtime.open_gateway(pool) as (client, clock),
+        runtime.open_sessions(pool, clock, vault, oauth) as sessions,
         producers.idempotent(kafka) as producer,
     ):
-        accounts = _chosen(await Sessions(pool, vault).usable(), names)
-        if not accounts:
-            log.info("no seller is new: nothing to do")
-            return
+        accounts = _chosen(await sessions.usable(), names)
         if not accounts:
             log.info("no seller is new; nothing to do")
             return
@@ -179,20 +198,26 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         with Bars(sys.stderr) as bars:
 
             async def run_one(account: Account) -> None:
-                job = BootstrapJob(
-                    account=account,
-                    puller=runtime.puller(pool, client, clock, producer, registry),
-                    topics=registry,
-                    settings=own,
-                    download_config=DownloadConfig(
-                        allowed_hosts=frozenset(host.strip() for host in platform.download_hosts.split(",")),
-                        max_bytes=own.export_max_bytes,
-                    ),
-                    report=bars.reporter(account.seller.nick),
-                )
+                report = bars.reporter(account.seller.nick)
+
+                def job(account: Account) -> BootstrapJob:
+                    return BootstrapJob(
+                        account=account,
+                        puller=runtime.puller(pool, client, clock, producer, registry),
+                        topics=registry,
+                        settings=own,
+                        download_config=DownloadConfig(
+                            allowed_hosts=frozenset(
+                                host.strip() for host in platform.download_hosts.split(",")
+                            ),
+                            max_bytes=own.export_max_bytes,
+                        ),
+                        report=report,
+                    )
+
                 async with limit:
                     try:
-                        await job.run()
+                        await _run_with_renewals(job, account, sessions)
                     except SELLER_FAILURES as error:
                         failures.append(f"{account.seller.nick}: {error or type(error).__name__}")
 
@@ -205,6 +230,35 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         raise BootstrapFailedError("; ".join(failures))
     if any(task.cancelled() for task in running):
         raise BootstrapFailedError("ended before it was done; run it again, and it goes on where it stood")
+
+
+async def _run_with_renewals(
+    job: Callable[[Account], BootstrapJob], account: Account, sessions: Sessions
+) -> None:
+    """Run a bulk start to its end; when its session is refused, go on with another if there is one.
+
+    Raises:
+        BootstrapFailedError: also where the seller lost its session.
+        TopError, NotStoredError, ...: see `BootstrapJob.run`.
+    """
+    for _ in range(MAX_SESSIONS):
+        try:
+            return await job(account).run()
+        except SessionInvalidError:
+            renewed = await sessions.refused(account)
+        except (NotStoredError, BootstrapFailedError):
+            # Perhaps it was the writers whom the platform refused; what they could not fetch is not stored.
+            current = await sellers.get(sessions.pool, account.seller.seller_id)
+            if current is None or current.state is not SellerState.EXPIRED:
+                raise
+            renewed = None
+        if renewed is None:
+            break
+        account = renewed
+    raise BootstrapFailedError(
+        "the platform refuses the seller's session: run `topsync sellers authorise "
+        f"{account.seller.seller_id}`, then the bootstrap again; it goes on where it stood"
+    )
 
 
 async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[None]]) -> None:

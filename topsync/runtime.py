@@ -13,13 +13,17 @@ from schemas import platform_time
 from topsync import metrics, retry, settings, shared_budget, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Puller
+from topsync.renewal import Renewal
+from topsync.sessions import Sessions
 from topsync.settings import (
+    AuthorisationSettings,
     BudgetSettings,
     CoverageSettings,
     DatabaseSettings,
     EnricherSettings,
     KafkaSettings,
     PlatformSettings,
+    VaultSettings,
 )
 from topsync.store import api_calls, database
 from topsync.store.api_calls import Call
@@ -30,7 +34,9 @@ from topsync.stream.topics import Registry
 from topsync.top.client import CallRecord, GatewayConfig, TopClient
 from topsync.top.errors import TopError
 from topsync.top.gate import BudgetGate, GateConfig
+from topsync.top.oauth import OAuthClient, OAuthConfig
 from topsync.top.transport import HttpConfig
+from topsync.vault import Vault
 
 log = telemetry.get_logger(__name__)
 
@@ -111,6 +117,32 @@ async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock
                 task.cancel()
             with suppress(*OUTAGE_ERRORS):
                 await tally.write()
+
+
+def oauth_config() -> OAuthConfig:
+    """Where sellers authorise, and who we are there."""
+    own, platform = settings.load(AuthorisationSettings), settings.load(PlatformSettings)
+    redirect_url = own.oauth_redirect_url
+    return OAuthConfig(
+        url=str(own.oauth_url),
+        app_key=platform.app_key,
+        app_secret=platform.app_secret,
+        redirect_url=None if redirect_url is None else str(redirect_url),
+    )
+
+
+def vault() -> Vault:
+    """What opens the stored sessions."""
+    return Vault(settings.load(VaultSettings))
+
+
+@asynccontextmanager
+async def open_sessions(
+    pool: Pool, clock: ServerClock, vault: Vault, config: OAuthConfig
+) -> AsyncIterator[Sessions]:
+    """The sellers' sessions, refreshed where they can be."""
+    async with OAuthClient(config) as oauth:
+        yield Sessions(pool, vault, Renewal(pool, vault, oauth, clock))
 
 
 async def _keep_clock(client: TopClient, clock: ServerClock) -> None:

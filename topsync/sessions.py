@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from topsync import telemetry
+from topsync import session_rules, telemetry
+from topsync.renewal import Renewal
 from topsync.store import sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller, State
@@ -16,7 +19,7 @@ from topsync.vault import Vault
 log = telemetry.get_logger(__name__)
 
 HELD_SECONDS = 10.0
-"""How long a session may be stale: a renewed one is used at most so much later."""
+"""How long a session may be stale: a renewed one is used at most so much later, a paused seller let be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,11 @@ class Sessions:
 
     pool: Pool
     vault: Vault
+    renewal: Renewal | None = None
+    """None: a session that is refused stays so."""
     _held: dict[int, Account] = field(default_factory=dict)
     _read_at: float = float("-inf")
+    _one_at_a_time: defaultdict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def get(self, seller_id: int) -> Account | None:
         """The seller, or none when it is unknown, paused or expired."""
@@ -44,15 +50,49 @@ class Sessions:
         """All sellers whose session may be used, by id."""
         if time.monotonic() - self._read_at > HELD_SECONDS:
             self._held = {
-                seller.seller_id: Account(seller, self.vault.decrypt(seller.session_cipher))
+                seller.seller_id: self.account(seller)
                 for seller in await sellers.all_of(self.pool)
-                if seller.state in (State.NEW, State.LIVE)
+                if _is_usable(seller)
             }
             self._read_at = time.monotonic()
         return self._held
 
-    async def expired(self, seller_id: int) -> None:
-        """Note that the platform refused the seller's session; its operator has to authorise again."""
-        log.error("session refused by the platform: the seller must authorise again", seller_id=seller_id)
-        await sellers.set_state(self.pool, seller_id, State.EXPIRED)
-        self._read_at = float("-inf")
+    async def refused(self, account: Account) -> Account | None:
+        """Note that the platform refused this session; the account with another one, where there is one.
+
+        That is one stored meanwhile, or one that a refresh brings. Otherwise the seller is expired: nobody
+        calls for it until it has authorised again. Tasks that were refused together share one refresh.
+        """
+        seller_id = account.seller.seller_id
+        async with self._one_at_a_time[seller_id]:
+            is_news = await sellers.refuse(
+                self.pool, seller_id, account.seller.version, session_rules.REFUSED
+            )
+            seller = await self._renewed(seller_id)
+            self._read_at = float("-inf")
+            if is_news and seller is not None:
+                log.warning(
+                    "session refused by the platform",
+                    seller_id=seller_id,
+                    state=seller.state,
+                    reason=seller.reason,
+                )
+        return self.account(seller) if seller is not None and _is_usable(seller) else None
+
+    async def _renewed(self, seller_id: int) -> Seller | None:
+        seller = await sellers.get(self.pool, seller_id)
+        if seller is None or seller.state is not State.EXPIRED or self.renewal is None:
+            return seller
+        return await self.renewal.renew(seller)
+
+    def account(self, seller: Seller) -> Account:
+        """A seller with its session decrypted, whatever its state.
+
+        Raises:
+            VaultError: none of the keys fits.
+        """
+        return Account(seller, self.vault.decrypt(seller.session_cipher))
+
+
+def _is_usable(seller: Seller) -> bool:
+    return seller.state in (State.NEW, State.LIVE)

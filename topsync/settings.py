@@ -78,6 +78,24 @@ class PlatformSettings(_Settings):
     calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
 
 
+class AuthorisationSettings(_Settings):
+    """How sellers let us in, and how their sessions are renewed."""
+
+    oauth_url: HttpUrl = Field(
+        HttpUrl("https://oauth.taobao.com"), description="Where `/authorize` and `/token` are."
+    )
+    oauth_redirect_url: HttpUrl | None = Field(
+        None,
+        description="The app's registered callback; only `topsync sellers authorise` needs it.",
+    )
+    session_refresh_share: float = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="A session that can be refreshed is, when this share of its life is left.",
+    )
+
+
 class BudgetSettings(_Settings):
     """The call budget that all processes share; each must be given the same."""
 
@@ -319,6 +337,7 @@ class SimulatorAdminSettings(_Settings):
 
 ALL: tuple[type[_Settings], ...] = (
     PlatformSettings,
+    AuthorisationSettings,
     BudgetSettings,
     DatabaseSettings,
     KafkaSettings,

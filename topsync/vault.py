@@ -24,6 +24,7 @@ class Vault:
                 "TOPSYNC_TOKEN_KEYS: not a list of Fernet keys. Make one with `topsync new-key`."
             ) from None
         self._fernet = MultiFernet(keys)
+        self._newest = keys[0]
 
     def encrypt(self, session: SecretStr) -> bytes:
         """The ciphertext to store."""
@@ -41,6 +42,22 @@ class Vault:
             raise VaultError(
                 "a stored session does not fit any key in TOPSYNC_TOKEN_KEYS: add the key it was stored with"
             ) from None
+
+    def is_current(self, cipher: bytes) -> bool:
+        """Whether the first key opens it: then no older key is needed for it."""
+        try:
+            self._newest.decrypt(cipher)
+        except InvalidToken:
+            return False
+        return True
+
+    def reencrypt(self, cipher: bytes) -> bytes:
+        """The same token under the first key.
+
+        Raises:
+            VaultError: none of the keys fits.
+        """
+        return self.encrypt(self.decrypt(cipher))
 
 
 def new_key() -> str:

@@ -231,8 +231,28 @@ async def test_a_refused_session_marks_the_seller_and_spares_everybody_else(shop
     assert shop.gateway.fetched.count(TID) == 1, "no call is made with a session that was refused"
 
 
+async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(shop: Shop) -> None:
+    shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
+    await shop.read(shop.hint(TID + 1))  # the old session is held from here on
+    seller = await sellers.get(shop.pool, SELLER)
+    assert seller is not None
+    await sellers.add(shop.pool, seller_id=SELLER, nick=seller.nick, session_cipher=seller.session_cipher)
+    answer = shop.gateway.steps[TID] = [answers_error(27, "session-expired")]
+
+    async def answers_the_trade(_: web.Request) -> web.StreamResponse:
+        return ok("trade_fullinfo_get", {"trade": platform_trade(TID)})
+
+    answer.append(answers_the_trade)
+    batch = await shop.read(shop.hint())
+    assert batch.versions.keys() == {TID}
+    assert not batch.dead_letters
+    renewed = await sellers.get(shop.pool, SELLER)
+    assert renewed is not None
+    assert renewed.state is State.NEW
+
+
 async def test_an_unknown_or_paused_seller_is_set_aside_without_a_call(shop: Shop) -> None:
-    await sellers.set_state(shop.pool, SELLER, State.PAUSED)
+    await sellers.pause(shop.pool, SELLER, "a test")
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=999))
     assert [cloud_events.attributes(letter.headers)["reason"] for letter in batch.dead_letters] == [
         "no_session",

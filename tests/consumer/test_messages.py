@@ -7,7 +7,7 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from consumer.messages import UnreadableMessageError, read_change
+from consumer.messages import AUTH_CANCEL_TOPIC, UnreadableMessageError, read_cancellation, read_change
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
 from topsync.tmc.messages import TmcMessage
@@ -109,3 +109,15 @@ def test_a_message_that_names_no_order_is_refused_and_its_content_not_shown(cont
 def test_a_message_without_a_seller_is_refused() -> None:
     with pytest.raises(UnreadableMessageError, match="seller"):
         read(message({"tid": TID}, user_id=None))
+
+
+def test_a_withdrawn_authorisation_names_its_seller_in_the_message_or_in_its_content() -> None:
+    content = {"user_id": 2200000000009, "open_id": "AAopen"}
+    assert read_cancellation(message(content, topic=AUTH_CANCEL_TOPIC)) == SELLER
+    assert read_cancellation(message(content, topic=AUTH_CANCEL_TOPIC, user_id=None)) == 2200000000009
+    for unreadable in ("", "[]", "not json", '{"user_id": 1.5}', "{}"):
+        assert read_cancellation(message(unreadable, topic=AUTH_CANCEL_TOPIC, user_id=None)) is None
+
+
+def test_no_other_message_withdraws_an_authorisation() -> None:
+    assert read_cancellation(message({"tid": TID, "user_id": 5})) is None

@@ -143,6 +143,21 @@ class Client:
         answer: dict[str, Any] = await self.admin("POST", "/orders", body, status=status)
         return answer
 
+    async def token(self, grant_type: str, *, status: int = 200, **form: str) -> dict[str, Any]:
+        """One request to the token endpoint; what it answers."""
+        settings = self.simulator.settings
+        told = {"client_id": settings.app_key, "client_secret": settings.app_secret, **form}
+        url = f"{self.simulator.addresses.oauth_url}/token"
+        async with self.http.post(url, data={"grant_type": grant_type, **told}) as response:
+            answer: dict[str, Any] = orjson.loads(await response.read())
+            assert response.status == status, answer
+            return answer
+
+    async def refreshed(self, *, status: int = 200) -> dict[str, Any]:
+        """The answer to a refresh of the first seller's newest session."""
+        newest = self.simulator.authorisations.current(self.seller)
+        return await self.token("refresh_token", status=status, refresh_token=newest.refresh_token)
+
     async def truth(self, user_id: int | None = None) -> list[dict[str, Any]]:
         url = f"{self.simulator.addresses.admin_url}/truth"
         async with self.http.get(url, params={"user_id": str(user_id or self.seller.user_id)}) as response:

@@ -154,7 +154,9 @@ async def test_session_expired() -> None:
         other = client.simulator.sellers[1].session
         assert "total_results" in await client.increment(*TODAY, session=other)
         client.simulator.clock.advance(600)
-        await client.increment(*TODAY, page_no="3", page_size="2")
+        assert (await refused_increment(client, *TODAY))["code"] == 27, "a session never comes back"
+        renewed = (await client.refreshed())["access_token"]
+        await client.increment(*TODAY, page_no="3", page_size="2", session=renewed)
 
 
 async def test_auth_cancelled() -> None:
@@ -169,8 +171,10 @@ async def test_auth_cancelled() -> None:
         assert (refusal["code"], refusal["sub_code"]) == (27, "invalid-sessionkey")
         await client.order("create")
         assert await listener.is_quiet()
-        client.simulator.clock.advance(600)
-        assert "total_results" in await client.increment(*LAST_HOUR)
+        code = client.simulator.authorisations.new_code(client.seller)
+        assert (await client.refreshed(status=400))["error"] == "invalid_grant"
+        renewed = (await client.token("authorization_code", code=code))["access_token"]
+        assert "total_results" in await client.increment(*LAST_HOUR, session=renewed)
 
 
 async def test_stale_detail() -> None:

@@ -181,31 +181,6 @@ async def test_a_bootstrap_of_a_live_seller_begins_anew(pool: Pool) -> None:
     assert (anew.step, anew.day_zero, anew.certificate) == (Step.SUBSCRIBED, D0 + timedelta(days=5), None)
 
 
-async def test_sellers_are_found_by_nick_or_id_and_keep_their_state_when_added_again(pool: Pool) -> None:
-    await sellers.set_state(pool, SELLER, State.PAUSED)
-    await sellers.add(pool, seller_id=SELLER, nick="demo_renamed", session_cipher=b"new")
-    for name in ("demo_renamed", str(SELLER)):
-        found = await sellers.find(pool, name)
-        assert found is not None
-        assert (found.seller_id, found.session_cipher, found.state) == (SELLER, b"new", State.PAUSED)
-    assert await sellers.find(pool, "demo_one") is None
-    assert await sellers.get(pool, 1) is None
-    assert [seller.seller_id for seller in await sellers.all_of(pool)] == [SELLER, SELLER + 1]
-
-
-async def test_a_renewed_session_brings_an_expired_seller_back(pool: Pool) -> None:
-    await sellers.set_state(pool, SELLER, State.EXPIRED)
-    await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"new")
-    found = await sellers.get(pool, SELLER)
-    assert found is not None
-    assert found.state is State.LIVE
-
-
-async def test_a_seller_shows_no_session_in_its_repr(pool: Pool) -> None:
-    found = await sellers.get(pool, SELLER)
-    assert "one" not in repr(found).replace("demo_one", "")
-
-
 async def test_calls_add_up_by_api_on_the_latest_day(pool: Pool) -> None:
     yesterday, today = D0 - timedelta(days=1), D0
     await api_calls.add(pool, Counter({Call(yesterday, "old", "live", "ok"): 9}))

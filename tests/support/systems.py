@@ -89,6 +89,7 @@ async def system_against(
             "TOPSYNC_TOKEN_KEYS": new_key(),
             "TOPSYNC_GATEWAY_URL": platform.addresses.gateway_url,
             "TOPSYNC_CHANNEL_URL": platform.addresses.channel_url,
+            "TOPSYNC_OAUTH_URL": platform.addresses.oauth_url,
             "TOPSYNC_SIMULATOR_ADMIN_URL": platform.addresses.admin_url,
             **quick_settings(group.folder),
             **apart(topic_prefix),

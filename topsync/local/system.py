@@ -234,6 +234,8 @@ async def local_system(
             "TOPSYNC_TOKEN_KEYS": Fernet.generate_key().decode(),
             "TOPSYNC_GATEWAY_URL": addresses["gateway_url"],
             "TOPSYNC_CHANNEL_URL": addresses["channel_url"],
+            "TOPSYNC_OAUTH_URL": addresses["oauth_url"],
+            "TOPSYNC_OAUTH_REDIRECT_URL": f"{addresses['oauth_url']}/nobody-is-here",
             "TOPSYNC_SIMULATOR_ADMIN_URL": addresses["admin_url"],
             **quick_settings(group.folder),
             **(settings or {}),

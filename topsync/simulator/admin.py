@@ -16,10 +16,12 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas import platform_time
+from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.channel import Channel
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.faults import catalogue
 from topsync.simulator.faults.conductor import Conductor
+from topsync.simulator.faults.stage import Stage
 from topsync.simulator.fields import parse_fields
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.life import TradeType
@@ -31,6 +33,7 @@ _ORDERS_PER_WRITE = 100
 _MOST_CHANGES = 10_000
 _HIGHEST_RATE = 5_000
 _LONGEST_ADVANCE_SECONDS = 7 * 86400
+_LONGEST_SESSION_SECONDS = 365 * 86400
 
 Handler = Callable[["Admin", web.Request], Awaitable[web.StreamResponse]]
 Body = TypeVar("Body", bound=BaseModel)
@@ -50,6 +53,26 @@ class AdvanceBody(_Strict):
     """`POST /clock/advance`."""
 
     seconds: float = Field(ge=0, le=_LONGEST_ADVANCE_SECONDS)
+
+
+class GrantBody(_Strict):
+    """`POST /sessions/<user_id>/grant`."""
+
+    redirect_uri: str = ""
+    sub_user_id: int | None = None
+
+
+class EndBody(_Strict):
+    """`POST /sessions/<user_id>/expire`."""
+
+    in_seconds: int = Field(default=0, ge=0, le=_LONGEST_SESSION_SECONDS)
+    refreshable: bool = True
+
+
+class OAuthBody(_Strict):
+    """`POST /oauth`."""
+
+    refreshable: bool
 
 
 class OrdersBody(_Strict):
@@ -99,6 +122,8 @@ class Admin:
     conductor: Conductor
     ledger: Ledger
     channel: Channel
+    authorisations: Authorisations
+    stage: Stage
     is_healthy: Callable[[], bool]
 
     def application(self) -> web.Application:
@@ -108,6 +133,11 @@ class Admin:
             [
                 web.get("/healthz", self.healthz),
                 web.get("/sellers", self.sellers),
+                web.get("/sessions", self.sessions),
+                web.post("/sessions/{user_id:\\d+}/grant", self.grant),
+                web.post("/sessions/{user_id:\\d+}/expire", self.end_session),
+                web.post("/sessions/{user_id:\\d+}/cancel", self.cancel),
+                web.post("/oauth", self.set_oauth),
                 web.get("/clock", self.clock),
                 web.post("/clock/advance", self.advance),
                 web.get("/truth", self.truth),
@@ -131,7 +161,48 @@ class Admin:
     async def sellers(self, _: web.Request) -> web.Response:
         """Who the sellers are, with the sessions that a client needs."""
         sellers = [book.seller for book in self.world.books]
-        return _json([{"user_id": s.user_id, "nick": s.nick, "session": s.session} for s in sellers])
+        return _json(
+            [
+                {"user_id": s.user_id, "nick": s.nick, "session": self.authorisations.current(s).token}
+                for s in sellers
+            ]
+        )
+
+    async def sessions(self, _: web.Request) -> web.Response:
+        """What each seller has granted, and whether it still works."""
+        return _json([self.authorisations.as_json(book.seller) for book in self.world.books])
+
+    @_answers_problems
+    async def grant(self, request: web.Request) -> web.Response:
+        """Let a seller say yes: the code that its browser would bring back."""
+        body = await _body(request, GrantBody)
+        seller = self._seller(request.match_info["user_id"])
+        code = self.authorisations.new_code(seller, body.redirect_uri, body.sub_user_id)
+        return _json({"code": code})
+
+    @_answers_problems
+    async def end_session(self, request: web.Request) -> web.Response:
+        """End a seller's session, at once or in a while."""
+        body = await _body(request, EndBody)
+        seller = self._seller(request.match_info["user_id"])
+        if body.in_seconds:
+            self.authorisations.schedule_end(seller, body.in_seconds)
+        else:
+            self.authorisations.expire(seller, refreshable=body.refreshable)
+        return _json(self.authorisations.as_json(seller))
+
+    @_answers_problems
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Let a seller withdraw the authorisation."""
+        seller = self._seller(request.match_info["user_id"])
+        self.stage.cancel_authorisation(seller.user_id)
+        return _json(self.authorisations.as_json(seller))
+
+    @_answers_problems
+    async def set_oauth(self, request: web.Request) -> web.Response:
+        """Say whether the app may refresh from now on."""
+        self.authorisations.refreshable = (await _body(request, OAuthBody)).refreshable
+        return _json({"refreshable": self.authorisations.refreshable})
 
     async def clock(self, _: web.Request) -> web.Response:
         """The platform's time."""
@@ -146,7 +217,7 @@ class Admin:
     @_answers_problems
     async def truth(self, request: web.Request) -> web.StreamResponse:
         """Every order of a seller that exists now, one full trade per line; `fields` narrows it."""
-        seller = self._seller(request)
+        seller = self._seller(request.query.get("user_id", "0"))
         fields = request.query.get("fields")
         mask = parse_fields(fields) if fields else None
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson;charset=UTF-8"})
@@ -164,11 +235,12 @@ class Admin:
         return response
 
     async def counts(self, _: web.Request) -> web.Response:
-        """Calls per API, the channel's own ledger, what faults did, and how many changes were made."""
+        """Calls per API, what became of messages and grants, what faults did, how many changes were made."""
         return _json(
             {
                 "gateway": self.ledger.as_json(),
                 "channel": self.channel.ledger(),
+                "oauth": dict(self.authorisations.counts),
                 "faults": self.conductor.board.ledger(),
                 "changes": self.director.performed,
             }
@@ -211,8 +283,8 @@ class Admin:
                 await asyncio.sleep(0)
         return _json({**changes[-1], "changes": changes})
 
-    def _seller(self, request: web.Request) -> Seller:
-        book = self.world.book_of(int(request.query.get("user_id", "0")))
+    def _seller(self, user_id: str) -> Seller:
+        book = self.world.book_of(int(user_id))
         if book is None:
             raise KeyError("no seller has that user_id")
         return book.seller

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
+from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.errors import ApiError, Code
 from topsync.simulator.faults.base import Visit
 from topsync.simulator.faults.board import Meeting
@@ -67,7 +68,7 @@ class Doorkeeper:
     apis: Mapping[str, Api]
     apps: Mapping[str, str]
     """app_key to app_secret."""
-    sessions: Mapping[str, Seller]
+    authorisations: Authorisations
     second: Callable[[], int]
     """The platform's time in seconds since the epoch."""
     order: tuple[Check, ...] = tuple(Check)
@@ -78,7 +79,7 @@ class Doorkeeper:
         """What a call seems to be, before anything about it is checked."""
         method = parameters.get("method", "")
         api = method if method in self.apis else UNKNOWN_API
-        return Visit(api, self.sessions.get(parameters.get("session", "")), parameters)
+        return Visit(api, self.authorisations.owner_of(parameters.get("session", "")), parameters)
 
     def admit(self, verb: str, parameters: Mapping[str, str], meeting: Meeting) -> tuple[Api, Call]:
         """The method that is called, once everything about the call is in order.
@@ -130,10 +131,7 @@ class Doorkeeper:
             raise ApiError(Code.INVALID_TIMESTAMP)
 
     def _session(self, parameters: Mapping[str, str]) -> Seller:
-        seller = self.sessions.get(_present(parameters, "session", Code.MISSING_SESSION))
-        if seller is None:
-            raise ApiError(Code.INVALID_SESSION, "invalid-sessionkey", "session &apos;invalid&apos;")
-        return seller
+        return self.authorisations.admit(_present(parameters, "session", Code.MISSING_SESSION))
 
 
 def _present(parameters: Mapping[str, str], name: str, code: Code) -> str:

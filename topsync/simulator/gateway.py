@@ -17,7 +17,8 @@ from topsync.simulator.errors import ApiError
 from topsync.simulator.exports import Exports, Task
 from topsync.simulator.faults.base import DOWNLOAD, Visit
 from topsync.simulator.faults.board import FaultBoard, Meeting
-from topsync.simulator.faults.effects import Delivery, Disturbance, Moment
+from topsync.simulator.faults.effects import Delivery, Moment
+from topsync.simulator.faults.stage import Stage
 from topsync.simulator.http import Exchange
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.parameters import TooManyParametersError
@@ -46,7 +47,7 @@ class Gateway:
         quirks: PlatformQuirks,
         second: Callable[[], int],
         faults: FaultBoard,
-        disturb: Callable[[Disturbance], None],
+        stage: Stage,
     ) -> None:
         self._doorkeeper = doorkeeper
         self._exports = exports
@@ -54,7 +55,7 @@ class Gateway:
         self._quirks = quirks
         self._second = second
         self._faults = faults
-        self._disturb = disturb
+        self._stage = stage
         self._requests = 0
         self._dated = (-1, "")
 
@@ -102,6 +103,8 @@ class Gateway:
     def _answer(self, verb: str, told: Mapping[str, str], shape: Shape, meeting: Meeting) -> bytes:
         """The body of an answer, or of a refusal."""
         request_id = self._request_id()
+        for end in meeting.session_ends():
+            self._stage.end_session(end)
         try:
             api, call = self._doorkeeper.admit(verb, told, meeting)
             meeting.refuse()
@@ -111,7 +114,7 @@ class Gateway:
             self._ledger.refused(name, _code_text(error, business_code))
             return envelope.failure(shape, meeting.error(error), business_code, request_id)
         for disturbance in meeting.disturbances():
-            self._disturb(disturbance)
+            self._stage.disturb(disturbance)
         return envelope.success(shape, api.name, answer, request_id)
 
     async def _download(self, exchange: Exchange) -> None:

@@ -22,6 +22,7 @@ from topsync.simulator.apis import messages as message_apis
 from topsync.simulator.apis import refunds as refund_apis
 from topsync.simulator.apis import system as system_apis
 from topsync.simulator.apis import trades as trade_apis
+from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.channel import Channel, OutboundMessage
 from topsync.simulator.checks import Doorkeeper
 from topsync.simulator.clock import PlatformClock
@@ -35,6 +36,7 @@ from topsync.simulator.faults.stage import Stage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
 from topsync.simulator.http import HttpServer
 from topsync.simulator.ledger import Ledger
+from topsync.simulator.oauth import OAuthEndpoints
 from topsync.simulator.sellers import Seller
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.subscriptions import Subscriptions
@@ -53,6 +55,8 @@ class Addresses:
     """For a client's base URL, path included."""
     channel_url: str
     admin_url: str
+    oauth_url: str
+    """Of which `/authorize` and `/token` are parts."""
 
 
 class Simulator:
@@ -88,9 +92,12 @@ class Simulator:
             random.Random(settings.seed),  # noqa: S311 -- a scenario, not a secret
             self._fate_of,
         )
-        self.subscriptions = Subscriptions(self.channel.publish, self.clock.now)
+        self.authorisations = Authorisations(
+            self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended
+        )
+        self.subscriptions = Subscriptions(self.channel.publish, self.clock.now, self._may_send)
         self.director = Director(self.world, self.subscriptions, settings.quirks, settings.seed)
-        self._stage = Stage(self.world, self.channel, self.subscriptions, self.director)
+        self._stage = Stage(self.world, self.channel, self.subscriptions, self.director, self.authorisations)
         self.conductor = Conductor(self.board, self._stage, self.clock)
         self.ledger = Ledger(time.monotonic, self.clock.second)
         self._planned = tuple(faults)
@@ -112,7 +119,7 @@ class Simulator:
 
     @property
     def sellers(self) -> list[Seller]:
-        """The sellers, with their sessions."""
+        """The sellers, with the sessions that they start with."""
         return [book.seller for book in self.world.books]
 
     async def start(self) -> Addresses:
@@ -134,6 +141,7 @@ class Simulator:
             exports.download_base = gateway_url
             channel_port = await self.channel.start(self.settings.host, self.settings.channel_port)
             stack.push_async_callback(self.channel.stop)
+            oauth_url = await self._serve(stack, self._oauth().application(), self.settings.oauth_port)
             admin_url = await self._serve(stack, self._admin().application(), self.settings.admin_port)
             self.director.set_rate(self.settings.rate)
             planned, self._planned = self._planned, ()
@@ -142,7 +150,7 @@ class Simulator:
             self._background = asyncio.create_task(self._run(exports), name="simulator")
             self._stack = stack.pop_all()
         channel_url = f"ws://{self.settings.host}:{channel_port}/"
-        self._addresses = Addresses(f"{gateway_url}{ROUTER_PATH}", channel_url, admin_url)
+        self._addresses = Addresses(f"{gateway_url}{ROUTER_PATH}", channel_url, admin_url, oauth_url)
         return self._addresses
 
     async def stop(self) -> None:
@@ -211,17 +219,34 @@ class Simulator:
         doorkeeper = Doorkeeper(
             apis={api.name: api for api in apis},
             apps=self._apps,
-            sessions={seller.session: seller for seller in self.sellers},
+            authorisations=self.authorisations,
             second=self.clock.second,
             order=quirks.check_order,
             closed=quirks.closed_apis,
         )
-        return Gateway(
-            doorkeeper, exports, self.ledger, quirks, self.clock.second, self.board, self._stage.disturb
-        )
+        return Gateway(doorkeeper, exports, self.ledger, quirks, self.clock.second, self.board, self._stage)
+
+    def _oauth(self) -> OAuthEndpoints:
+        return OAuthEndpoints(self.authorisations, self.sellers, self._apps, self.clock.now)
 
     def _admin(self) -> Admin:
-        return Admin(self.world, self.director, self.conductor, self.ledger, self.channel, self._is_healthy)
+        return Admin(
+            self.world,
+            self.director,
+            self.conductor,
+            self.ledger,
+            self.channel,
+            self.authorisations,
+            self._stage,
+            self._is_healthy,
+        )
+
+    def _may_send(self, seller: Seller) -> bool:
+        return not self.settings.oauth.messages_need_session or self.authorisations.works(seller)
+
+    def _session_ended(self, seller: Seller) -> None:
+        if self.settings.oauth.messages_need_session:
+            self.subscriptions.end(seller)
 
     def _export_completed(self, seller: Seller, task_id: int) -> None:
         self.subscriptions.send(seller, Notice(TASK_COMPLETE, {"task_id": task_id}, str(task_id)))

@@ -121,6 +121,23 @@ class ExportSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OAuthSettings:
+    """Grants and sessions (reference/top-api.md 3.16). Whatever is not documented is a switch."""
+
+    refreshable: bool = False
+    """Only apps sold on the service market can refresh; merchants' own apps cannot."""
+    session_seconds: int = 90 * 86400
+    """Life of a granted session; 86400 for test apps. Those that exist at the start do not end."""
+    refresh_seconds: int = 120 * 86400
+    code_seconds: int = 300
+    """How long a code can be exchanged: not documented."""
+    renewal_ends_old_session: bool = True
+    """Whether the old session dies with a renewal at once: not documented."""
+    messages_need_session: bool = True
+    """Whether a seller's messages stop with the session (6.1, 19: inferred), until permitted anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorldSettings:
     """The past: all that the base orders are a function of."""
 
@@ -167,11 +184,13 @@ class SimulatorSettings:
     gateway_port: int = 0
     channel_port: int = 0
     admin_port: int = 0
+    oauth_port: int = 0
     """0 chooses a free port, for each of the three."""
     app_key: str = "99000001"
     app_secret: str = field(default="simulator-secret-0001", repr=False)
     quirks: PlatformQuirks = PlatformQuirks()
     exports: ExportSettings = ExportSettings()
+    oauth: OAuthSettings = OAuthSettings()
     channel: ChannelSettings = field(default_factory=ChannelSettings)
     folder: Path | None = None
     """Where export files are kept while it runs; None is a temporary folder, removed at the end."""

@@ -6,7 +6,7 @@ Reference: reference/top-api.md 3.12; reference/tmc-protocol.md 6.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import orjson
@@ -19,11 +19,16 @@ from topsync.simulator.topics import Notice
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What a seller's authorisation lets through; None is every topic of the app."""
+    """What a seller's authorisation lets through; None is every topic of the app.
+
+    Attributes:
+        is_valid: false once the session has ended, until permitted anew.
+    """
 
     topics: frozenset[str] | None
     created: datetime
     modified: datetime
+    is_valid: bool = True
 
 
 @dataclass(slots=True)
@@ -31,11 +36,12 @@ class Subscriptions:
     """The permitted topics per seller, in front of the channel.
 
     A seller who was never permitted sends nothing. Permission replaces the whole list
-    (reference/top-api.md 3.12).
+    (reference/top-api.md 3.12), and ends with the session (6.1, 19).
     """
 
     publish: Callable[[OutboundMessage], None]
     now: Callable[[], datetime]
+    is_authorised: Callable[[Seller], bool] = lambda _: True
     groups: Groups = field(default_factory=Groups)
     _permits: dict[int, Permit] = field(default_factory=dict)
 
@@ -48,17 +54,24 @@ class Subscriptions:
         """Let nothing through any more; whether anything was."""
         return self._permits.pop(seller.index, None) is not None
 
+    def end(self, seller: Seller) -> None:
+        """Let nothing through any more until permitted anew: the session has ended."""
+        if permit := self._permits.get(seller.index):
+            self._permits[seller.index] = replace(permit, is_valid=False)
+
     def permit_of(self, seller: Seller) -> Permit | None:
-        """What is permitted; None for a seller who never was, or no longer is."""
+        """What is permitted; None for a seller who never was, or was cancelled."""
         return self._permits.get(seller.index)
 
     def topics_of(self, seller: Seller) -> frozenset[str] | None:
-        """The permitted topics; empty for a seller who was never permitted, None for all."""
+        """The permitted topics; empty where nothing is permitted, None for all."""
         permit = self._permits.get(seller.index)
-        return frozenset() if permit is None else permit.topics
+        return permit.topics if permit is not None and permit.is_valid else frozenset()
 
     def send(self, seller: Seller, notice: Notice) -> bool:
         """Publish a message if its topic is permitted; whether it was."""
+        if not self.is_authorised(seller):
+            return False
         topics = self.topics_of(seller)
         if topics is not None and notice.topic not in topics:
             return False

@@ -11,7 +11,7 @@ from enum import StrEnum
 import asyncpg
 import orjson
 
-from topsync.store import coverage
+from topsync.store import coverage, sellers
 from topsync.store.coverage import Span
 from topsync.store.database import Pool, sql
 
@@ -170,4 +170,4 @@ async def certify(
     async with pool.acquire() as connection, connection.transaction():
         await coverage.prove(connection, seller_id, proven)
         await connection.execute(sql("bootstraps.certify"), seller_id, at, orjson.dumps(certificate).decode())
-        await connection.execute(sql("sellers.set_state"), seller_id, "live")
+        await sellers.set_live(connection, seller_id)

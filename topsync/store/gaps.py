@@ -30,6 +30,13 @@ async def open_for_all(connection: Connection, lost: PushConnection, *, now: dat
     return int(tag.rsplit(" ", 1)[1])
 
 
+async def open_for_one(
+    connection: Connection, seller_id: int, *, began: datetime, ended: datetime, cause: str
+) -> None:
+    """Open a gap that is over already, for one seller: push worked, but not for it. Not idempotent."""
+    await connection.execute(sql("gaps.open_for_one"), seller_id, began, ended, cause)
+
+
 async def end_by(pool: Pool | Connection, up: PushConnection) -> None:
     """Give every gap that has no end yet its end: where this connection provably worked again."""
     await pool.execute(sql("gaps.end_by"), up.connected_at, up.last_proof_at)

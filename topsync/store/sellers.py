@@ -1,13 +1,27 @@
-"""Sellers and their sessions. Session tokens are encrypted here and decrypted by `topsync.vault`."""
+"""Sellers and their sessions. Tokens come and go encrypted: `topsync.vault` holds the keys.
+
+Each change of state is one statement in `sql/sellers.sql`, so two processes cannot mix theirs up:
+
+    new ──bulk start done──▶ live        paused ──resume──▶ new, live or expired, whichever it was
+    new, live ──refused──▶ expired ──another session──▶ new or live, whichever it was
+    new, live, expired ──pause──▶ paused
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 import asyncpg
+import orjson
 
-from topsync.store.database import Pool, sql
+from topsync.store.database import Connection, Pool, sql
+
+REFRESH_SECONDS = 25.0
+"""A claim to refresh without an outcome after this long belongs to a process that died: its call, bounded by
+the transport to 21 s, has ended."""
 
 
 class State(StrEnum):
@@ -24,41 +38,195 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Life:
+    """What is known about a session besides the token. Times are platform time."""
+
+    ends_at: datetime | None = None
+    """None: nobody said."""
+    authorised_at: datetime | None = None
+    refresh_cipher: bytes | None = field(default=None, repr=False)
+    """None: it cannot be refreshed."""
+    refresh_ends_at: datetime | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What else the grant said: seconds per security level, the sub-account that granted it."""
+
+
+UNKNOWN = Life()
+
+
+@dataclass(frozen=True, slots=True)
 class Seller:
-    """One seller."""
+    """One seller. Times are the database's clock where nothing else is said."""
 
     seller_id: int
     nick: str
     session_cipher: bytes = field(repr=False)
     state: State
+    version: int
+    """Counts the sessions of this seller: who speaks of one names it."""
+    life: Life
+    refused_at: datetime | None
+    """Since when the platform refuses the session; None while it is good."""
+    reason: str | None
+    """Why it is paused or expired."""
+    since: datetime
+    """Since when it is in this state."""
+    replay_due: bool
+    """It has a session that it did not have, or is no longer paused: what happened meanwhile is missing."""
+    refresh_attempts: int
+    """Attempts to refresh this session, none of which brought another."""
+    refresh_allowed: bool
+    """Whether enough time has passed since the last attempt."""
+    refresh_under_way: bool
+    """Whether some process is refreshing it now."""
 
 
 def _read(row: asyncpg.Record) -> Seller:
-    return Seller(row["seller_id"], row["nick"], row["session_cipher"], State(row["state"]))
+    return Seller(
+        seller_id=row["seller_id"],
+        nick=row["nick"],
+        session_cipher=row["session_cipher"],
+        state=State(row["state"]),
+        version=row["session_version"],
+        life=Life(
+            ends_at=row["session_ends_at"],
+            authorised_at=row["authorised_at"],
+            refresh_cipher=row["refresh_cipher"],
+            refresh_ends_at=row["refresh_ends_at"],
+            facts=orjson.loads(row["grant_facts"]),
+        ),
+        refused_at=row["refused_at"],
+        reason=row["state_reason"],
+        since=row["state_since"],
+        replay_due=row["replay_due"],
+        refresh_attempts=row["refresh_attempts"],
+        refresh_allowed=row["refresh_allowed"],
+        refresh_under_way=row["refresh_under_way"],
+    )
 
 
-async def add(pool: Pool, *, seller_id: int, nick: str, session_cipher: bytes) -> None:
-    """Add a seller, or renew its session. Idempotent."""
-    await pool.execute(sql("sellers.add"), seller_id, nick, session_cipher)
+async def add(pool: Pool, *, seller_id: int, nick: str, session_cipher: bytes, life: Life = UNKNOWN) -> None:
+    """Add a seller, or give one that is known another session. A paused seller stays paused."""
+    await _store(pool, seller_id, nick, session_cipher, life, None)
+
+
+async def store_refreshed(pool: Pool, seller: Seller, session_cipher: bytes, life: Life) -> bool:
+    """Put another session in the place of this one; false when there is a newer one already."""
+    tag = await _store(pool, seller.seller_id, seller.nick, session_cipher, life, seller.version)
+    return tag == "INSERT 0 1"
+
+
+async def _store(
+    pool: Pool, seller_id: int, nick: str, session_cipher: bytes, life: Life, replaces: int | None
+) -> str:
+    return await pool.execute(
+        sql("sellers.store"),
+        seller_id,
+        nick,
+        session_cipher,
+        life.ends_at,
+        life.authorised_at,
+        life.refresh_cipher,
+        life.refresh_ends_at,
+        orjson.dumps(life.facts).decode(),
+        replaces,
+    )
 
 
 async def all_of(pool: Pool) -> list[Seller]:
     """All sellers, by id."""
-    return [_read(row) for row in await pool.fetch(sql("sellers.all"))]
+    return await _select(pool)
 
 
 async def get(pool: Pool, seller_id: int) -> Seller | None:
     """One seller by id."""
-    row = await pool.fetchrow(sql("sellers.get"), seller_id)
-    return _read(row) if row else None
+    found = await _select(pool, seller_id=seller_id)
+    return found[0] if found else None
 
 
 async def find(pool: Pool, name: str) -> Seller | None:
     """One seller by nick or by id in text, as an operator would name it."""
-    row = await pool.fetchrow(sql("sellers.find"), name)
-    return _read(row) if row else None
+    found = await _select(pool, name=name)
+    return found[0] if found else None
 
 
-async def set_state(pool: Pool, seller_id: int, state: State) -> None:
-    """Change where a seller stands."""
-    await pool.execute(sql("sellers.set_state"), seller_id, state.value)
+async def _select(pool: Pool, *, seller_id: int | None = None, name: str | None = None) -> list[Seller]:
+    return [_read(row) for row in await pool.fetch(sql("sellers.select"), REFRESH_SECONDS, seller_id, name)]
+
+
+async def set_live(connection: Connection, seller_id: int) -> None:
+    """Make a new seller live. One that is paused or expired stays so, and is live when it is back."""
+    await connection.execute(sql("sellers.set_live"), seller_id)
+
+
+async def refuse(pool: Pool, seller_id: int, version: int, reason: str) -> bool:
+    """Note that the platform refuses this session; false where that is known, or there is a newer one."""
+    return await pool.execute(sql("sellers.refuse"), seller_id, version, reason) == "UPDATE 1"
+
+
+async def cancel(pool: Pool, seller_id: int, at: datetime, reason: str) -> bool:
+    """Note that the seller withdrew the authorisation at a moment of platform time. Idempotent.
+
+    False where nothing changed: it is known, the seller is not ours, or it authorised again since.
+    """
+    return await pool.fetchval(sql("sellers.cancel"), seller_id, at, reason) is not None
+
+
+async def pause(pool: Pool, seller_id: int, reason: str) -> bool:
+    """Hold a seller; false when it is held already."""
+    return await pool.execute(sql("sellers.pause"), seller_id, reason) == "UPDATE 1"
+
+
+async def resume(pool: Pool, seller_id: int, reason_if_refused: str) -> bool:
+    """Let a paused seller be what it was, or expired where its session was refused meanwhile."""
+    return await pool.execute(sql("sellers.resume"), seller_id, reason_if_refused) == "UPDATE 1"
+
+
+async def begin_refresh(pool: Pool, seller: Seller, *, not_again_for_seconds: float) -> bool:
+    """Claim the right to refresh this session; one process gets it, and the claim lapses by time."""
+    tag = await pool.execute(
+        sql("sellers.begin_refresh"), seller.seller_id, seller.version, not_again_for_seconds
+    )
+    return tag == "UPDATE 1"
+
+
+async def refresh_failed(pool: Pool, seller: Seller, *, again_in_seconds: float) -> None:
+    """Give a claim back after a refresh without an answer."""
+    await pool.execute(sql("sellers.refresh_failed"), seller.seller_id, seller.version, again_in_seconds)
+
+
+async def refresh_refused(pool: Pool, seller: Seller, reason: str) -> None:
+    """Give a claim back after the platform refused: this refresh token is never tried again."""
+    await pool.execute(sql("sellers.refresh_refused"), seller.seller_id, seller.version, reason)
+
+
+async def replay_planned(connection: Connection, seller: Seller) -> bool:
+    """Note that the time without this seller is a gap now; false when it is no longer due."""
+    found = await connection.fetchval(sql("sellers.replay_planned"), seller.seller_id, seller.version)
+    return found is not None
+
+
+async def reencrypt(
+    pool: Pool, seller: Seller, *, session_cipher: bytes, refresh_cipher: bytes | None
+) -> bool:
+    """Put other ciphers of the same tokens in place; false when the tokens changed meanwhile."""
+    tag = await pool.execute(
+        sql("sellers.reencrypt"),
+        seller.seller_id,
+        seller.version,
+        session_cipher,
+        refresh_cipher,
+        seller.session_cipher,
+        seller.life.refresh_cipher,
+    )
+    return tag == "UPDATE 1"
+
+
+async def warnings_given(pool: Pool) -> list[tuple[int, int]]:
+    """The warnings that were given of the present sessions, as (seller, days before the end)."""
+    return [(row["seller_id"], row["days"]) for row in await pool.fetch(sql("sellers.warnings_given"))]
+
+
+async def warning_given(pool: Pool, seller: Seller, days: int) -> None:
+    """Note that a warning was given. Idempotent."""
+    await pool.execute(sql("sellers.warning_given"), seller.seller_id, seller.version, days)

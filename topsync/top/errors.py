@@ -15,7 +15,8 @@
     │   ├── TaskDuplicateError      adopt `task_id`
     │   └── TaskResultEmptyError    a success with no trades
     ├── RequestRefusedError       fail: a defect or a missing right; log it, do not retry, alert
-    │   └── ClockRefusedError       the timestamp was refused, even after the clock was set again
+    │   ├── ClockRefusedError       the timestamp was refused, even after the clock was set again
+    │   └── GrantRefusedError       no session for this code or refresh token: the seller authorises again
     └── DownloadFailedError       the file was not had and its URL is spent: ask for a fresh one
 
 Texts carry the API's name, codes and `request_id`, never the platform's `sub_msg` nor any parameter: those
@@ -32,6 +33,9 @@ from typing import ClassVar
 
 MAX_CODE_TEXT_CHARACTERS = 100
 """Codes are short names; anything longer is not one, and is cut before it can reach a log."""
+
+_REFUSES_THE_APP = frozenset({"invalid_client", "unauthorized_client"})
+"""RFC 6749, 5.2: wrong key or secret. What the platform calls it is not documented."""
 
 _NOT_IN_A_CODE = re.compile(r"[^\w.:\-*#]", re.ASCII)
 
@@ -247,6 +251,20 @@ class ClockRefusedError(RequestRefusedError):
 
     outcome = Outcome.CLOCK
     server_date: datetime | None = None
+
+
+class GrantRefusedError(RequestRefusedError):
+    """The token endpoint refuses (reference/top-api.md 3.16, 6).
+
+    Attributes:
+        reason: the platform's `error`, a short name.
+        concerns_app: it refuses the app, whoever the seller: nothing is said about the token.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = _code_text(reason) or "unknown"
+        self.concerns_app = self.reason in _REFUSES_THE_APP
+        super().__init__(f"the platform grants no session: {self.reason}", api="oauth")
 
 
 class DownloadFailedError(TopError):

@@ -102,7 +102,7 @@ class _Users:
         user: Json = {
             "user_id": seller.user_id,
             "user_nick": seller.nick,
-            "is_valid": True,
+            "is_valid": permit.is_valid,
             "group_name": self._subscriptions.groups.of_seller(seller),
             "created": platform_time.format(permit.created),
             "modified": platform_time.format(permit.modified),

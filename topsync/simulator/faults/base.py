@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from topsync.simulator import wire
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError
-from topsync.simulator.faults.effects import Delivery, Disturbance, Fate, Vision, Window
+from topsync.simulator.faults.effects import Delivery, Disturbance, Fate, SessionEnd, Vision, Window
 from topsync.simulator.sellers import Seller
 from topsync.simulator.wire import Json
 
@@ -131,8 +131,8 @@ class Platform(Protocol):
     def release_connections(self) -> None:
         """Read and write again."""
 
-    def announce_cancellation(self, user_id: int | None) -> None:
-        """Send `taobao_top_AuthCancel` for a seller, or for each of them."""
+    def cancel_authorisation(self, user_id: int | None) -> None:
+        """Let a seller, or each of them, withdraw the authorisation; `taobao_top_AuthCancel` is sent."""
 
 
 class Fault(BaseModel, ABC):
@@ -259,6 +259,9 @@ class CallFault(Selective):
     def delivery(self, delivery: Delivery) -> Delivery:
         """How the answer travels."""
         return delivery
+
+    def session_end(self, visit: Visit, strike: Strike) -> SessionEnd | None:
+        """Whether the session that the call carries ends with it."""
 
     def disturbance(self, visit: Visit, strike: Strike) -> Disturbance | None:
         """What changes once the answer is given."""

@@ -26,7 +26,16 @@ from topsync.simulator.faults.base import (
     Visit,
 )
 from topsync.simulator.faults.channel import Visibility
-from topsync.simulator.faults.effects import CLEAR, PLAIN, PROMPT, Delivery, Disturbance, Fate, Vision
+from topsync.simulator.faults.effects import (
+    CLEAR,
+    PLAIN,
+    PROMPT,
+    Delivery,
+    Disturbance,
+    Fate,
+    SessionEnd,
+    Vision,
+)
 from topsync.simulator.wire import Json, time_text
 
 _MOST_SWITCHES = 1000
@@ -142,6 +151,12 @@ class Meeting:
         for fault, _ in self.strikes:
             error = fault.error(error)
         return error
+
+    def session_ends(self) -> Iterator[SessionEnd]:
+        """Sessions that end before the call is looked at."""
+        for fault, strike in self.strikes:
+            if end := fault.session_end(self.visit, strike):
+                yield end
 
     def disturbances(self) -> Iterator[Disturbance]:
         """What changes once the answer is given."""

@@ -18,14 +18,12 @@ from topsync.simulator.faults.base import (
     TIME,
     WITH_SESSION,
     CallFault,
-    MessageFault,
+    Fault,
     Platform,
-    Post,
     Strike,
     Visit,
 )
-from topsync.simulator.faults.effects import Delivery, Fate, Moment, Vision
-from topsync.simulator.topics import AUTH_CANCEL
+from topsync.simulator.faults.effects import Delivery, Moment, SessionEnd, Vision
 from topsync.simulator.wire import Json, second_of, time_text
 
 _SUB_CODES = {
@@ -177,36 +175,37 @@ class IspError(CallFault):
 
 
 class SessionExpired(CallFault):
-    """A seller's session has expired (code 27); `spare` puts the end into the middle of a window."""
+    """The session that a call carries ends, for good: code 27 until there is another; `spare` picks when."""
 
     name = "session_expired"
-    client_must = "stop that seller, keep its cursors, and go on from them once the session works again"
-    reference = "reference/top-api.md 2.5, 7 (8)"
+    client_must = "stop that seller, keep its cursors, refresh once or have it authorise, and go on from them"
+    reference = "reference/top-api.md 2.5, 3.16, 7 (8)"
     apis = WITH_SESSION
 
-    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
-        return ApiError(Code.INVALID_SESSION, "session-expired", "session-expired")
+    times: int | None = Field(1, ge=1, le=1_000_000, description="ends so many sessions at most")
+    refreshable: bool = Field(True, description="its refresh token outlives it, where the app may refresh")
+
+    def session_end(self, visit: Visit, strike: Strike) -> SessionEnd | None:
+        if visit.user_id is None:
+            return None
+        return SessionEnd(visit.user_id, visit.parameters["session"], self.refreshable)
 
 
-class AuthCancelled(CallFault, MessageFault):
+class AuthCancelled(Fault):
     """A seller withdraws the authorisation: AuthCancel is sent, then no messages and only code 27."""
 
     name = "auth_cancelled"
     client_must = "stop that seller, keep its cursors, and ask for a new authorisation"
     reference = "reference/top-api.md 2.5, 6.1 (19); reference/tmc-protocol.md 7.5"
-    apis = WITH_SESSION
+
+    user_id: int | None = Field(None, description="only this seller")
+
+    @property
+    def is_over_at_once(self) -> bool:
+        return True
 
     def begin(self, platform: Platform, remaining_seconds: float) -> None:
-        platform.announce_cancellation(self.user_id)
-
-    def concerns_post(self, post: Post) -> bool:
-        return post.topic != AUTH_CANCEL and super().concerns_post(post)
-
-    def refusal(self, visit: Visit, strike: Strike) -> ApiError:
-        return ApiError(Code.INVALID_SESSION, "invalid-sessionkey", "session &apos;cancelled&apos;")
-
-    def fate(self, fate: Fate, strike: Strike) -> Fate:
-        return replace(fate, lost=True)
+        platform.cancel_authorisation(self.user_id)
 
 
 class StaleDetail(CallFault):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -110,6 +110,16 @@ class Damage(StrEnum):
     """`userid` is a text."""
     BAD_GZIP = "bad_gzip"
     """The content is a byte array that does not unpack."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """The session that a call carries ends, before the call is looked at."""
+
+    user_id: int
+    token: str = field(repr=False)
+    refreshable: bool
+    """Whether its refresh token outlives it."""
 
 
 @dataclass(frozen=True, slots=True)

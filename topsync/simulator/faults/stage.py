@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.book import OrderBook
 from topsync.simulator.channel import Channel
 from topsync.simulator.director import Director, Wish
-from topsync.simulator.faults.effects import Change, Disturbance
+from topsync.simulator.faults.effects import Change, Disturbance, SessionEnd
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import AUTH_CANCEL, Notice
@@ -26,6 +27,7 @@ class Stage:
     channel: Channel
     subscriptions: Subscriptions
     director: Director
+    authorisations: Authorisations
 
     def cut(self, seconds: float, *, lose_messages: bool) -> None:
         """Drop the channel's connections and turn new ones away."""
@@ -67,13 +69,20 @@ class Stage:
         """Read and write again."""
         self.channel.release()
 
-    def announce_cancellation(self, user_id: int | None) -> None:
-        """Send `taobao_top_AuthCancel` for a seller, or for each of them; permitted topics decide."""
+    def cancel_authorisation(self, user_id: int | None) -> None:
+        """Let a seller, or each of them, withdraw the authorisation; permitted topics decide who is told."""
         for book in self.world.books:
             seller = book.seller
             if user_id in (None, seller.user_id):
                 content = {"user_id": seller.user_id, "open_id": f"AAopen{seller.user_id}"}
                 self.subscriptions.send(seller, Notice(AUTH_CANCEL, dict(content), str(seller.user_id)))
+                self.authorisations.cancel(seller)
+
+    def end_session(self, end: SessionEnd) -> None:
+        """End a session, unless another has taken its place."""
+        book = self.world.book_of(end.user_id)
+        if book is not None and self.authorisations.current(book.seller).token == end.token:
+            self.authorisations.expire(book.seller, refreshable=end.refreshable)
 
     def disturb(self, disturbance: Disturbance) -> None:
         """Change what lists show of a seller's window; what cannot happen does not."""

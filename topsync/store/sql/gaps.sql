@@ -5,6 +5,10 @@ select seller_id, $1, $2, $3, $4 from sellers
 on conflict (seller_id, connection, began) do nothing
 
 
+-- name: open_for_one
+insert into gaps (seller_id, began, ended, cause, opened_at) values ($1, $2, $3, $4, $3)
+
+
 -- name: end_by
 -- A gap ends where a connection begins, or, where the connection was there before, at its next proof.
 update gaps

@@ -1,25 +1,144 @@
--- name: add
--- Adds a seller, or renews the session of one that is known: an expired seller is live again.
-insert into sellers as s (seller_id, nick, session_cipher) values ($1, $2, $3)
+-- name: store
+-- Adds a seller, or gives one that is known another session: an expired seller is what it was before.
+-- With $9, only in the place of that session: a slower process must not undo what a newer one stored.
+insert into sellers as s (
+    seller_id, nick, session_cipher, session_ends_at, authorised_at, refresh_cipher, refresh_ends_at, grant_facts
+) values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)
 on conflict (seller_id) do update
 set
     nick = excluded.nick,
     session_cipher = excluded.session_cipher,
-    state = case when s.state = 'expired' then 'live' else s.state end,
+    session_version = s.session_version + 1,
+    session_ends_at = excluded.session_ends_at,
+    authorised_at = excluded.authorised_at,
+    refresh_cipher = excluded.refresh_cipher,
+    refresh_ends_at = excluded.refresh_ends_at,
+    grant_facts = excluded.grant_facts,
+    refused_at = null,
+    state = case
+        when s.state <> 'expired' then s.state
+        when exists (select from bootstraps as b where b.seller_id = s.seller_id and b.state = 'live') then 'live'
+        else 'new'
+    end,
+    state_reason = case when s.state = 'expired' then null else s.state_reason end,
+    state_since = case when s.state = 'expired' then now() else s.state_since end,
+    replay_due = true,
+    refresh_attempts = 0,
+    refresh_begun_at = null,
+    refresh_not_before = '-infinity',
     updated_at = now()
+where $9::bigint is null or s.session_version = $9
 
 
--- name: all
-select seller_id, nick, session_cipher, state from sellers order by seller_id
+-- name: select
+-- $1: how long a refresh may take; $2: one by id; $3: one by nick or id, as an operator would name it.
+select
+    seller_id, nick, session_cipher, state, state_reason, state_since, session_version, session_ends_at,
+    authorised_at, refresh_cipher, refresh_ends_at, grant_facts, refused_at, replay_due, refresh_attempts,
+    refresh_not_before <= now() as refresh_allowed,
+    coalesce(refresh_begun_at > now() - make_interval(secs => $1), false) as refresh_under_way
+from sellers
+where ($2::bigint is null or seller_id = $2) and ($3::text is null or nick = $3 or seller_id::text = $3)
+order by seller_id
 
 
--- name: get
-select seller_id, nick, session_cipher, state from sellers where seller_id = $1
+-- name: set_live
+-- The end of a bulk start. One that an operator paused meanwhile, or that lost its session, stays so.
+update sellers set state = 'live', state_reason = null, state_since = now(), updated_at = now()
+where seller_id = $1 and state = 'new'
 
 
--- name: find
-select seller_id, nick, session_cipher, state from sellers where nick = $1 or seller_id::text = $1
+-- name: refuse
+-- The platform refuses this very session; a newer one is not concerned. A paused seller stays paused.
+update sellers
+set
+    refused_at = now(),
+    state_reason = case when state = 'paused' then state_reason else $3 end,
+    state_since = case when state = 'paused' then state_since else now() end,
+    state = case when state = 'paused' then state else 'expired' end,
+    updated_at = now()
+where seller_id = $1 and session_version = $2 and refused_at is null
 
 
--- name: set_state
-update sellers set state = $2, updated_at = now() where seller_id = $1
+-- name: cancel
+-- As refuse, whatever the session, unless it was granted after the message; nothing is left to refresh.
+update sellers
+set
+    refused_at = now(),
+    refresh_cipher = null,
+    state_reason = case when state = 'paused' then state_reason else $3 end,
+    state_since = case when state = 'paused' then state_since else now() end,
+    state = case when state = 'paused' then state else 'expired' end,
+    updated_at = now()
+where seller_id = $1 and (authorised_at is null or authorised_at < $2) and state_reason is distinct from $3
+returning seller_id
+
+
+-- name: pause
+update sellers
+set state = 'paused', state_reason = $2, state_since = now(), updated_at = now()
+where seller_id = $1 and state <> 'paused'
+
+
+-- name: resume
+update sellers as s
+set
+    state = case
+        when s.refused_at is not null then 'expired'
+        when exists (select from bootstraps as b where b.seller_id = s.seller_id and b.state = 'live') then 'live'
+        else 'new'
+    end,
+    state_reason = case when s.refused_at is not null then $2 end,
+    state_since = now(),
+    replay_due = true,
+    updated_at = now()
+where seller_id = $1 and state = 'paused'
+
+
+-- name: begin_refresh
+-- The claim to refresh: one at a time, over all processes. It lapses by itself, should its owner die.
+update sellers
+set
+    refresh_attempts = refresh_attempts + 1,
+    refresh_begun_at = now(),
+    refresh_not_before = now() + make_interval(secs => $3)
+where seller_id = $1 and session_version = $2 and refresh_cipher is not null and refresh_not_before <= now()
+
+
+-- name: refresh_failed
+update sellers
+set refresh_begun_at = null, refresh_not_before = now() + make_interval(secs => $3)
+where seller_id = $1 and session_version = $2
+
+
+-- name: refresh_refused
+-- The refresh token is of no more use. A session that still works goes on until its end.
+update sellers
+set
+    refresh_cipher = null,
+    refresh_begun_at = null,
+    state_reason = case when state = 'expired' then $3 else state_reason end,
+    updated_at = now()
+where seller_id = $1 and session_version = $2
+
+
+-- name: replay_planned
+update sellers set replay_due = false
+where seller_id = $1 and session_version = $2 and replay_due and state in ('new', 'live')
+returning seller_id
+
+
+-- name: reencrypt
+-- Only what was read is replaced: a session renewed meanwhile stays.
+update sellers set session_cipher = $3, refresh_cipher = $4
+where seller_id = $1 and session_version = $2 and session_cipher = $5 and refresh_cipher is not distinct from $6
+
+
+-- name: warnings_given
+select w.seller_id, w.days
+from session_warnings as w
+join sellers as s using (seller_id, session_version)
+
+
+-- name: warning_given
+insert into session_warnings (seller_id, session_version, days) values ($1, $2, $3) on conflict do nothing

@@ -1,0 +1,18 @@
+"""A shop whose sessions can be refreshed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.sessions.shops import Shop, open_shop
+from tests.store.databases import migrated_database_url
+
+__all__ = ["migrated_database_url"]
+
+
+@pytest.fixture
+async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
+    async with open_shop(migrated_database_url) as shop:
+        yield shop

@@ -1,0 +1,138 @@
+"""A simulated platform, a database that knows its sellers, and processes that share both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from tests.store.databases import settings_for
+from tests.top.gates import local_gate
+from topsync import retry
+from topsync.clock import ServerClock
+from topsync.renewal import Renewal, life_of
+from topsync.sessions import Account, Sessions
+from topsync.settings import VaultSettings
+from topsync.simulator.authorisations import Authorisations
+from topsync.simulator.server import Simulator
+from topsync.simulator.settings import OAuthSettings, SimulatorSettings
+from topsync.store import database, sellers
+from topsync.store.database import Pool
+from topsync.store.sellers import Seller
+from topsync.top.calls import messages
+from topsync.top.client import GatewayConfig, TopClient
+from topsync.top.oauth import OAuthClient, OAuthConfig
+from topsync.vault import Vault, new_key
+
+REDIRECT_URL = "https://shop.example/callback"
+
+
+def platform_settings(*, refreshable: bool = True) -> SimulatorSettings:
+    return SimulatorSettings(orders=20, sellers=2, oauth=OAuthSettings(refreshable=refreshable))
+
+
+def oauth_config(platform: Simulator) -> OAuthConfig:
+    return OAuthConfig(
+        url=platform.addresses.oauth_url,
+        app_key=platform.settings.app_key,
+        app_secret=SecretStr(platform.settings.app_secret),
+        redirect_url=REDIRECT_URL,
+    )
+
+
+@dataclass(slots=True)
+class Process:
+    """What one process of topsync has of sessions."""
+
+    pool: Pool
+    vault: Vault
+    client: TopClient
+    clock: ServerClock
+    oauth: OAuthClient
+    sessions: Sessions
+
+    @property
+    def renewal(self) -> Renewal:
+        assert self.sessions.renewal is not None
+        return self.sessions.renewal
+
+    async def account(self, seller_id: int) -> Account:
+        found = await self.sessions.get(seller_id)
+        assert found is not None
+        return found
+
+    async def works(self, account: Account) -> None:
+        """Call the platform with an account's session; SessionInvalidError where it is refused."""
+        await messages.permit(self.client, account.session)
+
+
+@dataclass(slots=True)
+class Shop:
+    """The platform with its first seller, as known to the database."""
+
+    platform: Simulator
+    database_url: str
+    vault: Vault
+
+    @property
+    def seller_id(self) -> int:
+        return self.platform.sellers[0].user_id
+
+    @property
+    def authorisations(self) -> Authorisations:
+        return self.platform.authorisations
+
+    def end_session(self, *, refreshable: bool = True) -> None:
+        self.authorisations.expire(self.platform.sellers[0], refreshable=refreshable)
+
+    def tokens(self) -> set[str]:
+        """Every token of every seller that must not be seen, as they are now."""
+        current = [self.authorisations.current(seller) for seller in self.platform.sellers]
+        return {token for session in current for token in (session.token, session.refresh_token)}
+
+    async def seller(self, process: Process) -> Seller:
+        found = await sellers.get(process.pool, self.seller_id)
+        assert found is not None
+        return found
+
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator[Process]:
+        """A process of its own: pool, clients, and sessions held."""
+        clock = ServerClock()
+        config = GatewayConfig(
+            url=self.platform.addresses.gateway_url,
+            app_key=self.platform.settings.app_key,
+            app_secret=SecretStr(self.platform.settings.app_secret),
+            retries=retry.Policy(max_attempts=2, first_wait_seconds=0.01),
+        )
+        async with (
+            database.connect(settings_for(self.database_url)) as pool,
+            TopClient(config, clock, local_gate()) as client,
+            OAuthClient(oauth_config(self.platform)) as oauth,
+        ):
+            await client.sync_clock()
+            sessions = Sessions(pool, self.vault, Renewal(pool, self.vault, oauth, clock))
+            yield Process(pool, self.vault, client, clock, oauth, sessions)
+
+
+@asynccontextmanager
+async def open_shop(database_url: str, *, refreshable: bool = True) -> AsyncIterator[Shop]:
+    """A platform, and its first seller authorised as `topsync sellers authorise` does it."""
+    vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
+    async with Simulator(platform_settings(refreshable=refreshable)) as platform:
+        shop = Shop(platform, database_url, vault)
+        async with shop.process() as process:
+            await process.pool.execute("truncate sellers cascade")
+            code = SecretStr(platform.authorisations.new_code(platform.sellers[0]))
+            grant = await process.oauth.exchange(code)
+            await sellers.add(
+                process.pool,
+                seller_id=grant.user_id,
+                nick=grant.nick,
+                session_cipher=vault.encrypt(grant.access_token),
+                life=life_of(grant, vault),
+            )
+            platform.authorisations.counts.clear()
+        yield shop

@@ -1,0 +1,252 @@
+"""Operators and sellers: authorise, hold, resume, rotate keys; and never a token on any screen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from tests.sessions.shops import REDIRECT_URL, Process, Shop
+from topsync import seller_operations
+from topsync.seller_operations import SellerOperationError
+from topsync.session_rules import REFUSED
+from topsync.settings import VaultSettings
+from topsync.store import sellers
+from topsync.store.sellers import Seller, State
+from topsync.vault import Vault, VaultError, new_key
+
+KEY = new_key()
+
+
+def nobody(_: str) -> str:
+    raise AssertionError("nothing was to be asked")
+
+
+@pytest.fixture
+async def process(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Process]:
+    """A look at the database beside the commands, which take everything from the environment."""
+    platform = shop.platform
+    for name, value in {
+        "TOPSYNC_APP_KEY": platform.settings.app_key,
+        "TOPSYNC_APP_SECRET": platform.settings.app_secret,
+        "TOPSYNC_OAUTH_URL": platform.addresses.oauth_url,
+        "TOPSYNC_OAUTH_REDIRECT_URL": REDIRECT_URL,
+        "TOPSYNC_DATABASE_URL": shop.database_url,
+        "TOPSYNC_TOKEN_KEYS": KEY,
+        "COLUMNS": "200",
+    }.items():
+        monkeypatch.setenv(name, value)
+    shop.vault = vault(KEY)
+    async with shop.process() as process:
+        await process.pool.execute(
+            "update sellers set session_cipher = $1, refresh_cipher = $2",
+            shop.vault.encrypt(SecretStr("old")),
+            shop.vault.encrypt(SecretStr("old refresh")),
+        )
+        yield process
+
+
+def vault(*keys: str) -> Vault:
+    return Vault(VaultSettings(token_keys=SecretStr(",".join(keys))))
+
+
+def came_back_with(shop: Shop, printed: str, index: int = 0) -> str:
+    """Where the browser of a seller ends that opens the printed address, logs in and agrees."""
+    url = re.search(r"http\S+/authorize\S+", printed)
+    assert url is not None, printed
+    query = {name: values[0] for name, values in parse_qs(urlsplit(url[0]).query).items()}
+    # The simulator runs in this very loop: what its page would answer is taken from it directly.
+    code = shop.authorisations.new_code(shop.platform.sellers[index], query["redirect_uri"])
+    return str(httpx.URL(query["redirect_uri"], params={"code": code, "state": query["state"]}))
+
+
+async def authorised(
+    shop: Shop, capsys: pytest.CaptureFixture[str], name: str | None, *, seller: int = 0
+) -> str:
+    """What the command prints once the seller has agreed."""
+    await seller_operations.authorise(
+        name, None, lambda _: came_back_with(shop, capsys.readouterr().out, seller)
+    )
+    return capsys.readouterr().out
+
+
+def code_for(shop: Shop, index: int = 0) -> str:
+    return shop.authorisations.new_code(shop.platform.sellers[index], REDIRECT_URL)
+
+
+async def test_an_expired_seller_that_authorises_is_what_it_was_and_owed_a_replay(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await sellers.refuse(process.pool, shop.seller_id, 1, REFUSED)
+    told = await authorised(shop, capsys, str(shop.seller_id))
+    assert "has authorised until" in told
+    assert "is replayed" in told
+    seller = await shop.seller(process)
+    assert (seller.state, seller.version, seller.replay_due) == (State.NEW, 2, True)
+    await process.works(process.sessions.account(seller))
+
+
+async def test_a_code_in_the_command_asks_nothing(shop: Shop, process: Process) -> None:
+    await seller_operations.authorise(shop.platform.sellers[0].nick, code_for(shop), nobody)
+    await process.works(await process.account(shop.seller_id))
+
+
+async def test_a_session_of_another_seller_is_refused_and_not_stored(shop: Shop, process: Process) -> None:
+    other = shop.platform.sellers[1]
+    with pytest.raises(SellerOperationError, match=rf"{other.user_id}\) has authorised, not") as refused:
+        await seller_operations.authorise(str(shop.seller_id), code_for(shop, 1), nobody)
+    assert "nothing is stored" in str(refused.value)
+    assert (await shop.seller(process)).version == 1
+    assert await sellers.get(process.pool, other.user_id) is None
+
+
+async def test_without_a_name_whoever_authorises_is_added(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shop.platform.sellers[1]
+    told = await authorised(shop, capsys, None, seller=1)
+    assert f"topsync bootstrap --seller {other.user_id}" in told
+    added = await sellers.get(process.pool, other.user_id)
+    assert added is not None
+    assert (added.nick, added.state) == (other.nick, State.NEW)
+    await process.works(process.sessions.account(added))
+
+
+@pytest.mark.parametrize(
+    ("handed_in", "told"),
+    [
+        ("", "no code in it"),
+        ("https://shop.example/callback?state=x", "no code in it"),
+        ("https://shop.example/callback?error=access_denied&state=x", "said no"),
+        ("https://shop.example/callback?code=SECRETCODE&state=1.2.forged", "not one that this app sent"),
+        ("https://shop.example/callback?code=SECRETCODE&state=.", "not one that this app sent"),
+        ("SECRETCODE", "a code works once and not for long"),
+    ],
+)
+async def test_what_cannot_be_used_is_told_in_one_line_without_the_code(
+    shop: Shop, process: Process, handed_in: str, told: str
+) -> None:
+    with pytest.raises(SellerOperationError, match=told) as refused:
+        await seller_operations.authorise(str(shop.seller_id), handed_in, nobody)
+    assert "SECRETCODE" not in str(refused.value)
+    assert (await shop.seller(process)).version == 1
+
+
+async def test_the_address_of_another_seller_is_not_answered(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    came_back: list[str] = []
+
+    def says_no(_: str) -> str:
+        came_back.append(came_back_with(shop, capsys.readouterr().out))
+        return ""
+
+    with pytest.raises(SellerOperationError, match="no code"):
+        await seller_operations.authorise(None, None, says_no)
+    with pytest.raises(SellerOperationError, match="the address of another seller"):
+        await seller_operations.authorise(str(shop.seller_id), came_back[0], nobody)
+
+
+async def test_a_paused_seller_that_authorises_stays_paused_until_it_is_resumed(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(shop.seller_id)
+    await seller_operations.pause(name, "a holiday")
+    await seller_operations.pause(name, "again")
+    assert "is paused already" in capsys.readouterr().out
+    assert await process.sessions.get(shop.seller_id) is None
+    await seller_operations.authorise(name, code_for(shop), nobody)
+    assert "still paused" in capsys.readouterr().out
+    assert (await shop.seller(process)).state is State.PAUSED
+    await seller_operations.resume(name)
+    assert (await shop.seller(process)).state is State.NEW
+    with pytest.raises(SellerOperationError, match="is not paused but new"):
+        await seller_operations.resume(name)
+
+
+async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_the_end_told(
+    shop: Shop, process: Process, tmp_path: Path
+) -> None:
+    form = {"grant_type": "authorization_code", "code": code_for(shop), "redirect_uri": REDIRECT_URL}
+    who = {"client_id": "99000001", "client_secret": shop.platform.settings.app_secret}
+    file = tmp_path / "grant.json"
+    file.write_bytes(orjson.dumps(shop.authorisations.answer({**form, **who})))
+    with pytest.raises(SellerOperationError, match=f"belongs to seller {shop.seller_id}, not to 5"):
+        await seller_operations.add(5, "another", seller_operations.read_token_file(file), None)
+    await seller_operations.add(shop.seller_id, "demo", seller_operations.read_token_file(file), None)
+    seller = await shop.seller(process)
+    assert seller.life.ends_at is not None
+    assert seller.life.refresh_cipher is not None
+    await process.works(process.sessions.account(seller))
+    await seller_operations.add(
+        shop.seller_id, "demo", b"6100token\n", datetime.fromisoformat("2027-01-31 08:00")
+    )
+    life = (await shop.seller(process)).life
+    assert life.ends_at is not None
+    assert (life.ends_at.isoformat(), life.refresh_cipher) == ("2027-01-31T00:00:00+00:00", None)
+    with pytest.raises(SellerOperationError, match="--token-file: No such file"):
+        seller_operations.read_token_file(tmp_path / "absent")
+
+
+async def test_list_and_show_tell_where_a_seller_stands_and_what_to_do(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await seller_operations.authorise(str(shop.seller_id), code_for(shop), nobody)
+    seller = await shop.seller(process)
+    await process.pool.execute("update sellers set session_ends_at = now() + interval '6.5 days'")
+    await seller_operations.list_all()
+    await seller_operations.show(seller.nick)
+    written = capsys.readouterr().out
+    assert re.search(rf"{seller.seller_id} .*{seller.nick} .* new .* 6\.5 .* yes ", written)
+    for row in ("refreshable +│ until 20", "complete until +│ not bootstrapped", "open gaps +│ none"):
+        assert re.search(row, written), row
+    assert "level w2 ends" in written
+    await sellers.refuse(process.pool, shop.seller_id, seller.version, REFUSED)
+    await process.pool.execute("update sellers set refresh_cipher = null")
+    await seller_operations.show(seller.nick)
+    written += (last := capsys.readouterr().out)
+    assert re.search(rf"why +│ {REFUSED}", last)
+    assert f"topsync sellers authorise {shop.seller_id}" in last
+    with pytest.raises(SellerOperationError, match="no seller nobody"):
+        await seller_operations.show("nobody")
+    assert not [token for token in shop.tokens() | {"old"} if token in written]
+
+
+async def test_a_rotated_key_can_be_retired_once_the_command_says_so(
+    shop: Shop, process: Process, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await seller_operations.authorise(str(shop.seller_id), code_for(shop), nobody)
+    before = await shop.seller(process)
+    new = new_key()
+    monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", f"{new},{KEY}")
+    assert await seller_operations.rekey(only_check=True) == 1
+    assert await shop.seller(process) == before
+    assert await seller_operations.rekey(only_check=False) == 0
+    assert "encrypted anew: 1 of 1 sellers" in capsys.readouterr().out
+    assert await seller_operations.rekey(only_check=True) == 0
+    after: Seller = await shop.seller(process)
+    assert after.version == before.version
+    for cipher, former in (
+        (after.session_cipher, before.session_cipher),
+        (after.life.refresh_cipher, before.life.refresh_cipher),
+    ):
+        assert cipher is not None
+        assert former is not None
+        assert vault(new).decrypt(cipher) == vault(KEY).decrypt(former)
+        with pytest.raises(VaultError):
+            vault(KEY).decrypt(cipher)
+
+
+async def test_without_a_callback_the_command_says_which_setting_is_missing(
+    shop: Shop, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOPSYNC_OAUTH_REDIRECT_URL")
+    with pytest.raises(SellerOperationError, match="set TOPSYNC_OAUTH_REDIRECT_URL"):
+        await seller_operations.authorise(str(shop.seller_id), None, nobody)

@@ -1,0 +1,226 @@
+"""The watch: ends are told once, sessions are refreshed early, sellers that are back get their gap."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.sessions.shops import Process, Shop
+from tests.stream.clusters import create_topics, settings_for
+from tests.support.eventually import eventually
+from tests.support.systems import records
+from topsync import metrics, session_watch
+from topsync.service import Lifetime
+from topsync.session_rules import REFUSED
+from topsync.session_watch import SessionWatch
+from topsync.settings import KafkaSettings
+from topsync.store import coverage, gaps, sellers
+from topsync.store.coverage import Span
+from topsync.store.sellers import State
+from topsync.stream import producer as producers
+from topsync.stream.topics import Registry
+
+PERMIT = "taobao.tmc.user.permit"
+
+
+@dataclass(slots=True)
+class Told:
+    """The topic of notifications."""
+
+    kafka: KafkaSettings
+    registry: Registry
+
+    async def all(self) -> list[dict[str, Any]]:
+        found = await records(self.kafka, self.registry.notifications)
+        return [orjson.loads(record.value) for record in found]
+
+
+@pytest.fixture
+async def told(kafka_bootstrap_servers: str, topic_prefix: str) -> Told:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
+    return Told(kafka, await create_topics(kafka))
+
+
+@asynccontextmanager
+async def a_watch(process: Process, told: Told) -> AsyncIterator[SessionWatch]:
+    async with producers.idempotent(told.kafka) as producer:
+        yield SessionWatch(
+            pool=process.pool,
+            sessions=process.sessions,
+            client=process.client,
+            clock=process.clock,
+            producer=producer,
+            notifications_topic=told.registry.notifications.name,
+            refresh_share=0.25,
+        )
+
+
+async def let_it_end_in(process: Process, days: float) -> None:
+    await process.pool.execute(
+        "update sellers set session_ends_at = $1, refresh_cipher = null",
+        process.clock.now() + timedelta(days=days),
+    )
+
+
+async def test_the_end_of_a_session_is_told_once_by_however_many_watches_and_restarts(
+    shop: Shop, told: Told
+) -> None:
+    async with shop.process() as one, shop.process() as other:
+        await let_it_end_in(one, 29.9)
+        for process in (one, other, one):
+            async with a_watch(process, told) as watch:
+                await watch.look()
+        for days in (6.9, 0.9):
+            await let_it_end_in(one, days)
+            async with a_watch(other, told) as watch:
+                await watch.look()
+                await watch.look()
+        written = await told.all()
+    assert [each["days_left"] for each in written] == [30, 7, 1]
+    assert {each["session"] for each in written} == {"ends"}
+    assert {each["seller_id"] for each in written} == {str(shop.seller_id)}
+    assert {each["do"] for each in written} == {f"run `topsync sellers authorise {shop.seller_id}`"}
+
+
+async def test_an_expired_seller_is_told_once_for_each_session(shop: Shop, told: Told) -> None:
+    async with shop.process() as process, a_watch(process, told) as watch:
+        await let_it_end_in(process, 80)
+        await sellers.refuse(process.pool, shop.seller_id, 1, REFUSED)
+        await watch.look()
+        await watch.look()
+        [only] = await told.all()
+        assert (only["session"], only["reason"]) == ("expired", REFUSED)
+
+
+async def test_what_the_watch_knows_is_a_metric_and_gone_when_it_no_longer_leads(
+    shop: Shop, told: Told
+) -> None:
+    async with shop.process() as process, a_watch(process, told) as watch:
+        await let_it_end_in(process, 60)
+        metrics.SESSION_SECONDS_LEFT.clear()
+        lifetime = Lifetime()
+        running = asyncio.create_task(watch.run(lifetime))
+
+        async def is_measured() -> bool:
+            return bool(metrics.SESSION_SECONDS_LEFT._metrics)
+
+        await eventually(is_measured)
+        left = metrics.SESSION_SECONDS_LEFT.labels(str(shop.seller_id))._value.get()
+        assert left == pytest.approx(60 * 86400, abs=30)
+        assert metrics.SELLERS.labels("new")._value.get() == 1
+        lifetime.stop()
+        await running
+        assert not metrics.SESSION_SECONDS_LEFT._metrics
+
+
+async def test_one_watch_works_and_another_takes_over(shop: Shop, told: Told) -> None:
+    async with (
+        shop.process() as one,
+        shop.process() as other,
+        a_watch(one, told) as leading,
+        a_watch(other, told) as standing_by,
+        one.pool.acquire() as connection,
+    ):
+        await let_it_end_in(one, 6)
+        assert await connection.fetchval("select pg_try_advisory_lock($1)", session_watch.WATCH_LOCK)
+        lifetimes = [Lifetime(), Lifetime()]
+        running = [
+            asyncio.create_task(watch.run(lifetime))
+            for watch, lifetime in zip((leading, standing_by), lifetimes, strict=True)
+        ]
+        done, _ = await asyncio.wait(running, timeout=0.5)
+        assert not done
+        assert await told.all() == []
+        await connection.execute("select pg_advisory_unlock($1)", session_watch.WATCH_LOCK)
+
+        async def is_told() -> bool:
+            return len(await told.all()) == 1
+
+        await eventually(is_told)
+        for lifetime in lifetimes:
+            lifetime.stop()
+        await asyncio.gather(*running)
+
+
+async def test_a_session_is_refreshed_before_it_ends(shop: Shop, told: Told) -> None:
+    async with shop.process() as process, a_watch(process, told) as watch:
+        await watch.look()
+        assert not shop.authorisations.counts, "not in the first three quarters of its life"
+        await process.pool.execute("update sellers set authorised_at = authorised_at - interval '400 days'")
+        await watch.look()
+        await watch.look()
+        assert shop.authorisations.counts == {"refresh_token": 1}
+        assert (await shop.seller(process)).version == 2
+
+
+async def test_a_seller_that_expired_for_want_of_an_answer_comes_back_by_itself(
+    shop: Shop, told: Told
+) -> None:
+    async with shop.process() as process, a_watch(process, told) as watch:
+        shop.end_session()
+        await sellers.refuse(process.pool, shop.seller_id, 1, REFUSED)
+        await watch.look()
+        assert (await shop.seller(process)).state is State.NEW
+
+
+async def test_a_seller_that_is_back_is_subscribed_and_the_time_since_its_last_proof_is_a_gap(
+    shop: Shop, told: Told
+) -> None:
+    async with shop.process() as process, a_watch(process, told) as watch:
+        began = datetime(2026, 1, 1, tzinfo=UTC)
+        async with process.pool.acquire() as connection:
+            await coverage.prove(connection, shop.seller_id, Span(began - timedelta(days=90), began))
+            # What lies behind a hole is no proof: the gap begins at the hole.
+            await coverage.prove(
+                connection, shop.seller_id, Span(began + timedelta(days=1), began + timedelta(days=2))
+            )
+        await sellers.pause(process.pool, shop.seller_id, "a test")
+        before = permits(shop)
+        await watch.look()
+        assert permits(shop) == before, "nobody calls for a paused seller"
+        await sellers.resume(process.pool, shop.seller_id, REFUSED)
+        asked_at = process.clock.now()
+        await watch.look()
+        await watch.look()
+        [gap] = await gaps.open_gaps(process.pool)
+        assert (gap.seller_id, gap.began, gap.cause) == (shop.seller_id, began, session_watch.BACK)
+        assert gap.ended is not None
+        assert gap.ended >= asked_at
+        assert permits(shop) == before + 1
+        assert not (await shop.seller(process)).replay_due
+
+
+async def test_while_the_platform_is_away_the_replay_stays_due(shop: Shop, told: Told) -> None:
+    async with shop.process() as process, a_watch(process, told) as watch:
+        async with process.pool.acquire() as connection:
+            await coverage.prove(
+                connection, shop.seller_id, Span(process.clock.now() - timedelta(days=1), process.clock.now())
+            )
+        await sellers.pause(process.pool, shop.seller_id, "a test")
+        await sellers.resume(process.pool, shop.seller_id, REFUSED)
+        await shop.platform.stop()
+        await watch.look()
+        assert (await shop.seller(process)).replay_due
+        assert await gaps.open_gaps(process.pool) == []
+
+
+async def test_a_seller_without_a_bulk_start_gets_no_gap(shop: Shop, told: Told) -> None:
+    async with shop.process() as process, a_watch(process, told) as watch:
+        await sellers.pause(process.pool, shop.seller_id, "a test")
+        await sellers.resume(process.pool, shop.seller_id, REFUSED)
+        await watch.look()
+        assert await gaps.open_gaps(process.pool) == []
+        assert not (await shop.seller(process)).replay_due
+
+
+def permits(shop: Shop) -> int:
+    """How often a subscription was asked for."""
+    apis: dict[str, Any] = shop.platform.ledger.as_json()["apis"]  # type: ignore[assignment]
+    return int(apis[PERMIT]["total"]) if PERMIT in apis else 0

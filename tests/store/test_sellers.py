@@ -1,0 +1,184 @@
+"""Sellers: a state that only moves as it may, and a session that is never undone by a slower process."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import pytest
+
+from tests.store.databases import SELLER, at
+from topsync.store import bootstraps, sellers
+from topsync.store.coverage import Span
+from topsync.store.database import Pool
+from topsync.store.sellers import Life, Seller, State
+
+REFUSED = "the platform refused the session"
+CANCELLED = "the seller cancelled the authorisation"
+GRANTED = Life(
+    ends_at=at(90 * 86400),
+    authorised_at=at(0),
+    refresh_cipher=b"refresh",
+    refresh_ends_at=at(120 * 86400),
+    facts={"level_seconds": {"w2": 1800}},
+)
+
+
+async def the_seller(pool: Pool) -> Seller:
+    found = await sellers.get(pool, SELLER)
+    assert found is not None
+    return found
+
+
+async def bootstrap(pool: Pool) -> None:
+    day = date(2025, 11, 20)
+    await bootstraps.begin(pool, SELLER, first_day=day - timedelta(days=90), day_zero=day, at=at(0))
+    await bootstraps.certify(pool, SELLER, at=at(60), certificate={}, proven=Span(at(-1), at(0)))
+
+
+async def renew(pool: Pool, life: Life = GRANTED) -> None:
+    await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"another", life=life)
+
+
+async def test_sellers_are_found_by_nick_or_id_and_keep_their_state_when_added_again(pool: Pool) -> None:
+    await sellers.pause(pool, SELLER, "a holiday")
+    await sellers.add(pool, seller_id=SELLER, nick="demo_renamed", session_cipher=b"new", life=GRANTED)
+    for name in ("demo_renamed", str(SELLER)):
+        found = await sellers.find(pool, name)
+        assert found is not None
+        assert (found.seller_id, found.session_cipher, found.state) == (SELLER, b"new", State.PAUSED)
+        assert (found.life, found.version, found.reason) == (GRANTED, 2, "a holiday")
+    assert await sellers.find(pool, "demo_one") is None
+    assert await sellers.get(pool, 1) is None
+    assert [seller.seller_id for seller in await sellers.all_of(pool)] == [SELLER, SELLER + 1]
+
+
+@pytest.mark.parametrize("before", [State.NEW, State.LIVE])
+async def test_a_renewed_session_makes_an_expired_seller_what_it_was(pool: Pool, before: State) -> None:
+    if before is State.LIVE:
+        await bootstrap(pool)
+    assert await sellers.refuse(pool, SELLER, 1, REFUSED)
+    refused = await the_seller(pool)
+    assert (refused.state, refused.reason, refused.replay_due) == (State.EXPIRED, REFUSED, False)
+    assert refused.refused_at is not None
+    await renew(pool)
+    found = await the_seller(pool)
+    assert (found.state, found.reason, found.refused_at) == (before, None, None)
+    assert found.replay_due, "what happened meanwhile is missing"
+
+
+async def test_a_refusal_of_an_older_session_leaves_the_newer_one_alone(pool: Pool) -> None:
+    await renew(pool)
+    assert not await sellers.refuse(pool, SELLER, 1, REFUSED)
+    assert (await the_seller(pool)).state is State.NEW
+
+
+async def test_a_slower_refresh_does_not_undo_a_newer_session(pool: Pool) -> None:
+    before = await the_seller(pool)
+    await renew(pool)
+    assert not await sellers.store_refreshed(pool, before, b"slow", Life())
+    assert (await the_seller(pool)).session_cipher == b"another"
+
+
+async def test_a_paused_seller_stays_paused_whatever_happens_and_is_what_it_was_afterwards(
+    pool: Pool,
+) -> None:
+    assert await sellers.pause(pool, SELLER, "a holiday")
+    assert not await sellers.pause(pool, SELLER, "twice")
+    await bootstrap(pool)
+    await renew(pool)
+    assert ((await the_seller(pool)).state, (await the_seller(pool)).reason) == (State.PAUSED, "a holiday")
+    assert await sellers.resume(pool, SELLER, REFUSED)
+    assert not await sellers.resume(pool, SELLER, REFUSED)
+    found = await the_seller(pool)
+    assert (found.state, found.reason, found.replay_due) == (State.LIVE, None, True)
+
+
+async def test_a_seller_refused_while_paused_is_expired_when_it_is_resumed(pool: Pool) -> None:
+    await sellers.pause(pool, SELLER, "a holiday")
+    await sellers.refuse(pool, SELLER, 1, REFUSED)
+    assert (await the_seller(pool)).state is State.PAUSED
+    await sellers.resume(pool, SELLER, REFUSED)
+    found = await the_seller(pool)
+    assert (found.state, found.reason) == (State.EXPIRED, REFUSED)
+
+
+async def test_an_expired_seller_that_is_bootstrapped_meanwhile_is_live_only_with_a_session(
+    pool: Pool,
+) -> None:
+    await sellers.refuse(pool, SELLER, 1, REFUSED)
+    await bootstrap(pool)
+    assert (await the_seller(pool)).state is State.EXPIRED
+    await renew(pool)
+    assert (await the_seller(pool)).state is State.LIVE
+
+
+async def test_a_cancelled_authorisation_ends_the_session_and_its_refresh(pool: Pool) -> None:
+    await renew(pool)
+    assert await sellers.cancel(pool, SELLER, at(10), CANCELLED)
+    assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED), "told again"
+    found = await the_seller(pool)
+    assert (found.state, found.reason, found.life.refresh_cipher) == (State.EXPIRED, CANCELLED, None)
+    assert not await sellers.cancel(pool, 1, at(10), CANCELLED), "nobody of ours"
+
+
+async def test_a_late_word_of_a_cancellation_does_not_end_a_newer_authorisation(pool: Pool) -> None:
+    await renew(pool, Life(authorised_at=at(20)))
+    assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED)
+    assert (await the_seller(pool)).state is State.NEW
+
+
+async def test_one_claim_to_refresh_is_given_and_it_lapses_by_time(pool: Pool) -> None:
+    await renew(pool)
+    seller = await the_seller(pool)
+    assert seller.refresh_allowed
+    assert await sellers.begin_refresh(pool, seller, not_again_for_seconds=60)
+    assert not await sellers.begin_refresh(pool, seller, not_again_for_seconds=60)
+    claimed = await the_seller(pool)
+    assert (claimed.refresh_attempts, claimed.refresh_allowed, claimed.refresh_under_way) == (1, False, True)
+    await pool.execute(
+        "update sellers set refresh_begun_at = now() - interval '26 s', refresh_not_before = now() "
+        "where seller_id = $1",
+        SELLER,
+    )
+    assert not (await the_seller(pool)).refresh_under_way, "its process has died"
+    assert await sellers.begin_refresh(pool, seller, not_again_for_seconds=60)
+
+
+async def test_a_refused_refresh_leaves_a_working_session_alone(pool: Pool) -> None:
+    await renew(pool)
+    await sellers.refresh_refused(pool, await the_seller(pool), "no more")
+    found = await the_seller(pool)
+    assert (found.state, found.reason, found.life.refresh_cipher) == (State.NEW, None, None)
+    assert not await sellers.begin_refresh(pool, found, not_again_for_seconds=0)
+
+
+async def test_a_replay_is_planned_once_and_only_for_the_session_and_the_seller_that_are_back(
+    pool: Pool,
+) -> None:
+    before = await the_seller(pool)
+    async with pool.acquire() as connection:
+        assert not await sellers.replay_planned(connection, before), "it was never away"
+        await renew(pool)
+        back = await the_seller(pool)
+        assert not await sellers.replay_planned(connection, before), "subscribed with another session"
+        await sellers.pause(pool, SELLER, "a holiday")
+        assert not await sellers.replay_planned(connection, back)
+        await sellers.resume(pool, SELLER, REFUSED)
+        assert await sellers.replay_planned(connection, back)
+        assert not await sellers.replay_planned(connection, back), "another watch did it"
+
+
+async def test_other_ciphers_replace_only_those_that_were_read(pool: Pool) -> None:
+    await renew(pool)
+    read = await the_seller(pool)
+    assert await sellers.reencrypt(pool, read, session_cipher=b"s2", refresh_cipher=b"r2")
+    assert not await sellers.reencrypt(pool, read, session_cipher=b"s3", refresh_cipher=b"r3")
+    found = await the_seller(pool)
+    assert (found.session_cipher, found.life.refresh_cipher, found.version) == (b"s2", b"r2", read.version)
+
+
+async def test_a_seller_shows_no_session_in_its_repr(pool: Pool) -> None:
+    await renew(pool)
+    shown = repr(await the_seller(pool))
+    assert "another" not in shown
+    assert "b'refresh'" not in shown

@@ -1,0 +1,242 @@
+"""What operators do about sellers from the command line: one function per command, printing for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import SecretStr
+from rich.console import Console
+
+from schemas import platform_time
+from topsync import runtime, seller_tables, session_rules, standing
+from topsync.errors import OperatorError
+from topsync.renewal import life_of
+from topsync.store import bootstraps, sellers
+from topsync.store.database import Pool
+from topsync.store.sellers import Life, Seller, State
+from topsync.top import oauth
+from topsync.top.errors import GrantRefusedError, TopError
+from topsync.top.oauth import CallbackError, Grant, OAuthClient, OAuthConfig
+from topsync.vault import Vault
+
+console = Console(highlight=False)
+
+MAX_TOKEN_BYTES = 64 * 1024
+"""A token has a hundred characters, the platform's whole answer a thousand."""
+
+ANY_SELLER = 0
+"""In the `state` of an address that whoever opens it may answer."""
+
+
+class SellerOperationError(OperatorError):
+    """What was asked for about a seller cannot be done."""
+
+
+async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) -> None:
+    """Add a seller or give it another session: a token alone, or the token endpoint's whole answer."""
+    vault, now = runtime.vault(), datetime.now(UTC)
+    token, life = _read_session(handed_in, user_id, vault, now)
+    if ends is not None:
+        life = Life(ends_at=ends.replace(tzinfo=platform_time.CHINA), authorised_at=now)
+    cipher = vault.encrypt(token)
+    async with runtime.open_pool() as pool:
+        known = await sellers.get(pool, user_id)
+        await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher, life=life)
+    if known is None:
+        _say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
+    else:
+        _say(f"{nick} has another session; see: topsync sellers show {user_id}")
+
+
+def read_token_file(path: Path) -> bytes:
+    """The content of a file that holds a token or a grant.
+
+    Raises:
+        SellerOperationError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TOKEN_BYTES)
+    except OSError as error:
+        raise SellerOperationError(f"--token-file: {error.strerror}") from None
+
+
+def _read_session(handed_in: bytes, user_id: int, vault: Vault, now: datetime) -> tuple[SecretStr, Life]:
+    text = handed_in.strip()
+    if not text:
+        raise SellerOperationError(
+            "no session token on standard input: pipe it in, e.g. `topsync sellers add ... < file`"
+        )
+    if not text.startswith(b"{"):
+        try:
+            return SecretStr(text.decode()), Life(authorised_at=now)
+        except UnicodeDecodeError:
+            raise SellerOperationError("the session token is no text") from None
+    try:
+        grant = oauth.read_grant(text, answered_at=now)
+    except TopError as error:
+        raise SellerOperationError(f"that is no answer of the token endpoint: {error}") from None
+    if grant.user_id != user_id:
+        raise SellerOperationError(f"that session belongs to seller {grant.user_id}, not to {user_id}")
+    return grant.access_token, life_of(grant, vault)
+
+
+async def authorise(name: str | None, handed_in: str | None, ask: Callable[[str], str]) -> None:
+    """Have a seller authorise, and store the session. Without a name: whoever does it, added if new.
+
+    `handed_in` is the code or the whole address that the seller came back with; without it the address to
+    open is printed, and `ask` is asked for the answer.
+    """
+    config, vault = runtime.oauth_config(), runtime.vault()
+    async with runtime.open_pool() as pool:
+        expected = None if name is None else await _find(pool, name)
+        seller_id = ANY_SELLER if expected is None else expected.seller_id
+        code = _code(config, seller_id, handed_in, ask)
+        grant = await _exchange(config, code)
+        if expected is not None and grant.user_id != expected.seller_id:
+            raise SellerOperationError(
+                f"{grant.nick} ({grant.user_id}) has authorised, not {expected.nick} ({seller_id}): nothing "
+                "is stored. Open the address as the right seller, in a window where nobody else is logged in"
+            )
+        before = await sellers.get(pool, grant.user_id)
+        await sellers.add(
+            pool,
+            seller_id=grant.user_id,
+            nick=grant.nick or (before.nick if before else str(grant.user_id)),
+            session_cipher=vault.encrypt(grant.access_token),
+            life=life_of(grant, vault),
+        )
+        after = await sellers.get(pool, grant.user_id)
+    assert after is not None
+    _say(_authorised(before, after))
+
+
+def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Callable[[str], str]) -> SecretStr:
+    now = datetime.now(UTC)
+    try:
+        if handed_in is None:
+            url = oauth.authorise_url(config, oauth.new_state(config, seller_id, now=now))
+            _say("The seller opens this address, logs in and agrees:")
+            _say(f"\n{url}\n")
+            handed_in = ask("The code, or the whole address that the browser was sent to: ")
+        callback = oauth.read_callback(handed_in)
+        if callback.state is not None:
+            oauth.check_state(config, callback.state, seller_id, now=datetime.now(UTC))
+    except CallbackError as error:
+        raise SellerOperationError(f"that cannot be used: {error}") from None
+    return callback.code
+
+
+async def _exchange(config: OAuthConfig, code: SecretStr) -> Grant:
+    try:
+        async with OAuthClient(config) as client:
+            return await client.exchange(code)
+    except GrantRefusedError as error:
+        what = (
+            "check TOPSYNC_APP_KEY and TOPSYNC_APP_SECRET"
+            if error.concerns_app
+            else "a code works once and not for long: open the address again"
+        )
+        raise SellerOperationError(f"{error}; {what}") from None
+    except TopError as error:
+        raise SellerOperationError(f"{error}; the code may be spent: open the address again") from None
+
+
+def _authorised(before: Seller | None, after: Seller) -> str:
+    ends_at = after.life.ends_at
+    until = "" if ends_at is None else f" until {platform_time.format(ends_at)} (GMT+8)"
+    told = f"{after.nick} has authorised{until}"
+    if before is None:
+        return f"{told}; next: topsync bootstrap --seller {after.seller_id}"
+    if after.state is State.PAUSED:
+        return f"{told}, and is still paused: topsync sellers resume {after.seller_id}"
+    return f"{told}; what is missing is replayed: topsync sellers show {after.seller_id}"
+
+
+async def pause(name: str, reason: str) -> None:
+    """Hold a seller."""
+    async with runtime.open_pool() as pool:
+        seller = await _find(pool, name)
+        done = await sellers.pause(pool, seller.seller_id, reason)
+    _say(
+        f"{seller.nick} is paused: it is not called for after ten seconds at most"
+        if done
+        else f"{seller.nick} is paused already"
+    )
+
+
+async def resume(name: str) -> None:
+    """Let a paused seller go on."""
+    async with runtime.open_pool() as pool:
+        seller = await _find(pool, name)
+        done = await sellers.resume(pool, seller.seller_id, session_rules.REFUSED)
+        after = await _find(pool, str(seller.seller_id))
+    if not done:
+        raise SellerOperationError(f"{seller.nick} is not paused but {seller.state.value}")
+    told = f"{after.nick} is {after.state.value}"
+    if after.state is State.EXPIRED:
+        told += f": its session was refused meanwhile; {session_rules.what_to_do(after, now=None)}"
+    elif after.state is State.LIVE:
+        told += f"; the time since its last proof is replayed: topsync sellers show {after.seller_id}"
+    _say(told)
+
+
+async def rekey(*, only_check: bool) -> int:
+    """Encrypt every token with the first key; 0 when no other key is needed any more, otherwise 1."""
+    vault = runtime.vault()
+    async with runtime.open_pool() as pool:
+        behind = [seller for seller in await sellers.all_of(pool) if not _is_current(seller, vault)]
+        done = 0
+        for seller in [] if only_check else behind:
+            refresh_cipher = seller.life.refresh_cipher
+            # A session that is renewed at this moment is not replaced, and is looked at below.
+            done += await sellers.reencrypt(
+                pool,
+                seller,
+                session_cipher=vault.reencrypt(seller.session_cipher),
+                refresh_cipher=None if refresh_cipher is None else vault.reencrypt(refresh_cipher),
+            )
+        found = await sellers.all_of(pool)
+    left = [seller for seller in found if not _is_current(seller, vault)]
+    if not only_check:
+        _say(f"encrypted anew: {done} of {len(found)} sellers")
+    if left:
+        _say(f"{len(left)} of {len(found)} sellers need a key that is not the first one: keep it")
+        return 1
+    _say("every stored token opens with the first key: the others can be removed")
+    return 0
+
+
+def _is_current(seller: Seller, vault: Vault) -> bool:
+    ciphers = filter(None, (seller.session_cipher, seller.life.refresh_cipher))
+    return all(map(vault.is_current, ciphers))
+
+
+async def list_all() -> None:
+    """Show all sellers."""
+    async with runtime.open_pool() as pool:
+        found = await sellers.all_of(pool)
+    console.print(seller_tables.of_all(found, datetime.now(UTC)))
+
+
+async def show(name: str) -> None:
+    """Show one seller."""
+    async with runtime.open_pool() as pool:
+        seller = await _find(pool, name)
+        stands = next(one for one in await standing.of_all(pool) if one.seller.seller_id == seller.seller_id)
+        bootstrap = await bootstraps.get(pool, seller.seller_id)
+    console.print(seller_tables.of_one(stands, bootstrap, datetime.now(UTC)))
+
+
+async def _find(pool: Pool, name: str) -> Seller:
+    found = await sellers.find(pool, name)
+    if found is None:
+        raise SellerOperationError(f"no seller {name}; see `topsync sellers list`")
+    return found
+
+
+def _say(text: str) -> None:
+    """A sentence in a line of its own, however narrow the screen: it may hold a command or an address."""
+    console.print(text, markup=False, soft_wrap=True)

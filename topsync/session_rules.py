@@ -1,0 +1,67 @@
+"""What is due about a seller's session, without I/O: to refresh it, to warn of its end, to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Final
+
+from topsync.store.sellers import Life, Seller, State
+
+WARNING_DAYS: Final = (30, 7, 1)
+"""How long before a session's end operators are told."""
+
+FIRST_WAIT_SECONDS: Final = 60.0
+"""After an attempt to refresh that brought no answer; doubles."""
+LONGEST_WAIT_SECONDS: Final = 3600.0
+MAX_ATTEMPTS: Final = 48
+"""Attempts to refresh one session: two days. After that, somebody has to look."""
+
+REFUSED: Final = "the platform refused the session"
+CANCELLED: Final = "the seller cancelled the authorisation"
+
+
+def can_refresh(seller: Seller, *, now: datetime | None) -> bool:
+    """Whether a refresh may bring another session; `now` is platform time, None where it is not known."""
+    life = seller.life
+    if life.refresh_cipher is None or seller.refresh_attempts >= MAX_ATTEMPTS:
+        return False
+    return now is None or life.refresh_ends_at is None or now < life.refresh_ends_at
+
+
+def refresh_is_due(seller: Seller, *, share: float, now: datetime) -> bool:
+    """Whether it is time to refresh: the session was refused, or the last `share` of its life has begun.
+
+    A paused seller is left alone. (reference/top-api.md 3.16: early, once per seller; a quarter of the life
+    is an inference, so it is a setting.)
+    """
+    if seller.state is State.PAUSED or not seller.refresh_allowed or not can_refresh(seller, now=now):
+        return False
+    if seller.refused_at is not None:
+        return True
+    begins, ends = seller.life.authorised_at, seller.life.ends_at
+    return begins is not None and ends is not None and now >= ends - share * (ends - begins)
+
+
+def wait_seconds(attempts: int) -> float:
+    """How long to leave a refresh alone after this many attempts, of which there is at least one."""
+    return min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts - 1, 16))
+
+
+def warning_due(life: Life, given: Collection[int], *, now: datetime) -> int | None:
+    """The number of days of the most urgent warning that is due and was not given, if any.
+
+    Only the most urgent: who hears of a day does not need to hear of a month.
+    """
+    if life.ends_at is None:
+        return None
+    left = life.ends_at - now
+    crossed = [days for days in WARNING_DAYS if left <= timedelta(days=days)]
+    return None if not crossed or min(crossed) in given else min(crossed)
+
+
+def what_to_do(seller: Seller, *, now: datetime | None) -> str:
+    """What an operator does about a seller whose session is refused, in one sentence."""
+    if seller.reason != CANCELLED and can_refresh(seller, now=now):
+        return "it is being refreshed"
+    return f"run `topsync sellers authorise {seller.seller_id}`"

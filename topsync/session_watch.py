@@ -1,0 +1,193 @@
+"""Watches the sellers' sessions: refreshes them early, warns of their end, and sees to sellers that are back.
+
+One watch at a time works, by an advisory lock; others stand by. Should two believe that they hold it for a
+moment, nothing breaks: a refresh is claimed in the seller's row, a gap is opened only by whoever takes the
+seller's mark away, and a warning may be told twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Final
+
+from topsync import metrics, session_rules, telemetry
+from topsync.clock import ServerClock
+from topsync.coverage import spans
+from topsync.service import Lifetime
+from topsync.sessions import Sessions
+from topsync.store import coverage, database, gaps, sellers
+from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.sellers import Seller, State
+from topsync.stream import records
+from topsync.stream.producer import Producer, PublishError
+from topsync.top.budget import Lane
+from topsync.top.calls import messages
+from topsync.top.client import TopClient
+from topsync.top.errors import RequestRefusedError, SessionInvalidError, TopError
+
+log = telemetry.get_logger(__name__)
+
+WATCH_LOCK: Final = 0x77617463
+"""Advisory lock of the one watch that works (the letters `watc`)."""
+
+LOOK_SECONDS: Final = 2.0
+"""A look is two small queries; a seller that is back waits this long for its replay."""
+
+OUTAGE_WAIT_SECONDS: Final = 2.0
+
+PERMIT_RETRY_SECONDS: Final = 60.0
+"""The client has tried again and again by itself: the platform needs time."""
+
+EXPIRED: Final = 0
+"""In the place of days: the warning that there are none left."""
+
+BACK: Final = "the seller was paused, or had no session"
+
+
+@dataclass(slots=True)
+class SessionWatch:
+    """Runs beside the reconciler, in the same process."""
+
+    pool: Pool
+    sessions: Sessions
+    client: TopClient
+    clock: ServerClock
+    producer: Producer
+    notifications_topic: str
+    refresh_share: float
+    """A session is refreshed when this share of its life is left."""
+    _permit_at: dict[int, float] = field(default_factory=dict)
+
+    async def run(self, lifetime: Lifetime) -> None:
+        """Watch, or stand by, until the process is asked to end."""
+        while not lifetime.stopping:
+            try:
+                await self._lead(lifetime)
+            except OUTAGE_ERRORS as error:
+                log.warning("the database does not answer; trying again", error=repr(error))
+                await lifetime.sleep(OUTAGE_WAIT_SECONDS)
+
+    async def _lead(self, lifetime: Lifetime) -> None:
+        async with self.pool.acquire() as connection:
+            if not await database.try_lock(connection, WATCH_LOCK):
+                await lifetime.sleep(LOOK_SECONDS)
+                return
+            try:
+                while not lifetime.stopping:
+                    # So that a lock that went with its connection is noticed, and not believed in.
+                    await connection.execute("select 1")
+                    await self.look()
+                    await lifetime.sleep(LOOK_SECONDS)
+            finally:
+                metrics.SESSION_SECONDS_LEFT.clear()
+                metrics.SELLERS.clear()
+                await database.unlock(connection, WATCH_LOCK)
+
+    async def look(self) -> None:
+        """One round over all sellers."""
+        found = await sellers.all_of(self.pool)
+        self._measure(found)
+        given: defaultdict[int, set[int]] = defaultdict(set)
+        for seller_id, days in await sellers.warnings_given(self.pool):
+            given[seller_id].add(days)
+        for seller in found:
+            try:
+                await self._see_to(seller, given[seller.seller_id])
+            except PublishError as error:
+                log.warning("cannot publish a notification; later again", error=str(error))
+
+    async def _see_to(self, seller: Seller, given: set[int]) -> None:
+        now = self.clock.now()
+        renewal = self.sessions.renewal
+        if renewal is not None and session_rules.refresh_is_due(seller, share=self.refresh_share, now=now):
+            seller = await renewal.renew(seller)
+        if seller.state is State.EXPIRED:
+            if EXPIRED not in given:
+                await self._warn(seller, EXPIRED)
+        elif (days := session_rules.warning_due(seller.life, given, now=now)) is not None:
+            await self._warn(seller, days)
+        if seller.replay_due and seller.state in (State.NEW, State.LIVE):
+            await self._welcome_back(seller)
+
+    async def _welcome_back(self, seller: Seller) -> None:
+        """Have the seller's messages again, and then make a gap of the time for which nothing is proven.
+
+        In this order: what happens after the subscription is pushed, what happened before is pulled. The
+        mark goes with the gap in one transaction, so a crash before that does all of it again.
+        """
+        proven = (await coverage.proven(self.pool)).get(seller.seller_id, [])
+        began = spans.complete_until(proven)
+        # Without a bulk start there is nothing to close the gap to, and it is the bulk start that subscribes.
+        if began is not None and not await self._permit(seller):
+            return
+        ended = self.clock.latest_now()
+        async with self.pool.acquire() as connection, connection.transaction():
+            if await sellers.replay_planned(connection, seller) and began is not None:
+                await gaps.open_for_one(connection, seller.seller_id, began=began, ended=ended, cause=BACK)
+                log.info("seller is back; gap opened", seller_id=seller.seller_id, began=began.isoformat())
+
+    async def _permit(self, seller: Seller) -> bool:
+        """Subscribe to the seller's messages; false where it has to be tried again later."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._permit_at.get(seller.seller_id, 0.0):
+            return False
+        account = self.sessions.account(seller)
+        try:
+            await messages.permit(self.client, account.session, lane=Lane.GAP)
+        except SessionInvalidError:
+            await self.sessions.refused(account)
+            return False
+        except RequestRefusedError as error:
+            # Without messages sweeps have to do; without the gap nothing would bring what was missed.
+            log.warning(
+                "no subscription to a seller's messages", seller_id=seller.seller_id, error=str(error)
+            )
+        except TopError as error:
+            log.warning("cannot subscribe now; later again", seller_id=seller.seller_id, error=str(error))
+            self._permit_at[seller.seller_id] = loop.time() + PERMIT_RETRY_SECONDS
+            return False
+        self._permit_at.pop(seller.seller_id, None)
+        return True
+
+    async def _warn(self, seller: Seller, days: int) -> None:
+        now = self.clock.now()
+        refreshable = session_rules.can_refresh(seller, now=now)
+        ends_at = None if seller.life.ends_at is None else seller.life.ends_at.isoformat()
+        body: dict[str, object] = {
+            "session": "expired" if days == EXPIRED else "ends",
+            "seller_id": str(seller.seller_id),
+            "days_left": days,
+            "ends_at": ends_at,
+            "refreshable": refreshable,
+            "reason": seller.reason,
+            "do": session_rules.what_to_do(seller, now=now),
+        }
+        log.warning(
+            "session expired" if days == EXPIRED else "session ends soon",
+            seller_id=seller.seller_id,
+            days=days,
+            ends_at=ends_at,
+            refreshable=refreshable,
+            reason=seller.reason,
+        )
+        # Told before it is noted: after a crash in between it is told once more.
+        await self.producer.publish(
+            [
+                records.notification(
+                    self.notifications_topic, subject=f"session:{seller.seller_id}", at=now, body=body
+                )
+            ]
+        )
+        await sellers.warning_given(self.pool, seller, days)
+
+    def _measure(self, found: list[Seller]) -> None:
+        states = Counter(seller.state for seller in found)
+        for state in State:
+            metrics.SELLERS.labels(state.value).set(states[state])
+        now = self.clock.now()
+        for seller in found:
+            if seller.life.ends_at is not None:
+                left = (seller.life.ends_at - now).total_seconds()
+                metrics.SESSION_SECONDS_LEFT.labels(str(seller.seller_id)).set(left)

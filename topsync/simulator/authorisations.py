@@ -1,0 +1,271 @@
+"""Who may call for whom: grants, sessions and their ends.
+
+Source: reference/top-api.md 3.16 and 2.5. What is unknown there is a field of `OAuthSettings`.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote_plus
+
+from topsync.simulator.dice import Dice
+from topsync.simulator.errors import ApiError, Code
+from topsync.simulator.sellers import Seller
+from topsync.simulator.settings import OAuthSettings
+from topsync.simulator.wire import Json, time_text
+
+_SPENT_CODES = 1000
+"""Codes and spent refresh tokens that are remembered; older ones are unknown, which is refused alike."""
+
+_UNLIMITED_SECONDS = 10 * 365 * 86400
+"""The life of the sessions that exist at the start."""
+
+_W2_SECONDS = 1800
+"""The highest level of writing lapses after half an hour (reference/top-errors.json, code 53)."""
+
+
+class GrantError(Exception):
+    """The token endpoint refuses. The form of its errors is not the gateway's (3.16, 6)."""
+
+    def __init__(self, error: str, description: str) -> None:
+        super().__init__(error)
+        self.error = error
+        self.description = description
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session of one seller. Times are seconds of the platform's clock."""
+
+    seller: Seller
+    token: str = field(repr=False)
+    granted_at: int
+    ends_at: int
+    refresh_token: str = field(repr=False)
+    refresh_ends_at: int
+    sub_user_id: int | None = None
+    refused: ApiError | None = None
+    """Why it is worth nothing any more, whatever its end says."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    seller: Seller
+    ends_at: int
+    redirect_uri: str
+    sub_user_id: int | None
+
+
+def _cancelled() -> ApiError:
+    return ApiError(Code.INVALID_SESSION, "invalid-sessionkey", "session &apos;cancelled&apos;")
+
+
+def _expired() -> ApiError:
+    return ApiError(Code.INVALID_SESSION, "session-expired", "session-expired")
+
+
+class Authorisations:
+    """All grants. Each seller starts with the session that the admin's `GET /sellers` shows."""
+
+    def __init__(
+        self,
+        sellers: Iterable[Seller],
+        apps: Mapping[str, str],
+        settings: OAuthSettings,
+        seed: int,
+        second: Callable[[], int],
+        on_stopped: Callable[[Seller], None],
+    ) -> None:
+        """`on_stopped` is told when a seller's session ends before another took its place, each time."""
+        self.refreshable = settings.refreshable
+        """Whether this app may refresh at all: a merchant's own may not."""
+        self.counts: Counter[str] = Counter()
+        """Requests to the token endpoint by outcome, for the ledger."""
+        self._apps = apps
+        self._settings = settings
+        self._seed = seed
+        self._second = second
+        self._on_stopped = on_stopped
+        self._made = 0
+        self._codes: dict[str, _Code] = {}
+        self._former: deque[str] = deque()
+        self._sessions: dict[str, Session] = {}
+        self._current: dict[int, Session] = {}
+        for seller in sellers:
+            self._put(self._session(seller, seller.session, _UNLIMITED_SECONDS))
+
+    def owner_of(self, token: str) -> Seller | None:
+        """Whose session it is or was."""
+        session = self._sessions.get(token)
+        return None if session is None else session.seller
+
+    def admit(self, token: str) -> Seller:
+        """The seller of a session that works.
+
+        Raises:
+            ApiError: code 27, with what is wrong with it.
+        """
+        session = self._sessions.get(token)
+        if session is None:
+            raise ApiError(Code.INVALID_SESSION, "invalid-sessionkey", "session &apos;invalid&apos;")
+        if session.refused is not None:
+            raise session.refused
+        if self._second() >= session.ends_at:
+            self.expire(session.seller)
+            raise _expired()
+        return session.seller
+
+    def works(self, seller: Seller) -> bool:
+        """Whether a seller's newest session works now."""
+        try:
+            self.admit(self.current(seller).token)
+        except ApiError:
+            return False
+        return True
+
+    def current(self, seller: Seller) -> Session:
+        """The newest session of a seller, whether or not it works."""
+        return self._current[seller.index]
+
+    def expire(self, seller: Seller, *, refreshable: bool = True) -> None:
+        """End a seller's session now, for good; its refresh token with it where `refreshable` is false."""
+        session = self.current(seller)
+        refresh_ends_at = session.refresh_ends_at if refreshable else session.granted_at
+        self._put(replace(session, refused=session.refused or _expired(), refresh_ends_at=refresh_ends_at))
+        self._on_stopped(seller)
+
+    def cancel(self, seller: Seller) -> None:
+        """Withdraw a seller's authorisation: session and refresh token are worth nothing."""
+        session = self.current(seller)
+        self._put(replace(session, refused=_cancelled(), refresh_ends_at=session.granted_at))
+        self._on_stopped(seller)
+
+    def schedule_end(self, seller: Seller, in_seconds: int) -> None:
+        """Let a seller's session end so many seconds from now."""
+        self._put(replace(self.current(seller), ends_at=self._second() + in_seconds))
+
+    def new_code(self, seller: Seller, redirect_uri: str = "", sub_user_id: int | None = None) -> str:
+        """What the seller's browser brings back once the seller has said yes: works once, for a while."""
+        code = f"code{self._token(seller)[:24]}"
+        ends_at = self._second() + self._settings.code_seconds
+        self._codes[code] = _Code(seller, ends_at, redirect_uri, sub_user_id)
+        while len(self._codes) > _SPENT_CODES:
+            del self._codes[next(iter(self._codes))]
+        return code
+
+    def answer(self, form: Mapping[str, str]) -> Json:
+        """What the token endpoint answers.
+
+        Raises:
+            GrantError: it refuses.
+        """
+        try:
+            answered = self._answer(form)
+        except GrantError as error:
+            self.counts[f"refused {error.error}"] += 1
+            raise
+        self.counts[form["grant_type"]] += 1
+        return answered
+
+    def as_json(self, seller: Seller) -> Json:
+        """For the admin's `GET /sessions`."""
+        session = self.current(seller)
+        return {
+            "user_id": seller.user_id,
+            "session": session.token,
+            "works": self.works(seller),
+            "granted_at": time_text(session.granted_at),
+            "ends_at": time_text(session.ends_at),
+            "refresh_token": session.refresh_token,
+            "refreshable": self._is_refreshable(session),
+        }
+
+    def _answer(self, form: Mapping[str, str]) -> Json:
+        secret = self._apps.get(form.get("client_id", ""))
+        if secret is None or not hmac.compare_digest(secret.encode(), form.get("client_secret", "").encode()):
+            raise GrantError("invalid_client", "client_id or client_secret is wrong")
+        match form.get("grant_type"):
+            case "authorization_code":
+                return self._exchange(form)
+            case "refresh_token":
+                return self._refresh(form)
+            case _:
+                raise GrantError("unsupported_grant_type", "grant_type is neither known nor supported")
+
+    def _exchange(self, form: Mapping[str, str]) -> Json:
+        code = self._codes.pop(form.get("code", ""), None)
+        if code is None or self._second() >= code.ends_at:
+            raise GrantError("invalid_grant", "code is unknown, spent or too old")
+        if code.redirect_uri and form.get("redirect_uri") != code.redirect_uri:
+            raise GrantError("invalid_grant", "redirect_uri is not the one that the code was sent to")
+        return self._granted(code.seller, code.sub_user_id)
+
+    def _refresh(self, form: Mapping[str, str]) -> Json:
+        told = form.get("refresh_token", "")
+        session = next((each for each in self._current.values() if each.refresh_token == told), None)
+        if not told or session is None or not self._is_refreshable(session):
+            raise GrantError("invalid_grant", "refresh_token is unknown, spent or too old")
+        return self._granted(session.seller, session.sub_user_id)
+
+    def _granted(self, seller: Seller, sub_user_id: int | None) -> Json:
+        former = self.current(seller)
+        token = f"6100{self._token(seller)}"
+        session = replace(
+            self._session(seller, token, self._settings.session_seconds), sub_user_id=sub_user_id
+        )
+        if self._settings.renewal_ends_old_session and former.refused is None:
+            self._sessions[former.token] = replace(former, refused=_expired())
+        self._put(session)
+        return self._told(session)
+
+    def _told(self, session: Session) -> Json:
+        life = session.ends_at - session.granted_at
+        sub_user: Json = {}
+        if session.sub_user_id is not None:
+            sub_user = {
+                "sub_taobao_user_id": str(session.sub_user_id),
+                "sub_taobao_user_nick": quote_plus(f"{session.seller.nick}:客服"),
+            }
+        return {
+            "access_token": session.token,
+            "token_type": "Bearer",
+            "expires_in": life,
+            "refresh_token": session.refresh_token,
+            "re_expires_in": session.refresh_ends_at - session.granted_at if self.refreshable else 0,
+            "r1_expires_in": life,
+            "r2_expires_in": life,
+            "w1_expires_in": life,
+            "w2_expires_in": min(life, _W2_SECONDS),
+            "taobao_user_id": str(session.seller.user_id),
+            "taobao_user_nick": quote_plus(session.seller.nick),
+            **sub_user,
+        }
+
+    def _session(self, seller: Seller, token: str, life_seconds: int) -> Session:
+        now = self._second()
+        return Session(
+            seller=seller,
+            token=token,
+            granted_at=now,
+            ends_at=now + life_seconds,
+            refresh_token=f"6101{self._token(seller)}",
+            refresh_ends_at=now + self._settings.refresh_seconds,
+        )
+
+    def _put(self, session: Session) -> None:
+        former = self._current.get(session.seller.index)
+        if former is not None and former.token != session.token:
+            self._former.append(former.token)
+            if len(self._former) > _SPENT_CODES:
+                self._sessions.pop(self._former.popleft(), None)
+        self._sessions[session.token] = self._current[session.seller.index] = session
+
+    def _is_refreshable(self, session: Session) -> bool:
+        return self.refreshable and self._second() < session.refresh_ends_at
+
+    def _token(self, seller: Seller) -> str:
+        self._made += 1
+        return Dice(self._seed, f"token {seller.index}".encode(), self._made).token(52)
