@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib
 from typing import Final
+
+import uvloop
 
 from benchmarks import report
 from benchmarks.report import Report
@@ -24,7 +25,7 @@ def main() -> None:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     print(report.machine())
     for name in arguments.names or BENCHMARKS:
-        found: Report = asyncio.run(importlib.import_module(f"benchmarks.{name}").run())
+        found: Report = uvloop.run(importlib.import_module(f"benchmarks.{name}").run())
         report.show(found)
         if arguments.write:
             report.write(found)
