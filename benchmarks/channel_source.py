@@ -25,9 +25,9 @@ from websockets.protocol import OPEN, SERVER, Protocol
 from websockets.server import ServerProtocol
 
 from topsync.tmc.frames import Byte, Date, Frame, Int32, Int64, MessageType, decode, encode
-from topsync.tmc.messages import Kind, date_of
+from topsync.tmc.messages import Kind, date_of, read_kind
 
-TOKEN: Final = "8a0c2f6e-3b7d-4c19-9f55-d2e1a7b40c63"  # noqa: S105 -- names nobody
+TOKEN: Final = "8a0c2f6e-3b7d-4c19-9f55-d2e1a7b40c63"
 
 FIRST_ID: Final = 5_200_000_000_000_000_001
 FIRST_TID: Final = 3_100_000_000_000_000_001
@@ -68,8 +68,8 @@ def _message(number: int, now: Date) -> bytes:
             "id": Int64(FIRST_ID + number),
             "topic": TOPICS[number % len(TOPICS)],
             "content": content,
-            "time": now,
-            "outtime": now,
+            "time": Date(now + number),
+            "outtime": Date(now + number + 100),
             "publisher": "12497914",
             "userid": Int64(2_200_000_000_001 + seller),
             "nick": f"示例店铺{seller}",
@@ -177,7 +177,7 @@ class Source(asyncio.Protocol):
                 assert isinstance(event, WebSocketFrame)
                 frame = decode(bytes(event.data))
                 assert frame.token == TOKEN, "the token of each frame is the one that was given"
-                if frame.custom["__kind"] == Kind.CONFIRM:
+                if read_kind(frame) == Kind.CONFIRM:
                     found.append((at, int(cast(Int64, frame.custom["id"]))))
         return found
 

@@ -49,11 +49,11 @@ BOUND_SECONDS: Final = 60.0
 SETUP: Final = (
     "Three processes on these cores: a source that pushes messages rendered beforehand over the real channel "
     "and TCP, as fast as they are taken (`benchmarks/channel_source.py`); the push service, on uvloop as in "
-    "production, with its journal in an embedded PostgreSQL; and an embedded Kafka (one broker, so acks=all is "
-    f"one replica; {PARTITIONS} partitions). Measured at the source, from the first frame written to the last "
-    f"confirm received, after {WARM_UP_MESSAGES:,} messages to warm up. The source checks that each id was "
-    "confirmed exactly once, and `changes` is read back and holds each order exactly once. The baseline is the "
-    "same connection confirming each message at once, with nothing stored."
+    "production, with its journal in an embedded PostgreSQL; and an embedded Kafka (one broker, so acks=all "
+    f"is one replica; {PARTITIONS} partitions). Measured at the source, from the first frame written to the "
+    f"last confirm received, after {WARM_UP_MESSAGES:,} messages to warm up. The source checks that each id "
+    "was confirmed exactly once, and `changes` is read back and holds each order exactly once. The baseline "
+    "is the same connection confirming each message at once, with nothing stored."
 )
 
 
@@ -113,8 +113,8 @@ async def _only_confirming(uri: str) -> AsyncIterator[None]:
     connection = Connection(_config(uri), _clock(), lambda _: None)
 
     async def confirm_all() -> None:
-        async for delivery in connection.deliveries():
-            connection.confirm(delivery)
+        async for deliveries in connection.deliveries():
+            connection.confirm(deliveries)
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.run())
