@@ -79,9 +79,7 @@ class _Round:
     deliveries: Sequence[Delivery]
     records: Sequence[Record]
     acknowledgements: Sequence[asyncio.Future[object]] | None = None
-
-    async def send(self, producer: Producer) -> None:
-        self.acknowledgements = await producer.send(self.records)
+    """None until the records are with the producer."""
 
 
 @dataclass(slots=True)
@@ -98,8 +96,11 @@ class PushService:
     connections: int = 1
     token_source: TokenSource | None = None
     _lines: list[Line] = field(init=False)
-    _open_intakes: set[int] = field(init=False)
+    _open_intakes: int = field(init=False)
     _rounds: deque[_Round] = field(default_factory=deque)
+    """Everything not confirmed, in order."""
+    _unsent: deque[_Round] = field(default_factory=deque)
+    """Those of them that the present producer has not been given, in order."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _given_up: bool = False
 
@@ -112,13 +113,15 @@ class PushService:
             Line(number, config, self.clock, self.pool, self.token_source)
             for number in range(1, self.connections + 1)
         ]
-        self._open_intakes = {line.number for line in self._lines}
+        self._open_intakes = len(self._lines)
 
     async def run(self, lifetime: Lifetime) -> None:
         """Run until the process is asked to end: then intake stops, and what is in flight is acknowledged."""
         async with asyncio.TaskGroup() as tasks:
             journals = [tasks.create_task(line.keep(self.proof_interval_seconds)) for line in self._lines]
             connections = [tasks.create_task(line.connection.run()) for line in self._lines]
+            for line in self._lines:
+                tasks.create_task(self._take_in(line))
             publishing = tasks.create_task(self._publish())
             lifetime.set_ready()
             await lifetime.wait_for_stop()
@@ -137,41 +140,60 @@ class PushService:
         for line in self._lines:
             await line.write_once()
 
+    async def _take_in(self, line: Line) -> None:
+        """At once, whatever Kafka does: what has been received is held by the process, up to its bound."""
+        async for deliveries in line.connection.deliveries():
+            metrics.PUSH_RECEIVED.inc(len(deliveries))
+            kept = [record_of(each, self.topics, detail_lag=self.detail_lag) for each in deliveries]
+            taken = _Round(line.connection, deliveries, kept)
+            self._rounds.append(taken)
+            self._unsent.append(taken)
+            self._changed.set()
+        self._open_intakes -= 1
+        self._changed.set()
+
     async def _publish(self) -> None:
         """Until the connections have been left and everything is acknowledged."""
-        while not (self._given_up or (not self._open_intakes and not self._rounds)):
+        while not (self._given_up or self._is_done):
             try:
                 async with producers.idempotent(self.kafka) as producer, asyncio.TaskGroup() as tasks:
+                    # Also what an earlier producer was given and nobody acknowledged.
+                    self._unsent = deque(self._rounds)
                     for sent in self._rounds:
-                        await sent.send(producer)
+                        sent.acknowledgements = None
+                    tasks.create_task(self._send(producer))
                     tasks.create_task(self._confirm_acknowledged())
-                    for line in self._lines:
-                        tasks.create_task(self._take_in(line, producer))
             except* (PublishError, OSError) as failure:
                 log.warning("Kafka did not acknowledge; writing again", error=repr(failure.exceptions[0]))
                 await asyncio.sleep(RESTART_SECONDS)
 
-    async def _take_in(self, line: Line, producer: Producer) -> None:
-        async for deliveries in line.connection.deliveries():
-            metrics.PUSH_RECEIVED.inc(len(deliveries))
-            kept = [record_of(each, self.topics, detail_lag=self.detail_lag) for each in deliveries]
-            sent = _Round(line.connection, deliveries, kept)
-            # In the queue before it is sent: whatever happens to the send, it is written again.
-            self._rounds.append(sent)
-            await sent.send(producer)
+    @property
+    def _is_done(self) -> bool:
+        return not self._open_intakes and not self._rounds
+
+    async def _send(self, producer: Producer) -> None:
+        while not self._is_done:
+            if not self._unsent:
+                await self._change()
+                continue
+            sent = self._unsent.popleft()
+            sent.acknowledgements = await producer.send(sent.records)
             self._changed.set()
-        self._open_intakes.discard(line.number)
-        self._changed.set()
 
     async def _confirm_acknowledged(self) -> None:
-        while self._rounds or self._open_intakes:
+        while not self._is_done:
             oldest = self._rounds[0] if self._rounds else None
             if oldest is None or oldest.acknowledgements is None:
-                self._changed.clear()
-                await self._changed.wait()
+                await self._change()
                 continue
             for acknowledgement in oldest.acknowledgements:
                 await acknowledgement
             self._rounds.popleft()
             oldest.connection.confirm(oldest.deliveries)
             metrics.PUSH_CONFIRMED.inc(len(oldest.deliveries))
+        self._changed.set()
+
+    async def _change(self) -> None:
+        """Wait until a round has been taken in, sent or confirmed."""
+        self._changed.clear()
+        await self._changed.wait()

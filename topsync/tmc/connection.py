@@ -332,6 +332,7 @@ class Connection:
                 event = session.receive_text(data) if isinstance(data, str) else session.receive_binary(data)
                 match event:
                     case Pushed(message):
+                        self._counters.received += 1
                         deliveries.append(Delivery(message, None, message.id, message.raw, now))
                     case Unreadable(raw, reason, message_id):
                         self._counters.unreadable += 1
@@ -339,7 +340,6 @@ class Connection:
                     case Refused(code, phrase):
                         raise _EndedError(Ending(Cause.REFUSED, code, phrase))
         finally:
-            self._counters.received += len(deliveries)
             self._buffer.put(deliveries)
 
     async def _watch_silence(self, websocket: WebSocket, limit_seconds: float) -> None:

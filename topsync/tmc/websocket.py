@@ -27,6 +27,10 @@ MAX_INBOX_BYTES: Final = 256 * 1024
 """Received and not yet taken; beyond it nothing is read. One read of the loop may go beyond it."""
 
 
+MESSAGE_OVERHEAD_BYTES: Final = 64
+"""What a message takes beyond its bytes."""
+
+
 class ClosedError(Exception):
     """The connection is over. `code` and `reason` are those of the peer's Close frame, if it sent one.
 
@@ -142,7 +146,7 @@ class WebSocket(asyncio.Protocol):
     def is_acknowledged(self) -> bool:
         """Whether the peer's TCP has acknowledged everything written so far.
 
-        False too where the operating system does not tell, and under TLS as without it.
+        False, too, where the operating system does not tell.
         """
         if self._transport.is_closing() or self._transport.get_write_buffer_size():
             return False
@@ -261,7 +265,7 @@ class WebSocket(asyncio.Protocol):
 
     def _put(self, data: bytes, *, is_text: bool) -> None:
         self._inbox.append(data.decode(errors="replace") if is_text else data)
-        self._inbox_bytes += len(data)
+        self._inbox_bytes += len(data) + MESSAGE_OVERHEAD_BYTES
 
     # Out
 
