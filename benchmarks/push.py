@@ -24,7 +24,7 @@ from topsync.clock import ServerClock
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.servers import Servers, local_servers
-from topsync.service import Lifetime
+from topsync.service import Lifetime, calm_collector
 from topsync.settings import DatabaseSettings, KafkaSettings
 from topsync.store import database
 from topsync.store.database import Pool
@@ -74,6 +74,7 @@ class Measured:
 
 async def run() -> Report:
     """Measure and check."""
+    calm_collector()  # as `service.run` does
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     async with ProcessGroup(run_folders.create()) as group, local_servers(group) as servers:
         async with _database(servers) as pool:

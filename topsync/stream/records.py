@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import orjson
 
@@ -21,14 +22,22 @@ MAX_RECORD_BYTES = 20 * 1024 * 1024
 CONTENT_UNKNOWN = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One Kafka record to be written."""
+class Record(NamedTuple):
+    """One Kafka record to be written; a tuple, because one is made for each message."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+
+def _new_id() -> str:
+    """An event's id: this process's random part, and a count."""
+    return f"{_PROCESS}-{next(_count)}"
+
+
+_PROCESS = secrets.token_hex(8)
+_count = itertools.count(1)
 
 
 def key_of(tid: int) -> bytes:
@@ -74,7 +83,7 @@ def change(topic: str, hint: Change) -> Record:
         key_of(hint.tid),
         _hint(hint),
         cloud_events.headers(
-            id=secrets.token_hex(16),
+            id=_new_id(),
             type=cloud_events.CHANGE_TYPE,
             source=_source(hint.seller_id),
             subject=str(hint.tid),
@@ -173,7 +182,7 @@ def dead_letter(
     `reason` is a short fixed word for counting; `detail` explains and holds no personal data.
     """
     headers = cloud_events.headers(
-        id=secrets.token_hex(16),
+        id=_new_id(),
         type=cloud_events.DEAD_LETTER_TYPE,
         source=f"/topsync/{origin}",
         subject=(key or b"").decode("utf-8", "replace") or "unknown",
@@ -191,7 +200,7 @@ def notification(topic: str, *, subject: str, at: datetime, body: Mapping[str, o
         subject.encode(),
         orjson.dumps(body),
         cloud_events.headers(
-            id=secrets.token_hex(16),
+            id=_new_id(),
             type=cloud_events.NOTIFICATION_TYPE,
             source="/topsync",
             subject=subject,
