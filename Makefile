@@ -1,14 +1,15 @@
 # Two commands are enough: `make demo` and `make test`. Each sets everything up first, in this folder alone.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench setup lint format constraints clean
+.PHONY: help demo test bench soak setup lint format constraints clean
 
 VENV := .venv/bin
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make constraints" $(VENV)/pip-compile --quiet --generate-hashes \
   --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS)
-JAVA_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["java"])
+EXTRA := import sys, tomllib; \
+  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +22,10 @@ test: setup ## all tests, with a real Kafka and PostgreSQL; options for pytest i
 
 bench: setup ## what it does a second, beside what is possible here; names of benchmarks and --write in ARGS="..."
 	@$(VENV)/python -m benchmarks $(ARGS)
+
+soak: setup ## look for bytes that break the channel's code, for ten minutes; another time in ARGS="--minutes 60"
+	@$(VENV)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints-soak.txt
+	@$(VENV)/python -m soak $(ARGS)
 
 setup: ## install what the other commands need; quick when nothing has changed (PYTHON=... names a Python)
 	@for python in $(PYTHONS); do \
@@ -42,7 +47,8 @@ format: setup ## put the code into the common format
 
 constraints: setup ## write the constraints files from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(PIP_COMPILE) --extra local --extra dev --output-file constraints.txt pyproject.toml
-	@$(VENV)/python -c '$(JAVA_EXTRA)' | $(PIP_COMPILE) --output-file constraints-java.txt -
+	@$(VENV)/python -c '$(EXTRA)' java | $(PIP_COMPILE) --output-file constraints-java.txt -
+	@$(VENV)/python -c '$(EXTRA)' soak | $(PIP_COMPILE) --output-file constraints-soak.txt -
 
 clean: ## remove everything that was installed, fetched or made here
 	rm -rf .venv .local

@@ -71,7 +71,8 @@ def _is_platform_time(text: str) -> bool:
 
 def write_instant(value: datetime) -> str:
     """ISO 8601 in UTC with a `Z`; seconds, and microseconds only where there are any."""
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    instant = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return instant.isoformat().removesuffix("+00:00") + "Z"
 
 
 PlatformId = Annotated[int, BeforeValidator(parse_id), PlainSerializer(str, when_used="json")]

@@ -23,7 +23,17 @@ API_SECONDS = Histogram("topsync_api_seconds", "Time from sending a gateway call
 
 PUSH_RECEIVED = Counter("topsync_push_received_total", "Messages received on the message channel.")
 PUSH_CONFIRMED = Counter("topsync_push_confirmed_total", "Messages confirmed after Kafka's acknowledgement.")
-PUSH_CONNECTED = Gauge("topsync_push_connected", "1 while the message channel is connected.")
+PUSH_CONNECTIONS = Gauge(
+    "topsync_push_connections", "Connections to the message channel, by the state they are in.", ["state"]
+)
+PUSH_ENDINGS = Counter(
+    "topsync_push_endings_total", "Connections and attempts to connect that ended, by cause.", ["cause"]
+)
+PUSH_UNCONFIRMED_BYTES = Gauge(
+    "topsync_push_unconfirmed_bytes",
+    "Memory held by messages that are not confirmed yet, by connection; at its bound nothing more is read.",
+    ["connection"],
+)
 
 CHANGES_READ = Counter("topsync_changes_read_total", "Changes read by the enricher, by source.", ["source"])
 CHANGES_SKIPPED = Counter("topsync_changes_skipped_total", "Changes that the stored order already answered.")

@@ -41,6 +41,7 @@ from topsync.store.sellers import State as SellerState
 from topsync.stream import producer as producers
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.config import ConnectionConfig
+from topsync.tmc.messages import ConnectFields
 from topsync.top.download import DownloadConfig
 from topsync.top.errors import SessionInvalidError, TopError
 from topsync.witness import Witness
@@ -83,13 +84,22 @@ async def push(lifetime: Lifetime) -> None:
         app_key=platform.app_key,
         app_secret=platform.app_secret,
         group=platform.channel_group,
+        fields=ConnectFields(
+            sdk=own.channel_sdk,
+            intranet_ip=own.channel_intranet_ip,
+            minor_group=own.channel_minor_group,
+            filter_exp=own.channel_filter,
+            out_id=own.channel_out_id,
+        ),
         pull_interval_seconds=own.pull_interval_seconds,
+        dead_after_seconds=own.dead_peer_seconds,
         silence_seconds=own.silence_seconds or None,
         max_unconfirmed_bytes=own.max_unconfirmed_bytes,
         reconnect=ReconnectPolicy(
             first_seconds=own.reconnect_initial_seconds,
             max_seconds=own.reconnect_max_seconds,
             refused_first_seconds=own.refused_initial_seconds,
+            kicked_first_seconds=own.kicked_initial_seconds,
         ),
     )
     kafka, registry = await runtime.open_topics()
@@ -102,6 +112,7 @@ async def push(lifetime: Lifetime) -> None:
             pool=pool,
             detail_lag=runtime.detail_lag(),
             proof_interval_seconds=own.push_proof_interval_seconds,
+            connections=own.push_connections,
         )
         await service.run(lifetime)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,9 @@ from topsync.errors import OperatorError, first_operator_error
 from topsync.settings import SettingsError, TelemetrySettings
 
 log = telemetry.get_logger(__name__)
+
+COLLECT_AFTER = (20_000, 20, 20)
+"""Objects made until the young are searched, and searches of each generation until one of the next."""
 
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
@@ -65,7 +69,18 @@ def run(process: str, body: Callable[[Lifetime], Awaitable[None]]) -> None:
     can do something about it, one line says what. The supervisor starts the process again, and it goes on
     where it stood.
     """
+    calm_collector()
     sys.exit(uvloop.run(_supervise(process, body)))
+
+
+def calm_collector() -> None:
+    """Let the collector of reference cycles look less often.
+
+    A service that holds thousands of messages makes few cycles, but with the default thresholds it is
+    searched for them all the time: 15 % of the push process's time.
+    """
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) -> int:

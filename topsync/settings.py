@@ -203,8 +203,33 @@ class PushSettings(_Settings):
     refused_initial_seconds: PositiveSeconds = Field(
         10, description="First wait after the channel refused us."
     )
+    kicked_initial_seconds: PositiveSeconds = Field(
+        5, description="First wait after the channel sent us away with a Close."
+    )
+    dead_peer_seconds: float = Field(
+        60, ge=6, le=600, description="A channel whose TCP acknowledges nothing for so long is given up."
+    )
     silence_seconds: Seconds = Field(
-        0, description="A channel silent for so long is replaced; 0 where silence is normal (few orders)."
+        1800,
+        description="A channel that has sent nothing for so long is replaced, and what it may have missed "
+        "is pulled; 0 never does.",
+    )
+    push_connections: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Connections of one push process; the platform spreads messages over them.",
+    )
+    channel_sdk: str = Field("topsync", description="What we say we are, in the connect field `sdk`.")
+    channel_minor_group: str | None = Field(
+        None, description="Connect field `minor_group` (the official client sends `default`)."
+    )
+    channel_filter: str | None = Field(
+        None, description="Connect field `filter_exp` (the official client sends `*`)."
+    )
+    channel_out_id: str | None = Field(None, description="Connect field `out_id`.")
+    channel_intranet_ip: str | None = Field(
+        None, description="Connect field `intranet_ip`: this machine's address, for display in the console."
     )
     push_proof_interval_seconds: PositiveSeconds = Field(
         1, description="How often the connection's last proof of life is written down for the reconciler."

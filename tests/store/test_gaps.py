@@ -71,6 +71,15 @@ async def test_the_last_proof_of_a_connection_never_moves_back(pool: Pool) -> No
     assert [up.last_proof_at for up in await push_connections.up(pool, silent_for=SILENT_FOR)] == [at(50)]
 
 
+async def test_a_loss_tells_what_the_last_proof_really_was(pool: Pool) -> None:
+    one = connection(0, 50)
+    await push_connections.write(pool, one)
+    await push_connections.write(pool, connection(0, 20, lost=60, id_=one.id))
+    assert [gone.last_proof_at for gone in await lost(pool)] == [at(20)], (
+        "silent: acknowledgements proved nothing"
+    )
+
+
 async def test_a_loss_opens_one_gap_per_seller_from_the_last_proof_once(pool: Pool) -> None:
     gone = connection(0, 40, lost=60)
     await push_connections.write(pool, gone)

@@ -16,7 +16,7 @@ from topsync.clock import ServerClock
 from topsync.simulator.channel import Channel, ChannelSettings, OutboundMessage
 from topsync.simulator.faults.effects import PLAIN, Fate
 from topsync.tmc.backoff import ReconnectPolicy
-from topsync.tmc.connection import Connection, ConnectionConfig, ConnectionStatus, Delivery
+from topsync.tmc.connection import Connection, ConnectionConfig, ConnectionStatus, Delivery, TokenSource
 from topsync.tmc.session import State
 
 APP_KEY = "12345678"
@@ -76,6 +76,7 @@ QUICK = ConnectionConfig(
     leave_seconds=5,
     first_pull_seconds=0.02,
     pull_interval_seconds=0.05,
+    proof_check_seconds=0.02,
     reconnect=ReconnectPolicy(first_seconds=0.05, max_seconds=0.2, refused_first_seconds=0.1),
 )
 
@@ -102,19 +103,22 @@ class Peer:
         return [each.message.data_id for each in self.deliveries if each.message is not None]
 
     async def consume(self) -> None:
-        async for delivery in self.connection.deliveries():
-            self.deliveries.append(delivery)
+        async for deliveries in self.connection.deliveries():
+            self.deliveries += deliveries
             if self.confirming:
-                self.connection.confirm(delivery)
+                self.connection.confirm(deliveries)
 
 
 @asynccontextmanager
-async def client(uri: str, *, confirming: bool = True, **changes: Any) -> AsyncIterator[Peer]:
+async def client(
+    uri: str, *, confirming: bool = True, token_source: TokenSource | None = None, **changes: Any
+) -> AsyncIterator[Peer]:
     """Our client on that URI: connecting, or connected and consuming, until the block ends."""
     told: list[ConnectionStatus] = []
-    peer = Peer(
-        Connection(replace(QUICK, uri=uri, **changes), set_clock(), told.append), told, confirming=confirming
+    connection = Connection(
+        replace(QUICK, uri=uri, **changes), set_clock(), told.append, token_source=token_source
     )
+    peer = Peer(connection, told, confirming=confirming)
     tasks = [asyncio.create_task(peer.connection.run()), asyncio.create_task(peer.consume())]
     try:
         yield peer

@@ -147,7 +147,10 @@ def test_confirms_carry_the_newest_token_and_old_tokens_are_still_understood() -
     session.upgraded()
     assert decode(session.connect(NOW_MS)).flag == 2
     session.receive_binary(ack(2, "token-2"))
-    assert decode(session.confirm(7)) == messages.confirm("token-2", 7)
+    assert [decode(each) for each in session.confirms([7, -8])] == [
+        messages.confirm("token-2", 7),
+        messages.confirm("token-2", -8),
+    ]
     assert decode(session.pull_request()).token == "token-2"
     assert isinstance(session.receive_binary(push(8, "token-1")), Pushed)
 
@@ -166,7 +169,7 @@ def test_only_the_newest_tokens_are_remembered() -> None:
 
 def test_nothing_can_be_sent_without_a_connection() -> None:
     session = connecting().session
-    for call in (session.pull_request, lambda: session.confirm(1), session.leave):
+    for call in (session.pull_request, lambda: session.confirms([1]), session.leave):
         with pytest.raises(SessionError):
             call()
 
@@ -175,7 +178,7 @@ def test_while_leaving_confirms_go_out_and_new_messages_are_let_go() -> None:
     recorder = connected()
     recorder.session.leave()
     assert recorder.session.receive_binary(push(7)) is None
-    assert decode(recorder.session.confirm(6)) == messages.confirm("token-1", 6)
+    assert recorder.session.confirms([6]) == [encode(messages.confirm("token-1", 6))]
     with pytest.raises(SessionError):
         recorder.session.pull_request()
     recorder.session.disconnected("gone")

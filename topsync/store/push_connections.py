@@ -20,10 +20,16 @@ class PushConnection:
     """The last moment at which it provably worked: a gap begins here, not where the loss was noticed."""
     lost_at: datetime | None = None
     reason: str | None = None
+    cause: str | None = None
+    """What kind of loss it was (`topsync.tmc.endings.Cause`); `reason` says it in words."""
 
 
 async def write(pool: Pool, connection: PushConnection) -> None:
-    """Write a connection's present state. Idempotent; the last proof never moves back."""
+    """Write a connection's present state. Idempotent.
+
+    The last proof never moves back while the connection is up. Its loss may move it back: that a channel was
+    silent shows that its last acknowledgements proved nothing.
+    """
     await pool.execute(
         sql("push_connections.write"),
         connection.id,
@@ -32,6 +38,7 @@ async def write(pool: Pool, connection: PushConnection) -> None:
         connection.last_proof_at,
         connection.lost_at,
         connection.reason,
+        connection.cause,
     )
 
 

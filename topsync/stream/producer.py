@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from topsync import telemetry
 from topsync.settings import KafkaSettings
-from topsync.stream.records import MAX_RECORD_BYTES, Record
+from topsync.stream.records import MAX_RECORD_BYTES, Record, partition_of_key
 
 log = telemetry.get_logger(__name__)
 
@@ -20,6 +22,9 @@ STOP_TIMEOUT_SECONDS = 5.0
 
 MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 64 * 1024
 """One record of the largest size, with its headers."""
+
+MAX_BATCH_BYTES = 256 * 1024
+"""What goes to a partition at once; one larger record goes alone. Nothing waits for a batch to fill."""
 
 Offsets = Mapping[TopicPartition, int]
 """Consumed offsets to be committed: for each partition, the offset of the next record."""
@@ -38,13 +43,39 @@ class Producer:
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
 
-    async def send(self, record: Record) -> asyncio.Future[object]:
-        """Hand a record over; the future is done once every in-sync replica has it.
+    async def send(self, records: Sequence[Record]) -> list[asyncio.Future[object]]:
+        """Hand records over: all are durable once every future is done, and one that raises says that some
+        are not. Records with the same key stay in order, also from one call to the next.
 
         Waits while the client's buffer is full. Raises PublishError when that takes too long.
         """
-        future: asyncio.Future[object] = await self._producer.send(
-            record.topic, record.value, record.key, headers=list(record.headers)
+        batches: dict[TopicPartition, BatchBuilder] = {}
+        counts: dict[str, int] = {}
+        futures: list[asyncio.Future[object]] = []
+        for record in records:
+            topic = record.topic
+            if topic not in counts:
+                counts[topic] = len(await self._producer.partitions_for(topic))
+            partition = TopicPartition(topic, _partition(record.key, counts[topic]))
+            batch = batches.get(partition)
+            if batch is not None and _append(batch, record):
+                continue
+            if batch is not None:
+                futures.append(await self._hand_over(partition, batch))
+            batch = batches[partition] = self._producer.create_batch()
+            # Into an empty batch anything goes.
+            if not _append(batch, record) or batch.size() > MAX_REQUEST_BYTES:
+                raise MessageSizeTooLargeError(
+                    f"a record for {topic} has more than {MAX_REQUEST_BYTES} bytes"
+                )
+        for partition, batch in batches.items():
+            futures.append(await self._hand_over(partition, batch))
+        return futures
+
+    async def _hand_over(self, partition: TopicPartition, batch: BatchBuilder) -> asyncio.Future[object]:
+        batch.close()
+        future: asyncio.Future[object] = await self._producer.send_batch(
+            batch, partition.topic, partition=partition.partition
         )
         # Of a producer that is given up, nobody may look at the future any more.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -56,10 +87,19 @@ class Producer:
         Raises:
             PublishError: at least one was not acknowledged; writing them all again is harmless.
         """
-        futures = [await self.send(record) for record in records]
-        for outcome in await asyncio.gather(*futures, return_exceptions=True):
+        for outcome in await asyncio.gather(*await self.send(records), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+
+
+def _partition(key: bytes | None, partitions: int) -> int:
+    """The client's own default rule; a record without a key goes anywhere."""
+    return partition_of_key(key, partitions) if key is not None else random.randrange(partitions)  # noqa: S311
+
+
+def _append(batch: BatchBuilder, record: Record) -> bool:
+    appended = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+    return appended is not None
 
 
 @asynccontextmanager
@@ -69,6 +109,7 @@ async def idempotent(settings: KafkaSettings) -> AsyncIterator[Producer]:
         bootstrap_servers=settings.kafka_bootstrap_servers,
         acks="all",
         enable_idempotence=True,
+        max_batch_size=MAX_BATCH_BYTES,
         max_request_size=MAX_REQUEST_BYTES,
     )
     await _start(producer)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
+import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from uuid import uuid4
+from typing import NamedTuple
 
 import orjson
-from aiokafka.partitioner import murmur2
 
 from schemas import cloud_events
 from schemas.change import Change
@@ -21,14 +22,22 @@ MAX_RECORD_BYTES = 20 * 1024 * 1024
 CONTENT_UNKNOWN = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One Kafka record to be written."""
+class Record(NamedTuple):
+    """One Kafka record to be written; a tuple, because one is made for each message."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+
+def _new_id() -> str:
+    """An event's id: this process's random part, and a count."""
+    return f"{_PROCESS}-{next(_count)}"
+
+
+_PROCESS = secrets.token_hex(8)
+_count = itertools.count(1)
 
 
 def key_of(tid: int) -> bytes:
@@ -37,8 +46,30 @@ def key_of(tid: int) -> bytes:
 
 
 def partition_of(tid: int, partitions: int) -> int:
-    """The partition of an order in `changes`, `snapshots` and `orders`: Kafka's own default rule."""
-    return int(murmur2(key_of(tid)) & 0x7FFFFFFF) % partitions
+    """The partition of an order in `changes`, `snapshots` and `orders`."""
+    return partition_of_key(key_of(tid), partitions)
+
+
+def partition_of_key(key: bytes, partitions: int) -> int:
+    """The partition of a key by Kafka's own default rule, which every client follows."""
+    return (_murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def _murmur2(key: bytes) -> int:
+    """Kafka's hash of keys. The client library has it too, in a form that takes twice as long."""
+    length = len(key)
+    words = length // 4
+    state = 0x9747B28C ^ length
+    for word in struct.unpack_from(f"<{words}I", key):
+        mixed = word * _MURMUR & 0xFFFFFFFF
+        state = (state * _MURMUR ^ (mixed ^ mixed >> 24) * _MURMUR) & 0xFFFFFFFF
+    if length % 4:
+        state = (state ^ int.from_bytes(key[4 * words :], "little")) * _MURMUR & 0xFFFFFFFF
+    state = (state ^ state >> 13) * _MURMUR & 0xFFFFFFFF
+    return state ^ state >> 15
+
+
+_MURMUR = 0x5BD1E995
 
 
 def _source(seller_id: int) -> str:
@@ -50,15 +81,34 @@ def change(topic: str, hint: Change) -> Record:
     return Record(
         topic,
         key_of(hint.tid),
-        hint.model_dump_json(exclude_none=True).encode(),
+        _hint(hint),
         cloud_events.headers(
-            id=uuid4().hex,
+            id=_new_id(),
             type=cloud_events.CHANGE_TYPE,
             source=_source(hint.seller_id),
             subject=str(hint.tid),
             time=hint.occurred_at,
         ),
     )
+
+
+def _hint(hint: Change) -> bytes:
+    """What the model writes of itself without its empty fields, in a fraction of the time."""
+    fields: dict[str, object] = {
+        "seller_id": str(hint.seller_id),
+        "tid": str(hint.tid),
+        "event": hint.event,
+        "occurred_at": hint.occurred_at,
+        "settled_after": hint.settled_after,
+    }
+    if hint.modified is not None:
+        fields["modified"] = hint.modified
+    fields["received_at"] = hint.received_at
+    fields["source"] = hint.source.value
+    if hint.reason is not None:
+        fields["reason"] = hint.reason
+    # Copied, because what orjson answers occupies the 4 kB that it began with for as long as it lives.
+    return bytes(memoryview(orjson.dumps(fields, option=orjson.OPT_UTC_Z)))
 
 
 def snapshot(topic: str, *, tid: int, seller_id: int, as_of: datetime, reason: str, trade: bytes) -> Record:
@@ -132,7 +182,7 @@ def dead_letter(
     `reason` is a short fixed word for counting; `detail` explains and holds no personal data.
     """
     headers = cloud_events.headers(
-        id=uuid4().hex,
+        id=_new_id(),
         type=cloud_events.DEAD_LETTER_TYPE,
         source=f"/topsync/{origin}",
         subject=(key or b"").decode("utf-8", "replace") or "unknown",
@@ -150,6 +200,10 @@ def notification(topic: str, *, subject: str, at: datetime, body: Mapping[str, o
         subject.encode(),
         orjson.dumps(body),
         cloud_events.headers(
-            id=uuid4().hex, type=cloud_events.NOTIFICATION_TYPE, source="/topsync", subject=subject, time=at
+            id=_new_id(),
+            type=cloud_events.NOTIFICATION_TYPE,
+            source="/topsync",
+            subject=subject,
+            time=at,
         ),
     )

@@ -9,15 +9,17 @@ from pydantic import SecretStr
 
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.frames import DEFAULT_MAX_BYTES
-from topsync.tmc.messages import DEFAULT_MAX_CONTENT_BYTES
+from topsync.tmc.messages import DEFAULT_MAX_CONTENT_BYTES, ConnectFields
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionConfig:
     """Where to connect, as whom, and every bound. Values are checked when it is made (`ValueError`).
 
+    `dead_after_seconds`: when TCP gets nothing acknowledged for so long, the peer is dead (5.2).
     `silence_seconds`: when nothing at all has come in for so long while we were listening, the connection
-    is given up with the reason "silent". Off by default, since a quiet shop is quiet (5.2).
+    is given up as silent; `None` where a quiet shop is no reason to (5.2).
+    `proof_check_seconds`: how often TCP is asked whether what was written has been acknowledged.
     `max_unconfirmed_bytes`: see `deliveries`; `max_pending_confirms`: confirms kept while away.
     `leave_seconds`: how long `leave` waits for work under way to be confirmed.
     """
@@ -26,6 +28,7 @@ class ConnectionConfig:
     app_key: str
     app_secret: SecretStr
     group: str = "default"
+    fields: ConnectFields = field(default_factory=ConnectFields)
     open_timeout_seconds: float = 10.0
     connect_timeout_seconds: float = 5.0
     close_timeout_seconds: float = 5.0
@@ -33,7 +36,9 @@ class ConnectionConfig:
     first_pull_seconds: float = 0.5
     pull_interval_seconds: float = 15.0
     ping_interval_seconds: float = 45.0
+    dead_after_seconds: float = 60.0
     silence_seconds: float | None = None
+    proof_check_seconds: float = 1.0
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     max_frame_bytes: int = DEFAULT_MAX_BYTES
     max_content_bytes: int = DEFAULT_MAX_CONTENT_BYTES

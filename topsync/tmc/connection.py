@@ -1,55 +1,55 @@
 """The message channel over a real socket: connects, reconnects, pulls, confirms, and holds back.
 
 A thin shell: what bytes mean is decided by `session`, how long to stay away by `backoff`, how much may be
-under way by `deliveries`.
+under way by `deliveries`, what a WebSocket is by `websocket`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from topsync.clock import ServerClock
 from topsync.tmc.backoff import Backoff
 from topsync.tmc.config import ConnectionConfig
 from topsync.tmc.deliveries import ConfirmOutbox, Delivery, DeliveryBuffer
-from topsync.tmc.messages import TmcMessage
+from topsync.tmc.endings import Cause, Ending, TokenUnavailableError
 from topsync.tmc.session import Pushed, Refused, Session, State, Unreadable
 from topsync.tmc.status import ConnectionStatus
-
-__all__ = ["Connection", "ConnectionConfig", "ConnectionStatus", "Delivery"]
-
-SOCKET_QUEUE_FRAMES: Final = 16
-"""Frames the WebSocket library may hold for us before it stops reading from the socket."""
-
-CONFIRMS_PER_TURN: Final = 256
-"""After so many confirms in a row the event loop gets a turn."""
-
-TCP_OPTIONS: Final = (
-    ("TCP_KEEPIDLE", 30),  # seconds of silence before the first probe
-    ("TCP_KEEPINTVL", 10),  # seconds between probes
-    ("TCP_KEEPCNT", 3),  # unanswered probes until the peer counts as dead
-    ("TCP_USER_TIMEOUT", 60_000),  # milliseconds that written bytes may stay unacknowledged
+from topsync.tmc.websocket import (
+    ClosedError,
+    InvalidHandshake,
+    SocketOptions,
+    WebSocket,
+    open_websocket,
 )
-"""No Pong ever comes, so a dead peer has to be found by TCP (reference/tmc-protocol.md 1.4, 5.2). Each
-is set where the operating system knows it."""
+
+__all__ = ["Connection", "ConnectionConfig", "ConnectionStatus", "Delivery", "TokenSource"]
+
+BATCH_DELIVERIES: Final = 500
+"""Handed out at once at most: some milliseconds of work, between which the event loop gets its turns."""
+
+CONFIRMS_PER_WRITE: Final = 2000
+"""About 200 kB; then the event loop gets a turn."""
+
+MAX_PHRASE_CHARS: Final = 200
+"""How much is kept of what a peer or the system says about an end."""
+
+TokenSource = Callable[[], Awaitable[str]]
+"""Answers what `taobao.tmc.auth.get` says now. Raises `TokenUnavailableError`; bounded in time by us."""
 
 
 class _EndedError(Exception):
-    """We end this connection ourselves; the text is the reason."""
+    """We end this connection ourselves."""
 
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
-        super().__init__(reason)
-        self.refused = refused
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(str(ending))
+        self.ending = ending
 
 
 @dataclass(slots=True)
@@ -62,24 +62,57 @@ class _Counters:
     confirms_dropped: int = 0
 
 
+@dataclass(slots=True)
+class _Proofs:
+    """When the newest connection last provably worked. Times are the platform's."""
+
+    connected_at: datetime | None = None
+    frame_at: datetime | None = None
+    written_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+
+    def connected(self, at: datetime) -> None:
+        """A new connection has been accepted: what proved the last one says nothing about it."""
+        self.connected_at, self.written_at, self.acknowledged_at = at, None, None
+
+    def last(self, ending: Ending | None) -> datetime | None:
+        """The last proof, given how the connection ended, if it did (see `ConnectionStatus`)."""
+        if self.connected_at is None:
+            return None
+        known = [self.connected_at]
+        if self.frame_at is not None:
+            known.append(self.frame_at)
+        if self.acknowledged_at is not None and (ending is None or ending.cause is not Cause.SILENT):
+            known.append(self.acknowledged_at)
+        return max(known)
+
+
 class Connection:
     """One client of one group. `run` does the work; everything else may be called beside it, same loop.
 
     `clock` must have been set (`ClockNotSetError` otherwise). `on_state` is called with the new status at
-    each change of state; it must not block or raise.
+    each change of state; it must not block or raise. `token_source` is asked before each CONNECT for the
+    token that the official client sends (reference/tmc-protocol.md 3.1); without one none is sent.
     """
 
     def __init__(
-        self, config: ConnectionConfig, clock: ServerClock, on_state: Callable[[ConnectionStatus], None]
+        self,
+        config: ConnectionConfig,
+        clock: ServerClock,
+        on_state: Callable[[ConnectionStatus], None],
+        *,
+        token_source: TokenSource | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._on_state = on_state
+        self._token_source = token_source
         self._session = Session(
             config.app_key,
             config.app_secret.get_secret_value(),
             config.group,
             self._state_changed,
+            fields=config.fields,
             max_frame_bytes=config.max_frame_bytes,
             max_content_bytes=config.max_content_bytes,
         )
@@ -87,11 +120,10 @@ class Connection:
         self._outbox = ConfirmOutbox(config.max_pending_confirms)
         self._backoff = Backoff(config.reconnect, random.random)
         self._counters = _Counters()
-        self._sequence = 0
+        self._proofs = _Proofs()
         self._reason = "not started"
         self._changed_at = clock.now()
-        self._connected_at: datetime | None = None
-        self._last_frame_at: datetime | None = None
+        self._ending: Ending | None = None
         self._heard_at_seconds = 0.0
         self._accepted_at_seconds: float | None = None
         self._leaving = asyncio.Event()
@@ -102,13 +134,16 @@ class Connection:
     @property
     def status(self) -> ConnectionStatus:
         """How the connection stands now."""
-        counters = self._counters
+        counters, state = self._counters, self._session.state
+        over = state not in (State.CONNECTED, State.LEAVING)
         return ConnectionStatus(
-            state=self._session.state,
+            state=state,
             reason=self._reason,
             at=self._changed_at,
-            connected_at=self._connected_at,
-            last_frame_at=self._last_frame_at,
+            connected_at=self._proofs.connected_at,
+            last_frame_at=self._proofs.frame_at,
+            last_proof_at=self._proofs.last(self._ending if over else None),
+            ending=self._ending,
             received=counters.received,
             confirmed=counters.confirmed,
             unreadable=counters.unreadable,
@@ -120,30 +155,32 @@ class Connection:
 
     # For the user of the messages
 
-    async def deliveries(self) -> AsyncIterator[Delivery]:
-        """What the platform pushes, across reconnects, until `leave` is called or `run` ends.
+    async def deliveries(self) -> AsyncIterator[list[Delivery]]:
+        """What the platform pushes, in batches as it comes, across reconnects, until `leave` is called or
+        `run` ends.
 
         Each delivery must be settled with `confirm` or `release`: unsettled ones fill the bound, and then
         nothing more is read.
         """
-        while (delivery := await self._buffer.get()) is not None:
-            yield delivery
+        while batch := await self._buffer.get(BATCH_DELIVERIES):
+            yield batch
 
-    def confirm(self, delivery: Delivery) -> None:
-        """Ends a message for good; call it once what it says is stored. Does not wait; idempotent.
+    def confirm(self, deliveries: Iterable[Delivery]) -> None:
+        """Ends messages for good; call it once what they say is stored. Does not wait; idempotent.
 
-        The confirm is written with the next flush, on whatever connection there is then. One that finds
+        The confirms are written with the next flush, on whatever connection there is then. One that finds
         the outbox full, or no connection before the end, is dropped: the message comes again.
         """
-        if not self._buffer.settle(delivery) or delivery.message_id is None:
-            return
-        if not self._outbox.add(delivery.message_id):
-            self._counters.confirms_dropped += 1
+        for delivery in deliveries:
+            if not self._buffer.settle(delivery) or delivery.message_id is None:
+                continue
+            if not self._outbox.add(delivery.message_id):
+                self._counters.confirms_dropped += 1
 
-    def release(self, delivery: Delivery) -> None:
-        """Gives a message up without confirming it: the platform will deliver it again. Idempotent."""
-        if self._buffer.settle(delivery):
-            self._counters.released += 1
+    def release(self, deliveries: Iterable[Delivery]) -> None:
+        """Gives messages up without confirming them: the platform will deliver them again. Idempotent."""
+        for delivery in deliveries:
+            self._counters.released += self._buffer.settle(delivery)
 
     # Life
 
@@ -152,14 +189,16 @@ class Connection:
         if not self._finished.is_set():
             raise RuntimeError("the connection is already running")
         self._finished.clear()
-        reason = "stopped"
+        ending = Ending(Cause.STOPPED)
         try:
             while not self._leaving.is_set():
                 await self._live_and_wait()
-            reason = "left"
+            ending = Ending(Cause.LEFT)
         finally:
             self._buffer.end()
-            self._session.close(reason)
+            if self._session.state is not State.CLOSED:
+                self._ending = ending
+                self._session.close(str(ending))
             self._finished.set()
 
     async def leave(self) -> None:
@@ -177,148 +216,176 @@ class Connection:
 
     async def _live_and_wait(self) -> None:
         ending = await self._live()
-        self._session.disconnected("left" if self._leaving.is_set() else str(ending))
+        self._ending = Ending(Cause.LEFT) if self._leaving.is_set() else ending
+        self._session.disconnected(str(self._ending))
         now = self._clock.monotonic()
         alive = 0.0 if self._accepted_at_seconds is None else now - self._accepted_at_seconds
-        delay = self._backoff.delay_seconds(alive_seconds=alive, refused=ending.refused)
+        delay = self._backoff.delay_seconds(ending.cause, alive_seconds=alive)
         with suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._leaving.wait()
 
-    async def _live(self) -> _EndedError:
-        """One connection from its opening to its end; answers why it ended."""
-        ending = _EndedError("closed")
+    async def _live(self) -> Ending:
+        """One connection from its opening to its end; answers how it ended."""
+        ending = Ending(Cause.LOST)
         self._accepted_at_seconds = None
         self._session.opening()
         try:
             async with asyncio.timeout(None) as attempt:
                 self._attempt = attempt
-                async with self._dial() as websocket:
-                    await self._open(websocket)
+                async with self._websocket() as websocket:
+                    await self._connect(websocket)
                     self._attempt = None  # from here on leaving is orderly
                     await self._serve(websocket)
-        except* (OSError, WebSocketException, _EndedError) as errors:
+        except* (OSError, InvalidHandshake, ClosedError, _EndedError) as errors:
             ending = _ending(errors)
         finally:
             self._attempt = None
         return ending
 
-    def _dial(self) -> connect:
+    @asynccontextmanager
+    async def _websocket(self) -> AsyncIterator[WebSocket]:
         config = self._config
-        return connect(
-            config.uri,
-            compression=None,
-            proxy=None,
-            user_agent_header=None,
-            open_timeout=config.open_timeout_seconds,
-            close_timeout=config.close_timeout_seconds,
-            ping_interval=None,  # _ping_forever does it, and says why
-            ping_timeout=None,
-            max_size=config.max_frame_bytes,
-            max_queue=SOCKET_QUEUE_FRAMES,
-        )
+        async with asyncio.timeout(config.open_timeout_seconds):
+            websocket = await open_websocket(
+                config.uri,
+                SocketOptions(config.dead_after_seconds),
+                max_message_bytes=config.max_frame_bytes,
+                close_timeout_seconds=config.close_timeout_seconds,
+            )
+        try:
+            yield websocket
+        except _EndedError:
+            await websocket.close()
+            raise
+        finally:
+            websocket.abort()
 
-    async def _open(self, websocket: ClientConnection) -> None:
+    async def _connect(self, websocket: WebSocket) -> None:
         """From the open WebSocket to the platform's yes."""
-        _set_tcp_options(websocket)
         self._session.upgraded()
-        await websocket.send(self._session.connect(int(self._clock.now().timestamp() * 1000)))
+        token = await self._fetch_token()
+        await websocket.send([self._session.connect(int(self._clock.now().timestamp() * 1000), token)])
         try:
             async with asyncio.timeout(self._config.connect_timeout_seconds):
                 while self._session.state is State.CONNECTING:
-                    self._take(await websocket.recv())
+                    self._take(await websocket.receive())
         except TimeoutError:
-            raise _EndedError("no answer to CONNECT") from None
+            raise _EndedError(Ending(Cause.UNANSWERED)) from None
         self._accepted_at_seconds = self._clock.monotonic()
 
-    async def _serve(self, websocket: ClientConnection) -> None:
+    async def _fetch_token(self) -> str | None:
+        if self._token_source is None:
+            return None
+        try:
+            async with asyncio.timeout(self._config.open_timeout_seconds):
+                return await self._token_source()
+        except TimeoutError:
+            raise _EndedError(Ending(Cause.NO_TOKEN, phrase="timed out")) from None
+        except TokenUnavailableError as error:
+            raise _EndedError(Ending(Cause.NO_TOKEN, phrase=str(error)[:MAX_PHRASE_CHARS])) from None
+
+    async def _serve(self, websocket: WebSocket) -> None:
         """Until the connection ends, which one of the tasks raises."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(websocket))
             tasks.create_task(self._write_confirms(websocket))
             tasks.create_task(self._pull_forever(websocket))
             tasks.create_task(self._ping_forever(websocket))
+            tasks.create_task(self._prove_forever(websocket))
             tasks.create_task(self._leave_when_asked(websocket))
             if self._config.silence_seconds is not None:
                 tasks.create_task(self._watch_silence(websocket, self._config.silence_seconds))
 
     # In
 
-    async def _read(self, websocket: ClientConnection) -> None:
+    async def _read(self, websocket: WebSocket) -> None:
         while True:
             await self._wait_for_room(websocket)
-            self._take(await websocket.recv())
+            self._take(await websocket.receive())
 
-    async def _wait_for_room(self, websocket: ClientConnection) -> None:
-        """While the bound is reached nothing is read, the library's queue fills, and TCP pushes back."""
-        if not self._buffer.is_full:
+    async def _wait_for_room(self, websocket: WebSocket) -> None:
+        """While a bound is reached nothing is taken, the socket is not read, and TCP pushes back."""
+        if self._has_room:
             return
-        waits = (asyncio.ensure_future(self._buffer.room()), asyncio.ensure_future(websocket.wait_closed()))
+        while not self._has_room and not websocket.is_closed:
+            room = self._buffer.room() if self._buffer.is_full else self._outbox.room()
+            waits = (asyncio.ensure_future(room), asyncio.ensure_future(websocket.closed()))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        self._heard_at_seconds = self._clock.monotonic()
+
+    @property
+    def _has_room(self) -> bool:
+        return not self._buffer.is_full and not self._outbox.is_crowded
+
+    def _take(self, received: Iterable[str | bytes]) -> None:
+        """What has come in together, in order. A refusal ends the connection."""
+        self._heard_at_seconds = self._clock.monotonic()
+        now = self._proofs.frame_at = self._clock.now()
+        session, deliveries = self._session, []
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for data in received:
+                event = session.receive_text(data) if isinstance(data, str) else session.receive_binary(data)
+                match event:
+                    case Pushed(message):
+                        self._counters.received += 1
+                        deliveries.append(Delivery(message, None, message.id, message.raw, now))
+                    case Unreadable(raw, reason, message_id):
+                        self._counters.unreadable += 1
+                        deliveries.append(Delivery(None, reason, message_id, raw, now))
+                    case Refused(code, phrase):
+                        raise _EndedError(Ending(Cause.REFUSED, code, phrase))
         finally:
-            for wait in waits:
-                wait.cancel()
-        self._heard_at_seconds = self._clock.monotonic()
+            self._buffer.put(deliveries)
 
-    def _take(self, data: str | bytes) -> None:
-        self._heard_at_seconds = self._clock.monotonic()
-        self._last_frame_at = self._clock.now()
-        session = self._session
-        event = session.receive_text(data) if isinstance(data, str) else session.receive_binary(data)
-        match event:
-            case Pushed(message):
-                self._counters.received += 1
-                self._deliver(message, None, message.id, message.raw)
-            case Unreadable(raw, reason, message_id):
-                self._counters.unreadable += 1
-                self._deliver(None, reason, message_id, raw)
-            case Refused(code, phrase):
-                raise _EndedError(f"refused: {code} {phrase}".rstrip(), refused=True)
-
-    def _deliver(
-        self, message: TmcMessage | None, reason: str | None, message_id: int | None, raw: bytes
-    ) -> None:
-        assert self._last_frame_at is not None
-        self._sequence += 1
-        self._buffer.put(Delivery(self._sequence, message, reason, message_id, raw, self._last_frame_at))
-
-    async def _watch_silence(self, websocket: ClientConnection, limit_seconds: float) -> None:
+    async def _watch_silence(self, websocket: WebSocket, limit_seconds: float) -> None:
         while True:
             quiet = self._clock.monotonic() - self._heard_at_seconds
-            if quiet >= limit_seconds and not self._buffer.is_full:
-                websocket.transport.abort()  # a closing handshake with a dead peer only takes time
-                raise _EndedError("silent")
+            if quiet >= limit_seconds and self._has_room:
+                websocket.abort()  # a closing handshake with a dead peer only takes time
+                raise _EndedError(Ending(Cause.SILENT, phrase=f"for {quiet:.0f} s"))
             await asyncio.sleep(max(limit_seconds - quiet, limit_seconds / 10))
 
     # Out
 
-    async def _write_confirms(self, websocket: ClientConnection) -> None:
+    async def _write_confirms(self, websocket: WebSocket) -> None:
         while True:
-            for _ in range(CONFIRMS_PER_TURN):
-                message_id = await self._outbox.first()
-                await websocket.send(self._session.confirm(message_id))
-                self._outbox.drop_first()
-                self._counters.confirmed += 1
+            ids = await self._outbox.first(CONFIRMS_PER_WRITE)
+            await self._write(websocket, self._session.confirms(ids))
+            self._outbox.drop_first(len(ids))
+            self._counters.confirmed += len(ids)
             await asyncio.sleep(0)
 
-    async def _pull_forever(self, websocket: ClientConnection) -> None:
+    async def _write(self, websocket: WebSocket, frames: Iterable[bytes]) -> None:
+        at = self._clock.now()
+        await websocket.send(frames)
+        self._proofs.written_at = at
+
+    async def _pull_forever(self, websocket: WebSocket) -> None:
         await asyncio.sleep(self._config.first_pull_seconds)
         while True:
-            if not self._buffer.is_full and self._session.state is State.CONNECTED:
-                await websocket.send(self._session.pull_request())
+            if self._has_room and self._session.state is State.CONNECTED:
+                await self._write(websocket, [self._session.pull_request()])
             await asyncio.sleep(self._config.pull_interval_seconds)
 
-    async def _ping_forever(self, websocket: ClientConnection) -> None:
-        """Traffic that keeps the path open. The library could do it, but would keep a waiter for each Pong,
-        and none ever comes (reference/tmc-protocol.md 1.4): on a connection of months they add up.
-        """
+    async def _ping_forever(self, websocket: WebSocket) -> None:
+        """Traffic that keeps the path open also while nothing is pulled."""
         while True:
             await asyncio.sleep(self._config.ping_interval_seconds)
             await websocket.ping()
-            websocket.pending_pings.clear()
 
-    async def _leave_when_asked(self, websocket: ClientConnection) -> None:
+    async def _prove_forever(self, websocket: WebSocket) -> None:
+        """What we write proves that the connection works once the peer's TCP has acknowledged it."""
+        while True:
+            await asyncio.sleep(self._config.proof_check_seconds)
+            if websocket.is_acknowledged:
+                self._proofs.acknowledged_at = self._proofs.written_at
+
+    async def _leave_when_asked(self, websocket: WebSocket) -> None:
         await self._leaving.wait()
         self._session.leave()
         with suppress(TimeoutError):
@@ -331,27 +398,28 @@ class Connection:
         self._reason = reason
         self._changed_at = self._clock.now()
         if state is State.CONNECTED:
-            self._connected_at = self._changed_at
+            self._proofs.connected(self._changed_at)
             self._counters.connects += 1
         self._on_state(self.status)
 
 
-def _ending(errors: BaseExceptionGroup[Exception]) -> _EndedError:
-    """Why a connection ended: the first of its tasks' errors tells, the others follow from it."""
+def _ending(errors: BaseExceptionGroup[Exception]) -> Ending:
+    """How a connection ended: the first of its tasks' errors tells, the others follow from it."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, _EndedError):
-        return error
-    if isinstance(error, ConnectionClosed):
-        return _EndedError(f"connection lost: {error}")
-    return _EndedError(f"cannot connect: {type(error).__name__}: {error}")
+        return error.ending
+    if isinstance(error, ClosedError):
+        return _ending_of_websocket(error)
+    return Ending(Cause.UNREACHABLE, phrase=f"{type(error).__name__} {error}"[:MAX_PHRASE_CHARS].strip())
 
 
-def _set_tcp_options(websocket: ClientConnection) -> None:
-    tcp = websocket.transport.get_extra_info("socket")
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in TCP_OPTIONS:
-        option = getattr(socket, name, None)
-        if option is not None:
-            tcp.setsockopt(socket.IPPROTO_TCP, option, value)
+def _ending_of_websocket(closed: ClosedError) -> Ending:
+    if closed.code is not None:
+        return Ending(Cause.KICKED, closed.code, closed.reason[:MAX_PHRASE_CHARS])
+    if closed.broken is not None:
+        return Ending(Cause.GARBLED, phrase=closed.broken[:MAX_PHRASE_CHARS])
+    # What the kernel says when `dead_after_seconds` are over.
+    cause = Cause.DEAD if isinstance(closed.error, TimeoutError) else Cause.LOST
+    return Ending(cause, phrase=str(closed.error or "")[:MAX_PHRASE_CHARS])

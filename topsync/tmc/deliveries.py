@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 from topsync.tmc.messages import TmcMessage
 
-DELIVERY_OVERHEAD_BYTES: Final = 1024
-"""What a delivery's objects take beyond its bytes, roughly: without it tiny frames would escape the bound."""
+DELIVERY_OVERHEAD_BYTES: Final = 2560
+"""What a delivery takes beyond its bytes, measured with the record that is made of it (3.1 kB for a push of
+500 bytes): without it tiny frames would escape the bound."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Delivery:
     """One frame from the platform that waits for `confirm` or `release`.
 
     Either `message` is set, or `reason` says why the frame cannot be read: put `raw` aside, then confirm
     it too, which reaches the platform if at least the `message_id` was readable. `received_at` is the
-    platform's time (UTC). `sequence` counts the deliveries of one `Connection`.
+    platform's time (UTC). Only its buffer writes `settled`.
     """
 
-    sequence: int
     message: TmcMessage | None
     reason: str | None
     message_id: int | None
     raw: bytes = field(repr=False)
     received_at: datetime
+    settled: bool = False
 
     @property
     def cost_bytes(self) -> int:
@@ -44,8 +47,8 @@ class Delivery:
 class DeliveryBuffer:
     """Deliveries that are not settled, bounded by bytes. Not thread-safe.
 
-    The bound is kept by the writer, who asks `is_full` and waits for `room` before the next `put`; a
-    single delivery may exceed it, or one larger than the bound could never pass.
+    The bound is kept by the writer, who asks `is_full` and waits for `room` before the next `put`; what
+    is put at once may exceed it, or a delivery larger than the bound could never pass.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -53,7 +56,7 @@ class DeliveryBuffer:
         # Reading goes on well below the bound, not at each single settled delivery around it.
         self._resume_bytes = max_bytes * 3 // 4
         self._waiting: deque[Delivery] = deque()
-        self._costs: dict[int, int] = {}
+        self._held = 0
         self._held_bytes = 0
         self._ended = False
         self._changed = asyncio.Event()
@@ -72,34 +75,38 @@ class DeliveryBuffer:
         """Whether the writer has to wait."""
         return not self._room.is_set()
 
-    def put(self, delivery: Delivery) -> None:
-        """Takes one in; one that comes after `end` is let go."""
-        if self._ended:
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Takes some in; what comes after `end` is let go."""
+        if self._ended or not deliveries:
             return
-        self._costs[delivery.sequence] = delivery.cost_bytes
-        self._held_bytes += delivery.cost_bytes
+        self._waiting += deliveries
+        self._held += len(deliveries)
+        self._held_bytes += sum(delivery.cost_bytes for delivery in deliveries)
         self._settled.clear()
         if self._held_bytes >= self._max_bytes:
             self._room.clear()
-        self._waiting.append(delivery)
         self._changed.set()
 
-    async def get(self) -> Delivery | None:
-        """The next one; `None` once it has ended. Any number of tasks may take turns."""
+    async def get(self, max_deliveries: int) -> list[Delivery]:
+        """The next ones, in order, waiting for one; none once it has ended. Any number of tasks may take
+        turns.
+        """
         while not self._waiting and not self._ended:
             self._changed.clear()
             await self._changed.wait()
-        return self._waiting.popleft() if self._waiting else None
+        waiting = self._waiting
+        return [waiting.popleft() for _ in range(min(len(waiting), max_deliveries))]
 
     def settle(self, delivery: Delivery) -> bool:
         """Frees its bytes; `False` when that has been done before."""
-        cost = self._costs.pop(delivery.sequence, None)
-        if cost is None:
+        if delivery.settled:
             return False
-        self._held_bytes -= cost
+        delivery.settled = True
+        self._held -= 1
+        self._held_bytes -= delivery.cost_bytes
         if self._held_bytes <= self._resume_bytes:
             self._room.set()
-        if not self._costs:
+        if not self._held:
             self._settled.set()
         return True
 
@@ -112,7 +119,7 @@ class DeliveryBuffer:
         await self._settled.wait()
 
     def end(self) -> None:
-        """No more are handed out: those still waiting are let go unconfirmed, readers get `None`."""
+        """No more are handed out: those still waiting are let go unconfirmed, readers get none."""
         self._ended = True
         while self._waiting:
             self.settle(self._waiting.popleft())
@@ -121,7 +128,11 @@ class DeliveryBuffer:
 
 
 class ConfirmOutbox:
-    """Ids to confirm, in order; survives the connection. Full, it refuses more. Not thread-safe."""
+    """Ids to confirm, in order; survives the connection. Full, it refuses more. Not thread-safe.
+
+    While there is a connection it need never be full: half full it is `crowded`, and then whoever brings
+    new messages waits for `room` first.
+    """
 
     def __init__(self, max_pending: int) -> None:
         self._max_pending = max_pending
@@ -129,9 +140,16 @@ class ConfirmOutbox:
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
+        self._room = asyncio.Event()
+        self._room.set()
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether nothing should be added to what is under way."""
+        return not self._room.is_set()
 
     def add(self, message_id: int) -> bool:
         """`False` when it is full: the message will come again, which is harmless."""
@@ -140,19 +158,28 @@ class ConfirmOutbox:
         self._ids.append(message_id)
         self._filled.set()
         self._emptied.clear()
+        if len(self._ids) * 2 > self._max_pending:
+            self._room.clear()
         return True
 
-    async def first(self) -> int:
-        """The oldest id, waiting for one; it stays until `drop_first`, so a failed write loses nothing."""
+    async def first(self, max_ids: int) -> list[int]:
+        """The oldest ids, waiting for one; they stay until `drop_first`, so a failed write loses none."""
         await self._filled.wait()
-        return self._ids[0]
+        return list(islice(self._ids, max_ids))
 
-    def drop_first(self) -> None:
-        """The oldest id has been written."""
-        self._ids.popleft()
+    def drop_first(self, count: int) -> None:
+        """So many of the oldest ids have been written."""
+        for _ in range(count):
+            self._ids.popleft()
+        if len(self._ids) * 2 <= self._max_pending:
+            self._room.set()
         if not self._ids:
             self._filled.clear()
             self._emptied.set()
+
+    async def room(self) -> None:
+        """Waits until it is not crowded."""
+        await self._room.wait()
 
     async def emptied(self) -> None:
         """Waits until every id has been written."""

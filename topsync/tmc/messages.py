@@ -5,14 +5,15 @@ Source: reference/tmc-protocol.md 3 and 4. Pure functions between `Frame` and ty
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
-from topsync.tmc.frames import Byte, Date, Frame, Int16, Int32, Int64, MessageType, Value
+from topsync.tmc.frames import Byte, Date, Frame, Int16, Int32, Int64, MessageType, Value, encode
 from topsync.top.sign import SignMethod, sign
 
 DEFAULT_MAX_CONTENT_BYTES: Final = 4 * 1024 * 1024
@@ -20,9 +21,6 @@ DEFAULT_MAX_CONTENT_BYTES: Final = 4 * 1024 * 1024
 
 MAX_FAILURE_REASON_CHARS: Final = 128
 """The official client cuts the reason of a Failed to this (reference/tmc-protocol.md 4.3)."""
-
-SDK_NAME: Final = "topsync"
-"""What CONNECT says in `sdk`, a free text."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -54,25 +52,30 @@ class MessageError(ValueError):
         self.message_id = message_id
 
 
-@dataclass(frozen=True, slots=True)
-class TmcMessage:
+class TmcMessage(NamedTuple):
     """One pushed message: a hint that something happened, never the data itself.
 
     `id` is the delivery id, which is what gets confirmed. `content` is text, usually a JSON object with
     ids beyond 2^53, and empty when the platform sent none. `published_at` and `sent_at` are UTC.
     `user_id` and `nick` are the seller's. `retried` counts redeliveries. `raw` is the frame as received.
+
+    A named tuple because it is made for each message, and as fast to make as anything immutable gets.
     """
 
     id: int
     topic: str
-    content: str = field(repr=False)
+    content: str
     published_at: datetime | None
     sent_at: datetime | None
     user_id: int | None
     nick: str | None
     data_id: str | None
     retried: int
-    raw: bytes = field(repr=False)
+    raw: bytes
+
+    def __repr__(self) -> str:
+        """Without content and raw bytes, which are a buyer's business."""
+        return f"TmcMessage(id={self.id}, topic={self.topic!r}, user_id={self.user_id})"
 
 
 def read_kind(frame: Frame) -> int | None:
@@ -151,10 +154,19 @@ def _instant(fields: _Fields, name: str) -> datetime | None:
         return None
     if not isinstance(value, Date):
         raise MessageError(f"{name} is no date")
+    return instant_of(value)
+
+
+def instant_of(milliseconds: int) -> datetime:
+    """The instant (UTC) of a date value.
+
+    Raises:
+        MessageError: it lies outside of the years 1 to 9999.
+    """
     try:
-        return _EPOCH + timedelta(milliseconds=value)
+        return _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:
-        raise MessageError(f"{name} is out of range") from None
+        raise MessageError("a date is out of range") from None
 
 
 def date_of(instant: datetime) -> Date:
@@ -191,8 +203,36 @@ def connect_sign(app_key: str, group: str, timestamp_ms: int, secret: str) -> st
     return sign(fields, secret, SignMethod.MD5)
 
 
-def connect(app_key: str, group: str, timestamp_ms: int, secret: str, *, flag: int) -> Frame:
-    """The first frame of a connection. `timestamp_ms` is the platform's time in Unix milliseconds."""
+@dataclass(frozen=True, slots=True)
+class ConnectFields:
+    """The fields of CONNECT that are not signed and that clients do without (reference/tmc-protocol.md 3.1).
+
+    None is left out. What `minor_group`, `filter_exp` and `out_id` mean to the platform is not known; the
+    official client sends `default` and `*` for the first two.
+    """
+
+    sdk: str | None = "topsync"
+    intranet_ip: str | None = None
+    minor_group: str | None = None
+    filter_exp: str | None = None
+    out_id: str | None = None
+
+
+def connect(
+    app_key: str,
+    group: str,
+    timestamp_ms: int,
+    secret: str,
+    *,
+    flag: int,
+    fields: ConnectFields | None = None,
+    token: str | None = None,
+) -> Frame:
+    """The first frame of a connection. `timestamp_ms` is the platform's time in Unix milliseconds.
+
+    `token` is the answer of `taobao.tmc.auth.get`, which is not the token that CONNECTACK gives.
+    """
+    optional = asdict(fields or ConnectFields()) | {"token": token}
     return Frame(
         MessageType.CONNECT,
         flag=flag,
@@ -201,7 +241,7 @@ def connect(app_key: str, group: str, timestamp_ms: int, secret: str, *, flag: i
             "group_name": group,
             "timestamp": str(timestamp_ms),
             "sign": connect_sign(app_key, group, timestamp_ms, secret),
-            "sdk": SDK_NAME,
+            **{name: value for name, value in optional.items() if value},
         },
     )
 
@@ -216,6 +256,18 @@ def confirm(token: str, message_id: int) -> Frame:
     return Frame(
         MessageType.SEND, token=token, custom={"id": Int64(message_id), "__kind": Byte(Kind.CONFIRM)}
     )
+
+
+def confirms(token: str, message_ids: Iterable[int]) -> list[bytes]:
+    """The bytes of a `confirm` for each id."""
+    # All but the eight bytes of the id is the same in each.
+    sample = encode(confirm(token, _SAMPLE_ID))
+    head, _, tail = sample.rpartition(_pack_id(_SAMPLE_ID))
+    return [head + _pack_id(message_id) + tail for message_id in message_ids]
+
+
+_SAMPLE_ID: Final = 0x0706_0504_0302_0100
+_pack_id: Final = struct.Struct("<q").pack
 
 
 def failed(token: str, message_id: int, reason: str | None) -> Frame:

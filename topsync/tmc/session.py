@@ -8,7 +8,7 @@ CONNECT counter and the known tokens do (reference/tmc-protocol.md 2.2, 3.4).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -17,7 +17,15 @@ import structlog
 
 from topsync.tmc import messages
 from topsync.tmc.frames import DEFAULT_MAX_BYTES, Frame, FrameError, MessageType, decode, encode
-from topsync.tmc.messages import DEFAULT_MAX_CONTENT_BYTES, Kind, MessageError, TmcMessage, read_message
+from topsync.tmc.messages import (
+    DEFAULT_MAX_CONTENT_BYTES,
+    ConnectFields,
+    Kind,
+    MessageError,
+    TmcMessage,
+    read_message,
+)
+from topsync.tmc.pushes import read_push
 
 KNOWN_TOKENS: Final = 8
 """How many of the newest tokens are accepted on pushes: the platform may go on using one after a
@@ -105,6 +113,7 @@ class Session:
         group: str,
         on_state: Callable[[State, str], None],
         *,
+        fields: ConnectFields | None = None,
         max_frame_bytes: int = DEFAULT_MAX_BYTES,
         max_content_bytes: int = DEFAULT_MAX_CONTENT_BYTES,
     ) -> None:
@@ -112,6 +121,7 @@ class Session:
         self._app_secret = app_secret
         self._group = group
         self._on_state = on_state
+        self._fields = fields
         self._max_frame_bytes = max_frame_bytes
         self._max_content_bytes = max_content_bytes
         self._state = State.DISCONNECTED
@@ -150,13 +160,23 @@ class Session:
 
     # Bytes out
 
-    def connect(self, timestamp_ms: int) -> bytes:
-        """The CONNECT frame to write; `timestamp_ms` is the platform's time now in Unix milliseconds."""
+    def connect(self, timestamp_ms: int, token: str | None = None) -> bytes:
+        """The CONNECT frame to write; `timestamp_ms` is the platform's time now in Unix milliseconds.
+
+        `token` is what `taobao.tmc.auth.get` answered, where that is wanted.
+        """
         self._enter(State.CONNECTING, "connect sent")
         self._flag += 1
-        return encode(
-            messages.connect(self._app_key, self._group, timestamp_ms, self._app_secret, flag=self._flag)
+        frame = messages.connect(
+            self._app_key,
+            self._group,
+            timestamp_ms,
+            self._app_secret,
+            flag=self._flag,
+            fields=self._fields,
+            token=token,
         )
+        return encode(frame)
 
     def pull_request(self) -> bytes:
         """A frame that asks for what the push missed; only while connected (without a token the platform
@@ -165,10 +185,12 @@ class Session:
         self._require(State.CONNECTED)
         return encode(messages.pull_request(self._tokens[-1]))
 
-    def confirm(self, message_id: int) -> bytes:
-        """A frame that ends a message, also one of an earlier connection: ids belong to the group (5.5)."""
+    def confirms(self, message_ids: Iterable[int]) -> list[bytes]:
+        """A frame for each id that ends its message, also one of an earlier or another connection: ids
+        belong to the group (5.5). There is no frame for several (4.1).
+        """
         self._require(State.CONNECTED, State.LEAVING)
-        return encode(messages.confirm(self._tokens[-1], message_id))
+        return messages.confirms(self._tokens[-1], message_ids)
 
     # Bytes in
 
@@ -178,6 +200,10 @@ class Session:
         A push whose token was never given to this client is `Unreadable` without an id: it is not ours to
         confirm, and if it was meant for us after all, the platform delivers it again.
         """
+        if self._state is State.CONNECTED:
+            message = read_push(data, self._tokens, max_bytes=self._max_frame_bytes)
+            if message is not None:
+                return Pushed(message)
         try:
             frame = decode(data, max_bytes=self._max_frame_bytes)
         except FrameError as error:
@@ -251,6 +277,6 @@ class Session:
         """The only writer of the state."""
         if state not in TRANSITIONS[self._state]:
             raise SessionError(f"{self._state.value} cannot become {state.value}")
-        _log.info("tmc.state", before=self._state.value, state=state.value, group=self._group, reason=reason)
+        _log.debug("tmc.state", before=self._state.value, state=state.value, group=self._group, reason=reason)
         self._state = state
         self._on_state(state, reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from topsync.tmc.endings import Ending
 from topsync.tmc.session import State
 
 
@@ -13,9 +14,14 @@ class ConnectionStatus:
     """How the connection stands. Times are the platform's (UTC).
 
     `at` is when `state` was entered and `reason` why. `connected_at` is when the newest connection was
-    accepted; `last_frame_at` is when anything last came in: what was pushed before it has been pushed.
-    Counters count since the `Connection` was made; `confirmed` counts confirms written,
-    `confirms_dropped` those that found the outbox full.
+    accepted; `last_frame_at` is when anything last came in. `ending` is how the last connection ended;
+    `None` before the first end. Counters count since the `Connection` was made; `confirmed` counts confirms
+    written, `confirms_dropped` those that found the outbox full.
+
+    `last_proof_at` is the last moment at which the newest connection provably worked; `None` before the
+    first. It is the last frame, or, if that is later, the last write that the peer's TCP has acknowledged:
+    in a quiet shop nothing else is heard of the platform (reference/tmc-protocol.md 1.4, 5.2). A connection
+    given up as silent is one whose acknowledgements prove nothing: there only frames count.
     """
 
     state: State
@@ -23,6 +29,8 @@ class ConnectionStatus:
     at: datetime
     connected_at: datetime | None = None
     last_frame_at: datetime | None = None
+    last_proof_at: datetime | None = None
+    ending: Ending | None = None
     received: int = 0
     confirmed: int = 0
     unreadable: int = 0

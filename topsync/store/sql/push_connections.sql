@@ -1,11 +1,15 @@
 -- name: write
-insert into push_connections as p (id, channel_group, connected_at, last_proof_at, lost_at, reason)
-values ($1, $2, $3, $4, $5, $6)
+insert into push_connections as p (id, channel_group, connected_at, last_proof_at, lost_at, reason, cause)
+values ($1, $2, $3, $4, $5, $6, $7)
 on conflict (id) do update
 set
-    last_proof_at = greatest(p.last_proof_at, excluded.last_proof_at),
+    last_proof_at = case
+        when excluded.lost_at is null then greatest(p.last_proof_at, excluded.last_proof_at)
+        else excluded.last_proof_at
+    end,
     lost_at = excluded.lost_at,
     reason = excluded.reason,
+    cause = excluded.cause,
     -- One that was given up as silent and writes again can be lost again.
     gap_opened = p.gap_opened and excluded.lost_at is not null,
     written_at = now()

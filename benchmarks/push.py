@@ -1,0 +1,242 @@
+"""From a frame of the message channel to a durable record in Kafka to its confirm, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from pydantic import SecretStr
+
+from benchmarks import channel_source
+from benchmarks.report import Report, Row
+from consumer.push import PushService
+from topsync.clock import ServerClock
+from topsync.local import run_folders
+from topsync.local.processes import ProcessGroup
+from topsync.local.servers import Servers, local_servers
+from topsync.service import Lifetime, calm_collector
+from topsync.settings import DatabaseSettings, KafkaSettings
+from topsync.store import database
+from topsync.store.database import Pool
+from topsync.stream import topics
+from topsync.stream.topics import Registry, TopicsError
+from topsync.tmc.config import ConnectionConfig
+from topsync.tmc.connection import Connection
+
+MESSAGES: Final = 100_000
+WARM_UP_MESSAGES: Final = 30_000
+"""Until the broker's just-in-time compiler has seen the path that is measured."""
+
+TARGET_PER_SECOND: Final = 20_000
+MODERATE_PER_SECOND: Final = 2_000
+MODERATE_MESSAGES: Final = 10_000
+PARTITIONS: Final = 12
+"""The product's default."""
+
+BOUND_SECONDS: Final = 60.0
+"""Nothing that is waited for, apart from the measuring itself, may take longer."""
+
+SETUP: Final = (
+    "Three processes on these cores: a source that pushes messages rendered beforehand over the real channel "
+    "and TCP, as fast as they are taken (`benchmarks/channel_source.py`); the push service, on uvloop as in "
+    "production, with its journal in an embedded PostgreSQL; and an embedded Kafka (one broker, so acks=all "
+    f"is one replica; {PARTITIONS} partitions). Measured at the source, from the first frame written to the "
+    f"last confirm received, after {WARM_UP_MESSAGES:,} messages to warm up. The source checks that each id "
+    "was confirmed exactly once, and `changes` is read back and holds each order exactly once. The baseline "
+    "is the same connection confirming each message at once, with nothing stored."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the source saw of one run, and what the run cost this process."""
+
+    messages: int
+    seconds: float
+    p50_seconds: float
+    p99_seconds: float
+    cpu_seconds: float
+
+    @property
+    def per_second(self) -> float:
+        return self.messages / self.seconds
+
+
+async def run() -> Report:
+    """Measure and check."""
+    calm_collector()  # as `service.run` does
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    async with ProcessGroup(run_folders.create()) as group, local_servers(group) as servers:
+        async with _database(servers) as pool:
+            await _stored(servers, pool, "warm", WARM_UP_MESSAGES)
+            stored = await _stored(servers, pool, "full", MESSAGES)
+            moderate = await _stored(servers, pool, "moderate", MODERATE_MESSAGES, rate=MODERATE_PER_SECOND)
+        alone = await _measured(MESSAGES, None, _only_confirming)
+    return Report("push", SETUP, _rows(stored, alone, moderate))
+
+
+def _rows(stored: Measured, alone: Measured, moderate: Measured) -> list[Row]:
+    at_rate = f"from frame to confirm at {MODERATE_PER_SECOND:,}/s"
+    return [
+        Row(
+            what=f"durable and confirmed, {MESSAGES:,} messages",
+            value=stored.per_second,
+            unit="/s",
+            at_least=TARGET_PER_SECOND,
+        ),
+        Row(what="received and confirmed, nothing stored", value=alone.per_second, unit="/s"),
+        Row(what="ratio of the two", value=stored.per_second / alone.per_second, unit="", digits=2),
+        Row(
+            what="processor time of the push process for each message",
+            value=stored.cpu_seconds / MESSAGES * 1e6,
+            unit="µs",
+        ),
+        Row(what=f"{at_rate}, median", value=moderate.p50_seconds * 1000, unit="ms", digits=1),
+        Row(what=f"{at_rate}, p99", value=moderate.p99_seconds * 1000, unit="ms", digits=1),
+    ]
+
+
+# What is measured: entered, it connects to the address and confirms until it is left
+
+
+@asynccontextmanager
+async def _only_confirming(uri: str) -> AsyncIterator[None]:
+    connection = Connection(_config(uri), _clock(), lambda _: None)
+
+    async def confirm_all() -> None:
+        async for deliveries in connection.deliveries():
+            connection.confirm(deliveries)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.run())
+        tasks.create_task(confirm_all())
+        yield
+        await connection.leave()
+
+
+async def _stored(
+    servers: Servers, pool: Pool, name: str, messages: int, *, rate: float | None = None
+) -> Measured:
+    """A run with everything the product does, into topics of its own, which are then read back."""
+    kafka = KafkaSettings(
+        kafka_bootstrap_servers=servers.kafka_bootstrap_servers,
+        topic_prefix=name,
+        partitions=PARTITIONS,
+        replication_factor=1,
+    )
+    registry = await _topics(kafka)
+
+    @asynccontextmanager
+    async def pushing(uri: str) -> AsyncIterator[None]:
+        service = PushService(
+            config=_config(uri),
+            kafka=kafka,
+            topics=registry,
+            clock=_clock(),
+            pool=pool,
+            detail_lag=timedelta(seconds=1),
+            proof_interval_seconds=1,
+        )
+        lifetime = Lifetime()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(service.run(lifetime))
+            yield
+            lifetime.stop()
+
+    measured = await _measured(messages, rate, pushing)
+    await _check(kafka, registry, messages)
+    return measured
+
+
+async def _measured(messages: int, rate: float | None, client: _Client) -> Measured:
+    """Let a source push to the client, and say what it found.
+
+    Raises:
+        RuntimeError: not every message was confirmed exactly once.
+    """
+    arguments = [str(messages)] if rate is None else [str(messages), "--rate", str(rate)]
+    source = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks.channel_source", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    assert source.stdout is not None
+    try:
+        port = int(await source.stdout.readline())
+        began = time.process_time()
+        async with client(f"ws://127.0.0.1:{port}/"):
+            line = await source.stdout.readline()
+            cpu_seconds = time.process_time() - began
+        found = json.loads(line)
+        await source.wait()
+    finally:
+        if source.returncode is None:
+            source.kill()
+    if not found["exactly_once"]:
+        raise RuntimeError("not every message was confirmed exactly once")
+    return Measured(messages, found["seconds"], found["p50_seconds"], found["p99_seconds"], cpu_seconds)
+
+
+class _Client(Protocol):
+    def __call__(self, uri: str) -> AbstractAsyncContextManager[None]: ...
+
+
+async def _check(kafka: KafkaSettings, registry: Registry, messages: int) -> None:
+    """See that `changes` holds each order exactly once, and nothing else.
+
+    Raises:
+        RuntimeError: it does not.
+    """
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.kafka_bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(registry.changes.name, number) for number in range(PARTITIONS)]
+        consumer.assign(partitions)
+        total = sum((await consumer.end_offsets(partitions)).values())
+        found: set[int] = set()
+        read = 0
+        async with asyncio.timeout(BOUND_SECONDS):
+            while read < total:
+                for records in (await consumer.getmany(timeout_ms=1000)).values():
+                    read += len(records)
+                    found.update(int(record.key) for record in records)
+    finally:
+        await consumer.stop()
+    if total != messages or found != set(channel_source.tids(messages)):
+        raise RuntimeError(f"changes holds {total} records about {len(found)} orders, not {messages}")
+
+
+@asynccontextmanager
+async def _database(servers: Servers) -> AsyncIterator[Pool]:
+    async with database.connect(DatabaseSettings(database_url=SecretStr(servers.database_url))) as pool:
+        await database.migrate(pool)
+        yield pool
+
+
+async def _topics(kafka: KafkaSettings) -> Registry:
+    await topics.create_missing(kafka)
+    async with asyncio.timeout(BOUND_SECONDS):
+        while True:
+            try:
+                return await topics.require(kafka)
+            except TopicsError:
+                await asyncio.sleep(0.1)
+
+
+def _config(uri: str) -> ConnectionConfig:
+    return ConnectionConfig(uri=uri, app_key="12345678", app_secret=SecretStr("secret"))
+
+
+def _clock() -> ServerClock:
+    clock = ServerClock()
+    moment = clock.monotonic()
+    clock.observe(datetime.now(UTC), sent=moment, received=moment)
+    return clock
