@@ -436,6 +436,16 @@ async def test_the_user_of_the_samples_is_read(gateway: Gateway, client: TopClie
     assert "demo_seller" not in repr(told)
 
 
+async def test_a_seller_whose_session_has_ended_is_known_but_not_valid(plain: Platform) -> None:
+    await permit(plain, PAID)
+    plain.simulator.authorisations.expire(plain.seller)
+    told = await messages.user(plain.client, plain.seller.nick, lane=LANE)
+    assert told is not None
+    assert (told.is_valid, told.topics) == (False, {PAID})
+    plain.order("pay")
+    assert await consume(plain) == []
+
+
 @pytest.mark.parametrize("answer", [{"is_success": False}, {"is_success": "false"}])
 async def test_a_confirm_that_was_not_done_is_refused(
     gateway: Gateway, client: TopClient, answer: object
