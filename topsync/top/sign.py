@@ -23,7 +23,7 @@ def canonical_string(parameters: Mapping[str, str]) -> str:
     """
     return "".join(
         name + parameters[name]
-        for name in sorted(parameters, key=str.encode)
+        for name in sorted(parameters)  # by code point, which is byte order in UTF-8
         if name and name != "sign" and parameters[name]
     )
 
@@ -36,7 +36,7 @@ def sign(parameters: Mapping[str, str], secret: str, method: SignMethod) -> str:
         case SignMethod.MD5:
             digest = hashlib.md5(key + text + key, usedforsecurity=False).hexdigest()
         case SignMethod.HMAC:
-            digest = hmac.new(key, text, hashlib.md5).hexdigest()
+            digest = hmac.digest(key, text, "md5").hex()
         case SignMethod.HMAC_SHA256:
-            digest = hmac.new(key, text, hashlib.sha256).hexdigest()
+            digest = hmac.digest(key, text, "sha256").hex()
     return digest.upper()
