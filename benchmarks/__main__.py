@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib
 from typing import Final
+
+import uvloop
 
 from benchmarks import report
 from benchmarks.report import Report
@@ -15,7 +16,7 @@ BENCHMARKS: Final = ("gateway", "push", "simulator")
 
 
 def main() -> None:
-    """Run the named benchmarks one after another, or all of them."""
+    """Run the named benchmarks one after another, or all of them, on the loop that the services run on."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; without: all")
     parser.add_argument("--write", action="store_true", help="put the results into docs/benchmarks.md")
@@ -24,7 +25,7 @@ def main() -> None:
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     print(report.machine())
     for name in arguments.names or BENCHMARKS:
-        found: Report = asyncio.run(importlib.import_module(f"benchmarks.{name}").run())
+        found: Report = uvloop.run(importlib.import_module(f"benchmarks.{name}").run())
         report.show(found)
         if arguments.write:
             report.write(found)

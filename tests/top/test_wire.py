@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import pytest
@@ -260,3 +261,14 @@ def test_booleans_may_be_text() -> None:
     for value in (None, 0, 1, "yes", ""):
         with pytest.raises(BadAnswerError):
             wire.as_bool(value)
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_a_form_is_encoded_as_every_server_decodes_it(form: dict[str, str]) -> None:
+    assert wire.encoded(form) == urlencode(form).encode()
+
+
+def test_numbers_with_a_fraction_are_found_wherever_they_stand() -> None:
+    body = b'{"a":[{"b":[1,{"c":2.50}]}],"d":12345678901234567890123}'
+    assert wire.loads(body) == {"a": [{"b": [1, {"c": "2.50"}]}], "d": 12345678901234567890123}
+    assert wire.loads(b"1.10") == "1.10"

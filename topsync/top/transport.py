@@ -152,8 +152,8 @@ class HttpTransport:
                 of the failure only: addresses may hold one-time tokens.
         """
         bounds = self._bounds(read_seconds, total_seconds)
-        request = httpx.Request(method, url, headers=_FILE_HEADERS, extensions=bounds)
         try:
+            request = httpx.Request(method, url, headers=_FILE_HEADERS, extensions=bounds)
             response = await self._pool.handle_async_request(request)
             try:
                 yield response
