@@ -352,6 +352,15 @@ async def test_no_cookie_is_kept(server: RawServer, pool: PooledTransport) -> No
     assert b"cookie" not in server.requests[1].lower()
 
 
+async def test_attempts_to_connect_that_fail_cost_no_place(server: RawServer, pool: PooledTransport) -> None:
+    async with raw_server() as gone:
+        url = gone.url
+    for _ in range(3):
+        with pytest.raises(httpx.ConnectError):
+            await ask(pool, url)
+    assert await ask(pool, server.url, connect=1.0) == (200, b"ok")
+
+
 async def test_a_server_that_is_not_there_and_an_unknown_scheme_are_told_apart(pool: PooledTransport) -> None:
     async with raw_server() as gone:
         url = gone.url

@@ -108,9 +108,6 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        if self._is_complete:
-            self._fail(httpx.RemoteProtocolError("bytes that belong to no answer"))
-            return
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
