@@ -141,6 +141,15 @@ async def test_a_connection_that_the_server_gives_up_is_not_used_again(
     assert server.opened == 2
 
 
+async def test_a_connection_that_is_about_to_end_is_not_used_again(
+    server: RawServer, pool: PooledTransport
+) -> None:
+    await ask(pool, server.url)
+    pool._idle[0]._transport.close()
+    assert await ask(pool, server.url) == (200, b"ok")
+    assert server.opened == 2
+
+
 async def test_idle_connections_are_closed_before_the_server_does(
     server: RawServer, pool: PooledTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
