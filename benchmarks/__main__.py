@@ -16,7 +16,7 @@ BENCHMARKS: Final = ("gateway", "push", "simulator")
 
 
 def main() -> None:
-    """Run the named benchmarks one after another, or all of them."""
+    """Run the named benchmarks one after another, or all of them, on the loop that the services run on."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; without: all")
     parser.add_argument("--write", action="store_true", help="put the results into docs/benchmarks.md")

@@ -16,7 +16,7 @@ RESOLUTION = timedelta(seconds=1)
 only when it was read after that second had passed.
 """
 
-_FORMAT = "%Y-%m-%d %H:%M:%S"
+_CHARACTERS = len("YYYY-MM-DD HH:MM:SS")
 
 
 def parse(text: str) -> datetime:
@@ -26,14 +26,15 @@ def parse(text: str) -> datetime:
         ValueError: the text is not in that format.
     """
     # fromisoformat is six times faster than strptime; the length check keeps its laxer forms out.
-    if len(text) != 19 or text[10] != " ":
+    if len(text) != _CHARACTERS or text[10] != " ":
         raise ValueError(f"not a platform time (YYYY-MM-DD HH:MM:SS): {text!r}")
     return datetime.fromisoformat(text).replace(tzinfo=CHINA).astimezone(UTC)
 
 
 def format(instant: datetime) -> str:  # noqa: A001 -- read as platform_time.format(...)
     """The platform's text for an aware instant; fractions of a second are cut off, never rounded up."""
-    return instant.astimezone(CHINA).strftime(_FORMAT)
+    # Each signed call needs it: isoformat is several times faster than strftime.
+    return instant.astimezone(CHINA).isoformat(" ", "seconds")[:_CHARACTERS]
 
 
 def day_of(instant: datetime) -> date:

@@ -89,6 +89,19 @@ async def test_no_wait_is_begun_that_would_end_after_the_elapsed_bound() -> None
     assert 2 <= flaky.calls <= 4
 
 
+async def test_the_first_call_counts_into_the_elapsed_bound() -> None:
+    flaky = Flaky(99)
+
+    async def slow() -> str:
+        await asyncio.sleep(0.1)
+        return await flaky()
+
+    policy = retry.Policy(max_attempts=None, max_elapsed_seconds=0.12)
+    with pytest.raises(OSError, match="away"):
+        await retry.run(slow, decide=lambda error, attempt: retry.Retry(0.03), policy=policy)
+    assert flaky.calls == 1
+
+
 async def test_cancellation_of_the_call_passes_through_and_is_never_shown_to_the_rule() -> None:
     entered = asyncio.Event()
     shown: list[Exception] = []

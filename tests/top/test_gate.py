@@ -97,6 +97,48 @@ async def test_a_ban_of_the_app_holds_everything_back(make_gate: MakeGate) -> No
     assert time.monotonic() - begun >= 0.19
 
 
+async def _with_places_at_hand(subject: BudgetGate) -> None:
+    """Call until two places are left over: the next callers need not wait for one."""
+    async with asyncio.timeout(5):
+        while not any(len(queue.places) >= 2 for queue in subject._queues.values()):
+            await _admitted(subject, API)
+
+
+async def test_a_place_at_hand_is_not_used_during_a_ban(make_gate: MakeGate) -> None:
+    subject = make_gate(calls_per_second=100_000)
+    await _with_places_at_hand(subject)
+    await subject.ban(Scope.API, API, 0.2)
+    begun = time.monotonic()
+    await _admitted(subject, API)
+    assert time.monotonic() - begun >= 0.19
+
+
+async def test_a_place_at_hand_is_not_used_while_all_slots_in_flight_are(make_gate: MakeGate) -> None:
+    subject = make_gate(calls_per_second=100_000, max_in_flight=1, max_wait_seconds=0.1)
+    await _with_places_at_hand(subject)
+    async with subject.admit(API, Lane.LIVE):
+        with pytest.raises(CallLimitedError):
+            await _admitted(subject, API)
+
+
+async def test_who_comes_when_a_place_is_due_does_not_overtake_who_waits_for_it(make_gate: MakeGate) -> None:
+    subject = make_gate(calls_per_second=20, max_in_flight=1)
+    order: list[str] = []
+
+    async def caller(name: str) -> None:
+        async with subject.admit(API, Lane.LIVE):
+            order.append(name)
+
+    await caller("before")
+    waiting = asyncio.create_task(caller("first"))
+    await until(lambda: any(queue.places for queue in subject._queues.values()))
+    # The place falls due before the event loop can notice it.
+    time.sleep(0.06)  # noqa: ASYNC251
+    await caller("second")
+    await waiting
+    assert order == ["before", "first", "second"]
+
+
 async def test_a_sellers_limit_closes_nothing(make_gate: MakeGate) -> None:
     subject = make_gate()
     await subject.ban(Scope.SELLER, API, 60)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 import pytest
@@ -287,3 +288,14 @@ def test_an_object_that_is_missing_is_a_bad_answer_that_is_kept(value: object) -
     with pytest.raises(BadAnswerError) as bad:
         wire.object_in({"task": value}, "task")
     assert b"task" in bad.value.body
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_a_form_is_encoded_as_every_server_decodes_it(form: dict[str, str]) -> None:
+    assert wire.encoded(form) == urlencode(form).encode()
+
+
+def test_numbers_with_a_fraction_are_found_wherever_they_stand() -> None:
+    body = b'{"a":[{"b":[1,{"c":2.50}]}],"d":12345678901234567890123}'
+    assert wire.loads(body) == {"a": [{"b": [1, {"c": "2.50"}]}], "d": 12345678901234567890123}
+    assert wire.loads(b"1.10") == "1.10"

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
 
+import httpx
 from pydantic import SecretStr
 
 from topsync import retry
@@ -102,6 +103,7 @@ class TopClient:
         self._clock = clock
         self._gate = gate
         self._observer = observer
+        self._url = httpx.URL(config.url)
         self._http = HttpTransport(config.http, clock.monotonic)
         self._clock_lock = asyncio.Lock()
         self._clock_syncs = 0
@@ -210,7 +212,7 @@ class TopClient:
             sign_method=config.sign_method,
         )
         read_seconds = config.list_read_seconds if request.read is Read.LIST else config.read_seconds
-        http = await self._http.post_form(config.url, form, read_seconds=read_seconds)
+        http = await self._http.post_form(self._url, form, read_seconds=read_seconds)
         try:
             answer = wire.parse(request.api, http.status, http.content_type, http.body)
         except BadAnswerError as unreadable:

@@ -79,7 +79,7 @@ class GateConfig:
 
 
 class BudgetGate:
-    """The gate of one process and one event loop. `_let_through` is the only place that admits anyone.
+    """The gate of one process and one event loop. `_admit` is the only place that admits anyone.
 
     While the book is away nobody is admitted but on places leased before, for at most `LEASE_SECONDS`:
     what a call brings could not be stored without the database anyway. Waiting stays bounded, and calls
@@ -106,7 +106,9 @@ class BudgetGate:
     @asynccontextmanager
     async def admit(self, api: str, lane: Lane) -> AsyncIterator[None]:
         """See `Gate.admit`."""
-        await self._wait_bounded(api, lane)
+        self._require_day(api, lane)
+        if not self._admits_at_once(api, lane):
+            await self._wait_bounded(api, lane)
         try:
             yield
         finally:
@@ -146,6 +148,20 @@ class BudgetGate:
                 if scope in (APP, api):
                     del queue.waiting[caller]
                     _answer(caller, permit=False)
+
+    def _admits_at_once(self, api: str, lane: Lane) -> bool:
+        """Admit a caller who finds nobody waiting, a slot in flight and a place that is due, without a queue
+        and a bound on the wait.
+        """
+        queue = self._queues.get((lane, self._book.limits.scope_of(api)))
+        if queue is None or self._waiting or self._in_flight >= self._config.max_in_flight:
+            return False
+        now = time.monotonic()
+        self._returned += queue.drop_lapsed(now)
+        if not queue.is_due(now) or self.closed_for_seconds(api):
+            return False
+        self._admit(queue, now)
+        return True
 
     async def _wait_bounded(self, api: str, lane: Lane) -> None:
         if self._waiting >= self._config.max_waiting:
@@ -213,19 +229,23 @@ class BudgetGate:
         for queue in self._queues.values():
             self._returned += queue.drop_lapsed(now)
         while self._in_flight < self._config.max_in_flight and (turn := self._next(now)):
-            turn.places.popleft()
             caller, _ = turn.waiting.popitem(last=False)
             if caller.done():
                 # It was cancelled, and has not had the turn in which it leaves the queue.
+                turn.places.popleft()
                 self._returned += 1
                 continue
-            self._in_flight += 1
-            self._admitted += 1
-            turn.note_call(now)
+            self._admit(turn, now)
             _answer(caller, permit=True)
         self._set_timer()
         if any(len(queue.places) < len(queue.waiting) for queue in self._queues.values()):
             self._ask()
+
+    def _admit(self, queue: Queue, now: float) -> None:
+        queue.places.popleft()
+        self._in_flight += 1
+        self._admitted += 1
+        queue.note_call(now)
 
     def _next(self, now: float) -> Queue | None:
         """Whose turn it is, of those with a place that is due: the first lane's, or the oldest's."""

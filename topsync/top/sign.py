@@ -36,7 +36,7 @@ def sign(parameters: Mapping[str, str], secret: str, method: SignMethod) -> str:
         case SignMethod.MD5:
             digest = hashlib.md5(key + text + key, usedforsecurity=False).hexdigest()
         case SignMethod.HMAC:
-            digest = hmac.new(key, text, hashlib.md5).hexdigest()
+            digest = hmac.digest(key, text, "md5").hex()
         case SignMethod.HMAC_SHA256:
-            digest = hmac.new(key, text, hashlib.sha256).hexdigest()
+            digest = hmac.digest(key, text, "sha256").hex()
     return digest.upper()

@@ -1,41 +1,40 @@
-"""HTTP to the platform, behind one seam: httpx over aiohttp's connections.
+"""HTTP to the platform: one exchange, and everything about it that is bounded.
 
-httpx's own transport is slow with many calls in flight (reference/kafka-local.md, last line), so aiohttp
-carries the bytes. Everything that is bounded is bounded here: connections, times, answer sizes.
+What carries the bytes is behind httpx's transport interface (`topsync.top.pool`). httpx's client on top
+of it is left out: of what it adds, redirects, cookies, credentials and proxies are not wanted here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Final, Self
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
+from topsync.top import wire
 from topsync.top.errors import TransportError
+from topsync.top.pool import PooledTransport
 
-KEEPALIVE_SECONDS: Final = 15.0
-"""Idle connections are dropped before the other side does: a POST on a connection that it has just closed
-fails, and is tried again only after a wait.
-"""
+_FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
-_FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, aiohttp.ClientError, TimeoutError)
-"""What the two libraries raise; httpx-aiohttp leaves some of aiohttp's own unmapped.
-
-Not OSError: it would also catch a full disk while a download is written.
-"""
-
-_FORM_TYPE: Final = "application/x-www-form-urlencoded;charset=utf-8"
+_USER_AGENT: Final = "topsync"
+_FORM_HEADERS: Final = httpx.Headers(
+    {
+        "User-Agent": _USER_AGENT,
+        "Accept-Encoding": "gzip",
+        "Content-Type": "application/x-www-form-urlencoded;charset=utf-8",
+    }
+)
+_FILE_HEADERS: Final = httpx.Headers({"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"})
+_GZIP: Final = zlib.MAX_WBITS | 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +42,10 @@ class HttpConfig:
     """Bounds of the connections.
 
     Attributes:
-        connect_seconds: for a free connection, and again for opening one.
-        max_connections: open at the same time.
-        max_answer_bytes: size of an answer after decompression; 100 complete trades take about 1 MB.
+        connect_seconds: until there is a connection, be it one that is free or a new one.
+        max_connections: open at the same time; calls above it wait for one, within `connect_seconds`.
+        max_answer_bytes: size of an answer, before and after decompression; 100 complete trades take about
+            1 MB.
         ca_file: certificate authorities to trust instead of the bundled ones.
     """
 
@@ -60,16 +60,26 @@ class HttpAnswer:
     """A complete answer; the body may hold anything and stays out of the repr.
 
     Attributes:
-        server_date: the `Date` header as a UTC instant, None when absent or unreadable.
+        date: the `Date` header as it came, None when absent.
         sent, received: moments of the monotonic clock, in seconds, around the exchange.
     """
 
     status: int
     content_type: str
     body: bytes = field(repr=False)
-    server_date: datetime | None
+    date: bytes | None
     sent: float
     received: float
+
+    @property
+    def server_date(self) -> datetime | None:
+        """The `Date` header as a UTC instant, None when absent or unreadable."""
+        if self.date is None:
+            return None
+        try:
+            return parsedate_to_datetime(self.date.decode("latin-1")).astimezone(UTC)
+        except ValueError:
+            return None
 
 
 class HttpTransport:
@@ -84,115 +94,128 @@ class HttpTransport:
     ) -> None:
         self._config = config or HttpConfig()
         self._monotonic = monotonic
-        self._client: httpx.AsyncClient | None = None
+        self._pool = PooledTransport(_tls(self._config), max_connections=self._config.max_connections)
 
     async def __aenter__(self) -> Self:
-        self._client = _open(self._config)
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        await self._pool.__aexit__(kind, error, trace)
 
-    async def post_form(self, url: str, form: Mapping[str, str], *, read_seconds: float) -> HttpAnswer:
+    async def post_form(
+        self, url: str | httpx.URL, form: Mapping[str, str], *, read_seconds: float
+    ) -> HttpAnswer:
         """POST a form and read the whole answer within `read_seconds` after a connection is there.
 
         Raises:
             TransportError: no complete answer. The request may have been carried out.
         """
+        request = httpx.Request(
+            "POST",
+            url,
+            headers=_FORM_HEADERS,
+            # As a stream, and not as content, of which httpx would copy the headers twice.
+            stream=httpx.ByteStream(wire.encoded(form)),
+            extensions=self._bounds(read_seconds, read_seconds),
+        )
         sent = self._monotonic()
-        async with self.stream(
-            "POST", url, form=form, read_seconds=read_seconds, accept_encoding="gzip"
-        ) as response:
-            body = await self._read(response)
+        try:
+            response = await self._pool.handle_async_request(request)
+            try:
+                body = await self._read(response)
+            finally:
+                await response.aclose()
+        except _FAILURES as error:
+            raise _no_answer(error) from error
+        headers = _headers(response)
         return HttpAnswer(
             status=response.status_code,
-            content_type=response.headers.get("content-type", ""),
-            body=body,
-            server_date=_date(response.headers.get("date")),
+            content_type=headers.get(b"content-type", b"").decode("latin-1"),
+            body=_plain(body, headers.get(b"content-encoding"), self._config.max_answer_bytes),
+            date=headers.get(b"date"),
             sent=sent,
             received=self._monotonic(),
         )
 
     @asynccontextmanager
     async def stream(
-        self,
-        method: str,
-        url: str,
-        *,
-        form: Mapping[str, str] | None = None,
-        read_seconds: float,
-        total_seconds: float | None = None,
-        accept_encoding: str = "identity",
+        self, method: str, url: str, *, read_seconds: float, total_seconds: float
     ) -> AsyncIterator[httpx.Response]:
-        """Open an answer whose body the caller reads; `total_seconds` bounds the whole, reading included.
+        """Open an answer whose body the caller reads: no wait for bytes is longer than `read_seconds`, and
+        none begins or lasts later than `total_seconds` after a connection is there.
 
         Raises:
             TransportError: also for failures while the caller reads inside the block. Texts name the kind
                 of the failure only: addresses may hold one-time tokens.
         """
-        if self._client is None:
-            raise RuntimeError("the transport is closed: use it inside `async with`")
-        connect = self._config.connect_seconds
-        deadline = 2 * connect + read_seconds if total_seconds is None else total_seconds
-        headers = {"Accept-Encoding": accept_encoding} | ({"Content-Type": _FORM_TYPE} if form else {})
+        bounds = self._bounds(read_seconds, total_seconds)
         try:
-            # The per-read timeout alone would let an answer drip for ever.
-            async with (
-                asyncio.timeout(deadline),
-                self._client.stream(
-                    method,
-                    url,
-                    data=form,
-                    headers=headers,
-                    timeout=httpx.Timeout(read_seconds, connect=connect, pool=connect),
-                ) as response,
-            ):
+            request = httpx.Request(method, url, headers=_FILE_HEADERS, extensions=bounds)
+            response = await self._pool.handle_async_request(request)
+            try:
                 yield response
+            finally:
+                await response.aclose()
         except _FAILURES as error:
-            raise TransportError(f"no complete answer: {type(error).__name__}") from error
+            raise _no_answer(error) from error
+
+    def _bounds(self, read_seconds: float, total_seconds: float) -> dict[str, dict[str, float]]:
+        return {
+            "timeout": {
+                "connect": self._config.connect_seconds,
+                "read": read_seconds,
+                "total": total_seconds,
+            }
+        }
 
     async def _read(self, response: httpx.Response) -> bytes:
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > self._config.max_answer_bytes:
-                raise TransportError(f"the answer is larger than {self._config.max_answer_bytes} bytes")
-        return bytes(body)
+        """The body as it was sent: httpx's own way decompresses without a bound."""
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        limit = self._config.max_answer_bytes
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.stream:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise TransportError(f"the answer is larger than {limit} bytes")
+        return b"".join(chunks)
 
 
-def _open(config: HttpConfig) -> httpx.AsyncClient:
-    context: ssl.SSLContext = (
-        ssl.create_default_context(cafile=config.ca_file)
-        if config.ca_file
-        else httpx.create_ssl_context(trust_env=False)
-    )
-
-    def session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=config.max_connections, keepalive_timeout=KEEPALIVE_SECONDS, ssl=context
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
-
-    return httpx.AsyncClient(
-        transport=AiohttpTransport(verify=context, trust_env=False, client=session),
-        trust_env=False,
-        follow_redirects=False,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        headers={"User-Agent": "topsync"},
-    )
+def _no_answer(error: Exception) -> TransportError:
+    return TransportError(f"no complete answer: {type(error).__name__}")
 
 
-def _date(header: str | None) -> datetime | None:
-    if header is None:
-        return None
+def _plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
+    """The body without its compression. One step makes all of it, but never more than `limit` bytes.
+
+    Raises:
+        TransportError: it is larger, is cut, or is compressed in a way that was not asked for.
+    """
+    if encoding is None or encoding == b"identity":
+        return body
+    if encoding != b"gzip":
+        raise TransportError("the answer is compressed in a way that was not asked for")
+    unpacker = zlib.decompressobj(_GZIP)
     try:
-        return parsedate_to_datetime(header).astimezone(UTC)
-    except ValueError:
-        return None
+        plain = unpacker.decompress(body, limit + 1)
+    except zlib.error:
+        raise TransportError("the answer is not the gzip that it says it is") from None
+    if len(plain) > limit:
+        raise TransportError(f"the answer is larger than {limit} bytes")
+    if not unpacker.eof:
+        raise TransportError("the compressed answer is cut")
+    return plain
+
+
+def _headers(response: httpx.Response) -> dict[bytes, bytes]:
+    return {name.lower(): value for name, value in response.headers.raw}
+
+
+def _tls(config: HttpConfig) -> ssl.SSLContext:
+    if config.ca_file:
+        return ssl.create_default_context(cafile=config.ca_file)
+    return httpx.create_ssl_context(trust_env=False)

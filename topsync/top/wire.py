@@ -6,11 +6,14 @@ Source: reference/top-api.md 1.2 to 1.7 and 5.1.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NoReturn
+from urllib.parse import quote_plus
 
 import orjson
 
@@ -22,6 +25,10 @@ from topsync.top.sign import SignMethod, sign
 Parameter = str | int | bool | datetime | Sequence[str] | None
 """An application parameter; a sequence becomes a comma-separated list, an instant GMT+8 text."""
 
+QUOTED_TEXTS: Final = 256
+"""How many texts are kept as they look when quoted: `fields` is long, and the same in each call."""
+
+_NEEDS_NO_QUOTING: Final = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 _BOM: Final = b"\xef\xbb\xbf"
 _HTTP_OK: Final = 200
 
@@ -74,6 +81,11 @@ def form(
     texts = system | {name: parameter_text(value) for name, value in request.parameters.items()}
     sent = {name: text for name, text in texts.items() if text}
     return sent | {"sign": sign(sent, app_secret, sign_method)}
+
+
+def encoded(form: Mapping[str, str]) -> bytes:
+    """A form as the body of a POST, `application/x-www-form-urlencoded` in UTF-8."""
+    return "&".join([f"{_quoted(name)}={_quoted(text)}" for name, text in form.items()]).encode("ascii")
 
 
 def parameter_text(value: Parameter) -> str:
@@ -279,6 +291,15 @@ def as_bool(value: object) -> bool:
     raise BadAnswerError(f"not a boolean: {type(value).__name__}")
 
 
+def _quoted(text: str) -> str:
+    return text if _NEEDS_NO_QUOTING(text) else _quote(text)
+
+
+@lru_cache(maxsize=QUOTED_TEXTS)
+def _quote(text: str) -> str:
+    return quote_plus(text)
+
+
 def error_answer(api: str, error: object) -> ErrorAnswer:
     """What stands under `error_response`, or in its place.
 
@@ -306,14 +327,17 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _holds_float(value: object) -> bool:
-    match value:
-        case float():
-            return True
-        case dict():
-            return any(map(_holds_float, value.values()))
-        case list():
-            return any(map(_holds_float, value))
+def _holds_float(document: object) -> bool:
+    """Whether orjson has read any number as a float. Each answer is walked through: hence no recursion."""
+    pending: list[Iterable[object]] = [(document,)]
+    while pending:
+        for value in pending.pop():
+            if isinstance(value, dict):
+                pending.append(value.values())
+            elif isinstance(value, list):
+                pending.append(value)
+            elif isinstance(value, float):
+                return True
     return False
 
 

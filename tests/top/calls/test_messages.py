@@ -441,7 +441,7 @@ async def test_a_seller_whose_session_has_ended_is_known_but_not_valid(plain: Pl
     plain.simulator.authorisations.expire(plain.seller)
     told = await messages.user(plain.client, plain.seller.nick, lane=LANE)
     assert told is not None
-    assert (told.is_valid, told.topics) == (False, {PAID})
+    assert (told.is_valid, told.topics) == (False, frozenset({PAID}))
     plain.order("pay")
     assert await consume(plain) == []
 

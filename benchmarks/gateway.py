@@ -1,0 +1,288 @@
+"""How many details a second one process fetches: the whole client, beside bare HTTP clients in the same run.
+
+The contestants take turns, a second or so each, so that what else the machine does meets them all. Rates are
+medians over the rounds; a ratio is the median of the rounds' own ratios.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import httpx
+import orjson
+from pydantic import SecretStr
+
+from benchmarks.report import Report, Row
+from topsync.clock import ServerClock
+from topsync.local import run_folders
+from topsync.local.processes import ProcessGroup
+from topsync.local.system import APP_KEY, APP_SECRET
+from topsync.simulator.sellers import seller_of
+from topsync.top import wire
+from topsync.top.book import LocalBook
+from topsync.top.budget import Lane, Limits
+from topsync.top.calls import trades
+from topsync.top.calls.paging import MAX_PAGE_SIZE
+from topsync.top.catalogue import FULLINFO_FIELDS
+from topsync.top.client import CallRecord, GatewayConfig, TopClient
+from topsync.top.errors import Outcome
+from topsync.top.gate import BudgetGate, GateConfig
+from topsync.top.sign import SignMethod
+from topsync.top.transport import HttpConfig
+from topsync.top.wire import ApiRequest
+
+IN_FLIGHT: Final = (64, 256)
+ROUNDS: Final = 9
+CALLS: Final = 4000
+"""Of one contestant in one round."""
+
+FEWER: Final = 20
+"""httpx's own transport makes only so small a part of them: it would take longer than all the others."""
+
+TRADES: Final = 600
+SEED: Final = 1
+READY_SECONDS: Final = 60.0
+
+TOPSYNC: Final = "topsync: the complete client"
+AIOHTTP: Final = "bare aiohttp"
+HTTPX: Final = "httpx with its own transport"
+FORM_TYPE: Final = "application/x-www-form-urlencoded;charset=utf-8"
+
+SESSION: Final = SecretStr(seller_of(SEED, 0).session)
+_CLOCK: Final = ServerClock()
+
+Fetch = Callable[[int], Awaitable[object]]
+"""Fetches the trade of this index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A server to call, and what can be asked of it."""
+
+    url: str
+    tids: Sequence[int]
+
+    def form(self, index: int) -> dict[str, str]:
+        """A signed call, as `trades.fullinfo` makes it."""
+        request = ApiRequest(
+            "taobao.trade.fullinfo.get",
+            {"fields": FULLINFO_FIELDS, "tid": self.tids[index], "include_oaid": "include_oaid"},
+        )
+        return wire.form(
+            request,
+            app_key=APP_KEY,
+            app_secret=APP_SECRET,
+            session=SESSION.get_secret_value(),
+            now=_CLOCK.now(),
+            sign_method=SignMethod.HMAC_SHA256,
+        )
+
+
+async def run() -> Report:
+    """Start the servers, let the contestants take turns at both numbers in flight, report."""
+    async with ProcessGroup(run_folders.create()) as group:
+        simulated_url = await _simulate(group)
+        bodies = await _record(simulated_url)
+        tids = [int(tid) for tid in bodies]
+        replayed = Gateway(await _replay(group, bodies), tids)
+        simulated = Gateway(simulated_url, tids)
+        rows = [row for in_flight in IN_FLIGHT for row in await _compare(replayed, in_flight)]
+        rows += [await _against_the_simulator(simulated, in_flight) for in_flight in IN_FLIGHT]
+    sizes = [len(body.encode()) for body in bodies.values()]
+    median = statistics.median(sizes)
+    setup = (
+        "Each call is one `trades.fullinfo` on uvloop: gate (with a limit that never holds back), "
+        f"retries, signature, HTTP, parsing, check of the id. {TRADES} different trades of the simulator, "
+        f"{min(sizes):,} to {max(sizes):,} bytes (median {median:,.0f}), are answered compressed, over "
+        "HTTP/1.1 on kept loopback connections, by another process, `benchmarks.replay`, which checks "
+        f"nothing, so as not to be what limits. *{AIOHTTP}*: one `ClientSession` posts forms that were "
+        "signed and encoded beforehand and reads the bodies, decompressed; nothing is parsed. "
+        f"*{HTTPX}*: the same with an `AsyncClient`. {ROUNDS} rounds of {CALLS:,} calls each, in turn "
+        f"(of {CALLS // FEWER} with httpx's own); medians."
+    )
+    return Report("gateway", setup, rows)
+
+
+async def _compare(gateway: Gateway, in_flight: int) -> list[Row]:
+    rates: dict[str, list[float]] = {TOPSYNC: [], AIOHTTP: [], HTTPX: []}
+    async with AsyncExitStack() as stack:
+        contestants = {
+            TOPSYNC: await stack.enter_async_context(_topsync(gateway, in_flight)),
+            AIOHTTP: await stack.enter_async_context(_aiohttp(gateway, in_flight)),
+            HTTPX: await stack.enter_async_context(_httpx(gateway, in_flight)),
+        }
+        for fetch in contestants.values():
+            await _rate(fetch, in_flight, in_flight)  # opens the connections
+        for _ in range(ROUNDS):
+            for name, fetch in contestants.items():
+                number = CALLS // FEWER if name == HTTPX else CALLS
+                rates[name].append(await _rate(fetch, number, in_flight))
+    ratio = statistics.median(ours / bare for ours, bare in zip(rates[TOPSYNC], rates[AIOHTTP], strict=True))
+    return [
+        Row(
+            what=f"{in_flight} in flight: {TOPSYNC}",
+            value=statistics.median(rates[TOPSYNC]),
+            unit="details/s",
+            at_least=2500,
+        ),
+        Row(
+            what=f"{in_flight} in flight: {AIOHTTP}", value=statistics.median(rates[AIOHTTP]), unit="calls/s"
+        ),
+        Row(
+            what=f"{in_flight} in flight: topsync / {AIOHTTP}",
+            value=ratio,
+            unit="",
+            at_least=0.6,
+            digits=2,
+        ),
+        Row(what=f"{in_flight} in flight: {HTTPX}", value=statistics.median(rates[HTTPX]), unit="calls/s"),
+    ]
+
+
+async def _against_the_simulator(gateway: Gateway, in_flight: int) -> Row:
+    async with _topsync(gateway, in_flight) as fetch:
+        await _rate(fetch, in_flight, in_flight)
+        rate = statistics.median([await _rate(fetch, CALLS // 4, in_flight) for _ in range(ROUNDS)])
+    return Row(
+        what=f"{in_flight} in flight: {TOPSYNC}, against one simulator, which limits it",
+        value=rate,
+        unit="details/s",
+    )
+
+
+async def _rate(fetch: Fetch, number: int, in_flight: int) -> float:
+    """Calls a second, of `number` calls by as many callers as may be in flight."""
+    indices = iter(range(number))
+
+    async def caller() -> None:
+        for index in indices:
+            await fetch(index % TRADES)
+
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(in_flight):
+            tasks.create_task(caller())
+    return number / (time.perf_counter() - begun)
+
+
+@asynccontextmanager
+async def _client(gateway: Gateway, in_flight: int) -> AsyncIterator[TopClient]:
+    """A client as `runtime.open_gateway` makes it, but for the shared budget and the metrics."""
+    outcomes: Counter[Outcome] = Counter()
+    config = GatewayConfig(
+        url=gateway.url,
+        app_key=APP_KEY,
+        app_secret=SecretStr(APP_SECRET),
+        http=HttpConfig(max_connections=in_flight),
+    )
+    gate = BudgetGate(LocalBook(Limits(calls_per_second=1e6)), GateConfig(max_in_flight=in_flight))
+
+    def note(record: CallRecord) -> None:
+        outcomes[record.outcome] += 1
+
+    async with TopClient(config, _CLOCK, gate, observer=note) as client:
+        await client.sync_clock()
+        yield client
+    assert outcomes.keys() == {Outcome.OK}, f"some calls failed: {outcomes}"
+
+
+@asynccontextmanager
+async def _topsync(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
+    async with _client(gateway, in_flight) as client:
+
+        async def fetch(index: int) -> object:
+            return await trades.fullinfo(client, SESSION, gateway.tids[index], Lane.LIVE)
+
+        yield fetch
+
+
+@asynccontextmanager
+async def _aiohttp(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
+    forms = [wire.encoded(gateway.form(index)) for index in range(TRADES)]
+    connector = aiohttp.TCPConnector(limit=in_flight)
+    async with aiohttp.ClientSession(connector=connector, headers={"Content-Type": FORM_TYPE}) as session:
+
+        async def fetch(index: int) -> object:
+            async with session.post(gateway.url, data=forms[index]) as response:
+                return await response.read()
+
+        yield fetch
+
+
+@asynccontextmanager
+async def _httpx(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
+    forms = [wire.encoded(gateway.form(index)) for index in range(TRADES)]
+    limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+    # A call waits for all before it: with 256 in flight that takes seconds.
+    async with httpx.AsyncClient(limits=limits, headers={"Content-Type": FORM_TYPE}, timeout=60) as client:
+
+        async def fetch(index: int) -> object:
+            return (await client.post(gateway.url, content=forms[index])).content
+
+        yield fetch
+
+
+async def _record(url: str) -> dict[str, str]:
+    """Complete trades of a running simulator, as the bodies of answers, by tid."""
+    bodies = {}
+    async with _client(Gateway(url, ()), in_flight=8) as client:
+        end = _CLOCK.now().replace(microsecond=0)
+        for page_no in range(1, TRADES // MAX_PAGE_SIZE + 1):
+            page = await trades.sold(
+                client,
+                SESSION,
+                end - timedelta(days=90),
+                end,
+                page_no=page_no,
+                lane=Lane.LIVE,
+            )
+            for listed in page.trades:
+                trade = await trades.fullinfo(client, SESSION, listed.tid, Lane.LIVE)
+                answer = {"trade_fullinfo_get_response": {"trade": trade, "request_id": "recorded"}}
+                bodies[str(listed.tid)] = wire.dumps(answer).decode()
+    assert len(bodies) == TRADES, f"the simulator lists {len(bodies)} trades"
+    return bodies
+
+
+async def _simulate(group: ProcessGroup) -> str:
+    """Start a simulator; its gateway's address."""
+    ready = group.folder / "simulator.json"
+    options = {"seed": SEED, "sellers": 1, "orders": TRADES, "ready-file": ready}
+    argv = ["topsync", "simulate", *(f"--{name}={value}" for name, value in options.items())]
+    told = orjson.loads(await _start(group, argv, ready, {"TOPSYNC_APP_SECRET": APP_SECRET}))
+    return str(told["gateway_url"])
+
+
+async def _replay(group: ProcessGroup, bodies: Mapping[str, str]) -> str:
+    """Start the server that answers with recorded bodies; its address."""
+    recorded, ready = group.folder / "recorded.json", group.folder / "replay.url"
+    recorded.write_bytes(orjson.dumps(bodies))
+    return await _start(group, ["benchmarks.replay", str(recorded), str(ready)], ready)
+
+
+async def _start(
+    group: ProcessGroup, module: Sequence[str], ready: Path, env: Mapping[str, str] | None = None
+) -> str:
+    """Run a module as a process; what it writes to its ready file."""
+    process = await group.start(module[0], [sys.executable, "-m", *module], env=env)
+    async with asyncio.timeout(READY_SECONDS):
+        while (told := _read(ready)) is None:
+            if process.returncode is not None:
+                raise process.failure("ended while starting")
+            await asyncio.sleep(0.05)
+    return told
+
+
+def _read(ready: Path) -> str | None:
+    return ready.read_text() if ready.exists() else None

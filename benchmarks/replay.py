@@ -1,0 +1,95 @@
+"""A gateway that answers with recorded bodies: `python -m benchmarks.replay RECORDED READY_FILE`.
+
+As cheap as HTTP/1.1 can be had in Python, so that the client in front of it is what a benchmark measures: one
+asyncio protocol on uvloop, bodies compressed beforehand. It speaks real HTTP on kept connections and answers
+each call with the trade that was asked for, but checks neither signature nor session nor timestamp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Final, cast
+from zlib import DEFLATED, MAX_WBITS, compressobj
+
+import orjson
+import uvloop
+
+from schemas import platform_time
+
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_TID: Final = re.compile(rb"(?:^|&)tid=(\d+)")
+_COMPRESSION_LEVEL: Final = 1
+"""What a server that compresses on the fly chooses; the simulator does too."""
+
+
+class _Connection(asyncio.Protocol):
+    """One kept connection. Requests come one after another, none before the last answer."""
+
+    def __init__(self, answers: Mapping[bytes, bytes]) -> None:
+        self._answers = answers
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by descent
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received + data if self._received else data
+        head, found, body = received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head) if found else None
+        if length is None or len(body) < int(length[1]):
+            self._received = received
+            return
+        self._received = b""
+        self._transport.write(self._answer(head, body))
+
+    def _answer(self, head: bytes, body: bytes) -> bytes:
+        date = format_datetime(datetime.now(UTC), usegmt=True).encode()
+        if tid := _TID.search(body):
+            # The contestants all ask for gzip: the platform answers with it then.
+            assert b"gzip" in head
+            return b"HTTP/1.1 200 OK\r\nDate: " + date + self._answers[tid[1]]
+        told = orjson.dumps({"time_get_response": {"time": platform_time.format(datetime.now(UTC))}})
+        return b"HTTP/1.1 200 OK\r\nDate: " + date + _rest(told)
+
+
+def _rest(body: bytes, *headers: bytes) -> bytes:
+    lines = (
+        b"",
+        b"Content-Type: application/json;charset=UTF-8",
+        b"Content-Length: %d" % len(body),
+        *headers,
+    )
+    return b"\r\n".join((*lines, b"", body))
+
+
+def _compressed(body: bytes) -> bytes:
+    gzip = compressobj(_COMPRESSION_LEVEL, DEFLATED, MAX_WBITS | 16)
+    return gzip.compress(body) + gzip.flush()
+
+
+async def _serve(bodies: Mapping[str, str], ready_file: Path) -> None:
+    """Serve until SIGTERM."""
+    answers = {
+        tid.encode(): _rest(_compressed(body.encode()), b"Content-Encoding: gzip")
+        for tid, body in bodies.items()
+    }
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    server = await loop.create_server(lambda: _Connection(answers), "127.0.0.1", 0, backlog=1024)
+    part = ready_file.with_suffix(".part")
+    part.write_text(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/router/rest")
+    part.replace(ready_file)
+    async with server:
+        await stopped.wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(orjson.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])))
