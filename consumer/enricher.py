@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
-from consumer.batches import Batch, BatchReader
+from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from topsync import metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
-from topsync.store import orders
+from topsync.store import orders, refetches
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.orders import NotOwnerError, Unpublished, UnstorableError, Version
 from topsync.stream import ownership, records
@@ -179,6 +179,9 @@ class PartitionWriter:
         enricher = self._enricher
         if batch.versions:
             await self._store(batch)
+        if batch.postponed:
+            # Before the offsets: a hint that is committed and not noted would be forgotten.
+            await refetches.postpone(enricher.pool, batch.postponed, wait=POSTPONED_FOR)
         ahead = await orders.unpublished(enricher.pool, batch.tids) if batch.tids else []
         await self._publish(ahead, batch, offsets)
 

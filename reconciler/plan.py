@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -63,6 +63,14 @@ def next_pull(standing: Standing, rules: Rules, *, now: datetime) -> Pull | None
         assert complete_until is not None
         return Pull(complete_until - rules.overlap, Source.SWEEP, "sweep")
     return None
+
+
+def in_order(pulls: Mapping[int, Pull]) -> list[tuple[int, Pull]]:
+    """Sellers with their pulls, in the order in which they are served: gaps first, each the oldest first.
+
+    By what is missing longest, or a few slow sellers would be served again before others had their turn.
+    """
+    return sorted(pulls.items(), key=lambda item: (item[1].source is not Source.GAP, item[1].start, item[0]))
 
 
 def _is_due(gap: Gap, rules: Rules, now: datetime) -> bool:

@@ -11,10 +11,12 @@ from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
 from bootstrap.progress import Bars
+from consumer import batches
 from consumer.batches import BatchReader
 from consumer.enricher import Enricher
 from consumer.push import PushService
 from reconciler.plan import Rules
+from reconciler.refetching import Refetching
 from reconciler.service import Reconciler
 from topsync import runtime, settings, telemetry
 from topsync.coverage.listing import ListingFailedError
@@ -107,7 +109,10 @@ async def enrich(lifetime: Lifetime) -> None:
     _check_settings_of_the_parts()
     own, vault = settings.load(EnricherSettings), Vault(settings.load(VaultSettings))
     kafka, registry = await runtime.open_topics()
-    async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (client, clock):
+    async with (
+        runtime.open_pool() as pool,
+        runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
+    ):
         enricher = Enricher(
             settings=own,
             kafka=kafka,
@@ -143,6 +148,7 @@ async def reconcile(lifetime: Lifetime) -> None:
             puller=runtime.puller(pool, client, clock, producer, registry),
             sessions=Sessions(pool, vault),
             clock=clock,
+            refetching=Refetching(pool, producer, registry, clock, own.refetch_attempts),
             notifications_topic=registry.notifications.name,
             calls_per_second=budget.calls_per_second,
         )
@@ -166,9 +172,6 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         producers.idempotent(kafka) as producer,
     ):
         accounts = _chosen(await Sessions(pool, vault).usable(), names)
-        if not accounts:
-            log.info("no seller is new: nothing to do")
-            return
         if not accounts:
             log.info("no seller is new; nothing to do")
             return

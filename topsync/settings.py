@@ -240,6 +240,9 @@ class CoverageSettings(_Settings):
         ge=1,
         description="A window this short that does not fit one page is paged instead of halved again.",
     )
+    too_wide_wait_seconds: Seconds = Field(
+        180, description="Rest before half of a window is asked for that the platform found too wide."
+    )
     page_size: int = Field(100, ge=10, le=100, description="Trades per list page.")
     stored_within_seconds: PositiveSeconds = Field(
         300, description="A window whose orders are not stored by then is not proven, and tried again."
@@ -257,6 +260,12 @@ class ReconcilerSettings(_Settings):
     )
     gap_retry_seconds: PositiveSeconds = Field(
         60, description="Wait before a gap is pulled again whose last pull did not prove it."
+    )
+    refetch_attempts: int = Field(
+        45,
+        ge=1,
+        description="How often an order is asked for again that the platform does not show as promised, at "
+        "distances from seconds to ten minutes; then it is a dead letter. 45 take six hours.",
     )
     reconcile_poll_seconds: PositiveSeconds = Field(
         1, description="How often connections, gaps and jobs are looked at."

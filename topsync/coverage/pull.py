@@ -171,9 +171,9 @@ class Puller:
                 use_has_next=not wish.counting,
                 lane=LANE_OF[request.source],
             )
-        except WindowTooWideError as error:
+        except WindowTooWideError:
             # The platform asks for rest first, and for less then (reference/top-api.md 2.4).
-            await asyncio.sleep(error.wait_seconds)
+            await asyncio.sleep(self.settings.too_wide_wait_seconds)
             return Page(asked_at, None, {}, refused=True)
         return Page(asked_at, page.total, {trade.tid: trade.modified for trade in page.trades})
 
