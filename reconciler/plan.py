@@ -57,7 +57,7 @@ def next_pull(standing: Standing, rules: Rules, *, now: datetime) -> Pull | None
         start = min(gap.began for gap in due) - rules.overlap
         return Pull(start, Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
     if rules.sweep_interval and (
-        standing.pulled_at is None or now - standing.pulled_at >= rules.sweep_interval
+        standing.pulled_at is None or _has_passed(rules.sweep_interval, standing.pulled_at, now)
     ):
         complete_until = spans.complete_until(standing.proven)
         assert complete_until is not None
@@ -81,7 +81,12 @@ def _is_due(gap: Gap, rules: Rules, now: datetime) -> bool:
     provable_at = gap.ended + rules.visibility_allowance
     if gap.pulled_at < provable_at:
         return now >= provable_at
-    return now - gap.pulled_at >= rules.gap_retry
+    return _has_passed(rules.gap_retry, gap.pulled_at, now)
+
+
+def _has_passed(interval: timedelta, since: datetime, now: datetime) -> bool:
+    """Whether so much time has passed, or nobody knows how much: the platform's clock was set back."""
+    return not timedelta(0) <= now - since < interval
 
 
 def closed(gaps: Sequence[Gap], proven: Sequence[Span]) -> list[Gap]:

@@ -83,7 +83,7 @@ async def open_gateway(
     Calls keep to the budget that all processes share, and are counted into metrics and the database.
     """
     own, budget = settings.load(PlatformSettings), settings.load(BudgetSettings)
-    clock = ServerClock()
+    clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
     tally = _Tally(pool, clock)
     config = GatewayConfig(
         url=str(own.gateway_url),

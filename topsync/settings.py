@@ -75,6 +75,11 @@ class PlatformSettings(_Settings):
     download_hosts: str = Field(
         "download.api.taobao.com", description="Hosts that exports may be downloaded from, comma-separated."
     )
+    clock_doubt_seconds: Seconds = Field(
+        900,
+        description="How long after a jump of the platform's clock both its times count: nothing is claimed "
+        "that only one of them supports.",
+    )
     calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
 
 

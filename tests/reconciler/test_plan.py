@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import plan
-from reconciler.plan import Rules, Standing
+from reconciler.plan import Pull, Rules, Standing
 from schemas.change import Source
 from topsync.coverage import spans
 from topsync.store.coverage import Span
@@ -66,6 +66,23 @@ def test_when_a_gap_is_pulled(pulled: float | None, now: float, is_due: bool) ->
     assert (pull is not None) == is_due
     if pull is not None:
         assert (pull.source, pull.start, pull.reason) == (Source.GAP, at(10 - OVERLAP), "gap 1")
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_pulls() -> None:
+    """Else a jump back by a quarter of an hour would be one without gaps and sweeps."""
+    assert plan.next_pull(standing(pulled=900), rules(), now=at(0)) is not None
+    assert plan.next_pull(standing(gap(-900, -800, pulled=900), pulled=900), rules(), now=at(0)) is not None
+
+
+def test_gaps_come_first_and_what_is_missing_longest_before_what_was_just_served() -> None:
+    """Few sellers are pulled at a time: slow ones must not take every turn."""
+    pulls = {
+        1: Pull(at(50), Source.SWEEP, "sweep"),
+        2: Pull(at(10), Source.SWEEP, "sweep"),
+        3: Pull(at(40), Source.GAP, "gap 1"),
+        4: Pull(at(30), Source.GAP, "gap 2"),
+    }
+    assert [seller for seller, _ in plan.in_order(pulls)] == [4, 3, 2, 1]
 
 
 def test_a_gap_is_not_pulled_while_push_is_away() -> None:
