@@ -338,8 +338,8 @@ class BootstrapJob:
 
     def _seam(self, state: Bootstrap) -> datetime:
         """Where the increments take over: day zero's first second, less the overlap for late orders."""
-        overlap = timedelta(seconds=self.puller.settings.overlap_seconds)
-        return platform_time.start_of(state.day_zero) - overlap
+        start = platform_time.start_of(state.day_zero)
+        return start - self.puller.settings.lateness.overlap(start, now=state.started_at)
 
     async def _notify(self, what: str, body: dict[str, object]) -> None:
         record = records.notification(

@@ -139,8 +139,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         reconciler = Reconciler(
             settings=own,
             rules=Rules(
-                visibility_allowance=timedelta(seconds=cover.visibility_allowance_seconds),
-                overlap=timedelta(seconds=cover.overlap_seconds),
+                lateness=cover.lateness,
                 sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
             ),

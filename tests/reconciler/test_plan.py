@@ -13,6 +13,7 @@ from reconciler import plan
 from reconciler.plan import Pull, Rules, Standing
 from schemas.change import Source
 from topsync.coverage import spans
+from topsync.coverage.lateness import Allowances, Lateness, Peak
 from topsync.store.coverage import Span
 from topsync.store.gaps import Gap
 
@@ -29,7 +30,10 @@ def span(start: float, end: float) -> Span:
 
 
 def rules(*, sweep: float = SWEEP) -> Rules:
-    return Rules(*(timedelta(seconds=seconds) for seconds in (ALLOWANCE, OVERLAP, sweep, RETRY)))
+    usual = Allowances(timedelta(seconds=ALLOWANCE), timedelta(seconds=OVERLAP))
+    peak = Allowances(timedelta(seconds=3 * ALLOWANCE), timedelta(seconds=3 * OVERLAP))
+    lateness = Lateness(usual, peak, (Peak(at(100_000), at(110_000)),))
+    return Rules(lateness, timedelta(seconds=sweep), timedelta(seconds=RETRY))
 
 
 def gap(began: float, ended: float | None, *, pulled: float | None = None, number: int = 1) -> Gap:
@@ -66,6 +70,15 @@ def test_when_a_gap_is_pulled(pulled: float | None, now: float, is_due: bool) ->
     assert (pull is not None) == is_due
     if pull is not None:
         assert (pull.source, pull.start, pull.reason) == (Source.GAP, at(10 - OVERLAP), "gap 1")
+
+
+def test_a_gap_in_a_peak_is_pulled_from_further_back_and_proven_later() -> None:
+    one = gap(100_010, 100_100, pulled=100_101)
+    provable = 100_100 + 3 * ALLOWANCE
+    assert plan.next_pull(standing(one, pulled=provable - 1), rules(), now=at(provable - 1)) is None
+    pull = plan.next_pull(standing(one, pulled=provable - 1), rules(), now=at(provable))
+    assert pull is not None
+    assert pull.start == at(100_010 - 3 * OVERLAP)
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_pulls() -> None:
