@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -42,6 +43,9 @@ log = telemetry.get_logger(__name__)
 
 RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seconds=0.3, max_wait_seconds=2.0)
 """How a failed detail call is repeated at once, while its partition waits; what fails then is postponed."""
+
+SERVED_LATELY_SECONDS = 10.0
+"""While an order of any seller was fetched so recently, one that is not answered is postponed alone."""
 
 POSTPONED_FOR = timedelta(seconds=2)
 """The first wait of an order that the platform did not show as promised; the reconciler lets it grow."""
@@ -108,6 +112,19 @@ def _age(version: Version) -> tuple[datetime, datetime]:
     return version.trade.modified, version.fetched_at
 
 
+@dataclass(slots=True)
+class _Outage:
+    """Tells one seller's outage from the platform's: by whether anybody was served lately."""
+
+    _served_at: float = float("-inf")
+
+    def served(self) -> None:
+        self._served_at = time.monotonic()
+
+    def is_likely(self) -> bool:
+        return time.monotonic() - self._served_at > SERVED_LATELY_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class _Hint:
     record: ConsumerRecord[bytes, bytes]
@@ -123,6 +140,7 @@ class BatchReader:
     clock: ServerClock
     sessions: Sessions
     topics: Registry
+    _outage: _Outage = field(default_factory=_Outage)
 
     async def read(self, taken: Sequence[ConsumerRecord[bytes, bytes]]) -> Batch:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
@@ -185,7 +203,9 @@ class BatchReader:
             for need in wanted:
                 fetch = self._fetch_into(need, by_tid[need.tid], known.get(need.tid), batch, unanswered)
                 tasks.create_task(fetch)
-        if unanswered and len(unanswered) == len(wanted):
+        if len(unanswered) < len(wanted):
+            self._outage.served()
+        if unanswered and self._outage.is_likely():
             # Nobody is served: there is no reason to think that these orders are the cause, so they wait.
             raise ExceptionGroup("the platform answers for none of the orders", list(unanswered.values()))
         for need in wanted:

@@ -78,16 +78,19 @@ class Enricher:
     async def _own(self, partition: int, member: Member) -> None:
         """Write a partition's orders until cancelled, through every failure that can pass."""
         loop = asyncio.get_running_loop()
-        failures = 0
+        failures = outages = 0
         while True:
             began = loop.time()
             try:
                 await self._write(partition, member)
             except Exception as error:
                 if loop.time() - began > HEALTHY_SECONDS:
-                    failures = 0
-                # A ban is no failure of ours, however long it is.
-                failures += not _banned_for_seconds(error)
+                    failures = outages = 0
+                # A ban or an outage of the platform is no failure of ours, however long it is.
+                if _is_the_platforms(error):
+                    outages += 1
+                else:
+                    failures += 1
                 if not _is_passing(error) or failures >= (RESTART.max_attempts or 0):
                     raise
                 if not member.still_owns(partition):
@@ -96,7 +99,7 @@ class Enricher:
                 log.warning(
                     "partition writer failed; taking over anew", partition=partition, error=repr(error)
                 )
-                await asyncio.sleep(self._wait_seconds(error, failures))
+                await asyncio.sleep(self._wait_seconds(error, failures + outages))
 
     def _wait_seconds(self, error: Exception, failures: int) -> float:
         """How long to leave a partition alone after a failure."""
@@ -228,6 +231,10 @@ class PartitionWriter:
 
 def _is_passing(error: Exception) -> bool:
     return all(isinstance(leaf, PASSING_ERRORS) for leaf in _leaves(error))
+
+
+def _is_the_platforms(error: Exception) -> bool:
+    return all(isinstance(leaf, RetryLaterError | CallLimitedError) for leaf in _leaves(error))
 
 
 def _banned_for_seconds(error: Exception) -> float:

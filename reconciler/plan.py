@@ -68,12 +68,19 @@ def next_pull(standing: Standing, rules: Rules, *, now: datetime) -> Pull | None
     return None
 
 
-def in_order(pulls: Mapping[int, Pull]) -> list[tuple[int, Pull]]:
-    """Sellers with their pulls, in the order in which they are served: gaps first, each the oldest first.
+def in_order(pulls: Mapping[int, Pull], pulled_at: Mapping[int, datetime]) -> list[tuple[int, Pull]]:
+    """Sellers with their pulls, in the order in which they are served: gaps first, then whose turn it is.
 
-    By what is missing longest, or a few slow sellers would be served again before others had their turn.
+    Who was served longest ago is next. By what is missing longest, sellers that cannot be pulled would take
+    every turn.
     """
-    return sorted(pulls.items(), key=lambda item: (item[1].source is not Source.GAP, item[1].start, item[0]))
+
+    def turn(item: tuple[int, Pull]) -> tuple[bool, bool, datetime, int]:
+        seller_id, pull = item
+        served = pulled_at.get(seller_id)
+        return pull.source is not Source.GAP, served is not None, served or pull.start, seller_id
+
+    return sorted(pulls.items(), key=turn)
 
 
 def unproven_since(now: datetime, unproven_after_seconds: float) -> datetime:

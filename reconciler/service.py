@@ -102,7 +102,7 @@ class Reconciler:
         metrics.GAPS_OPEN.set(len(open_gaps))
         due = await self._due_pulls(open_gaps)
         room = self.settings.reconcile_parallel_sellers - len(self._busy.keys() - NOT_SELLERS)
-        for seller_id, pull in plan.in_order(due)[: max(0, room)]:
+        for seller_id, pull in plan.in_order(due, self._pulled_at)[: max(0, room)]:
             self._start(seller_id, partial(self._pull, seller_id, pull))
         if "job" not in self._busy and (job := await replay_jobs.next_open(self.pool)):
             self._start("job", partial(self._replay, job))

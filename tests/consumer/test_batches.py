@@ -12,6 +12,7 @@ from aiohttp import web
 from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
+from consumer import batches
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
@@ -234,6 +235,22 @@ async def test_one_sellers_outage_postpones_its_orders_and_holds_up_nobody(shop:
     assert batch.versions.keys() == {TID + 4}
     assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "platform_unavailable")]
     assert batch.dead_letters == []
+
+    alone = await shop.read(shop.hint())
+    assert [later.tid for later in alone.postponed] == [TID], "others have just been served"
+
+
+async def test_where_nobody_has_been_served_for_a_while_the_batch_waits(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an outage of the platform would turn the whole topic into rows to be asked for again."""
+    monkeypatch.setattr(batches, "SERVED_LATELY_SECONDS", 0.0)
+    shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
+    await shop.read(shop.hint(TID + 4))
+    shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
+    with pytest.raises(ExceptionGroup) as failed:
+        await shop.read(shop.hint())
+    assert failed.value.subgroup(ServiceUnavailableError) is not None
 
 
 @pytest.mark.parametrize("code", [26, 27])

@@ -87,15 +87,17 @@ def test_a_clock_that_was_set_back_does_not_stop_the_pulls() -> None:
     assert plan.next_pull(standing(gap(-900, -800, pulled=900), pulled=900), rules(), now=at(0)) is not None
 
 
-def test_gaps_come_first_and_what_is_missing_longest_before_what_was_just_served() -> None:
-    """Few sellers are pulled at a time: slow ones must not take every turn."""
+def test_gaps_come_first_and_everybody_has_a_turn_however_much_another_lacks() -> None:
+    """Few sellers are pulled at a time: those that are slow or fail must not take every turn."""
     pulls = {
-        1: Pull(at(50), Source.SWEEP, "sweep"),
-        2: Pull(at(10), Source.SWEEP, "sweep"),
-        3: Pull(at(40), Source.GAP, "gap 1"),
-        4: Pull(at(30), Source.GAP, "gap 2"),
+        1: Pull(at(10), Source.SWEEP, "sweep"),
+        2: Pull(at(50), Source.SWEEP, "sweep"),
+        3: Pull(at(60), Source.SWEEP, "sweep"),
+        4: Pull(at(40), Source.GAP, "gap 1"),
+        5: Pull(at(30), Source.GAP, "gap 2"),
     }
-    assert [seller for seller, _ in plan.in_order(pulls)] == [4, 3, 2, 1]
+    served = {1: at(99), 2: at(98), 4: at(97), 5: at(96)}
+    assert [seller for seller, _ in plan.in_order(pulls, served)] == [5, 4, 3, 2, 1]
 
 
 def test_a_gap_is_not_pulled_while_push_is_away() -> None:

@@ -24,7 +24,7 @@ from topsync.store import database
 
 FOLDER: Final = Path(__file__).parents[1] / "scenarios"
 
-SETTLE_SECONDS = 45.0
+SETTLE_SECONDS = 90.0
 """What is still wrong so long after the last fault stays wrong."""
 
 
