@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from secrets import token_hex
 from typing import Final
 
@@ -201,7 +202,7 @@ async def broken(live: Stage) -> dict[str, Survived]:
     await has_all_struck(played)
     for one in played:
         if one.name in SESSION:
-            await eventually(lambda seller=one.seller_id: has_expired(live.system, seller))
+            await eventually(partial(has_expired, live.system, one.seller_id))
     over_at = live.lift(*played)
     live.platform.conductor.lift()
     for one in played:
