@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade
 from tests.stream.clusters import BOUND_SECONDS, create_topics, settings_for
-from tests.support.waiting import until
+from tests.support.eventually import until
 from topsync.settings import KafkaSettings
 from topsync.store import witness as store
 from topsync.store.database import Pool
