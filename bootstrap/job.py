@@ -20,6 +20,7 @@ from bootstrap import export_file
 from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
+from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
 from topsync import telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Outcome, Puller, Request
@@ -113,7 +114,7 @@ class BootstrapJob:
             day_zero=day_zero,
             at=now,
         )
-        await self._notify("begin", {"day_zero": state.day_zero.isoformat()})
+        await self._notify(BootstrapBegun(seller_id=self._seller_id, day_zero=state.day_zero))
         self.report("subscribe", 1, 1)
         return state
 
@@ -302,37 +303,40 @@ class BootstrapJob:
                 "the copy is not proven complete"
             )
         now = self._clock.now()
-        certificate: dict[str, object] = {
-            "seller_id": str(self._seller_id),
-            "day_zero": state.day_zero.isoformat(),
-            "export": {
-                "task_id": str(export.task_id),
-                "first_day": state.first_day.isoformat(),
-                "last_day": (state.day_zero - timedelta(days=1)).isoformat(),
-                "created_at": export.created_at.isoformat(),
-                "adopted": export.adopted,
-                "md5": export.check_code,
-                "file_bytes": export.file_bytes,
-                "lines": export.lines,
-                "published": export.published,
-                "repaired": export.repaired,
-                "refused": export.refused,
-                "orders": await bootstraps.count_rows(self.puller.pool, self._seller_id),
-                "digest": await bootstraps.digest(self.puller.pool, self._seller_id),
-            },
-            "today": {
-                "listed": today.listed,
-                "hinted": today.hinted,
-                "calls": today.calls,
-                "proven_to": today.proven_to.isoformat() if today.proven_to else None,
-            },
-            "certified_at": now.isoformat(),
-        }
+        certificate = BootstrapCompleted(
+            seller_id=self._seller_id,
+            day_zero=state.day_zero,
+            export=ExportPart.model_validate(
+                {
+                    "task_id": export.task_id,
+                    "first_day": state.first_day,
+                    "last_day": state.day_zero - timedelta(days=1),
+                    "created_at": export.created_at,
+                    "adopted": export.adopted,
+                    "md5": export.check_code,
+                    "file_bytes": export.file_bytes,
+                    "lines": export.lines,
+                    "published": export.published,
+                    "repaired": export.repaired,
+                    "refused": export.refused,
+                    "orders": await bootstraps.count_rows(self.puller.pool, self._seller_id),
+                    "digest": await bootstraps.digest(self.puller.pool, self._seller_id),
+                }
+            ),
+            today=TodayPart(
+                listed=today.listed, hinted=today.hinted, calls=today.calls, proven_to=today.proven_to
+            ),
+            certified_at=now,
+        )
         proven = Span(platform_time.start_of(state.first_day), self._seam(state))
         await bootstraps.certify(
-            self.puller.pool, self._seller_id, at=now, certificate=certificate, proven=proven
+            self.puller.pool,
+            self._seller_id,
+            at=now,
+            certificate=certificate.model_dump(mode="json", exclude_none=True),
+            proven=proven,
         )
-        await self._notify("complete", certificate)
+        await self._notify(certificate)
         self.report("live", 1, 1)
         log.info("bootstrapped", seller_id=self._seller_id, orders=export.lines)
 
@@ -341,13 +345,8 @@ class BootstrapJob:
         start = platform_time.start_of(state.day_zero)
         return start - self.puller.settings.lateness.overlap(start, now=state.started_at)
 
-    async def _notify(self, what: str, body: dict[str, object]) -> None:
-        record = records.notification(
-            self.topics.notifications.name,
-            subject=f"bootstrap-{what}:{self._seller_id}",
-            at=self._clock.now(),
-            body={"bootstrap": what, "seller_id": str(self._seller_id), **body},
-        )
+    async def _notify(self, told: Notification) -> None:
+        record = records.notification(self.topics.notifications.name, told, at=self._clock.now())
         await self.puller.producer.publish([record])
 
     async def _state(self) -> Bootstrap:

@@ -16,6 +16,7 @@ from reconciler import plan
 from reconciler.plan import Pull, Rules, Standing
 from reconciler.refetching import Refetching
 from schemas.change import Source
+from schemas.notification import ReplayFinished
 from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
@@ -214,9 +215,10 @@ class Reconciler:
             [
                 records.notification(
                     self.notifications_topic,
-                    subject=f"replay:{job.id}",
+                    ReplayFinished.model_validate(
+                        {"replay": job.id, "seller_id": job.seller_id, "state": state.value, **outcome}
+                    ),
                     at=self.clock.now(),
-                    body={"replay": job.id, "seller_id": str(job.seller_id), "state": state.value, **outcome},
                 )
             ]
         )

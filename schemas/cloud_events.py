@@ -15,7 +15,6 @@ CHANGE_TYPE = "taobao.trade.change.v1"
 SNAPSHOT_TYPE = "taobao.trade.snapshot.v1"
 ORDER_TYPE = "taobao.trade.order.v1"
 DEAD_LETTER_TYPE = "taobao.trade.deadletter.v1"
-NOTIFICATION_TYPE = "taobao.ops.notification.v1"
 
 Headers = Sequence[tuple[str, bytes]]
 """Kafka record headers, as the client takes them."""
@@ -29,9 +28,13 @@ def headers(
     subject: str,
     time: datetime,
     content_type: str = "application/json",
+    schema: str | None = None,
     extensions: Mapping[str, str] | None = None,
 ) -> list[tuple[str, bytes]]:
-    """Headers of one event. Extension names are lower-case letters and digits (CloudEvents 1.0, 3.1)."""
+    """Headers of one event; `schema` is the URI of the value's JSON Schema.
+
+    Extension names are lower-case letters and digits (CloudEvents 1.0, 3.1).
+    """
     # Written out: it is made for each message.
     return [
         ("content-type", content_type.encode()),
@@ -41,6 +44,7 @@ def headers(
         ("ce_source", source.encode()),
         ("ce_subject", subject.encode()),
         ("ce_time", write_instant(time).encode()),
+        *([] if schema is None else [("ce_dataschema", schema.encode())]),
         *[(f"ce_{name}", value.encode()) for name, value in (extensions or {}).items()],
     ]
 

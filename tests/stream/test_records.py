@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from schemas import cloud_events
 from schemas.change import Change, Source
+from schemas.notification import ReplayFinished
 from tests.store.databases import SELLER, at, trade
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -116,7 +117,16 @@ def test_a_dead_letter_keeps_the_original_whole_with_its_headers_and_says_why() 
     assert kept == list(original.headers)
 
 
-def test_a_notification_carries_its_body_as_json() -> None:
-    written = records.notification("n", subject="replay:7", at=at(1), body={"replay": "7", "calls": 3})
-    assert orjson.loads(written.value or b"") == {"replay": "7", "calls": 3}
-    assert cloud_events.attributes(written.headers)["subject"] == "replay:7"
+def test_a_notification_carries_its_body_as_json_and_its_kind_as_its_type() -> None:
+    told = ReplayFinished(replay="7", seller_id=SELLER, state="done", calls=3)
+    written = records.notification("n", told, at=at(1))
+    assert written.key == b"replay:7"
+    assert orjson.loads(written.value or b"") == {
+        "replay": "7",
+        "seller_id": str(SELLER),
+        "state": "done",
+        "calls": 3,
+    }
+    attributes = cloud_events.attributes(written.headers)
+    assert (attributes["subject"], attributes["type"]) == ("replay:7", "taobao.ops.replay.finished.v1")
+    assert attributes["dataschema"] == "urn:topsync:taobao.ops.replay.finished.v1"

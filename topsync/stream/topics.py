@@ -29,6 +29,8 @@ class Topic:
 
     name: str
     partitions: int
+    about: str
+    """What is in it, for people."""
     config: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -37,15 +39,10 @@ class Registry:
     """The topics of one installation."""
 
     changes: Topic
-    """Hints, keyed by tid."""
     snapshots: Topic
-    """Whole orders of the bulk export, keyed by tid; as many partitions as `changes`."""
     orders: Topic
-    """Full orders, keyed by tid, compacted: what downstream services read."""
     dead_letters: Topic
-    """What could not be read or done, whole, with its reason."""
     notifications: Topic
-    """Begin and complete markers of each bootstrap, outcomes of replays, messages about no order."""
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic."""
@@ -56,11 +53,22 @@ def registry(settings: KafkaSettings) -> Registry:
     """The registry for an installation's prefix and partition count."""
     prefix, partitions = settings.topic_prefix, settings.partitions
     return Registry(
-        changes=Topic(f"{prefix}.trade.changes.v1", partitions, {"retention.ms": str(7 * DAY_MS)}),
-        snapshots=Topic(f"{prefix}.trade.snapshots.v1", partitions, {"retention.ms": str(7 * DAY_MS)}),
+        changes=Topic(
+            f"{prefix}.trade.changes.v1",
+            partitions,
+            "Hints, keyed by tid.",
+            {"retention.ms": str(7 * DAY_MS)},
+        ),
+        snapshots=Topic(
+            f"{prefix}.trade.snapshots.v1",
+            partitions,
+            "Whole orders of the bulk export, keyed by tid; as many partitions as `changes`.",
+            {"retention.ms": str(7 * DAY_MS)},
+        ),
         orders=Topic(
             f"{prefix}.trade.orders.v1",
             partitions,
+            "Full orders, keyed by tid, compacted: what downstream services read.",
             # A reader that is at most a day behind sees every version and every tombstone.
             {
                 "cleanup.policy": "compact",
@@ -68,8 +76,18 @@ def registry(settings: KafkaSettings) -> Registry:
                 "delete.retention.ms": str(DAY_MS),
             },
         ),
-        dead_letters=Topic(f"{prefix}.trade.deadletter.v1", 1, {"retention.ms": str(90 * DAY_MS)}),
-        notifications=Topic(f"{prefix}.ops.notifications.v1", 1, {"retention.ms": str(90 * DAY_MS)}),
+        dead_letters=Topic(
+            f"{prefix}.trade.deadletter.v1",
+            1,
+            "What could not be read or done, whole, with its reason.",
+            {"retention.ms": str(90 * DAY_MS)},
+        ),
+        notifications=Topic(
+            f"{prefix}.ops.notifications.v1",
+            1,
+            "Begin and complete markers of each bootstrap, outcomes of replays, messages about no order.",
+            {"retention.ms": str(90 * DAY_MS)},
+        ),
     )
 
 
