@@ -65,7 +65,8 @@ async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epo
     """
     try:
         row = await _upsert(pool, versions, partition=partition, epoch=epoch)
-    except (asyncpg.DataError, ValueError) as error:  # refused by the server, or by the driver before it
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, ValueError) as error:
+        # Refused by the server, e.g. as too long for an index, or by the driver before it.
         raise UnstorableError(type(error).__name__) from None
     if row is None or not row["owned"]:
         raise NotOwnerError(f"partition {partition} has a newer owner than epoch {epoch}")
