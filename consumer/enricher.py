@@ -217,6 +217,8 @@ class PartitionWriter:
                 published_at=now,
                 hinted_at=batch.hinted_at.get(version.tid),
                 value=version.value,
+                step=version.step,
+                found_by=version.source,
             )
             for version in ahead
         ]

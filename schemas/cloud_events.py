@@ -13,7 +13,6 @@ from schemas.types import write_instant
 
 CHANGE_TYPE = "taobao.trade.change.v1"
 SNAPSHOT_TYPE = "taobao.trade.snapshot.v1"
-ORDER_TYPE = "taobao.trade.order.v1"
 DEAD_LETTER_TYPE = "taobao.trade.deadletter.v1"
 
 Headers = Sequence[tuple[str, bytes]]

@@ -16,6 +16,7 @@ from schemas import cloud_events
 from schemas.change import Change
 from schemas.notification import NOTIFICATIONS, Notification
 from schemas.trade import Trade
+from schemas.transitions import Transition
 
 ORDER_SCHEMA: Final = "taobao.trade.order.v1"
 CHANGE_SCHEMA: Final = "taobao.trade.change.v1"
@@ -52,13 +53,45 @@ ORDER_ATTRIBUTES: Final = (
     Attribute("status", "The order's `status`."),
     Attribute("fetchedat", "The state is not older than this."),
     Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
+    Attribute(
+        "transitions",
+        "All that has happened to the order since the version before, comma-separated, in the order of an "
+        "order's life. The type has only the last of them: filter by this.",
+    ),
+    Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
+    Attribute(
+        "changedfields",
+        "The fields that differ from the version before, comma-separated; those of lines as `orders.<name>`. "
+        "Not there where there was none before.",
+        required=False,
+    ),
+    Attribute("foundby", "How it was found: `push`, `gap`, `sweep`, `operator` or `bootstrap`."),
     Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
 )
 
-ORDER_EVENTS: Final = (
-    EventType(
-        cloud_events.ORDER_TYPE, "orders", "A new version of an order, whole.", ORDER_SCHEMA, ORDER_ATTRIBUTES
-    ),
+TRANSITIONS: Final[Mapping[Transition, str]] = {
+    Transition.CREATED: "An order that was not there before.",
+    Transition.DEPOSIT_PAID: "The deposit of a presale is paid: keep the stock, ship nothing.",
+    Transition.PAID: "The order is the seller's to fulfil: paid in full, or cash on delivery.",
+    Transition.REST_PAID: "The rest of a presale is paid; `paid` comes with it.",
+    Transition.SHIPPED: "Everything that is to be shipped has been.",
+    Transition.PARTLY_REFUNDED: "The money of one more line went back, and the order is not closed by it.",
+    Transition.FINISHED: "The order is finished. It may still change, e.g. by a refund after the sale.",
+    Transition.CLOSED: "The order is closed: never paid, or refunded as a whole.",
+    Transition.UPDATED: "Anything else.",
+    Transition.CORRECTED: "Found by reconciliation, not told by push. As a type: and nothing of the above.",
+}
+"""What each means for whoever acts on it."""
+
+
+def order_type(transition: Transition) -> str:
+    """The CloudEvents type of a new version of an order, by how far it has come."""
+    return f"taobao.trade.order.{transition}.v1"
+
+
+ORDER_EVENTS: Final = tuple(
+    EventType(order_type(transition), "orders", about, ORDER_SCHEMA, ORDER_ATTRIBUTES)
+    for transition, about in TRANSITIONS.items()
 )
 
 

@@ -4,38 +4,37 @@ Platform states may be skipped: what was missed, or happened within one second, 
 transition is not read off a pair of statuses. Each state implies how far the order has come, its
 *milestones* (reference/top-api.md 5.3 and 5.6), and a step's transitions are those it newly implies.
 A step back implies none, and is an update. Every pair of states has an answer.
+
+Orders are taken as they are on the wire, JSON read into dictionaries: what is stored need not be made into
+a `Trade` again, which would cost the writer as much as reading the platform's answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from schemas.change import Source
-from schemas.trade import OrderLine, Trade
+
+Order = Mapping[str, Any]
+"""`Trade.to_wire()`, read: what is absent is not there."""
 
 
 class Transition(StrEnum):
-    """What others act on; in the order in which an order's life brings it."""
+    """What others act on, in the order of an order's life; `schemas.events` says what each means."""
 
     CREATED = "created"
     DEPOSIT_PAID = "deposit-paid"
-    """Of a presale: the stock is to be kept, and nothing to be shipped."""
     PAID = "paid"
-    """The order is the seller's to fulfil: paid in full, or cash on delivery."""
     REST_PAID = "rest-paid"
-    """Of a presale; comes together with `paid`."""
     SHIPPED = "shipped"
-    """Everything that is to be shipped."""
     PARTLY_REFUNDED = "partly-refunded"
-    """The money of one more line went back, and the order is not closed by it; may happen again."""
     FINISHED = "finished"
     CLOSED = "closed"
     UPDATED = "updated"
-    """Anything else."""
     CORRECTED = "corrected"
-    """Found by reconciliation, not told by push: there may have been a gap. Comes with what it found."""
 
 
 _RANK = {transition: rank for rank, transition in enumerate(Transition)}
@@ -79,14 +78,14 @@ class Step:
         return found[-1] if found else Transition.CORRECTED
 
 
-def step(before: Trade | None, after: Trade, source: Source) -> Step:
-    """What has happened between two versions of an order that reached us by `source`."""
+def step(before: Order | None, after: Order, source: Source) -> Step:
+    """What has happened between two versions of an order, the later of which reached us by `source`."""
     happened = _milestones(after) - (_milestones(before) if before else set())
-    if _refunded(after) - (_refunded(before) if before else set()) and after.status not in _CLOSED:
+    if _refunded(after) - (_refunded(before) if before else set()) and after["status"] not in _CLOSED:
         happened.add(Transition.PARTLY_REFUNDED)
     return Step(
         transitions=_told(happened, corrected=source in _RECONCILED),
-        status_from=before.status if before else None,
+        status_from=before["status"] if before else None,
         changed=tuple(sorted(_differing(before, after))) if before else (),
     )
 
@@ -109,55 +108,55 @@ def _told(happened: set[Transition], *, corrected: bool) -> tuple[Transition, ..
     return tuple(sorted(told or {Transition.UPDATED}, key=_RANK.__getitem__))
 
 
-def _milestones(trade: Trade) -> set[Transition]:
+def _milestones(order: Order) -> set[Transition]:
+    status, presale = order["status"], order.get("step_trade_status")
     reached = {Transition.CREATED}
-    if trade.step_trade_status in _DEPOSIT_PAID:
+    if presale in _DEPOSIT_PAID:
         reached.add(Transition.DEPOSIT_PAID)
-    if trade.step_trade_status == _REST_PAID:
+    if presale == _REST_PAID:
         reached.add(Transition.REST_PAID)
-    if trade.status in _PAID or _was_paid(trade):
+    if status in _PAID or _was_paid(order):
         reached.add(Transition.PAID)
-    if trade.status in _SHIPPED:
+    if status in _SHIPPED:
         reached.add(Transition.SHIPPED)
-    if trade.status == "TRADE_FINISHED":
+    if status == "TRADE_FINISHED":
         reached.add(Transition.FINISHED)
-    if trade.status in _CLOSED:
+    if status in _CLOSED:
         reached.add(Transition.CLOSED)
     return reached
 
 
-def _was_paid(closed: Trade) -> bool:
+def _was_paid(order: Order) -> bool:
     """Whether an order that is closed was paid in full before.
 
     Of an open order `pay_time` proves nothing: nobody documents that a deposit leaves it empty.
     """
     return (
-        closed.status in _CLOSED
-        and closed.pay_time is not None
-        and closed.step_trade_status in (None, _REST_PAID)
+        order["status"] in _CLOSED
+        and "pay_time" in order
+        and order.get("step_trade_status") in (None, _REST_PAID)
     )
 
 
-def _refunded(trade: Trade) -> set[int]:
-    return {line.oid for line in trade.orders if line.refund_status == "SUCCESS"}
+def _refunded(order: Order) -> set[str]:
+    return {line["oid"] for line in order["orders"] if line.get("refund_status") == "SUCCESS"}
 
 
-def _differing(before: Trade, after: Trade) -> Iterator[str]:
-    for name in Trade.model_fields:
+def _differing(before: Order, after: Order) -> Iterator[str]:
+    for name in before.keys() | after.keys():
         if name == "orders":
-            yield from _differing_lines(before.orders, after.orders)
-        elif name != "modified" and getattr(before, name) != getattr(after, name):
+            yield from _differing_lines(before[name], after[name])
+        elif name != "modified" and before.get(name) != after.get(name):
             yield name
 
 
-def _differing_lines(before: Iterable[OrderLine], after: Iterable[OrderLine]) -> set[str]:
+def _differing_lines(before: Iterable[Order], after: Iterable[Order]) -> set[str]:
     """The fields in which any line differs; `orders` where lines came or went."""
-    old, new = {line.oid: line for line in before}, {line.oid: line for line in after}
+    old, new = {line["oid"]: line for line in before}, {line["oid"]: line for line in after}
     differing = {"orders"} if old.keys() != new.keys() else set()
     for oid in old.keys() & new.keys():
+        one, other = old[oid], new[oid]
         differing |= {
-            f"orders.{name}"
-            for name in OrderLine.model_fields
-            if getattr(old[oid], name) != getattr(new[oid], name)
+            f"orders.{name}" for name in one.keys() | other.keys() if one.get(name) != other.get(name)
         }
     return differing

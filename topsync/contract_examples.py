@@ -10,7 +10,7 @@ import orjson
 
 from schemas import examples, platform_time
 from schemas.change import Change, Source
-from schemas.events import ORDER_EVENTS, EventType
+from schemas.events import ORDER_SCHEMA, EventType, order_type
 from schemas.json_schema import Json
 from schemas.notification import (
     BootstrapBegun,
@@ -22,10 +22,12 @@ from schemas.notification import (
     TodayPart,
 )
 from schemas.trade import Trade
+from schemas.transitions import Step, Transition
 from topsync.stream import records
 from topsync.stream.records import Record
 
 SELLER_ID = 2200000000001
+PAID = order_type(Transition.PAID)
 EVENT_ID = "0c1f0a3c5b1e4f5d9a0b6a8d7e2f4c31"
 """In place of a random one, or the documents would differ each time."""
 
@@ -39,10 +41,12 @@ class Example:
 
 
 def of(event: EventType) -> Example | None:
-    """An example of an event type; None where the value is not ours to describe."""
-    if event.schema is None:
+    """An example of an event type; None where another's will do, or the value is not ours."""
+    if event.type == PAID:
+        return _shown(_order())
+    if event.schema is None or event.schema == ORDER_SCHEMA:
         return None
-    return _shown(_order() if event in ORDER_EVENTS else _other(event.type))
+    return _shown(_other(event.type))
 
 
 def _shown(record: Record) -> Example:
@@ -65,6 +69,8 @@ def _order() -> Record:
         published_at=trade.modified + timedelta(seconds=1.2),
         hinted_at=trade.modified,
         value=trade.to_wire(),
+        step=Step((Transition.PAID,), "WAIT_BUYER_PAY", ("orders.status", "pay_time", "status")),
+        found_by=Source.PUSH,
     )
 
 

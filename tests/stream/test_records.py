@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from schemas import cloud_events
 from schemas.change import Change, Source
 from schemas.notification import ReplayFinished
+from schemas.transitions import Step, Transition
 from tests.store.databases import SELLER, at, trade
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -47,6 +48,10 @@ def an_order(**changes: object) -> Record:
         "published_at": at(3),
         "hinted_at": None,
         "value": trade(TID).to_wire(),
+        "step": Step(
+            (Transition.FINISHED, Transition.CORRECTED), "WAIT_BUYER_CONFIRM_GOODS", ("end_time", "status")
+        ),
+        "found_by": Source.GAP,
         **changes,
     }
     return records.order("orders", **given)  # type: ignore[arg-type]
@@ -86,6 +91,17 @@ def test_an_order_tells_its_version_in_headers_so_that_nobody_has_to_read_the_js
     assert told["publishedat"] == "2025-11-20T02:00:03Z"
     assert told["hintedat"] == "2025-11-20T02:00:00.500000Z"
     assert "hintedat" not in cloud_events.attributes(an_order().headers)
+
+
+def test_an_order_says_what_has_happened_to_it_so_that_subscribers_can_filter() -> None:
+    told = cloud_events.attributes(an_order().headers)
+    assert told["type"] == "taobao.trade.order.finished.v1"
+    assert told["transitions"] == "finished,corrected"
+    assert (told["statusfrom"], told["status"]) == ("WAIT_BUYER_CONFIRM_GOODS", "TRADE_FINISHED")
+    assert told["changedfields"] == "end_time,status"
+    assert told["foundby"] == "gap"
+    new = cloud_events.attributes(an_order(step=Step((Transition.CREATED,), None, ())).headers)
+    assert not {"statusfrom", "changedfields"} & new.keys()
 
 
 def test_a_snapshot_says_whose_it_is_and_how_old_its_state_may_be() -> None:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import orjson
 
 from schemas import cloud_events, events, json_schema
-from schemas.change import Change
+from schemas.change import Change, Source
 from schemas.cloud_events import Headers
 from schemas.notification import Notification
+from schemas.transitions import Step
 from schemas.types import write_instant
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
@@ -145,15 +146,26 @@ def order(
     published_at: datetime,
     hinted_at: datetime | None,
     value: str,
+    step: Step,
+    found_by: Source,
 ) -> Record:
-    """A full order for `orders`. `hinted_at` is when the platform told of it, where push did."""
+    """A full order for `orders`. `hinted_at` is when the platform told of it, where push did.
+
+    `step` is what this version brings beside the one that was published before it.
+    """
     extensions = {
         "sellerid": str(seller_id),
         "revision": str(revision),
         "status": status,
         "fetchedat": write_instant(fetched_at),
         "publishedat": write_instant(published_at),
+        "transitions": ",".join(step.transitions),
+        "foundby": found_by.value,
     }
+    if step.status_from is not None:
+        extensions["statusfrom"] = step.status_from
+    if step.changed:
+        extensions["changedfields"] = ",".join(step.changed)
     if hinted_at is not None:
         extensions["hintedat"] = write_instant(hinted_at)
     return Record(
@@ -162,7 +174,7 @@ def order(
         value.encode(),
         cloud_events.headers(
             id=f"{tid}:{revision}",
-            type=cloud_events.ORDER_TYPE,
+            type=events.order_type(step.main),
             source=_source(seller_id),
             subject=str(tid),
             time=modified,
