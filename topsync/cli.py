@@ -24,6 +24,8 @@ app = typer.Typer(
 sellers_app = typer.Typer(help="Sellers and their sessions.", no_args_is_help=True)
 app.add_typer(sellers_app, name="sellers", rich_help_panel="Operations")
 
+topics_app = typer.Typer(help="The cluster's topics.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics", rich_help_panel="Jobs (each ends by itself)")
 schema_app = typer.Typer(help="The contract: JSON Schema and AsyncAPI of the topics.", no_args_is_help=True)
 app.add_typer(schema_app, name="schema", rich_help_panel="Operations")
 
@@ -104,12 +106,23 @@ def migrate() -> None:
     asyncio.run(operations.migrate())
 
 
-@app.command(rich_help_panel=JOBS)
-def topics() -> None:
-    """Create the topics that the cluster lacks; existing ones are left alone."""
+@topics_app.command("plan")
+def topics_plan() -> None:
+    """Show how the cluster's topics differ from what they should be. Exit status 0: not at all."""
     from topsync import operations
 
-    asyncio.run(operations.create_topics())
+    sys.exit(asyncio.run(operations.plan_topics()))
+
+
+@topics_app.command("apply")
+def topics_apply() -> None:
+    """Create missing topics and set what differs in their configuration; say what was done.
+
+    The numbers of partitions and replicas are never changed. Where they differ, the exit status is 1.
+    """
+    from topsync import operations
+
+    sys.exit(asyncio.run(operations.apply_topics()))
 
 
 @sellers_app.command("add")

@@ -171,10 +171,7 @@ def _places(document: Json) -> set[tuple[str, str]]:
 
 def _asyncapi() -> Json:
     # Without the environment, which must not decide what is committed.
-    settings = KafkaSettings.model_construct(
-        topic_prefix="{prefix}",
-        **{name: KafkaSettings.model_fields[name].default for name in ("partitions", "replication_factor")},
-    )
+    settings = KafkaSettings.model_construct(topic_prefix="{prefix}")
     registry = topics.registry(settings)
     names = list(dict.fromkeys(event.topic for event in events.EVENTS))
     return {
@@ -186,7 +183,7 @@ def _asyncapi() -> Json:
             "Kafka's binary mode. The guide is docs/subscribers.md.",
         },
         "defaultContentType": "application/json",
-        "channels": {name: _channel(name, getattr(registry, name), settings) for name in names},
+        "channels": {name: _channel(name, getattr(registry, name)) for name in names},
         "operations": {
             f"send_{name}": {
                 "action": "send",
@@ -199,7 +196,7 @@ def _asyncapi() -> Json:
     }
 
 
-def _channel(name: str, topic: Topic, settings: KafkaSettings) -> Json:
+def _channel(name: str, topic: Topic) -> Json:
     config = {key: value for key, value in topic.config.items() if key in BINDING_CONFIG}
     return {
         "address": topic.name,
@@ -214,7 +211,7 @@ def _channel(name: str, topic: Topic, settings: KafkaSettings) -> Json:
             "kafka": {
                 "topic": topic.name,
                 "partitions": topic.partitions,
-                "replicas": settings.replication_factor,
+                "replicas": topic.replicas,
                 "topicConfiguration": {
                     key: [value] if key == "cleanup.policy" else int(value) for key, value in config.items()
                 },

@@ -22,6 +22,7 @@ from pydantic import (
     TypeAdapter,
     UrlConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_core import Url
@@ -188,6 +189,38 @@ class KafkaSettings(_Settings):
         description="Partitions of `changes`, `snapshots` and `orders` when they are created.",
     )
     replication_factor: int = Field(3, ge=1, le=7, description="Replicas of each topic when it is created.")
+    min_insync_replicas: int | None = Field(
+        None,
+        ge=1,
+        le=7,
+        description="Replicas that must have a record before it counts as written; without it, one less than "
+        "there are.",
+    )
+    changes_retention_hours: int = Field(
+        168,
+        ge=24,
+        description="How long `changes` and `snapshots` keep a record: an enricher's longest outage.",
+    )
+    orders_compaction_lag_hours: int = Field(
+        24,
+        ge=1,
+        description="How far behind a reader of `orders` may be and still see every version and tombstone.",
+    )
+    notices_retention_hours: int = Field(
+        2160, ge=24, description="How long dead letters and notifications are kept."
+    )
+
+    @field_validator("min_insync_replicas")
+    @classmethod
+    def _can_be_reached(cls, wanted: int | None, others: ValidationInfo) -> int | None:
+        if wanted is not None and wanted > others.data.get("replication_factor", wanted):
+            raise ValueError("must not be above TOPSYNC_REPLICATION_FACTOR, or nothing could be written")
+        return wanted
+
+    @property
+    def in_sync_replicas(self) -> int:
+        """Replicas that must have a record before it counts as written."""
+        return self.min_insync_replicas or max(1, self.replication_factor - 1)
 
 
 class PushSettings(_Settings):
