@@ -245,6 +245,22 @@ def test_a_deposit_is_never_taken_for_the_payment() -> None:
     assert Transition.PAID not in transitions.step(None, forfeited, Source.PUSH).transitions
 
 
+def test_a_time_of_payment_alone_makes_no_open_order_paid() -> None:
+    order = {**wired(samples.complete(samples.FULL)), "status": "WAIT_BUYER_PAY"}
+    assert "pay_time" in order
+    assert Transition.PAID not in transitions.step(None, order, Source.PUSH).transitions
+    closed = {**order, "status": "TRADE_CLOSED"}
+    assert Transition.PAID in transitions.step(None, closed, Source.PUSH).transitions
+
+
+def test_the_refund_that_closes_an_order_is_told_as_its_end() -> None:
+    order = wired(samples.complete(samples.FULL))
+    refunded = [{**line, "refund_status": "SUCCESS"} for line in order["orders"]]
+    closed = {**order, "orders": refunded, "status": "TRADE_CLOSED"}
+    assert transitions.step(order, closed, Source.PUSH).transitions == (Transition.CLOSED,)
+    assert Transition.PARTLY_REFUNDED not in transitions.step(None, closed, Source.PUSH).transitions
+
+
 def test_lines_that_come_or_go_are_named() -> None:
     order = wired(samples.complete(samples.FULL))
     fewer = {**order, "orders": order["orders"][:1]}
