@@ -1,4 +1,4 @@
-"""What is told in the topic `notifications`: markers of bootstraps, outcomes of replays, other messages.
+"""What is told in the topic `notifications`: markers of bootstraps, outcomes of replays, sessions that end.
 
 Each kind has an event type of its own; readers skip the types that they do not know.
 """
@@ -135,6 +135,30 @@ class ReplayFinished(Notification):
         return f"replay:{self.replay}"
 
 
+class SessionWarned(Notification):
+    """A seller's session ends soon, or has ended: no change of the seller can be fetched then."""
+
+    event_type: ClassVar[str] = "taobao.ops.session.warned.v1"
+
+    session: Literal["ends", "expired"]
+    seller_id: PlatformId
+    days_left: int
+    """The threshold that was passed."""
+    ends_at: Instant | None = None
+    """Where it is known."""
+    refreshable: bool
+    """Whether topsync can renew it by itself."""
+    reason: str | None = None
+    """Why it was refused."""
+    do: str
+    """What somebody has to do, if anything."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"session:{self.seller_id}"
+
+
 class MessageReceived(Notification):
     """The platform's channel told of something that is no order; only its ids are carried."""
 
@@ -156,6 +180,7 @@ NOTIFICATIONS: tuple[type[Notification], ...] = (
     BootstrapBegun,
     BootstrapCompleted,
     ReplayFinished,
+    SessionWarned,
     MessageReceived,
 )
 """All kinds."""

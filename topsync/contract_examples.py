@@ -19,6 +19,7 @@ from schemas.notification import (
     MessageReceived,
     Notification,
     ReplayFinished,
+    SessionWarned,
     TodayPart,
 )
 from schemas.trade import Trade
@@ -28,8 +29,8 @@ from topsync.stream.records import Record
 
 SELLER_ID = 2200000000001
 PAID = order_type(Transition.PAID)
-EVENT_ID = "0c1f0a3c5b1e4f5d9a0b6a8d7e2f4c31"
-"""In place of a random one, or the documents would differ each time."""
+EVENT_ID = "8f3a61c09d52e7b4-1"
+"""In place of one that is made up, or the documents would differ each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,12 @@ def of(event: EventType) -> Example | None:
         return _shown(_order())
     if event.schema is None or event.schema == ORDER_SCHEMA:
         return None
-    return _shown(_other(event.type))
+    example = _shown(_other(event.type))
+    return Example({**example.headers, "ce_id": EVENT_ID}, example.value)
 
 
 def _shown(record: Record) -> Example:
     headers = {name: value.decode() for name, value in record.headers}
-    if len(headers["ce_id"]) == len(EVENT_ID):
-        headers["ce_id"] = EVENT_ID
     return Example(headers, cast("Json", orjson.loads(record.value or b"{}")))
 
 
@@ -128,6 +128,14 @@ def _notifications(at: datetime) -> tuple[Notification, ...]:
             list_calls=3,
             calls=5,
             minutes=0.1,
+        ),
+        SessionWarned(
+            session="ends",
+            seller_id=SELLER_ID,
+            days_left=7,
+            ends_at=at + timedelta(days=7),
+            refreshable=False,
+            do=f"run `topsync sellers authorise {SELLER_ID}`",
         ),
         MessageReceived(topic="taobao_item_ItemUpdate", id="8120009000000001", seller_id=SELLER_ID),
     )
