@@ -119,7 +119,20 @@ EXPORT: Final[Mapping[str, Mapping[str, object]]] = {
 }
 """What meets one seller's bulk start."""
 
-EVERYBODY: Final = ("ban", "clock_skew", "cut", "silence", "half_open", "refuse", "kick", "expire", "outage")
+EVERYBODY: Final = (
+    "ban",
+    "clock_skew",
+    "cut",
+    "damaged_frame",
+    "expire",
+    "half_open",
+    "kick",
+    "outage",
+    "raw_frame",
+    "refuse",
+    "silence",
+    "unreadable_content",
+)
 """What concerns the whole platform, or all of its channel: each has a test of its own."""
 
 BESIDE: Final[Mapping[str, tuple[str, Mapping[str, object]]]] = {
@@ -271,6 +284,21 @@ async def test_half_open(live: Stage) -> None:
         await play_out(live, "half_open", after_seconds=0, seconds=4)
 
 
+async def test_raw_frame(live: Stage) -> None:
+    async with everybody_whole_after(live):
+        await play_out(live, "raw_frame", after_seconds=0)
+
+
+async def test_damaged_frame(live: Stage) -> None:
+    async with everybody_whole_after(live, may_be_dead={"unreadable_frame"}):
+        await play_out(live, "damaged_frame", seconds=4)
+
+
+async def test_unreadable_content(live: Stage) -> None:
+    async with everybody_whole_after(live, may_be_dead={"unreadable_message"}):
+        await play_out(live, "unreadable_content", seconds=3)
+
+
 async def test_expire(live: Stage) -> None:
     """Push was away for longer than messages live."""
     push = live.system.processes["push"]
@@ -369,7 +397,7 @@ def require_whole(survived: Survived, *, may_be_dead: Set[str] = frozenset()) ->
 
 
 @asynccontextmanager
-async def everybody_whole_after(stage: Stage) -> AsyncIterator[None]:
+async def everybody_whole_after(stage: Stage, *, may_be_dead: Set[str] = MAY_BE_DEAD) -> AsyncIterator[None]:
     """Under live activity inside; afterwards every seller is complete, and past what happened inside."""
     dead = await stage.dead_letters()
     stage.live(RATE)
@@ -378,7 +406,7 @@ async def everybody_whole_after(stage: Stage) -> AsyncIterator[None]:
     results = await stage.settled()
     assert scenarios.readable(results) == ""
     await stage.eventually_complete(over_at)
-    assert {reason for _, reason in await stage.dead_letters() - dead} <= MAY_BE_DEAD
+    assert {reason for _, reason in await stage.dead_letters() - dead} <= may_be_dead
     stage.system.require_running()
 
 
@@ -438,6 +466,5 @@ async def change_every_order(stage: Stage, seller_id: int) -> None:
 async def authorise_again(stage: Stage, seller_id: int | None) -> None:
     """What the operator does about a seller whose session the platform refuses."""
     (seller,) = [one for one in stage.platform.sellers if one.user_id == seller_id]
-    await stage.system.run(
-        *("sellers", "add", "--user-id", str(seller.user_id), "--nick", seller.nick), given=seller.session
-    )
+    code = stage.platform.authorisations.new_code(seller)
+    await stage.system.run("sellers", "authorise", str(seller.user_id), "--code", code)
