@@ -12,6 +12,7 @@ from datetime import timedelta
 from bootstrap.job import BootstrapFailedError, BootstrapJob
 from bootstrap.progress import Bars
 from consumer.batches import BatchReader
+from consumer.channel_token import token_source
 from consumer.enricher import Enricher
 from consumer.push import PushService
 from reconciler.plan import Rules
@@ -103,7 +104,7 @@ async def push(lifetime: Lifetime) -> None:
         ),
     )
     kafka, registry = await runtime.open_topics()
-    async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (_, clock):
+    async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (client, clock):
         service = PushService(
             config=config,
             kafka=kafka,
@@ -113,6 +114,7 @@ async def push(lifetime: Lifetime) -> None:
             detail_lag=runtime.detail_lag(),
             proof_interval_seconds=own.push_proof_interval_seconds,
             connections=own.push_connections,
+            token_source=token_source(client, config.group) if own.channel_token else None,
         )
         await service.run(lifetime)
 
