@@ -28,7 +28,7 @@ from topsync.service import Lifetime, calm_collector
 from topsync.settings import DatabaseSettings, KafkaSettings
 from topsync.store import database
 from topsync.store.database import Pool
-from topsync.stream import topics
+from topsync.stream import topic_admin, topics
 from topsync.stream.topics import Registry, TopicsError
 from topsync.tmc.config import ConnectionConfig
 from topsync.tmc.connection import Connection
@@ -222,7 +222,7 @@ async def _database(servers: Servers) -> AsyncIterator[Pool]:
 
 
 async def _topics(kafka: KafkaSettings) -> Registry:
-    await topics.create_missing(kafka)
+    await topic_admin.apply(kafka)
     async with asyncio.timeout(BOUND_SECONDS):
         while True:
             try:

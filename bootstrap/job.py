@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -20,6 +20,7 @@ from bootstrap import export_file
 from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
+from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
 from topsync import telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Outcome, Puller, Request
@@ -34,6 +35,7 @@ from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 from topsync.top.calls import exports, messages
 from topsync.top.calls.exports import ExportResult, ExportStatus
+from topsync.top.catalogue import FULLINFO_FIELDS
 from topsync.top.download import DownloadConfig, download
 from topsync.top.errors import DownloadFailedError, TaskNotExistError
 
@@ -112,7 +114,7 @@ class BootstrapJob:
             day_zero=day_zero,
             at=now,
         )
-        await self._notify("begin", {"day_zero": state.day_zero.isoformat()})
+        await self._notify(BootstrapBegun(seller_id=self._seller_id, day_zero=state.day_zero))
         self.report("subscribe", 1, 1)
         return state
 
@@ -121,7 +123,11 @@ class BootstrapJob:
         asked_at = self._clock.now()
         # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
         task = await exports.create(
-            self.puller.client, self.account.session, state.first_day, state.day_zero - timedelta(days=1)
+            self.puller.client,
+            self.account.session,
+            state.first_day,
+            state.day_zero - timedelta(days=1),
+            fields_after(state.failed_exports),
         )
         created_at = task.created_at
         if created_at is None:
@@ -148,6 +154,12 @@ class BootstrapJob:
             log.warning("export lost; asking for a new one", seller_id=self._seller_id, error=str(error))
             await bootstraps.ask_again(self.puller.pool, self._seller_id)
             return await self._state()
+        if result.status is ExportStatus.FAIL:
+            log.warning(
+                "export failed; asking in other words", seller_id=self._seller_id, task=export.task_id
+            )
+            await bootstraps.export_failed(self.puller.pool, self._seller_id)
+            return await self._state()
         self.report("export", 1, 1)
         size = 0
         if result.status is ExportStatus.DONE:
@@ -170,8 +182,6 @@ class BootstrapJob:
             async with asyncio.timeout(self.settings.export_deadline_seconds):
                 while True:
                     result = await exports.result(self.puller.client, export.task_id)
-                    if result.status is ExportStatus.FAIL:
-                        raise TaskNotExistError("the platform's export failed")
                     if result.status not in (ExportStatus.NEW, ExportStatus.DOING):
                         return result
                     await asyncio.sleep(self.settings.export_poll_seconds)
@@ -293,52 +303,50 @@ class BootstrapJob:
                 "the copy is not proven complete"
             )
         now = self._clock.now()
-        certificate: dict[str, object] = {
-            "seller_id": str(self._seller_id),
-            "day_zero": state.day_zero.isoformat(),
-            "export": {
-                "task_id": str(export.task_id),
-                "first_day": state.first_day.isoformat(),
-                "last_day": (state.day_zero - timedelta(days=1)).isoformat(),
-                "created_at": export.created_at.isoformat(),
-                "adopted": export.adopted,
-                "md5": export.check_code,
-                "file_bytes": export.file_bytes,
-                "lines": export.lines,
-                "published": export.published,
-                "repaired": export.repaired,
-                "refused": export.refused,
-                "orders": await bootstraps.count_rows(self.puller.pool, self._seller_id),
-                "digest": await bootstraps.digest(self.puller.pool, self._seller_id),
-            },
-            "today": {
-                "listed": today.listed,
-                "hinted": today.hinted,
-                "calls": today.calls,
-                "proven_to": today.proven_to.isoformat() if today.proven_to else None,
-            },
-            "certified_at": now.isoformat(),
-        }
+        certificate = BootstrapCompleted(
+            seller_id=self._seller_id,
+            day_zero=state.day_zero,
+            export=ExportPart.model_validate(
+                {
+                    "task_id": export.task_id,
+                    "first_day": state.first_day,
+                    "last_day": state.day_zero - timedelta(days=1),
+                    "created_at": export.created_at,
+                    "adopted": export.adopted,
+                    "md5": export.check_code,
+                    "file_bytes": export.file_bytes,
+                    "lines": export.lines,
+                    "published": export.published,
+                    "repaired": export.repaired,
+                    "refused": export.refused,
+                    "orders": await bootstraps.count_rows(self.puller.pool, self._seller_id),
+                    "digest": await bootstraps.digest(self.puller.pool, self._seller_id),
+                }
+            ),
+            today=TodayPart(
+                listed=today.listed, hinted=today.hinted, calls=today.calls, proven_to=today.proven_to
+            ),
+            certified_at=now,
+        )
         proven = Span(platform_time.start_of(state.first_day), self._seam(state))
         await bootstraps.certify(
-            self.puller.pool, self._seller_id, at=now, certificate=certificate, proven=proven
+            self.puller.pool,
+            self._seller_id,
+            at=now,
+            certificate=certificate.model_dump(mode="json", exclude_none=True),
+            proven=proven,
         )
-        await self._notify("complete", certificate)
+        await self._notify(certificate)
         self.report("live", 1, 1)
         log.info("bootstrapped", seller_id=self._seller_id, orders=export.lines)
 
     def _seam(self, state: Bootstrap) -> datetime:
         """Where the increments take over: day zero's first second, less the overlap for late orders."""
-        overlap = timedelta(seconds=self.puller.settings.overlap_seconds)
-        return platform_time.start_of(state.day_zero) - overlap
+        start = platform_time.start_of(state.day_zero)
+        return start - self.puller.settings.lateness.overlap(start, now=state.started_at)
 
-    async def _notify(self, what: str, body: dict[str, object]) -> None:
-        record = records.notification(
-            self.topics.notifications.name,
-            subject=f"bootstrap-{what}:{self._seller_id}",
-            at=self._clock.now(),
-            body={"bootstrap": what, "seller_id": str(self._seller_id), **body},
-        )
+    async def _notify(self, told: Notification) -> None:
+        record = records.notification(self.topics.notifications.name, told, at=self._clock.now())
         await self.puller.producer.publish([record])
 
     async def _state(self) -> Bootstrap:
@@ -352,6 +360,16 @@ class BootstrapJob:
 
 
 _COUNTED_AS: dict[type[Line], str] = {ExportedTrade: "published", ToRepair: "repaired", Refused: "refused"}
+
+
+def fields_after(failed_exports: int) -> Sequence[str]:
+    """The fields to export, in an order that no task of this bulk start has had that failed.
+
+    An identical request is answered with the task that exists, failed or not, for as long as the platform
+    keeps it (reference/top-api.md 4.1, 4.2). The order of the fields means nothing to the file.
+    """
+    turn = failed_exports % len(FULLINFO_FIELDS)
+    return (*FULLINFO_FIELDS[turn:], *FULLINFO_FIELDS[:turn])
 
 
 def _take(lines: Iterator[Line]) -> list[Line]:

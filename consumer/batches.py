@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import orjson
 from aiokafka import ConsumerRecord
@@ -21,9 +22,10 @@ from topsync import metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
 from topsync.sessions import Sessions
-from topsync.store import orders
+from topsync.store import orders, refetches
 from topsync.store.database import Pool
-from topsync.store.orders import Version
+from topsync.store.orders import Known, Version
+from topsync.store.refetches import Refetch
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -32,22 +34,36 @@ from topsync.top.client import TopClient
 from topsync.top.errors import (
     BadAnswerError,
     RequestRefusedError,
+    RetryLaterError,
     SessionInvalidError,
     TradeNotExistError,
 )
 
 log = telemetry.get_logger(__name__)
 
-BEHIND = retry.Policy(max_attempts=4, first_wait_seconds=0.5, max_wait_seconds=4.0)
-"""How often a detail is asked for again that is missing, or older than what a list promised."""
+RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seconds=0.3, max_wait_seconds=2.0)
+"""How a failed detail call is repeated at once, while its partition waits; what fails then is postponed."""
 
+SERVED_LATELY_SECONDS = 10.0
+"""While an order of any seller was fetched so recently, one that is not answered is postponed alone."""
+
+POSTPONED_FOR = timedelta(seconds=2)
+"""The first wait of an order that the platform did not show as promised; the reconciler lets it grow."""
 
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
 
 
-class DetailBehindError(Exception):
-    """The platform's detail is older than what its list told, or not there yet."""
+class PostponedError(Exception):
+    """The platform does not show the order now as it has promised. The text holds nothing of it.
+
+    `reason` is a fixed word for counting; `answer` is what came, where that could not be read.
+    """
+
+    def __init__(self, reason: str, answer: bytes | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.answer = answer
 
 
 class NoSessionError(Exception):
@@ -72,6 +88,8 @@ class Batch:
     """Every order that the batch is about: whatever of them is unpublished is published with it."""
     hinted_at: dict[int, datetime] = field(default_factory=dict)
     dead_letters: list[Record] = field(default_factory=list)
+    postponed: list[Refetch] = field(default_factory=list)
+    """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
 
     def add(self, version: Version) -> None:
         """Take a version in, unless the batch has a newer one of the same order."""
@@ -94,6 +112,19 @@ def _age(version: Version) -> tuple[datetime, datetime]:
     return version.trade.modified, version.fetched_at
 
 
+@dataclass(slots=True)
+class _Outage:
+    """Tells one seller's outage from the platform's: by whether anybody was served lately."""
+
+    _served_at: float = float("-inf")
+
+    def served(self) -> None:
+        self._served_at = time.monotonic()
+
+    def is_likely(self) -> bool:
+        return time.monotonic() - self._served_at > SERVED_LATELY_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class _Hint:
     record: ConsumerRecord[bytes, bytes]
@@ -109,12 +140,15 @@ class BatchReader:
     clock: ServerClock
     sessions: Sessions
     topics: Registry
+    _outage: _Outage = field(default_factory=_Outage)
 
     async def read(self, taken: Sequence[ConsumerRecord[bytes, bytes]]) -> Batch:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
 
+        Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
+
         Raises:
-            TopError: the platform does not answer at all: the whole batch is to be read again later.
+            TopError: the platform answers for none of them: the whole batch is to be read again later.
         """
         batch = Batch()
         hints = []
@@ -163,23 +197,45 @@ class BatchReader:
         known = await orders.known(self.pool, needs)
         wanted = decisions.to_fetch(needs, known)
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
-        by_tid = {hint.change.tid: hint.record for hint in hints}
+        by_tid = {hint.change.tid: hint for hint in hints}
+        unanswered: dict[int, RetryLaterError] = {}
         async with asyncio.TaskGroup() as tasks:
             for need in wanted:
-                tasks.create_task(self._fetch_into(need, by_tid, batch))
+                fetch = self._fetch_into(need, by_tid[need.tid], known.get(need.tid), batch, unanswered)
+                tasks.create_task(fetch)
+        if len(unanswered) < len(wanted):
+            self._outage.served()
+        if unanswered and self._outage.is_likely():
+            # Nobody is served: there is no reason to think that these orders are the cause, so they wait.
+            raise ExceptionGroup("the platform answers for none of the orders", list(unanswered.values()))
+        for need in wanted:
+            if need.tid in unanswered:
+                self._postpone(need, by_tid[need.tid].change, batch, "platform_unavailable")
 
     async def _fetch_into(
-        self, need: Need, by_tid: Mapping[int, ConsumerRecord[bytes, bytes]], batch: Batch
+        self,
+        need: Need,
+        hint: _Hint,
+        known: Known | None,
+        batch: Batch,
+        unanswered: dict[int, RetryLaterError],
     ) -> None:
-        record = by_tid[need.tid]
+        record = hint.record
         try:
-            batch.add(await self._fetch(need))
+            version = await self._fetch(need)
+            batch.add(version)
+            if decisions.is_old_news(need, known, version.trade.modified):
+                settled_after = version.fetched_at + POSTPONED_FOR
+                later = replace(need, settled_after=max(need.settled_after, settled_after))
+                self._postpone(later, hint.change, batch, refetches.NO_NEWS)
+        except PostponedError as error:
+            self._postpone(need, hint.change, batch, error.reason, error.answer)
+        except RetryLaterError as error:
+            unanswered[need.tid] = error
         except NoSessionError as error:
             self._set_aside(record, batch, "no_session", str(error))
         except SessionInvalidError as error:
             self._set_aside(record, batch, "session_refused", str(error))
-        except DetailBehindError as error:
-            self._set_aside(record, batch, "detail_behind", str(error))
         except UnreadableAnswerError as error:
             self._set_aside(record, batch, "unreadable_answer", str(error), original=error.answer)
         except RequestRefusedError as error:
@@ -200,30 +256,40 @@ class BatchReader:
             return await self._fetch_with(renewed.session, need)
 
     async def _fetch_with(self, session: SecretStr, need: Need) -> Version:
-        async def once() -> Version:
-            fetched_at = self.clock.now()
-            trade = await self._detail(need, session)
-            if need.modified is not None and trade.modified < need.modified:
-                raise DetailBehindError("the detail is older than what the list told")
-            return Version(need.seller_id, trade, fetched_at, need.source.value)
-
-        return await retry.run(
-            once,
-            decide=lambda error, _: retry.Retry() if isinstance(error, DetailBehindError) else retry.GIVE_UP,
-            policy=BEHIND,
-        )
+        fetched_at = self.clock.now()
+        trade = await self._detail(need, session)
+        if need.modified is not None and trade.modified < need.modified:
+            raise PostponedError("detail_behind")
+        return Version(need.seller_id, trade, fetched_at, need.source.value)
 
     async def _detail(self, need: Need, session: SecretStr) -> Trade:
         try:
             raw = await trades.fullinfo(self.client, session, need.tid, LANE_OF[need.source])
         except TradeNotExistError:
-            raise DetailBehindError("the platform does not know the order") from None
+            raise PostponedError("not_there") from None
         except BadAnswerError as error:
-            raise UnreadableAnswerError(str(error), error.body) from None
+            raise PostponedError("unreadable_answer", error.body) from None
         try:
             return Trade.from_platform(raw)
         except UnreadableTradeError as error:
             raise UnreadableAnswerError(str(error), orjson.dumps(raw)) from None
+
+    @staticmethod
+    def _postpone(need: Need, change: Change, batch: Batch, reason: str, answer: bytes | None = None) -> None:
+        metrics.ORDERS_POSTPONED.labels(reason).inc()
+        batch.postponed.append(
+            Refetch(
+                tid=need.tid,
+                seller_id=need.seller_id,
+                event=change.event,
+                occurred_at=need.hinted_at or change.occurred_at,
+                settled_after=need.settled_after,
+                modified=need.modified,
+                source=need.source.value,
+                reason=reason,
+                answer=answer,
+            )
+        )
 
     def set_version_aside(self, version: Version, batch: Batch, detail: str) -> None:
         """Make a dead letter of a version that the database cannot hold."""

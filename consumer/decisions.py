@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.store.orders import Known
 
@@ -60,6 +61,18 @@ def is_answered(need: Need, known: Known | None) -> bool:
 def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> list[Need]:
     """The needs that what is stored does not answer."""
     return [need for need in needs.values() if not is_answered(need, known.get(need.tid))]
+
+
+def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
+    """Whether a fetch for a pushed hint brought nothing new although something new was told.
+
+    A message promises no `modified`, so a stale answer to it shows only in this: the state was known
+    before, and is older than the second in which the platform told of its change. There may still have
+    been nothing to bring, as with a second message about one change.
+    """
+    if need.hinted_at is None or known is None or need.modified is not None:
+        return False
+    return fetched <= known.modified and fetched < platform_time.floor_to_second(need.hinted_at)
 
 
 _URGENCY = {source: rank for rank, source in enumerate(Source)}

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
-from consumer.batches import Batch, BatchReader
+from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from topsync import metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
-from topsync.store import orders
+from topsync.store import orders, refetches
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.orders import NotOwnerError, Unpublished, UnstorableError, Version
 from topsync.stream import ownership, records
@@ -78,16 +78,19 @@ class Enricher:
     async def _own(self, partition: int, member: Member) -> None:
         """Write a partition's orders until cancelled, through every failure that can pass."""
         loop = asyncio.get_running_loop()
-        failures = 0
+        failures = outages = 0
         while True:
             began = loop.time()
             try:
                 await self._write(partition, member)
             except Exception as error:
                 if loop.time() - began > HEALTHY_SECONDS:
-                    failures = 0
-                # A ban is no failure of ours, however long it is.
-                failures += not _banned_for_seconds(error)
+                    failures = outages = 0
+                # A ban or an outage of the platform is no failure of ours, however long it is.
+                if _is_the_platforms(error):
+                    outages += 1
+                else:
+                    failures += 1
                 if not _is_passing(error) or failures >= (RESTART.max_attempts or 0):
                     raise
                 if not member.still_owns(partition):
@@ -96,7 +99,7 @@ class Enricher:
                 log.warning(
                     "partition writer failed; taking over anew", partition=partition, error=repr(error)
                 )
-                await asyncio.sleep(self._wait_seconds(error, failures))
+                await asyncio.sleep(self._wait_seconds(error, failures + outages))
 
     def _wait_seconds(self, error: Exception, failures: int) -> float:
         """How long to leave a partition alone after a failure."""
@@ -179,6 +182,9 @@ class PartitionWriter:
         enricher = self._enricher
         if batch.versions:
             await self._store(batch)
+        if batch.postponed:
+            # Before the offsets: a hint that is committed and not noted would be forgotten.
+            await refetches.postpone(enricher.pool, batch.postponed, wait=POSTPONED_FOR)
         ahead = await orders.unpublished(enricher.pool, batch.tids) if batch.tids else []
         await self._publish(ahead, batch, offsets)
 
@@ -211,6 +217,8 @@ class PartitionWriter:
                 published_at=now,
                 hinted_at=batch.hinted_at.get(version.tid),
                 value=version.value,
+                step=version.step,
+                found_by=version.source,
             )
             for version in ahead
         ]
@@ -225,6 +233,10 @@ class PartitionWriter:
 
 def _is_passing(error: Exception) -> bool:
     return all(isinstance(leaf, PASSING_ERRORS) for leaf in _leaves(error))
+
+
+def _is_the_platforms(error: Exception) -> bool:
+    return all(isinstance(leaf, RetryLaterError | CallLimitedError) for leaf in _leaves(error))
 
 
 def _banned_for_seconds(error: Exception) -> float:

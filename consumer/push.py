@@ -16,6 +16,7 @@ from datetime import timedelta
 from consumer.cancellations import Cancellations
 from consumer.messages import UnreadableMessageError, read_change
 from consumer.push_line import Line
+from schemas.notification import MessageReceived
 from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
@@ -29,6 +30,7 @@ from topsync.stream.topics import Registry
 from topsync.tmc.config import ConnectionConfig
 from topsync.tmc.connection import Connection, TokenSource
 from topsync.tmc.deliveries import Delivery
+from topsync.tmc.messages import TmcMessage
 
 log = telemetry.get_logger(__name__)
 
@@ -52,11 +54,15 @@ def record_of(delivery: Delivery, topics: Registry, *, detail_lag: timedelta) ->
     if change is None:
         return records.notification(
             topics.notifications.name,
-            subject=f"message:{message.topic}",
+            MessageReceived(topic=message.topic, id=str(message.id), seller_id=_seller_of(message)),
             at=delivery.received_at,
-            body={"topic": message.topic, "seller_id": str(message.user_id or ""), "id": str(message.id)},
         )
     return records.change(topics.changes.name, change)
+
+
+def _seller_of(message: TmcMessage) -> int | None:
+    """The seller that a message names; the platform's own messages may name none, or 0."""
+    return message.user_id if (message.user_id or 0) > 0 else None
 
 
 def _dead_letter(delivery: Delivery, topics: Registry, reason: str, detail: str) -> Record:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schemas.change import Source
 from topsync.coverage import spans
+from topsync.coverage.lateness import Lateness
 from topsync.store.coverage import Span
 from topsync.store.gaps import Gap
+from topsync.store.push_connections import LONG_AGO
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The settings that decide."""
 
-    visibility_allowance: timedelta
-    overlap: timedelta
+    lateness: Lateness
     sweep_interval: timedelta
     """Zero: no sweeps."""
     gap_retry: timedelta
@@ -54,15 +55,39 @@ def next_pull(standing: Standing, rules: Rules, *, now: datetime) -> Pull | None
         return None
     due = [gap for gap in standing.gaps if _is_due(gap, rules, now)]
     if due:
-        start = min(gap.began for gap in due) - rules.overlap
+        began = min(gap.began for gap in due)
+        start = began - rules.lateness.overlap(began, now=now)
         return Pull(start, Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
     if rules.sweep_interval and (
-        standing.pulled_at is None or now - standing.pulled_at >= rules.sweep_interval
+        standing.pulled_at is None or _has_passed(rules.sweep_interval, standing.pulled_at, now)
     ):
         complete_until = spans.complete_until(standing.proven)
         assert complete_until is not None
-        return Pull(complete_until - rules.overlap, Source.SWEEP, "sweep")
+        start = complete_until - rules.lateness.overlap(complete_until, now=now)
+        return Pull(start, Source.SWEEP, "sweep")
     return None
+
+
+def in_order(pulls: Mapping[int, Pull], pulled_at: Mapping[int, datetime]) -> list[tuple[int, Pull]]:
+    """Sellers with their pulls, in the order in which they are served: gaps first, then whose turn it is.
+
+    Who was served longest ago is next. By what is missing longest, sellers that cannot be pulled would take
+    every turn.
+    """
+
+    def turn(item: tuple[int, Pull]) -> tuple[bool, bool, datetime, int]:
+        seller_id, pull = item
+        served = pulled_at.get(seller_id)
+        return pull.source is not Source.GAP, served is not None, served or pull.start, seller_id
+
+    return sorted(pulls.items(), key=turn)
+
+
+def unproven_since(now: datetime, unproven_after_seconds: float) -> datetime:
+    """A push connection whose last proof is older than this does not count as up; 0 s: none is too old."""
+    if not unproven_after_seconds:
+        return LONG_AGO
+    return now - timedelta(seconds=unproven_after_seconds)
 
 
 def _is_due(gap: Gap, rules: Rules, now: datetime) -> bool:
@@ -70,10 +95,15 @@ def _is_due(gap: Gap, rules: Rules, now: datetime) -> bool:
         return False
     if gap.pulled_at is None:
         return True
-    provable_at = gap.ended + rules.visibility_allowance
+    provable_at = gap.ended + rules.lateness.visibility_allowance(gap.ended)
     if gap.pulled_at < provable_at:
         return now >= provable_at
-    return now - gap.pulled_at >= rules.gap_retry
+    return _has_passed(rules.gap_retry, gap.pulled_at, now)
+
+
+def _has_passed(interval: timedelta, since: datetime, now: datetime) -> bool:
+    """Whether so much time has passed, or nobody knows how much: the platform's clock was set back."""
+    return not timedelta(0) <= now - since < interval
 
 
 def closed(gaps: Sequence[Gap], proven: Sequence[Span]) -> list[Gap]:

@@ -7,23 +7,27 @@ a moment, nothing breaks: pulls are idempotent and claim only what they have see
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
 from reconciler import plan
 from reconciler.plan import Pull, Rules, Standing
+from reconciler.refetching import Refetching
 from schemas.change import Source
+from schemas.notification import ReplayFinished
 from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
 from topsync.service import Lifetime
-from topsync.sessions import Account, Sessions
+from topsync.sessions import Sessions
 from topsync.settings import ReconcilerSettings
 from topsync.store import coverage, database, gaps, push_connections, replay_jobs
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
+from topsync.store.gaps import Gap
+from topsync.store.push_connections import LONG_AGO
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import records
 from topsync.stream.producer import PublishError
@@ -33,6 +37,9 @@ log = telemetry.get_logger(__name__)
 
 LEADER_LOCK = 0x72656364
 """Advisory lock of the one reconciler that works (the letters `recd`)."""
+
+NOT_SELLERS = frozenset({"job", "refetches"})
+"""What may be under way beside the pulls of sellers."""
 
 OUTAGE_WAIT_SECONDS = 2.0
 FOR_EVER = timedelta(days=36500)
@@ -51,6 +58,7 @@ class Reconciler:
     puller: Puller
     sessions: Sessions
     clock: ServerClock
+    refetching: Refetching
     notifications_topic: str
     calls_per_second: float
     """What a process may call at most: the estimate of a dry run rests on it."""
@@ -86,35 +94,45 @@ class Reconciler:
                 await database.unlock(connection, LEADER_LOCK)
 
     async def _look(self, connection: Connection) -> None:
-        """One round: connections to gaps, gaps and sweeps to pulls, requests to jobs."""
+        """One round: connections to gaps, gaps and sweeps to pulls, requests to jobs, second questions."""
         self._reap()
+        if "refetches" not in self._busy:
+            self._start("refetches", self.refetching.round)
         await self._watch_push(connection)
-        proven = await coverage.proven(self.pool)
         open_gaps = await gaps.open_gaps(self.pool)
         metrics.GAPS_OPEN.set(len(open_gaps))
+        due = await self._due_pulls(open_gaps)
+        room = self.settings.reconcile_parallel_sellers - len(self._busy.keys() - NOT_SELLERS)
+        for seller_id, pull in plan.in_order(due, self._pulled_at)[: max(0, room)]:
+            self._start(seller_id, partial(self._pull, seller_id, pull))
+        if "job" not in self._busy and (job := await replay_jobs.next_open(self.pool)):
+            self._start("job", partial(self._replay, job))
+
+    async def _due_pulls(self, open_gaps: Sequence[Gap]) -> dict[int, Pull]:
+        """What every seller that is not being pulled needs now."""
+        proven = await coverage.proven(self.pool)
         now = self.clock.now()
-        for seller_id, account in (await self.sessions.usable()).items():
-            if len(self._busy) >= self.settings.reconcile_parallel_sellers:
-                break
-            if seller_id in self._busy:
-                continue
+        due = {}
+        for seller_id in (await self.sessions.usable()).keys() - self._busy.keys():
             standing = Standing(
                 proven.get(seller_id, []),
                 [gap for gap in open_gaps if gap.seller_id == seller_id],
                 self._pulled_at.get(seller_id),
             )
             if pull := plan.next_pull(standing, self.rules, now=now):
-                self._start(seller_id, partial(self._pull, account, pull))
-        if "job" not in self._busy and (job := await replay_jobs.next_open(self.pool)):
-            self._start("job", partial(self._replay, job))
+                due[seller_id] = pull
+        return due
 
     async def _watch_push(self, connection: Connection) -> None:
         """Open gaps for lost connections, and end them at the reconnection."""
         silent_for = timedelta(seconds=self.settings.push_lost_after_seconds)
         now = self.clock.now()
+        unproven_since = plan.unproven_since(now, self.settings.push_unproven_after_seconds)
         async with connection.transaction():
             for lost in await push_connections.lost(
-                connection, silent_for=silent_for if self._judges_silence else FOR_EVER
+                connection,
+                silent_for=silent_for if self._judges_silence else FOR_EVER,
+                unproven_since=unproven_since if self._judges_silence else LONG_AGO,
             ):
                 opened = await gaps.open_for_all(connection, lost, now=now)
                 await push_connections.close_stale(connection, lost.id)
@@ -124,7 +142,9 @@ class Reconciler:
                     began=lost.last_proof_at.isoformat(),
                     reason=lost.reason,
                 )
-            for up in await push_connections.up(connection, silent_for=silent_for):
+            for up in await push_connections.up(
+                connection, silent_for=silent_for, unproven_since=unproven_since
+            ):
                 await gaps.end_by(connection, up)
 
     def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:
@@ -147,8 +167,10 @@ class Reconciler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _pull(self, account: Account, pull: Pull) -> None:
-        seller_id = account.seller.seller_id
+    async def _pull(self, seller_id: int, pull: Pull) -> None:
+        account = await self.sessions.get(seller_id)
+        if account is None:
+            return
         began_at = self.clock.now()
         # A pull that fails is due again only after the interval, like one that worked.
         self._pulled_at[seller_id] = began_at
@@ -193,9 +215,10 @@ class Reconciler:
             [
                 records.notification(
                     self.notifications_topic,
-                    subject=f"replay:{job.id}",
+                    ReplayFinished.model_validate(
+                        {"replay": job.id, "seller_id": job.seller_id, "state": state.value, **outcome}
+                    ),
                     at=self.clock.now(),
-                    body={"replay": job.id, "seller_id": str(job.seller_id), "state": state.value, **outcome},
                 )
             ]
         )

@@ -28,7 +28,9 @@ class Source(StrEnum):
 class Change(BaseModel):
     """One hint about one order."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
     seller_id: PlatformId
     """The platform's user id of the seller."""

@@ -15,9 +15,7 @@ from schemas.types import write_instant
 
 CHANGE_TYPE = "taobao.trade.change.v1"
 SNAPSHOT_TYPE = "taobao.trade.snapshot.v1"
-ORDER_TYPE = "taobao.trade.order.v1"
 DEAD_LETTER_TYPE = "taobao.trade.deadletter.v1"
-NOTIFICATION_TYPE = "taobao.ops.notification.v1"
 
 MAX_REPEATING: Final = 4096
 """Headers kept of events that began alike: the same kind from the same seller."""
@@ -34,11 +32,15 @@ def headers(
     subject: str,
     time: datetime,
     content_type: str = "application/json",
+    schema: str | None = None,
     extensions: Mapping[str, str] | None = None,
 ) -> list[tuple[str, bytes]]:
-    """Headers of one event. Extension names are lower-case letters and digits (CloudEvents 1.0, 3.1)."""
+    """Headers of one event; `schema` is the URI of the value's JSON Schema.
+
+    Extension names are lower-case letters and digits (CloudEvents 1.0, 3.1).
+    """
     written = [
-        *_repeating(content_type, type, source),
+        *_repeating(content_type, type, source, schema),
         ("ce_id", id.encode()),
         ("ce_subject", subject.encode()),
         ("ce_time", write_instant(time).encode()),
@@ -50,12 +52,18 @@ def headers(
 
 # Made for each message, of which a few kinds come from some thousands of sellers.
 @functools.lru_cache(maxsize=MAX_REPEATING)
-def _repeating(content_type: str, type: str, source: str) -> tuple[tuple[str, bytes], ...]:  # noqa: A002
+def _repeating(
+    content_type: str,
+    type: str,  # noqa: A002
+    source: str,
+    schema: str | None,
+) -> tuple[tuple[str, bytes], ...]:
     return (
         ("content-type", content_type.encode()),
         ("ce_specversion", b"1.0"),
         ("ce_type", type.encode()),
         ("ce_source", source.encode()),
+        *([] if schema is None else [("ce_dataschema", schema.encode())]),
     )
 
 

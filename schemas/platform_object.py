@@ -23,7 +23,7 @@ class UnreadableError(ValueError):
 class PlatformObject(BaseModel):
     """A platform object: known fields typed, everything else under `platform_fields`."""
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
     unreadable: ClassVar[type[UnreadableError]] = UnreadableError
     """What `from_platform` raises."""

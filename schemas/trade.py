@@ -47,92 +47,157 @@ class OrderLine(PlatformObject):
     """One line of a trade (the platform calls it an order). `oid` equals `tid` where there is only one."""
 
     oid: PlatformId
+    """Id of the line; equals `tid` where the order has only one."""
     status: str | None = None
+    """As the order's, without the values that speak of parts."""
     refund_status: str | None = None
+    """Of the latest refund; `NO_REFUND` where there is none, `SUCCESS` where money went back."""
     refund_id: PlatformId | None = None
+    """The latest refund; absent on the platform's peak days."""
     num_iid: PlatformId | None = None
+    """The item."""
     sku_id: PlatformId | None = None
+    """The variant of the item."""
     sku_properties_name: str | None = None
+    """The variant in words, e.g. colour and size."""
     outer_iid: str | None = None
+    """The merchant's own code of the item; may be empty or stale."""
     outer_sku_id: str | None = None
+    """The merchant's own code of the variant; may be empty or stale."""
     title: str | None = None
+    """The item's title."""
     num: int | None = None
+    """How many pieces."""
     price: Money | None = None
+    """Of one piece."""
     total_fee: Money | None = None
+    """`price` times `num`, with the line's adjustment, less the line's discount."""
     payment: Money | None = None
+    """What the buyer pays for the line; with a single line, the whole order's `payment`."""
     discount_fee: Money | None = None
+    """Discount of the line itself."""
     adjust_fee: Money | None = None
+    """Manual change by the seller."""
     part_mjz_discount: Money | None = None
+    """The line's share of the order's discount."""
     divide_order_fee: Money | None = None
     """What the line really cost after sharing out the trade's discounts: the figure for accounts."""
     consign_time: Instant | None = None
+    """When the line was shipped."""
     end_time: Instant | None = None
+    """When the line was finished or closed."""
     logistics_company: str | None = None
+    """Who carries the parcel."""
     invoice_no: str | None = None
+    """The waybill."""
     is_oversold: bool | None = None
+    """Sold beyond the stock."""
     seller_type: str | None = None
+    """`B` Tmall, `C` Taobao."""
 
 
 class Trade(PlatformObject):
-    """One order, complete, as `taobao.trade.fullinfo.get` and the bulk export give it.
+    """One order, complete, as `taobao.trade.fullinfo.get` and the bulk export give it."""
 
-    `from_platform` raises UnreadableTradeError.
-    """
-
+    # What `from_platform` raises.
     unreadable: ClassVar = UnreadableTradeError
     # Without its lines an order is not complete, whatever shape they came in.
     indispensable: ClassVar = frozenset({"orders"})
 
     tid: PlatformId
+    """Id of the order."""
     type: str | None = None
+    """E.g. `fixed`, `step` (presale), `cod` (cash on delivery); new ones appear."""
     status: str
+    """E.g. `WAIT_BUYER_PAY`, `WAIT_SELLER_SEND_GOODS`, `TRADE_FINISHED`."""
     created: Instant
+    """When the order was placed."""
     modified: Instant
     """Moves with every change of the order; whole seconds, so two changes can share one value."""
     pay_time: Instant | None = None
+    """When it was paid in full."""
     consign_time: Instant | None = None
+    """When it was shipped, or last shipped in part."""
     end_time: Instant | None = None
+    """When it was finished or closed."""
     timeout_action_time: Instant | None = None
+    """When the platform acts by itself, e.g. confirms the receipt."""
     seller_nick: str | None = None
+    """The seller's nick."""
     buyer_nick: str | None = None
+    """Masked by the platform."""
     buyer_open_uid: str | None = None
+    """The buyer, opaque but stable: the key of a customer."""
     title: str | None = None
     """The shop's name."""
     payment: Money | None = None
+    """What the buyer pays, with postage."""
     total_fee: Money | None = None
+    """Sum of `price` times `num` over the lines."""
     discount_fee: Money | None = None
+    """Discounts on the order as a whole."""
     adjust_fee: Money | None = None
+    """Manual change; 0 where there are several lines."""
     post_fee: Money | None = None
+    """Postage."""
     received_payment: Money | None = None
+    """Paid out to the seller so far."""
     available_confirm_fee: Money | None = None
+    """Paid, but not confirmed by the buyer yet."""
     commission_fee: Money | None = None
+    """Known after success only."""
     cod_fee: Money | None = None
+    """Fee for cash on delivery."""
     step_trade_status: str | None = None
+    """Where a presale stands: `status` stays `WAIT_BUYER_PAY` until the rest is paid."""
     step_paid_fee: Money | None = None
+    """Paid of a presale so far."""
     num: int | None = None
+    """Pieces, of an order with one line; 0 otherwise."""
     num_iid: PlatformId | None = None
+    """The item, of an order with one line."""
     price: Money | None = None
+    """Of one piece, of an order with one line."""
     shipping_type: str | None = None
+    """E.g. `express`, `virtual`."""
     buyer_message: str | None = None
+    """The buyer's note."""
     seller_memo: str | None = None
+    """The seller's note."""
     seller_flag: int | None = None
+    """Colour of the seller's note, 0 to 5."""
     is_part_consign: bool | None = None
+    """Several parcels: then the lines say what was shipped when."""
     receiver_name: str | None = None
+    """Masked by the platform, and carried as received."""
     receiver_mobile: str | None = None
+    """Masked by the platform, and carried as received."""
     receiver_phone: str | None = None
+    """Masked by the platform, and carried as received."""
     receiver_address: str | None = None
+    """Masked by the platform, and carried as received."""
     receiver_state: str | None = None
+    """Province; not masked."""
     receiver_city: str | None = None
+    """Not masked; empty for a county-level city, which is in the district."""
     receiver_district: str | None = None
+    """Not masked."""
     receiver_town: str | None = None
+    """Not masked."""
     receiver_zip: str | None = None
+    """Often `000000`."""
     receiver_country: str | None = None
+    """Where it is not China."""
     oaid: str | None = None
+    """The addressee, opaque; the same for a week at most. No key of a customer."""
     orders: Annotated[list[OrderLine], list_of("order")] = Field(default_factory=list)
+    """The lines."""
     promotion_details: Annotated[list[dict[str, object]], list_of("promotion_detail")] = Field(
         default_factory=list
     )
+    """In the platform's own form."""
     service_orders: Annotated[list[dict[str, object]], list_of("service_order")] = Field(default_factory=list)
+    """Services, which are not shipped; in the platform's own form."""
 
     @classmethod
     def from_wire(cls, value: bytes | str) -> Self:

@@ -12,12 +12,22 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
 import orjson
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from schemas import platform_time
 
 MAX_ID = 2**63 - 1
 """Ids are stored as PostgreSQL `bigint`."""
+
+MAX_YUAN = Decimal(10**15)
+"""A larger amount is none, and written out in full it could have any length."""
+
+MAX_DECIMAL_PLACES = 12
+"""Likewise; the platform writes two."""
+
+ID_PATTERN = "^[1-9][0-9]{0,18}$"
+MONEY_PATTERN = r"^-?[0-9]+(\.[0-9]+)?$"
+INSTANT_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?Z$"
 
 
 def parse_id(value: object) -> int:
@@ -46,7 +56,14 @@ def parse_money(value: object) -> Decimal:
         raise ValueError("not an amount in yuan") from error
     if not amount.is_finite():
         raise ValueError("not a finite amount")
+    if abs(amount) >= MAX_YUAN or int(amount.as_tuple().exponent) < -MAX_DECIMAL_PLACES:
+        raise ValueError("not an amount that anybody pays")
     return amount
+
+
+def write_money(amount: Decimal) -> str:
+    """The amount in digits, with as many places as it was received with; never with an exponent."""
+    return format(amount, "f")
 
 
 def parse_instant(value: object) -> datetime:
@@ -77,8 +94,28 @@ def write_instant(value: datetime) -> str:
     return orjson.dumps(instant, option=orjson.OPT_UTC_Z)[1:-1].decode()
 
 
-PlatformId = Annotated[int, BeforeValidator(parse_id), PlainSerializer(str, when_used="json")]
-Money = Annotated[Decimal, BeforeValidator(parse_money), PlainSerializer(str, when_used="json")]
-Instant = Annotated[
-    datetime, BeforeValidator(parse_instant), PlainSerializer(write_instant, when_used="json")
+PlatformId = Annotated[
+    int,
+    BeforeValidator(parse_id),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": ID_PATTERN}, mode="serialization"),
 ]
+"""A 64-bit id: an integer here, digits in a text on the wire."""
+
+Money = Annotated[
+    Decimal,
+    BeforeValidator(parse_money),
+    PlainSerializer(write_money, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": MONEY_PATTERN}, mode="serialization"),
+]
+"""Yuan: `Decimal` here, text on the wire."""
+
+Instant = Annotated[
+    datetime,
+    BeforeValidator(parse_instant),
+    PlainSerializer(write_instant, when_used="json"),
+    WithJsonSchema(
+        {"type": "string", "format": "date-time", "pattern": INSTANT_PATTERN}, mode="serialization"
+    ),
+]
+"""A moment: an aware UTC `datetime` here, ISO 8601 in UTC with a `Z` on the wire."""

@@ -11,11 +11,10 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 
+from tests.support.servers import fresh_database
 from topsync.local import run_folders
 from topsync.local.kafka import EmbeddedKafka
 from topsync.local.postgres import EmbeddedPostgres
@@ -56,15 +55,8 @@ def database_server_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def database_url(database_server_url: str) -> AsyncIterator[str]:
     """Address of an empty database of this test's own."""
-    name = f"topsync_test_{secrets.token_hex(8)}"
-    server = await asyncpg.connect(database_server_url)
-    try:
-        await server.execute(f"CREATE DATABASE {name}")
-        yield urlsplit(database_server_url)._replace(path=f"/{name}").geturl()
-        # By force, or a connection that a failing test left open would hide why it failed.
-        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await server.close()
+    async with fresh_database(database_server_url) as url:
+        yield url
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ def run(
 
 def test_the_commands_are_the_documented_ones() -> None:
     assert {name for (name, *_) in COMMANDS} == {
-        "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "status",
-        "replay", "audit", "new-key", "settings", "simulate", "demo",
+        "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "schema",
+        "status", "replay", "audit", "new-key", "settings", "simulate", "demo",
     }  # fmt: skip
 
 

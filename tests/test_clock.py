@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topsync.clock import DRIFT_PER_SECOND, ClockNotSetError, ServerClock
+from topsync.clock import DRIFT_PER_SECOND, MAX_DOUBTS, ClockNotSetError, ServerClock
 
 T0 = datetime(2025, 11, 20, 2, 30, tzinfo=UTC).timestamp()
 ROUNDING_SECONDS = 5e-6
@@ -107,13 +107,41 @@ def test_the_bounds_widen_with_age() -> None:
 
 
 @pytest.mark.parametrize("step_seconds", [-3600.0, 3600.0])
-def test_a_clock_that_the_platform_sets_is_followed(step_seconds: float) -> None:
+def test_a_clock_that_the_platform_sets_is_followed_once_the_doubt_is_over(step_seconds: float) -> None:
+    """Nobody knows at first which of the two is wrong: what only one of them supports is not claimed."""
     world = World(local=0.0, server=T0)
-    clock = ServerClock(lambda: world.local)
+    clock = ServerClock(lambda: world.local, doubt_seconds=60)
     clock.observe(world.told(), sent=0.0, received=0.0)
     world.server += step_seconds
     clock.observe(world.told(), sent=0.0, received=0.0)
-    assert clock.now().timestamp() == pytest.approx(world.server)
+    assert clock.estimate().timestamp() == pytest.approx(world.server, abs=1)
+    assert clock.now().timestamp() == pytest.approx(T0 + min(0, step_seconds))
+    assert clock.latest_now().timestamp() == pytest.approx(T0 + max(0, step_seconds) + 1)
+    world.pass_time(60.1, 0.0)
+    clock.observe(world.told(), sent=world.local, received=world.local)
+    assert clock.now().timestamp() == pytest.approx(world.server, abs=1)
+    assert clock.latest_now().timestamp() == pytest.approx(world.server, abs=1)
+
+
+def test_a_clock_that_goes_wrong_and_right_again_never_runs_ahead_of_the_truth() -> None:
+    world = World(local=0.0, server=T0)
+    clock = ServerClock(lambda: world.local, doubt_seconds=60)
+    for error_seconds in (0, 900, 0, -900, 0):
+        world.pass_time(1.0, 0.0)
+        told = datetime.fromtimestamp(int(world.server) + error_seconds, UTC)
+        clock.observe(told, sent=world.local, received=world.local)
+        assert clock.now().timestamp() <= world.server <= clock.latest_now().timestamp()
+
+
+def test_a_clock_that_jumps_without_end_stays_within_memory_and_forgets_no_doubt() -> None:
+    world = World(local=0.0, server=T0)
+    clock = ServerClock(lambda: world.local, doubt_seconds=60)
+    for jump in range(1000):
+        told = datetime.fromtimestamp(T0 + 10 * (jump % 20), UTC)
+        clock.observe(told, sent=0.0, received=0.0)
+    assert len(clock._doubted) <= MAX_DOUBTS
+    assert clock.now().timestamp() == pytest.approx(T0)
+    assert clock.latest_now().timestamp() == pytest.approx(T0 + 191)
 
 
 def test_a_clock_that_was_never_set_says_so() -> None:

@@ -162,3 +162,14 @@ def test_settings_cannot_be_changed_once_they_are_loaded() -> None:
     loaded = settings.load(CoverageSettings)
     with pytest.raises(ValueError, match="frozen"):
         loaded.page_size = 10  # type: ignore[misc]
+
+
+def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    assert settings.load(KafkaSettings).in_sync_replicas == 2
+    monkeypatch.setenv("TOPSYNC_REPLICATION_FACTOR", "1")
+    assert settings.load(KafkaSettings).in_sync_replicas == 1
+    monkeypatch.setenv("TOPSYNC_MIN_INSYNC_REPLICAS", "2")
+    assert "TOPSYNC_MIN_INSYNC_REPLICAS: " in refusal(KafkaSettings)

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.change import Source
+from schemas.transitions import Step, Transition
 from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade
 from tests.stream.clusters import BOUND_SECONDS, create_topics, settings_for
-from tests.support.waiting import until
+from tests.support.eventually import until
 from topsync.settings import KafkaSettings
 from topsync.store import witness as store
 from topsync.store.database import Pool
@@ -77,6 +79,8 @@ def published(
         published_at=at(100),
         hinted_at=None if late is None else at(100 - late),
         value=trade(tid, modified).to_wire(),
+        step=Step((Transition.UPDATED,), None, ()),
+        found_by=Source.PUSH,
     )
 
 

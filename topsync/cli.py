@@ -24,6 +24,11 @@ app = typer.Typer(
 sellers_app = typer.Typer(help="Sellers and their sessions.", no_args_is_help=True)
 app.add_typer(sellers_app, name="sellers", rich_help_panel="Operations")
 
+topics_app = typer.Typer(help="The cluster's topics.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics", rich_help_panel="Jobs (each ends by itself)")
+schema_app = typer.Typer(help="The contract: JSON Schema and AsyncAPI of the topics.", no_args_is_help=True)
+app.add_typer(schema_app, name="schema", rich_help_panel="Operations")
+
 SERVICES = "Services (each runs until SIGTERM)"
 JOBS = "Jobs (each ends by itself)"
 OPERATIONS = "Operations"
@@ -101,12 +106,23 @@ def migrate() -> None:
     asyncio.run(operations.migrate())
 
 
-@app.command(rich_help_panel=JOBS)
-def topics() -> None:
-    """Create the topics that the cluster lacks; existing ones are left alone."""
+@topics_app.command("plan")
+def topics_plan() -> None:
+    """Show how the cluster's topics differ from what they should be. Exit status 0: not at all."""
     from topsync import operations
 
-    asyncio.run(operations.create_topics())
+    sys.exit(asyncio.run(operations.plan_topics()))
+
+
+@topics_app.command("apply")
+def topics_apply() -> None:
+    """Create missing topics and set what differs in their configuration; say what was done.
+
+    The numbers of partitions and replicas are never changed. Where they differ, the exit status is 1.
+    """
+    from topsync import operations
+
+    sys.exit(asyncio.run(operations.apply_topics()))
 
 
 @sellers_app.command("add")
@@ -215,6 +231,29 @@ def sellers_rekey(
     from topsync import seller_operations
 
     sys.exit(asyncio.run(seller_operations.rekey(only_check=check)))
+
+
+@schema_app.command("export")
+def schema_export(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to; without it, the released ones in the package.")
+    ] = None,
+) -> None:
+    """Write the documents of the contract; refused where that would break what is released there."""
+    from topsync import contract
+
+    contract.export(folder or contract.FOLDER)
+
+
+@schema_app.command("check")
+def schema_check() -> None:
+    """Compare the code with the released documents and say what differs. Exit status 0: nothing."""
+    from topsync import contract
+
+    findings = contract.compare(contract.read(contract.FOLDER), contract.documents())
+    for finding in findings:
+        typer.echo(finding)
+    sys.exit(1 if findings else 0)
 
 
 @app.command(rich_help_panel=OPERATIONS)

@@ -54,6 +54,13 @@ DEAD_LETTERS = Counter(
     "topsync_dead_letters_total", "Records set aside as dead letters, by reason.", ["reason"]
 )
 
+ORDERS_POSTPONED = Counter(
+    "topsync_orders_postponed_total",
+    "Orders that the platform did not show as promised, to be asked for again later, by reason.",
+    ["reason"],
+)
+REFETCHES_WAITING = Gauge("topsync_refetches_waiting", "Orders that wait to be asked for again.")
+
 WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -23,7 +24,8 @@ from topsync.settings import (
 )
 from topsync.store import api_calls, call_budget, database, push_connections, replay_jobs, sellers
 from topsync.store.replay_jobs import ReplayJob, State
-from topsync.stream import topics
+from topsync.stream import topic_admin, topics
+from topsync.stream.topic_plan import Action, ByHand
 from topsync.stream.topics import TopicsError
 
 console = Console(highlight=False)
@@ -44,19 +46,36 @@ async def migrate() -> None:
     console.print(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
 
 
-async def create_topics() -> None:
-    """Create missing topics."""
+async def plan_topics() -> int:
+    """Show how the cluster's topics differ from the registry; 0 when they do not, 1 when they do."""
+    actions = await topic_admin.plan(settings.load(KafkaSettings))
+    _show(actions)
+    return 1 if actions else 0
+
+
+async def apply_topics() -> int:
+    """Do it and show it; 1 when something is left that is never done here, else 0."""
     own = settings.load(KafkaSettings)
-    created = await topics.create_missing(own)
-    # The brokers learn of a new topic one after another.
-    await retry.run(
-        lambda: topics.require(own),
-        decide=lambda error, _: (
-            retry.Retry() if created and isinstance(error, TopicsError) else retry.GIVE_UP
-        ),
-        policy=SPREADING,
-    )
-    console.print(f"created: {', '.join(created)}" if created else "all topics exist")
+    actions = await topic_admin.apply(own)
+    left = [action for action in actions if isinstance(action, ByHand)]
+    if not left:
+        # The brokers learn of a new topic one after another.
+        await retry.run(
+            lambda: topics.require(own),
+            decide=lambda error, _: (
+                retry.Retry() if actions and isinstance(error, TopicsError) else retry.GIVE_UP
+            ),
+            policy=SPREADING,
+        )
+    _show(actions)
+    return 1 if left else 0
+
+
+def _show(actions: Sequence[Action]) -> None:
+    for action in actions:
+        console.print(str(action), markup=False, soft_wrap=True)
+    if not actions:
+        console.print("all topics are as they should be")
 
 
 async def status() -> None:

@@ -11,11 +11,13 @@ from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
 from bootstrap.progress import Bars
+from consumer import batches
 from consumer.batches import BatchReader
 from consumer.channel_token import token_source
 from consumer.enricher import Enricher
 from consumer.push import PushService
 from reconciler.plan import Rules
+from reconciler.refetching import Refetching
 from reconciler.service import Reconciler
 from topsync import runtime, settings, telemetry
 from topsync.coverage.listing import ListingFailedError
@@ -126,7 +128,7 @@ async def enrich(lifetime: Lifetime) -> None:
     kafka, registry = await runtime.open_topics()
     async with (
         runtime.open_pool() as pool,
-        runtime.open_gateway(pool) as (client, clock),
+        runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
         enricher = Enricher(
@@ -157,8 +159,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         reconciler = Reconciler(
             settings=own,
             rules=Rules(
-                visibility_allowance=timedelta(seconds=cover.visibility_allowance_seconds),
-                overlap=timedelta(seconds=cover.overlap_seconds),
+                lateness=cover.lateness,
                 sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
             ),
@@ -166,6 +167,7 @@ async def reconcile(lifetime: Lifetime) -> None:
             puller=runtime.puller(pool, client, clock, producer, registry),
             sessions=sessions,
             clock=clock,
+            refetching=Refetching(pool, producer, registry, clock, own.refetch_attempts),
             notifications_topic=registry.notifications.name,
             calls_per_second=budget.calls_per_second,
         )

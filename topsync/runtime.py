@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 
 from schemas import platform_time
@@ -80,13 +81,15 @@ async def open_topics() -> tuple[KafkaSettings, Registry]:
 
 
 @asynccontextmanager
-async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock]]:
-    """The gateway client and the platform's clock, set.
+async def open_gateway(
+    pool: Pool, *, retries: retry.Policy | None = None
+) -> AsyncIterator[tuple[TopClient, ServerClock]]:
+    """The gateway client and the platform's clock, set; `retries` in place of the client's own policy.
 
     Calls keep to the budget that all processes share, and are counted into metrics and the database.
     """
     own, budget = settings.load(PlatformSettings), settings.load(BudgetSettings)
-    clock = ServerClock()
+    clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
     tally = _Tally(pool, clock)
     config = GatewayConfig(
         url=str(own.gateway_url),
@@ -95,6 +98,8 @@ async def open_gateway(pool: Pool) -> AsyncIterator[tuple[TopClient, ServerClock
         sign_method=own.sign_method,
         http=HttpConfig(max_connections=own.calls_in_flight),
     )
+    if retries is not None:
+        config = replace(config, retries=retries)
     async with (
         shared_budget.open_book(settings.load(DatabaseSettings), pool, budget.limits) as book,
         TopClient(

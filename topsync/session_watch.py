@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
+from schemas.notification import SessionWarned
 from topsync import metrics, session_rules, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage import spans
@@ -155,15 +156,15 @@ class SessionWatch:
         now = self.clock.now()
         refreshable = session_rules.can_refresh(seller, now=now)
         ends_at = None if seller.life.ends_at is None else seller.life.ends_at.isoformat()
-        body: dict[str, object] = {
-            "session": "expired" if days == EXPIRED else "ends",
-            "seller_id": str(seller.seller_id),
-            "days_left": days,
-            "ends_at": ends_at,
-            "refreshable": refreshable,
-            "reason": seller.reason,
-            "do": session_rules.what_to_do(seller, now=now),
-        }
+        warning = SessionWarned(
+            session="expired" if days == EXPIRED else "ends",
+            seller_id=seller.seller_id,
+            days_left=days,
+            ends_at=seller.life.ends_at,
+            refreshable=refreshable,
+            reason=seller.reason,
+            do=session_rules.what_to_do(seller, now=now),
+        )
         log.warning(
             "session expired" if days == EXPIRED else "session ends soon",
             seller_id=seller.seller_id,
@@ -173,13 +174,7 @@ class SessionWatch:
             reason=seller.reason,
         )
         # Told before it is noted: after a crash in between it is told once more.
-        await self.producer.publish(
-            [
-                records.notification(
-                    self.notifications_topic, subject=f"session:{seller.seller_id}", at=now, body=body
-                )
-            ]
-        )
+        await self.producer.publish([records.notification(self.notifications_topic, warning, at=now)])
         await sellers.warning_given(self.pool, seller, days)
 
     def _measure(self, found: list[Seller]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -21,11 +22,13 @@ from pydantic import (
     TypeAdapter,
     UrlConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_core import Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from topsync.coverage.lateness import Allowances, Lateness, parse_peaks
 from topsync.errors import OperatorError
 from topsync.top.budget import Limits
 from topsync.top.sign import SignMethod
@@ -74,6 +77,11 @@ class PlatformSettings(_Settings):
     sign_method: SignMethod = Field(SignMethod.HMAC_SHA256, description="How gateway calls are signed.")
     download_hosts: str = Field(
         "download.api.taobao.com", description="Hosts that exports may be downloaded from, comma-separated."
+    )
+    clock_doubt_seconds: Seconds = Field(
+        900,
+        description="How long after a jump of the platform's clock both its times count: nothing is claimed "
+        "that only one of them supports.",
     )
     calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
 
@@ -181,6 +189,38 @@ class KafkaSettings(_Settings):
         description="Partitions of `changes`, `snapshots` and `orders` when they are created.",
     )
     replication_factor: int = Field(3, ge=1, le=7, description="Replicas of each topic when it is created.")
+    min_insync_replicas: int | None = Field(
+        None,
+        ge=1,
+        le=7,
+        description="Replicas that must have a record before it counts as written; without it, one less than "
+        "there are.",
+    )
+    changes_retention_hours: int = Field(
+        168,
+        ge=24,
+        description="How long `changes` and `snapshots` keep a record: an enricher's longest outage.",
+    )
+    orders_compaction_lag_hours: int = Field(
+        24,
+        ge=1,
+        description="How far behind a reader of `orders` may be and still see every version and tombstone.",
+    )
+    notices_retention_hours: int = Field(
+        2160, ge=24, description="How long dead letters and notifications are kept."
+    )
+
+    @field_validator("min_insync_replicas")
+    @classmethod
+    def _can_be_reached(cls, wanted: int | None, others: ValidationInfo) -> int | None:
+        if wanted is not None and wanted > others.data.get("replication_factor", wanted):
+            raise ValueError("must not be above TOPSYNC_REPLICATION_FACTOR, or nothing could be written")
+        return wanted
+
+    @property
+    def in_sync_replicas(self) -> int:
+        """Replicas that must have a record before it counts as written."""
+        return self.min_insync_replicas or max(1, self.replication_factor - 1)
 
 
 class PushSettings(_Settings):
@@ -277,9 +317,16 @@ class CoverageSettings(_Settings):
         600,
         description="How late an order may appear in the platform's lists; younger time is never proven.",
     )
-    overlap_seconds: Seconds = Field(
-        600, description="How far before a gap its replay begins (1800 on sale days)."
+    overlap_seconds: Seconds = Field(600, description="How far before a gap its replay begins.")
+    peaks: str = Field(
+        "",
+        description="Times of sales in which lists lag, `start/end` in the platform's GMT+8, "
+        "comma-separated, e.g. `2026-11-11 19:30:00/2026-11-11 22:00:00`.",
     )
+    peak_visibility_allowance_seconds: Seconds = Field(
+        1800, description="The visibility allowance for what is listed in a peak or reaches back into it."
+    )
+    peak_overlap_seconds: Seconds = Field(1800, description="The overlap of pulls that touch a peak.")
     window_seconds: int = Field(
         1800, ge=1, le=86400, description="Longest increment window that is asked for at once."
     )
@@ -288,10 +335,31 @@ class CoverageSettings(_Settings):
         ge=1,
         description="A window this short that does not fit one page is paged instead of halved again.",
     )
+    too_wide_wait_seconds: Seconds = Field(
+        180, description="Rest before half of a window is asked for that the platform found too wide."
+    )
     page_size: int = Field(100, ge=10, le=100, description="Trades per list page.")
     stored_within_seconds: PositiveSeconds = Field(
         300, description="A window whose orders are not stored by then is not proven, and tried again."
     )
+
+    @field_validator("peaks")
+    @classmethod
+    def _check_peaks(cls, text: str) -> str:
+        parse_peaks(text)
+        return text
+
+    @property
+    def lateness(self) -> Lateness:
+        """How late lists may be, by the calendar; never less at peaks than otherwise."""
+        usual = Allowances(
+            timedelta(seconds=self.visibility_allowance_seconds), timedelta(seconds=self.overlap_seconds)
+        )
+        at_peaks = Allowances(
+            max(usual.visibility, timedelta(seconds=self.peak_visibility_allowance_seconds)),
+            max(usual.overlap, timedelta(seconds=self.peak_overlap_seconds)),
+        )
+        return Lateness(usual, at_peaks, parse_peaks(self.peaks))
 
 
 class ReconcilerSettings(_Settings):
@@ -303,8 +371,19 @@ class ReconcilerSettings(_Settings):
     push_lost_after_seconds: PositiveSeconds = Field(
         15, description="A push process that has written no proof for so long counts as lost."
     )
+    push_unproven_after_seconds: Seconds = Field(
+        0,
+        description="A channel whose last proof of life is so old counts as lost, whatever its process "
+        "writes; 0 where a channel without messages proves nothing.",
+    )
     gap_retry_seconds: PositiveSeconds = Field(
         60, description="Wait before a gap is pulled again whose last pull did not prove it."
+    )
+    refetch_attempts: int = Field(
+        45,
+        ge=1,
+        description="How often an order is asked for again that the platform does not show as promised, at "
+        "distances from seconds to ten minutes; then it is a dead letter. 45 take six hours.",
     )
     reconcile_poll_seconds: PositiveSeconds = Field(
         1, description="How often connections, gaps and jobs are looked at."

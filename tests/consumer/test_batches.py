@@ -13,7 +13,7 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
 from consumer import batches
-from consumer.batches import Batch, BatchReader
+from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
@@ -142,8 +142,7 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
-    monkeypatch.setattr(batches, "BEHIND", retry.Policy(max_attempts=3, first_wait_seconds=0.01))
+async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
     gateway, clock = ShopGateway(), ServerClock()
     vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
     kafka = KafkaSettings(kafka_bootstrap_servers="unused:1", topic_prefix="t", partitions=PARTITIONS)
@@ -192,29 +191,66 @@ async def test_what_is_stored_already_costs_no_call_but_is_still_looked_at_for_p
     assert batch.tids == {TID}
 
 
-async def test_a_detail_that_trails_its_list_is_asked_for_again_until_it_has_caught_up(shop: Shop) -> None:
-    shop.gateway.steps[TID] = [
-        answers(lambda: ok("trade_fullinfo_get", {"trade": platform_trade(TID, 0)})),
-        answers_error(15, "isv.trade-not-exist"),
-        answers(lambda: ok("trade_fullinfo_get", {"trade": platform_trade(TID, 5)})),
-    ]
-    batch = await shop.read(shop.hint(modified=at(5)))
-    assert batch.versions[TID].trade.modified == at(5)
-    assert len(shop.gateway.fetched) == 3
-
-
-async def test_a_detail_that_stays_behind_is_never_stored_as_what_the_list_told(shop: Shop) -> None:
+async def test_a_detail_older_than_what_the_list_told_is_postponed_and_never_stored(shop: Shop) -> None:
+    """Waiting for it here would hold up every other order of the partition."""
     shop.gateway.trades[TID] = platform_trade(TID, 0)
-    record = shop.hint(modified=at(5))
-    batch = await shop.read(record)
-    assert batch.versions == {}
-    assert dead(batch) == {"detail_behind": record.value}
+    shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
+    batch = await shop.read(shop.hint(modified=at(5), source=Source.SWEEP), shop.hint(TID + 4))
+    assert batch.versions.keys() == {TID + 4}
+    assert batch.dead_letters == []
+    (later,) = batch.postponed
+    assert (later.tid, later.seller_id, later.reason) == (TID, SELLER, "detail_behind")
+    assert (later.modified, later.source, later.attempts) == (at(5), "sweep", 0)
+    assert shop.gateway.fetched.count(TID) == 1
 
 
-async def test_an_order_that_the_platform_does_not_know_is_set_aside_after_its_attempts(shop: Shop) -> None:
-    batch = await shop.read(shop.hint())
-    assert dead(batch).keys() == {"detail_behind"}
-    assert len(shop.gateway.fetched) == 3
+async def test_an_order_that_the_platform_does_not_know_is_postponed(shop: Shop) -> None:
+    """A fresh order is told of before its detail is there."""
+    batch = await shop.read(shop.hint(settled=at(3), occurred_at=at(2)))
+    assert batch.dead_letters == []
+    (later,) = batch.postponed
+    assert (later.reason, later.settled_after, later.modified) == ("not_there", at(3), None)
+    assert (later.event, later.occurred_at, later.source) == ("x", at(2), "push")
+
+
+async def test_a_message_that_brings_only_what_was_known_is_asked_about_again(shop: Shop) -> None:
+    """The one sign of a stale detail that there is, where the message promised no `modified`."""
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    await orders.upsert(shop.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
+    shop.gateway.trades[TID] = platform_trade(TID, 1)
+    batch = await shop.read(shop.hint(occurred_at=at(9)))
+    (later,) = batch.postponed
+    assert (later.reason, later.occurred_at) == ("no_news", at(9))
+    found = batch.versions[TID]
+    assert later.settled_after == found.fetched_at + POSTPONED_FOR, "only a later fetch can answer"
+
+    shop.gateway.trades[TID] = platform_trade(TID, 9)
+    assert (await shop.read(shop.hint(occurred_at=at(9)))).postponed == []
+
+
+async def test_one_sellers_outage_postpones_its_orders_and_holds_up_nobody(shop: Shop) -> None:
+    shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
+    shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
+    batch = await shop.read(shop.hint(), shop.hint(TID + 4, seller_id=SELLER + 1))
+    assert batch.versions.keys() == {TID + 4}
+    assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "platform_unavailable")]
+    assert batch.dead_letters == []
+
+    alone = await shop.read(shop.hint())
+    assert [later.tid for later in alone.postponed] == [TID], "others have just been served"
+
+
+async def test_where_nobody_has_been_served_for_a_while_the_batch_waits(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an outage of the platform would turn the whole topic into rows to be asked for again."""
+    monkeypatch.setattr(batches, "SERVED_LATELY_SECONDS", 0.0)
+    shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
+    await shop.read(shop.hint(TID + 4))
+    shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
+    with pytest.raises(ExceptionGroup) as failed:
+        await shop.read(shop.hint())
+    assert failed.value.subgroup(ServiceUnavailableError) is not None
 
 
 @pytest.mark.parametrize("code", [26, 27])
@@ -313,29 +349,35 @@ async def test_a_failure_that_is_not_the_orders_own_raises_so_that_nothing_is_pa
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"trade_fullinfo_get_response":{"trade":{"tid":4000000000000000101,"status":"X"}}}',
         b'{"trade_fullinfo_get_response":{"trade":{"tid":1,"status":"X"}}}',
         b'{"trade_fullinfo_get_response":{}}',
     ],
 )
-async def test_an_answer_that_cannot_be_read_is_kept_whole(shop: Shop, body: bytes) -> None:
+async def test_an_answer_without_the_order_is_asked_for_again_and_kept_whole(shop: Shop, body: bytes) -> None:
     shop.gateway.steps[TID] = [answers(lambda: raw(body))]
     batch = await shop.read(shop.hint())
-    assert batch.versions == {}
+    assert (batch.versions, batch.dead_letters) == ({}, [])
+    (later,) = batch.postponed
+    assert later.reason == "unreadable_answer"
+    assert orjson.loads(later.answer or b"") == orjson.loads(body)["trade_fullinfo_get_response"]
+
+
+async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whole(shop: Shop) -> None:
+    trade = {"tid": TID, "status": "X"}
+    body = orjson.dumps({"trade_fullinfo_get_response": {"trade": trade}})
+    shop.gateway.steps[TID] = [answers(lambda: raw(body))]
+    batch = await shop.read(shop.hint())
+    assert (batch.versions, batch.postponed) == ({}, [])
     ((reason, original),) = dead(batch).items()
     assert reason == "unreadable_answer"
-    inside = orjson.loads(original or b"")
-    assert inside in (
-        orjson.loads(body),
-        orjson.loads(body)["trade_fullinfo_get_response"],
-        orjson.loads(body)["trade_fullinfo_get_response"].get("trade"),
-    )
+    assert orjson.loads(original or b"") == trade
 
 
-async def test_broken_json_is_kept_byte_for_byte(shop: Shop) -> None:
+async def test_broken_json_is_kept_byte_for_byte_and_shown_by_nothing(shop: Shop) -> None:
     shop.gateway.steps[TID] = [answers(lambda: raw(b"<html>\xff not JSON</html>"))]
-    batch = await shop.read(shop.hint())
-    assert dead(batch) == {"unreadable_answer": b"<html>\xff not JSON</html>"}
+    (later,) = (await shop.read(shop.hint())).postponed
+    assert later.answer == b"<html>\xff not JSON</html>"
+    assert "html" not in repr(later)
 
 
 async def test_a_snapshot_is_taken_as_it_is_without_a_call(shop: Shop) -> None:

@@ -87,7 +87,10 @@ async def test_each_end_of_a_connection_is_a_row_and_counted_by_its_cause(
         channel.refuse(0.2, code=403, phrase="busy")
         channel.cut(0.05, lose_messages=False)
         await eventually(lambda: channel.ledger()["connects"] == 3)
-        assert REGISTRY.get_sample_value("topsync_push_connections", {"state": "connected"}) == 1
+        # The channel has accepted it a moment before the service hears of it.
+        await eventually(
+            lambda: REGISTRY.get_sample_value("topsync_push_connections", {"state": "connected"}) == 1
+        )
     rows = await pool.fetch(
         "select cause, reason, last_proof_at between connected_at and lost_at as proven "
         "from push_connections order by connected_at"

@@ -87,8 +87,7 @@ class Workload:
     @property
     def command(self) -> str:
         """The topsync command that it runs."""
-        (only,) = self.container["args"]
-        return str(only)
+        return " ".join(self.container["args"])
 
     @property
     def secret_files(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ def settings_of(command: str) -> list[type[Any]]:
     """Every class of settings that `topsync <command>` loads, directly or in what it calls."""
     seen: set[tuple[str, str]] = set()
     found: dict[str, None] = {}
-    todo = [("cli", command)]
+    todo = [("cli", command.replace(" ", "_"))]
     while todo:
         place = todo.pop()
         if place in seen:

@@ -9,8 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from tests.support.eventually import until
 from tests.support.servers import embedded_only
-from tests.support.waiting import until
 from topsync.local.processes import ProcessGroup
 from topsync.local.servers import local_servers
 

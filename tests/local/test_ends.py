@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.eventually import until
 from tests.support.servers import require_killable_servers
-from tests.support.waiting import until
 from topsync.local import paths, run_folders
 
 STARTERS_CHILDREN = 4  # guardian, Kafka, PostgreSQL, the child that ignores SIGTERM

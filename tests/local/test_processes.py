@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.local.starter import IGNORES_SIGTERM
-from tests.support.waiting import until
+from tests.support.eventually import until
 from topsync.local import run_folders
 from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import plan
-from reconciler.plan import Rules, Standing
+from reconciler.plan import Pull, Rules, Standing
 from schemas.change import Source
 from topsync.coverage import spans
+from topsync.coverage.lateness import Allowances, Lateness, Peak
 from topsync.store.coverage import Span
 from topsync.store.gaps import Gap
 
@@ -29,7 +30,10 @@ def span(start: float, end: float) -> Span:
 
 
 def rules(*, sweep: float = SWEEP) -> Rules:
-    return Rules(*(timedelta(seconds=seconds) for seconds in (ALLOWANCE, OVERLAP, sweep, RETRY)))
+    usual = Allowances(timedelta(seconds=ALLOWANCE), timedelta(seconds=OVERLAP))
+    peak = Allowances(timedelta(seconds=3 * ALLOWANCE), timedelta(seconds=3 * OVERLAP))
+    lateness = Lateness(usual, peak, (Peak(at(100_000), at(110_000)),))
+    return Rules(lateness, timedelta(seconds=sweep), timedelta(seconds=RETRY))
 
 
 def gap(began: float, ended: float | None, *, pulled: float | None = None, number: int = 1) -> Gap:
@@ -66,6 +70,34 @@ def test_when_a_gap_is_pulled(pulled: float | None, now: float, is_due: bool) ->
     assert (pull is not None) == is_due
     if pull is not None:
         assert (pull.source, pull.start, pull.reason) == (Source.GAP, at(10 - OVERLAP), "gap 1")
+
+
+def test_a_gap_in_a_peak_is_pulled_from_further_back_and_proven_later() -> None:
+    one = gap(100_010, 100_100, pulled=100_101)
+    provable = 100_100 + 3 * ALLOWANCE
+    assert plan.next_pull(standing(one, pulled=provable - 1), rules(), now=at(provable - 1)) is None
+    pull = plan.next_pull(standing(one, pulled=provable - 1), rules(), now=at(provable))
+    assert pull is not None
+    assert pull.start == at(100_010 - 3 * OVERLAP)
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_pulls() -> None:
+    """Else a jump back by a quarter of an hour would be one without gaps and sweeps."""
+    assert plan.next_pull(standing(pulled=900), rules(), now=at(0)) is not None
+    assert plan.next_pull(standing(gap(-900, -800, pulled=900), pulled=900), rules(), now=at(0)) is not None
+
+
+def test_gaps_come_first_and_everybody_has_a_turn_however_much_another_lacks() -> None:
+    """Few sellers are pulled at a time: those that are slow or fail must not take every turn."""
+    pulls = {
+        1: Pull(at(10), Source.SWEEP, "sweep"),
+        2: Pull(at(50), Source.SWEEP, "sweep"),
+        3: Pull(at(60), Source.SWEEP, "sweep"),
+        4: Pull(at(40), Source.GAP, "gap 1"),
+        5: Pull(at(30), Source.GAP, "gap 2"),
+    }
+    served = {1: at(99), 2: at(98), 4: at(97), 5: at(96)}
+    assert [seller for seller, _ in plan.in_order(pulls, served)] == [5, 4, 3, 2, 1]
 
 
 def test_a_gap_is_not_pulled_while_push_is_away() -> None:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas import cloud_events, platform_time
+from schemas import cloud_events, events, platform_time
 from schemas.change import Change, Source
+from schemas.transitions import Transition
 from schemas.types import parse_id, parse_instant, parse_money, write_instant
 
 NOON = datetime(2025, 11, 20, 4, 0, 0, tzinfo=UTC)
@@ -142,7 +143,7 @@ def test_sources_are_in_the_order_of_their_urgency() -> None:
 def headers(**changes: object) -> list[tuple[str, bytes]]:
     given: dict[str, object] = {
         "id": "101:3",
-        "type": cloud_events.ORDER_TYPE,
+        "type": events.order_type(Transition.FINISHED),
         "source": "/topsync/sellers/7",
         "subject": "101",
         "time": NOON,
@@ -157,7 +158,7 @@ def test_a_subscriber_with_the_cloudevents_sdk_reads_our_records() -> None:
     event = from_binary_event(message)
     assert event.get_specversion() == "1.0"
     assert event.get_id() == "101:3"
-    assert event.get_type() == "taobao.trade.order.v1"
+    assert event.get_type() == "taobao.trade.order.finished.v1"
     assert event.get_source() == "/topsync/sellers/7"
     assert event.get_subject() == "101"
     assert event.get_time() == NOON

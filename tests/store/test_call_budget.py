@@ -18,7 +18,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from tests.support.waiting import until
+from tests.support.eventually import until
 from topsync.local import run_folders
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup

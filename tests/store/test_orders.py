@@ -276,3 +276,60 @@ async def test_ids_and_times_survive_the_database_unchanged(pool: Pool, epoch: i
     await write(pool, epoch, version(tid, 1, 5.000001))
     assert await orders.known(pool, [tid]) == {tid: Known(at(1), at(5.000001), published=False)}
     assert (await row(pool, tid))["created"] == at(-3600)
+
+
+# What subscribers are told of each version.
+
+
+async def step_of(pool: Pool) -> tuple[list[str], str | None, list[str], str]:
+    (ahead,) = await orders.unpublished(pool, [TID])
+    step = ahead.step
+    return [str(one) for one in step.transitions], step.status_from, list(step.changed), ahead.source.value
+
+
+async def test_each_version_says_what_has_happened_since_the_one_before(pool: Pool, epoch: int) -> None:
+    await write(pool, epoch, version(TID, 1, 1))
+    assert await step_of(pool) == (["created", "paid"], None, [], "push")
+    await publish(pool, TID)
+    await write(pool, epoch, version(TID, 2, 2, status="TRADE_FINISHED", source="gap"))
+    assert await step_of(pool) == (
+        ["shipped", "finished", "corrected"], "WAIT_SELLER_SEND_GOODS", ["status"], "gap",
+    )  # fmt: skip
+
+
+async def test_what_a_version_brought_that_was_never_published_is_told_with_the_next_one(
+    pool: Pool, epoch: int
+) -> None:
+    """Or an order that was paid just before a crash would never be told as paid."""
+    await write(pool, epoch, version(TID, 1, 1, status="WAIT_BUYER_PAY"))
+    await publish(pool, TID)
+    await write(pool, epoch, version(TID, 2, 2))
+    await write(pool, epoch, version(TID, 3, 3, seller_memo="later"))
+    assert await step_of(pool) == (["paid"], "WAIT_BUYER_PAY", ["seller_memo", "status"], "push")
+    (left,) = await orders.all_unpublished(pool)
+    assert left.step.status_from == "WAIT_BUYER_PAY"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(version(TID, 1, 50, status="WAIT_BUYER_PAY"), id="an older version that does not win"),
+        pytest.param(version(TID, 2, 50, source="sweep"), id="the same content found again"),
+    ],
+)
+async def test_what_changes_no_content_changes_nothing_of_what_is_told(
+    pool: Pool, epoch: int, other: Version
+) -> None:
+    await write(pool, epoch, version(TID, 1, 1, status="WAIT_BUYER_PAY"))
+    await publish(pool, TID)
+    await write(pool, epoch, version(TID, 2, 2))
+    before = await step_of(pool)
+    await write(pool, epoch, other)
+    assert await step_of(pool) == before == (["paid"], "WAIT_BUYER_PAY", ["status"], "push")
+
+
+async def test_a_version_that_former_code_wrote_is_told_as_an_update(pool: Pool, epoch: int) -> None:
+    """It goes on running while the schema is already the new one."""
+    await write(pool, epoch, version(TID, 1, 1))
+    await pool.execute("update orders set step = default")
+    assert (await step_of(pool))[:2] == (["updated"], None)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from topsync.settings import KafkaSettings
-from topsync.stream import topics
+from topsync.stream import topic_admin, topics
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry, TopicsError
 
@@ -24,7 +24,7 @@ def settings_for(servers: str, prefix: str, *, partitions: int = 4) -> KafkaSett
 
 async def create_topics(kafka: KafkaSettings) -> Registry:
     """Create the topics and wait until the broker tells of them."""
-    await topics.create_missing(kafka)
+    await topic_admin.apply(kafka)
     async with asyncio.timeout(BOUND_SECONDS):
         while True:
             try:

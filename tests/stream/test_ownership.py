@@ -11,7 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from tests.stream.clusters import BOUND_SECONDS, record
-from tests.support.waiting import until
+from tests.support.eventually import until
 from topsync.settings import KafkaSettings
 from topsync.stream import ownership
 from topsync.stream import producer as producers

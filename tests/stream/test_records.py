@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from schemas import cloud_events
 from schemas.change import Change, Hint, Source
+from schemas.notification import ReplayFinished
+from schemas.transitions import Step, Transition
 from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade
 from topsync.stream import records
@@ -49,6 +51,10 @@ def an_order(**changes: object) -> Record:
         "published_at": at(3),
         "hinted_at": None,
         "value": trade(TID).to_wire(),
+        "step": Step(
+            (Transition.FINISHED, Transition.CORRECTED), "WAIT_BUYER_CONFIRM_GOODS", ("end_time", "status")
+        ),
+        "found_by": Source.GAP,
         **changes,
     }
     return records.order("orders", **given)  # type: ignore[arg-type]
@@ -123,6 +129,17 @@ def test_an_order_tells_its_version_in_headers_so_that_nobody_has_to_read_the_js
     assert "hintedat" not in cloud_events.attributes(an_order().headers)
 
 
+def test_an_order_says_what_has_happened_to_it_so_that_subscribers_can_filter() -> None:
+    told = cloud_events.attributes(an_order().headers)
+    assert told["type"] == "taobao.trade.order.finished.v1"
+    assert told["transitions"] == "finished,corrected"
+    assert (told["statusfrom"], told["status"]) == ("WAIT_BUYER_CONFIRM_GOODS", "TRADE_FINISHED")
+    assert told["changedfields"] == "end_time,status"
+    assert told["foundby"] == "gap"
+    new = cloud_events.attributes(an_order(step=Step((Transition.CREATED,), None, ())).headers)
+    assert not {"statusfrom", "changedfields"} & new.keys()
+
+
 def test_a_snapshot_says_whose_it_is_and_how_old_its_state_may_be() -> None:
     written = records.snapshot(
         "snapshots", tid=TID, seller_id=SELLER, as_of=at(7), reason="export 9", trade=b'{"tid":1}'
@@ -152,7 +169,16 @@ def test_a_dead_letter_keeps_the_original_whole_with_its_headers_and_says_why() 
     assert kept == list(original.headers)
 
 
-def test_a_notification_carries_its_body_as_json() -> None:
-    written = records.notification("n", subject="replay:7", at=at(1), body={"replay": "7", "calls": 3})
-    assert orjson.loads(written.value or b"") == {"replay": "7", "calls": 3}
-    assert cloud_events.attributes(written.headers)["subject"] == "replay:7"
+def test_a_notification_carries_its_body_as_json_and_its_kind_as_its_type() -> None:
+    told = ReplayFinished(replay="7", seller_id=SELLER, state="done", calls=3)
+    written = records.notification("n", told, at=at(1))
+    assert written.key == b"replay:7"
+    assert orjson.loads(written.value or b"") == {
+        "replay": "7",
+        "seller_id": str(SELLER),
+        "state": "done",
+        "calls": 3,
+    }
+    attributes = cloud_events.attributes(written.headers)
+    assert (attributes["subject"], attributes["type"]) == ("replay:7", "taobao.ops.replay.finished.v1")
+    assert attributes["dataschema"] == "urn:topsync:taobao.ops.replay.finished.v1"

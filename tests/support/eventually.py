@@ -1,4 +1,4 @@
-"""Waiting for what happens in other processes, where looking means asking a server."""
+"""Waiting for what happens elsewhere, with a bound: in other tasks, in other processes, on a server."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ async def eventually(condition: Condition, *, within_seconds: float = 30.0) -> N
     async with asyncio.timeout(within_seconds):
         while not await condition():  # noqa: ASYNC110 - what is waited for happens in other processes
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def until(condition: Callable[[], bool], *, within_seconds: float = 10.0) -> None:
+    """`eventually`, for what can be seen without asking anybody."""
+
+    async def seen() -> bool:
+        return condition()
+
+    await eventually(seen, within_seconds=within_seconds)
 
 
 async def holds(condition: Condition, *, for_seconds: float) -> None:

@@ -1,11 +1,14 @@
-"""Servers of one test's own, for tests that kill them."""
+"""Servers of one test's own, for tests that kill them; and databases on servers that are shared."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from topsync.local import java, kafka_jars, run_folders
@@ -42,3 +45,17 @@ async def private_servers() -> AsyncIterator[Servers]:
         local_servers(group, environment=embedded_only()) as servers,
     ):
         yield servers
+
+
+@asynccontextmanager
+async def fresh_database(server_url: str) -> AsyncIterator[str]:
+    """Address of an empty database on a running server; it is dropped in the end."""
+    name = f"topsync_test_{secrets.token_hex(8)}"
+    server = await asyncpg.connect(server_url)
+    try:
+        await server.execute(f"CREATE DATABASE {name}")
+        yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
+        # By force, or a connection that a failing test left open would hide why it failed.
+        await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await server.close()

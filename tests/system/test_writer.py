@@ -135,6 +135,7 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
         await eventually(lambda: nothing_is_unpublished(installation))
 
     assert [found.title for _, found in await published(installation, TID)] == ["left behind"]
+    assert await told(installation, TID) == ["created,paid,shipped,finished"]
 
 
 async def test_a_writer_whose_partition_was_taken_over_neither_stores_nor_publishes(
@@ -257,6 +258,16 @@ async def published(installation: Installation, tid: int) -> list[tuple[int, Tra
     found = await systems.records(installation.kafka, installation.topics.orders)
     return [
         (int(cloud_events.attributes(record.headers)["revision"]), Trade.from_wire(record.value))
+        for record in found
+        if record.key == records.key_of(tid)
+    ]
+
+
+async def told(installation: Installation, tid: int) -> list[str]:
+    """What a subscriber has been told to have happened to an order, version by version."""
+    found = await systems.records(installation.kafka, installation.topics.orders)
+    return [
+        cloud_events.attributes(record.headers)["transitions"]
         for record in found
         if record.key == records.key_of(tid)
     ]

@@ -42,7 +42,7 @@ WITHIN_SECONDS = 20
         ("bootstrap", "TOPSYNC_EXPORT_DAYS", "91"),
         ("witness", "KAFKA_BOOTSTRAP_SERVERS", None),
         ("migrate", "TOPSYNC_DATABASE_URL", None),
-        ("topics", "TOPSYNC_REPLICATION_FACTOR", "none"),
+        ("topics apply", "TOPSYNC_REPLICATION_FACTOR", "none"),
         ("push", "TOPSYNC_LOG_LEVEL", "loud"),
     ],
 )
@@ -55,7 +55,7 @@ async def test_a_wrong_setting_is_one_line_and_status_2(
     else:
         given[setting] = wrong
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "topsync", command),
+        *(sys.executable, "-m", "topsync", *command.split()),
         env=given,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

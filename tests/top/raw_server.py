@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.support.waiting import until
+from tests.support.eventually import until
 
 Step = Callable[[asyncio.StreamWriter], Awaitable[None]]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.support.waiting import until
+from tests.support.eventually import until
 from tests.top.gates import MakeGate
 from topsync.top.book import LocalBook
 from topsync.top.budget import LEASE_SECONDS, Ask, Grant, Lane, Limits

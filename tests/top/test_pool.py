@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.support.eventually import holds
-from tests.support.waiting import until
+from tests.support.eventually import holds, until
 from tests.top.raw_server import (
     OK,
     RawServer,

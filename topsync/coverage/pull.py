@@ -171,9 +171,9 @@ class Puller:
                 use_has_next=not wish.counting,
                 lane=LANE_OF[request.source],
             )
-        except WindowTooWideError as error:
+        except WindowTooWideError:
             # The platform asks for rest first, and for less then (reference/top-api.md 2.4).
-            await asyncio.sleep(error.wait_seconds)
+            await asyncio.sleep(self.settings.too_wide_wait_seconds)
             return Page(asked_at, None, {}, refused=True)
         return Page(asked_at, page.total, {trade.tid: trade.modified for trade in page.trades})
 
@@ -238,11 +238,15 @@ class Puller:
         self, request: Request, parts: Sequence[Part], hinted: set[int], calls_made: int
     ) -> datetime | None:
         """Write every part down and claim what they prove together; returns how far that reaches."""
-        allowance = timedelta(seconds=self.settings.visibility_allowance_seconds)
+        lateness = self.settings.lateness
         # Only a listing up to now proves: otherwise an order that was modified after its end while it was
         # listed is in none of the parts, and an older change of it would be claimed unseen.
         proofs = [
-            spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
+            spans.proof(
+                part.span,
+                asked_at=part.asked_at,
+                visibility_allowance=lateness.visibility_allowance(part.asked_at),
+            )
             if request.end is None
             else None
             for part in parts

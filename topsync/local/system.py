@@ -160,7 +160,7 @@ class System:
         """Schema, topics and sellers: what a new installation does once."""
         async with asyncio.TaskGroup() as tasks:
             migrating = tasks.create_task(self.run("migrate"))
-            tasks.create_task(self.run("topics"))
+            tasks.create_task(self.run("topics", "apply"))
             await migrating
             sellers = await self.admin("GET", "/sellers")
             assert isinstance(sellers, list)

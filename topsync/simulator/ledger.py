@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from topsync.simulator.wire import Json, time_text
@@ -61,6 +61,11 @@ class Ledger:
         self._second = second
         self._apis: dict[str, CallCount] = {}
         self._all = CallCount()
+
+    @property
+    def per_second(self) -> Mapping[int, int]:
+        """Calls of all APIs together by platform second, the latest ones."""
+        return self._all.per_second
 
     def arrived(self, api: str) -> None:
         """A call has arrived."""

@@ -52,6 +52,8 @@ class Bootstrap:
     day_zero: date
     """The platform's day on which the export was asked for: it holds orders created before it."""
     started_at: datetime
+    failed_exports: int
+    """Tasks that the platform gave up: it would answer the same request with the same task again."""
     certificate: Mapping[str, object] | None
     export: Export | None
 
@@ -77,6 +79,7 @@ def _read(row: asyncpg.Record) -> Bootstrap:
         row["first_day"],
         row["day_zero"],
         row["started_at"],
+        row["failed_exports"],
         certificate,
         export,
     )
@@ -107,8 +110,13 @@ async def requested(
 
 
 async def ask_again(pool: Pool, seller_id: int) -> None:
-    """Forget a task that failed or expired: the next step asks for a new one."""
+    """Forget a task that expired: the next step asks for a new one."""
     await pool.execute(sql("bootstraps.set_state"), seller_id, Step.SUBSCRIBED.value)
+
+
+async def export_failed(pool: Pool, seller_id: int) -> None:
+    """Forget a task that the platform gave up, and count it: the next step asks in other words."""
+    await pool.execute(sql("bootstraps.export_failed"), seller_id, Step.SUBSCRIBED.value)
 
 
 async def download_again(pool: Pool, seller_id: int) -> None:

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
+import orjson
 
+from schemas import transitions
+from schemas.change import Source
 from schemas.trade import Trade
+from schemas.transitions import Step, Transition
 from topsync.store.database import Pool, sql
 
 
@@ -52,12 +56,17 @@ class Unpublished:
     fetched_at: datetime
     value: str
     """The JSON for the topic."""
+    source: Source
+    """How this version was found."""
+    step: Step
+    """What has happened since the version that was published last."""
 
 
 async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int) -> int:
     """Write versions of orders of one partition; returns how many rows changed. At most one per order.
 
-    Idempotent: writing the same versions again changes nothing.
+    Idempotent: writing the same versions again changes nothing. What each version brings beside the one
+    before is noted with it; nobody else writes a partition's orders, so the one before is the one read here.
 
     Raises:
         NotOwnerError: the epoch is no longer the partition's.
@@ -65,7 +74,8 @@ async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epo
     """
     try:
         row = await _upsert(pool, versions, partition=partition, epoch=epoch)
-    except (asyncpg.DataError, ValueError) as error:  # refused by the server, or by the driver before it
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, ValueError) as error:
+        # Refused by the server, e.g. as too long for an index, or by the driver before it.
         raise UnstorableError(type(error).__name__) from None
     if row is None or not row["owned"]:
         raise NotOwnerError(f"partition {partition} has a newer owner than epoch {epoch}")
@@ -76,20 +86,49 @@ async def _upsert(
     pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int
 ) -> asyncpg.Record | None:
     trades = [version.trade for version in versions]
+    tids = [trade.tid for trade in trades]
+    hashes = [trade.content_hash() for trade in trades]
+    wired = [trade.to_wire() for trade in trades]
+    before = {row["tid"]: row for row in await pool.fetch(sql("orders.before"), tids, hashes)}
+    steps = [
+        _step(before.get(version.trade.tid), value, Source(version.source))
+        for version, value in zip(versions, wired, strict=True)
+    ]
     return await pool.fetchrow(
         sql("orders.upsert"),
         partition,
         epoch,
-        [trade.tid for trade in trades],
+        tids,
         [version.seller_id for version in versions],
         [trade.created for trade in trades],
         [trade.modified for trade in trades],
         [trade.status for trade in trades],
-        [trade.content_hash() for trade in trades],
+        hashes,
         [version.fetched_at for version in versions],
         [version.source for version in versions],
-        [trade.to_wire() for trade in trades],
+        wired,
+        list(map(_write_step, steps)),
     )
+
+
+def _step(before: asyncpg.Record | None, value: str, source: Source) -> Step:
+    """What a version brings beside what subscribers have been told."""
+    order = orjson.loads(value)
+    if before is None:
+        return transitions.step(None, order, source)
+    step = transitions.step(orjson.loads(before["trade"]), order, source)
+    return transitions.join(_read_step(before["step"]), step) if before["unpublished"] else step
+
+
+def _write_step(step: Step) -> str:
+    return orjson.dumps(
+        {"transitions": step.transitions, "status_from": step.status_from, "changed": step.changed}
+    ).decode()
+
+
+def _read_step(text: str) -> Step:
+    read = orjson.loads(text)
+    return Step(tuple(map(Transition, read["transitions"])), read["status_from"], tuple(read["changed"]))
 
 
 async def known(pool: Pool, tids: Iterable[int]) -> dict[int, Known]:
@@ -100,12 +139,26 @@ async def known(pool: Pool, tids: Iterable[int]) -> dict[int, Known]:
 
 async def unpublished(pool: Pool, tids: Iterable[int]) -> list[Unpublished]:
     """Of these orders, the versions that still have to be published."""
-    return [Unpublished(*row) for row in await pool.fetch(sql("orders.unpublished"), list(tids))]
+    return [_unpublished(row) for row in await pool.fetch(sql("orders.unpublished"), list(tids))]
 
 
 async def all_unpublished(pool: Pool) -> list[Unpublished]:
     """Every version that still has to be published, of all partitions: a repair after a crash reads it."""
-    return [Unpublished(*row) for row in await pool.fetch(sql("orders.all_unpublished"))]
+    return [_unpublished(row) for row in await pool.fetch(sql("orders.all_unpublished"))]
+
+
+def _unpublished(row: asyncpg.Record) -> Unpublished:
+    return Unpublished(
+        tid=row["tid"],
+        seller_id=row["seller_id"],
+        revision=row["revision"],
+        modified=row["modified"],
+        status=row["status"],
+        fetched_at=row["fetched_at"],
+        value=row["trade"],
+        source=Source(row["source"]),
+        step=_read_step(row["step"]),
+    )
 
 
 async def mark_published(pool: Pool, versions: Sequence[Unpublished]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import secrets
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
 import orjson
 
-from schemas import cloud_events
-from schemas.change import Change, Hint
+from schemas import cloud_events, events, json_schema
+from schemas.change import Change, Hint, Source
 from schemas.cloud_events import Headers
+from schemas.notification import Notification
+from schemas.transitions import Step
 from schemas.types import write_instant
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
@@ -76,6 +78,9 @@ def _source(seller_id: int) -> str:
     return f"/topsync/sellers/{seller_id}"
 
 
+_CHANGE_SCHEMA = json_schema.uri(events.CHANGE_SCHEMA)
+
+
 def change(topic: str, hint: Change | Hint) -> Record:
     """A hint for `changes`."""
     return Record(
@@ -88,6 +93,7 @@ def change(topic: str, hint: Change | Hint) -> Record:
             source=_source(hint.seller_id),
             subject=str(hint.tid),
             time=hint.occurred_at,
+            schema=_CHANGE_SCHEMA,
         ),
     )
 
@@ -140,15 +146,26 @@ def order(
     published_at: datetime,
     hinted_at: datetime | None,
     value: str,
+    step: Step,
+    found_by: Source,
 ) -> Record:
-    """A full order for `orders`. `hinted_at` is when the platform told of it, where push did."""
+    """A full order for `orders`. `hinted_at` is when the platform told of it, where push did.
+
+    `step` is what this version brings beside the one that was published before it.
+    """
     extensions = {
         "sellerid": str(seller_id),
         "revision": str(revision),
         "status": status,
         "fetchedat": write_instant(fetched_at),
         "publishedat": write_instant(published_at),
+        "transitions": ",".join(step.transitions),
+        "foundby": found_by.value,
     }
+    if step.status_from is not None:
+        extensions["statusfrom"] = step.status_from
+    if step.changed:
+        extensions["changedfields"] = ",".join(step.changed)
     if hinted_at is not None:
         extensions["hintedat"] = write_instant(hinted_at)
     return Record(
@@ -157,10 +174,11 @@ def order(
         value.encode(),
         cloud_events.headers(
             id=f"{tid}:{revision}",
-            type=cloud_events.ORDER_TYPE,
+            type=events.order_type(step.main),
             source=_source(seller_id),
             subject=str(tid),
             time=modified,
+            schema=json_schema.uri(events.ORDER_SCHEMA),
             extensions=extensions,
         ),
     )
@@ -193,17 +211,18 @@ def dead_letter(
     return Record(topic, key, original, headers + [(f"original_{n}", v) for n, v in original_headers])
 
 
-def notification(topic: str, *, subject: str, at: datetime, body: Mapping[str, object]) -> Record:
+def notification(topic: str, told: Notification, *, at: datetime) -> Record:
     """Something for operators and subscribers: a marker or an outcome."""
     return Record(
         topic,
-        subject.encode(),
-        orjson.dumps(body),
+        told.subject.encode(),
+        told.model_dump_json(exclude_none=True).encode(),
         cloud_events.headers(
             id=_new_id(),
-            type=cloud_events.NOTIFICATION_TYPE,
+            type=told.event_type,
             source="/topsync",
-            subject=subject,
+            subject=told.subject,
             time=at,
+            schema=json_schema.uri(told.event_type),
         ),
     )

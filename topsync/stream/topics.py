@@ -1,4 +1,4 @@
-"""The topic registry: every topic, its partitions and its retention, in one place."""
+"""The topic registry: every topic, its partitions and its configuration, in one place."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.admin import AIOKafkaAdminClient
 
-from topsync import telemetry
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
 from topsync.stream.producer import MAX_REQUEST_BYTES
 
-log = telemetry.get_logger(__name__)
-
-DAY_MS = 24 * 3600 * 1000
+HOUR_MS = 3600 * 1000
 
 
 class TopicsError(OperatorError):
@@ -29,6 +25,9 @@ class Topic:
 
     name: str
     partitions: int
+    about: str
+    """What is in it, for people."""
+    replicas: int = 1
     config: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -37,15 +36,10 @@ class Registry:
     """The topics of one installation."""
 
     changes: Topic
-    """Hints, keyed by tid."""
     snapshots: Topic
-    """Whole orders of the bulk export, keyed by tid; as many partitions as `changes`."""
     orders: Topic
-    """Full orders, keyed by tid, compacted: what downstream services read."""
     dead_letters: Topic
-    """What could not be read or done, whole, with its reason."""
     notifications: Topic
-    """Begin and complete markers of each bootstrap, outcomes of replays, messages about no order."""
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic."""
@@ -53,64 +47,68 @@ class Registry:
 
 
 def registry(settings: KafkaSettings) -> Registry:
-    """The registry for an installation's prefix and partition count."""
-    prefix, partitions = settings.topic_prefix, settings.partitions
-    return Registry(
-        changes=Topic(f"{prefix}.trade.changes.v1", partitions, {"retention.ms": str(7 * DAY_MS)}),
-        snapshots=Topic(f"{prefix}.trade.snapshots.v1", partitions, {"retention.ms": str(7 * DAY_MS)}),
-        orders=Topic(
-            f"{prefix}.trade.orders.v1",
+    """The registry of an installation."""
+
+    def topic(name: str, partitions: int, about: str, **config: int | str) -> Topic:
+        return Topic(
+            f"{settings.topic_prefix}.{name}",
             partitions,
-            # A reader that is at most a day behind sees every version and every tombstone.
+            about,
+            settings.replication_factor,
             {
-                "cleanup.policy": "compact",
-                "min.compaction.lag.ms": str(DAY_MS),
-                "delete.retention.ms": str(DAY_MS),
+                "min.insync.replicas": str(settings.in_sync_replicas),
+                "max.message.bytes": str(MAX_REQUEST_BYTES),
+                **{key.replace("_", "."): str(value) for key, value in config.items()},
             },
+        )
+
+    partitions = settings.partitions
+    return Registry(
+        changes=topic(
+            "trade.changes.v1",
+            partitions,
+            "Hints, keyed by tid.",
+            retention_ms=settings.changes_retention_hours * HOUR_MS,
         ),
-        dead_letters=Topic(f"{prefix}.trade.deadletter.v1", 1, {"retention.ms": str(90 * DAY_MS)}),
-        notifications=Topic(f"{prefix}.ops.notifications.v1", 1, {"retention.ms": str(90 * DAY_MS)}),
+        snapshots=topic(
+            "trade.snapshots.v1",
+            partitions,
+            "Whole orders of the bulk export, keyed by tid; as many partitions as `changes`.",
+            retention_ms=settings.changes_retention_hours * HOUR_MS,
+        ),
+        orders=topic(
+            "trade.orders.v1",
+            partitions,
+            "Full orders, keyed by tid, compacted: what downstream services read.",
+            cleanup_policy="compact",
+            # A reader that is at most so far behind sees every version and every tombstone.
+            min_compaction_lag_ms=settings.orders_compaction_lag_hours * HOUR_MS,
+            delete_retention_ms=settings.orders_compaction_lag_hours * HOUR_MS,
+        ),
+        dead_letters=topic(
+            "trade.deadletter.v1",
+            1,
+            "What could not be read or done, whole, with its reason.",
+            retention_ms=settings.notices_retention_hours * HOUR_MS,
+        ),
+        notifications=topic(
+            "ops.notifications.v1",
+            1,
+            "Begin and complete markers of each bootstrap, outcomes of replays, messages about no order.",
+            retention_ms=settings.notices_retention_hours * HOUR_MS,
+        ),
     )
 
 
 @asynccontextmanager
-async def _admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for the cluster's own affairs."""
     client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     try:
         await client.start()
         yield client
     finally:
         await client.close()
-
-
-async def create_missing(settings: KafkaSettings) -> list[str]:
-    """Create the topics that the cluster lacks; existing ones are left alone. Returns the names created."""
-    wanted = registry(settings).all()
-    created = []
-    async with _admin(settings) as admin:
-        existing = set(await admin.list_topics())
-        for topic in wanted:
-            if topic.name in existing:
-                continue
-            config = {
-                "min.insync.replicas": str(max(1, settings.replication_factor - 1)),
-                "max.message.bytes": str(MAX_REQUEST_BYTES),
-                **topic.config,
-            }
-            new = NewTopic(
-                topic.name,
-                num_partitions=topic.partitions,
-                replication_factor=settings.replication_factor,
-                topic_configs=config,
-            )
-            response = await admin.create_topics([new])
-            for name, code, *rest in response.topic_errors:
-                if code not in (0, TopicAlreadyExistsError.errno):
-                    raise TopicsError(f"cannot create the topic {name}: {rest[0] if rest else code}")
-            created.append(topic.name)
-    if created:
-        log.info("topics created", topics=created)
-    return created
 
 
 async def require(settings: KafkaSettings) -> Registry:
@@ -120,7 +118,7 @@ async def require(settings: KafkaSettings) -> Registry:
         TopicsError: a topic is missing, or `changes`, `snapshots` and `orders` differ in partitions.
     """
     wanted = registry(settings)
-    async with _admin(settings) as admin:
+    async with admin_client(settings) as admin:
         found = {
             topic["topic"]: len(topic["partitions"])
             for topic in await admin.describe_topics([topic.name for topic in wanted.all()])
@@ -128,7 +126,7 @@ async def require(settings: KafkaSettings) -> Registry:
         }
     missing = [topic.name for topic in wanted.all() if topic.name not in found]
     if missing:
-        raise TopicsError(f"the cluster lacks {', '.join(missing)}: run `topsync topics` first")
+        raise TopicsError(f"the cluster lacks {', '.join(missing)}: run `topsync topics apply` first")
     counts = {topic.name: found[topic.name] for topic in (wanted.changes, wanted.snapshots, wanted.orders)}
     if set(counts.values()) != {wanted.changes.partitions}:
         raise TopicsError(

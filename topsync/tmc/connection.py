@@ -265,7 +265,7 @@ class Connection:
         """From the open WebSocket to the platform's yes."""
         self._session.upgraded()
         token = await self._fetch_token()
-        await websocket.send([self._session.connect(int(self._clock.now().timestamp() * 1000), token)])
+        await websocket.send([self._session.connect(int(self._clock.estimate().timestamp() * 1000), token)])
         try:
             async with asyncio.timeout(self._config.connect_timeout_seconds):
                 while self._session.state is State.CONNECTING:

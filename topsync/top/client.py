@@ -153,7 +153,7 @@ class TopClient:
         async with self._clock_lock:
             if self._clock_syncs != seen:
                 return
-            guess = self._clock.now() if self._clock.is_set else datetime.now(UTC)
+            guess = self._clock.estimate() if self._clock.is_set else datetime.now(UTC)
             try:
                 await self._ask_time(guess)
             except ClockRefusedError as refusal:
@@ -208,7 +208,7 @@ class TopClient:
             app_key=config.app_key,
             app_secret=config.app_secret.get_secret_value(),
             session=session.get_secret_value() if session else None,
-            now=timestamp or self._clock.now(),
+            now=timestamp or self._clock.estimate(),
             sign_method=config.sign_method,
         )
         read_seconds = config.list_read_seconds if request.read is Read.LIST else config.read_seconds

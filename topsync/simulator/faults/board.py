@@ -184,7 +184,8 @@ class FaultBoard:
     _ended: deque[Switch] = field(default_factory=lambda: deque(maxlen=_KEPT_ENDED))
     _numbers: int = 0
     _struck: Counter[str] = field(default_factory=Counter)
-    _bans: dict[str, BanCount] = field(default_factory=dict)
+    bans: dict[str, BanCount] = field(default_factory=dict)
+    """Calls during bans, by scope."""
 
     def switch_on(self, fault: Fault) -> Switch:
         """Plan a fault; it is in force as soon as its time has come.
@@ -270,7 +271,7 @@ class FaultBoard:
         """How often each fault has struck, and the calls during bans by scope."""
         bans = {
             scope: {"calls": count.calls, "after_told": count.after_told}
-            for scope, count in self._bans.items()
+            for scope, count in self.bans.items()
         }
         return {"struck": dict(self._struck), "bans": bans}
 
@@ -291,7 +292,7 @@ class FaultBoard:
         self._struck[switch.fault.name] += 1
         scope = switch.fault.banned_scope if isinstance(switch.fault, CallFault) else None
         if scope is not None:
-            count = self._bans.setdefault(scope, BanCount())
+            count = self.bans.setdefault(scope, BanCount())
             count.calls += 1
             count.after_told += switch.struck > 1
 

@@ -5,13 +5,13 @@ values ($1, 'subscribed', $2, $3, $4)
 on conflict (seller_id) do update
 set
     state = excluded.state, first_day = excluded.first_day, day_zero = excluded.day_zero,
-    started_at = excluded.started_at, certified_at = null, certificate = null
+    started_at = excluded.started_at, certified_at = null, certificate = null, failed_exports = 0
 where b.state = 'live'
 
 
 -- name: get
 select
-    b.seller_id, b.state, b.first_day, b.day_zero, b.started_at, b.certificate,
+    b.seller_id, b.state, b.first_day, b.day_zero, b.started_at, b.failed_exports, b.certificate,
     e.task_id, e.created_at, e.adopted, e.check_code, e.file_bytes, e.lines, e.published, e.repaired, e.refused
 from bootstraps as b
 left join exports as e using (seller_id)
@@ -20,6 +20,10 @@ where b.seller_id = $1
 
 -- name: set_state
 update bootstraps set state = $2 where seller_id = $1
+
+
+-- name: export_failed
+update bootstraps set state = $2, failed_exports = failed_exports + 1 where seller_id = $1
 
 
 -- name: move_day_zero

@@ -8,12 +8,14 @@ with owner as materialized (
     select *
     from unnest(
         $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-        $8::bytea[], $9::timestamptz[], $10::text[], $11::text[]
-    ) as t (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade)
+        $8::bytea[], $9::timestamptz[], $10::text[], $11::text[], $12::text[]
+    ) as t (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step)
     where exists (select from owner)
 ), written as (
-    insert into orders as o (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade)
-    select tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade::jsonb
+    insert into orders as o (
+        tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step
+    )
+    select tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade::jsonb, step::jsonb
     from incoming
     order by tid
     on conflict (tid) do update
@@ -23,6 +25,7 @@ with owner as materialized (
         status = excluded.status,
         source = case when o.content_hash = excluded.content_hash then o.source else excluded.source end,
         trade = case when o.content_hash = excluded.content_hash then o.trade else excluded.trade end,
+        step = case when o.content_hash = excluded.content_hash then o.step else excluded.step end,
         revision = o.revision + case when o.content_hash = excluded.content_hash then 0 else 1 end,
         content_hash = excluded.content_hash
     where o.modified < excluded.modified
@@ -30,6 +33,14 @@ with owner as materialized (
     returning 1
 )
 select (select count(*) from owner) as owned, (select count(*) from written) as written
+
+
+-- name: before
+-- Of the given orders, those that are stored with other content, as they are stored.
+select o.tid, o.trade::text as trade, o.published_revision < o.revision as unpublished, o.step::text as step
+from unnest($1::bigint[], $2::bytea[]) as t (tid, content_hash)
+join orders as o using (tid)
+where o.content_hash <> t.content_hash
 
 
 -- name: known
@@ -40,7 +51,7 @@ where tid = any($1::bigint[])
 
 -- name: unpublished
 -- Of the given orders, those whose newest version is not in the topic yet.
-select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade
+select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade, source, step::text as step
 from orders
 where tid = any($1::bigint[]) and published_revision < revision
 order by tid
@@ -48,7 +59,7 @@ order by tid
 
 -- name: all_unpublished
 -- Every order whose newest version is not in the topic yet: what a crash between table and topic left.
-select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade
+select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade, source, step::text as step
 from orders
 where published_revision < revision
 order by tid

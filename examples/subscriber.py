@@ -1,0 +1,83 @@
+"""A subscriber of topsync's orders: prints each order that was paid, shipped, refunded or ended.
+
+    python examples/subscriber.py localhost:9092 --group my-erp
+
+Needs aiokafka and nothing of topsync. Stop it with ctrl-c; started again, it goes on where it stood.
+docs/subscribers.md explains each decision that is made here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+WANTED = {"paid", "shipped", "partly-refunded", "finished", "closed"}
+"""The transitions that this subscriber acts on."""
+
+WAIT_MILLISECONDS = 500
+
+
+async def main() -> None:
+    options = read_options()
+    consumer = AIOKafkaConsumer(
+        options.topic,
+        bootstrap_servers=options.servers,
+        group_id=options.group,
+        auto_offset_reset="earliest",  # a new group begins with everything: that is how to replay
+        isolation_level="read_committed",  # an order of an aborted transaction was never published
+        enable_auto_commit=False,  # what was taken in is committed when it has been acted on
+    )
+    # In your system: in your database, in the same transaction as what you do with the order.
+    revisions: dict[str, int] = {}
+    async with consumer:
+        ends: dict[TopicPartition, int] = {}
+        while not options.until_end or not ends or await is_before(consumer, ends):
+            for records in (await consumer.getmany(timeout_ms=WAIT_MILLISECONDS)).values():
+                for record in records:
+                    take(record, revisions)
+            await consumer.commit()  # after acting: a crash in between repeats, and loses nothing
+            if not ends:
+                ends = await consumer.end_offsets([*consumer.assignment()])
+
+
+def take(record: ConsumerRecord[bytes, bytes | None], revisions: dict[str, int]) -> None:
+    """Act on one record, unless it is an old one, or about nothing that we act on."""
+    tid = record.key.decode()
+    if record.value is None:  # a tombstone: the order was erased, forget it
+        revisions.pop(tid, None)
+        print(f"{tid} erased")
+        return
+    about = {name.removeprefix("ce_"): value.decode() for name, value in record.headers}
+    revision = int(about["revision"])
+    if revision <= revisions.get(tid, 0):  # the same record again
+        return
+    revisions[tid] = revision
+    happened = about["transitions"].split(",")
+    if not WANTED.intersection(happened):  # decided without reading the JSON
+        return
+    order: dict[str, Any] = json.loads(record.value)
+    print(f"{about['time']} {tid} {'+'.join(happened)} {order['status']} {order.get('payment', '-')} yuan")
+
+
+async def is_before(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
+    """Whether there is something left of what was there at the start."""
+    return any([await consumer.position(partition) < end for partition, end in ends.items()])
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("servers", help="brokers, host:port")
+    parser.add_argument("--topic", default="taobao.trade.orders.v1")
+    parser.add_argument("--group", default="example", help="its offsets are kept under this name")
+    parser.add_argument("--until-end", action="store_true", help="end with what is there at the start")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())

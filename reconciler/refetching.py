@@ -1,0 +1,134 @@
+"""Asking again for what the platform did not show: hints it anew at growing distances, and gives up loudly.
+
+A detail may be missing or old for seconds after a change, and for hours on sale days (reference/top-api.md
+6.3, 7 (13)). No writer waits for that: it notes the order and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+import orjson
+
+from schemas.change import Change, Source
+from topsync import metrics, telemetry
+from topsync.clock import ServerClock
+from topsync.store import refetches
+from topsync.store.database import Pool
+from topsync.store.refetches import Refetch
+from topsync.stream import records
+from topsync.stream.producer import Producer
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry
+
+log = telemetry.get_logger(__name__)
+
+AT_ONCE = 500
+"""Orders hinted in one round: more would be ahead of what the budget lets the enrichers fetch."""
+
+FIRST_WAIT_SECONDS = 4.0
+"""After the first time; it doubles."""
+
+LONGEST_WAIT_SECONDS = 600.0
+
+ATTEMPTS_WITHOUT_PROMISE = 3
+"""For a message that brought nothing new: it may have had nothing to bring, and a sweep proves it anyway."""
+
+
+class Verdict(Enum):
+    """What to do about an order whose time has come."""
+
+    ASK = "ask"
+    GIVE_UP = "give_up"
+    """Make a dead letter of it: somebody has to look."""
+    LET_GO = "let_go"
+    """Nothing is known to be missing."""
+
+
+def judge(due: Refetch, *, max_attempts: int) -> Verdict:
+    """What to do about an order whose time has come."""
+    if due.reason == refetches.NO_NEWS and due.modified is None:
+        return Verdict.ASK if due.attempts < ATTEMPTS_WITHOUT_PROMISE else Verdict.LET_GO
+    return Verdict.ASK if due.attempts < max_attempts else Verdict.GIVE_UP
+
+
+def wait_after(attempts: int) -> timedelta:
+    """How long to wait for what has now been asked for again `attempts` + 1 times."""
+    # The exponent is capped long above the longest wait: 2.0 ** 1024 overflows.
+    return timedelta(seconds=min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts, 64)))
+
+
+def hint(due: Refetch, *, now: datetime) -> Change:
+    """The hint that asks for an order again."""
+    return Change(
+        seller_id=due.seller_id,
+        tid=due.tid,
+        event=due.event,
+        occurred_at=due.occurred_at,
+        settled_after=due.settled_after,
+        modified=due.modified,
+        received_at=now,
+        source=Source(due.source),
+        reason=f"asked again, {due.attempts + 1}: {due.reason}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Refetching:
+    """Everything that asking again needs."""
+
+    pool: Pool
+    producer: Producer
+    topics: Registry
+    clock: ServerClock
+    max_attempts: int
+
+    async def round(self) -> None:
+        """Ask for what is due, once. Dying anywhere in it repeats at most some hints.
+
+        Raises:
+            PublishError: Kafka did not take the hints; they are due still.
+        """
+        await refetches.forget_answered(self.pool)
+        due = await refetches.due(self.pool, limit=AT_ONCE)
+        metrics.REFETCHES_WAITING.set(await refetches.count(self.pool))
+        sorted_out: dict[Verdict, list[Refetch]] = {verdict: [] for verdict in Verdict}
+        for one in due:
+            sorted_out[judge(one, max_attempts=self.max_attempts)].append(one)
+        await self._ask(sorted_out[Verdict.ASK])
+        await self._give_up(sorted_out[Verdict.GIVE_UP])
+        done = [*sorted_out[Verdict.GIVE_UP], *sorted_out[Verdict.LET_GO]]
+        if done:
+            await refetches.forget(self.pool, [one.tid for one in done])
+
+    async def _ask(self, wanted: Sequence[Refetch]) -> None:
+        if not wanted:
+            return
+        now = self.clock.now()
+        await self.producer.publish(
+            [records.change(self.topics.changes.name, hint(one, now=now)) for one in wanted]
+        )
+        await refetches.asked(self.pool, {one.tid: wait_after(one.attempts) for one in wanted})
+
+    async def _give_up(self, wanted: Sequence[Refetch]) -> None:
+        if not wanted:
+            return
+        for one in wanted:
+            metrics.DEAD_LETTERS.labels(one.reason).inc()
+            log.warning("order given up", tid=one.tid, seller_id=one.seller_id, reason=one.reason)
+        await self.producer.publish([self._dead_letter(one) for one in wanted])
+
+    def _dead_letter(self, one: Refetch) -> Record:
+        now = self.clock.now()
+        return records.dead_letter(
+            self.topics.dead_letters.name,
+            reason=one.reason,
+            detail=f"asked for again {one.attempts} times",
+            original=one.answer or orjson.dumps(hint(one, now=now).model_dump(mode="json")),
+            key=records.key_of(one.tid),
+            at=now,
+            origin="reconciler/refetching",
+        )

@@ -1,0 +1,132 @@
+"""Every event type of the contract: its topic, what its headers say, and which schema its value follows.
+
+A type's last part is its version. The value's schema has a version of its own, because the types of one
+topic may share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import BaseModel
+
+from schemas import cloud_events
+from schemas.change import Change
+from schemas.notification import NOTIFICATIONS, Notification
+from schemas.trade import Trade
+from schemas.transitions import Transition
+
+ORDER_SCHEMA: Final = "taobao.trade.order.v1"
+CHANGE_SCHEMA: Final = "taobao.trade.change.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A header `ce_<name>` beyond those that every event has; always text."""
+
+    name: str
+    about: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One type of event."""
+
+    type: str
+    topic: str
+    """The topic's name in the registry (`topsync.stream.topics.Registry`)."""
+    about: str
+    schema: str | None
+    """The schema of the value, one of `SCHEMAS`; None where the value is not ours to describe."""
+    attributes: tuple[Attribute, ...] = field(default=())
+    content_type: str = "application/json"
+
+
+SELLER: Final = Attribute("sellerid", "The platform's user id of the seller.")
+
+ORDER_ATTRIBUTES: Final = (
+    SELLER,
+    Attribute("revision", "Counts the order's versions; never falls. With the tid, it is the event's id."),
+    Attribute("status", "The order's `status`."),
+    Attribute("fetchedat", "The state is not older than this."),
+    Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
+    Attribute(
+        "transitions",
+        "All that has happened to the order since the version before, comma-separated, in the order of an "
+        "order's life. The type has only the last of them: filter by this.",
+    ),
+    Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
+    Attribute(
+        "changedfields",
+        "The fields that differ from the version before, comma-separated; those of lines as `orders.<name>`. "
+        "Not there where there was none before.",
+        required=False,
+    ),
+    Attribute("foundby", "How it was found: `push`, `gap`, `sweep`, `operator` or `bootstrap`."),
+    Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
+)
+
+TRANSITIONS: Final[Mapping[Transition, str]] = {
+    Transition.CREATED: "An order that was not there before.",
+    Transition.DEPOSIT_PAID: "The deposit of a presale is paid: keep the stock, ship nothing.",
+    Transition.PAID: "The order is the seller's to fulfil: paid in full, or cash on delivery.",
+    Transition.REST_PAID: "The rest of a presale is paid; `paid` comes with it.",
+    Transition.SHIPPED: "Everything that is to be shipped has been.",
+    Transition.PARTLY_REFUNDED: "The money of one more line went back, and the order is not closed by it.",
+    Transition.FINISHED: "The order is finished. It may still change, e.g. by a refund after the sale.",
+    Transition.CLOSED: "The order is closed: never paid, or refunded as a whole.",
+    Transition.UPDATED: "Anything else.",
+    Transition.CORRECTED: "Found by reconciliation, not told by push. As a type: and nothing of the above.",
+}
+"""What each means for whoever acts on it."""
+
+
+def order_type(transition: Transition) -> str:
+    """The CloudEvents type of a new version of an order, by how far it has come."""
+    return f"taobao.trade.order.{transition}.v1"
+
+
+ORDER_EVENTS: Final = tuple(
+    EventType(order_type(transition), "orders", about, ORDER_SCHEMA, ORDER_ATTRIBUTES)
+    for transition, about in TRANSITIONS.items()
+)
+
+
+def _notification(model: type[Notification]) -> EventType:
+    return EventType(model.event_type, "notifications", (model.__doc__ or "").strip(), model.event_type)
+
+
+EVENTS: Final = (
+    *ORDER_EVENTS,
+    *map(_notification, NOTIFICATIONS),
+    EventType(
+        cloud_events.CHANGE_TYPE, "changes", "An order may have changed; it is then fetched.", CHANGE_SCHEMA
+    ),
+    EventType(
+        cloud_events.SNAPSHOT_TYPE,
+        "snapshots",
+        "A whole order of the bulk export, in the platform's own form; not older than its `time`.",
+        None,
+        (SELLER, Attribute("reason", "The export that it comes from.")),
+    ),
+    EventType(
+        cloud_events.DEAD_LETTER_TYPE,
+        "dead_letters",
+        "What could not be read or done: the original bytes. The original's headers are there as well, their "
+        "names prefixed with `original_`.",
+        None,
+        (Attribute("reason", "A short fixed word."), Attribute("detail", "Explains; nothing personal.")),
+        content_type="application/octet-stream",
+    ),
+)
+"""All of them, those for subscribers first."""
+
+SCHEMAS: Final[Mapping[str, type[BaseModel]]] = {
+    ORDER_SCHEMA: Trade,
+    **{model.event_type: model for model in NOTIFICATIONS},
+    CHANGE_SCHEMA: Change,
+}
+"""The values' models, by the name and version of their schema."""

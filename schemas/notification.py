@@ -1,0 +1,186 @@
+"""What is told in the topic `notifications`: markers of bootstraps, outcomes of replays, sessions that end.
+
+Each kind has an event type of its own; readers skip the types that they do not know.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.types import Instant, PlatformId
+
+
+class Notification(BaseModel):
+    """What all notifications share."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    event_type: ClassVar[str]
+    """The CloudEvents type."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        raise NotImplementedError
+
+
+class ExportPart(BaseModel):
+    """What the bulk export brought."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    task_id: PlatformId
+    first_day: date
+    """Orders created from this platform day (GMT+8) on ..."""
+    last_day: date
+    """... up to and including this one."""
+    created_at: Instant
+    """No state in the file is older than this."""
+    adopted: bool
+    """Whether the platform had the task already."""
+    md5: str | None
+    """The platform's check code, which the file matched."""
+    file_bytes: int | None
+    lines: int
+    """lines = published + repaired + refused."""
+    published: int
+    repaired: int
+    """Fetched one by one, as the line could not be read."""
+    refused: int
+    """Lines that name no order; a certificate is only given when there is none."""
+    orders: int
+    """Distinct orders in the file."""
+    digest: str
+    """SHA-256 over `tid modified` of each order in the file, ordered by tid."""
+
+
+class TodayPart(BaseModel):
+    """What was pulled after the export, from its last day up to now."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    listed: int
+    hinted: int
+    """Of these, the orders that were missing or older."""
+    calls: int
+    proven_to: Instant | None
+    """Every change before this is stored and published."""
+
+
+class Certificate(BaseModel):
+    """What a bootstrap has shown to be complete."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    seller_id: PlatformId
+    day_zero: date
+    """The platform day (GMT+8) on which the export was asked for."""
+    export: ExportPart
+    today: TodayPart
+    certified_at: Instant
+
+
+class BootstrapBegun(Notification):
+    """A seller's bulk start began: from here on its orders appear, in any order of their times."""
+
+    event_type: ClassVar[str] = "taobao.ops.bootstrap.begun.v1"
+
+    seller_id: PlatformId
+    day_zero: date
+    """The platform day (GMT+8) on which it was begun."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"bootstrap-begun:{self.seller_id}"
+
+
+class BootstrapCompleted(Notification, Certificate):
+    """A seller's bulk start is complete: all its orders are in the topic. The body is the certificate."""
+
+    event_type: ClassVar[str] = "taobao.ops.bootstrap.completed.v1"
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"bootstrap-completed:{self.seller_id}"
+
+
+class ReplayFinished(Notification):
+    """An operator's replay of a seller's span has ended."""
+
+    event_type: ClassVar[str] = "taobao.ops.replay.finished.v1"
+
+    replay: str
+    """The request's id."""
+    seller_id: PlatformId
+    state: Literal["done", "failed"]
+    error: str | None = None
+    """Why nothing, or not all of it, was done."""
+    dry_run: bool | None = None
+    """Whether it only counted."""
+    orders_listed: int | None = None
+    orders_to_fetch: int | None = None
+    list_calls: int | None = None
+    calls: int | None = None
+    minutes: float | None = None
+    """What the calls take at least, at the budget's rate."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"replay:{self.replay}"
+
+
+class SessionWarned(Notification):
+    """A seller's session ends soon, or has ended: no change of the seller can be fetched then."""
+
+    event_type: ClassVar[str] = "taobao.ops.session.warned.v1"
+
+    session: Literal["ends", "expired"]
+    seller_id: PlatformId
+    days_left: int
+    """The threshold that was passed."""
+    ends_at: Instant | None = None
+    """Where it is known."""
+    refreshable: bool
+    """Whether topsync can renew it by itself."""
+    reason: str | None = None
+    """Why it was refused."""
+    do: str
+    """What somebody has to do, if anything."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"session:{self.seller_id}"
+
+
+class MessageReceived(Notification):
+    """The platform's channel told of something that is no order; only its ids are carried."""
+
+    event_type: ClassVar[str] = "taobao.ops.message.received.v1"
+
+    topic: str
+    """The platform's message topic."""
+    id: str
+    """The platform's message id."""
+    seller_id: PlatformId | None = None
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"message:{self.topic}"
+
+
+NOTIFICATIONS: tuple[type[Notification], ...] = (
+    BootstrapBegun,
+    BootstrapCompleted,
+    ReplayFinished,
+    SessionWarned,
+    MessageReceived,
+)
+"""All kinds."""

@@ -1,0 +1,108 @@
+"""Asking again: bounded, at growing distances, and a dead letter only in the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reconciler import refetching
+from reconciler.refetching import Refetching, Verdict
+from schemas import cloud_events
+from schemas.change import Change, Source
+from tests.store.databases import SELLER, at, emptied, version
+from tests.stream.clusters import create_topics, read_all, settings_for
+from topsync.clock import ServerClock
+from topsync.settings import KafkaSettings
+from topsync.store import orders, refetches
+from topsync.store.database import Pool
+from topsync.store.refetches import Refetch
+from topsync.stream import producer as producers
+
+TID = 4000000000000000101
+ATTEMPTS = 5
+MISSING = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", "not_there", attempts=0)
+NO_NEWS = replace(MISSING, reason=refetches.NO_NEWS)
+PROMISED = replace(NO_NEWS, modified=at(7))
+
+
+@pytest.mark.parametrize(
+    ("one", "attempts", "verdict"),
+    [
+        pytest.param(MISSING, 0, Verdict.ASK, id="what is missing is asked for"),
+        pytest.param(MISSING, ATTEMPTS - 1, Verdict.ASK, id="again and again"),
+        pytest.param(MISSING, ATTEMPTS, Verdict.GIVE_UP, id="and in the end given up, loudly"),
+        pytest.param(NO_NEWS, 2, Verdict.ASK, id="a message without news is asked about a few times"),
+        pytest.param(NO_NEWS, 3, Verdict.LET_GO, id="and then let go: nothing is known to be missing"),
+        pytest.param(PROMISED, 3, Verdict.ASK, id="unless a list has told of news meanwhile"),
+        pytest.param(PROMISED, ATTEMPTS, Verdict.GIVE_UP, id="which are not let go in silence"),
+    ],
+)
+def test_what_becomes_of_an_order_whose_time_has_come(one: Refetch, attempts: int, verdict: Verdict) -> None:
+    assert refetching.judge(replace(one, attempts=attempts), max_attempts=ATTEMPTS) is verdict
+
+
+def test_the_waits_grow_to_a_bound() -> None:
+    waits = [refetching.wait_after(attempts).total_seconds() for attempts in (0, 1, 2, 7, 8, 10_000)]
+    assert waits == [4, 8, 16, 512, 600, 600]
+
+
+@dataclass
+class Desk:
+    """A round with everything around it."""
+
+    pool: Pool
+    kafka: KafkaSettings
+    refetching: Refetching
+
+    async def hints(self) -> list[Change]:
+        found = await read_all(self.kafka, self.refetching.topics.changes.name, 2)
+        return [Change.model_validate_json(one.value or b"") for one in found]
+
+
+@pytest.fixture
+async def desk(
+    migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
+) -> AsyncIterator[Desk]:
+    kafka, clock = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2), ServerClock()
+    clock.observe(datetime.now(UTC), sent=clock.monotonic(), received=clock.monotonic())
+    registry = await create_topics(kafka)
+    async with emptied(migrated_database_url) as pool, producers.idempotent(kafka) as producer:
+        yield Desk(pool, kafka, Refetching(pool, producer, registry, clock, ATTEMPTS))
+
+
+async def test_a_round_hints_what_is_due_as_it_was_told_and_then_leaves_it_alone(desk: Desk) -> None:
+    await refetches.postpone(desk.pool, [MISSING, replace(PROMISED, tid=TID + 1)], wait=timedelta(0))
+    await desk.refetching.round()
+    await desk.refetching.round()
+    found = {hint.tid: hint for hint in await desk.hints()}
+    assert len(await desk.hints()) == 2
+    assert found[TID].source is Source.PUSH
+    assert (found[TID].settled_after, found[TID].modified, found[TID].occurred_at) == (at(1), None, at(0))
+    assert found[TID].reason == "asked again, 1: not_there"
+    assert found[TID + 1].modified == at(7)
+    assert await refetches.count(desk.pool) == 2
+
+
+async def test_what_has_been_stored_meanwhile_is_not_asked_for(desk: Desk) -> None:
+    await refetches.postpone(desk.pool, [MISSING], wait=timedelta(0))
+    epoch = await orders.take_over(desk.pool, 0, "test")
+    await orders.upsert(desk.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
+    await desk.refetching.round()
+    assert await desk.hints() == []
+    assert await refetches.count(desk.pool) == 0
+
+
+async def test_what_is_given_up_becomes_one_dead_letter_with_the_last_answer(desk: Desk) -> None:
+    await refetches.postpone(desk.pool, [replace(MISSING, answer=b"\xff cut")], wait=timedelta(0))
+    for _ in range(ATTEMPTS):
+        await refetches.asked(desk.pool, {TID: timedelta(0)})
+    await desk.refetching.round()
+    await desk.refetching.round()
+    (letter,) = await read_all(desk.kafka, desk.refetching.topics.dead_letters.name, 1)
+    assert (letter.key, letter.value) == (str(TID).encode(), b"\xff cut")
+    assert cloud_events.attributes(letter.headers)["reason"] == "not_there"
+    assert await desk.hints() == []
+    assert await refetches.count(desk.pool) == 0

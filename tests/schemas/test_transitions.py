@@ -1,0 +1,267 @@
+"""Which transitions a step between two states tells: nobody who acts on one may miss it or get it twice."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import transitions
+from schemas.change import Source
+from schemas.trade import Trade
+from schemas.transitions import Order, Step, Transition
+from tests.schemas import samples
+from tests.simulator.platform_client import make_world
+from topsync.simulator.life import Kind, OrderState, TradeType, fold
+from topsync.simulator.trades import full_trade
+from topsync.simulator.world import World
+
+ONCE = frozenset(Transition) - {Transition.PARTLY_REFUNDED, Transition.UPDATED, Transition.CORRECTED}
+STEPS_PER_LIFE = 14
+MOVES_OF = {
+    Transition.CREATED: {Kind.CREATE},
+    Transition.DEPOSIT_PAID: {Kind.PAY_DEPOSIT},
+    Transition.REST_PAID: {Kind.PAY},
+    Transition.PAID: {Kind.CREATE, Kind.PAY},  # cash on delivery is the seller's at once
+    # By the last line, or when the last unshipped one is refunded; goods without a parcel at once.
+    Transition.SHIPPED: {Kind.SHIP, Kind.SHIP_LINE, Kind.REFUND_SUCCESS, Kind.PAY},
+    Transition.PARTLY_REFUNDED: {Kind.REFUND_SUCCESS},
+    Transition.FINISHED: {Kind.FINISH},
+    Transition.CLOSED: {Kind.CLOSE_UNPAID, Kind.REFUND_SUCCESS},
+}
+
+
+@cache
+def base_world() -> World:
+    return make_world(orders=600, history_days=30)
+
+
+@cache
+def base_lives() -> list[list[Order]]:
+    """Every order of a small world, with the state after each of its events."""
+    world = base_world()
+    book = world.books[0]
+    lives = []
+    for number in book.numbers():
+        draft, events = book.draft(number), book.events(number)
+        states = [fold(draft.type, len(draft.lines), events[: count + 1]) for count in range(len(events))]
+        lives.append([written(world, number, state) for state in states])
+    return lives
+
+
+def written(world: World, number: int, state: OrderState) -> Order:
+    book = world.books[0]
+    return wired(full_trade(book.seller, book.draft(number), state))
+
+
+def wired(platform_trade: dict[str, Any]) -> Order:
+    """The order as it is on the wire."""
+    order: Order = orjson.loads(Trade.from_platform(platform_trade).to_wire())
+    return order
+
+
+@cache
+def wandering_life(type_: TradeType, seed: int) -> list[tuple[Kind, Order]]:
+    """A new order to which possible things happen at random, with the state after each."""
+    chance = random.Random(seed)
+    world = make_world(orders=0)
+    seller = world.books[0].seller
+    world.create(seller, type_, min_lines=1 + seed % 3 if type_ is TradeType.FIXED else 1)
+    number = next(iter(world.books[0].numbers()))
+    life = [(Kind.CREATE, wired(world.trade(seller, number)))]
+    for _ in range(STEPS_PER_LIFE):
+        move = chance.choice(world.possible(seller, number))
+        world.perform(seller, number, move)
+        life.append((move.kind, wired(world.trade(seller, number))))
+    return life
+
+
+def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Step]:
+    """The steps that a subscriber is told of a life."""
+    first = transitions.step(None, life[0], source)
+    return [first, *(transitions.step(before, after, source) for before, after in pairwise(life))]
+
+
+def counted(steps: Sequence[Step]) -> Counter[Transition]:
+    return Counter(one for step in steps for one in step.transitions)
+
+
+lives = st.one_of(
+    st.builds(lambda n: base_lives()[n % len(base_lives())], st.integers(0, 599)),
+    st.builds(
+        lambda type_, seed: [trade for _, trade in wandering_life(type_, seed)],
+        st.sampled_from(sorted(TradeType)),
+        st.integers(0, 23),
+    ),
+)
+
+
+def test_each_transition_of_every_life_is_told_when_it_happens_and_once() -> None:
+    seen: Counter[Transition] = Counter()
+    for type_ in TradeType:
+        for seed in range(24):
+            life = wandering_life(type_, seed)
+            steps = told([trade for _, trade in life])
+            for (kind, _), step in zip(life, steps, strict=True):
+                for one in set(step.transitions) - {Transition.UPDATED}:
+                    assert kind in MOVES_OF[one], (type_, seed, kind, step)
+            assert all(counted(steps)[one] <= 1 for one in ONCE)
+            seen += counted(steps)
+    assert set(seen) == set(Transition) - {Transition.CORRECTED}, "each of them occurs"
+
+
+def expected(kind: Kind, type_: TradeType, after: Order) -> set[Transition]:
+    """What a move is told as, at least."""
+    match kind:
+        case Kind.CREATE if type_ is TradeType.COD:
+            return {Transition.CREATED, Transition.PAID}
+        case Kind.PAY if type_ is TradeType.STEP:
+            return {Transition.PAID, Transition.REST_PAID}
+        case Kind.REFUND_SUCCESS if after["status"] == "TRADE_CLOSED":
+            return {Transition.CLOSED}
+    return {
+        Kind.CREATE: {Transition.CREATED},
+        Kind.PAY: {Transition.PAID},
+        Kind.PAY_DEPOSIT: {Transition.DEPOSIT_PAID},
+        Kind.SHIP: {Transition.SHIPPED},
+        Kind.FINISH: {Transition.FINISHED},
+        Kind.CLOSE_UNPAID: {Transition.CLOSED},
+        Kind.REFUND_SUCCESS: {Transition.PARTLY_REFUNDED},
+        Kind.SHIP_LINE: set(),
+    }.get(kind, {Transition.UPDATED})
+
+
+def test_each_move_that_others_act_on_is_told_as_what_it_is() -> None:
+    for type_ in TradeType:
+        for seed in range(24):
+            life = wandering_life(type_, seed)
+            for (kind, after), step in zip(life, told([trade for _, trade in life]), strict=True):
+                assert expected(kind, type_, after) <= set(step.transitions), (type_, seed, kind)
+
+
+@given(life=lives, data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_whoever_misses_states_in_between_is_told_all_that_an_open_order_went_through(
+    life: list[Order], data: st.DataObject
+) -> None:
+    """A state may be skipped: pushed together, fetched late, or found after a gap."""
+    kept = [*data.draw(st.sets(st.integers(0, len(life) - 1)).map(sorted)), len(life) - 1]
+    fewer = [life[position] for position in dict.fromkeys(kept)]
+    everything, less = counted(told(life)), counted(told(fewer))
+    assert all(less[one] <= everything[one] for one in ONCE), "nothing is made up"
+    if Transition.CLOSED not in everything:
+        assert all(less[one] == everything[one] for one in ONCE), "nothing is lost"
+    assert less[Transition.CLOSED] == everything[Transition.CLOSED]
+
+
+@given(life=lives, data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_steps_that_were_never_published_are_told_with_the_next_one(
+    life: list[Order], data: st.DataObject
+) -> None:
+    steps = told(life)
+    cut = data.draw(st.integers(0, len(steps) - 1))
+    joined = steps[0]
+    for step in steps[1 : cut + 1]:
+        joined = transitions.join(joined, step)
+    assert set(joined.transitions) - {Transition.UPDATED} == set(counted(steps[: cut + 1])) - {
+        Transition.UPDATED
+    }
+    assert joined.status_from is None
+    assert joined.changed == ()
+    if len(steps) > 2:
+        later = transitions.join(steps[1], steps[2])
+        assert later.status_from == life[0]["status"]
+        assert set(later.changed) == {*steps[1].changed, *steps[2].changed}
+
+
+trades = st.one_of(
+    lives.flatmap(st.sampled_from), st.sampled_from([wired(trade) for _, trade in samples.all_trades()])
+)
+
+
+@given(before=st.none() | trades, after=trades, source=st.sampled_from(Source))
+@settings(max_examples=100, deadline=None)
+def test_every_pair_of_states_has_an_answer_even_a_step_back(
+    before: Order | None, after: Order, source: Source
+) -> None:
+    step = transitions.step(before, after, source)
+    assert step.transitions
+    assert list(step.transitions) == sorted(set(step.transitions), key=list(Transition).index)
+    assert step.main in step.transitions
+    assert (Transition.CREATED in step.transitions) == (before is None)
+    assert (step.status_from is None) == (before is None)
+
+
+@pytest.mark.parametrize("source", Source)
+def test_what_reconciliation_found_is_marked_and_still_says_what_it_is(source: Source) -> None:
+    """Whoever waits for `paid` must not lose the orders whose message was lost."""
+    reconciled = source in (Source.GAP, Source.OPERATOR, Source.SWEEP)
+    life = [trade for _, trade in wandering_life(TradeType.FIXED, 0)]
+    for by_push, found in zip(told(life), told(life, source), strict=True):
+        assert (Transition.CORRECTED in found.transitions) == reconciled
+        if by_push.transitions == (Transition.UPDATED,) and reconciled:
+            assert found.main is Transition.CORRECTED
+            assert found.transitions == (Transition.CORRECTED,)
+        else:
+            assert found.main is by_push.main
+            assert set(by_push.transitions) <= set(found.transitions)
+
+
+@given(life=lives.filter(lambda life: len(life) > 1), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_changed_names_exactly_the_fields_that_differ(life: list[Order], data: st.DataObject) -> None:
+    at = data.draw(st.integers(1, len(life) - 1))
+    before, after = life[at - 1], life[at]
+    changed = transitions.step(before, after, Source.PUSH).changed
+    assert {name for name in changed if "." not in name} - {"orders"} == {
+        name
+        for name in before.keys() | after.keys()
+        if name not in ("orders", "modified") and before.get(name) != after.get(name)
+    }
+    assert {name for name in changed if "." in name} == {
+        f"orders.{name}"
+        for one, other in zip(before["orders"], after["orders"], strict=True)
+        for name in one.keys() | other.keys()
+        if one.get(name) != other.get(name)
+    }
+
+
+def test_a_deposit_is_never_taken_for_the_payment() -> None:
+    """Shipping at the deposit is the mistake that `step_trade_status` is there to prevent."""
+    presale = wired({**samples.complete(samples.PRESALE), "pay_time": "2025-11-20 10:00:00"})
+    waiting = {**presale, "status": "WAIT_BUYER_PAY", "step_trade_status": "FRONT_PAID_FINAL_NOPAID"}
+    assert Transition.PAID not in transitions.step(None, waiting, Source.PUSH).transitions
+    forfeited = {**waiting, "status": "TRADE_CLOSED", "step_trade_status": "FRONT_PAID_FRONT_FORFEITED"}
+    assert transitions.step(waiting, forfeited, Source.PUSH).transitions == (Transition.CLOSED,)
+    assert Transition.PAID not in transitions.step(None, forfeited, Source.PUSH).transitions
+
+
+def test_a_time_of_payment_alone_makes_no_open_order_paid() -> None:
+    order = {**wired(samples.complete(samples.FULL)), "status": "WAIT_BUYER_PAY"}
+    assert "pay_time" in order
+    assert Transition.PAID not in transitions.step(None, order, Source.PUSH).transitions
+    closed = {**order, "status": "TRADE_CLOSED"}
+    assert Transition.PAID in transitions.step(None, closed, Source.PUSH).transitions
+
+
+def test_the_refund_that_closes_an_order_is_told_as_its_end() -> None:
+    order = wired(samples.complete(samples.FULL))
+    refunded = [{**line, "refund_status": "SUCCESS"} for line in order["orders"]]
+    closed = {**order, "orders": refunded, "status": "TRADE_CLOSED"}
+    assert transitions.step(order, closed, Source.PUSH).transitions == (Transition.CLOSED,)
+    assert Transition.PARTLY_REFUNDED not in transitions.step(None, closed, Source.PUSH).transitions
+
+
+def test_lines_that_come_or_go_are_named() -> None:
+    order = wired(samples.complete(samples.FULL))
+    fewer = {**order, "orders": order["orders"][:1]}
+    assert "orders" in transitions.step(fewer, order, Source.PUSH).changed

@@ -1,0 +1,225 @@
+"""The contract's documents: they are what the code does, true of every record, and break for nobody."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from jsonschema import Draft7Validator, ValidationError
+from typer.testing import CliRunner
+
+from schemas import events
+from schemas.trade import Trade
+from tests.schemas import samples
+from tests.simulator.platform_client import make_world
+from topsync import cli, contract, contract_examples
+from topsync.contract import ContractError
+from topsync.errors import OperatorError
+from topsync.settings import KafkaSettings
+from topsync.stream import topics
+
+ORDER = contract.schema_path(events.ORDER_SCHEMA)
+
+
+@pytest.fixture
+def released() -> dict[str, Any]:
+    """The released documents, to be changed at will."""
+    return copy.deepcopy(dict(contract.read(contract.FOLDER)))
+
+
+def validator(name: str) -> Draft7Validator:
+    return Draft7Validator(contract.documents()[contract.schema_path(name)])
+
+
+def asyncapi() -> dict[str, Any]:
+    return contract.documents()[contract.ASYNCAPI]
+
+
+def test_the_committed_documents_are_those_of_the_code() -> None:
+    """Where they differ on purpose, and compatibly: `python -m topsync schema export`."""
+    found = contract.compare(contract.read(contract.FOLDER), contract.documents())
+    assert not found, "\n".join(map(str, found))
+
+
+def test_the_environment_does_not_decide_what_the_documents_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contract.documents()
+    monkeypatch.setenv("TOPSYNC_PARTITIONS", "3")
+    monkeypatch.setenv("TOPSYNC_TOPIC_PREFIX", "elsewhere")
+    assert contract.documents() == before
+
+
+@pytest.mark.parametrize("name", events.SCHEMAS)
+def test_every_schema_is_one_and_describes_every_field(name: str) -> None:
+    schema = contract.documents()[contract.schema_path(name)]
+    Draft7Validator.check_schema(schema)
+    if name == events.ORDER_SCHEMA:
+        lines = schema["definitions"]["OrderLine"]["properties"]  # type: ignore[index]
+        for field, described in [*schema["properties"].items(), *lines.items()]:  # type: ignore[attr-defined]
+            assert described.get("description"), field
+
+
+EXAMPLES = {event: example for event in events.EVENTS if (example := contract_examples.of(event))}
+
+
+def test_every_schema_has_an_example() -> None:
+    assert {event.schema for event in EXAMPLES} == set(events.SCHEMAS)
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: event.type)
+def test_every_example_is_what_its_schema_says(event: events.EventType) -> None:
+    example = EXAMPLES[event]
+    assert event.schema is not None
+    validator(event.schema).validate(example.value)
+    message = asyncapi()["components"]["messages"][event.type]
+    Draft7Validator(message["headers"]).validate(example.headers)
+    assert set(example.headers) <= set(message["headers"]["properties"]), "every header is written down"
+    assert message["examples"] == [{"name": "example", "headers": example.headers, "payload": example.value}]
+
+
+def orders() -> Iterator[Trade]:
+    for _, trade in samples.all_trades():
+        yield Trade.from_platform(trade)
+    world = make_world(orders=150)
+    for number in world.books[0].numbers():
+        yield Trade.from_platform(world.trade(world.books[0].seller, number))
+    yield Trade.from_platform(
+        {**samples.complete(samples.FULL), "payment": 1e-7, "num": "odd", "new": {"a": 1}}
+    )
+
+
+def test_every_order_is_what_its_schema_says() -> None:
+    order = validator(events.ORDER_SCHEMA)
+    for trade in orders():
+        order.validate(orjson.loads(trade.to_wire()))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tid", 4000000000000000101),
+        ("tid", "0"),
+        ("payment", 186.0),
+        ("payment", "1.86E+2"),
+        ("modified", "2026-11-20 10:05:44"),
+        ("modified", "2026-11-20T10:05:44+08:00"),
+        ("pay_time", None),
+        ("orders", {"order": []}),
+    ],
+)
+def test_the_order_schema_describes_the_wire_and_nothing_laxer(field: str, value: object) -> None:
+    wired = {**orjson.loads(Trade.from_platform(samples.complete(samples.FULL)).to_wire()), field: value}
+    with pytest.raises(ValidationError):
+        validator(events.ORDER_SCHEMA).validate(wired)
+
+
+def references(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(found := value.get("$ref"), str):
+            yield found
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_every_reference_in_the_asyncapi_document_leads_somewhere() -> None:
+    document = asyncapi()
+    found = list(references(document))
+    assert found
+    for reference in found:
+        file, _, pointer = reference.partition("#")
+        if file:
+            assert (contract.FOLDER / file).exists(), reference
+            continue
+        place: Any = document
+        for key in pointer.strip("/").split("/"):
+            place = place[key]
+
+
+def test_the_asyncapi_document_has_every_topic_and_every_event_type_once() -> None:
+    document = asyncapi()
+    registry = topics.registry(KafkaSettings(kafka_bootstrap_servers="nowhere:1", topic_prefix="taobao"))
+    addresses = {
+        channel["address"].replace("{prefix}", "taobao") for channel in document["channels"].values()
+    }
+    assert addresses == {topic.name for topic in registry.all()}
+    told = [name for channel in document["channels"].values() for name in channel["messages"]]
+    assert sorted(told) == sorted(event.type for event in events.EVENTS) == sorted(set(told))
+
+
+# What the check says.
+
+
+def breaks(released: Any, made: Any = None) -> list[str]:
+    found = contract.compare(released, made or contract.documents())
+    return [str(finding) for finding in found if finding.is_breaking]
+
+
+def test_a_released_field_that_is_gone_is_named_with_whom_it_breaks(released: dict[str, Any]) -> None:
+    released[ORDER]["properties"]["gone"] = {"type": "string"}
+    (told,) = breaks(released)
+    assert told == f"BREAKS  {ORDER}: gone: removed -- whoever reads the field finds nothing any more"
+
+
+def test_an_event_type_that_is_gone_or_moved_breaks_those_who_wait_for_it(released: dict[str, Any]) -> None:
+    messages = released[contract.ASYNCAPI]["components"]["messages"]
+    messages["taobao.trade.lost.v1"] = messages[events.ORDER_EVENTS[0].type]
+    (told,) = breaks(released)
+    assert "taobao.trade.lost.v1 is gone" in told
+    moved: Any = copy.deepcopy(dict(contract.documents()))
+    moved[contract.ASYNCAPI]["channels"]["orders"]["address"] = "{prefix}.trade.orders.v2"
+    told = " ".join(breaks(contract.documents(), moved))
+    assert "is not in {prefix}.trade.orders.v1 any more" in told
+
+
+def test_a_header_that_is_gone_breaks_those_who_filter_by_it(released: dict[str, Any]) -> None:
+    order = released[contract.ASYNCAPI]["components"]["messages"][events.ORDER_EVENTS[0].type]
+    order["headers"]["properties"]["ce_gone"] = {"type": "string"}
+    (told,) = breaks(released)
+    assert "ce_gone: removed" in told
+
+
+def test_what_is_new_breaks_nobody(released: dict[str, Any]) -> None:
+    del released[ORDER]["properties"]["cod_fee"]
+    del released[contract.schema_path("taobao.trade.change.v1")]
+    assert breaks(released) == []
+    told = [str(one) for one in contract.compare(released, contract.documents())]
+    assert f"compatible  {ORDER}: cod_fee: added" in told
+
+
+def test_export_writes_what_check_finds_nothing_in(tmp_path: Path) -> None:
+    contract.export(tmp_path)
+    assert contract.read(tmp_path) == contract.documents() == contract.read(contract.FOLDER)
+    contract.export(tmp_path)
+
+
+def test_export_refuses_to_break_what_is_released_and_leaves_it_alone(
+    tmp_path: Path, released: dict[str, Any]
+) -> None:
+    released[ORDER]["properties"]["gone"] = {"type": "string"}
+    contract.write(tmp_path, released)
+    with pytest.raises(ContractError, match=r"gone: removed.*new version of the event type") as refused:
+        contract.export(tmp_path)
+    assert isinstance(refused.value, OperatorError)
+    assert contract.read(tmp_path) == released
+
+
+def test_the_command_says_what_differs_and_ends_with_a_status(
+    tmp_path: Path, released: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = CliRunner()
+    shown = runner.invoke(cli.app, ["schema", "check"])
+    assert (shown.exit_code, shown.output) == (0, "")
+    released[ORDER]["properties"]["gone"] = {"type": "string"}
+    contract.write(tmp_path, released)
+    monkeypatch.setattr(contract, "FOLDER", tmp_path)
+    shown = runner.invoke(cli.app, ["schema", "check"])
+    assert shown.exit_code == 1
+    assert "gone: removed" in shown.output
+    assert runner.invoke(cli.app, ["schema", "export", str(tmp_path / "new")]).exit_code == 0
+    assert contract.read(tmp_path / "new") == contract.documents()

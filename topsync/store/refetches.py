@@ -1,0 +1,82 @@
+"""Orders to be asked for again later, because the platform did not show them, or not as it had promised.
+
+A writer notes them before it commits the offsets of their hints, so none is forgotten; the reconciler
+hints them again when they are due. One row per order, whatever becomes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from topsync.store.database import Pool, sql
+
+NO_NEWS = "no_news"
+"""The reason where the platform told of a change, and then showed what was known before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refetch:
+    """One order to be asked for again. Times are platform time."""
+
+    tid: int
+    seller_id: int
+    event: str
+    occurred_at: datetime
+    settled_after: datetime
+    """Only a fetch that begins at or after this moment answers."""
+    modified: datetime | None
+    """The `modified` that the order is known to have reached; none where nobody told."""
+    source: str
+    reason: str
+    """Why, in a fixed word for counting."""
+    answer: bytes | None = field(default=None, repr=False)
+    """The last answer that could not be read, whole."""
+    attempts: int = 0
+    """How often it has been asked for again."""
+
+
+async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) -> None:
+    """Note orders to be asked for again, the first time after `wait`. At most one of each. Idempotent.
+
+    What is known already keeps its time and its attempts, and takes the later of both promises.
+    """
+    await pool.execute(
+        sql("refetches.postpone"),
+        [one.tid for one in wanted],
+        [one.seller_id for one in wanted],
+        [one.event for one in wanted],
+        [one.occurred_at for one in wanted],
+        [one.settled_after for one in wanted],
+        [one.modified for one in wanted],
+        [one.source for one in wanted],
+        [one.reason for one in wanted],
+        [one.answer for one in wanted],
+        wait,
+    )
+
+
+async def forget_answered(pool: Pool) -> None:
+    """Forget those due whose order has been stored as promised meanwhile. Idempotent."""
+    await pool.execute(sql("refetches.forget_answered"))
+
+
+async def due(pool: Pool, *, limit: int) -> list[Refetch]:
+    """Those to be asked for now, of sellers that have a session; the longest waiting first."""
+    return [Refetch(*row) for row in await pool.fetch(sql("refetches.due"), limit)]
+
+
+async def asked(pool: Pool, waits: Mapping[int, timedelta]) -> None:
+    """Note that these orders were asked for, and how long each waits until the next time."""
+    await pool.execute(sql("refetches.asked"), list(waits.keys()), list(waits.values()))
+
+
+async def forget(pool: Pool, tids: Iterable[int]) -> None:
+    """Give these up. Idempotent."""
+    await pool.execute(sql("refetches.forget"), list(tids))
+
+
+async def count(pool: Pool) -> int:
+    """How many wait."""
+    return int(await pool.fetchval(sql("refetches.count")))
