@@ -58,6 +58,9 @@ _NEEDED: Final = ("__kind", "id", "topic")
 _DEFAULTS: Final = {"content": "", "time": None, "userid": None, "nick": None, "dataid": None, "retried": 0}
 """What the fields are that a push may lack."""
 
+_DEFAULT_VALUES: Final = tuple(_DEFAULTS.values())
+_DATA: Final = int(Kind.DATA)  # looking an enum's member up takes as long as reading a number
+
 
 class _Known(NamedTuple):
     shape: Shape
@@ -145,9 +148,9 @@ def _part(data: bytes, name: int, end: int) -> Part:
 
 def _message(known: _Known, values: list[Any], raw: bytes) -> TmcMessage | None:
     kind, message_id, topic, content, published_ms, user_id, nick, data_id, retried = known.pick(
-        [*_DEFAULTS.values(), *values]
+        [*_DEFAULT_VALUES, *values]
     )
-    if kind != Kind.DATA or not topic:
+    if kind != _DATA or not topic:
         return None
     published_at: datetime | None = None if published_ms is None else instant_of(published_ms)
     return TmcMessage(
