@@ -53,7 +53,8 @@ SETUP: Final = (
     f"is one replica; {PARTITIONS} partitions). Measured at the source, from the first frame written to the "
     f"last confirm received, after {WARM_UP_MESSAGES:,} messages to warm up. The source checks that each id "
     "was confirmed exactly once, and `changes` is read back and holds each order exactly once. The baseline "
-    "is the same connection confirming each message at once, with nothing stored."
+    "is the same connection confirming each message at once, with nothing stored. Waits at a limited rate "
+    f"are those after the first {channel_source.SETTLING_SECONDS:g} s, in which the producer starts."
 )
 
 

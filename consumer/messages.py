@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import orjson
 
-from schemas.change import Change, Source
+from schemas.change import Hint
 from schemas.types import parse_id
 from topsync.tmc.messages import TmcMessage
 
@@ -18,16 +18,17 @@ AUTH_CANCEL_TOPIC = "taobao_top_AuthCancel"
 
 
 class UnreadableMessageError(ValueError):
-    """The message should be about an order but does not say which. The text holds no content."""
+    """The message is about an order but does not say which, whose or when. Its text holds no content."""
 
 
-def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timedelta) -> Change | None:
+def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timedelta) -> Hint | None:
     """The hint in a message; none where it is not about an order.
 
     Only the ids are taken: the rest of a message is a hint at best (reference/top-api.md 3.12).
 
     Raises:
-        UnreadableMessageError: the content is not JSON or names no order or no seller.
+        UnreadableMessageError: the content is not JSON or names no order, there is no seller that could be
+            one, or the time has none after it.
     """
     if not message.topic.startswith(ORDER_TOPICS):
         return None
@@ -43,16 +44,16 @@ def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timed
         raise UnreadableMessageError(f"tid: {error}") from None
     if message.user_id is None:
         raise UnreadableMessageError("the message names no seller")
+    try:
+        seller_id = parse_id(message.user_id)
+    except ValueError as error:
+        raise UnreadableMessageError(f"userid: {error}") from None
     occurred_at = message.published_at or received_at
-    return Change(
-        seller_id=message.user_id,
-        tid=tid,
-        event=message.topic,
-        occurred_at=occurred_at,
-        settled_after=occurred_at + detail_lag,
-        received_at=received_at,
-        source=Source.PUSH,
-    )
+    try:
+        settled_after = occurred_at + detail_lag
+    except OverflowError:
+        raise UnreadableMessageError("the time is out of range") from None
+    return Hint(seller_id, tid, message.topic, occurred_at, settled_after, received_at)
 
 
 def read_cancellation(message: TmcMessage) -> int | None:

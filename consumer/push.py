@@ -38,6 +38,10 @@ RESTART_SECONDS = 1.0
 """Wait before a new producer is tried after Kafka failed."""
 
 
+SENT_TOGETHER = 2000
+"""So many records, or a little more, go to the producer at once where they have queued up: some milliseconds
+of work, and a fraction of the batches that each round by itself would make."""
+
 PRODUCER_END_SECONDS = 5.0
 """How long a producer with nothing left to write may take to close."""
 
@@ -187,9 +191,20 @@ class PushService:
             if not self._unsent:
                 await self._change()
                 continue
-            sent = self._unsent.popleft()
-            sent.acknowledgements = await producer.send(sent.records)
+            sent = self._take_unsent()
+            acknowledgements = await producer.send([record for each in sent for record in each.records])
+            for each in sent:
+                each.acknowledgements = acknowledgements
             self._changed.set()
+
+    def _take_unsent(self) -> list[_Round]:
+        """The oldest rounds, one at least."""
+        taken = [self._unsent.popleft()]
+        count = len(taken[0].records)
+        while self._unsent and count < SENT_TOGETHER:
+            taken.append(self._unsent.popleft())
+            count += len(taken[-1].records)
+        return taken
 
     async def _confirm_acknowledged(self) -> None:
         while not self._is_done:

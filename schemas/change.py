@@ -6,7 +6,9 @@ order's partition fetches the order and decides (design: one lane to the writer)
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -46,3 +48,20 @@ class Change(BaseModel):
     source: Source
     reason: str | None = None
     """What asked for it: the id of a gap, a replay job or a sweep."""
+
+
+class Hint(NamedTuple):
+    """A `Change` as push writes it, one for each message: the same fields, and none of the checks.
+
+    Whoever makes one has checked the ids (`parse_id`); instants are UTC.
+    """
+
+    seller_id: int
+    tid: int
+    event: str
+    occurred_at: datetime
+    settled_after: datetime
+    received_at: datetime
+    source: Source = Source.PUSH
+    modified: datetime | None = None
+    reason: str | None = None

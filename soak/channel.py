@@ -12,7 +12,7 @@ import structlog
 with atheris.instrument_imports(include=["topsync.tmc"]):
     from topsync.tmc.frames import Frame, FrameError, MessageType, decode, encode
     from topsync.tmc.messages import Kind, MessageError, TmcMessage, read_kind, read_message
-    from topsync.tmc.pushes import read_push
+    from topsync.tmc.pushes import PushReader
     from topsync.tmc.session import KNOWN_TOKENS, Pushed, Session, State, Unreadable
 
 MAX_BYTES: Final = 4096
@@ -56,7 +56,7 @@ def check_frame(data: bytes) -> None:
 
 def check_short_way(data: bytes) -> None:
     """The short way finds what the general way finds, or nothing."""
-    found = read_push(data, (TOKEN,), max_bytes=MAX_BYTES)
+    found = PushReader((TOKEN,), max_bytes=MAX_BYTES).read(data)
     assert found is None or found == _in_general(data)
 
 

@@ -13,6 +13,7 @@ from bootstrap.job import BootstrapFailedError, BootstrapJob
 from bootstrap.progress import Bars
 from consumer import batches
 from consumer.batches import BatchReader
+from consumer.channel_token import token_source
 from consumer.enricher import Enricher
 from consumer.push import PushService
 from reconciler.plan import Rules
@@ -105,7 +106,7 @@ async def push(lifetime: Lifetime) -> None:
         ),
     )
     kafka, registry = await runtime.open_topics()
-    async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (_, clock):
+    async with runtime.open_pool() as pool, runtime.open_gateway(pool) as (client, clock):
         service = PushService(
             config=config,
             kafka=kafka,
@@ -115,6 +116,7 @@ async def push(lifetime: Lifetime) -> None:
             detail_lag=runtime.detail_lag(),
             proof_interval_seconds=own.push_proof_interval_seconds,
             connections=own.push_connections,
+            token_source=token_source(client, config.group) if own.channel_token else None,
         )
         await service.run(lifetime)
 

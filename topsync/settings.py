@@ -260,6 +260,11 @@ class PushSettings(_Settings):
         le=16,
         description="Connections of one push process; the platform spreads messages over them.",
     )
+    channel_token: bool = Field(
+        False,
+        description="Fetch a token by `taobao.tmc.auth.get` before each connect, and send it as the field "
+        "`token`.",
+    )
     channel_sdk: str = Field("topsync", description="What we say we are, in the connect field `sdk`.")
     channel_minor_group: str | None = Field(
         None, description="Connect field `minor_group` (the official client sends `default`)."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 
 from consumer.messages import AUTH_CANCEL_TOPIC, UnreadableMessageError, read_cancellation, read_change
-from schemas.change import Change, Source
+from schemas.change import Hint, Source
 from tests.store.databases import SELLER, at
 from topsync.tmc.messages import TmcMessage
 from topsync.top.catalogue import SUBSCRIBED_TOPICS
@@ -24,7 +24,6 @@ def message(content: object, *, topic: str = "taobao_trade_TradeBuyerPay", **fie
         "topic": topic,
         "content": text,
         "published_at": at(10),
-        "sent_at": at(11),
         "user_id": SELLER,
         "nick": "demo_one",
         "data_id": None,
@@ -35,12 +34,12 @@ def message(content: object, *, topic: str = "taobao_trade_TradeBuyerPay", **fie
     return TmcMessage(**given)  # type: ignore[arg-type]
 
 
-def read(received: TmcMessage) -> Change | None:
+def read(received: TmcMessage) -> Hint | None:
     return read_change(received, received_at=at(12), detail_lag=LAG)
 
 
 def test_a_message_becomes_a_hint_that_a_fetch_after_the_detail_lag_answers() -> None:
-    assert read(message({"tid": TID, "status": "ignored", "buyer_nick": "ignored"})) == Change(
+    assert read(message({"tid": TID, "status": "ignored", "buyer_nick": "ignored"})) == Hint(
         seller_id=SELLER,
         tid=TID,
         event="taobao_trade_TradeBuyerPay",
@@ -109,6 +108,17 @@ def test_a_message_that_names_no_order_is_refused_and_its_content_not_shown(cont
 def test_a_message_without_a_seller_is_refused() -> None:
     with pytest.raises(UnreadableMessageError, match="seller"):
         read(message({"tid": TID}, user_id=None))
+
+
+@pytest.mark.parametrize("seller_id", [0, -1, -(2**63)])
+def test_a_seller_that_cannot_be_one_is_refused(seller_id: int) -> None:
+    with pytest.raises(UnreadableMessageError, match="userid"):
+        read(message({"tid": TID}, user_id=seller_id))
+
+
+def test_a_time_with_none_after_it_is_refused() -> None:
+    with pytest.raises(UnreadableMessageError, match="time"):
+        read(message({"tid": TID}, published_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)))
 
 
 def test_a_withdrawn_authorisation_names_its_seller_in_the_message_or_in_its_content() -> None:

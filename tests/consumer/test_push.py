@@ -12,7 +12,7 @@ import orjson
 import pytest
 from prometheus_client import REGISTRY
 
-from consumer.push import PushService
+from consumer.push import SENT_TOGETHER, PushService
 from tests.store.databases import emptied
 from tests.stream.clusters import create_topics, read_all, settings_for
 from tests.tmc.platform import QUICK, eventually, message, serving, set_clock
@@ -38,10 +38,10 @@ def kafka(kafka_bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
 
 @asynccontextmanager
 async def pushing(
-    kafka: KafkaSettings, pool: Pool, *, connections: int
+    kafka: KafkaSettings, pool: Pool, *, connections: int, window: int = 1
 ) -> AsyncIterator[tuple[Channel, Registry]]:
     registry = await create_topics(kafka)
-    async with serving(ChannelSettings(delivery_window=1)) as (channel, uri):
+    async with serving(ChannelSettings(delivery_window=window)) as (channel, uri):
         service = PushService(
             config=replace(QUICK, uri=uri),
             kafka=kafka,
@@ -116,3 +116,17 @@ async def test_messages_about_an_order_reach_the_topic_in_the_order_they_came(
         await eventually(lambda: channel.ledger()["confirmed"] == len(events))
         found = await read_all(kafka, registry.changes.name, PARTITIONS)
         assert [orjson.loads(record.value)["event"] for record in found] == events
+
+
+async def test_of_rounds_that_queue_up_each_message_is_written_and_confirmed_once(
+    kafka: KafkaSettings, pool: Pool
+) -> None:
+    """Before its producer has started it takes in more than one round, and more than go out together."""
+    events = [f"taobao_trade_Step{number}" for number in range(2 * SENT_TOGETHER + 500)]
+    async with pushing(kafka, pool, connections=1, window=len(events)) as (channel, registry):
+        for event in events:
+            channel.publish(replace(message(7), topic=event))
+        await eventually(lambda: channel.ledger()["confirmed"] == len(events))
+        found = await read_all(kafka, registry.changes.name, PARTITIONS)
+        assert sorted(orjson.loads(record.value)["event"] for record in found) == sorted(events)
+        assert channel.ledger()["redelivered"] == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import pytest
+
 from tests.store.databases import SELLER, at
 from topsync.store import gaps, push_connections
 from topsync.store.database import Pool
@@ -124,6 +126,23 @@ async def test_a_gap_ends_at_the_reconnection_and_keeps_that_end(pool: Pool) -> 
     await gaps.end_by(pool, connection(70, 71))
     await gaps.end_by(pool, connection(200, 201))
     assert {gap.ended for gap in await gaps.open_gaps(pool)} == {at(70)}
+
+
+@pytest.mark.parametrize(
+    ("began", "ended"), [(0, 65), (50, 60)], ids=["there all the time", "came before the loss was noticed"]
+)
+async def test_another_connection_of_the_group_ends_a_gap_only_where_the_loss_was_noticed(
+    pool: Pool, began: float, ended: float
+) -> None:
+    """Until then the platform may have sent messages to the one that was lost."""
+    gone = connection(0, 40, lost=60)
+    await push_connections.write(pool, gone)
+    await open_for(pool, gone)
+    other = uuid4()
+    await gaps.end_by(pool, connection(began, 59, id_=other))
+    assert {gap.ended for gap in await gaps.open_gaps(pool)} == {None}
+    await gaps.end_by(pool, connection(began, 65, id_=other))
+    assert {gap.ended for gap in await gaps.open_gaps(pool)} == {at(ended)}
 
 
 async def test_a_closed_gap_is_open_no_more_and_stays_closed(pool: Pool) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import orjson
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import cloud_events
-from schemas.change import Change, Source
+from schemas.change import Change, Hint, Source
 from schemas.notification import ReplayFinished
 from schemas.transitions import Step, Transition
+from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -64,6 +67,39 @@ def test_a_change_reads_back_as_it_was_and_is_keyed_by_its_order() -> None:
     told = cloud_events.attributes(written.headers)
     assert told["type"] == cloud_events.CHANGE_TYPE
     assert told["subject"] == str(TID)
+
+
+INSTANTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
+HINTS = st.builds(
+    Hint,
+    st.integers(1, MAX_ID),
+    st.integers(1, MAX_ID),
+    st.text(st.characters(exclude_categories=["Cs"])),
+    INSTANTS,
+    INSTANTS,
+    INSTANTS,
+    st.sampled_from(Source),
+    st.none() | INSTANTS,
+    st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+)
+
+
+@given(HINTS)
+def test_a_hint_is_written_byte_for_byte_as_the_model_of_the_contract_writes_itself(hint: Hint) -> None:
+    model = Change(**hint._asdict())
+    assert records.change("changes", hint).value == model.model_dump_json(exclude_none=True).encode()
+    assert records.change("changes", hint).value == records.change("changes", model).value
+
+
+def test_a_hint_has_the_fields_of_the_model_and_no_others() -> None:
+    assert set(Hint._fields) == set(Change.model_fields)
+
+
+@given(INSTANTS, st.integers(-12, 14))
+def test_a_header_s_time_is_the_instant_in_utc_whatever_its_offset(instant: datetime, hours: int) -> None:
+    local = instant.astimezone(timezone(timedelta(hours=hours)))
+    headers = cloud_events.headers(id="1", type="t", source="s", subject="x", time=local)
+    assert dict(headers)["ce_time"].decode() == instant.isoformat().removesuffix("+00:00") + "Z"
 
 
 def test_two_changes_of_one_order_are_two_events() -> None:

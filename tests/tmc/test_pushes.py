@@ -24,7 +24,7 @@ from topsync.tmc.frames import (
     encode,
 )
 from topsync.tmc.messages import Kind, MessageError, TmcMessage, date_of, read_kind, read_message
-from topsync.tmc.pushes import read_push
+from topsync.tmc.pushes import MAX_SHAPES, PushReader
 
 TOKEN = "token-1"
 MAX_BYTES = 10_000
@@ -48,7 +48,16 @@ def push(**changes: Value) -> bytes:
 
 
 def short(data: bytes) -> TmcMessage | None:
-    return read_push(data, (TOKEN,), max_bytes=MAX_BYTES)
+    return PushReader((TOKEN,), max_bytes=MAX_BYTES).read(data)
+
+
+def experienced() -> PushReader:
+    """A reader that has learnt the usual push, and one with fewer fields."""
+    reader = PushReader((TOKEN,), max_bytes=MAX_BYTES)
+    few = {name: USUAL[name] for name in ("topic", "__kind", "id", "dataid")}
+    for data in (push(), encode(Frame(MessageType.SEND, token=TOKEN, custom=few))):
+        assert reader.read(data) is not None
+    return reader
 
 
 def general(data: bytes) -> TmcMessage | None:
@@ -63,8 +72,11 @@ def general(data: bytes) -> TmcMessage | None:
 
 
 def agree(data: bytes) -> None:
-    found = short(data)
-    assert found is None or found == general(data)
+    for found in (short(data), EXPERIENCED.read(data)):
+        assert found is None or found == general(data)
+
+
+EXPERIENCED = experienced()
 
 
 @pytest.mark.parametrize("changes", [{}, {"dataid": "1"}, {"retried": Byte(2)}, {"content": ""}], ids=str)
@@ -107,6 +119,36 @@ def test_the_order_of_the_fields_does_not_matter_and_most_may_be_missing() -> No
 )
 def test_whatever_is_unusual_takes_the_general_way(data: bytes) -> None:
     assert short(data) is None
+
+
+def test_what_has_been_learnt_reads_other_values_and_no_other_token() -> None:
+    reader = PushReader((TOKEN, "token-2"), max_bytes=MAX_BYTES)
+    assert reader.read(push()) == general(push())
+    other = push(id=Int64(-7), topic="taobao_refund_X", content="", nick="x" * 300, retried=Int32(3))
+    assert reader.read(other) == general(other) is not None
+    for token, known in (("token-2", True), ("token-3", False)):
+        data = encode(Frame(MessageType.SEND, token=token, custom=USUAL))
+        assert (reader.read(data) is not None) is known
+
+
+def test_only_so_many_shapes_are_learnt_and_those_go_on_being_read() -> None:
+    reader = PushReader((TOKEN,), max_bytes=MAX_BYTES)
+    needed = {name: USUAL[name] for name in ("__kind", "id", "topic")}
+    kinds = [
+        encode(Frame(MessageType.SEND, token=TOKEN, custom=needed | {name: USUAL[name]}))
+        for name in ("content", "time", "nick", "userid", "dataid", "publisher")
+    ]
+    for _ in range(2):
+        assert [reader.read(data) is not None for data in kinds] == [
+            place < MAX_SHAPES for place in range(len(kinds))
+        ]
+
+
+def test_what_is_no_push_of_ours_takes_no_place_among_the_shapes() -> None:
+    reader = PushReader((TOKEN,), max_bytes=MAX_BYTES)
+    for data in [push(__kind=Byte(2)), push(topic=""), push(time=Date(2**62))] * MAX_SHAPES:
+        assert reader.read(data) is None
+    assert reader.read(push()) is not None
 
 
 @pytest.mark.parametrize("vector", vectors.ALL, ids=str)

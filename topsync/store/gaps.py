@@ -38,7 +38,10 @@ async def open_for_one(
 
 
 async def end_by(pool: Pool | Connection, up: PushConnection) -> None:
-    """Give every gap that has no end yet its end: where this connection provably worked again."""
+    """Give every gap that has no end yet its end: where this connection provably worked, after the loss.
+
+    While its last proof is older than a loss, it ends nothing.
+    """
     await pool.execute(sql("gaps.end_by"), up.connected_at, up.last_proof_at)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from schemas import cloud_events, events, json_schema
-from schemas.change import Change, Source
+from schemas.change import Change, Hint, Source
 from schemas.cloud_events import Headers
 from schemas.notification import Notification
 from schemas.transitions import Step
@@ -81,7 +81,7 @@ def _source(seller_id: int) -> str:
 _CHANGE_SCHEMA = json_schema.uri(events.CHANGE_SCHEMA)
 
 
-def change(topic: str, hint: Change) -> Record:
+def change(topic: str, hint: Change | Hint) -> Record:
     """A hint for `changes`."""
     return Record(
         topic,
@@ -98,7 +98,7 @@ def change(topic: str, hint: Change) -> Record:
     )
 
 
-def _hint(hint: Change) -> bytes:
+def _hint(hint: Change | Hint) -> bytes:
     """What the model writes of itself without its empty fields, in a fraction of the time."""
     fields: dict[str, object] = {
         "seller_id": str(hint.seller_id),

@@ -56,7 +56,7 @@ class TmcMessage(NamedTuple):
     """One pushed message: a hint that something happened, never the data itself.
 
     `id` is the delivery id, which is what gets confirmed. `content` is text, usually a JSON object with
-    ids beyond 2^53, and empty when the platform sent none. `published_at` and `sent_at` are UTC.
+    ids beyond 2^53, and empty when the platform sent none. `published_at` is UTC.
     `user_id` and `nick` are the seller's. `retried` counts redeliveries. `raw` is the frame as received.
 
     A named tuple because it is made for each message, and as fast to make as anything immutable gets.
@@ -66,7 +66,6 @@ class TmcMessage(NamedTuple):
     topic: str
     content: str
     published_at: datetime | None
-    sent_at: datetime | None
     user_id: int | None
     nick: str | None
     data_id: str | None
@@ -114,7 +113,6 @@ def _message(message_id: int, fields: _Fields, raw: bytes, max_content_bytes: in
         topic=topic,
         content=_content(fields.get("content"), max_content_bytes),
         published_at=_instant(fields, "time"),
-        sent_at=_instant(fields, "outtime"),
         user_id=_integer(user_id),
         nick=_text(fields, "nick"),
         data_id=_as_text(fields.get("dataid")),
@@ -164,7 +162,7 @@ def instant_of(milliseconds: int) -> datetime:
         MessageError: it lies outside of the years 1 to 9999.
     """
     try:
-        return _EPOCH + timedelta(milliseconds=milliseconds)
+        return _EPOCH + timedelta(0, 0, 0, milliseconds)
     except OverflowError:
         raise MessageError("a date is out of range") from None
 

@@ -25,7 +25,7 @@ from topsync.tmc.messages import (
     TmcMessage,
     read_message,
 )
-from topsync.tmc.pushes import read_push
+from topsync.tmc.pushes import PushReader
 
 KNOWN_TOKENS: Final = 8
 """How many of the newest tokens are accepted on pushes: the platform may go on using one after a
@@ -128,6 +128,7 @@ class Session:
         self._flag = 0
         self._sends_refused = 0
         self._tokens: deque[str] = deque(maxlen=KNOWN_TOKENS)
+        self._pushes = PushReader((), max_bytes=max_frame_bytes)
 
     @property
     def state(self) -> State:
@@ -201,7 +202,7 @@ class Session:
         confirm, and if it was meant for us after all, the platform delivers it again.
         """
         if self._state is State.CONNECTED:
-            message = read_push(data, self._tokens, max_bytes=self._max_frame_bytes)
+            message = self._pushes.read(data)
             if message is not None:
                 return Pushed(message)
         try:
@@ -234,6 +235,7 @@ class Session:
         if frame.token in self._tokens:
             self._tokens.remove(frame.token)
         self._tokens.append(frame.token)
+        self._pushes = PushReader(self._tokens, max_bytes=self._max_frame_bytes)
         self._enter(State.CONNECTED, "connected")
         return Connected()
 

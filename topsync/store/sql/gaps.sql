@@ -10,10 +10,18 @@ insert into gaps (seller_id, began, ended, cause, opened_at) values ($1, $2, $3,
 
 
 -- name: end_by
--- A gap ends where a connection begins, or, where the connection was there before, at its next proof.
+-- A gap ends where a connection begins, or, where the connection was there before, at its next proof; but never
+-- before the loss was noticed: until then the platform may have sent messages to the connection that was lost,
+-- however well another one worked. One that was given up and writes again has no loss any more.
 update gaps
-set ended = case when began <= $1 then $1 else $2 end
-where ended is null and closed_at is null and (began <= $1 or began < $2)
+set ended = greatest(case when began <= $1 then $1 else $2 end, lost.lost_at)
+from push_connections as lost
+where
+    lost.id = gaps.connection
+    and ended is null
+    and closed_at is null
+    and (began <= $1 or began < $2)
+    and $2 >= coalesce(lost.lost_at, began)
 
 
 -- name: open
