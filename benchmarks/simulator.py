@@ -29,6 +29,7 @@ from topsync.top.wire import ApiRequest
 
 ORDERS: Final = 1_000_000
 SELLERS: Final = 5
+WORKERS: Final = 2
 CONNECTIONS: Final = 64
 DETAILS: Final = 40_000
 PAGES: Final = 1_000
@@ -55,15 +56,28 @@ class Platform:
 
     @property
     def megabytes(self) -> float:
-        """Resident memory, as Linux tells it."""
-        lines = Path(f"/proc/{self.process}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) / 1024
+        """Resident memory of all its processes, as Linux tells it."""
+        return sum(_resident_kilobytes(process) for process in self._processes) / 1024
 
     @property
     def processor_seconds(self) -> float:
-        """Spent so far, by itself and by the system for it."""
-        user, system = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        """Spent so far by all its processes, and by the system for them."""
+        return sum(_processor_seconds(process) for process in self._processes)
+
+    @property
+    def _processes(self) -> list[int]:
+        workers = Path(f"/proc/{self.process}/task/{self.process}/children").read_text().split()
+        return [self.process, *map(int, workers)]
+
+
+def _resident_kilobytes(process: int) -> int:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
+
+
+def _processor_seconds(process: int) -> float:
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 async def run() -> Report:
@@ -78,7 +92,7 @@ async def run() -> Report:
         after_calls = platform.megabytes
     return Report(
         "simulator",
-        f"`topsync simulate` with {ORDERS:,} orders of {SELLERS} sellers, one process; {CONNECTIONS} "
+        f"`topsync simulate` with {ORDERS:,} orders of {SELLERS} sellers and {WORKERS} workers; {CONNECTIONS} "
         f"connections, one signed call at a time on each, answers checked; {DETAILS:,} details of random "
         f"orders with all {len(catalogue.FULLINFO_FIELDS)} fields that topsync asks for; {PAGES:,} pages of "
         f"{PAGE_SIZE} from random half hours of modification.",
@@ -121,6 +135,8 @@ async def _platform() -> AsyncIterator[Platform]:
                 str(ORDERS),
                 "--sellers",
                 str(SELLERS),
+                "--workers",
+                str(WORKERS),
             ),
             *("--app-key", _APP_KEY, "--ready-file", str(ready)),
             env={**os.environ, "TOPSYNC_APP_SECRET": _APP_SECRET},
