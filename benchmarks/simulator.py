@@ -92,7 +92,7 @@ async def run() -> Report:
         after_calls = platform.megabytes
     return Report(
         "simulator",
-        f"`topsync simulate` with {ORDERS:,} orders of {SELLERS} sellers and {WORKERS} workers; {CONNECTIONS} "
+        f"`topsync simulate --workers {WORKERS}` with {ORDERS:,} orders of {SELLERS} sellers; {CONNECTIONS} "
         f"connections, one signed call at a time on each, answers checked; {DETAILS:,} details of random "
         f"orders with all {len(catalogue.FULLINFO_FIELDS)} fields that topsync asks for; {PAGES:,} pages of "
         f"{PAGE_SIZE} from random half hours of modification.",

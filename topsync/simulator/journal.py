@@ -32,6 +32,7 @@ class Journal:
         weakref.finalize(self, os.close, self.descriptor)
 
     def __call__(self, *change: object) -> None:
+        """Tell a change: its name, and what it consists of."""
         os.write(self.descriptor, orjson.dumps(change) + b"\n")
 
 
@@ -44,7 +45,7 @@ class JournalReader:
         self._begun = b""
 
     def news(self) -> list[list[Any]]:
-        """The changes since the last call; mostly none, for which one system call of a microsecond is made."""
+        """The changes since the last call; mostly none, which costs a microsecond."""
         changes: list[list[Any]] = []
         while block := os.pread(self._descriptor, _READ_BYTES, self._offset):
             self._offset += len(block)

@@ -38,12 +38,12 @@ from topsync.simulator.http import HttpServer
 from topsync.simulator.journal import Journal, untold
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.oauth import OAuthEndpoints
+from topsync.simulator.replica import Plan
 from topsync.simulator.replies import Replies
 from topsync.simulator.sellers import Seller
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import TASK_COMPLETE, Notice
-from topsync.simulator.worker import Plan
 from topsync.simulator.workers import Workers
 from topsync.simulator.world import World
 
@@ -180,6 +180,7 @@ class Simulator:
                     raise failure
         finally:
             await self._stack.aclose()
+            self.workers = None
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from topsync.simulator.http import HttpServer
 from topsync.simulator.ledger import Ledger
-from topsync.simulator.worker import CONNECTION, READY, Plan
+from topsync.simulator.replica import Plan
+from topsync.simulator.worker import CONNECTION, READY
 
 START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
@@ -103,7 +104,7 @@ class Workers:
 
     def collect(self) -> None:
         """Count every call that a worker has answered by now."""
-        lines: list[tuple[float, int, str]] = []
+        arrivals: list[tuple[float, int, str]] = []
         for worker in self._workers:
             try:
                 block = os.read(worker.counted, _READ_BYTES)
@@ -112,9 +113,9 @@ class Workers:
             *whole, worker.begun = (worker.begun + block).split(b"\n")
             for line in whole:
                 moment, second, api = line.decode().split()
-                lines.append((float(moment), int(second), api))
-        for moment, at, api in sorted(lines):
-            self._ledger.arrived_at(api, moment, at)
+                arrivals.append((float(moment), int(second), api))
+        for arrived_at, platform_second, method in sorted(arrivals):
+            self._ledger.arrived_at(method, arrived_at, platform_second)
 
     async def stop(self) -> None:
         """End all of them; leaves no process. Idempotent."""
@@ -138,6 +139,7 @@ class Workers:
         for worker in self._workers:
             os.close(worker.counted)
         self._workers = []
+        self._ledger.collect = lambda: None
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_MOST_ACCEPTED):

@@ -208,7 +208,7 @@ class FaultBoard:
         )
         switch = Switch(self._numbers, fault, since, since + lasts)
         self._switches.append(switch)
-        self.tell("faults", True)  # noqa: FBT003 -- a record
+        self.tell("faults", True)
         return switch
 
     def lift(self, number: int | None) -> list[Switch]:
