@@ -335,6 +335,9 @@ def simulate(
     sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
     orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 3000,
     rate: Annotated[float, typer.Option(help="Live changes per second, over all sellers.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, help="Processes that answer calls, for load; 0: this one does.")
+    ] = 0,
     start_at: Annotated[
         datetime | None, typer.Option(help="The platform's clock at the start (GMT+8); without it, now.")
     ] = None,
@@ -377,6 +380,7 @@ def simulate(
             sellers=sellers,
             orders=orders,
             rate=rate,
+            workers=workers,
             start_at=simulation.platform_instant(start_at),
             host=host,
             gateway_port=gateway_port,

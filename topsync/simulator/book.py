@@ -14,6 +14,7 @@ from typing import NamedTuple
 from topsync.simulator.drafts import Draft, draft_of, line_count
 from topsync.simulator.history import SellerHistory
 from topsync.simulator.ids import OrderKey
+from topsync.simulator.journal import Tell, untold
 from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold
 from topsync.simulator.sellers import Seller
 
@@ -53,10 +54,11 @@ class Visible(NamedTuple):
 class OrderBook:
     """The orders of one seller, by number. Seconds are since the epoch."""
 
-    def __init__(self, seed: int, seller: Seller, history: SellerHistory) -> None:
+    def __init__(self, seed: int, seller: Seller, history: SellerHistory, tell: Tell = untold) -> None:
         self.seller = seller
         self.history = history
         self._seed = seed
+        self._tell = tell
         self._live: dict[int, LiveOrder] = {}
         self._changed_at: list[int] = []
         self._changed: list[int] = []
@@ -128,10 +130,15 @@ class OrderBook:
         self._live[number] = LiveOrder([], past=0)
         self._created.append(number)
         self._created_at.append(at)
-        self.add(number, Event(at, Kind.CREATE), visible_at)
+        self._tell("create", self.seller.index, number, at, visible_at)
+        self._add(number, Event(at, Kind.CREATE), visible_at)
 
     def add(self, number: int, event: Event, visible_at: int) -> None:
         """Let something happen to an order, not before its last event nor before any other live change."""
+        self._tell("add", self.seller.index, number, event.at, event.kind, event.line, visible_at)
+        self._add(number, event, visible_at)
+
+    def _add(self, number: int, event: Event, visible_at: int) -> None:
         live = self._live.get(number)
         if live is None:
             past = list(self.history.events(number))
@@ -206,6 +213,7 @@ class OrderBook:
             for position, at in enumerate(live.visible_at):
                 if at > now and first <= live.events[live.past + position].at <= last:
                     live.visible_at[position] = now
+                    self._tell("reveal", self.seller.index, first, last, now)
                     return True
         return False
 

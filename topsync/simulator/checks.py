@@ -6,10 +6,10 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
-from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.errors import ApiError, Code
 from topsync.simulator.faults.base import Visit
 from topsync.simulator.faults.board import Meeting
@@ -61,6 +61,16 @@ class Api:
     needs_session: bool = True
 
 
+class Grants(Protocol):
+    """Who may call for whom."""
+
+    def owner_of(self, token: str) -> Seller | None:
+        """Whose session it is or was, as far as that is known."""
+
+    def admit(self, token: str) -> Seller:
+        """The seller of a session that works; raises ApiError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doorkeeper:
     """The checks, with what they compare against."""
@@ -68,7 +78,7 @@ class Doorkeeper:
     apis: Mapping[str, Api]
     apps: Mapping[str, str]
     """app_key to app_secret."""
-    authorisations: Authorisations
+    authorisations: Grants
     second: Callable[[], int]
     """The platform's time in seconds since the epoch."""
     order: tuple[Check, ...] = tuple(Check)

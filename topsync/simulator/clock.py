@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from topsync.simulator.journal import untold
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PER_SECOND = 1_000_000
@@ -28,6 +30,30 @@ class PlatformClock:
         self._monotonic = monotonic
         self._started = monotonic()
         self._jump = asyncio.Event()
+        self.tell = untold
+        """Is told when the clock is moved."""
+
+    @property
+    def start_microseconds(self) -> int:
+        """The platform's time at `started`, had every jump been made by then."""
+        return self._start
+
+    @property
+    def started(self) -> float:
+        """Where the monotonic clock stood at the beginning."""
+        return self._started
+
+    @property
+    def is_the_machines(self) -> bool:
+        """Whether it runs by the clock that all processes of the machine share."""
+        return self._monotonic is time.monotonic
+
+    @classmethod
+    def like(cls, start_microseconds: int, started: float) -> PlatformClock:
+        """The same clock in another process."""
+        clock = cls()
+        clock._start, clock._started = start_microseconds, started
+        return clock
 
     def now(self) -> datetime:
         """The platform's time, as an aware UTC instant."""
@@ -46,6 +72,7 @@ class PlatformClock:
         if seconds < 0:
             raise ValueError("the platform's clock does not go back")
         self._start += round(seconds * _PER_SECOND)
+        self.tell("advance", seconds)
         self._jump.set()
         self._jump = asyncio.Event()
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections.abc import Callable, Coroutine, Mapping
-from datetime import UTC, datetime
-from email.utils import format_datetime
+from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
@@ -22,13 +19,12 @@ from topsync.simulator.faults.stage import Stage
 from topsync.simulator.http import Exchange
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.parameters import TooManyParametersError
+from topsync.simulator.replies import Replies, shape_of
 from topsync.simulator.settings import PlatformQuirks
 
 ROUTER_PATH = "/router/rest"
 DOWNLOAD_PATH = "/download"
 
-_COMPRESSION_LEVEL = 1
-_GZIP_WINDOW_BITS = 31
 _BLOCK_BYTES = 1 << 18
 _ZIP_TIME_OFFSET = 10
 _BAD_GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
@@ -45,7 +41,7 @@ class Gateway:
         exports: Exports,
         ledger: Ledger,
         quirks: PlatformQuirks,
-        second: Callable[[], int],
+        replies: Replies,
         faults: FaultBoard,
         stage: Stage,
     ) -> None:
@@ -53,11 +49,9 @@ class Gateway:
         self._exports = exports
         self._ledger = ledger
         self._quirks = quirks
-        self._second = second
+        self._replies = replies
         self._faults = faults
         self._stage = stage
-        self._requests = 0
-        self._dated = (-1, "")
 
     def handle(self, exchange: Exchange) -> Coroutine[None, None, None] | None:
         """Answer one request, at once unless it takes time."""
@@ -83,10 +77,10 @@ class Gateway:
         visit = self._doorkeeper.visit(told)
         self._ledger.arrived(visit.api)
         meeting = self._faults.meet(visit)
-        shape = Shape(json=told.get("format") == "json", simplify=told.get("simplify") == "true")
+        shape = shape_of(told)
         if meeting.strikes:
             return self._struck_call(exchange, told, shape, meeting)
-        self._reply(exchange, shape, self._answer(exchange.verb, told, shape, meeting))
+        self._replies.send(exchange, shape, self._answer(exchange.verb, told, shape, meeting))
         return None
 
     async def _struck_call(
@@ -98,11 +92,11 @@ class Gateway:
         body = self._answer(exchange.verb, told, shape, meeting)
         if await _is_broken(exchange, delivery, Moment.AFTER):
             return
-        self._reply(exchange, shape, _damaged(body, delivery), delivery.skew_seconds)
+        self._replies.send(exchange, shape, _damaged(body, delivery), delivery.skew_seconds)
 
     def _answer(self, verb: str, told: Mapping[str, str], shape: Shape, meeting: Meeting) -> bytes:
         """The body of an answer, or of a refusal."""
-        request_id = self._request_id()
+        request_id = self._replies.request_id()
         for end in meeting.session_ends():
             self._stage.end_session(end)
         try:
@@ -128,7 +122,7 @@ class Gateway:
         if task is None:
             self._ledger.refused(DOWNLOAD, "spent")
             # A type other than octet-stream is how a client learns that the body is an error text (4.3).
-            exchange.answer("文件不存在或下载地址已失效".encode(), _TEXT | {"Date": self._date()})
+            exchange.answer("文件不存在或下载地址已失效".encode(), _TEXT | {"Date": self._replies.date()})
             return
         if await _is_broken(exchange, meeting.delivery, Moment.AFTER):
             return
@@ -157,7 +151,7 @@ class Gateway:
                 {
                     "Content-Type": "application/octet-stream",
                     "Content-Disposition": f'attachment;filename="{task.id}"',
-                    "Date": self._date(),
+                    "Date": self._replies.date(),
                 },
                 size,
             )
@@ -168,26 +162,6 @@ class Gateway:
         if cut_at_per_cent is not None:
             exchange.cut()
             raise ConnectionResetError("the download is cut")
-
-    def _reply(self, exchange: Exchange, shape: Shape, body: bytes, skew_seconds: int = 0) -> None:
-        headers = {"Content-Type": shape.content_type, "Date": self._date(skew_seconds)}
-        if len(body) >= self._quirks.gzip_minimum_bytes and b"gzip" in exchange.headers.get(
-            b"accept-encoding", b""
-        ):
-            headers["Content-Encoding"] = "gzip"
-            body = zlib.compress(body, _COMPRESSION_LEVEL, wbits=_GZIP_WINDOW_BITS)
-        exchange.answer(body, headers)
-
-    def _date(self, skew_seconds: int = 0) -> str:
-        """The platform's time: clients whose clock is far off find the right one here (1.8)."""
-        second = self._second() + skew_seconds
-        if second != self._dated[0]:
-            self._dated = (second, format_datetime(datetime.fromtimestamp(second, UTC), usegmt=True))
-        return self._dated[1]
-
-    def _request_id(self) -> str:
-        self._requests += 1
-        return f"sim{self._requests:013x}"
 
 
 def _garbled(block: bytes) -> bytes:

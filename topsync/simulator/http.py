@@ -14,7 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
-from typing import Final, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -39,6 +39,22 @@ Handler: TypeAlias = "Callable[[Exchange], Coroutine[None, None, None] | None]"
 """Answers an exchange: before it returns, or in the coroutine that it returns."""
 
 
+class Outlet(Protocol):
+    """What an answer is written to."""
+
+    def write(self, data: bytes) -> None:
+        """Send, or keep until the client takes it."""
+
+    async def drain(self) -> None:
+        """Wait until there is room for more; raises ConnectionResetError when the client has gone."""
+
+    def close(self) -> None:
+        """End TCP behind what was written."""
+
+    def reset(self) -> None:
+        """End TCP at once."""
+
+
 class Exchange:
     """A request and the way to answer it: once, by `answer`, by `begin` and `write`, or by `reset`."""
 
@@ -46,7 +62,7 @@ class Exchange:
 
     def __init__(
         self,
-        connection: _Connection,
+        connection: Outlet,
         verb: str,
         target: str,
         headers: Mapping[bytes, bytes],
@@ -106,6 +122,7 @@ class HttpServer:
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._adopting: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
         """Listen; answers with the port, where 0 was to choose one.
@@ -120,12 +137,43 @@ class HttpServer:
         self._sweep()
         return cast("int", self._server.sockets[0].getsockname()[1])
 
+    def begin(self) -> None:
+        """Serve connections that are adopted, without listening."""
+        self._sweep()
+
+    def adopt(self, connection: socket.socket, data: bytes) -> None:
+        """Go on with a connection on which so much has been received that is not answered yet."""
+        task = asyncio.get_running_loop().create_task(self._adopt(connection, data))
+        self._adopting.add(task)
+        task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, connection: socket.socket, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            _, protocol = await loop.connect_accepted_socket(
+                lambda: _Connection(self._handler, self._connections), connection
+            )
+        except OSError:  # the client has gone meanwhile
+            connection.close()
+            return
+        if data:
+            protocol.data_received(data)
+
+    def release_idle(self, take: Callable[[int], bool]) -> None:
+        """Offer the descriptor of each connection on which nothing is pending; what is taken is let go."""
+        for connection in self._connections.copy():
+            connection.release_if_idle(take)
+
     async def stop(self, grace_seconds: float) -> None:
         """Stop listening, let what is being answered take so long, then end every connection."""
-        if self._server is None or self._sweeper is None:
+        if self._sweeper is None:
             return
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         self._sweeper.cancel()
+        self._sweeper = None
+        if self._adopting:
+            await asyncio.wait(self._adopting)
         tasks = [connection.task for connection in self._connections if connection.task is not None]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace_seconds)
@@ -134,8 +182,9 @@ class HttpServer:
             await asyncio.wait(tasks)
         for connection in self._connections.copy():
             connection.abort()
-        await self._server.wait_closed()
-        self._server = None
+        if self._server is not None:
+            await self._server.wait_closed()
+            self._server = None
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -156,6 +205,7 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._unfinished_bytes = 0
+        self._is_within_message = False
         self._waiting: deque[Exchange] = deque()
         self._is_reading = True
         self._ends_with: HTTPStatus | None = None
@@ -224,6 +274,7 @@ class _Connection(asyncio.Protocol):
     # What the parser tells
 
     def on_message_begin(self) -> None:
+        self._is_within_message = True
         self._target = b""
         self._headers = {}
         self._body = []
@@ -249,6 +300,7 @@ class _Connection(asyncio.Protocol):
         elif parser.get_http_version() == "1.0":
             persistence = "Connection: keep-alive\r\n"
         self._unfinished_bytes = 0
+        self._is_within_message = False
         self._waiting.append(
             Exchange(
                 self,
@@ -292,6 +344,18 @@ class _Connection(asyncio.Protocol):
     def close_if_idle_since(self, moment: float) -> None:
         if self.task is None and self._touched <= moment:
             self._transport.close()
+
+    def release_if_idle(self, take: Callable[[int], bool]) -> None:
+        if (
+            self.task is None
+            and not self._waiting
+            and not self._is_within_message
+            and self._ends_with is None
+            and not self._transport.is_closing()
+            and not self._transport.get_write_buffer_size()
+            and take(self._transport.get_extra_info("socket").fileno())
+        ):
+            self._transport.abort()
 
     def _answer_waiting(self) -> None:
         while self._waiting and self.task is None and not self._transport.is_closing():

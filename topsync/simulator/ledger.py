@@ -35,7 +35,10 @@ class CallCount:
             self.per_second[second] = 1
             if len(self.per_second) > _KEPT_SECONDS:
                 del self.per_second[next(iter(self.per_second))]
-        recent, past = self._recent, moment - _WINDOW_SECONDS
+        recent = self._recent
+        if recent and moment < recent[-1]:
+            moment = recent[-1]  # counted by another process, and told some microseconds late
+        past = moment - _WINDOW_SECONDS
         recent.append(moment)
         while recent[0] <= past:
             recent.popleft()
@@ -59,6 +62,8 @@ class Ledger:
     def __init__(self, monotonic: Callable[[], float], second: Callable[[], int]) -> None:
         self._monotonic = monotonic
         self._second = second
+        self.collect: Callable[[], None] = lambda: None
+        """Fetches what others have counted, by way of `arrived_at`."""
         self._apis: dict[str, CallCount] = {}
         self._all = CallCount()
 
@@ -69,7 +74,11 @@ class Ledger:
 
     def arrived(self, api: str) -> None:
         """A call has arrived."""
-        moment, second = self._monotonic(), self._second()
+        self.collect()
+        self.arrived_at(api, self._monotonic(), self._second())
+
+    def arrived_at(self, api: str, moment: float, second: int) -> None:
+        """A call has arrived at a monotonic moment, in a platform second."""
         self._all.arrived(moment, second)
         self._apis.setdefault(api, CallCount()).arrived(moment, second)
 
@@ -80,6 +89,7 @@ class Ledger:
 
     def as_json(self) -> Json:
         """For the admin's `/ledger`."""
+        self.collect()
         return {
             "all": self._all.as_json(),
             "apis": {name: count.as_json() for name, count in sorted(self._apis.items())},

@@ -35,12 +35,16 @@ from topsync.simulator.faults.effects import Fate
 from topsync.simulator.faults.stage import Stage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
 from topsync.simulator.http import HttpServer
+from topsync.simulator.journal import Journal, untold
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.oauth import OAuthEndpoints
+from topsync.simulator.replica import Plan
+from topsync.simulator.replies import Replies
 from topsync.simulator.sellers import Seller
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import TASK_COMPLETE, Notice
+from topsync.simulator.workers import Workers
 from topsync.simulator.world import World
 
 _SHUTDOWN_SECONDS = 2.0
@@ -71,7 +75,13 @@ class Simulator:
         """`faults` are switched on when it first starts."""
         self.settings = settings
         self.clock = clock or PlatformClock(settings.start_at)
-        self.board = FaultBoard(settings.seed, self.clock.now)
+        self._journal = Journal() if settings.workers else None
+        tell = self._journal or untold
+        if self._journal is not None and not self.clock.is_the_machines:
+            raise ValueError("workers cannot share a clock of one's own making")
+        self.clock.tell = tell
+        self._start = self.clock.start_microseconds
+        self.board = FaultBoard(settings.seed, self.clock.now, tell)
         self.world = World(
             WorldSettings(
                 seed=settings.seed,
@@ -83,6 +93,7 @@ class Simulator:
             self.clock,
             visibility_delay_seconds=settings.visibility_delay_seconds,
             visibility_fault=self.board.visibility_delay,
+            tell=tell,
         )
         apps = {settings.app_key: settings.app_secret}
         self.channel = Channel(
@@ -93,7 +104,7 @@ class Simulator:
             self._fate_of,
         )
         self.authorisations = Authorisations(
-            self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended
+            self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended, tell
         )
         self.subscriptions = Subscriptions(self.channel.publish, self.clock.now, self._may_send)
         self.director = Director(self.world, self.subscriptions, settings.quirks, settings.seed)
@@ -102,6 +113,8 @@ class Simulator:
         self.ledger = Ledger(time.monotonic, self.clock.second)
         self._planned = tuple(faults)
         self._apps = apps
+        self.workers: Workers | None = None
+        """Of a platform that has them and runs."""
         self._stack = AsyncExitStack()
         self._background: asyncio.Task[None] | None = None
         self._addresses: Addresses | None = None
@@ -134,9 +147,7 @@ class Simulator:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="topsync-simulator-")))
             exports = self._exports(folder)
             gateway = self._gateway(exports)
-            http = HttpServer(gateway.handle)
-            gateway_port = await http.start(self.settings.host, self.settings.gateway_port)
-            stack.push_async_callback(http.stop, _SHUTDOWN_SECONDS)
+            gateway_port = await self._listen(stack, HttpServer(gateway.handle))
             gateway_url = f"http://{self.settings.host}:{gateway_port}"
             exports.download_base = gateway_url
             channel_port = await self.channel.start(self.settings.host, self.settings.channel_port)
@@ -169,6 +180,7 @@ class Simulator:
                     raise failure
         finally:
             await self._stack.aclose()
+            self.workers = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -184,6 +196,26 @@ class Simulator:
             group.create_task(self.director.stream())
             group.create_task(exports.run())
             group.create_task(self.conductor.run())
+            if self.workers is not None:
+                group.create_task(self.workers.run())
+
+    async def _listen(self, stack: AsyncExitStack, http: HttpServer) -> int:
+        stack.push_async_callback(http.stop, _SHUTDOWN_SECONDS)
+        if self._journal is None:
+            return await http.start(self.settings.host, self.settings.gateway_port)
+        http.begin()
+        workers = Workers(http, self.ledger, lambda: not self.board.is_empty)
+        stack.push_async_callback(workers.stop)
+        await workers.start(
+            [self._plan(each + 1) for each in range(self.settings.workers)], self._journal.descriptor
+        )
+        self.workers = workers
+        return workers.listen(self.settings.host, self.settings.gateway_port)
+
+    def _plan(self, number: int) -> Plan:
+        return Plan(
+            number, self.world.settings, self.settings.quirks, self._apps, self._start, self.clock.started
+        )
 
     def _is_healthy(self) -> bool:
         is_busy = self._background is not None and not self._background.done()
@@ -224,7 +256,8 @@ class Simulator:
             order=quirks.check_order,
             closed=quirks.closed_apis,
         )
-        return Gateway(doorkeeper, exports, self.ledger, quirks, self.clock.second, self.board, self._stage)
+        replies = Replies(quirks.gzip_minimum_bytes, self.clock.second)
+        return Gateway(doorkeeper, exports, self.ledger, quirks, replies, self.board, self._stage)
 
     def _oauth(self) -> OAuthEndpoints:
         return OAuthEndpoints(self.authorisations, self.sellers, self._apps, self.clock.now)

@@ -176,6 +176,8 @@ class SimulatorSettings:
     history_days: int = 89
     start_at: datetime | None = None
     """Where the platform's clock begins (aware); None is the machine's time."""
+    workers: int = 0
+    """Processes that answer what only reads the world, for load; 0: the platform's own does. Linux only."""
     rate: float = 0.0
     """Live changes per second, over all sellers."""
     visibility_delay_seconds: int = 0

@@ -14,6 +14,7 @@ from topsync.simulator.dice import Dice
 from topsync.simulator.drafts import Draft
 from topsync.simulator.history import SellerHistory, Span
 from topsync.simulator.ids import key_of
+from topsync.simulator.journal import Tell, untold
 from topsync.simulator.life import Event, Kind, OrderState, TradeType
 from topsync.simulator.moves import Move, follow_ups, possible
 from topsync.simulator.sellers import Seller, seller_of
@@ -57,6 +58,7 @@ class World:
         *,
         visibility_delay_seconds: int = 0,
         visibility_fault: Callable[[int], int | None] = lambda _: None,
+        tell: Tell = untold,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -64,7 +66,7 @@ class World:
         """Longest time that a change from now on stays out of the lists."""
         self._visibility_fault = visibility_fault
         self.books = [
-            OrderBook(settings.seed, seller_of(settings.seed, index), history)
+            OrderBook(settings.seed, seller_of(settings.seed, index), history, tell)
             for index, history in enumerate(histories(settings))
         ]
         self._by_user_id = {book.seller.user_id: book for book in self.books}

@@ -36,6 +36,7 @@ from topsync.simulator.faults.effects import (
     SessionEnd,
     Vision,
 )
+from topsync.simulator.journal import Tell, untold
 from topsync.simulator.wire import Json, time_text
 
 _MOST_SWITCHES = 1000
@@ -180,12 +181,18 @@ class FaultBoard:
 
     seed: int
     now: Callable[[], datetime]
+    tell: Tell = untold
     _switches: list[Switch] = field(default_factory=list)
     _ended: deque[Switch] = field(default_factory=lambda: deque(maxlen=_KEPT_ENDED))
     _numbers: int = 0
     _struck: Counter[str] = field(default_factory=Counter)
     bans: dict[str, BanCount] = field(default_factory=dict)
     """Calls during bans, by scope."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no fault is on or planned."""
+        return not self._switches
 
     def switch_on(self, fault: Fault) -> Switch:
         """Plan a fault; it is in force as soon as its time has come.
@@ -202,6 +209,7 @@ class FaultBoard:
         )
         switch = Switch(self._numbers, fault, since, since + lasts)
         self._switches.append(switch)
+        self.tell("faults", True)
         return switch
 
     def lift(self, number: int | None) -> list[Switch]:
@@ -299,6 +307,7 @@ class FaultBoard:
     def _end(self, switch: Switch) -> None:
         switch.ended = True
         self._switches.remove(switch)
+        self.tell("faults", bool(self._switches))
         self._ended.append(switch)
 
     def _second(self) -> float:

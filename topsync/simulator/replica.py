@@ -1,0 +1,79 @@
+"""The world in another process, brought up to date from the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from topsync.simulator.clock import PlatformClock
+from topsync.simulator.errors import ApiError, Code
+from topsync.simulator.journal import JournalReader
+from topsync.simulator.life import Event, Kind
+from topsync.simulator.sellers import Seller
+from topsync.simulator.settings import PlatformQuirks, WorldSettings
+from topsync.simulator.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a worker is told at its start; the journal says what has changed since."""
+
+    number: int
+    """From 1."""
+    world: WorldSettings
+    quirks: PlatformQuirks
+    apps: Mapping[str, str] = field(repr=False)
+    start_microseconds: int
+    started: float
+
+
+class Replica:
+    """The world as the journal tells it, with the sessions that work and whether there are faults."""
+
+    def __init__(self, plan: Plan, journal: JournalReader) -> None:
+        self.clock = PlatformClock.like(plan.start_microseconds, plan.started)
+        self.world = World(plan.world, self.clock)
+        self.has_faults = False
+        self._journal = journal
+        self._sessions: dict[str, tuple[Seller, int]] = {}
+        self._apply: dict[str, Callable[..., object]] = {
+            "create": lambda seller, *change: self.world.books[seller].create(*change),
+            "add": self._add,
+            "reveal": lambda seller, *window: self.world.books[seller].reveal(*window),
+            "advance": self.clock.advance,
+            "session": self._session,
+            "faults": self._faults,
+        }
+
+    def catch_up(self) -> None:
+        """Apply what has changed since the last call."""
+        for name, *change in self._journal.news():
+            self._apply[name](*change)
+
+    def owner_of(self, token: str) -> Seller | None:
+        """Whose session it is, if it works."""
+        seller, ends_at = self._sessions.get(token, (None, 0))
+        return seller if self.clock.second() < ends_at else None
+
+    def admit(self, token: str) -> Seller:
+        """The seller of a session that works.
+
+        Raises:
+            ApiError: it does not; why, the platform's own process tells.
+        """
+        seller = self.owner_of(token)
+        if seller is None:
+            raise ApiError(Code.INVALID_SESSION)
+        return seller
+
+    def _add(self, seller: int, number: int, at: int, kind: str, line: int, visible_at: int) -> None:
+        self.world.books[seller].add(number, Event(at, Kind(kind), line), visible_at)
+
+    def _session(self, token: str, seller: int, works_until: int) -> None:
+        if works_until:
+            self._sessions[token] = self.world.books[seller].seller, works_until
+        else:
+            self._sessions.pop(token, None)
+
+    def _faults(self, are_on: bool) -> None:
+        self.has_faults = are_on

@@ -1,0 +1,50 @@
+"""How the answer to an API call goes out: headers, compression, the platform's date, request ids."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from topsync.simulator.envelope import Shape
+from topsync.simulator.http import Exchange
+
+_COMPRESSION_LEVEL = 1
+_GZIP_WINDOW_BITS = 31
+
+
+def shape_of(parameters: Mapping[str, str]) -> Shape:
+    """How a call wants to be answered."""
+    return Shape(json=parameters.get("format") == "json", simplify=parameters.get("simplify") == "true")
+
+
+class Replies:
+    """Sends bodies with the headers that go with them."""
+
+    def __init__(self, gzip_minimum_bytes: int, second: Callable[[], int], process: int = 0) -> None:
+        """`second` is the platform's time; `process` tells the request ids of several processes apart."""
+        self._gzip_minimum_bytes = gzip_minimum_bytes
+        self._second = second
+        self._dated = (-1, "")
+        self._requests = process << 40
+
+    def send(self, exchange: Exchange, shape: Shape, body: bytes, skew_seconds: int = 0) -> None:
+        """Answer, compressed if the client accepts that and it is worth it."""
+        headers = {"Content-Type": shape.content_type, "Date": self.date(skew_seconds)}
+        if len(body) >= self._gzip_minimum_bytes and b"gzip" in exchange.headers.get(b"accept-encoding", b""):
+            headers["Content-Encoding"] = "gzip"
+            body = zlib.compress(body, _COMPRESSION_LEVEL, wbits=_GZIP_WINDOW_BITS)
+        exchange.answer(body, headers)
+
+    def date(self, skew_seconds: int = 0) -> str:
+        """The platform's time: clients whose clock is far off find the right one here (1.8)."""
+        second = self._second() + skew_seconds
+        if second != self._dated[0]:
+            self._dated = (second, format_datetime(datetime.fromtimestamp(second, UTC), usegmt=True))
+        return self._dated[1]
+
+    def request_id(self) -> str:
+        """One that no answer has carried yet."""
+        self._requests += 1
+        return f"sim{self._requests:013x}"

@@ -1,0 +1,227 @@
+"""The platform's own side of its workers: it starts them, deals connections to them and adds their counts up.
+
+It accepts every connection and deals them in turn; what comes back from a worker it serves itself, and deals
+again once nothing is pending. While a fault is on or planned it keeps them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pickle
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from topsync.simulator.http import HttpServer
+from topsync.simulator.ledger import Ledger
+from topsync.simulator.replica import Plan
+from topsync.simulator.worker import CONNECTION, READY
+
+START_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+_COLLECT_SECONDS = 0.1
+_RELEASE_SECONDS = 0.25
+_BACKLOG = 1024
+_MOST_ACCEPTED = 64
+"""Connections accepted in one turn of the loop."""
+_READ_BYTES = 1 << 20
+_F_SETPIPE_SZ = 1031
+
+
+class WorkerEndedError(RuntimeError):
+    """A worker has ended by itself; the connections that it had are gone."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: asyncio.subprocess.Process
+    control: socket.socket
+    counted: int
+    begun: bytes = field(default=b"", repr=False)
+    """A line of counts that has not arrived whole."""
+
+
+class Workers:
+    """All workers of one platform."""
+
+    def __init__(self, http: HttpServer, ledger: Ledger, has_faults: Callable[[], bool]) -> None:
+        self._http = http
+        self._ledger = ledger
+        self._has_faults = has_faults
+        self._workers: list[_Worker] = []
+        self._listener: socket.socket | None = None
+        self._turn = 0
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the worker processes."""
+        return [worker.process.pid for worker in self._workers]
+
+    async def start(self, plans: Sequence[Plan], journal: int) -> None:
+        """Start one process for each plan; returns when all are ready. `stop` also cleans up after a failure.
+
+        Raises:
+            WorkerEndedError: one has ended at once.
+            TimeoutError: one is not ready in time.
+        """
+        for plan in plans:
+            self._workers.append(await _started(plan, journal))
+        async with asyncio.timeout(START_SECONDS):
+            for worker in self._workers:
+                if await asyncio.get_running_loop().sock_recv(worker.control, 1) != READY:
+                    raise WorkerEndedError(f"worker {worker.process.pid} did not start")
+        for worker in self._workers:
+            asyncio.get_running_loop().add_reader(worker.control.fileno(), self._take_back, worker)
+        self._ledger.collect = self.collect
+
+    def listen(self, host: str, port: int) -> int:
+        """Deal connections from now on; answers with the port, where 0 was to choose one.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept, self._listener)
+        listens_on: int = self._listener.getsockname()[1]
+        return listens_on
+
+    async def run(self) -> None:
+        """Collect counts and deal idle connections again, until cancelled.
+
+        Raises:
+            WorkerEndedError: a worker has ended.
+        """
+        async with asyncio.TaskGroup() as group:
+            for worker in self._workers:
+                group.create_task(_watch(worker))
+            group.create_task(self._collect_always())
+            group.create_task(self._release_always())
+
+    def collect(self) -> None:
+        """Count every call that a worker has answered by now."""
+        arrivals: list[tuple[float, int, str]] = []
+        for worker in self._workers:
+            try:
+                block = os.read(worker.counted, _READ_BYTES)
+            except BlockingIOError:
+                continue
+            *whole, worker.begun = (worker.begun + block).split(b"\n")
+            for line in whole:
+                moment, second, api = line.decode().split()
+                arrivals.append((float(moment), int(second), api))
+        for arrived_at, platform_second, method in sorted(arrivals):
+            self._ledger.arrived_at(method, arrived_at, platform_second)
+
+    async def stop(self) -> None:
+        """End all of them; leaves no process. Idempotent."""
+        loop = asyncio.get_running_loop()
+        if self._listener is not None:
+            loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+        for worker in self._workers:
+            loop.remove_reader(worker.control.fileno())
+            worker.control.close()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await asyncio.gather(*(worker.process.wait() for worker in self._workers))
+        except TimeoutError:
+            for worker in self._workers:
+                if worker.process.returncode is None:
+                    worker.process.kill()
+            await asyncio.gather(*(worker.process.wait() for worker in self._workers))
+        self.collect()
+        for worker in self._workers:
+            os.close(worker.counted)
+        self._workers = []
+        self._ledger.collect = lambda: None
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_MOST_ACCEPTED):
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            if self._deal(connection.fileno()):
+                connection.close()
+            else:
+                connection.setblocking(False)
+                self._http.adopt(connection, b"")
+
+    def _deal(self, descriptor: int) -> bool:
+        """Whether a worker has taken a connection."""
+        if self._has_faults():
+            return False
+        self._turn += 1
+        worker = self._workers[self._turn % len(self._workers)]
+        try:
+            socket.send_fds(worker.control, [CONNECTION], [descriptor])
+        except OSError:  # it is too busy to take one, or has ended
+            return False
+        return True
+
+    def _take_back(self, worker: _Worker) -> None:
+        try:
+            message, descriptors, _, _ = socket.recv_fds(worker.control, 1, 2)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            message = b""
+        if not message:  # it has ended, which `run` tells
+            asyncio.get_running_loop().remove_reader(worker.control.fileno())
+            return
+        connection, held = descriptors
+        try:
+            received = os.pread(held, os.fstat(held).st_size, 0)
+        finally:
+            os.close(held)
+        client = socket.socket(fileno=connection)
+        client.setblocking(False)
+        self._http.adopt(client, received)
+
+    async def _collect_always(self) -> None:
+        while True:
+            self.collect()
+            await asyncio.sleep(_COLLECT_SECONDS)
+
+    async def _release_always(self) -> None:
+        while True:
+            await asyncio.sleep(_RELEASE_SECONDS)
+            if not self._has_faults():
+                self._http.release_idle(self._deal)
+
+
+async def _started(plan: Plan, journal: int) -> _Worker:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reading, writing = os.pipe()
+    try:
+        fcntl.fcntl(writing, _F_SETPIPE_SZ, _READ_BYTES)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "topsync.simulator.worker"),
+            *map(str, (theirs.fileno(), journal, writing)),
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=(theirs.fileno(), journal, writing),
+        )
+    except BaseException:
+        ours.close()
+        os.close(reading)
+        raise
+    finally:
+        theirs.close()
+        os.close(writing)
+    assert process.stdin is not None
+    process.stdin.write(pickle.dumps(plan))
+    process.stdin.close()
+    ours.setblocking(False)
+    os.set_blocking(reading, False)
+    return _Worker(process, ours, reading)
+
+
+async def _watch(worker: _Worker) -> None:
+    status = await worker.process.wait()
+    raise WorkerEndedError(f"worker {worker.process.pid} has ended with status {status}")
