@@ -25,7 +25,7 @@ from topsync import telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Outcome, Puller, Request
 from topsync.errors import OperatorError
-from topsync.sessions import Account
+from topsync.sellers.sessions import Account
 from topsync.settings import BootstrapSettings
 from topsync.store import bootstraps
 from topsync.store.bootstraps import Bootstrap, Export, Step

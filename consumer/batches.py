@@ -21,7 +21,7 @@ from schemas.types import parse_instant
 from topsync import metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
-from topsync.sessions import Sessions
+from topsync.sellers.sessions import Sessions
 from topsync.store import orders, refetches
 from topsync.store.database import Pool
 from topsync.store.orders import Known, Version

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from consumer.messages import read_cancellation
-from topsync import session_rules, telemetry
+from topsync import telemetry
+from topsync.sellers import session_rules
 from topsync.store import sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.tmc.connection import Delivery

@@ -11,7 +11,6 @@ from topsync.coverage import spans
 from topsync.coverage.lateness import Lateness
 from topsync.store.coverage import Span
 from topsync.store.gaps import Gap
-from topsync.store.push_connections import LONG_AGO
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +80,6 @@ def in_order(pulls: Mapping[int, Pull], pulled_at: Mapping[int, datetime]) -> li
         return pull.source is not Source.GAP, served is not None, served or pull.start, seller_id
 
     return sorted(pulls.items(), key=turn)
-
-
-def unproven_since(now: datetime, unproven_after_seconds: float) -> datetime:
-    """A push connection whose last proof is older than this does not count as up; 0 s: none is too old."""
-    if not unproven_after_seconds:
-        return LONG_AGO
-    return now - timedelta(seconds=unproven_after_seconds)
 
 
 def _is_due(gap: Gap, rules: Rules, now: datetime) -> bool:

@@ -21,13 +21,12 @@ from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
+from topsync.sellers.sessions import Sessions
 from topsync.service import Lifetime
-from topsync.sessions import Sessions
 from topsync.settings import ReconcilerSettings
 from topsync.store import coverage, database, gaps, push_connections, replay_jobs
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
 from topsync.store.gaps import Gap
-from topsync.store.push_connections import LONG_AGO
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import records
 from topsync.stream.producer import PublishError
@@ -127,12 +126,9 @@ class Reconciler:
         """Open gaps for lost connections, and end them at the reconnection."""
         silent_for = timedelta(seconds=self.settings.push_lost_after_seconds)
         now = self.clock.now()
-        unproven_since = plan.unproven_since(now, self.settings.push_unproven_after_seconds)
         async with connection.transaction():
             for lost in await push_connections.lost(
-                connection,
-                silent_for=silent_for if self._judges_silence else FOR_EVER,
-                unproven_since=unproven_since if self._judges_silence else LONG_AGO,
+                connection, silent_for=silent_for if self._judges_silence else FOR_EVER
             ):
                 opened = await gaps.open_for_all(connection, lost, now=now)
                 await push_connections.close_stale(connection, lost.id)
@@ -142,9 +138,7 @@ class Reconciler:
                     began=lost.last_proof_at.isoformat(),
                     reason=lost.reason,
                 )
-            for up in await push_connections.up(
-                connection, silent_for=silent_for, unproven_since=unproven_since
-            ):
+            for up in await push_connections.up(connection, silent_for=silent_for):
                 await gaps.end_by(connection, up)
 
     def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.servers import fresh_database
 from topsync.local import run_folders
@@ -20,6 +21,10 @@ from topsync.local.kafka import EmbeddedKafka
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
 from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

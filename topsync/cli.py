@@ -142,15 +142,15 @@ def sellers_add(
     What is read is the session token alone, or the whole JSON answer of the platform's token endpoint, as it
     came just now: then its ends and its refresh token are kept as well. `sellers authorise` does it for you.
     """
-    from topsync import seller_operations
+    from topsync.sellers import operations
 
     if token_file is not None:
-        handed_in = seller_operations.read_token_file(token_file)
+        handed_in = operations.read_token_file(token_file)
     else:
-        handed_in = sys.stdin.buffer.readline(seller_operations.MAX_TOKEN_BYTES)
+        handed_in = sys.stdin.buffer.readline(operations.MAX_TOKEN_BYTES)
         if handed_in.lstrip().startswith(b"{"):
-            handed_in += sys.stdin.buffer.read(seller_operations.MAX_TOKEN_BYTES)
-    asyncio.run(seller_operations.add(user_id, nick, handed_in, ends))
+            handed_in += sys.stdin.buffer.read(operations.MAX_TOKEN_BYTES)
+    asyncio.run(operations.add(user_id, nick, handed_in, ends))
 
 
 @sellers_app.command("authorise")
@@ -169,9 +169,9 @@ def sellers_authorise(
     refused. What changed without a session is replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md
     tells it step by step.
     """
-    from topsync import seller_operations
+    from topsync.sellers import operations
 
-    asyncio.run(seller_operations.authorise(seller, code, _ask))
+    asyncio.run(operations.authorise(seller, code, _ask))
 
 
 def _ask(question: str) -> str:
@@ -182,17 +182,17 @@ def _ask(question: str) -> str:
 @sellers_app.command("list")
 def sellers_list() -> None:
     """List the sellers: where each stands and why, and how long its session lasts."""
-    from topsync import seller_operations
+    from topsync.sellers import operations
 
-    asyncio.run(seller_operations.list_all())
+    asyncio.run(operations.list_all())
 
 
 @sellers_app.command("show")
 def sellers_show(seller: SellerName) -> None:
     """Show one seller: state and reason, session, how far its orders are complete, open gaps, bulk start."""
-    from topsync import seller_operations
+    from topsync.sellers import operations
 
-    asyncio.run(seller_operations.show(seller))
+    asyncio.run(operations.show(seller))
 
 
 @sellers_app.command("pause")
@@ -204,17 +204,17 @@ def sellers_pause(
 
     Running processes notice within ten seconds; what is under way for it comes to its end.
     """
-    from topsync import seller_operations
+    from topsync.sellers import operations
 
-    asyncio.run(seller_operations.pause(seller, reason))
+    asyncio.run(operations.pause(seller, reason))
 
 
 @sellers_app.command("resume")
 def sellers_resume(seller: SellerName) -> None:
     """Let a paused seller go on: it is subscribed anew, and the time since its last proof is replayed."""
-    from topsync import seller_operations
+    from topsync.sellers import operations
 
-    asyncio.run(seller_operations.resume(seller))
+    asyncio.run(operations.resume(seller))
 
 
 @sellers_app.command("rekey")
@@ -228,9 +228,9 @@ def sellers_rekey(
     First give every process the new key in front of the old one. Exit status 0 says that no stored token
     needs any other key than the first; 1, that some does.
     """
-    from topsync import seller_operations
+    from topsync.sellers import operations
 
-    sys.exit(asyncio.run(seller_operations.rekey(only_check=check)))
+    sys.exit(asyncio.run(operations.rekey(only_check=check)))
 
 
 @schema_app.command("export")

@@ -23,9 +23,9 @@ from topsync import runtime, settings, telemetry
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
 from topsync.errors import OperatorError
+from topsync.sellers.session_watch import SessionWatch
+from topsync.sellers.sessions import Account, Sessions
 from topsync.service import Lifetime
-from topsync.session_watch import SessionWatch
-from topsync.sessions import Account, Sessions
 from topsync.settings import (
     AuthorisationSettings,
     BootstrapSettings,

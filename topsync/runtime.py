@@ -14,8 +14,8 @@ from schemas import platform_time
 from topsync import metrics, retry, settings, shared_budget, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Puller
-from topsync.renewal import Renewal
-from topsync.sessions import Sessions
+from topsync.sellers.renewal import Renewal
+from topsync.sellers.sessions import Sessions
 from topsync.settings import (
     AuthorisationSettings,
     BudgetSettings,

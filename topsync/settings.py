@@ -371,11 +371,6 @@ class ReconcilerSettings(_Settings):
     push_lost_after_seconds: PositiveSeconds = Field(
         15, description="A push process that has written no proof for so long counts as lost."
     )
-    push_unproven_after_seconds: Seconds = Field(
-        0,
-        description="A channel whose last proof of life is so old counts as lost, whatever its process "
-        "writes; 0 where a channel without messages proves nothing.",
-    )
     gap_retry_seconds: PositiveSeconds = Field(
         60, description="Wait before a gap is pulled again whose last pull did not prove it."
     )

@@ -34,7 +34,7 @@ from tests.top.gateway import (
 )
 from topsync import retry
 from topsync.clock import ServerClock
-from topsync.sessions import Sessions
+from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
 from topsync.store import orders, sellers
 from topsync.store.database import Pool

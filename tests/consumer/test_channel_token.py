@@ -13,7 +13,7 @@ from tests.tmc.platform import Peer, client, eventually
 from tests.top.gates import local_gate
 from topsync import retry
 from topsync.clock import ServerClock
-from topsync.simulator.channel import ChannelSettings
+from topsync.simulator.channel.channel import ChannelSettings
 from topsync.simulator.server import Simulator
 from topsync.tmc.endings import Cause
 from topsync.tmc.session import State

@@ -18,7 +18,7 @@ from tests.stream.clusters import create_topics, read_all, settings_for
 from tests.tmc.platform import QUICK, eventually, message, serving, set_clock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
-from topsync.simulator.channel import Channel, ChannelSettings
+from topsync.simulator.channel.channel import Channel, ChannelSettings
 from topsync.store.database import Pool
 from topsync.stream.topics import Registry
 

@@ -148,7 +148,7 @@ def test_each_move_that_others_act_on_is_told_as_what_it_is() -> None:
 
 
 @given(life=lives, data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whoever_misses_states_in_between_is_told_all_that_an_open_order_went_through(
     life: list[Order], data: st.DataObject
 ) -> None:
@@ -163,7 +163,7 @@ def test_whoever_misses_states_in_between_is_told_all_that_an_open_order_went_th
 
 
 @given(life=lives, data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_steps_that_were_never_published_are_told_with_the_next_one(
     life: list[Order], data: st.DataObject
 ) -> None:
@@ -189,7 +189,7 @@ trades = st.one_of(
 
 
 @given(before=st.none() | trades, after=trades, source=st.sampled_from(Source))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_pair_of_states_has_an_answer_even_a_step_back(
     before: Order | None, after: Order, source: Source
 ) -> None:
@@ -217,7 +217,7 @@ def test_what_reconciliation_found_is_marked_and_still_says_what_it_is(source: S
 
 
 @given(life=lives.filter(lambda life: len(life) > 1), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_changed_names_exactly_the_fields_that_differ(life: list[Order], data: st.DataObject) -> None:
     at = data.draw(st.integers(1, len(life) - 1))
     before, after = life[at - 1], life[at]

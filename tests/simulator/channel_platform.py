@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from tests.simulator.raw_socket import RawSocket
 from tests.tmc.platform import APP_KEY, SECRET, serving
-from topsync.simulator.channel import Channel, ChannelSettings, OutboundMessage
+from topsync.simulator.channel.channel import Channel, ChannelSettings, OutboundMessage
 from topsync.simulator.faults.effects import PLAIN, Fate
 from topsync.tmc import messages
 from topsync.tmc.frames import Value

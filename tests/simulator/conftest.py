@@ -8,7 +8,7 @@ import pytest_asyncio
 
 from tests.simulator.channel_platform import Platform, platform_with
 from tests.simulator.platform_client import Client, frozen_clock, small
-from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.server import Simulator
 
 

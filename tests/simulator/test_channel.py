@@ -17,7 +17,7 @@ from tests.simulator.raw_socket import (
     client_frame,
 )
 from tests.tmc.platform import APP_KEY, HOST, SECRET, eventually, message, serving
-from topsync.simulator.channel import Channel, ChannelSettings
+from topsync.simulator.channel.channel import Channel, ChannelSettings
 from topsync.tmc import messages
 from topsync.tmc.frames import Byte, Date, Frame, Int16, Int32, Int64, MessageType, Value, encode
 from topsync.tmc.messages import read_message

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from topsync.simulator.queue import MessageQueue, OutboundMessage, Queued, QueueRules
+from topsync.simulator.channel.queue import MessageQueue, OutboundMessage, Queued, QueueRules
 
 START = datetime(2025, 11, 11, tzinfo=UTC)
 RULES = QueueRules(

@@ -12,8 +12,8 @@ import pytest
 from tests.simulator.channel_platform import platform_with, signed
 from tests.simulator.raw_socket import CLOSE, RawSocket
 from tests.tmc.platform import APP_KEY, eventually, message
-from topsync.simulator.channel import ChannelSettings, OutboundMessage
-from topsync.simulator.channel_settings import Excess, Refusal
+from topsync.simulator.channel.channel import ChannelSettings, OutboundMessage
+from topsync.simulator.channel.settings import Excess, Refusal
 from topsync.tmc import messages
 from topsync.tmc.frames import Frame, MessageType, Value
 from topsync.tmc.messages import TmcMessage, read_message

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topsync.simulator.confirms import shape_of
+from topsync.simulator.channel.confirms import shape_of
 from topsync.tmc import messages
 from topsync.tmc.frames import Byte, Frame, Int32, Int64, MessageType, Value, decode, encode
 

@@ -12,7 +12,7 @@ from tests.simulator.faults import channel_ledger, connect, listening, struck, u
 from tests.simulator.platform_client import NOW, Client, until
 from tests.simulator.raw_socket import BINARY, CLOSE, PING, TEXT, RawSocket
 from tests.simulator.test_faults_calls import listed
-from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.faults.effects import Damage
 from topsync.tmc import messages
 from topsync.tmc.frames import Frame, FrameError, MessageType, decode

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from tests.simulator.platform_client import BOUND_SECONDS, NOW, START, Client, make_world, until
-from topsync.simulator.channel import OutboundMessage
+from topsync.simulator.channel.channel import OutboundMessage
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.life import Kind, TradeType
 from topsync.simulator.settings import PlatformQuirks

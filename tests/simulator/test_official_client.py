@@ -14,11 +14,11 @@ from tests.simulator.channel_platform import Platform, platform_with
 from tests.simulator.official_client import OfficialClient, Typed
 from tests.simulator.platform_client import Client
 from tests.tmc.platform import APP_KEY, SECRET, eventually, message
-from topsync.simulator.channel import ChannelSettings
-from topsync.simulator.channel_settings import Excess
+from topsync.simulator.channel.channel import ChannelSettings
+from topsync.simulator.channel.queue import OutboundMessage
+from topsync.simulator.channel.settings import Excess
+from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.effects import Damage, Fate
-from topsync.simulator.queue import OutboundMessage
-from topsync.simulator.websocket import Opcode
 
 FATAL = {
     *(Damage.TRUNCATED, Damage.FRAGMENTED, Damage.EMPTY, Damage.PINGED, Damage.UNKNOWN_HEADER),

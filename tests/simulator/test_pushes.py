@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topsync.simulator import pushes, websocket
-from topsync.simulator.channel_settings import ChannelSettings, WireType
+from topsync.simulator.channel import pushes, websocket
+from topsync.simulator.channel.pushes import PushWriter, Recipient
+from topsync.simulator.channel.queue import OutboundMessage, Place, Queued
+from topsync.simulator.channel.settings import ChannelSettings, WireType
+from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.effects import PLAIN, Damage, Fate
-from topsync.simulator.pushes import PushWriter, Recipient
-from topsync.simulator.queue import OutboundMessage, Place, Queued
-from topsync.simulator.websocket import Opcode
 from topsync.tmc.frames import Byte, Date, Frame, FrameError, Int16, Int32, Int64, decode, encode
 from topsync.tmc.messages import MessageError, read_message
 

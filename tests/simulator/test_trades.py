@@ -62,7 +62,7 @@ def assert_sums_add_up(trade: dict[str, Any]) -> None:
     assert yuan(trade["payment"]) > 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_sums_add_up_for_any_seed(seed: int) -> None:
     for trade in trades(make_world(seed=seed, orders=40)):

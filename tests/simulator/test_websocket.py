@@ -19,8 +19,8 @@ from tests.simulator.raw_socket import (
     TEXT,
     client_frame,
 )
-from topsync.simulator import websocket
-from topsync.simulator.websocket import (
+from topsync.simulator.channel import websocket
+from topsync.simulator.channel.websocket import (
     MAX_HEAD_BYTES,
     Closed,
     Event,

@@ -37,9 +37,9 @@ async def open_for(pool: Pool, lost: PushConnection) -> int:
     return opened
 
 
-async def lost(pool: Pool, *, unproven_since: float = 0) -> list[PushConnection]:
+async def lost(pool: Pool) -> list[PushConnection]:
     async with pool.acquire() as taken:
-        return await push_connections.lost(taken, silent_for=SILENT_FOR, unproven_since=at(unproven_since))
+        return await push_connections.lost(taken, silent_for=SILENT_FOR)
 
 
 async def fall_silent(pool: Pool, id_: UUID) -> None:
@@ -172,22 +172,3 @@ async def test_gaps_are_given_oldest_first_with_their_last_pull(pool: Pool) -> N
     assert (await gaps.open_gaps(pool))[0] == Gap(
         found[0].id, found[0].seller_id, at(20), None, found[0].cause, at(100), at(130)
     )
-
-
-async def test_who_writes_and_proves_nothing_is_lost_from_its_last_proof_until_the_next(pool: Pool) -> None:
-    """Half-open or silent, the channel costs messages although its process is well: the proof counts."""
-    one = connection(0, 5)
-    await push_connections.write(pool, one)
-    assert await lost(pool, unproven_since=5) == []
-    (unproven,) = await lost(pool, unproven_since=6)
-    assert unproven.reason == "the channel has proven nothing for too long"
-    await open_for(pool, unproven)
-    await push_connections.write(pool, one)
-    assert await push_connections.up(pool, silent_for=SILENT_FOR, unproven_since=at(6)) == []
-    (again,) = await lost(pool, unproven_since=6)
-    assert await open_for(pool, again) == 0, "the same silence opens no second gap"
-
-    await push_connections.write(pool, connection(0, 20, id_=one.id))
-    (proven,) = await push_connections.up(pool, silent_for=SILENT_FOR, unproven_since=at(6))
-    await gaps.end_by(pool, proven)
-    assert {(gap.began, gap.ended) for gap in await gaps.open_gaps(pool)} == {(at(5), at(20))}

@@ -46,7 +46,7 @@ async def publish(pool: Pool, *tids: int) -> list[Unpublished]:
         st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=5, unique_by=lambda one: one
     )
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_versions_of_an_order_end_in_the_same_row_whatever_their_order(
     pool: Pool, drawn: list[tuple[int, int]]
 ) -> None:

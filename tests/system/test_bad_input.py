@@ -10,7 +10,7 @@ from schemas.trade import RECEIVER_FIELDS
 from tests.support import systems
 from tests.support.eventually import eventually
 from topsync.local.system import SERVICES, System
-from topsync.simulator.queue import OutboundMessage
+from topsync.simulator.channel.queue import OutboundMessage
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import ExportSettings, SimulatorSettings
 from topsync.stream import producer as producers

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support import systems
 from tests.support.eventually import eventually
-from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 

@@ -23,8 +23,8 @@ from tests.stream.clusters import create_topics
 from tests.support import systems
 from tests.support.eventually import eventually
 from topsync import processes, runtime, settings
+from topsync.sellers.sessions import Sessions
 from topsync.service import Lifetime
-from topsync.sessions import Sessions
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings

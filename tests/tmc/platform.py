@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from topsync.clock import ServerClock
-from topsync.simulator.channel import Channel, ChannelSettings, OutboundMessage
+from topsync.simulator.channel.channel import Channel, ChannelSettings, OutboundMessage
 from topsync.simulator.faults.effects import PLAIN, Fate
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.connection import Connection, ConnectionConfig, ConnectionStatus, Delivery, TokenSource

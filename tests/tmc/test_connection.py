@@ -28,7 +28,7 @@ from tests.tmc.platform import (
     set_clock,
 )
 from topsync.clock import ClockNotSetError, ServerClock
-from topsync.simulator.channel import ChannelSettings
+from topsync.simulator.channel.channel import ChannelSettings
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.connection import Connection
 from topsync.tmc.endings import Cause, Ending

@@ -174,7 +174,7 @@ _PUSHES = st.builds(
 ).map(lambda fields: encode(Frame(MessageType.SEND, token=TOKEN, custom=fields)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_PUSHES | FRAMES.map(encode), st.data())
 def test_both_ways_agree_on_anything(data: bytes, chance: st.DataObject) -> None:
     agree(data)

@@ -37,7 +37,7 @@ asks = st.tuples(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(asks, min_size=1, max_size=60),
     st.floats(0.5, 200),

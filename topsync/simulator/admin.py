@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas import platform_time
 from topsync.simulator.authorisations import Authorisations
-from topsync.simulator.channel import Channel
+from topsync.simulator.channel.channel import Channel
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.faults import catalogue
 from topsync.simulator.faults.conductor import Conductor

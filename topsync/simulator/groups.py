@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from topsync.simulator.queue import DEFAULT_GROUP
+from topsync.simulator.channel.queue import DEFAULT_GROUP
 from topsync.simulator.sellers import Seller
 
 

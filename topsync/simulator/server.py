@@ -23,7 +23,7 @@ from topsync.simulator.apis import refunds as refund_apis
 from topsync.simulator.apis import system as system_apis
 from topsync.simulator.apis import trades as trade_apis
 from topsync.simulator.authorisations import Authorisations
-from topsync.simulator.channel import Channel, OutboundMessage
+from topsync.simulator.channel.channel import Channel, OutboundMessage
 from topsync.simulator.checks import Doorkeeper
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.director import Director

@@ -8,7 +8,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 
 from schemas import platform_time
-from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.ids import MAX_SELLERS
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import orjson
 
-from topsync.simulator.channel import OutboundMessage
+from topsync.simulator.channel.channel import OutboundMessage
 from topsync.simulator.groups import Groups
 from topsync.simulator.sellers import Seller
 from topsync.simulator.topics import Notice

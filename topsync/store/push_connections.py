@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from topsync.store.database import Connection, Pool, sql
@@ -42,15 +42,9 @@ async def write(pool: Pool, connection: PushConnection) -> None:
     )
 
 
-LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
-"""Before any proof: where proofs are not judged."""
-
-
-async def lost(
-    connection: Connection, *, silent_for: timedelta, unproven_since: datetime = LONG_AGO
-) -> list[PushConnection]:
-    """Connections that are lost, not written about or not proven any more, and that opened no gap yet."""
-    rows = await connection.fetch(sql("push_connections.lost"), silent_for, unproven_since)
+async def lost(connection: Connection, *, silent_for: timedelta) -> list[PushConnection]:
+    """Connections that are lost, or not written about any more, and that opened no gap yet."""
+    rows = await connection.fetch(sql("push_connections.lost"), silent_for)
     return [
         PushConnection(
             row["id"], row["channel_group"], row["connected_at"], row["last_proof_at"], None, row["reason"]
@@ -64,9 +58,7 @@ async def close_stale(connection: Connection, id: UUID) -> None:  # noqa: A002 -
     await connection.execute(sql("push_connections.close_stale"), id)
 
 
-async def up(
-    pool: Pool | Connection, *, silent_for: timedelta, unproven_since: datetime = LONG_AGO
-) -> list[PushConnection]:
-    """Connections that are up, written about recently and proven since then, oldest first."""
-    rows = await pool.fetch(sql("push_connections.up"), silent_for, unproven_since)
+async def up(pool: Pool | Connection, *, silent_for: timedelta) -> list[PushConnection]:
+    """Connections that are up and written about recently, oldest first."""
+    rows = await pool.fetch(sql("push_connections.up"), silent_for)
     return [PushConnection(*row) for row in rows]

@@ -13,7 +13,7 @@ from tests.simulator.platform_client import START
 from tests.simulator.raw_socket import RawSocket
 from tests.top.calls.conftest import Form, Platform, running
 from tests.top.gateway import Gateway, answers, answers_sample, ok
-from topsync.simulator.channel_settings import ChannelSettings
+from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.faults.channel import Duplicate
 from topsync.tmc import messages as frames
 from topsync.tmc.messages import read_message

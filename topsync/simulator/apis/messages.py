@@ -14,9 +14,9 @@ from typing import Protocol
 
 from schemas import platform_time
 from topsync.simulator.arguments import Arguments
+from topsync.simulator.channel.queue import DEFAULT_GROUP, MessageQueue, Queued
 from topsync.simulator.checks import Api, Call
 from topsync.simulator.errors import ApiError, business, invalid
-from topsync.simulator.queue import DEFAULT_GROUP, MessageQueue, Queued
 from topsync.simulator.sellers import Seller
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.wire import Json

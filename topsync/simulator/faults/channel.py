@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
+from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.base import (
     LONGEST_SECONDS,
     Fault,
@@ -17,7 +18,6 @@ from topsync.simulator.faults.base import (
     Strike,
 )
 from topsync.simulator.faults.effects import Damage, Fate
-from topsync.simulator.websocket import Opcode
 
 _MILLISECONDS = 1000
 _MAX_RAW_DIGITS = 131_072

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.book import OrderBook
-from topsync.simulator.channel import Channel
+from topsync.simulator.channel.channel import Channel
+from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.faults.effects import Change, Disturbance, SessionEnd
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import AUTH_CANCEL, Notice
-from topsync.simulator.websocket import Opcode
 from topsync.simulator.world import World
 
 _MOST_TRIED = 50

@@ -16,18 +16,10 @@ set
 
 
 -- name: lost
--- Who writes that it is up may still have proven nothing for long: the last proof counts, not the last word.
 select
-    id, channel_group, connected_at, last_proof_at,
-    coalesce(
-        reason,
-        case
-            when written_at < now() - $1::interval then 'the push process stopped writing'
-            else 'the channel has proven nothing for too long'
-        end
-    ) as reason
+    id, channel_group, connected_at, last_proof_at, coalesce(reason, 'the push process stopped writing') as reason
 from push_connections
-where not gap_opened and (lost_at is not null or written_at < now() - $1::interval or last_proof_at < $2)
+where not gap_opened and (lost_at is not null or written_at < now() - $1::interval)
 order by last_proof_at
 
 
@@ -38,5 +30,5 @@ update push_connections set gap_opened = true, lost_at = coalesce(lost_at, last_
 -- name: up
 select id, channel_group, connected_at, last_proof_at
 from push_connections
-where lost_at is null and written_at >= now() - $1::interval and last_proof_at >= $2
+where lost_at is null and written_at >= now() - $1::interval
 order by connected_at

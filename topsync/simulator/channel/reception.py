@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 
-from topsync.simulator.channel_client import Client
-from topsync.simulator.channel_door import Door, Granted, Identity
-from topsync.simulator.channel_faults import ChannelFaults
-from topsync.simulator.channel_settings import ChannelSettings, Excess, Refusal
-from topsync.simulator.confirms import shape_of
-from topsync.simulator.pushes import Recipient
-from topsync.simulator.queue import MessageQueue
-from topsync.simulator.websocket import Message, Opcode
+from topsync.simulator.channel.client import Client
+from topsync.simulator.channel.confirms import shape_of
+from topsync.simulator.channel.door import Door, Granted, Identity
+from topsync.simulator.channel.faults import ChannelFaults
+from topsync.simulator.channel.pushes import Recipient
+from topsync.simulator.channel.queue import MessageQueue
+from topsync.simulator.channel.settings import ChannelSettings, Excess, Refusal
+from topsync.simulator.channel.websocket import Message, Opcode
 from topsync.tmc.frames import Byte, Frame, FrameError, Int16, Int32, Int64, MessageType, decode
 from topsync.tmc.messages import Kind, read_kind
 
@@ -102,7 +102,7 @@ class Reception:
             elif limit is not None and now - client.last_traffic_seconds > limit:
                 client.close(1011, "reach max idle time")
 
-    # A connection calls these (`channel_client.House`)
+    # A connection calls these (`client.House`)
 
     def arrived(self, client: Client) -> bool:
         """TCP stands; whether it is let in."""

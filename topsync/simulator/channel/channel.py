@@ -14,16 +14,16 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Final
 
-from topsync.simulator import websocket
-from topsync.simulator.channel_dispatch import dispatch
-from topsync.simulator.channel_door import Door, Identity
-from topsync.simulator.channel_faults import ChannelFaults
-from topsync.simulator.channel_reception import Reception
-from topsync.simulator.channel_settings import ChannelSettings, Refusal
+from topsync.simulator.channel import websocket
+from topsync.simulator.channel.dispatch import dispatch
+from topsync.simulator.channel.door import Door, Identity
+from topsync.simulator.channel.faults import ChannelFaults
+from topsync.simulator.channel.pushes import PushWriter
+from topsync.simulator.channel.queue import DEFAULT_GROUP, MessageQueue, OutboundMessage, QueueCounts
+from topsync.simulator.channel.reception import Reception
+from topsync.simulator.channel.settings import ChannelSettings, Refusal
+from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.effects import PLAIN, Fate
-from topsync.simulator.pushes import PushWriter
-from topsync.simulator.queue import DEFAULT_GROUP, MessageQueue, OutboundMessage, QueueCounts
-from topsync.simulator.websocket import Opcode
 
 __all__ = ["Channel", "ChannelSettings", "OutboundMessage"]
 

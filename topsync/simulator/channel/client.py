@@ -7,11 +7,11 @@ import time
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
-from topsync.simulator import websocket
-from topsync.simulator.channel_settings import ChannelSettings
-from topsync.simulator.confirms import ConfirmShape
-from topsync.simulator.pushes import Recipient
-from topsync.simulator.websocket import (
+from topsync.simulator.channel import websocket
+from topsync.simulator.channel.confirms import ConfirmShape
+from topsync.simulator.channel.pushes import Recipient
+from topsync.simulator.channel.settings import ChannelSettings
+from topsync.simulator.channel.websocket import (
     Closed,
     Event,
     Message,

@@ -12,11 +12,12 @@ from typing import Final
 
 import orjson
 
-from topsync.simulator import websocket, wire
-from topsync.simulator.channel_settings import ChannelSettings, WireType
+from topsync.simulator import wire
+from topsync.simulator.channel import websocket
+from topsync.simulator.channel.queue import Queued
+from topsync.simulator.channel.settings import ChannelSettings, WireType
+from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.effects import Damage, Fate
-from topsync.simulator.queue import Queued
-from topsync.simulator.websocket import Opcode
 from topsync.tmc.frames import Byte, Frame, Int16, Int32, Int64, MessageType, Value, encode
 from topsync.tmc.messages import Kind, date_of
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topsync import session_rules
-from topsync.session_rules import CANCELLED, MAX_ATTEMPTS, WARNING_DAYS
+from topsync.sellers import session_rules
+from topsync.sellers.session_rules import CANCELLED, MAX_ATTEMPTS, WARNING_DAYS
 from topsync.store.sellers import Life, Seller, State
 
 GRANTED = datetime(2026, 1, 1, tzinfo=UTC)

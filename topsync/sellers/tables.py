@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas import platform_time
-from topsync import session_rules
+from topsync.sellers import session_rules
 from topsync.standing import Standing
 from topsync.store.bootstraps import Bootstrap
 from topsync.store.sellers import Seller, State

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from topsync import metrics, session_rules, telemetry
+from topsync import metrics, telemetry
 from topsync.clock import ServerClock
+from topsync.sellers import session_rules
 from topsync.store import sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Life, Seller

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from topsync.simulator.channel_client import Client
-from topsync.simulator.channel_settings import ChannelSettings
-from topsync.simulator.pushes import PushWriter
-from topsync.simulator.queue import MessageQueue
+from topsync.simulator.channel.client import Client
+from topsync.simulator.channel.pushes import PushWriter
+from topsync.simulator.channel.queue import MessageQueue
+from topsync.simulator.channel.settings import ChannelSettings
 
 BATCH_BYTES: Final = 64 * 1024
 """Pushes to a connection are written together, up to about so much at a time."""

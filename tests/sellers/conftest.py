@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.sessions.shops import Shop, open_shop
+from tests.sellers.shops import Shop, open_shop
 from tests.store.databases import migrated_database_url
 
 __all__ = ["migrated_database_url"]

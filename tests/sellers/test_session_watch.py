@@ -12,14 +12,15 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.sessions.shops import Process, Shop
+from tests.sellers.shops import Process, Shop
 from tests.stream.clusters import create_topics, settings_for
 from tests.support.eventually import eventually
 from tests.support.systems import records
-from topsync import metrics, session_watch
+from topsync import metrics
+from topsync.sellers import session_watch
+from topsync.sellers.session_rules import REFUSED
+from topsync.sellers.session_watch import SessionWatch
 from topsync.service import Lifetime
-from topsync.session_rules import REFUSED
-from topsync.session_watch import SessionWatch
 from topsync.settings import KafkaSettings
 from topsync.store import coverage, gaps, sellers
 from topsync.store.coverage import Span

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from topsync.simulator.channel_settings import Refusal
+from topsync.simulator.channel.settings import Refusal
 
 _PAST: Final = datetime.min.replace(tzinfo=UTC)
 _NO_REFUSAL: Final = Refusal(0, "")

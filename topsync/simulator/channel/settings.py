@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from topsync.simulator.queue import QueueRules
+from topsync.simulator.channel.queue import QueueRules
 
 
 class Excess(StrEnum):

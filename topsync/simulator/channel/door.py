@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from topsync.simulator.channel_settings import ChannelSettings, Refusal
-from topsync.simulator.queue import DEFAULT_GROUP
+from topsync.simulator.channel.queue import DEFAULT_GROUP
+from topsync.simulator.channel.settings import ChannelSettings, Refusal
 from topsync.tmc.frames import Frame, Value
 from topsync.top.sign import SignMethod, sign
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from topsync import session_rules, telemetry
-from topsync.renewal import Renewal
+from topsync import telemetry
+from topsync.sellers import session_rules
+from topsync.sellers.renewal import Renewal
 from topsync.store import sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller, State

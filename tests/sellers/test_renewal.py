@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
-from tests.sessions.shops import Shop, open_shop
-from topsync import renewal
-from topsync.session_rules import REFUSED
-from topsync.sessions import Account
+from tests.sellers.shops import Shop, open_shop
+from topsync.sellers import renewal
+from topsync.sellers.session_rules import REFUSED
+from topsync.sellers.sessions import Account
 from topsync.store import sellers
 from topsync.store.sellers import State
 from topsync.top.errors import SessionInvalidError

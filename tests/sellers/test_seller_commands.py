@@ -13,10 +13,10 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from tests.sessions.shops import REDIRECT_URL, Process, Shop
-from topsync import seller_operations
-from topsync.seller_operations import SellerOperationError
-from topsync.session_rules import REFUSED
+from tests.sellers.shops import REDIRECT_URL, Process, Shop
+from topsync.sellers import operations
+from topsync.sellers.operations import SellerOperationError
+from topsync.sellers.session_rules import REFUSED
 from topsync.settings import VaultSettings
 from topsync.store import sellers
 from topsync.store.sellers import Seller, State
@@ -71,9 +71,7 @@ async def authorised(
     shop: Shop, capsys: pytest.CaptureFixture[str], name: str | None, *, seller: int = 0
 ) -> str:
     """What the command prints once the seller has agreed."""
-    await seller_operations.authorise(
-        name, None, lambda _: came_back_with(shop, capsys.readouterr().out, seller)
-    )
+    await operations.authorise(name, None, lambda _: came_back_with(shop, capsys.readouterr().out, seller))
     return capsys.readouterr().out
 
 
@@ -94,14 +92,14 @@ async def test_an_expired_seller_that_authorises_is_what_it_was_and_owed_a_repla
 
 
 async def test_a_code_in_the_command_asks_nothing(shop: Shop, process: Process) -> None:
-    await seller_operations.authorise(shop.platform.sellers[0].nick, code_for(shop), nobody)
+    await operations.authorise(shop.platform.sellers[0].nick, code_for(shop), nobody)
     await process.works(await process.account(shop.seller_id))
 
 
 async def test_a_session_of_another_seller_is_refused_and_not_stored(shop: Shop, process: Process) -> None:
     other = shop.platform.sellers[1]
     with pytest.raises(SellerOperationError, match=rf"{other.user_id}\) has authorised, not") as refused:
-        await seller_operations.authorise(str(shop.seller_id), code_for(shop, 1), nobody)
+        await operations.authorise(str(shop.seller_id), code_for(shop, 1), nobody)
     assert "nothing is stored" in str(refused.value)
     assert (await shop.seller(process)).version == 1
     assert await sellers.get(process.pool, other.user_id) is None
@@ -134,7 +132,7 @@ async def test_what_cannot_be_used_is_told_in_one_line_without_the_code(
     shop: Shop, process: Process, handed_in: str, told: str
 ) -> None:
     with pytest.raises(SellerOperationError, match=told) as refused:
-        await seller_operations.authorise(str(shop.seller_id), handed_in, nobody)
+        await operations.authorise(str(shop.seller_id), handed_in, nobody)
     assert "SECRETCODE" not in str(refused.value)
     assert (await shop.seller(process)).version == 1
 
@@ -149,26 +147,26 @@ async def test_the_address_of_another_seller_is_not_answered(
         return ""
 
     with pytest.raises(SellerOperationError, match="no code"):
-        await seller_operations.authorise(None, None, says_no)
+        await operations.authorise(None, None, says_no)
     with pytest.raises(SellerOperationError, match="the address of another seller"):
-        await seller_operations.authorise(str(shop.seller_id), came_back[0], nobody)
+        await operations.authorise(str(shop.seller_id), came_back[0], nobody)
 
 
 async def test_a_paused_seller_that_authorises_stays_paused_until_it_is_resumed(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = str(shop.seller_id)
-    await seller_operations.pause(name, "a holiday")
-    await seller_operations.pause(name, "again")
+    await operations.pause(name, "a holiday")
+    await operations.pause(name, "again")
     assert "is paused already" in capsys.readouterr().out
     assert await process.sessions.get(shop.seller_id) is None
-    await seller_operations.authorise(name, code_for(shop), nobody)
+    await operations.authorise(name, code_for(shop), nobody)
     assert "still paused" in capsys.readouterr().out
     assert (await shop.seller(process)).state is State.PAUSED
-    await seller_operations.resume(name)
+    await operations.resume(name)
     assert (await shop.seller(process)).state is State.NEW
     with pytest.raises(SellerOperationError, match="is not paused but new"):
-        await seller_operations.resume(name)
+        await operations.resume(name)
 
 
 async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_the_end_told(
@@ -179,30 +177,28 @@ async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_th
     file = tmp_path / "grant.json"
     file.write_bytes(orjson.dumps(shop.authorisations.answer({**form, **who})))
     with pytest.raises(SellerOperationError, match=f"belongs to seller {shop.seller_id}, not to 5"):
-        await seller_operations.add(5, "another", seller_operations.read_token_file(file), None)
-    await seller_operations.add(shop.seller_id, "demo", seller_operations.read_token_file(file), None)
+        await operations.add(5, "another", operations.read_token_file(file), None)
+    await operations.add(shop.seller_id, "demo", operations.read_token_file(file), None)
     seller = await shop.seller(process)
     assert seller.life.ends_at is not None
     assert seller.life.refresh_cipher is not None
     await process.works(process.sessions.account(seller))
-    await seller_operations.add(
-        shop.seller_id, "demo", b"6100token\n", datetime.fromisoformat("2027-01-31 08:00")
-    )
+    await operations.add(shop.seller_id, "demo", b"6100token\n", datetime.fromisoformat("2027-01-31 08:00"))
     life = (await shop.seller(process)).life
     assert life.ends_at is not None
     assert (life.ends_at.isoformat(), life.refresh_cipher) == ("2027-01-31T00:00:00+00:00", None)
     with pytest.raises(SellerOperationError, match="--token-file: No such file"):
-        seller_operations.read_token_file(tmp_path / "absent")
+        operations.read_token_file(tmp_path / "absent")
 
 
 async def test_list_and_show_tell_where_a_seller_stands_and_what_to_do(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await seller_operations.authorise(str(shop.seller_id), code_for(shop), nobody)
+    await operations.authorise(str(shop.seller_id), code_for(shop), nobody)
     seller = await shop.seller(process)
     await process.pool.execute("update sellers set session_ends_at = now() + interval '6.5 days'")
-    await seller_operations.list_all()
-    await seller_operations.show(seller.nick)
+    await operations.list_all()
+    await operations.show(seller.nick)
     written = capsys.readouterr().out
     assert re.search(rf"{seller.seller_id} .*{seller.nick} .* new .* 6\.5 .* yes ", written)
     for row in ("refreshable +│ until 20", "complete until +│ not bootstrapped", "open gaps +│ none"):
@@ -210,27 +206,27 @@ async def test_list_and_show_tell_where_a_seller_stands_and_what_to_do(
     assert "level w2 ends" in written
     await sellers.refuse(process.pool, shop.seller_id, seller.version, REFUSED)
     await process.pool.execute("update sellers set refresh_cipher = null")
-    await seller_operations.show(seller.nick)
+    await operations.show(seller.nick)
     written += (last := capsys.readouterr().out)
     assert re.search(rf"why +│ {REFUSED}", last)
     assert f"topsync sellers authorise {shop.seller_id}" in last
     with pytest.raises(SellerOperationError, match="no seller nobody"):
-        await seller_operations.show("nobody")
+        await operations.show("nobody")
     assert not [token for token in shop.tokens() | {"old"} if token in written]
 
 
 async def test_a_rotated_key_can_be_retired_once_the_command_says_so(
     shop: Shop, process: Process, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await seller_operations.authorise(str(shop.seller_id), code_for(shop), nobody)
+    await operations.authorise(str(shop.seller_id), code_for(shop), nobody)
     before = await shop.seller(process)
     new = new_key()
     monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", f"{new},{KEY}")
-    assert await seller_operations.rekey(only_check=True) == 1
+    assert await operations.rekey(only_check=True) == 1
     assert await shop.seller(process) == before
-    assert await seller_operations.rekey(only_check=False) == 0
+    assert await operations.rekey(only_check=False) == 0
     assert "encrypted anew: 1 of 1 sellers" in capsys.readouterr().out
-    assert await seller_operations.rekey(only_check=True) == 0
+    assert await operations.rekey(only_check=True) == 0
     after: Seller = await shop.seller(process)
     assert after.version == before.version
     for cipher, former in (
@@ -249,4 +245,4 @@ async def test_without_a_callback_the_command_says_which_setting_is_missing(
 ) -> None:
     monkeypatch.delenv("TOPSYNC_OAUTH_REDIRECT_URL")
     with pytest.raises(SellerOperationError, match="set TOPSYNC_OAUTH_REDIRECT_URL"):
-        await seller_operations.authorise(str(shop.seller_id), None, nobody)
+        await operations.authorise(str(shop.seller_id), None, nobody)

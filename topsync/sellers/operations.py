@@ -10,9 +10,10 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from schemas import platform_time
-from topsync import runtime, seller_tables, session_rules, standing
+from topsync import runtime, standing
 from topsync.errors import OperatorError
-from topsync.renewal import life_of
+from topsync.sellers import session_rules, tables
+from topsync.sellers.renewal import life_of
 from topsync.store import bootstraps, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Life, Seller, State
@@ -218,7 +219,7 @@ async def list_all() -> None:
     """Show all sellers."""
     async with runtime.open_pool() as pool:
         found = await sellers.all_of(pool)
-    console.print(seller_tables.of_all(found, datetime.now(UTC)))
+    console.print(tables.of_all(found, datetime.now(UTC)))
 
 
 async def show(name: str) -> None:
@@ -227,7 +228,7 @@ async def show(name: str) -> None:
         seller = await _find(pool, name)
         stands = next(one for one in await standing.of_all(pool) if one.seller.seller_id == seller.seller_id)
         bootstrap = await bootstraps.get(pool, seller.seller_id)
-    console.print(seller_tables.of_one(stands, bootstrap, datetime.now(UTC)))
+    console.print(tables.of_one(stands, bootstrap, datetime.now(UTC)))
 
 
 async def _find(pool: Pool, name: str) -> Seller:

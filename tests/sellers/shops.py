@@ -12,8 +12,8 @@ from tests.store.databases import settings_for
 from tests.top.gates import local_gate
 from topsync import retry
 from topsync.clock import ServerClock
-from topsync.renewal import Renewal, life_of
-from topsync.sessions import Account, Sessions
+from topsync.sellers.renewal import Renewal, life_of
+from topsync.sellers.sessions import Account, Sessions
 from topsync.settings import VaultSettings
 from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.server import Simulator

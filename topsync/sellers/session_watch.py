@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.notification import SessionWarned
-from topsync import metrics, session_rules, telemetry
+from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage import spans
+from topsync.sellers import session_rules
+from topsync.sellers.sessions import Sessions
 from topsync.service import Lifetime
-from topsync.sessions import Sessions
 from topsync.store import coverage, database, gaps, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import Seller, State
