@@ -5,6 +5,7 @@ Each kind has an event type of its own; readers skip the types that they do not 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from datetime import date
 from typing import ClassVar, Literal
 
@@ -22,9 +23,9 @@ class Notification(BaseModel):
     """The CloudEvents type."""
 
     @property
+    @abstractmethod
     def subject(self) -> str:
         """The record's key and CloudEvents subject."""
-        raise NotImplementedError
 
 
 class ExportPart(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from signal import SIGCONT, SIGSTOP
@@ -215,7 +215,10 @@ async def gaps_opened_and_closed(system: System) -> AsyncIterator[None]:
         closed = {gap["seller_id"] for gap in gaps if gap["closed_at"]}
         return len(closed) == sellers and all(gap["closed_at"] for gap in gaps)
 
-    await eventually(all_closed, within_seconds=60)
+    with suppress(TimeoutError):
+        await eventually(all_closed, within_seconds=60)
+        return
+    raise AssertionError(await rows(system, "select * from gaps where id > $1 and closed_at is null", before))
 
 
 async def last_gap(system: System) -> int:

@@ -124,7 +124,8 @@ class SessionWatch:
         # Without a bulk start there is nothing to close the gap to, and it is the bulk start that subscribes.
         if began is not None and not await self._permit(seller):
             return
-        ended = self.clock.latest_now()
+        # No claim rests on a gap's end. With `latest_now`, a clock that was set would keep it open for long.
+        ended = self.clock.estimate()
         async with self.pool.acquire() as connection, connection.transaction():
             if await sellers.replay_planned(connection, seller) and began is not None:
                 await gaps.open_for_one(connection, seller.seller_id, began=began, ended=ended, cause=BACK)
