@@ -41,14 +41,22 @@ def test_a_new_key_in_front_encrypts_while_the_old_one_still_decrypts() -> None:
         vault(old).decrypt(renewed)
 
 
-@pytest.mark.parametrize("stored", [b"", b"not a token", vault(new_key()).encrypt(SESSION)])
+@pytest.mark.parametrize(
+    "stored",
+    [b"", b"not a token", vault(new_key()).encrypt(SESSION)],
+    ids=["nothing", "no token", "under another key"],
+)
 def test_what_no_key_fits_is_an_error_that_says_what_to_do(stored: bytes) -> None:
     with pytest.raises(VaultError, match="TOPSYNC_TOKEN_KEYS: add the key") as refused:
         vault(KEY).decrypt(stored)
     assert refused.value.__suppress_context__
 
 
-@pytest.mark.parametrize("keys", ["", "secret-but-no-key", f"{KEY},", f"{KEY},short"])
+@pytest.mark.parametrize(
+    "keys",
+    ["", "secret-but-no-key", f"{KEY},", f"{KEY},short"],
+    ids=["nothing", "no key", "a comma at the end", "a short second"],
+)
 def test_what_is_no_list_of_keys_stops_the_process_without_showing_it(keys: str) -> None:
     with pytest.raises(SettingsError, match=r"TOPSYNC_TOKEN_KEYS.*topsync new-key") as refused:
         vault(keys)

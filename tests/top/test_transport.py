@@ -53,7 +53,7 @@ async def test_a_compressed_answer_is_read_and_its_headers_are_found_in_any_case
     ("body", "encoding", "reason"),
     [
         (gzip.compress(bytes(MAX_ANSWER_BYTES + 1)), b"gzip", "larger"),
-        (gzip.compress(b"complete")[:-1], b"gzip", "cut"),
+        (gzip.compress(b"complete", mtime=0)[:-1], b"gzip", "cut"),
         (b"", b"gzip", "cut"),
         (b"not compressed at all", b"gzip", "not the gzip"),
         (b"x", b"br", "not asked for"),
