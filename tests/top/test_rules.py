@@ -101,6 +101,7 @@ def test_sub_codes_decide_before_codes() -> None:
     [
         ("limited-by-api-access-count", "This ban will last for 1 more seconds", 2, Scope.API, 60),
         ("limited-by-api-access-count", "unreadable", 1, Scope.API, 60),
+        ("limited-by-app-access-count", "This ban will last for 1 more second", 2, Scope.APP, 0),
         ("limited-by-app-access-count", "This ban will last for 31062 more seconds", 31063, Scope.APP, 0),
         ("limited-by-app-api-access-count", "ban will last for 5 more seconds", 6, Scope.APP_API, 60),
         ("limited-by-dynamic-access-count", "", 60, Scope.API, 60),

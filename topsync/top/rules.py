@@ -1,6 +1,8 @@
 """The rule table: from the platform's error codes to what to do. Pure.
 
-The rows are in `errors.json` (a copy of reference/top-errors.json); the first that matches wins.
+The rows are in `errors.json`; the first that matches wins. They are those of reference/top-errors.json,
+except that a ban may also last for one more "second": read as no number at all, it would close the gate for
+an hour.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Ban(CallFault):
 
     def limit(self, visit: Visit, strike: Strike) -> ApiError:
         remaining = math.ceil(strike.remaining_seconds)
-        told = f"This ban will last for {remaining} more second{'s' if remaining != 1 else ''}"
+        told = f"This ban will last for {remaining} more seconds"  # also of one second
         return ApiError(Code.CALL_LIMITED, _SUB_CODES[self.scope], told)
 
 
