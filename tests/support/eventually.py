@@ -10,7 +10,7 @@ POLL_SECONDS = 0.02
 Condition = Callable[[], Awaitable[bool]]
 
 
-async def eventually(condition: Condition, *, within_seconds: float = 30.0) -> None:
+async def eventually(condition: Condition, *, within_seconds: float = 60.0) -> None:
     """Return when `condition()` is true; TimeoutError after `within_seconds`."""
     async with asyncio.timeout(within_seconds):
         while not await condition():  # noqa: ASYNC110 - what is waited for happens in other processes
