@@ -66,15 +66,15 @@ class PostponedError(Exception):
         self.answer = answer
 
 
-class NoSessionError(Exception):
-    """There is no session to ask with: the order stays open in the ledger until the seller is back."""
+class HopelessError(Exception):
+    """Asking again would not help: a dead letter. The text holds nothing of the order.
 
+    `reason` is a fixed word for counting; `answer` is what came, where it was that.
+    """
 
-class UnreadableAnswerError(Exception):
-    """The platform's answer cannot be read. The text holds none of it; `answer` is what came."""
-
-    def __init__(self, summary: str, answer: bytes) -> None:
-        super().__init__(summary)
+    def __init__(self, reason: str, detail: str, answer: bytes | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
         self.answer = answer
 
 
@@ -90,6 +90,8 @@ class Batch:
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
+    given_up: dict[int, datetime] = field(default_factory=dict)
+    """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
 
     def add(self, version: Version) -> None:
         """Take a version in, unless the batch has a newer one of the same order."""
@@ -203,7 +205,8 @@ class BatchReader:
             for need in wanted:
                 fetch = self._fetch_into(need, by_tid[need.tid], known.get(need.tid), batch, unanswered)
                 tasks.create_task(fetch)
-        if len(unanswered) < len(wanted):
+        parked = sum(later.parked for later in batch.postponed)
+        if len(unanswered) + parked < len(wanted):
             self._outage.served()
         if unanswered and self._outage.is_likely():
             # Nobody is served: there is no reason to think that these orders are the cause, so they wait.
@@ -230,23 +233,20 @@ class BatchReader:
                 self._postpone(later, hint.change, batch, refetches.NO_NEWS)
         except PostponedError as error:
             self._postpone(need, hint.change, batch, error.reason, error.answer)
+        except SessionInvalidError:
+            self._postpone(need, hint.change, batch, refetches.SESSION_REFUSED)
         except RetryLaterError as error:
             unanswered[need.tid] = error
-        except NoSessionError as error:
-            self._set_aside(record, batch, "no_session", str(error))
-        except SessionInvalidError as error:
-            self._set_aside(record, batch, "session_refused", str(error))
-        except UnreadableAnswerError as error:
-            self._set_aside(record, batch, "unreadable_answer", str(error), original=error.answer)
-        except RequestRefusedError as error:
-            if not _concerns_one_order(error):
-                raise
-            self._set_aside(record, batch, "refused", str(error))
+        except HopelessError as error:
+            batch.given_up[need.tid] = need.settled_after
+            self._set_aside(record, batch, error.reason, str(error), original=error.answer)
 
     async def _fetch(self, need: Need) -> Version:
         account = await self.sessions.get(need.seller_id)
         if account is None:
-            raise NoSessionError("the seller is unknown, paused or expired")
+            if await self.sessions.knows(need.seller_id):
+                raise PostponedError(refetches.NO_SESSION)
+            raise HopelessError("unknown_seller", "no such seller was ever added")
         try:
             return await self._fetch_with(account.session, need)
         except SessionInvalidError:
@@ -269,10 +269,14 @@ class BatchReader:
             raise PostponedError("not_there") from None
         except BadAnswerError as error:
             raise PostponedError("unreadable_answer", error.body) from None
+        except RequestRefusedError as error:
+            if not _concerns_one_order(error):
+                raise
+            raise HopelessError("refused", str(error)) from None
         try:
             return Trade.from_platform(raw)
         except UnreadableTradeError as error:
-            raise UnreadableAnswerError(str(error), orjson.dumps(raw)) from None
+            raise HopelessError("unreadable_answer", str(error), orjson.dumps(raw)) from None
 
     @staticmethod
     def _postpone(need: Need, change: Change, batch: Batch, reason: str, answer: bytes | None = None) -> None:
@@ -294,6 +298,7 @@ class BatchReader:
     def set_version_aside(self, version: Version, batch: Batch, detail: str) -> None:
         """Make a dead letter of a version that the database cannot hold."""
         tid = version.trade.tid
+        batch.given_up[tid] = version.fetched_at
         metrics.DEAD_LETTERS.labels("unstorable").inc()
         log.warning("version set aside", reason="unstorable", detail=detail, tid=tid)
         batch.dead_letters.append(

@@ -185,6 +185,8 @@ class PartitionWriter:
         if batch.postponed:
             # Before the offsets: a hint that is committed and not noted would be forgotten.
             await refetches.postpone(enricher.pool, batch.postponed, wait=POSTPONED_FOR)
+        if batch.given_up:
+            await refetches.give_up(enricher.pool, batch.given_up)
         ahead = await orders.unpublished(enricher.pool, batch.tids) if batch.tids else []
         await self._publish(ahead, batch, offsets)
 

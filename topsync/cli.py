@@ -181,7 +181,7 @@ def _ask(question: str) -> str:
 
 @sellers_app.command("list")
 def sellers_list() -> None:
-    """List the sellers: where each stands and why, and how long its session lasts."""
+    """List the sellers: where each stands and why, how long its session lasts, how many orders are parked."""
     from topsync.sellers import operations
 
     asyncio.run(operations.list_all())
@@ -189,7 +189,7 @@ def sellers_list() -> None:
 
 @sellers_app.command("show")
 def sellers_show(seller: SellerName) -> None:
-    """Show one seller: state and reason, session, how far its orders are complete, open gaps, bulk start."""
+    """Show one seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
     from topsync.sellers import operations
 
     asyncio.run(operations.show(seller))
@@ -200,7 +200,7 @@ def sellers_pause(
     seller: SellerName,
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by an operator",
 ) -> None:
-    """Hold a seller: no call, no sweep, until it is resumed. Its messages are kept as dead letters.
+    """Hold a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
 
     Running processes notice within ten seconds; what is under way for it comes to its end.
     """

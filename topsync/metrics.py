@@ -59,7 +59,12 @@ ORDERS_POSTPONED = Counter(
     "Orders that the platform did not show as promised, to be asked for again later, by reason.",
     ["reason"],
 )
-REFETCHES_WAITING = Gauge("topsync_refetches_waiting", "Orders that wait to be asked for again.")
+REFETCHES_WAITING = Gauge(
+    "topsync_refetches_waiting",
+    "Orders that wait to be asked for again, by reason; `no_session` and `session_refused` are those parked "
+    "until their seller is back. From the leading reconciler.",
+    ["reason"],
+)
 
 WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]

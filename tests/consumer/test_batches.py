@@ -34,6 +34,7 @@ from tests.top.gateway import (
 )
 from topsync import retry
 from topsync.clock import ServerClock
+from topsync.sellers import sessions
 from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
 from topsync.store import orders, sellers
@@ -254,17 +255,20 @@ async def test_where_nobody_has_been_served_for_a_while_the_batch_waits(
 
 
 @pytest.mark.parametrize("code", [26, 27])
-async def test_a_refused_session_marks_the_seller_and_spares_everybody_else(shop: Shop, code: int) -> None:
+async def test_a_refused_session_parks_the_sellers_orders_and_spares_everybody_else(
+    shop: Shop, code: int
+) -> None:
     shop.gateway.steps[TID] = [answers_error(code, "session-expired")]
     shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=SELLER + 1))
     assert batch.versions.keys() == {TID + 1}
-    assert dead(batch).keys() == {"session_refused"}
+    assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "session_refused")]
     expired, other = await sellers.all_of(shop.pool)
     assert (expired.state, other.state) == (State.EXPIRED, State.NEW)
     again = await shop.read(shop.hint())
-    assert dead(again).keys() == {"no_session"}
+    assert [(later.tid, later.reason) for later in again.postponed] == [(TID, "no_session")]
     assert shop.gateway.fetched.count(TID) == 1, "no call is made with a session that was refused"
+    assert batch.dead_letters == again.dead_letters == []
 
 
 async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(shop: Shop) -> None:
@@ -287,14 +291,36 @@ async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(s
     assert renewed.state is State.NEW
 
 
-async def test_an_unknown_or_paused_seller_is_set_aside_without_a_call(shop: Shop) -> None:
+async def test_a_paused_seller_is_waited_for_and_an_unknown_one_is_not(shop: Shop) -> None:
     await sellers.pause(shop.pool, SELLER, "a test")
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=999))
-    assert [cloud_events.attributes(letter.headers)["reason"] for letter in batch.dead_letters] == [
-        "no_session",
-        "no_session",
-    ]
+    assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "no_session")]
+    assert dead(batch).keys() == {"unknown_seller"}
+    assert batch.given_up.keys() == {TID + 1}
     assert shop.gateway.fetched == []
+
+
+async def test_a_seller_that_is_back_is_called_for_although_it_was_away_just_now(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what was parked would be told again, and parked again, until the held sessions are read anew."""
+    monkeypatch.setattr(sessions, "MISS_HELD_SECONDS", 0.0)
+    await sellers.pause(shop.pool, SELLER, "a test")
+    assert (await shop.read(shop.hint())).postponed
+    await sellers.resume(shop.pool, SELLER, "refused meanwhile")
+    shop.gateway.trades[TID] = platform_trade(TID)
+    assert (await shop.read(shop.hint())).versions.keys() == {TID}
+
+
+async def test_a_seller_that_is_away_is_no_sign_that_the_platform_serves(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one expired seller would turn everybody's changes into rows while the platform is out."""
+    monkeypatch.setattr(batches, "SERVED_LATELY_SECONDS", 5.0)
+    await sellers.pause(shop.pool, SELLER + 1, "a test")
+    shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
+    with pytest.raises(ExceptionGroup):
+        await shop.read(shop.hint(), shop.hint(TID + 4, seller_id=SELLER + 1))
 
 
 @pytest.mark.parametrize(
@@ -316,6 +342,7 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
     batch = await shop.read(record, shop.hint(TID + 1))
     assert batch.versions.keys() == {TID + 1}
     assert dead(batch) == {"refused": record.value}
+    assert batch.given_up.keys() == {TID}, "else it would be refused again and again"
     detail = cloud_events.attributes(batch.dead_letters[0].headers)["detail"]
     assert f"code {code}" in detail
     assert RECEIVER not in detail

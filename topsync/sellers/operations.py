@@ -14,7 +14,7 @@ from topsync import runtime, standing
 from topsync.errors import OperatorError
 from topsync.sellers import session_rules, tables
 from topsync.sellers.renewal import life_of
-from topsync.store import bootstraps, sellers
+from topsync.store import bootstraps, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Life, Seller, State
 from topsync.top import oauth
@@ -218,8 +218,8 @@ def _is_current(seller: Seller, vault: Vault) -> bool:
 async def list_all() -> None:
     """Show all sellers."""
     async with runtime.open_pool() as pool:
-        found = await sellers.all_of(pool)
-    console.print(tables.of_all(found, datetime.now(UTC)))
+        found, parked = await sellers.all_of(pool), await refetches.parked(pool)
+    console.print(tables.of_all(found, parked, datetime.now(UTC)))
 
 
 async def show(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from rich.table import Table
@@ -17,9 +17,9 @@ from topsync.store.sellers import Seller, State
 STYLES = {State.NEW: "cyan", State.LIVE: "green", State.PAUSED: "yellow", State.EXPIRED: "bold red"}
 
 
-def of_all(found: Iterable[Seller], now: datetime) -> Table:
-    """A row for each seller."""
-    table = Table("id", "nick", "state", "session ends (GMT+8)", "days left", "refreshable", "why")
+def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) -> Table:
+    """A row for each seller; `parked` is how many orders of a seller wait for it to be back."""
+    table = Table("id", "nick", "state", "session ends (GMT+8)", "days left", "refreshable", "parked", "why")
     for seller in found:
         table.add_row(
             str(seller.seller_id),
@@ -28,6 +28,7 @@ def of_all(found: Iterable[Seller], now: datetime) -> Table:
             _instant(seller.life.ends_at, "not known"),
             _days_left(seller, now),
             "yes" if session_rules.can_refresh(seller, now=now) else "no",
+            str(parked.get(seller.seller_id, 0)),
             Text(seller.reason or ""),
         )
     return table
@@ -83,6 +84,7 @@ def _order_rows(stands: Standing) -> list[tuple[str, Text | str]]:
         ("complete until", _instant(stands.complete_until, "not bootstrapped")),
         ("holes", str(len(stands.holes))),
         ("open gaps", Text("\n".join(gaps)) if gaps else "none"),
+        ("parked", f"{stands.parked} orders, asked for when it is back" if stands.parked else "none"),
         *([("replay", "about to begin")] if stands.seller.replay_due else []),
     ]
 

@@ -2,6 +2,9 @@
 
 A writer notes them before it commits the offsets of their hints, so none is forgotten; the reconciler
 hints them again when they are due. One row per order, whatever becomes of it.
+
+The orders of a seller that is away are *parked*: they are due when it is back, and until then nothing is
+asked for and no attempt counts.
 """
 
 from __future__ import annotations
@@ -14,6 +17,15 @@ from topsync.store.database import Pool, sql
 
 NO_NEWS = "no_news"
 """The reason where the platform told of a change, and then showed what was known before."""
+
+NO_SESSION = "no_session"
+"""The reason where the seller is paused, or its session was refused before."""
+
+SESSION_REFUSED = "session_refused"
+"""The reason where the platform refused the session, and there is no other."""
+
+PARKED = frozenset({NO_SESSION, SESSION_REFUSED})
+"""The reasons that lie with the seller; the table's column `parked` knows them, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +46,19 @@ class Refetch:
     answer: bytes | None = field(default=None, repr=False)
     """The last answer that could not be read, whole."""
     attempts: int = 0
-    """How often it has been asked for again."""
+    """How often it has been asked for again; not counted while its seller is away."""
+
+    @property
+    def parked(self) -> bool:
+        """Whether it waits, or waited, for its seller to be back."""
+        return self.reason in PARKED
 
 
 async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) -> None:
     """Note orders to be asked for again, the first time after `wait`. At most one of each. Idempotent.
 
-    What is known already keeps its time and its attempts, and takes the later of both promises.
+    What is known already keeps its time and its attempts, and takes the later of both promises. What is
+    parked now has not been tried, and waits no longer than `wait` once its seller is back.
     """
     await pool.execute(
         sql("refetches.postpone"),
@@ -58,13 +76,18 @@ async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) ->
 
 
 async def forget_answered(pool: Pool) -> None:
-    """Forget those due whose order has been stored as promised meanwhile. Idempotent."""
+    """Forget those due, and those asked for, whose order is stored as promised by now. Idempotent."""
     await pool.execute(sql("refetches.forget_answered"))
 
 
 async def due(pool: Pool, *, limit: int) -> list[Refetch]:
-    """Those to be asked for now, of sellers that have a session; the longest waiting first."""
+    """Those not parked to be asked for now, of sellers that have a session; the longest waiting first."""
     return [Refetch(*row) for row in await pool.fetch(sql("refetches.due"), limit)]
+
+
+async def returned(pool: Pool, *, limit: int) -> list[Refetch]:
+    """Those parked whose seller is back, in the order of occurrence; `limit` at most have no answer yet."""
+    return [Refetch(*row) for row in await pool.fetch(sql("refetches.returned"), limit)]
 
 
 async def asked(pool: Pool, waits: Mapping[int, timedelta]) -> None:
@@ -77,6 +100,16 @@ async def forget(pool: Pool, tids: Iterable[int]) -> None:
     await pool.execute(sql("refetches.forget"), list(tids))
 
 
-async def count(pool: Pool) -> int:
-    """How many wait."""
-    return int(await pool.fetchval(sql("refetches.count")))
+async def give_up(pool: Pool, promised: Mapping[int, datetime]) -> None:
+    """Give these up for what was promised up to then; a later promise is asked for still. Idempotent."""
+    await pool.execute(sql("refetches.give_up"), list(promised.keys()), list(promised.values()))
+
+
+async def waiting(pool: Pool) -> dict[str, int]:
+    """How many wait, by reason."""
+    return {row["reason"]: row["orders"] for row in await pool.fetch(sql("refetches.waiting"))}
+
+
+async def parked(pool: Pool) -> dict[int, int]:
+    """How many are parked of each seller that has any."""
+    return {row["seller_id"]: row["orders"] for row in await pool.fetch(sql("refetches.parked"))}

@@ -1,5 +1,6 @@
 -- name: postpone
--- What waits already keeps its place in time: more hints of an order do not push it back.
+-- What waits already keeps its place in time: more hints of an order do not push it back. While its seller is
+-- away, attempts do not count, and it is due as soon as the seller is back.
 insert into refetches as r (
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at
 )
@@ -18,13 +19,18 @@ set
     modified = greatest(r.modified, excluded.modified),
     source = excluded.source,
     reason = excluded.reason,
-    answer = coalesce(excluded.answer, r.answer)
+    answer = coalesce(excluded.answer, r.answer),
+    attempts = case when excluded.parked then 0 else r.attempts end,
+    due_at = case when excluded.parked then least(r.due_at, excluded.due_at) else r.due_at end
 
 
 -- name: forget_answered
+-- Of sellers that are away nothing is answered meanwhile: their orders, however many, cost nothing here.
 delete from refetches as r
-using orders as o
-where r.due_at <= now()
+using orders as o, sellers as s
+where (r.due_at <= now() or r.attempts > 0)
+  and s.seller_id = r.seller_id
+  and s.state in ('new', 'live')
   and o.tid = r.tid
   and o.fetched_at >= r.settled_after
   and (r.modified is null or o.modified >= r.modified)
@@ -34,10 +40,33 @@ where r.due_at <= now()
 -- Sellers without a session wait: asking for them would only fail.
 select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts
 from refetches as r
-where due_at <= now()
+where not parked
+  and due_at <= now()
   and exists (select from sellers as s where s.seller_id = r.seller_id and s.state in ('new', 'live'))
 order by due_at
 limit $1
+
+
+-- name: returned
+-- The seller's state is looked at here, every time: whichever comes first, its return or the note of an order,
+-- the order is found. What has been asked for and has no answer yet leaves less room for the next.
+with back as (
+    select seller_id from sellers where state in ('new', 'live')
+)
+select
+    r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer, r.attempts
+from back
+cross join lateral (
+    select *
+    from refetches
+    where seller_id = back.seller_id and parked and due_at <= now()
+    order by occurred_at
+    limit $1
+) as r
+order by r.occurred_at, r.tid
+limit greatest(0, $1 - (
+    select count(*) from refetches join back using (seller_id) where parked and attempts > 0 and due_at > now()
+))
 
 
 -- name: asked
@@ -51,5 +80,16 @@ where r.tid = t.tid
 delete from refetches where tid = any($1::bigint[])
 
 
--- name: count
-select count(*) from refetches
+-- name: give_up
+-- Asked for again, an order with a dead letter would leave another each time.
+delete from refetches as r
+using unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after)
+where r.tid = t.tid and r.settled_after <= t.settled_after
+
+
+-- name: waiting
+select reason, count(*) as orders from refetches group by reason
+
+
+-- name: parked
+select seller_id, count(*) as orders from refetches where parked group by seller_id
