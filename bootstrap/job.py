@@ -262,6 +262,7 @@ class BootstrapJob:
                     original=raw,
                     at=now,
                     origin=f"bootstrap/{self._seller_id}/{export.task_id}",
+                    seller_id=self._seller_id,
                 )
 
     async def _wait_until_stored(self, export: Export) -> None:

@@ -310,6 +310,7 @@ class BatchReader:
                 key=records.key_of(tid),
                 at=self.clock.now(),
                 origin="enricher",
+                seller_id=version.seller_id,
             )
         )
 

@@ -29,7 +29,7 @@ log = telemetry.get_logger(__name__)
 
 AT_ONCE = 500
 """Orders hinted in one round: more would be ahead of what the budget lets the enrichers fetch. Of what was
-parked, so many are under way at most: a seller that is back must not stand before the changes of all others."""
+parked, so many are under way at most: a seller that is back must not stand before everybody's changes."""
 
 FIRST_WAIT_SECONDS = 4.0
 """After the first time; it doubles."""
@@ -147,4 +147,5 @@ class Refetching:
             key=records.key_of(one.tid),
             at=now,
             origin="reconciler/refetching",
+            seller_id=one.seller_id,
         )

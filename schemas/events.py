@@ -118,7 +118,13 @@ EVENTS: Final = (
         "What could not be read or done: the original bytes. The original's headers are there as well, their "
         "names prefixed with `original_`.",
         None,
-        (Attribute("reason", "A short fixed word."), Attribute("detail", "Explains; nothing personal.")),
+        (
+            Attribute("reason", "A short fixed word."),
+            Attribute("detail", "Explains; nothing personal."),
+            Attribute(
+                "sellerid", "The platform's user id of the seller, where that is known.", required=False
+            ),
+        ),
         content_type="application/octet-stream",
     ),
 )

@@ -194,6 +194,7 @@ def dead_letter(
     key: bytes | None = None,
     original_headers: Iterable[tuple[str, bytes]] = (),
     origin: str,
+    seller_id: int | None = None,
 ) -> Record:
     """What could not be read or done, whole: original bytes and headers, with the reason.
 
@@ -206,7 +207,11 @@ def dead_letter(
         subject=(key or b"").decode("utf-8", "replace") or "unknown",
         time=at,
         content_type=CONTENT_UNKNOWN,
-        extensions={"reason": reason, "detail": detail},
+        extensions={
+            "reason": reason,
+            "detail": detail,
+            **({} if seller_id is None else {"sellerid": str(seller_id)}),
+        },
     )
     return Record(topic, key, original, headers + [(f"original_{n}", v) for n, v in original_headers])
 

@@ -5,3 +5,10 @@ alter table refetches
 drop index refetches_due;
 create index refetches_due on refetches (due_at) where not parked;
 create index refetches_parked on refetches (seller_id, occurred_at) where parked;
+
+-- Dead letters that an operator has tried again: by the CloudEvents id, for as long as their topic keeps them.
+create table dead_letter_retries (
+    event_id    text        primary key,
+    retried_at  timestamptz not null default now()      -- database clock
+);
+create index dead_letter_retries_by_age on dead_letter_retries (retried_at);
