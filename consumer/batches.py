@@ -13,12 +13,13 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr, ValidationError
 
 from consumer import decisions
+from consumer.deadletter_share import Outcome
 from consumer.decisions import Need
 from consumer.freshness import Journey
 from schemas import cloud_events
 from schemas.change import Change, Source
 from schemas.trade import Trade, UnreadableTradeError
-from schemas.types import parse_instant
+from schemas.types import parse_id, parse_instant
 from topsync import metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
@@ -54,6 +55,8 @@ POSTPONED_FOR = timedelta(seconds=2)
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
 
+UNKNOWN_SELLER = "unknown_seller"
+"""The reason where a hint names a seller that was never added. That is no failure of ours."""
 
 TakeTurn = Callable[[set[int]], Awaitable[None]]
 """Waits until nothing else is under way about these orders."""
@@ -98,6 +101,8 @@ class Batch:
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
     given_up: dict[int, datetime] = field(default_factory=dict)
     """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """What became of the records, as far as it tells whether too many die."""
 
     def add(self, version: Version) -> None:
         """Take a version in, unless the batch has a newer one of the same order."""
@@ -116,6 +121,12 @@ class Batch:
         self.dead_letters += later.dead_letters
         self.postponed += later.postponed
         self.given_up |= later.given_up
+        self.outcomes += later.outcomes
+
+    def take_outcomes(self) -> list[Outcome]:
+        """The outcomes since they were taken last."""
+        taken, self.outcomes = self.outcomes, []
+        return taken
 
 
 def _concerns_one_order(error: RequestRefusedError) -> bool:
@@ -128,6 +139,14 @@ def _concerns_one_order(error: RequestRefusedError) -> bool:
 
 def _age(version: Version) -> tuple[datetime, datetime]:
     return version.trade.modified, version.fetched_at
+
+
+def _seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
+    """Whose snapshot it is, by its headers."""
+    try:
+        return parse_id(cloud_events.attributes(record.headers).get("sellerid"))
+    except ValueError:
+        return None
 
 
 def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
@@ -200,10 +219,11 @@ class BatchReader:
             trade = Trade.from_platform(orjson.loads(record.value))
             seller_id, as_of = int(attributes["sellerid"]), parse_instant(attributes["time"])
         except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
-            self._set_aside(record, batch, "unreadable_snapshot", str(error))
+            self._set_aside(record, batch, "unreadable_snapshot", str(error), seller_id=_seller_of(record))
             return
         if self._is_in_its_partition(record, trade.tid, batch):
             batch.add(Version(seller_id, trade, as_of, Source.BOOTSTRAP.value))
+            batch.outcomes.append(Outcome(seller_id))
 
     def _read_change(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> Change | None:
         try:
@@ -228,6 +248,8 @@ class BatchReader:
         batch.journeys = _journeys(needs.values(), taken_at)
         known = await orders.known(self.pool, needs)
         wanted = decisions.to_fetch(needs, known)
+        answered = needs.keys() - {need.tid for need in wanted}
+        batch.outcomes += [Outcome(needs[tid].seller_id) for tid in answered]
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
         by_tid = {hint.change.tid: hint for hint in hints}
         unanswered: dict[int, RetryLaterError] = {}
@@ -257,6 +279,7 @@ class BatchReader:
         try:
             version = await self._fetch(need)
             batch.add(version)
+            batch.outcomes.append(Outcome(need.seller_id))
             if decisions.is_old_news(need, known, version.trade.modified):
                 settled_after = version.fetched_at + POSTPONED_FOR
                 later = replace(need, settled_after=max(need.settled_after, settled_after))
@@ -269,14 +292,16 @@ class BatchReader:
             unanswered[need.tid] = error
         except HopelessError as error:
             batch.given_up[need.tid] = need.settled_after
-            self._set_aside(record, batch, error.reason, str(error), original=error.answer)
+            self._set_aside(
+                record, batch, error.reason, str(error), original=error.answer, seller_id=need.seller_id
+            )
 
     async def _fetch(self, need: Need) -> Version:
         account = await self.sessions.get(need.seller_id)
         if account is None:
             if await self.sessions.knows(need.seller_id):
                 raise PostponedError(refetches.NO_SESSION)
-            raise HopelessError("unknown_seller", "no such seller was ever added")
+            raise HopelessError(UNKNOWN_SELLER, "no such seller was ever added")
         try:
             return await self._fetch_with(account.session, need)
         except SessionInvalidError:
@@ -329,6 +354,7 @@ class BatchReader:
         """Make a dead letter of a version that the database cannot hold."""
         tid = version.trade.tid
         batch.given_up[tid] = version.fetched_at
+        batch.outcomes.append(Outcome(version.seller_id, "unstorable"))
         metrics.DEAD_LETTERS.labels("unstorable").inc()
         log.warning("version set aside", reason="unstorable", detail=detail, tid=tid)
         batch.dead_letters.append(
@@ -352,8 +378,11 @@ class BatchReader:
         detail: str,
         *,
         original: bytes | None = None,
+        seller_id: int | None = None,
     ) -> None:
         """Make a dead letter of a record, or of the `original` answer that it led to."""
+        if reason != UNKNOWN_SELLER:
+            batch.outcomes.append(Outcome(seller_id, reason))
         metrics.DEAD_LETTERS.labels(reason).inc()
         log.warning(
             "record set aside",
@@ -373,5 +402,6 @@ class BatchReader:
                 key=record.key,
                 at=self.clock.now(),
                 origin=f"enricher/{record.topic}/{record.partition}/{record.offset}",
+                seller_id=seller_id,
             )
         )

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.deadletter_share import Limit, Share
 from consumer.room import Room
 from topsync import metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.store import orders, refetches
+from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import Unpublished, UnstorableError, Version
 from topsync.stream import records
@@ -28,6 +29,8 @@ class Tools:
     pool: Pool
     batches: BatchReader
     room: Room
+    limit: Limit
+    """Of the share of records that die."""
 
 
 class PartitionWriter:
@@ -42,19 +45,30 @@ class PartitionWriter:
         self._partition = partition
         self._epoch = epoch
         self._publisher = publisher
+        self._share = Share(tools.limit)
 
     async def store(self, batch: Batch) -> None:
         """Write a batch to the table, and note what has to be asked for again. Idempotent.
 
         Raises:
             NotOwnerError: another process has taken the partition over; nothing was written.
+            TooManyDeadLettersError: more of the records die than is allowed; the batch must not be published.
         """
+        await self._weigh(batch)
         if batch.versions:
             await self._upsert_all(batch)
+            await self._weigh(batch)
         if batch.postponed:
             await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
         if batch.given_up:
             await refetches.give_up(self._tools.pool, batch.given_up)
+
+    async def _weigh(self, batch: Batch) -> None:
+        """Check what has become of a batch's records since the last time."""
+        outcomes = batch.take_outcomes()
+        some_died = any(outcome.reason for outcome in outcomes)
+        spares_one = some_died and await sellers.count_usable(self._tools.pool) > 1
+        self._share.take(outcomes, spares_one=spares_one)
 
     async def rest(self) -> None:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""

@@ -14,6 +14,7 @@ from bootstrap.progress import Bars
 from consumer import batches
 from consumer.batches import BatchReader
 from consumer.channel_token import token_source
+from consumer.deadletter_share import Limit
 from consumer.enricher import Enricher
 from consumer.push import PushService
 from consumer.room import Room
@@ -142,6 +143,9 @@ async def enrich(lifetime: Lifetime) -> None:
                 pool=pool,
                 batches=BatchReader(pool, client, clock, sessions, registry),
                 room=Room(own.enricher_max_bytes),
+                limit=Limit(
+                    own.dead_letter_limit_share, own.dead_letter_limit_records, own.dead_letter_limit_least
+                ),
             ),
             owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",
         )

@@ -306,6 +306,19 @@ class EnricherSettings(_Settings):
     detail_lag_allowance_seconds: Seconds = Field(
         1, description="How long after a change the platform's detail may still answer the older state."
     )
+    dead_letter_limit_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="When a larger share of a partition's last records would be dead letters, the enricher "
+        "stops instead; 1 never stops it.",
+    )
+    dead_letter_limit_records: int = Field(
+        1000, ge=100, le=100_000, description="How many last records of a partition that share is of."
+    )
+    dead_letter_limit_least: int = Field(
+        50, ge=1, description="Fewer dead letters than this among them never stop the enricher."
+    )
     publish_spacing_seconds: Seconds = Field(
         0.01,
         le=1,

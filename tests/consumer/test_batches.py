@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 
 from consumer import batches
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.deadletter_share import Outcome
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
@@ -470,3 +472,35 @@ async def test_an_unstorable_version_becomes_a_dead_letter_with_its_order(shop: 
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
     assert dead(batch).keys() == {"unstorable"}
     assert batch.dead_letters[0].key == records.key_of(TID)
+
+
+async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: Shop) -> None:
+    """Neither a seller that is away nor one that was never added says that we are the cause."""
+    await sellers.pause(shop.pool, SELLER + 1, "a test")
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.steps[TID + 1] = [answers_error(15, "isv.invalid-permission")]
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    await orders.upsert(shop.pool, [version(TID + 2, 1, 100)], partition=0, epoch=epoch)
+    batch = await shop.read(
+        shop.hint(TID),
+        shop.hint(TID),
+        shop.hint(TID + 1),
+        shop.hint(TID + 2, settled=at(100)),
+        shop.hint(TID + 3, seller_id=SELLER + 1),
+        shop.hint(TID + 4, seller_id=999),
+        shop.hint(TID + 5),  # not there yet: postponed
+        shop.snapshot(TID + 6),
+        shop.snapshot(TID + 7, trade=b"not json"),
+        shop.received(Record(shop.registry.changes.name, b"1", b"not json", [])),
+    )
+    assert Counter(batch.take_outcomes()) == Counter(
+        [
+            *[Outcome(SELLER)] * 3,
+            Outcome(SELLER, "refused"),
+            Outcome(SELLER, "unreadable_snapshot"),
+            Outcome(None, "unreadable_change"),
+        ]
+    )
+    assert batch.take_outcomes() == []
+    shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
+    assert batch.take_outcomes() == [Outcome(SELLER, "unstorable")]

@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from consumer.batches import Batch, BatchReader
+from consumer.deadletter_share import Limit
 from consumer.enricher import Enricher
 from consumer.room import Room
 from consumer.writer import PartitionWriter, Tools
@@ -205,7 +206,8 @@ async def a_process(installation: Installation, kind: type[Enricher] = Enricher)
     async with runtime.open_gateway(pool) as (client, clock):
         reader = BatchReader(pool, client, clock, sessions, topics)
         own = settings.load(EnricherSettings)
-        tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes))
+        limit = Limit(share=1, records=100, least=1)
+        tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")
 
 

@@ -144,6 +144,11 @@ async def get(pool: Pool, seller_id: int) -> Seller | None:
     return found[0] if found else None
 
 
+async def count_usable(pool: Pool) -> int:
+    """How many sellers may be called for."""
+    return int(await pool.fetchval(sql("sellers.count_usable")))
+
+
 async def find(pool: Pool, name: str) -> Seller | None:
     """One seller by nick or by id in text, as an operator would name it."""
     found = await _select(pool, name=name)

@@ -42,6 +42,10 @@ where ($2::bigint is null or seller_id = $2) and ($3::text is null or nick = $3 
 order by seller_id
 
 
+-- name: count_usable
+select count(*) from sellers where state in ('new', 'live')
+
+
 -- name: set_live
 -- The end of a bulk start. One that an operator paused meanwhile, or that lost its session, stays so.
 update sellers set state = 'live', state_reason = null, state_since = now(), updated_at = now()
