@@ -83,6 +83,6 @@ class Share:
         told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         return (
             f"{reasons.total()} of the last {len(self._last)} records of a partition would be dead letters "
-            f"({told}), more than TOPSYNC_DEAD_LETTER_LIMIT_SHARE={self.limit.share:g} allows. Nothing is lost: "
-            "mend the cause, or raise the limit, and start again (docs/operations.md)"
+            f"({told}), more than TOPSYNC_DEAD_LETTER_LIMIT_SHARE={self.limit.share:g} allows. Nothing "
+            "is lost: mend the cause, or raise the limit, and start again (docs/operations.md)"
         )
