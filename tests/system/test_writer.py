@@ -9,14 +9,14 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import orjson
 import pytest
 
 from consumer.batches import Batch, BatchReader
-from consumer.deadletter_share import Limit
+from consumer.deadletter_share import Limit, TooManyDeadLettersError
 from consumer.enricher import Enricher
 from consumer.room import Room
 from consumer.writer import PartitionWriter, Tools
@@ -31,9 +31,10 @@ from topsync.service import Lifetime
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
-from topsync.store import database, orders, sellers
+from topsync.store import database, orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import NotOwnerError, Version
+from topsync.store.refetches import Refetch
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.ownership import Member
@@ -177,6 +178,34 @@ async def test_a_writer_that_fails_while_it_is_let_go_does_not_come_back(install
         lifetime.stop()
         async with asyncio.timeout(BOUND_SECONDS):
             await running
+
+
+async def test_a_process_that_fails_for_good_is_not_ready_any_more_and_says_why(
+    installation: Installation,
+) -> None:
+    async with a_process(installation, FailsForGood) as process:
+        lifetime = Lifetime()
+        with pytest.raises(TooManyDeadLettersError, match="a test"):
+            async with asyncio.timeout(BOUND_SECONDS):
+                await process.run(lifetime)
+    assert not lifetime.ready
+
+
+class FailsForGood(Enricher):
+    """Comes to more dead letters than are allowed."""
+
+    async def _write(self, partition: int, member: Member) -> None:
+        raise TooManyDeadLettersError("a test")
+
+
+async def test_an_order_with_a_dead_letter_is_not_asked_for_again(installation: Installation) -> None:
+    """Else every time leaves another dead letter."""
+    pool = installation.pool
+    waiting = Refetch(TID, SELLER, "x", at(0), at(5), None, "push", "not_there")
+    await refetches.postpone(pool, [waiting, replace(waiting, tid=LAST_TID)], wait=timedelta(0))
+    async with taking_over(installation) as writer:
+        await writer.store(Batch(given_up={TID: at(5), LAST_TID: at(4)}))
+    assert [one.tid for one in await refetches.due(pool, limit=10)] == [LAST_TID], "promised after that"
 
 
 class FailsWhenCancelled(Enricher):
