@@ -124,6 +124,8 @@ class Connection(asyncio.Protocol):
         if ended_well and self._head is not None and not self._head.says_where_it_ends:
             self.on_message_complete()
         self._keeps_alive = False
+        if self._timer is not None:
+            self._timer.cancel()
         self._fail(httpx.ReadError("the connection was closed" if exc is None else type(exc).__name__))
         self._lost(self)
 
