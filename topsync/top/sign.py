@@ -22,9 +22,11 @@ def canonical_string(parameters: Mapping[str, str]) -> str:
     `sign` itself and parameters with an empty name or value are left out.
     """
     return "".join(
-        name + parameters[name]
-        for name in sorted(parameters)  # by code point, which is the byte order of UTF-8
-        if name and name != "sign" and parameters[name]
+        [
+            name + parameters[name]
+            for name in sorted(parameters)  # by code point, which is the byte order of UTF-8
+            if name and name != "sign" and parameters[name]
+        ]
     )
 
 
