@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from signal import SIGCONT, SIGSTOP
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import orjson
@@ -40,6 +40,10 @@ NO_SWEEPS = {
 CLEAN = re.compile(r"^AUDIT orders=[1-9]\d* missing=0 stale=0 backwards=0 holes=0$", re.MULTILINE)
 
 Record: TypeAlias = ConsumerRecord
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:  # the driver's own class knows its parameter only in its stubs
+    Connection = asyncpg.Connection
 
 
 @asynccontextmanager
@@ -125,9 +129,14 @@ async def require_clean_audit(system: System) -> None:
     assert "No witness" not in output, output
 
 
+async def connect(system: System) -> Connection:
+    """A connection to the system's database, to be closed by the caller."""
+    return await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+
+
 async def rows(system: System, query: str, *arguments: object) -> list[asyncpg.Record]:
     """The rows of a query; a connection each time, so that it works before and after a killed server."""
-    connection = await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+    connection = await connect(system)
     try:
         return await connection.fetch(query, *arguments)
     finally:
@@ -145,6 +154,14 @@ async def channel(system: System) -> dict[str, int]:
     assert isinstance(answer, dict)
     books: dict[str, int] = answer["channel"]
     return books
+
+
+async def gateway_calls(system: System) -> int:
+    """How many calls the platform has answered so far."""
+    answer = await system.admin("GET", "/ledger")
+    assert isinstance(answer, dict)
+    total: int = answer["gateway"]["all"]["total"]
+    return total
 
 
 async def seller_ids(system: System) -> list[int]:
@@ -186,7 +203,7 @@ async def stored(system: System, changed: Iterable[Changed]) -> int:
 @asynccontextmanager
 async def orders_locked(system: System) -> AsyncIterator[None]:
     """Nobody can write an order meanwhile; statements wait. Ends with the server, should that end first."""
-    connection = await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+    connection = await connect(system)
     try:
         await connection.execute("begin; lock table orders in share row exclusive mode")
         yield

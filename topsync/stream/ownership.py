@@ -21,6 +21,10 @@ log = telemetry.get_logger(__name__)
 POLL_SECONDS = 1.0
 """The member has nothing to read, but must be seen polling, or the group takes it for dead."""
 
+HEARTBEAT_SECONDS = 0.5
+"""By its heartbeats a member learns that the group is being divided anew, and everybody waits for the last one
+to learn of it: at most so long. Independent of the session time-out, which is long where restarts take long."""
+
 LET_GO_SECONDS = 15.0
 """How long a revoked partition's task may take to end; fencing makes a later end harmless."""
 
@@ -48,7 +52,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=int(session_timeout_seconds * 1000),
-            heartbeat_interval_ms=int(session_timeout_seconds * 1000 / 4),
+            heartbeat_interval_ms=int(min(HEARTBEAT_SECONDS, session_timeout_seconds / 4) * 1000),
         )
 
     @property
