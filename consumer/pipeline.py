@@ -25,7 +25,7 @@ from consumer.batches import Batch
 from consumer.freshness import Stages
 from consumer.turns import Turns
 from consumer.writer import PartitionWriter, Tools
-from topsync import metrics
+from topsync import failpoints, metrics
 from topsync.stream.ownership import PartitionReader
 
 READ_TIMEOUT_SECONDS: Final = 1.0
@@ -63,11 +63,15 @@ class _Group:
     size_bytes: int = 0
 
     def add(self, reading: _Reading) -> None:
-        self.batch.join(reading.batch.result())
+        """Take in a batch that is not stored yet."""
+        batch = reading.batch.result()
+        self.batch.join(batch)
+        self.batch.postponed += batch.postponed
         self.offsets[reading.tp] = reading.next_offset
         self.size_bytes += reading.size_bytes
 
     def join(self, later: _Group) -> None:
+        """Take in a group that is stored, too: what it postponed is noted."""
         self.batch.join(later.batch)
         self.offsets |= later.offsets
         self.size_bytes += later.size_bytes
@@ -140,6 +144,7 @@ class Pipeline:
             taken = await reader.batch(max_records=await lane.room(), timeout_seconds=READ_TIMEOUT_SECONDS)
             if not taken:
                 continue
+            failpoints.reach("enricher.taken")
             size_bytes = sum(map(_size_bytes, taken))
             await self._tools.room.take(size_bytes)
             self._held_bytes += size_bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.room import Room
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.store import orders, refetches
 from topsync.store.database import Pool
@@ -51,8 +51,10 @@ class PartitionWriter:
         """
         if batch.versions:
             await self._upsert_all(batch)
+            failpoints.reach("enricher.stored")
         if batch.postponed:
             await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
+            failpoints.reach("enricher.postponed_noted")
 
     async def rest(self) -> None:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
@@ -68,6 +70,7 @@ class PartitionWriter:
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
         ahead = await orders.unpublished(self._tools.pool, batch.tids) if batch.tids else []
+        failpoints.reach("enricher.unpublished_read")
         await self._publish(ahead, batch, offsets)
         return ahead
 
@@ -118,6 +121,8 @@ class PartitionWriter:
             for version in ahead
         ]
         await self._publisher.publish([*published, *batch.dead_letters], offsets)
+        failpoints.reach("enricher.published")
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
         if ahead:
             await orders.mark_published(tools.pool, ahead)
+            failpoints.reach("enricher.marked")

@@ -6,6 +6,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,11 +34,13 @@ begin
     insert into ownership_history (tid, source) values (new.tid, new.source);
     return null;
 end $$;
-create trigger note_owner after insert or update on partition_owners for each row execute function note_owner();
-create trigger note_order after insert or update of revision on orders for each row execute function note_order();
+create trigger note_owner after insert or update on partition_owners
+    for each row execute function note_owner();
+create trigger note_order after insert or update of revision on orders
+    for each row execute function note_order();
 """
-"""A writer's statement locks its partition's row in `partition_owners`, so that numbers tell the order in which
-take-overs and writes of one partition became true."""
+"""A writer's statement locks its partition's row in `partition_owners`, so that numbers tell the order in
+which take-overs and writes of one partition became true."""
 
 BATCH_HEADER = struct.Struct(">qiibIhiqqqh")
 """Of a batch on the broker's disk: offset, length, ..., producer's id and epoch."""
@@ -97,8 +100,7 @@ async def ownerships(system: System) -> list[Ownership]:
 def moves(found: list[Ownership]) -> int:
     """How often a partition went to another owner than before."""
     return sum(
-        one.partition == other.partition and one.owner != other.owner
-        for one, other in zip(found, found[1:], strict=False)
+        one.partition == other.partition and one.owner != other.owner for one, other in pairwise(found)
     )
 
 

@@ -13,6 +13,8 @@ from pydantic import SecretStr
 
 from consumer.batches import BatchReader
 from consumer.enricher import Enricher
+from consumer.room import Room
+from consumer.writer import Tools
 from tests.support import ownership_history, systems
 from topsync import runtime, settings
 from topsync.clock import ServerClock
@@ -83,22 +85,28 @@ class Storm:
             one.task.cancel()
 
     async def _enrich(self, name: str, lifetime: Lifetime) -> None:
-        own = DatabaseSettings(
-            database_url=SecretStr(ownership_history.database_url(self.system, name)),
-            database_pool_size=POOL_SIZE,
-        )
-        kafka, topics = settings.load(KafkaSettings), systems.registry(self.system)
-        async with database.connect(own) as pool:
+        own, kafka = settings.load(EnricherSettings), settings.load(KafkaSettings)
+        topics = systems.registry(self.system)
+        async with database.connect(_database(self.system, name)) as pool:
             enricher = Enricher(
-                settings=settings.load(EnricherSettings),
+                settings=own,
                 kafka=kafka,
-                topics=topics,
-                clock=self.clock,
-                pool=pool,
-                batches=BatchReader(pool, self.client, self.clock, self.sessions, topics),
+                tools=Tools(
+                    topics=topics,
+                    clock=self.clock,
+                    pool=pool,
+                    batches=BatchReader(pool, self.client, self.clock, self.sessions, topics),
+                    room=Room(own.enricher_max_bytes),
+                ),
                 owner=name,
             )
             await enricher.run(lifetime)
+
+
+def _database(system: System, writer: str) -> DatabaseSettings:
+    return DatabaseSettings(
+        database_url=SecretStr(ownership_history.database_url(system, writer)), database_pool_size=POOL_SIZE
+    )
 
 
 @asynccontextmanager
@@ -107,10 +115,9 @@ async def storm(system: System, *, seed: int) -> AsyncIterator[Storm]:
     with pytest.MonkeyPatch.context() as patch:
         for name, text in system.environment.items():
             patch.setenv(name, text)
-        own = DatabaseSettings(
-            database_url=SecretStr(ownership_history.database_url(system, "storm")),
-            database_pool_size=POOL_SIZE,
-        )
-        async with database.connect(own) as pool, runtime.open_gateway(pool) as (client, clock):
+        async with (
+            database.connect(_database(system, "storm")) as pool,
+            runtime.open_gateway(pool) as (client, clock),
+        ):
             sessions = Sessions(pool, runtime.vault())
             yield Storm(system, client, clock, sessions, random.Random(seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -36,6 +37,8 @@ NO_SWEEPS = {
     # Without sweeps only an overlap this long joins a gap's proof to the one before.
     "TOPSYNC_OVERLAP_SECONDS": "900",
 }
+
+UNSEEN_EVERY_SECONDS = 0.5
 
 CLEAN = re.compile(r"^AUDIT orders=[1-9]\d* missing=0 stale=0 backwards=0 holes=0$", re.MULTILINE)
 
@@ -184,6 +187,24 @@ async def change(system: System, seller_id: int, event: str, **wish: object) -> 
     answer = await system.admin("POST", "/orders", {"user_id": seller_id, "event": event, **wish})
     assert isinstance(answer, dict)
     return [Changed(one["tid"], platform_time.parse(one["modified"])) for one in answer["changes"]]
+
+
+@asynccontextmanager
+async def unseen_changes(system: System) -> AsyncIterator[None]:
+    """Orders change all the time of which no message tells: only pulls can find them."""
+    seller, *_ = await seller_ids(system)
+
+    async def go_on() -> None:
+        while True:
+            await change(system, seller, "create", message=False)
+            await asyncio.sleep(UNSEEN_EVERY_SECONDS)
+
+    changing = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        changing.cancel()
+        await asyncio.wait([changing])
 
 
 async def platform_now(system: System) -> datetime:

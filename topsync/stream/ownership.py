@@ -22,8 +22,8 @@ POLL_SECONDS = 1.0
 """The member has nothing to read, but must be seen polling, or the group takes it for dead."""
 
 HEARTBEAT_SECONDS = 0.5
-"""By its heartbeats a member learns that the group is being divided anew, and everybody waits for the last one
-to learn of it: at most so long. Independent of the session time-out, which is long where restarts take long."""
+"""By its heartbeats a member learns that the group is being divided anew, and everybody waits for the last
+one to learn of it. The session time-out says nothing about that: it is as long as restarts take."""
 
 LET_GO_SECONDS = 15.0
 """How long a revoked partition's task may take to end; fencing makes a later end harmless."""
