@@ -24,7 +24,9 @@ from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE, Servers
 from topsync.local.system import Scale, System, local_system, quick_settings
 from topsync.settings import KafkaSettings
 from topsync.simulator.server import Simulator
+from topsync.stream import producer as producers
 from topsync.stream import topics
+from topsync.stream.records import Record as KafkaRecord
 from topsync.stream.topics import Registry, Topic
 from topsync.vault import new_key
 
@@ -299,13 +301,29 @@ async def changes(system: System) -> list[dict[str, Any]]:
     return [orjson.loads(record.value) for record in found]
 
 
+async def publish_again(system: System, topic: Topic) -> None:
+    """Publish every record of a topic once more, as it is."""
+    settings = kafka_settings(system)
+    copies = [
+        KafkaRecord(topic.name, record.key, record.value, list(record.headers))
+        for record in await records(settings, topic)
+    ]
+    async with producers.idempotent(settings) as producer:
+        await producer.publish(copies)
+
+
 async def unread_changes(system: System) -> int:
-    """How many hints the enrichers have not finished: behind the group's committed offsets."""
-    settings, topic = kafka_settings(system), registry(system).changes
+    """How many hints the enrichers have not finished."""
+    return await unread(system, registry(system).changes)
+
+
+async def unread(system: System, topic: Topic) -> int:
+    """How many records of a topic the enrichers have not finished: behind the group's committed offsets."""
+    settings = kafka_settings(system)
     async with _reader(settings, topic, group=_group(system)) as (consumer, partitions):
         ends = await consumer.end_offsets(partitions)
         done = {tp: await consumer.committed(tp) or 0 for tp in partitions}
-    # Transaction markers are in `orders`, not here: every offset is a hint.
+    # Transaction markers are in `orders`: in what enrichers read, every offset is a record.
     return sum(ends[tp] - done[tp] for tp in partitions)
 
 
