@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,23 +35,23 @@ class Board:
 
     running: dict[int, str] = field(default_factory=dict)
     collisions: list[tuple[int, str, str]] = field(default_factory=list)
-    begun: int = 0
-    """Tasks so far."""
+    begun: Counter[str] = field(default_factory=Counter)
+    """Tasks so far, by member."""
 
     def as_(self, name: str) -> Own:
         """What a member of this name runs."""
         return lambda partition, _: self.run(name, partition)
 
-    async def run(self, name: str, partition: int) -> None:
+    async def run(self, name: str, partition: int, *, ends_in_seconds: float = 0.05) -> None:
         """A partition's task: until cancelled, and a while longer to put its things away."""
         if partition in self.running:
             self.collisions.append((partition, self.running[partition], name))
         self.running[partition] = name
-        self.begun += 1
+        self.begun[name] += 1
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(ends_in_seconds)
             del self.running[partition]
 
     def of(self, name: str) -> set[int]:
@@ -150,7 +151,7 @@ async def test_a_member_that_comes_back_under_its_name_finds_its_partitions_and_
         await until(
             lambda: len(board.of("first")) == len(board.of("second")) == 2, within_seconds=BOUND_SECONDS
         )
-        kept, left, begun = board.of("first"), board.of("second"), board.begun
+        kept, left, begun = board.of("first"), board.of("second"), board.begun["first"]
 
         await second.aclose()
         async with member(
@@ -158,7 +159,25 @@ async def test_a_member_that_comes_back_under_its_name_finds_its_partitions_and_
         ):
             await until(lambda: bool(board.of("second")), within_seconds=BOUND_SECONDS)
             assert (board.of("first"), board.of("second")) == (kept, left)
-            assert board.begun == begun + len(left), "the first one's tasks went on"
+            assert board.begun["first"] == begun, "the first one's tasks went on"
+
+
+async def test_one_that_is_leaving_takes_nothing_more(kafka: KafkaSettings, registry: Registry) -> None:
+    """The group is divided anew while it puts its things away; what it took then, nobody would take away."""
+    board = Board()
+
+    async def own_slowly(partition: int, _: Member) -> None:
+        await board.run("leaving", partition, ends_in_seconds=3)
+
+    stopping = asyncio.Event()
+    leaving = asyncio.create_task(membership(kafka, registry, own_slowly).run(stopping.is_set))
+    await until(lambda: len(board.of("leaving")) == 4, within_seconds=BOUND_SECONDS)
+    stopping.set()
+    async with member(kafka, registry, board.as_("staying")) as staying:
+        await asyncio.wait_for(leaving, BOUND_SECONDS)
+        await until(lambda: len(staying.partitions) == 4, within_seconds=BOUND_SECONDS)
+    assert board.begun["leaving"] == 4
+    assert board.collisions == []
 
 
 async def test_a_task_that_fails_ends_the_member_with_its_error_and_every_other_task(

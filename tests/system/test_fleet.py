@@ -173,7 +173,7 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
     assert ownership_history.require_no_former_producer(system)
 
 
-def test_every_fail_point_has_a_victim() -> None:
+async def test_every_fail_point_has_a_victim() -> None:
     assert sorted(chain(*VICTIMS.values(), points_of(BULK_START))) == sorted(POINTS)
 
 

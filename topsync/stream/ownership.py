@@ -45,6 +45,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._topic = topic
         self._own = own
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._leaving = False
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap_servers,
             group_id=group,
@@ -88,11 +89,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self._consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000))
                 self._raise_if_one_ended()
         finally:
+            self._leaving = True
             await self._let_go(list(self._tasks))
             await self._consumer.stop()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Start one task for each new partition (called by the client)."""
+        if self._leaving:
+            # The group was divided anew while the tasks were ending. Nobody would end new ones, and they
+            # would take the partitions from whoever gets them now.
+            return
         self._consumer.pause(*assigned)
         for partition in sorted(tp.partition for tp in assigned):
             if partition not in self._tasks:
