@@ -63,15 +63,11 @@ class _Group:
     size_bytes: int = 0
 
     def add(self, reading: _Reading) -> None:
-        """Take in a batch that is not stored yet."""
-        batch = reading.batch.result()
-        self.batch.join(batch)
-        self.batch.postponed += batch.postponed
+        self.batch.join(reading.batch.result())
         self.offsets[reading.tp] = reading.next_offset
         self.size_bytes += reading.size_bytes
 
     def join(self, later: _Group) -> None:
-        """Take in a group that is stored, too: what it postponed is noted."""
         self.batch.join(later.batch)
         self.offsets |= later.offsets
         self.size_bytes += later.size_bytes

@@ -36,7 +36,7 @@ Point = Literal[
     "enricher.fetched",
     "enricher.stored",
     "enricher.postponed_noted",
-    "enricher.unpublished_read",
+    "enricher.publishing",
     "enricher.records_sent",
     "enricher.offsets_sent",
     "enricher.published",
