@@ -87,8 +87,12 @@ async def _restart(system: System, name: str) -> None:
     await system.processes[name].stop()
     await _start(system, name)
     async with asyncio.timeout(BOUND_SECONDS):
-        while any((await _owners(system))[number][1] == epoch for number, epoch in mine.items()):  # noqa: ASYNC110
+        while not _all_newer(mine, await _owners(system)):  # noqa: ASYNC110 -- it happens elsewhere
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _all_newer(epochs: dict[int, int], now: Owners) -> bool:
+    return all(now[number][1] > epoch for number, epoch in epochs.items())
 
 
 async def _owners(system: System) -> Owners:
