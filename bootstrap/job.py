@@ -21,7 +21,7 @@ from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
-from topsync import telemetry
+from topsync import failpoints, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Outcome, Puller, Request
 from topsync.errors import OperatorError
@@ -81,6 +81,7 @@ class BootstrapJob:
             TopError, NotStoredError: the platform or the writers do not answer; run again later.
         """
         state = await self._subscribe()
+        failpoints.reach("bootstrap.subscribed")
         if state.step is Step.DOWNLOADED and _export_of(state).file_bytes and not self._file.exists():
             # The folder did not outlive the former run: the task still has the file.
             await bootstraps.download_again(self.puller.pool, self._seller_id)
@@ -88,17 +89,22 @@ class BootstrapJob:
         for _ in range(MAX_EXPORT_ATTEMPTS):
             if state.step is Step.SUBSCRIBED:
                 state = await self._request(state)
+                failpoints.reach("bootstrap.requested")
             if state.step is Step.REQUESTED:
                 state = await self._fetch(state)
+                failpoints.reach("bootstrap.downloaded")
             if state.step in (Step.DOWNLOADED, Step.LOADED):
                 break
         else:
             raise BootstrapFailedError(f"the export failed {MAX_EXPORT_ATTEMPTS} times; run it again later")
         if state.step is Step.DOWNLOADED:
             state = await self._load(state)
+            failpoints.reach("bootstrap.loaded")
         export = _export_of(state)
         await self._wait_until_stored(export)
+        failpoints.reach("bootstrap.stored")
         today = await self._pull_today(state)
+        failpoints.reach("bootstrap.today_pulled")
         await self._certify(state, export, today)
 
     async def _subscribe(self) -> Bootstrap:
@@ -168,6 +174,7 @@ class BootstrapJob:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 size = await download(result.url, result.check_code, self._file, self.download_config)
+                failpoints.reach("bootstrap.file_written")
             except DownloadFailedError as error:
                 log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=str(error))
                 await asyncio.sleep(self.settings.export_poll_seconds)
@@ -224,7 +231,9 @@ class BootstrapJob:
         ]
         # Noted before they are published: what is waited for later is never less than what was handed over.
         await bootstraps.add_rows(self.puller.pool, self._seller_id, rows)
+        failpoints.reach("bootstrap.rows_noted")
         await self.puller.producer.publish([self._record(line, export) for line in lines])
+        failpoints.reach("bootstrap.rows_published")
         counts["lines"] += len(lines)
         for line in lines:
             counts[_COUNTED_AS[type(line)]] += 1
@@ -330,6 +339,9 @@ class BootstrapJob:
             certified_at=now,
         )
         proven = Span(platform_time.start_of(state.first_day), self._seam(state))
+        # Told first: whoever dies in between tells it again, and nobody waits for it in vain.
+        await self._notify(certificate)
+        failpoints.reach("bootstrap.told")
         await bootstraps.certify(
             self.puller.pool,
             self._seller_id,
@@ -337,7 +349,7 @@ class BootstrapJob:
             certificate=certificate.model_dump(mode="json", exclude_none=True),
             proven=proven,
         )
-        await self._notify(certificate)
+        failpoints.reach("bootstrap.certified")
         self.report("live", 1, 1)
         log.info("bootstrapped", seller_id=self._seller_id, orders=export.lines)
 

@@ -20,7 +20,7 @@ from schemas import cloud_events
 from schemas.change import Change, Source
 from schemas.trade import Trade, UnreadableTradeError
 from schemas.types import parse_id, parse_instant
-from topsync import metrics, retry, telemetry
+from topsync import failpoints, metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
 from topsync.sellers.sessions import Sessions
@@ -112,7 +112,7 @@ class Batch:
         """Take a version in, unless the batch has a newer one of the same order."""
         tid = version.trade.tid
         other = self.versions.get(tid)
-        if other is None or _age(other) <= _age(version):
+        if other is None or _rank(other) < _rank(version):
             self.versions[tid] = version
         self.tids.add(tid)
 
@@ -143,8 +143,9 @@ def _concerns_one_order(error: RequestRefusedError) -> bool:
     return error.code is not None and (error.code >= 100 or error.code in NOT_THE_APPLICATION)
 
 
-def _age(version: Version) -> tuple[datetime, datetime]:
-    return version.trade.modified, version.fetched_at
+def _rank(version: Version) -> tuple[datetime, datetime, bytes]:
+    """What the table decides by, too (`orders.upsert`): how batches are cut must make no difference."""
+    return version.trade.modified, version.fetched_at, version.content_hash
 
 
 def _seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
@@ -253,6 +254,7 @@ class BatchReader:
         batch.tids |= needs.keys()
         batch.journeys = _journeys(needs.values(), taken_at)
         known = await orders.known(self.pool, needs)
+        failpoints.reach("enricher.known_read")
         batch.doubtful = {tid for tid, one in known.items() if not one.published}
         wanted = decisions.to_fetch(needs, known)
         answered = needs.keys() - {need.tid for need in wanted}
@@ -264,6 +266,7 @@ class BatchReader:
             for need in wanted:
                 fetch = self._fetch_into(need, by_tid[need.tid], known.get(need.tid), batch, unanswered)
                 tasks.create_task(fetch)
+        failpoints.reach("enricher.fetched")
         parked = sum(later.parked for later in batch.postponed)
         if len(unanswered) + parked < len(wanted):
             self._outage.served()

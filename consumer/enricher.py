@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from consumer.pipeline import Pipeline
 from consumer.writer import PartitionWriter, Tools
-from topsync import metrics, retry, telemetry
+from topsync import failpoints, metrics, retry, telemetry
 from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
 from topsync.store import orders
@@ -115,6 +115,7 @@ class Enricher:
     async def _write(self, partition: int, member: Member) -> None:
         """Take a partition over and write its orders until cancelled or failed."""
         epoch = await orders.take_over(self.tools.pool, partition, self.owner)
+        failpoints.reach("takeover.epoch_raised")
         group = self.settings.enricher_group
         async with producers.partition_publisher(
             self.kafka,
@@ -122,8 +123,10 @@ class Enricher:
             partition=partition,
             spacing_seconds=self.settings.publish_spacing_seconds,
         ) as publisher:
+            failpoints.reach("takeover.former_fenced")
             writer = PartitionWriter(self.tools, partition, epoch, publisher)
             await writer.publish_leftovers()
+            failpoints.reach("takeover.leftovers_published")
             topics = self.tools.topics
             async with (
                 ownership.partition_reader(
@@ -139,6 +142,7 @@ class Enricher:
                     offset=await member.committed(topics.snapshots.name, partition),
                 ) as snapshots_reader,
             ):
+                failpoints.reach("takeover.readers_placed")
                 log.info("partition taken over", partition=partition, epoch=epoch)
                 pipeline = Pipeline(
                     self.tools,

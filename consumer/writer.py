@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.deadletter_share import Limit, Share
 from consumer.room import Room
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
@@ -57,9 +57,11 @@ class PartitionWriter:
         await self._weigh(batch)
         if batch.versions:
             await self._upsert_all(batch)
+            failpoints.reach("enricher.stored")
             await self._weigh(batch)
         if batch.postponed:
             await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
+            failpoints.reach("enricher.postponed_noted")
         if batch.given_up:
             await refetches.give_up(self._tools.pool, batch.given_up)
 
@@ -86,6 +88,7 @@ class PartitionWriter:
         ahead = list(batch.ahead)
         if doubtful := batch.doubtful - {version.tid for version in ahead}:
             ahead += await orders.unpublished(self._tools.pool, doubtful)
+        failpoints.reach("enricher.publishing")
         await self._publish(ahead, batch, offsets)
         return ahead
 
@@ -139,6 +142,8 @@ class PartitionWriter:
             for version in ahead
         ]
         await self._publisher.publish([*published, *batch.dead_letters], offsets)
+        failpoints.reach("enricher.published")
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
         if ahead:
             await orders.mark_published(tools.pool, ahead)
+            failpoints.reach("enricher.marked")

@@ -17,7 +17,7 @@ from reconciler.plan import Pull, Rules, Standing
 from reconciler.refetching import Refetching
 from schemas.change import Source
 from schemas.notification import ReplayFinished
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
@@ -203,8 +203,7 @@ class Reconciler:
             outcome = {"error": "a defect of the reconciler; its log says which"}
             await replay_jobs.finish(self.pool, job, State.FAILED, outcome)
             raise
-        await replay_jobs.finish(self.pool, job, state, outcome)
-        log.info("replay finished", job=job.id, state=state, dry_run=job.dry_run)
+        # Told first: whoever dies in between does and tells it again, and nobody waits for it in vain.
         await self.puller.producer.publish(
             [
                 records.notification(
@@ -216,6 +215,9 @@ class Reconciler:
                 )
             ]
         )
+        failpoints.reach("replay.told")
+        await replay_jobs.finish(self.pool, job, state, outcome)
+        log.info("replay finished", job=job.id, state=state, dry_run=job.dry_run)
 
     async def _replayed(self, job: ReplayJob) -> dict[str, object]:
         account = await self.sessions.get(job.seller_id)

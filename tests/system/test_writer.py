@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
+import hypothesis
 import orjson
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
 from consumer.batches import Batch, BatchReader
 from consumer.deadletter_share import Limit, TooManyDeadLettersError
@@ -22,6 +28,7 @@ from consumer.room import Room
 from consumer.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
 from schemas.trade import Trade
+from schemas.types import parse_instant
 from tests.stream.clusters import create_topics
 from tests.support import systems
 from tests.support.eventually import eventually
@@ -47,6 +54,9 @@ SELLER = 2_000_000_001
 TID, LAST_TID = 4_000_000_000_000_000_001, 4_000_000_000_000_000_002
 TEN_O_CLOCK = datetime(2026, 11, 20, 10, tzinfo=platform_time.CHINA)
 ONE_PARTITION = 0
+SOURCES = ("push", "bootstrap")
+Arrival = tuple[int, int, str, str]
+"""Of a version: seconds at which it was modified and fetched, its content, how it was found."""
 BOUND_SECONDS = 5.0
 """Shorter than a fenced writer stays away before it comes back."""
 
@@ -140,6 +150,62 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
 
     assert [found.title for _, found in await published(installation, TID)] == ["left behind"]
     assert await told(installation, TID) == ["created,paid,shipped,finished"]
+
+
+@given(
+    drawn=st.lists(
+        st.tuples(st.integers(5, 6), st.integers(10, 12), st.sampled_from("ab"), st.sampled_from(SOURCES)),
+        min_size=2,
+        max_size=4,
+        unique_by=lambda one: one[:3],
+    ),
+    successor_at=st.integers(1, 3),
+)
+@hypothesis.settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_whatever_the_order_of_arrival_and_the_cut_of_batches_all_end_alike_and_nothing_goes_backwards(
+    installation: Installation, drawn: list[tuple[int, int, str, str]], successor_at: int
+) -> None:
+    """P2: snapshots and details of one order, in every permutation, in batches cut in every way.
+
+    Each permutation and cut is an order of its own; all go through the table and the topic side by side. In
+    the middle the writer gives way to another one.
+    """
+    arrivals = {
+        number: cut_up(permutation, cuts)
+        for number, (permutation, cuts) in enumerate(
+            itertools.product(
+                itertools.permutations(drawn), itertools.product((False, True), repeat=len(drawn) - 1)
+            ),
+            start=await a_free_tid(installation),
+        )
+    }
+    async with AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(taking_over(installation))
+        for turn in range(len(drawn)):
+            if turn == successor_at:
+                writer = await stack.enter_async_context(taking_over(installation))
+            batch = Batch()
+            for tid, batches in arrivals.items():
+                for one in batches[turn] if turn < len(batches) else []:
+                    batch.add(a_version(tid, one))
+            await writer.store(batch)
+            await writer.publish(batch, {})
+
+    seen = await published_by_order(installation)
+    stored = await installation.pool.fetch(
+        "select tid, content_hash from orders where tid >= $1", min(arrivals)
+    )
+    assert {row["tid"] for row in stored} == arrivals.keys()
+    for row in stored:
+        states = seen[row["tid"]]
+        ranks = [(trade.modified, fetched_at, trade.content_hash()) for _, trade, fetched_at in states]
+        newest = max(
+            (each.trade.modified, each.fetched_at, each.content_hash)
+            for each in map(partial(a_version, row["tid"]), drawn)
+        )
+        assert ranks == sorted(ranks), "a subscriber never sees an older state after a newer one"
+        assert [revision for revision, *_ in states] == sorted({revision for revision, *_ in states})
+        assert row["content_hash"] == ranks[-1][2] == newest[2]
 
 
 async def test_a_writer_whose_partition_was_taken_over_neither_stores_nor_publishes(
@@ -252,6 +318,41 @@ async def taking_over(installation: Installation) -> AsyncIterator[PartitionWrit
             spacing_seconds=0,
         ) as publisher:
             yield PartitionWriter(process.tools, ONE_PARTITION, epoch, publisher)
+
+
+def cut_up(permutation: Sequence[Arrival], cuts: Sequence[bool]) -> list[list[Arrival]]:
+    """A permutation in batches: a new one begins after each place at which it is cut."""
+    batches = [[permutation[0]]]
+    for one, is_cut in zip(permutation[1:], cuts, strict=True):
+        if is_cut:
+            batches.append([])
+        batches[-1].append(one)
+    return batches
+
+
+def a_version(tid: int, arrival: Arrival) -> Version:
+    modified, fetched, title, source = arrival
+    return Version(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(fetched), source)
+
+
+async def a_free_tid(installation: Installation) -> int:
+    """From here on no order is stored."""
+    return int(await installation.pool.fetchval("select coalesce(max(tid) + 1, $1) from orders", TID))
+
+
+async def published_by_order(installation: Installation) -> dict[int, list[tuple[int, Trade, datetime]]]:
+    """What a subscriber has seen of each order: revision, content and time of the fetch, in order."""
+    seen = defaultdict(list)
+    for record in await systems.records(installation.kafka, installation.topics.orders):
+        attributes = cloud_events.attributes(record.headers)
+        seen[int(record.key)].append(
+            (
+                int(attributes["revision"]),
+                Trade.from_wire(record.value),
+                parse_instant(attributes["fetchedat"]),
+            )
+        )
+    return seen
 
 
 def batch_of(title: str, *, modified: int) -> Batch:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from schemas import platform_time
 from schemas.change import Change, Source
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage import listing, spans
 from topsync.coverage.listing import Limits, ListingFailedError, Page, PageRequest, Part
@@ -106,9 +106,12 @@ class Puller:
             TopError: the platform refused.
         """
         parts, calls_made = await self.list_parts(request)
+        failpoints.reach("pull.listed")
         wanted = self._wanted(parts)
         hinted = await self._settle(request, wanted, progress)
+        failpoints.reach("pull.stored")
         proven_to = await self._claim(request, parts, hinted, calls_made)
+        failpoints.reach("pull.claimed")
         return Outcome(len(wanted), len(hinted), calls_made, proven_to)
 
     async def preview(self, request: Request) -> Outcome:
@@ -205,6 +208,7 @@ class Puller:
             by_tid = {tid: by_tid[tid] for tid in missing}
             if loop.time() >= rehint_at:
                 await self._hint(request, list(by_tid.values()))
+                failpoints.reach("pull.hinted")
                 hinted |= missing
                 rehint_at = loop.time() + rehint_after
                 rehint_after = min(rehint_after * 2, LONGEST_REHINT_SECONDS)

@@ -1,7 +1,8 @@
 -- name: upsert
 -- Writes a batch of one partition under the version guard, if the writer still owns the partition.
 -- Older never wins. Equal `modified` with other content wins only when fetched later: the platform's
--- resolution is a second. The same version fetched again only proves that it was still current.
+-- resolution is a second. Fetched at the same moment, the greater hash wins, so that whatever comes first, the
+-- outcome is the same. The same version fetched again only proves that it was still current.
 -- Answers with the rows written; with a single empty row where there is none.
 with owner as materialized (
     select 1 from partition_owners where partition = $1 and epoch = $2 for share
@@ -29,8 +30,8 @@ with owner as materialized (
         step = case when o.content_hash = excluded.content_hash then o.step else excluded.step end,
         revision = o.revision + case when o.content_hash = excluded.content_hash then 0 else 1 end,
         content_hash = excluded.content_hash
-    where o.modified < excluded.modified
-       or (o.modified = excluded.modified and o.fetched_at < excluded.fetched_at)
+    where (o.modified, o.fetched_at, o.content_hash)
+        < (excluded.modified, excluded.fetched_at, excluded.content_hash)
     returning
         o.tid, o.revision, o.source, o.step::text as step,
         o.published_revision < o.revision as unpublished
