@@ -290,7 +290,7 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise BootstrapFailedError(
-            f"not known, paused or expired: {', '.join(unknown)}; see `topsync sellers list`"
+            f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
         )
     return [by_name[name] for name in names]
 

@@ -14,7 +14,13 @@ from topsync.standing import Standing
 from topsync.store.bootstraps import Bootstrap
 from topsync.store.sellers import Seller, State
 
-STYLES = {State.NEW: "cyan", State.LIVE: "green", State.PAUSED: "yellow", State.EXPIRED: "bold red"}
+STYLES = {
+    State.NEW: "cyan",
+    State.LIVE: "green",
+    State.PAUSED: "yellow",
+    State.EXPIRED: "bold red",
+    State.ERASED: "dim",
+}
 
 
 def of_all(found: Iterable[Seller], now: datetime) -> Table:
