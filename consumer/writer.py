@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from consumer import erasing
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.room import Room
 from topsync import metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.store import orders, refetches
+from topsync.store import erasures, orders, refetches
 from topsync.store.database import Pool
+from topsync.store.erasures import Tombstone
 from topsync.store.orders import Unpublished, UnstorableError, Version
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
@@ -44,7 +46,9 @@ class PartitionWriter:
         self._publisher = publisher
 
     async def store(self, batch: Batch) -> None:
-        """Write a batch to the table, and note what has to be asked for again. Idempotent.
+        """Write a batch to the table, take out of it what is erased, and note what has to be asked for again.
+
+        Idempotent.
 
         Raises:
             NotOwnerError: another process has taken the partition over; nothing was written.
@@ -53,6 +57,11 @@ class PartitionWriter:
             await self._upsert_all(batch)
         if batch.postponed:
             await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
+        if batch.erased:
+            at = self._tools.clock.estimate()
+            await erasures.erase(
+                self._tools.pool, batch.erased, partition=self._partition, epoch=self._epoch, at=at
+            )
 
     async def rest(self) -> None:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
@@ -67,21 +76,28 @@ class PartitionWriter:
             FencedError: another process has taken the partition over; nothing was published.
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
-        ahead = await orders.unpublished(self._tools.pool, batch.tids) if batch.tids else []
-        await self._publish(ahead, batch, offsets)
+        pool = self._tools.pool
+        ahead = await orders.unpublished(pool, batch.tids) if batch.tids else []
+        gone = await erasures.tombstones(pool, batch.erased) if batch.erased else []
+        await self._publish(ahead, gone, batch, offsets)
         return ahead
 
     async def publish_leftovers(self) -> None:
-        """Publish what was stored but, after a crash, not published or not noted as such."""
-        partitions = self._tools.topics.changes.partitions
-        leftovers = [
-            version
-            for version in await orders.all_unpublished(self._tools.pool)
-            if records.partition_of(version.tid, partitions) == self._partition
-        ]
-        if leftovers:
-            log.info("publishing what a crash left", partition=self._partition, orders=len(leftovers))
-            await self._publish(leftovers, Batch(), {})
+        """Publish what was stored or erased but, after a crash, not published or not noted as such."""
+        pool = self._tools.pool
+        ahead = [one for one in await orders.all_unpublished(pool) if self._is_mine(one.tid)]
+        gone = [one for one in await erasures.all_tombstones(pool) if self._is_mine(one.tid)]
+        if ahead or gone:
+            log.info(
+                "publishing what a crash left",
+                partition=self._partition,
+                orders=len(ahead),
+                tombstones=len(gone),
+            )
+            await self._publish(ahead, gone, Batch(), {})
+
+    def _is_mine(self, tid: int) -> bool:
+        return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
 
     async def _upsert_all(self, batch: Batch) -> None:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
@@ -97,7 +113,9 @@ class PartitionWriter:
     async def _upsert(self, versions: list[Version]) -> None:
         await orders.upsert(self._tools.pool, versions, partition=self._partition, epoch=self._epoch)
 
-    async def _publish(self, ahead: Sequence[Unpublished], batch: Batch, offsets: Offsets) -> None:
+    async def _publish(
+        self, ahead: Sequence[Unpublished], gone: Sequence[Tombstone], batch: Batch, offsets: Offsets
+    ) -> None:
         tools = self._tools
         now = tools.clock.estimate()
         published = [
@@ -117,7 +135,11 @@ class PartitionWriter:
             )
             for version in ahead
         ]
-        await self._publisher.publish([*published, *batch.dead_letters], offsets)
+        tombstones = [erasing.record_of(one, tools.topics, published_at=now) for one in gone]
+        await self._publisher.publish([*published, *tombstones, *batch.dead_letters], offsets)
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
+        metrics.TOMBSTONES_PUBLISHED.inc(len(gone))
         if ahead:
             await orders.mark_published(tools.pool, ahead)
+        if gone:
+            await erasures.forget_tombstones(tools.pool, gone)

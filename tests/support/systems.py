@@ -184,11 +184,11 @@ async def stored(system: System, changed: Iterable[Changed]) -> int:
 
 
 @asynccontextmanager
-async def orders_locked(system: System) -> AsyncIterator[None]:
+async def orders_locked(system: System, table: str = "orders") -> AsyncIterator[None]:
     """Nobody can write an order meanwhile; statements wait. Ends with the server, should that end first."""
     connection = await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
     try:
-        await connection.execute("begin; lock table orders in share row exclusive mode")
+        await connection.execute(f"begin; lock table {table} in share row exclusive mode")
         yield
     finally:
         connection.terminate()
