@@ -1,4 +1,4 @@
-"""`topsync sellers erase` in a live system: whatever dies meanwhile, all of it goes, and nothing comes back."""
+"""`topsync sellers erase` in a live system: whatever dies meanwhile, all of it goes, for good."""
 
 from __future__ import annotations
 
@@ -69,6 +69,9 @@ async def without_enrichers_it_says_what_to_start(system: System, seller: int) -
     assert "is `topsync enrich` running?" in output
     assert "Start `topsync enrich`; run the same command again" in output
     assert await state_of(system, seller) == "erased"
+    status, output = await system.try_run("audit")
+    assert status == 1
+    assert "not erased" in output, "its orders are in table and topic still"
     status, output = await system.try_run("sellers", "add", *named(seller), given="a token")
     assert status == 1
     assert "is being erased" in output
@@ -76,7 +79,7 @@ async def without_enrichers_it_says_what_to_start(system: System, seller: int) -
 
 async def whatever_is_killed_it_goes_on(system: System, seller: int) -> None:
     """The command and the enricher die while a statement that takes orders out of the table is under way."""
-    async with systems.orders_locked(system, "tombstones"):
+    async with systems.table_locked(system, "tombstones"):
         await system.start("enrich")
         command = asyncio.create_task(erase(system, seller))
         await eventually(lambda: erasing_waits(system))
@@ -88,6 +91,9 @@ async def whatever_is_killed_it_goes_on(system: System, seller: int) -> None:
     assert status == 0, output
     assert "is erased" in output
     assert "among the dead letters" in output, "it says what stays"
+    ledger = await system.admin("GET", "/ledger")
+    assert isinstance(ledger, dict)
+    assert ledger["apis"]["taobao.tmc.user.cancel"]["total"] == 1
     again, output = await erase(system, seller)
     assert (again, "is erased already" in output) == (0, True)
 

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from topsync import runtime, settings
+from topsync import retry, runtime, settings
 from topsync.errors import first_of
 from topsync.progress import Bars
 from topsync.sellers import erasure, operations, tables
@@ -23,6 +23,9 @@ from topsync.top.budget import Lane
 from topsync.top.calls import messages
 from topsync.top.download import part_of
 from topsync.top.errors import TopError
+
+RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seconds=0.3, max_wait_seconds=2.0)
+"""How the platform is called: whoever waits for the end of the data does not wait for the platform."""
 
 
 async def erase(
@@ -86,7 +89,7 @@ async def _tell_platform(pool: Pool, seller: Seller) -> bool:
     """Have no more messages of a seller; false where the platform does not answer."""
     told = True
     try:
-        async with runtime.open_gateway(pool) as (client, _):
+        async with runtime.open_gateway(pool, retries=RETRIES) as (client, _):
             # False says that it has let nothing through before.
             await messages.cancel(client, seller.nick, lane=Lane.OPERATOR)
     except* TopError as group:
