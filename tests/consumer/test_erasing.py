@@ -80,6 +80,7 @@ async def test_a_fetch_in_flight_while_its_seller_is_erased_stores_and_postpones
         return ok("trade_fullinfo_get", {"trade": platform_trade(TID)})
 
     shop.gateway.steps[TID] = [erased_meanwhile]
+    await shop.reader.sessions.usable()  # held from here on, as in a process that runs
     batch = await shop.read(shop.hint(), shop.hint(OTHERS_TID))
     assert batch.versions.keys() == {TID}
     assert [later.tid for later in batch.postponed] == [OTHERS_TID], "which is not there"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from tests.support.eventually import eventually
+from tests.support import systems
+from tests.support.eventually import eventually, holds
 from tests.system.test_writer import SELLER, TID, Installation, enricher, installation, is_published, snapshot
 from topsync.errors import OperatorError
 from topsync.sellers import erase_operation, operations
 from topsync.store import erasures, sellers
+from topsync.store.erasures import Left
 from topsync.store.sellers import State
 from topsync.stream import producer as producers
 
@@ -93,3 +96,47 @@ async def test_a_platform_that_does_not_answer_is_told_by_the_next_run(
     assert await erase() == 0, "without any enricher: nothing else is left to do"
     assert await erase() == 0
     assert "is erased already" in capsys.readouterr().out
+
+
+async def test_a_batch_that_was_under_way_when_the_seller_was_stopped_is_waited_for(
+    installation: Installation,
+) -> None:
+    """Its statement began before, and so stores an order of a seller that is erased by then."""
+    blocking = installation.pool.acquire()
+    async with enricher(), producers.idempotent(installation.kafka) as producer, blocking as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            "insert into orders "
+            "(tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade) "
+            "values ($1, $2, now(), now(), '', '', now(), 'push', '{}')",
+            TID,
+            SELLER,
+        )
+        await producer.publish([snapshot(installation, "under way", modified=5, fetched=10)])
+        await eventually(lambda: somebody_waits(installation))
+        erasing = asyncio.create_task(erase())
+        await eventually(lambda: is_erased(installation))
+        await holds(lambda: is_under_way(erasing), for_seconds=1.0)
+        await transaction.rollback()
+        assert await erasing == 0
+    assert await erasures.left(installation.pool, SELLER) == Left(0, 0)
+    seen = await systems.records(installation.kafka, installation.topics.orders)
+    assert seen[-1].value is None, "the batch has stored and published it, or only stored it; now it is gone"
+
+
+WAITING = """
+select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def somebody_waits(installation: Installation) -> bool:
+    return bool(await installation.pool.fetchval(WAITING))
+
+
+async def is_erased(installation: Installation) -> bool:
+    return await state_of(installation) is State.ERASED
+
+
+async def is_under_way(erasing: asyncio.Task[int]) -> bool:
+    return not erasing.done()
