@@ -42,7 +42,7 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: Version) -> int:
-    return await orders.upsert(pool, versions, partition=PARTITION, epoch=epoch)
+    return (await orders.upsert(pool, versions, partition=PARTITION, epoch=epoch)).rows
 
 
 async def publish(pool: Pool) -> None:

@@ -155,6 +155,21 @@ async def test_an_order_stored_and_not_published_is_never_published_once_it_is_e
     assert await seen(installation) == [(f"{TID}:2", True)], "the topic might have had it"
 
 
+async def test_what_is_in_hand_to_be_published_is_not_once_it_is_erased(installation: Installation) -> None:
+    """A hint and the request of one batch: between the statements for both, the seller is stopped."""
+    async with taking_over(installation) as writer:
+        batch = batch_of("in hand", modified=5)
+        await writer.store(batch)
+        assert [version.tid for version in batch.ahead] == [TID]
+        await erasures.begin(installation.pool, SELLER)
+        batch.versions.clear()
+        batch.join(erasing())
+        await writer.store(batch)
+        await writer.publish(batch, {})
+    assert await seen(installation) == [(f"{TID}:2", True)]
+    assert await rows(installation) == (0, 0)
+
+
 async def test_an_old_owner_neither_erases_nor_publishes_behind_the_tombstone(
     installation: Installation,
 ) -> None:
