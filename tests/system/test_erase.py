@@ -93,7 +93,7 @@ async def whatever_is_killed_it_goes_on(system: System, seller: int) -> None:
     assert "among the dead letters" in output, "it says what stays"
     ledger = await system.admin("GET", "/ledger")
     assert isinstance(ledger, dict)
-    assert ledger["apis"]["taobao.tmc.user.cancel"]["total"] == 1
+    assert ledger["gateway"]["apis"]["taobao.tmc.user.cancel"]["total"] == 1
     again, output = await erase(system, seller)
     assert (again, "is erased already" in output) == (0, True)
 
