@@ -12,7 +12,13 @@ from topsync.progress import Bars
 from topsync.sellers import erasure, operations, tables
 from topsync.sellers.erasure import Eraser, Outcome
 from topsync.sellers.operations import SellerOperationError
-from topsync.settings import BootstrapSettings, EnricherSettings, KafkaSettings
+from topsync.settings import (
+    BootstrapSettings,
+    BudgetSettings,
+    EnricherSettings,
+    KafkaSettings,
+    PlatformSettings,
+)
 from topsync.store import erasures
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import Seller
@@ -62,7 +68,13 @@ async def erase(
 async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> Outcome:
     group = settings.load(EnricherSettings).enricher_group
     export = settings.load(BootstrapSettings).export_file(seller.seller_id)
+    # What telling the platform needs: a wrong setting must not be found when the seller is stopped.
+    settings.load(PlatformSettings)
+    settings.load(BudgetSettings)
     kafka, registry = await runtime.open_topics()
+    # First, so that a run that dies leaves none behind. A bulk start that is under way deletes its own.
+    for path in (export, part_of(export)):
+        path.unlink(missing_ok=True)
     with Bars(sys.stderr, erasure.STEPS) as bars:
         async with (
             producers.idempotent(kafka) as producer,
@@ -79,10 +91,7 @@ async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> Outcome
                 say=bars.say,
                 patience_seconds=patience_seconds,
             )
-            outcome = await eraser.run()
-    for path in (export, part_of(export)):
-        path.unlink(missing_ok=True)
-    return outcome
+            return await eraser.run()
 
 
 async def _tell_platform(pool: Pool, seller: Seller) -> bool:
