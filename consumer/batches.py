@@ -12,9 +12,10 @@ import orjson
 from aiokafka import ConsumerRecord
 from pydantic import SecretStr, ValidationError
 
-from consumer import decisions
+from consumer import decisions, erasing
 from consumer.deadletter_share import Outcome
 from consumer.decisions import Need
+from consumer.erasing import ErasedSellers
 from consumer.freshness import Journey
 from schemas import cloud_events
 from schemas.change import Change, Source
@@ -103,6 +104,8 @@ class Batch:
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
+    erased: set[int] = field(default_factory=set)
+    """Orders to be erased, of those that the batch is about."""
     given_up: dict[int, datetime] = field(default_factory=dict)
     """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
     outcomes: list[Outcome] = field(default_factory=list)
@@ -125,6 +128,7 @@ class Batch:
         self.journeys = later.journeys | self.journeys
         self.ahead += later.ahead
         self.dead_letters += later.dead_letters
+        self.erased |= later.erased
         self.postponed += later.postponed
         self.given_up |= later.given_up
         self.outcomes += later.outcomes
@@ -193,6 +197,7 @@ class BatchReader:
     sessions: Sessions
     topics: Registry
     _outage: _Outage = field(default_factory=_Outage)
+    _erased: ErasedSellers = field(default_factory=ErasedSellers)
 
     async def read(
         self, taken: Sequence[ConsumerRecord[bytes, bytes]], take_turn: TakeTurn | None = None
@@ -200,6 +205,7 @@ class BatchReader:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
 
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
+        What is about an erased seller's orders is passed over.
         `take_turn` is awaited before the orders of hints are judged by what is stored, and called before
         anything else is awaited.
 
@@ -207,17 +213,47 @@ class BatchReader:
             TopError: the platform answers for none of them: the whole batch is to be read again later.
         """
         batch = Batch()
-        hints, taken_at = [], self.clock.estimate()
+        hints, snapshots, taken_at = [], [], self.clock.estimate()
         for record in taken:
             if record.topic == self.topics.snapshots.name:
-                self._take_snapshot(record, batch)
+                snapshots.append(record)
+            elif erasing.is_request(record):
+                self._take_erasure(record, batch)
             elif (change := self._read_change(record, batch)) is not None:
                 hints.append(_Hint(record, change))
+        if hints and take_turn is not None:
+            await take_turn({hint.change.tid for hint in hints})
+        hints, snapshots = await self._pass_over_erased(hints, snapshots)
+        for record in snapshots:
+            self._take_snapshot(record, batch)
         if hints:
-            if take_turn is not None:
-                await take_turn({hint.change.tid for hint in hints})
             await self._take_hints(hints, batch, taken_at)
         return batch
+
+    async def _pass_over_erased(
+        self, hints: list[_Hint], snapshots: list[ConsumerRecord[bytes, bytes]]
+    ) -> tuple[list[_Hint], list[ConsumerRecord[bytes, bytes]]]:
+        """The same without those of erased sellers, which leave nothing behind: no row and no dead letter."""
+        whose = {hint.change.seller_id for hint in hints}
+        whose |= {seller_id for record in snapshots if (seller_id := erasing.seller_of(record)) is not None}
+        erased = await self._erased.among(self.pool, whose)
+        if not erased:
+            return hints, snapshots
+        kept_hints = [hint for hint in hints if hint.change.seller_id not in erased]
+        kept_snapshots = [record for record in snapshots if erasing.seller_of(record) not in erased]
+        kept = len(kept_hints) + len(kept_snapshots)
+        metrics.ERASED_PASSED_OVER.inc(len(hints) + len(snapshots) - kept)
+        return kept_hints, kept_snapshots
+
+    def _take_erasure(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> None:
+        try:
+            tid = erasing.read_request(record).tid
+        except ValidationError:
+            self._set_aside(record, batch, "unreadable_erasure", "not a request to erase an order")
+            return
+        if self._is_in_its_partition(record, tid, batch):
+            batch.erased.add(tid)
+            batch.tids.add(tid)
 
     def _take_snapshot(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> None:
         metrics.SNAPSHOTS_READ.inc()

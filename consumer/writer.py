@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from consumer import erasing
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.deadletter_share import Limit, Share
 from consumer.room import Room
 from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.store import orders, refetches, sellers
+from topsync.store import erasures, orders, refetches, sellers
 from topsync.store.database import Pool
+from topsync.store.erasures import Tombstone
 from topsync.store.orders import Unpublished, UnstorableError, Version
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
@@ -48,7 +50,9 @@ class PartitionWriter:
         self._share = Share(tools.limit)
 
     async def store(self, batch: Batch) -> None:
-        """Write a batch to the table, and note what has to be asked for again. Idempotent.
+        """Write a batch to the table, take out of it what is erased, and note what has to be asked for again.
+
+        Idempotent.
 
         Raises:
             NotOwnerError: another process has taken the partition over; nothing was written.
@@ -64,6 +68,11 @@ class PartitionWriter:
             failpoints.reach("enricher.postponed_noted")
         if batch.given_up:
             await refetches.give_up(self._tools.pool, batch.given_up)
+        if batch.erased:
+            at = self._tools.clock.estimate()
+            await erasures.erase(
+                self._tools.pool, batch.erased, partition=self._partition, epoch=self._epoch, at=at
+            )
 
     async def _weigh(self, batch: Batch) -> None:
         """Check what has become of a batch's records since the last time."""
@@ -85,24 +94,32 @@ class PartitionWriter:
             FencedError: another process has taken the partition over; nothing was published.
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
-        ahead = list(batch.ahead)
+        pool = self._tools.pool
+        gone = await erasures.tombstones(pool, batch.erased) if batch.erased else []
+        buried = {one.tid for one in gone}
+        ahead = [version for version in batch.ahead if version.tid not in buried]
         if doubtful := batch.doubtful - {version.tid for version in ahead}:
-            ahead += await orders.unpublished(self._tools.pool, doubtful)
+            ahead += await orders.unpublished(pool, doubtful)
         failpoints.reach("enricher.publishing")
-        await self._publish(ahead, batch, offsets)
+        await self._publish(ahead, gone, batch, offsets)
         return ahead
 
     async def publish_leftovers(self) -> None:
-        """Publish what was stored but, after a crash, not published or not noted as such."""
-        partitions = self._tools.topics.changes.partitions
-        leftovers = [
-            version
-            for version in await orders.all_unpublished(self._tools.pool)
-            if records.partition_of(version.tid, partitions) == self._partition
-        ]
-        if leftovers:
-            log.info("publishing what a crash left", partition=self._partition, orders=len(leftovers))
-            await self._publish(leftovers, Batch(), {})
+        """Publish what was stored or erased but, after a crash, not published or not noted as such."""
+        pool = self._tools.pool
+        ahead = [one for one in await orders.all_unpublished(pool) if self._is_mine(one.tid)]
+        gone = [one for one in await erasures.all_tombstones(pool) if self._is_mine(one.tid)]
+        if ahead or gone:
+            log.info(
+                "publishing what a crash left",
+                partition=self._partition,
+                orders=len(ahead),
+                tombstones=len(gone),
+            )
+            await self._publish(ahead, gone, Batch(), {})
+
+    def _is_mine(self, tid: int) -> bool:
+        return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
 
     async def _upsert_all(self, batch: Batch) -> None:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
@@ -121,7 +138,9 @@ class PartitionWriter:
         )
         return written.ahead
 
-    async def _publish(self, ahead: Sequence[Unpublished], batch: Batch, offsets: Offsets) -> None:
+    async def _publish(
+        self, ahead: Sequence[Unpublished], gone: Sequence[Tombstone], batch: Batch, offsets: Offsets
+    ) -> None:
         tools = self._tools
         now = tools.clock.estimate()
         published = [
@@ -141,9 +160,13 @@ class PartitionWriter:
             )
             for version in ahead
         ]
-        await self._publisher.publish([*published, *batch.dead_letters], offsets)
+        tombstones = [erasing.record_of(one, tools.topics, published_at=now) for one in gone]
+        await self._publisher.publish([*published, *tombstones, *batch.dead_letters], offsets)
         failpoints.reach("enricher.published")
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
+        metrics.TOMBSTONES_PUBLISHED.inc(len(gone))
         if ahead:
             await orders.mark_published(tools.pool, ahead)
             failpoints.reach("enricher.marked")
+        if gone:
+            await erasures.forget_tombstones(tools.pool, gone)

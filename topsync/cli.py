@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from topsync.errors import OperatorError, first_operator_error
+from topsync.errors import OperatorError, first_of
 
 app = typer.Typer(
     name="topsync",
@@ -61,7 +61,7 @@ def main() -> None:
     try:
         app()
     except* OperatorError as group:
-        error = first_operator_error(group)
+        error = first_of(group)
         print(f"topsync: {error}", file=sys.stderr)  # noqa: T201 -- the operator's line
         sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED)
 
@@ -230,6 +230,28 @@ def sellers_resume(seller: SellerName) -> None:
     from topsync.sellers import operations
 
     asyncio.run(operations.resume(seller))
+
+
+@sellers_app.command("erase")
+def sellers_erase(
+    seller: SellerName,
+    confirm: Annotated[
+        str | None,
+        typer.Option(help="For scripts: the seller's nick or id, as it would be typed; asks nothing."),
+    ] = None,
+    wait_seconds: Annotated[
+        float, typer.Option(min=1, help="How long the enrichers may make no progress before it gives up.")
+    ] = 300,
+) -> None:
+    """Erase all that is kept of a seller, and tell subscribers by a tombstone of each order.
+
+    Says first what goes, and asks for the seller's nick or id. It may be interrupted at any moment, and run
+    again. The enrichers must be running: only they write orders. Exit status 0: all of it is done.
+    docs/sellers.md says what stays, and for how long.
+    """
+    from topsync.sellers import erase_operation
+
+    sys.exit(asyncio.run(erase_operation.erase(seller, confirm, _ask, patience_seconds=wait_seconds)))
 
 
 @sellers_app.command("rekey")

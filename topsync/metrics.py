@@ -60,6 +60,12 @@ SNAPSHOTS_READ = Counter("topsync_snapshots_read_total", "Snapshots of the bulk 
 ORDERS_PUBLISHED = Counter(
     "topsync_orders_published_total", "Order versions published to the topic `orders`."
 )
+TOMBSTONES_PUBLISHED = Counter(
+    "topsync_tombstones_published_total", "Tombstones of erased orders published to the topic `orders`."
+)
+ERASED_PASSED_OVER = Counter(
+    "topsync_erased_passed_over_total", "Changes and snapshots of erased sellers, which are passed over."
+)
 PARTITIONS_OWNED = Gauge("topsync_partitions_owned", "Partitions that this enricher owns.")
 WRITER_RESTARTS = Counter(
     "topsync_writer_restarts_total", "Partition writers that failed and took over anew."

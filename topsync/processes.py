@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
-from bootstrap.progress import Bars
+from bootstrap.progress import STEPS
 from consumer import batches
 from consumer.batches import BatchReader
 from consumer.channel_token import token_source
@@ -26,6 +26,7 @@ from topsync import runtime, settings, telemetry
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
 from topsync.errors import OperatorError
+from topsync.progress import Bars
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
 from topsync.service import Lifetime
@@ -219,7 +220,7 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
         failures: list[str] = []
-        with Bars(sys.stderr) as bars:
+        with Bars(sys.stderr, STEPS) as bars:
 
             async def run_one(account: Account) -> None:
                 report = bars.reporter(account.seller.nick)
@@ -299,7 +300,7 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise BootstrapFailedError(
-            f"not known, paused or expired: {', '.join(unknown)}; see `topsync sellers list`"
+            f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
         )
     return [by_name[name] for name in names]
 

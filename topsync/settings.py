@@ -426,6 +426,10 @@ class BootstrapSettings(_Settings):
     )
     work_dir: Path = Field(Path("/var/lib/topsync"), description="Folder for downloaded exports.")
 
+    def export_file(self, seller_id: int) -> Path:
+        """Where a seller's export is, from its download until it is loaded."""
+        return self.work_dir / f"export-{seller_id}.zip"
+
 
 class TelemetrySettings(_Settings):
     """Logs, metrics and probes."""

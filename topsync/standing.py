@@ -10,7 +10,7 @@ from topsync.store import coverage, gaps, orders, refetches, sellers
 from topsync.store.coverage import Span
 from topsync.store.database import Pool
 from topsync.store.gaps import Gap
-from topsync.store.sellers import Seller
+from topsync.store.sellers import Seller, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,11 @@ class Standing:
 
     @property
     def doubts(self) -> int:
-        """How many spans the ledger cannot vouch for; a seller without a bootstrap is one."""
+        """How many spans the ledger cannot vouch for. A seller without a bootstrap is one; an erased one has
+        nothing to be vouched for.
+        """
+        if self.seller.state is State.ERASED:
+            return 0
         return len(self.holes) + len(self.open_gaps) + (self.complete_until is None)
 
 

@@ -12,9 +12,16 @@ from schemas import platform_time
 from topsync.sellers import session_rules
 from topsync.standing import Standing
 from topsync.store.bootstraps import Bootstrap
+from topsync.store.erasures import Preview
 from topsync.store.sellers import Seller, State
 
-STYLES = {State.NEW: "cyan", State.LIVE: "green", State.PAUSED: "yellow", State.EXPIRED: "bold red"}
+STYLES = {
+    State.NEW: "cyan",
+    State.LIVE: "green",
+    State.PAUSED: "yellow",
+    State.EXPIRED: "bold red",
+    State.ERASED: "dim",
+}
 
 
 def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) -> Table:
@@ -48,6 +55,23 @@ def of_one(stands: Standing, bootstrap: Bootstrap | None, now: datetime) -> Tabl
     )
     if seller.state is State.EXPIRED:
         table.add_row("what to do", session_rules.what_to_do(seller, now=now))
+    return table
+
+
+def of_erasure(seller: Seller, found: Preview) -> Table:
+    """What goes when a seller is erased."""
+    table = Table(show_header=False, title=Text(f"To be erased of {seller.nick} ({seller.seller_id})"))
+    for heading, count in (
+        ("orders", found.orders),
+        ("orders to be asked for again", found.refetches),
+        ("bulk starts", found.bootstraps),
+        ("certificates", found.certificates),
+        ("rows of exports", found.export_rows),
+        ("pulled windows", found.windows),
+        ("gaps", found.gaps),
+        ("replays", found.replays),
+    ):
+        table.add_row(heading, str(count))
     return table
 
 

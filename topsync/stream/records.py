@@ -14,6 +14,7 @@ import orjson
 from schemas import cloud_events, events, json_schema
 from schemas.change import Change, Hint, Source
 from schemas.cloud_events import Headers
+from schemas.erasure import Erasure
 from schemas.notification import Notification
 from schemas.transitions import Step
 from schemas.types import write_instant
@@ -115,6 +116,46 @@ def _hint(hint: Change | Hint) -> bytes:
         fields["reason"] = hint.reason
     # Copied, because what orjson answers occupies the 4 kB that it began with for as long as it lives.
     return bytes(memoryview(orjson.dumps(fields, option=orjson.OPT_UTC_Z)))
+
+
+def erasure(topic: str, wanted: Erasure) -> Record:
+    """A request for `changes` to erase an order."""
+    return Record(
+        topic,
+        key_of(wanted.tid),
+        wanted.model_dump_json().encode(),
+        cloud_events.headers(
+            id=_new_id(),
+            type=cloud_events.ERASURE_TYPE,
+            source=_source(wanted.seller_id),
+            subject=str(wanted.tid),
+            time=wanted.asked_at,
+            schema=json_schema.uri(events.ERASURE_SCHEMA),
+        ),
+    )
+
+
+def tombstone(
+    topic: str, *, tid: int, seller_id: int, revision: int, erased_at: datetime, published_at: datetime
+) -> Record:
+    """The end of an order in `orders`: no value, so that compaction takes all of it away."""
+    return Record(
+        topic,
+        key_of(tid),
+        None,
+        cloud_events.headers(
+            id=f"{tid}:{revision}",
+            type=events.ORDER_ERASED,
+            source=_source(seller_id),
+            subject=str(tid),
+            time=erased_at,
+            extensions={
+                "sellerid": str(seller_id),
+                "revision": str(revision),
+                "publishedat": write_instant(published_at),
+            },
+        ),
+    )
 
 
 def snapshot(topic: str, *, tid: int, seller_id: int, as_of: datetime, reason: str, trade: bytes) -> Record:

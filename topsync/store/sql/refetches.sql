@@ -9,6 +9,7 @@ from unnest(
     $1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
     $6::timestamptz[], $7::text[], $8::text[], $9::bytea[]
 ) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer)
+where not exists (select from sellers as s where s.seller_id = t.seller_id and s.state = 'erased')
 order by tid
 on conflict (tid) do update
 set
