@@ -10,8 +10,8 @@ from signal import SIGKILL
 from topsync.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
 from topsync.local.processes import ManagedProcess
 
-WITHIN_SECONDS = 60.0
-"""A point that is not reached by then is not on the way."""
+WITHIN_SECONDS = 180.0
+"""A point that is not reached by then is not on the way. Some wait for others that are dying meanwhile."""
 
 Start = Callable[[Mapping[str, str]], Awaitable[ManagedProcess]]
 """Starts the process with these variables besides its own."""

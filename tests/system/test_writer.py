@@ -57,6 +57,13 @@ ONE_PARTITION = 0
 SOURCES = ("push", "bootstrap")
 Arrival = tuple[int, int, str, str]
 """Of a version: seconds at which it was modified and fetched, its content, how it was found."""
+ARRIVALS: list[Arrival] = [
+    (6, 10, "a", "bootstrap"),
+    (5, 12, "a", "push"),
+    (6, 11, "b", "push"),
+    (6, 11, "a", "push"),
+]
+"""A newer state fetched before an older one; one second with several states; two of the same moment."""
 BOUND_SECONDS = 5.0
 """Shorter than a fenced writer stays away before it comes back."""
 
@@ -161,6 +168,7 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
     ),
     successor_at=st.integers(1, 3),
 )
+@hypothesis.example(drawn=ARRIVALS, successor_at=2)
 @hypothesis.settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_the_order_of_arrival_and_the_cut_of_batches_all_end_alike_and_nothing_goes_backwards(
     installation: Installation, drawn: list[tuple[int, int, str, str]], successor_at: int
