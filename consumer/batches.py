@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr, ValidationError
 
 from consumer import decisions
+from consumer.backlog import Backlog
 from consumer.decisions import Need
 from schemas import cloud_events
 from schemas.change import Change, Source
@@ -142,8 +143,17 @@ class BatchReader:
     topics: Registry
     _outage: _Outage = field(default_factory=_Outage)
 
-    async def read(self, taken: Sequence[ConsumerRecord[bytes, bytes]]) -> Batch:
+    async def read(
+        self,
+        taken: Sequence[ConsumerRecord[bytes, bytes]],
+        *,
+        backlog: Backlog | None = None,
+        unread: int = 0,
+    ) -> Batch:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
+
+        With a `backlog`, which knows of the `unread` records behind these, late changes are noted to be
+        fetched later, so that the fresh ones behind them come sooner.
 
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
 
@@ -158,7 +168,9 @@ class BatchReader:
             elif (change := self._read_change(record, batch)) is not None:
                 hints.append(_Hint(record, change))
         if hints:
-            await self._take_hints(hints, batch)
+            received = [hint.change.received_at for hint in hints]
+            late_before = backlog and backlog.late_before(received, unread=unread, now=self.clock.now())
+            await self._take_hints(hints, batch, late_before)
         return batch
 
     def _take_snapshot(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> None:
@@ -167,11 +179,12 @@ class BatchReader:
             attributes = cloud_events.attributes(record.headers)
             trade = Trade.from_platform(orjson.loads(record.value))
             seller_id, as_of = int(attributes["sellerid"]), parse_instant(attributes["time"])
+            found_by = Source(attributes.get("foundby", Source.BOOTSTRAP))
         except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
             self._set_aside(record, batch, "unreadable_snapshot", str(error))
             return
         if self._is_in_its_partition(record, trade.tid, batch):
-            batch.add(Version(seller_id, trade, as_of, Source.BOOTSTRAP.value))
+            batch.add(Version(seller_id, trade, as_of, found_by.value))
 
     def _read_change(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> Change | None:
         try:
@@ -190,7 +203,7 @@ class BatchReader:
         self._set_aside(record, batch, "wrong_partition", "the record's key is not its order's tid")
         return False
 
-    async def _take_hints(self, hints: Sequence[_Hint], batch: Batch) -> None:
+    async def _take_hints(self, hints: Sequence[_Hint], batch: Batch, late_before: datetime | None) -> None:
         needs = decisions.coalesce(hint.change for hint in hints)
         batch.tids |= needs.keys()
         batch.hinted_at = {need.tid: need.hinted_at for need in needs.values() if need.hinted_at is not None}
@@ -198,6 +211,7 @@ class BatchReader:
         wanted = decisions.to_fetch(needs, known)
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
         by_tid = {hint.change.tid: hint for hint in hints}
+        wanted = await self._let_wait(wanted, by_tid, batch, late_before)
         unanswered: dict[int, RetryLaterError] = {}
         async with asyncio.TaskGroup() as tasks:
             for need in wanted:
@@ -211,6 +225,20 @@ class BatchReader:
         for need in wanted:
             if need.tid in unanswered:
                 self._postpone(need, by_tid[need.tid].change, batch, "platform_unavailable")
+
+    async def _let_wait(
+        self, wanted: Sequence[Need], hints: Mapping[int, _Hint], batch: Batch, late_before: datetime | None
+    ) -> list[Need]:
+        """Note the needs that may wait in the backlog; the others have to be fetched now."""
+        pulled = [need.tid for need in wanted if need.source is not Source.PUSH]
+        waiting = await refetches.waiting_in_backlog(self.pool, pulled) if pulled else set()
+        urgent = []
+        for need in wanted:
+            if decisions.may_wait(need, late_before=late_before, waiting=waiting):
+                self._postpone(need, hints[need.tid].change, batch, refetches.BACKLOG)
+            else:
+                urgent.append(need)
+        return urgent
 
     async def _fetch_into(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +25,8 @@ class Need:
     """The most urgent source: it decides the lane."""
     hinted_at: datetime | None
     """When the platform first told of it by push; for measuring freshness."""
+    received_at: datetime
+    """When the latest of the hints was put into the topic."""
 
 
 def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
@@ -35,7 +37,13 @@ def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
         need = needs.get(change.tid)
         if need is None:
             needs[change.tid] = Need(
-                change.tid, change.seller_id, change.settled_after, change.modified, change.source, pushed_at
+                change.tid,
+                change.seller_id,
+                change.settled_after,
+                change.modified,
+                change.source,
+                pushed_at,
+                change.received_at,
             )
             continue
         needs[change.tid] = Need(
@@ -45,6 +53,7 @@ def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
             modified=_latest(need.modified, change.modified),
             source=min(need.source, change.source, key=_URGENCY.__getitem__),
             hinted_at=_earliest(need.hinted_at, pushed_at),
+            received_at=max(need.received_at, change.received_at),
         )
     return needs
 
@@ -61,6 +70,17 @@ def is_answered(need: Need, known: Known | None) -> bool:
 def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> list[Need]:
     """The needs that what is stored does not answer."""
     return [need for need in needs.values() if not is_answered(need, known.get(need.tid))]
+
+
+def may_wait(need: Need, *, late_before: datetime | None, waiting: Collection[int]) -> bool:
+    """Whether a need goes into the backlog: it is late, or its order is in there already.
+
+    A message is worth a fetch as long as it is fresh; a pull that finds an order unsettled which is in the
+    backlog only adds to what that has to bring.
+    """
+    if late_before is not None and need.received_at < late_before:
+        return True
+    return need.source is not Source.PUSH and need.tid in waiting
 
 
 def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:

@@ -14,9 +14,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiokafka.errors import KafkaError
 
+from consumer.backlog import Backlog
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from topsync import metrics, retry, telemetry
 from topsync.clock import ServerClock
@@ -158,11 +160,13 @@ class PartitionWriter:
 
     async def write_all(self, reader: PartitionReader, max_records: int) -> None:
         """Read and write until cancelled."""
+        own = self._enricher.settings
+        backlog = Backlog(own.backlog_changes, timedelta(seconds=own.backlog_fresh_seconds))
         while True:
             taken = await reader.batch(max_records=max_records, timeout_seconds=READ_TIMEOUT_SECONDS)
             if not taken:
                 continue
-            batch = await self._enricher.batches.read(taken)
+            batch = await self._enricher.batches.read(taken, backlog=backlog, unread=reader.unread)
             async with self._lock:
                 await self._write(batch, {reader.tp: taken[-1].offset + 1})
 

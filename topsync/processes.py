@@ -16,6 +16,8 @@ from consumer.batches import BatchReader
 from consumer.channel_token import token_source
 from consumer.enricher import Enricher
 from consumer.push import PushService
+from reconciler import bulk_plan
+from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Rules
 from reconciler.refetching import Refetching
 from reconciler.service import Reconciler
@@ -168,6 +170,22 @@ async def reconcile(lifetime: Lifetime) -> None:
             sessions=sessions,
             clock=clock,
             refetching=Refetching(pool, producer, registry, clock, own.refetch_attempts),
+            bulk=BulkDetails(
+                pool=pool,
+                producer=producer,
+                topics=registry,
+                client=client,
+                clock=clock,
+                sessions=sessions,
+                rules=bulk_plan.Rules(
+                    from_seconds=own.bulk_from_seconds,
+                    tasks_at_once=own.bulk_tasks,
+                    calls_per_second=budget.calls_per_second,
+                    backlog_changes=settings.load(EnricherSettings).backlog_changes,
+                ),
+                poll_seconds=own.bulk_poll_seconds,
+                deadline_seconds=own.bulk_deadline_seconds,
+            ),
             notifications_topic=registry.notifications.name,
             calls_per_second=budget.calls_per_second,
         )

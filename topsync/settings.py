@@ -300,6 +300,16 @@ class EnricherSettings(_Settings):
     detail_lag_allowance_seconds: Seconds = Field(
         1, description="How long after a change the platform's detail may still answer the older state."
     )
+    backlog_changes: int = Field(
+        1000,
+        ge=0,
+        description="Unread changes of a partition from which on late ones wait, so that fresh ones need not; "
+        "0: never.",
+    )
+    backlog_fresh_seconds: PositiveSeconds = Field(
+        10,
+        description="A change that has waited longer for its writer is late, where the writer is behind.",
+    )
     publish_spacing_seconds: Seconds = Field(
         0.01,
         le=1,
@@ -379,6 +389,18 @@ class ReconcilerSettings(_Settings):
         ge=1,
         description="How often an order is asked for again that the platform does not show as promised, at "
         "distances from seconds to ten minutes; then it is a dead letter. 45 take six hours.",
+    )
+    bulk_from_seconds: Seconds = Field(
+        1800,
+        description="A backlog that would take single calls longer goes by tasks of a hundred orders each, which "
+        "the platform runs each half hour; a smaller value spares calls, and takes longer. 0: never by tasks.",
+    )
+    bulk_tasks: int = Field(100, ge=1, le=1000, description="Tasks of many orders that run at the same time.")
+    bulk_poll_seconds: PositiveSeconds = Field(
+        60, description="Time between two looks at tasks of many orders, while none is ready."
+    )
+    bulk_deadline_seconds: PositiveSeconds = Field(
+        6 * 3600, description="A task of many orders that takes longer is given up."
     )
     reconcile_poll_seconds: PositiveSeconds = Field(
         1, description="How often connections, gaps and jobs are looked at."

@@ -6,7 +6,7 @@ hints them again when they are due. One row per order, whatever becomes of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,6 +14,15 @@ from topsync.store.database import Pool, sql
 
 NO_NEWS = "no_news"
 """The reason where the platform told of a change, and then showed what was known before."""
+
+BACKLOG = "backlog"
+"""The reason where a writer was so far behind that it let the order wait and went on to fresh changes."""
+
+IN_TASK = "in_task"
+"""The reason of one from a backlog that a task asks for, with others."""
+
+LATE = "late"
+"""The reason of one from a backlog that is being brought: it is asked for again if it does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +72,38 @@ async def forget_answered(pool: Pool) -> None:
 
 
 async def due(pool: Pool, *, limit: int) -> list[Refetch]:
-    """Those to be asked for now, of sellers that have a session; the longest waiting first."""
+    """Those to be asked for now, of sellers that have a session; the longest waiting first. No backlogs."""
     return [Refetch(*row) for row in await pool.fetch(sql("refetches.due"), limit)]
+
+
+async def backlogs(pool: Pool, *, sources: Collection[str]) -> dict[int, int]:
+    """How many orders of each seller with a session wait in a backlog, of those that `sources` told of."""
+    rows = await pool.fetch(sql("refetches.backlogs"), BACKLOG, list(sources))
+    return {row["seller_id"]: row["orders"] for row in rows}
+
+
+async def alone(
+    pool: Pool, *, sellers: Collection[int], sources: Collection[str], limit: int
+) -> list[Refetch]:
+    """Orders of a backlog, the longest waiting first: of these sellers, or that `sources` told of."""
+    rows = await pool.fetch(sql("refetches.alone"), BACKLOG, list(sellers), list(sources), limit)
+    return [Refetch(*row) for row in rows]
+
+
+async def being_brought(pool: Pool) -> int:
+    """How many orders of backlogs have been asked for and are not stored yet."""
+    return int(await pool.fetchval(sql("refetches.being_brought"), LATE))
+
+
+async def waiting_in_backlog(pool: Pool, tids: Iterable[int]) -> set[int]:
+    """Those of these orders that wait in a backlog or for a task."""
+    rows = await pool.fetch(sql("refetches.waiting_in_backlog"), list(tids), [BACKLOG, IN_TASK])
+    return {row["tid"] for row in rows}
+
+
+async def bring(pool: Pool, tids: Iterable[int], *, wait: timedelta) -> None:
+    """Note that these orders of a backlog have been asked for, and how long each may take to come."""
+    await pool.execute(sql("refetches.bring"), list(tids), LATE, wait)
 
 
 async def asked(pool: Pool, waits: Mapping[int, timedelta]) -> None:

@@ -117,8 +117,17 @@ def _hint(hint: Change | Hint) -> bytes:
     return bytes(memoryview(orjson.dumps(fields, option=orjson.OPT_UTC_Z)))
 
 
-def snapshot(topic: str, *, tid: int, seller_id: int, as_of: datetime, reason: str, trade: bytes) -> Record:
-    """A whole platform trade of the bulk export for `snapshots`; its state is not older than `as_of`."""
+def snapshot(
+    topic: str,
+    *,
+    tid: int,
+    seller_id: int,
+    as_of: datetime,
+    reason: str,
+    trade: bytes,
+    found_by: Source = Source.BOOTSTRAP,
+) -> Record:
+    """A whole platform trade, had in bulk, for `snapshots`; its state is not older than `as_of`."""
     return Record(
         topic,
         key_of(tid),
@@ -129,7 +138,7 @@ def snapshot(topic: str, *, tid: int, seller_id: int, as_of: datetime, reason: s
             source=_source(seller_id),
             subject=str(tid),
             time=as_of,
-            extensions={"sellerid": str(seller_id), "reason": reason},
+            extensions={"sellerid": str(seller_id), "reason": reason, "foundby": found_by.value},
         ),
     )
 
