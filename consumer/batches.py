@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -15,6 +15,7 @@ from pydantic import SecretStr, ValidationError
 from consumer import decisions
 from consumer.backlog import Backlog
 from consumer.decisions import Need
+from consumer.freshness import Journey
 from schemas import cloud_events
 from schemas.change import Change, Source
 from schemas.trade import Trade, UnreadableTradeError
@@ -55,6 +56,10 @@ NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
 
 
+TakeTurn = Callable[[set[int]], Awaitable[None]]
+"""Waits until nothing else is under way about these orders."""
+
+
 class PostponedError(Exception):
     """The platform does not show the order now as it has promised. The text holds nothing of it.
 
@@ -87,7 +92,8 @@ class Batch:
     """The newest version of each order."""
     tids: set[int] = field(default_factory=set)
     """Every order that the batch is about: whatever of them is unpublished is published with it."""
-    hinted_at: dict[int, datetime] = field(default_factory=dict)
+    journeys: dict[int, Journey] = field(default_factory=dict)
+    """The pushed ones among them."""
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
@@ -100,6 +106,14 @@ class Batch:
             self.versions[tid] = version
         self.tids.add(tid)
 
+    def join(self, later: Batch) -> None:
+        """Take in a batch that was read after this one. What is postponed stays with each of them."""
+        for version in later.versions.values():
+            self.add(version)
+        self.tids |= later.tids
+        self.journeys = later.journeys | self.journeys
+        self.dead_letters += later.dead_letters
+
 
 def _concerns_one_order(error: RequestRefusedError) -> bool:
     """Whether other orders may fare better; where the gateway refuses the application, stop, loudly.
@@ -111,6 +125,14 @@ def _concerns_one_order(error: RequestRefusedError) -> bool:
 
 def _age(version: Version) -> tuple[datetime, datetime]:
     return version.trade.modified, version.fetched_at
+
+
+def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
+    return {
+        need.tid: Journey(need.hinted_at, need.received_at, taken_at)
+        for need in needs
+        if need.hinted_at is not None and need.received_at is not None
+    }
 
 
 @dataclass(slots=True)
@@ -146,31 +168,36 @@ class BatchReader:
     async def read(
         self,
         taken: Sequence[ConsumerRecord[bytes, bytes]],
+        take_turn: TakeTurn | None = None,
         *,
         backlog: Backlog | None = None,
         unread: int = 0,
     ) -> Batch:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
 
-        With a `backlog`, which knows of the `unread` records behind these, late changes are noted to be
-        fetched later, so that the fresh ones behind them come sooner.
-
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
+        `take_turn` is awaited before the orders of hints are judged by what is stored, and called before
+        anything else is awaited. With a `backlog`, which is told of the `unread` records behind these, late
+        changes are noted to be fetched later, so that the fresh ones behind them come sooner.
 
         Raises:
             TopError: the platform answers for none of them: the whole batch is to be read again later.
         """
         batch = Batch()
-        hints = []
+        hints, taken_at = [], self.clock.estimate()
         for record in taken:
             if record.topic == self.topics.snapshots.name:
                 self._take_snapshot(record, batch)
             elif (change := self._read_change(record, batch)) is not None:
                 hints.append(_Hint(record, change))
         if hints:
-            received = [hint.change.received_at for hint in hints]
-            late_before = backlog and backlog.late_before(received, unread=unread, now=self.clock.now())
-            await self._take_hints(hints, batch, late_before)
+            late_before = None
+            if backlog is not None:
+                received = [hint.change.received_at for hint in hints]
+                late_before = backlog.late_before(received, unread=unread, now=self.clock.now())
+            if take_turn is not None:
+                await take_turn({hint.change.tid for hint in hints})
+            await self._take_hints(hints, batch, taken_at, late_before)
         return batch
 
     def _take_snapshot(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> None:
@@ -203,10 +230,12 @@ class BatchReader:
         self._set_aside(record, batch, "wrong_partition", "the record's key is not its order's tid")
         return False
 
-    async def _take_hints(self, hints: Sequence[_Hint], batch: Batch, late_before: datetime | None) -> None:
+    async def _take_hints(
+        self, hints: Sequence[_Hint], batch: Batch, taken_at: datetime, late_before: datetime | None
+    ) -> None:
         needs = decisions.coalesce(hint.change for hint in hints)
         batch.tids |= needs.keys()
-        batch.hinted_at = {need.tid: need.hinted_at for need in needs.values() if need.hinted_at is not None}
+        batch.journeys = _journeys(needs.values(), taken_at)
         known = await orders.known(self.pool, needs)
         wanted = decisions.to_fetch(needs, known)
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))

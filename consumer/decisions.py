@@ -25,7 +25,9 @@ class Need:
     """The most urgent source: it decides the lane."""
     hinted_at: datetime | None
     """When the platform first told of it by push; for measuring freshness."""
-    received_at: datetime
+    received_at: datetime | None
+    """When push first had such a message."""
+    newest_at: datetime
     """When the latest of the hints was put into the topic."""
 
 
@@ -33,17 +35,20 @@ def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
     """One need per order: one fetch answers every hint that is older than it."""
     needs: dict[int, Need] = {}
     for change in changes:
-        pushed_at = change.occurred_at if change.source is Source.PUSH else None
+        is_pushed = change.source is Source.PUSH
+        pushed_at = change.occurred_at if is_pushed else None
+        received_at = change.received_at if is_pushed else None
         need = needs.get(change.tid)
         if need is None:
             needs[change.tid] = Need(
-                change.tid,
-                change.seller_id,
-                change.settled_after,
-                change.modified,
-                change.source,
-                pushed_at,
-                change.received_at,
+                tid=change.tid,
+                seller_id=change.seller_id,
+                settled_after=change.settled_after,
+                modified=change.modified,
+                source=change.source,
+                hinted_at=pushed_at,
+                received_at=received_at,
+                newest_at=change.received_at,
             )
             continue
         needs[change.tid] = Need(
@@ -53,7 +58,8 @@ def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
             modified=_latest(need.modified, change.modified),
             source=min(need.source, change.source, key=_URGENCY.__getitem__),
             hinted_at=_earliest(need.hinted_at, pushed_at),
-            received_at=max(need.received_at, change.received_at),
+            received_at=_earliest(need.received_at, received_at),
+            newest_at=max(need.newest_at, change.received_at),
         )
     return needs
 
@@ -78,7 +84,7 @@ def may_wait(need: Need, *, late_before: datetime | None, waiting: Collection[in
     A message is worth a fetch as long as it is fresh; a pull that finds an order unsettled which is in the
     backlog only adds to what that has to bring.
     """
-    if late_before is not None and need.received_at < late_before:
+    if late_before is not None and need.newest_at < late_before:
         return True
     return need.source is not Source.PUSH and need.tid in waiting
 

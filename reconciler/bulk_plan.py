@@ -80,10 +80,8 @@ def plan(waiting: Mapping[int, int], rules: Rules, *, running: int, without_task
     for seller, count in sorted(able.items(), key=lambda one: (-one[1], one[0])):
         full, rest = divmod(count, MAX_TRADES)
         tasks += [seller] * (full + (rest >= LEAST_ORDERS))
-    few = {seller for seller, count in able.items() if count < LEAST_ORDERS}
-    return Plan(
-        tasks[: max(0, rules.tasks_at_once - running)], frozenset(few | waiting.keys() & without_tasks)
-    )
+    alone = {seller for seller, count in waiting.items() if seller not in able or count < LEAST_ORDERS}
+    return Plan(tasks[: max(0, rules.tasks_at_once - running)], frozenset(alone))
 
 
 def request_order(tids: Sequence[int], failures: int) -> list[int]:

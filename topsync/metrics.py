@@ -9,7 +9,26 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-FRESHNESS_BUCKETS_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+FRESHNESS_BUCKETS_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+STAGE_BUCKETS_SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    60,
+    300,
+    1800,
+)
 
 API_CALLS = Counter(
     "topsync_api_calls_total", "Gateway calls made, by API, lane and outcome.", ["api", "lane", "outcome"]
@@ -49,6 +68,16 @@ FRESHNESS = Histogram(
     "topsync_freshness_seconds",
     "From the platform's message to the published order, pushed changes only.",
     buckets=FRESHNESS_BUCKETS_SECONDS,
+)
+STAGE_SECONDS = Histogram(
+    "topsync_freshness_stage_seconds",
+    "Where that time goes, by the stage that ends: received by push, taken out of Kafka, fetched, stored, "
+    "published.",
+    ["stage"],
+    buckets=STAGE_BUCKETS_SECONDS,
+)
+ENRICHER_BYTES = Gauge(
+    "topsync_enricher_bytes", "Bytes of records on their way through this enricher, read but not published."
 )
 DEAD_LETTERS = Counter(
     "topsync_dead_letters_total", "Records set aside as dead letters, by reason.", ["reason"]

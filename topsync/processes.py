@@ -16,6 +16,8 @@ from consumer.batches import BatchReader
 from consumer.channel_token import token_source
 from consumer.enricher import Enricher
 from consumer.push import PushService
+from consumer.room import Room
+from consumer.writer import Tools
 from reconciler import bulk_plan
 from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Rules
@@ -136,10 +138,13 @@ async def enrich(lifetime: Lifetime) -> None:
         enricher = Enricher(
             settings=own,
             kafka=kafka,
-            topics=registry,
-            clock=clock,
-            pool=pool,
-            batches=BatchReader(pool, client, clock, sessions, registry),
+            tools=Tools(
+                topics=registry,
+                clock=clock,
+                pool=pool,
+                batches=BatchReader(pool, client, clock, sessions, registry),
+                room=Room(own.enricher_max_bytes),
+            ),
             owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",
         )
         await enricher.run(lifetime)

@@ -297,14 +297,20 @@ class EnricherSettings(_Settings):
     enricher_batch_snapshots: int = Field(
         200, ge=1, le=5000, description="Snapshots taken at once from a partition."
     )
+    enricher_max_bytes: int = Field(
+        64 * 1024**2,
+        ge=1024**2,
+        description="Bytes of records that are on their way through an enricher at most; above it, it reads "
+        "nothing more. In memory they take about ten times as much.",
+    )
     detail_lag_allowance_seconds: Seconds = Field(
         1, description="How long after a change the platform's detail may still answer the older state."
     )
     backlog_changes: int = Field(
         1000,
         ge=0,
-        description="Unread changes of a partition from which on late ones wait, so that fresh ones need not; "
-        "0: never.",
+        description="Unread changes of a partition from which on late ones wait, so that fresh ones need "
+        "not; 0: never.",
     )
     backlog_fresh_seconds: PositiveSeconds = Field(
         10,
@@ -392,8 +398,8 @@ class ReconcilerSettings(_Settings):
     )
     bulk_from_seconds: Seconds = Field(
         1800,
-        description="A backlog that would take single calls longer goes by tasks of a hundred orders each, which "
-        "the platform runs each half hour; a smaller value spares calls, and takes longer. 0: never by tasks.",
+        description="A backlog that would take single calls longer goes by tasks of a hundred orders each, "
+        "which the platform runs each half hour; less spares calls, and takes longer. 0: never by tasks.",
     )
     bulk_tasks: int = Field(100, ge=1, le=1000, description="Tasks of many orders that run at the same time.")
     bulk_poll_seconds: PositiveSeconds = Field(

@@ -178,7 +178,7 @@ async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(sho
     assert (found.seller_id, found.trade.tid, found.source) == (SELLER, TID, "push")
     assert before <= found.fetched_at <= shop.clock.now()
     assert batch.tids == {TID}
-    assert batch.hinted_at.keys() == {TID}
+    assert batch.journeys.keys() == {TID}
     assert batch.dead_letters == []
 
 

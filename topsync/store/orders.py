@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import cast
 
 import asyncpg
 import orjson
 
 from schemas import transitions
 from schemas.change import Source
-from schemas.trade import Trade
-from schemas.transitions import Step, Transition
+from schemas.trade import Trade, content_hash
+from schemas.transitions import Order, Step, Transition
 from topsync.store.database import Pool, sql
 
 
@@ -24,7 +26,7 @@ class UnstorableError(ValueError):
     """The database cannot hold one of the versions; nothing was written. The text holds no values."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Version:
     """One full order as it was read from the platform, ready to be written."""
 
@@ -33,6 +35,21 @@ class Version:
     fetched_at: datetime
     """Platform time at which the fetch began: the state is not older than this."""
     source: str
+
+    @cached_property
+    def wire(self) -> str:
+        """The JSON of topic and table."""
+        return self.trade.to_wire()
+
+    @cached_property
+    def order(self) -> Order:
+        """The same, read."""
+        return cast("Order", orjson.loads(self.wire))
+
+    @cached_property
+    def content_hash(self) -> bytes:
+        """See `Trade.content_hash`."""
+        return content_hash(self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +104,9 @@ async def _upsert(
 ) -> asyncpg.Record | None:
     trades = [version.trade for version in versions]
     tids = [trade.tid for trade in trades]
-    hashes = [trade.content_hash() for trade in trades]
-    wired = [trade.to_wire() for trade in trades]
+    hashes = [version.content_hash for version in versions]
     before = {row["tid"]: row for row in await pool.fetch(sql("orders.before"), tids, hashes)}
-    steps = [
-        _step(before.get(version.trade.tid), value, Source(version.source))
-        for version, value in zip(versions, wired, strict=True)
-    ]
+    steps = [_step(before.get(version.trade.tid), version) for version in versions]
     return await pool.fetchrow(
         sql("orders.upsert"),
         partition,
@@ -106,17 +119,17 @@ async def _upsert(
         hashes,
         [version.fetched_at for version in versions],
         [version.source for version in versions],
-        wired,
+        [version.wire for version in versions],
         list(map(_write_step, steps)),
     )
 
 
-def _step(before: asyncpg.Record | None, value: str, source: Source) -> Step:
+def _step(before: asyncpg.Record | None, version: Version) -> Step:
     """What a version brings beside what subscribers have been told."""
-    order = orjson.loads(value)
+    source = Source(version.source)
     if before is None:
-        return transitions.step(None, order, source)
-    step = transitions.step(orjson.loads(before["trade"]), order, source)
+        return transitions.step(None, version.order, source)
+    step = transitions.step(orjson.loads(before["trade"]), version.order, source)
     return transitions.join(_read_step(before["step"]), step) if before["unpublished"] else step
 
 
