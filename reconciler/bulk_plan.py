@@ -63,7 +63,7 @@ class Plan:
         alone: sellers whose patient orders are asked for one by one, too.
     """
 
-    tasks: Sequence[int] = ()
+    tasks: tuple[int, ...] = ()
     alone: frozenset[int] = frozenset()
 
 
@@ -81,7 +81,7 @@ def plan(waiting: Mapping[int, int], rules: Rules, *, running: int, without_task
         full, rest = divmod(count, MAX_TRADES)
         tasks += [seller] * (full + (rest >= LEAST_ORDERS))
     alone = {seller for seller, count in waiting.items() if seller not in able or count < LEAST_ORDERS}
-    return Plan(tasks[: max(0, rules.tasks_at_once - running)], frozenset(alone))
+    return Plan(tuple(tasks[: max(0, rules.tasks_at_once - running)]), frozenset(alone))
 
 
 def request_order(tids: Sequence[int], failures: int) -> list[int]:

@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
 from consumer import batches
+from consumer.backlog import Backlog
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
@@ -36,8 +37,9 @@ from topsync import retry
 from topsync.clock import ServerClock
 from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
-from topsync.store import orders, sellers
+from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
+from topsync.store.refetches import Refetch
 from topsync.store.sellers import State
 from topsync.stream import records, topics
 from topsync.stream.records import Record
@@ -443,3 +445,39 @@ async def test_an_unstorable_version_becomes_a_dead_letter_with_its_order(shop: 
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
     assert dead(batch).keys() == {"unstorable"}
     assert batch.dead_letters[0].key == records.key_of(TID)
+
+
+async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones(shop: Shop) -> None:
+    backlog = Backlog(1, timedelta(seconds=10))
+    late = shop.clock.now() - timedelta(seconds=11)
+    for tid in (TID, TID + 4):
+        shop.gateway.trades[tid] = platform_trade(tid)
+    taken = [shop.hint(received_at=late, occurred_at=at(2)), shop.hint(TID + 4)]
+    batch = await shop.reader.read(taken, backlog=backlog, unread=2)
+    assert shop.gateway.fetched == [TID + 4]
+    (waiting,) = batch.postponed
+    assert (waiting.tid, waiting.reason, waiting.occurred_at) == (TID, refetches.BACKLOG, at(2))
+    assert (await shop.reader.read(taken[:1], backlog=backlog, unread=0)).postponed == [waiting]
+
+
+async def test_a_pull_adds_its_promise_to_an_order_of_the_backlog_and_costs_no_call(shop: Shop) -> None:
+    told = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", refetches.BACKLOG)
+    await refetches.postpone(shop.pool, [told], wait=timedelta(0))
+    batch = await shop.read(shop.hint(modified=at(5), source=Source.SWEEP))
+    assert shop.gateway.fetched == []
+    (waiting,) = batch.postponed
+    assert (waiting.reason, waiting.modified) == (refetches.BACKLOG, at(5))
+
+
+async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: Shop) -> None:
+    record = records.snapshot(
+        shop.registry.snapshots.name,
+        tid=TID,
+        seller_id=SELLER,
+        as_of=at(3),
+        reason="details 1",
+        trade=orjson.dumps(platform_trade(TID)),
+        found_by=Source.SWEEP,
+    )
+    batch = await shop.read(shop.received(record), shop.snapshot(TID + 4))
+    assert (batch.versions[TID].source, batch.versions[TID + 4].source) == ("sweep", "bootstrap")
