@@ -9,8 +9,7 @@ import pytest
 
 from consumer import decisions
 from consumer.backlog import Backlog
-from consumer.decisions import Need
-from schemas.change import Source
+from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
 
 TID = 4000000000000000101
@@ -78,6 +77,15 @@ def test_a_writer_that_may_never_be_behind_fetches_everything() -> None:
 def test_what_may_wait(
     source: Source, newest: datetime, is_behind: bool, in_backlog: bool, waits: bool
 ) -> None:
-    need = Need(TID, SELLER, at(0), None, source, None, None, newest)
+    told = Change(
+        seller_id=SELLER,
+        tid=TID,
+        event="x",
+        occurred_at=at(0),
+        settled_after=at(0),
+        received_at=newest,
+        source=source,
+    )
+    (need,) = decisions.coalesce([told]).values()
     late_before = NOW - FRESH if is_behind else None
     assert decisions.may_wait(need, late_before=late_before, waiting={TID} if in_backlog else ()) is waits
