@@ -161,9 +161,7 @@ def test_when_a_hint_is_answered(
         pytest.param(5.4, (7, 7.5), True, id="newer"),
         pytest.param(5.4, (5, 5.3), False, id="fetched before it: perhaps another change of that second"),
         pytest.param(5.4, (4, 5.5), False, id="older: its change does not show yet"),
-        pytest.param(
-            5.4, (4, 8.4), True, id="older, but fetched when nothing was hidden any more"
-        ),
+        pytest.param(5.4, (4, 8.4), True, id="older, but fetched when nothing was hidden any more"),
     ],
 )
 def test_when_a_message_is_answered(occurred: float, known: tuple[float, float], answered: bool) -> None:
@@ -178,9 +176,7 @@ def test_when_a_message_is_answered(occurred: float, known: tuple[float, float],
     "other",
     [
         pytest.param(hint(1, 8.4, source=Source.SWEEP), id="a list wants proof"),
-        pytest.param(
-            hint(1, 8.4).model_copy(update={"reason": "asked again"}), id="what asks again, too"
-        ),
+        pytest.param(hint(1, 8.4).model_copy(update={"reason": "asked again"}), id="what asks again, too"),
     ],
 )
 def test_a_message_is_content_with_less_than_what_comes_with_it(other: Change) -> None:
