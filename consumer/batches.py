@@ -26,7 +26,7 @@ from topsync.lanes import LANE_OF
 from topsync.sellers.sessions import Sessions
 from topsync.store import orders, refetches
 from topsync.store.database import Pool
-from topsync.store.orders import Known, Version
+from topsync.store.orders import Known, Unpublished, Version
 from topsync.store.refetches import Refetch
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -91,12 +91,18 @@ class Batch:
     versions: dict[int, Version] = field(default_factory=dict)
     """The newest version of each order."""
     tids: set[int] = field(default_factory=set)
-    """Every order that the batch is about: whatever of them is unpublished is published with it."""
+    """Every order that the batch is about."""
+    doubtful: set[int] = field(default_factory=set)
+    """Those of them that were stored already, and not published yet."""
+    ahead: list[Unpublished] = field(default_factory=list)
+    """What is to be published of the versions, once they are stored."""
     journeys: dict[int, Journey] = field(default_factory=dict)
     """The pushed ones among them."""
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
+    lingering: list[Refetch] = field(default_factory=list)
+    """Orders that wait a little for more messages: noted likewise."""
 
     def add(self, version: Version) -> None:
         """Take a version in, unless the batch has a newer one of the same order."""
@@ -107,12 +113,16 @@ class Batch:
         self.tids.add(tid)
 
     def join(self, later: Batch) -> None:
-        """Take in a batch that was read after this one. What is postponed stays with each of them."""
+        """Take in a batch that was read after this one, and postpones other orders."""
         for version in later.versions.values():
             self.add(version)
         self.tids |= later.tids
+        self.doubtful |= later.doubtful
         self.journeys = later.journeys | self.journeys
+        self.ahead += later.ahead
         self.dead_letters += later.dead_letters
+        self.postponed += later.postponed
+        self.lingering += later.lingering
 
 
 def _concerns_one_order(error: RequestRefusedError) -> bool:
@@ -133,6 +143,20 @@ def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
         for need in needs
         if need.hinted_at is not None and need.received_at is not None
     }
+
+
+def _later(need: Need, change: Change, reason: str, answer: bytes | None = None) -> Refetch:
+    return Refetch(
+        tid=need.tid,
+        seller_id=need.seller_id,
+        event=change.event,
+        occurred_at=need.hinted_at or change.occurred_at,
+        settled_after=need.settled_after,
+        modified=need.modified,
+        source=need.source.value,
+        reason=reason,
+        answer=answer,
+    )
 
 
 @dataclass(slots=True)
@@ -163,6 +187,8 @@ class BatchReader:
     clock: ServerClock
     sessions: Sessions
     topics: Registry
+    linger: timedelta = timedelta(0)
+    """How long a message waits for others of its order."""
     _outage: _Outage = field(default_factory=_Outage)
 
     async def read(
@@ -237,6 +263,7 @@ class BatchReader:
         batch.tids |= needs.keys()
         batch.journeys = _journeys(needs.values(), taken_at)
         known = await orders.known(self.pool, needs)
+        batch.doubtful = {tid for tid, one in known.items() if not one.published}
         wanted = decisions.to_fetch(needs, known)
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
         by_tid = {hint.change.tid: hint for hint in hints}
@@ -258,13 +285,15 @@ class BatchReader:
     async def _let_wait(
         self, wanted: Sequence[Need], hints: Mapping[int, _Hint], batch: Batch, late_before: datetime | None
     ) -> list[Need]:
-        """Note the needs that may wait in the backlog; the others have to be fetched now."""
+        """Note the needs that may wait, in the backlog or a little; the others have to be fetched now."""
         pulled = [need.tid for need in wanted if need.source is not Source.PUSH]
         waiting = await refetches.waiting_in_backlog(self.pool, pulled) if pulled else set()
         urgent = []
         for need in wanted:
             if decisions.may_wait(need, late_before=late_before, waiting=waiting):
                 self._postpone(need, hints[need.tid].change, batch, refetches.BACKLOG)
+            elif decisions.may_linger(need, now=self.clock.now(), linger=self.linger):
+                batch.lingering.append(_later(need, hints[need.tid].change, refetches.LINGERING))
             else:
                 urgent.append(need)
         return urgent
@@ -334,19 +363,7 @@ class BatchReader:
     @staticmethod
     def _postpone(need: Need, change: Change, batch: Batch, reason: str, answer: bytes | None = None) -> None:
         metrics.ORDERS_POSTPONED.labels(reason).inc()
-        batch.postponed.append(
-            Refetch(
-                tid=need.tid,
-                seller_id=need.seller_id,
-                event=change.event,
-                occurred_at=need.hinted_at or change.occurred_at,
-                settled_after=need.settled_after,
-                modified=need.modified,
-                source=need.source.value,
-                reason=reason,
-                answer=answer,
-            )
-        )
+        batch.postponed.append(_later(need, change, reason, answer))
 
     def set_version_aside(self, version: Version, batch: Batch, detail: str) -> None:
         """Make a dead letter of a version that the database cannot hold."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Change, Source
@@ -108,6 +108,11 @@ def may_wait(need: Need, *, late_before: datetime | None, waiting: Collection[in
     if late_before is not None and need.newest_at < late_before:
         return True
     return need.source is not Source.PUSH and need.tid in waiting
+
+
+def may_linger(need: Need, *, now: datetime, linger: timedelta) -> bool:
+    """Whether a message is to wait for others of its order, so that one call answers them all."""
+    return need.proven_after is None and need.hinted_at is not None and now < need.hinted_at + linger
 
 
 def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:

@@ -65,7 +65,6 @@ class _Group:
 
     def add(self, reading: _Reading) -> None:
         self.batch.join(reading.batch.result())
-        self.batch.postponed += reading.batch.result().postponed
         self.offsets[reading.tp] = reading.next_offset
         self.size_bytes += reading.size_bytes
 

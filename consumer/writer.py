@@ -53,13 +53,15 @@ class PartitionWriter:
             await self._upsert_all(batch)
         if batch.postponed:
             await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
+        if batch.lingering:
+            await refetches.postpone(self._tools.pool, batch.lingering, wait=self._tools.batches.linger)
 
     async def rest(self) -> None:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
         await self._publisher.rest()
 
     async def publish(self, batch: Batch, offsets: Offsets) -> list[Unpublished]:
-        """Publish what is stored of a batch's orders, its dead letters and the offsets; says what it was.
+        """Publish what storing a batch has changed, its dead letters and the offsets; says what it was.
 
         The batch must be stored before: with the offsets its records are done with.
 
@@ -67,7 +69,9 @@ class PartitionWriter:
             FencedError: another process has taken the partition over; nothing was published.
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
-        ahead = await orders.unpublished(self._tools.pool, batch.tids) if batch.tids else []
+        ahead = list(batch.ahead)
+        if doubtful := batch.doubtful - {version.tid for version in ahead}:
+            ahead += await orders.unpublished(self._tools.pool, doubtful)
         await self._publish(ahead, batch, offsets)
         return ahead
 
@@ -86,16 +90,19 @@ class PartitionWriter:
     async def _upsert_all(self, batch: Batch) -> None:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
         try:
-            await self._upsert(list(batch.versions.values()))
+            batch.ahead = await self._upsert(list(batch.versions.values()))
         except UnstorableError:
             for version in batch.versions.values():
                 try:
-                    await self._upsert([version])
+                    batch.ahead += await self._upsert([version])
                 except UnstorableError as error:
                     self._tools.batches.set_version_aside(version, batch, str(error))
 
-    async def _upsert(self, versions: list[Version]) -> None:
-        await orders.upsert(self._tools.pool, versions, partition=self._partition, epoch=self._epoch)
+    async def _upsert(self, versions: list[Version]) -> list[Unpublished]:
+        written = await orders.upsert(
+            self._tools.pool, versions, partition=self._partition, epoch=self._epoch
+        )
+        return written.ahead
 
     async def _publish(self, ahead: Sequence[Unpublished], batch: Batch, offsets: Offsets) -> None:
         tools = self._tools

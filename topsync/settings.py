@@ -306,6 +306,12 @@ class EnricherSettings(_Settings):
     detail_lag_allowance_seconds: Seconds = Field(
         1, description="How long after a change the platform's detail may still answer the older state."
     )
+    linger_seconds: Seconds = Field(
+        0,
+        le=300,
+        description="How long a message waits for others of its order, which one call then answers; 0 fetches "
+        "each change at once. What it spares: docs/benchmarks.md.",
+    )
     backlog_changes: int = Field(
         1000,
         ge=0,

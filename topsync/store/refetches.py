@@ -15,6 +15,9 @@ from topsync.store.database import Pool, sql
 NO_NEWS = "no_news"
 """The reason where the platform told of a change, and then showed what was known before."""
 
+LINGERING = "lingering"
+"""The reason where a message waits for others of its order."""
+
 BACKLOG = "backlog"
 """The reason where a writer was so far behind that it let the order wait and went on to fresh changes."""
 
