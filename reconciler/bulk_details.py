@@ -39,6 +39,7 @@ from topsync.top.client import TopClient
 from topsync.top.errors import (
     CallLimitedError,
     RequestRefusedError,
+    RetryLaterError,
     SessionInvalidError,
     TaskDuplicateError,
     TaskNotExistError,
@@ -73,11 +74,12 @@ class BulkDetails:
     sessions: Sessions
     rules: Rules
     poll_seconds: float
-    """Between two looks at tasks, while none is ready."""
+    """Between two looks at tasks, while none is ready; and after a call that was not answered."""
     deadline_seconds: float
     """A task that takes longer is given up."""
     _rests_until: float = float("-inf")
     _look_at: float = float("-inf")
+    _not_before: float = float("-inf")
     _refused: set[int] = field(default_factory=set)
     """Sellers for whom the platform refuses tasks."""
 
@@ -86,8 +88,17 @@ class BulkDetails:
 
         Raises:
             PublishError: Kafka did not take what a task brought; it is published again.
-            TopError: the platform does not answer; nothing is lost.
+            TopError: the platform does not answer, or wants time; nothing is lost.
         """
+        if time.monotonic() < self._not_before:
+            return
+        try:
+            await self._go_on()
+        except (RetryLaterError, CallLimitedError):
+            self._not_before = time.monotonic() + self.poll_seconds
+            raise
+
+    async def _go_on(self) -> None:
         running = await detail_tasks.open_tasks(self.pool)
         metrics.DETAIL_TASKS.set(len(running))
         for task in running:

@@ -142,7 +142,9 @@ async def enrich(lifetime: Lifetime) -> None:
                 topics=registry,
                 clock=clock,
                 pool=pool,
-                batches=BatchReader(pool, client, clock, sessions, registry),
+                batches=BatchReader(
+                    *(pool, client, clock, sessions, registry), linger=timedelta(seconds=own.linger_seconds)
+                ),
                 room=Room(own.enricher_max_bytes),
             ),
             owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",

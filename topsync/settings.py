@@ -309,8 +309,8 @@ class EnricherSettings(_Settings):
     linger_seconds: Seconds = Field(
         0,
         le=300,
-        description="How long a message waits for others of its order, which one call then answers; 0 fetches "
-        "each change at once. What it spares: docs/benchmarks.md.",
+        description="How long a message waits for others of its order, so that one call answers them all; "
+        "0 fetches each change at once. What it spares: docs/benchmarks.md.",
     )
     backlog_changes: int = Field(
         1000,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -481,3 +481,10 @@ async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: 
     )
     batch = await shop.read(shop.received(record), shop.snapshot(TID + 4))
     assert (batch.versions[TID].source, batch.versions[TID + 4].source) == ("sweep", "bootstrap")
+
+
+async def test_messages_that_linger_are_noted_and_cost_no_call_yet(shop: Shop) -> None:
+    reader = replace(shop.reader, linger=timedelta(seconds=60))
+    batch = await reader.read([shop.hint(), shop.hint(), shop.hint(TID + 4, source=Source.SWEEP)])
+    assert shop.gateway.fetched == [TID + 4]
+    assert [(one.tid, one.reason) for one in batch.lingering] == [(TID, refetches.LINGERING)]

@@ -87,7 +87,8 @@ class Desk:
 
     def restarted(self) -> BulkDetails:
         """The same in a new process, which knows only what is written down."""
-        return replace(self.bulk, _rests_until=-math.inf, _look_at=-math.inf, _refused=set())
+        fresh = {"_rests_until": -math.inf, "_look_at": -math.inf, "_not_before": -math.inf}
+        return replace(self.bulk, **fresh, _refused=set())
 
     async def drained(self, bulk: BulkDetails | None = None) -> None:
         """Let rounds pass until nothing is in the backlog or in a task."""
@@ -266,9 +267,14 @@ async def test_a_process_that_dies_leaves_a_task_that_the_next_one_goes_on_with(
 async def test_a_request_whose_answer_was_lost_finds_its_task_again(desk: Desk) -> None:
     desk.platform.conductor.strike(Reset(api=CREATE, when="after", times=1))
     await desk.let_wait(desk.tids(100))
+    desk.bulk.poll_seconds = 60
     with pytest.raises(RetryLaterError):
         await desk.bulk.round()
-    await desk.drained()
+    await desk.bulk.round()
+    assert desk.calls(CREATE) == 1, "who does not answer is let alone for a while"
+    next_one = desk.restarted()
+    next_one.poll_seconds = 0.05
+    await desk.drained(next_one)
     assert (await desk.snapshots()).keys() == set(desk.tids(100))
     assert await desk.tasks() == 1
 
