@@ -87,8 +87,9 @@ class Desk:
 
     def restarted(self) -> BulkDetails:
         """The same in a new process, which knows only what is written down."""
-        fresh = {"_rests_until": -math.inf, "_look_at": -math.inf, "_not_before": -math.inf}
-        return replace(self.bulk, **fresh, _refused=set())
+        return replace(
+            self.bulk, _rests_until=-math.inf, _look_at=-math.inf, _not_before=-math.inf, _refused=set()
+        )
 
     async def drained(self, bulk: BulkDetails | None = None) -> None:
         """Let rounds pass until nothing is in the backlog or in a task."""
