@@ -292,7 +292,7 @@ class BatchReader:
         for need in wanted:
             if decisions.may_wait(need, late_before=late_before, waiting=waiting):
                 self._postpone(need, hints[need.tid].change, batch, refetches.BACKLOG)
-            elif decisions.may_linger(need, now=self.clock.now(), linger=self.linger):
+            elif decisions.may_linger(need, now=self.clock.estimate(), linger=self.linger):
                 batch.lingering.append(_later(need, hints[need.tid].change, refetches.LINGERING))
             else:
                 urgent.append(need)

@@ -111,8 +111,13 @@ def may_wait(need: Need, *, late_before: datetime | None, waiting: Collection[in
 
 
 def may_linger(need: Need, *, now: datetime, linger: timedelta) -> bool:
-    """Whether a message is to wait for others of its order, so that one call answers them all."""
-    return need.proven_after is None and need.hinted_at is not None and now < need.hinted_at + linger
+    """Whether a message is to wait for others of its order, so that one call answers them all.
+
+    `now` may be a little before the message: by an estimate of the platform's clock.
+    """
+    if not linger or need.proven_after is not None or need.hinted_at is None:
+        return False
+    return now < need.hinted_at + linger
 
 
 def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:

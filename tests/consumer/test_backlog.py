@@ -96,6 +96,7 @@ def test_what_may_wait(
     [
         pytest.param(4, Source.PUSH, None, True, id="a message waits for others"),
         pytest.param(6, Source.PUSH, None, False, id="but not for ever"),
+        pytest.param(-1, Source.PUSH, None, True, id="also by a clock that is behind"),
         pytest.param(4, Source.SWEEP, None, False, id="a list is waited for"),
         pytest.param(4, Source.PUSH, "asked again", False, id="what asks again has waited"),
     ],
