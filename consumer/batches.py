@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr, ValidationError
 
 from consumer import decisions, erasing
+from consumer.backlog import Backlog
 from consumer.deadletter_share import Outcome
 from consumer.decisions import Need
 from consumer.erasing import ErasedSellers
@@ -104,6 +105,8 @@ class Batch:
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
+    lingering: list[Refetch] = field(default_factory=list)
+    """Orders that wait a little for more messages: noted likewise."""
     erased: set[int] = field(default_factory=set)
     """Orders to be erased, of those that the batch is about."""
     given_up: dict[int, datetime] = field(default_factory=dict)
@@ -130,6 +133,7 @@ class Batch:
         self.dead_letters += later.dead_letters
         self.erased |= later.erased
         self.postponed += later.postponed
+        self.lingering += later.lingering
         self.given_up |= later.given_up
         self.outcomes += later.outcomes
 
@@ -168,6 +172,20 @@ def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
     }
 
 
+def _later(need: Need, change: Change, reason: str, answer: bytes | None = None) -> Refetch:
+    return Refetch(
+        tid=need.tid,
+        seller_id=need.seller_id,
+        event=change.event,
+        occurred_at=need.hinted_at or change.occurred_at,
+        settled_after=need.settled_after,
+        modified=need.modified,
+        source=need.source.value,
+        reason=reason,
+        answer=answer,
+    )
+
+
 @dataclass(slots=True)
 class _Outage:
     """Tells one seller's outage from the platform's: by whether anybody was served lately."""
@@ -196,18 +214,26 @@ class BatchReader:
     clock: ServerClock
     sessions: Sessions
     topics: Registry
+    linger: timedelta = timedelta(0)
+    """How long a message waits for others of its order."""
     _outage: _Outage = field(default_factory=_Outage)
     _erased: ErasedSellers = field(default_factory=ErasedSellers)
 
     async def read(
-        self, taken: Sequence[ConsumerRecord[bytes, bytes]], take_turn: TakeTurn | None = None
+        self,
+        taken: Sequence[ConsumerRecord[bytes, bytes]],
+        take_turn: TakeTurn | None = None,
+        *,
+        backlog: Backlog | None = None,
+        unread: int = 0,
     ) -> Batch:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
 
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
         What is about an erased seller's orders is passed over.
         `take_turn` is awaited before the orders of hints are judged by what is stored, and called before
-        anything else is awaited.
+        anything else is awaited. With a `backlog`, which is told of the `unread` records behind these, late
+        changes are noted to be fetched later, so that the fresh ones behind them come sooner.
 
         Raises:
             TopError: the platform answers for none of them: the whole batch is to be read again later.
@@ -221,13 +247,17 @@ class BatchReader:
                 self._take_erasure(record, batch)
             elif (change := self._read_change(record, batch)) is not None:
                 hints.append(_Hint(record, change))
+        late_before = None
+        if hints and backlog is not None:
+            received = [hint.change.received_at for hint in hints]
+            late_before = backlog.late_before(received, unread=unread, now=self.clock.now())
         if hints and take_turn is not None:
             await take_turn({hint.change.tid for hint in hints})
         hints, snapshots = await self._pass_over_erased(hints, snapshots)
         for record in snapshots:
             self._take_snapshot(record, batch)
         if hints:
-            await self._take_hints(hints, batch, taken_at)
+            await self._take_hints(hints, batch, taken_at, late_before)
         return batch
 
     async def _pass_over_erased(
@@ -261,11 +291,12 @@ class BatchReader:
             attributes = cloud_events.attributes(record.headers)
             trade = Trade.from_platform(orjson.loads(record.value))
             seller_id, as_of = int(attributes["sellerid"]), parse_instant(attributes["time"])
+            found_by = Source(attributes.get("foundby", Source.BOOTSTRAP))
         except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
             self._set_aside(record, batch, "unreadable_snapshot", str(error), seller_id=_seller_of(record))
             return
         if self._is_in_its_partition(record, trade.tid, batch):
-            batch.add(Version(seller_id, trade, as_of, Source.BOOTSTRAP.value))
+            batch.add(Version(seller_id, trade, as_of, found_by.value))
             batch.outcomes.append(Outcome(seller_id))
 
     def _read_change(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> Change | None:
@@ -285,7 +316,9 @@ class BatchReader:
         self._set_aside(record, batch, "wrong_partition", "the record's key is not its order's tid")
         return False
 
-    async def _take_hints(self, hints: Sequence[_Hint], batch: Batch, taken_at: datetime) -> None:
+    async def _take_hints(
+        self, hints: Sequence[_Hint], batch: Batch, taken_at: datetime, late_before: datetime | None
+    ) -> None:
         needs = decisions.coalesce(hint.change for hint in hints)
         batch.tids |= needs.keys()
         batch.journeys = _journeys(needs.values(), taken_at)
@@ -297,6 +330,7 @@ class BatchReader:
         batch.outcomes += [Outcome(needs[tid].seller_id) for tid in answered]
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
         by_tid = {hint.change.tid: hint for hint in hints}
+        wanted = await self._let_wait(wanted, by_tid, batch, late_before)
         unanswered: dict[int, RetryLaterError] = {}
         async with asyncio.TaskGroup() as tasks:
             for need in wanted:
@@ -312,6 +346,22 @@ class BatchReader:
         for need in wanted:
             if need.tid in unanswered:
                 self._postpone(need, by_tid[need.tid].change, batch, "platform_unavailable")
+
+    async def _let_wait(
+        self, wanted: Sequence[Need], hints: Mapping[int, _Hint], batch: Batch, late_before: datetime | None
+    ) -> list[Need]:
+        """Note the needs that may wait, in the backlog or a little; the others have to be fetched now."""
+        pulled = [need.tid for need in wanted if need.source is not Source.PUSH]
+        waiting = await refetches.waiting_in_backlog(self.pool, pulled) if pulled else set()
+        urgent = []
+        for need in wanted:
+            if decisions.may_wait(need, late_before=late_before, waiting=waiting):
+                self._postpone(need, hints[need.tid].change, batch, refetches.BACKLOG)
+            elif decisions.may_linger(need, now=self.clock.estimate(), linger=self.linger):
+                batch.lingering.append(_later(need, hints[need.tid].change, refetches.LINGERING))
+            else:
+                urgent.append(need)
+        return urgent
 
     async def _fetch_into(
         self,
@@ -382,19 +432,7 @@ class BatchReader:
     @staticmethod
     def _postpone(need: Need, change: Change, batch: Batch, reason: str, answer: bytes | None = None) -> None:
         metrics.ORDERS_POSTPONED.labels(reason).inc()
-        batch.postponed.append(
-            Refetch(
-                tid=need.tid,
-                seller_id=need.seller_id,
-                event=change.event,
-                occurred_at=need.hinted_at or change.occurred_at,
-                settled_after=need.settled_after,
-                modified=need.modified,
-                source=need.source.value,
-                reason=reason,
-                answer=answer,
-            )
-        )
+        batch.postponed.append(_later(need, change, reason, answer))
 
     def set_version_aside(self, version: Version, batch: Batch, detail: str) -> None:
         """Make a dead letter of a version that the database cannot hold."""

@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from aiokafka.errors import KafkaError
 
+from consumer.backlog import Backlog
 from consumer.pipeline import Pipeline
 from consumer.writer import PartitionWriter, Tools
 from topsync import failpoints, metrics, retry, telemetry
@@ -149,6 +151,10 @@ class Enricher:
                     writer,
                     batch_changes=self.settings.enricher_batch_changes,
                     batch_snapshots=self.settings.enricher_batch_snapshots,
+                    backlog=Backlog(
+                        self.settings.backlog_changes,
+                        timedelta(seconds=self.settings.backlog_fresh_seconds),
+                    ),
                 )
                 await pipeline.run(changes_reader, snapshots_reader)
 

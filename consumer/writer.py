@@ -66,6 +66,8 @@ class PartitionWriter:
         if batch.postponed:
             await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
             failpoints.reach("enricher.postponed_noted")
+        if batch.lingering:
+            await refetches.postpone(self._tools.pool, batch.lingering, wait=self._tools.batches.linger)
         if batch.given_up:
             await refetches.give_up(self._tools.pool, batch.given_up)
         if batch.erased:

@@ -430,6 +430,7 @@ def simulate(
     sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
     orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 3000,
     rate: Annotated[float, typer.Option(help="Live changes per second, over all sellers.")] = 0,
+    day: Annotated[bool, typer.Option("--day", help="Changes as on an ordinary day.")] = False,
     workers: Annotated[
         int, typer.Option(min=0, max=64, help="Processes that answer calls, for load; 0: this one does.")
     ] = 0,
@@ -475,6 +476,7 @@ def simulate(
             sellers=sellers,
             orders=orders,
             rate=rate,
+            day=day,
             workers=workers,
             start_at=simulation.platform_instant(start_at),
             host=host,

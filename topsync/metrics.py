@@ -101,6 +101,12 @@ REFETCHES_WAITING = Gauge(
     ["reason"],
 )
 
+DETAIL_TASKS = Gauge("topsync_detail_tasks", "Tasks of many details for backlogs that are not over.")
+DETAIL_TASKS_REQUESTED = Counter("topsync_detail_tasks_requested_total", "Tasks of many details requested.")
+ORDERS_BY_TASK = Counter(
+    "topsync_orders_by_task_total", "Orders of backlogs that tasks brought and writers were handed."
+)
+
 WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]
 )

@@ -19,6 +19,8 @@ from consumer.enricher import Enricher
 from consumer.push import PushService
 from consumer.room import Room
 from consumer.writer import Tools
+from reconciler import bulk_plan
+from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Rules
 from reconciler.refetching import Refetching
 from reconciler.service import Reconciler
@@ -142,7 +144,9 @@ async def enrich(lifetime: Lifetime) -> None:
                 topics=registry,
                 clock=clock,
                 pool=pool,
-                batches=BatchReader(pool, client, clock, sessions, registry),
+                batches=BatchReader(
+                    *(pool, client, clock, sessions, registry), linger=timedelta(seconds=own.linger_seconds)
+                ),
                 room=Room(own.enricher_max_bytes),
                 limit=Limit(
                     own.dead_letter_limit_share, own.dead_letter_limit_records, own.dead_letter_limit_least
@@ -178,6 +182,22 @@ async def reconcile(lifetime: Lifetime) -> None:
             sessions=sessions,
             clock=clock,
             refetching=Refetching(pool, producer, registry, clock, own.refetch_attempts),
+            bulk=BulkDetails(
+                pool=pool,
+                producer=producer,
+                topics=registry,
+                client=client,
+                clock=clock,
+                sessions=sessions,
+                rules=bulk_plan.Rules(
+                    from_seconds=own.bulk_from_seconds,
+                    tasks_at_once=own.bulk_tasks,
+                    calls_per_second=budget.calls_per_second,
+                    backlog_changes=settings.load(EnricherSettings).backlog_changes,
+                ),
+                poll_seconds=own.bulk_poll_seconds,
+                deadline_seconds=own.bulk_deadline_seconds,
+            ),
             notifications_topic=registry.notifications.name,
             calls_per_second=budget.calls_per_second,
         )

@@ -319,6 +319,22 @@ class EnricherSettings(_Settings):
     dead_letter_limit_least: int = Field(
         50, ge=1, description="Fewer dead letters than this among them never stop the enricher."
     )
+    linger_seconds: Seconds = Field(
+        0,
+        le=300,
+        description="How long a message waits for others of its order, so that one call answers them all; "
+        "0 fetches each change at once. What it spares: docs/benchmarks.md.",
+    )
+    backlog_changes: int = Field(
+        1000,
+        ge=0,
+        description="Unread changes of a partition from which on late ones wait, so that fresh ones need "
+        "not; 0: never.",
+    )
+    backlog_fresh_seconds: PositiveSeconds = Field(
+        10,
+        description="A change that has waited longer for its writer is late, where the writer is behind.",
+    )
     publish_spacing_seconds: Seconds = Field(
         0.01,
         le=1,
@@ -398,6 +414,18 @@ class ReconcilerSettings(_Settings):
         ge=1,
         description="How often an order is asked for again that the platform does not show as promised, at "
         "distances from seconds to ten minutes; then it is a dead letter. 45 take six hours.",
+    )
+    bulk_from_seconds: Seconds = Field(
+        1800,
+        description="A backlog that would take single calls longer goes by tasks of a hundred orders each, "
+        "which the platform runs each half hour; less spares calls, and takes longer. 0: never by tasks.",
+    )
+    bulk_tasks: int = Field(100, ge=1, le=1000, description="Tasks of many orders that run at the same time.")
+    bulk_poll_seconds: PositiveSeconds = Field(
+        60, description="Time between two looks at tasks of many orders, while none is ready."
+    )
+    bulk_deadline_seconds: PositiveSeconds = Field(
+        6 * 3600, description="A task of many orders that takes longer is given up."
     )
     reconcile_poll_seconds: PositiveSeconds = Field(
         1, description="How often connections, gaps and jobs are looked at."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -14,6 +14,7 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
 from consumer import batches
+from consumer.backlog import Backlog
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.deadletter_share import Outcome
 from schemas import cloud_events, platform_time
@@ -39,8 +40,9 @@ from topsync.clock import ServerClock
 from topsync.sellers import sessions
 from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
-from topsync.store import orders, sellers
+from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
+from topsync.store.refetches import Refetch
 from topsync.store.sellers import State
 from topsync.stream import records, topics
 from topsync.stream.records import Record
@@ -504,3 +506,46 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
     assert batch.take_outcomes() == []
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
     assert batch.take_outcomes() == [Outcome(SELLER, "unstorable")]
+
+
+async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones(shop: Shop) -> None:
+    backlog = Backlog(1, timedelta(seconds=10))
+    late = shop.clock.now() - timedelta(seconds=11)
+    for tid in (TID, TID + 4):
+        shop.gateway.trades[tid] = platform_trade(tid)
+    taken = [shop.hint(received_at=late, occurred_at=at(2)), shop.hint(TID + 4)]
+    batch = await shop.reader.read(taken, backlog=backlog, unread=2)
+    assert shop.gateway.fetched == [TID + 4]
+    (waiting,) = batch.postponed
+    assert (waiting.tid, waiting.reason, waiting.occurred_at) == (TID, refetches.BACKLOG, at(2))
+    assert (await shop.reader.read(taken[:1], backlog=backlog, unread=0)).postponed == [waiting]
+
+
+async def test_a_pull_adds_its_promise_to_an_order_of_the_backlog_and_costs_no_call(shop: Shop) -> None:
+    told = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", refetches.BACKLOG)
+    await refetches.postpone(shop.pool, [told], wait=timedelta(0))
+    batch = await shop.read(shop.hint(modified=at(5), source=Source.SWEEP))
+    assert shop.gateway.fetched == []
+    (waiting,) = batch.postponed
+    assert (waiting.reason, waiting.modified) == (refetches.BACKLOG, at(5))
+
+
+async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: Shop) -> None:
+    record = records.snapshot(
+        shop.registry.snapshots.name,
+        tid=TID,
+        seller_id=SELLER,
+        as_of=at(3),
+        reason="details 1",
+        trade=orjson.dumps(platform_trade(TID)),
+        found_by=Source.SWEEP,
+    )
+    batch = await shop.read(shop.received(record), shop.snapshot(TID + 4))
+    assert (batch.versions[TID].source, batch.versions[TID + 4].source) == ("sweep", "bootstrap")
+
+
+async def test_messages_that_linger_are_noted_and_cost_no_call_yet(shop: Shop) -> None:
+    reader = replace(shop.reader, linger=timedelta(seconds=60))
+    batch = await reader.read([shop.hint(), shop.hint(), shop.hint(TID + 4, source=Source.SWEEP)])
+    assert shop.gateway.fetched == [TID + 4]
+    assert [(one.tid, one.reason) for one in batch.lingering] == [(TID, refetches.LINGERING)]

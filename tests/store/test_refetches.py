@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.store.databases import SELLER, at, version
-from topsync.store import orders, refetches, sellers
+from topsync.store import detail_tasks, orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.refetches import Refetch
 
@@ -136,3 +136,43 @@ def parked(tid: int, *, second: float = 0, reason: str = refetches.NO_SESSION) -
 
 async def returned(pool: Pool) -> list[Refetch]:
     return await refetches.returned(pool, limit=10)
+
+
+async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
+    """It is drained at a pace of its own: all at once, it would hold up what is fresh."""
+    late = [replace(wanted(TID + number), reason=refetches.BACKLOG) for number in range(3)]
+    await refetches.postpone(pool, late, wait=NOW)
+    assert await due(pool) == []
+    assert await refetches.backlogs(pool, sources=["push"]) == {SELLER: 3}
+    assert await refetches.backlogs(pool, sources=["sweep"]) == {}
+    task = await detail_tasks.begin(pool, SELLER, sources=["push"], limit=2, asked_at=at(9))
+    assert task is not None
+    assert task.tids == (TID, TID + 1)
+    assert await due(pool) == []
+    assert await refetches.waiting_in_backlog(pool, [TID, TID + 2, TID + 3]) == {TID, TID + 2}
+    await refetches.bring(pool, [TID + 2], wait=NOW)
+    assert [one.tid for one in await due(pool)] == [TID + 2]
+
+
+async def test_what_was_asked_for_counts_until_it_is_stored(pool: Pool) -> None:
+    await refetches.postpone(pool, [replace(wanted(settled=5), reason=refetches.BACKLOG)], wait=NOW)
+    await refetches.bring(pool, [TID], wait=LATER)
+    epoch = await orders.take_over(pool, 0, "test")
+    for fetched, counted in ((4, 1), (5, 0)):
+        await orders.upsert(pool, [version(TID, 1, fetched)], partition=0, epoch=epoch)
+        assert await refetches.being_brought(pool) == counted
+
+
+async def test_a_hint_leaves_an_order_with_its_task_and_another_reason_takes_it_out(pool: Pool) -> None:
+    late = replace(wanted(), reason=refetches.BACKLOG)
+    await refetches.postpone(pool, [late], wait=NOW)
+    task = await detail_tasks.begin(pool, SELLER, sources=["push"], limit=100, asked_at=at(9))
+    assert task is not None
+    await refetches.postpone(pool, [replace(late, settled_after=at(7))], wait=NOW)
+    (waiting,) = await detail_tasks.wanted(pool, task)
+    assert waiting.settled_after == at(7)
+    await refetches.postpone(pool, [wanted()], wait=NOW)
+    assert await detail_tasks.wanted(pool, task) == []
+    await detail_tasks.give_back(pool, task)
+    assert len(await due(pool)) == 1, "what is not in the task is not given back"
+    assert await detail_tasks.open_tasks(pool) == []

@@ -9,7 +9,7 @@ asked for and no attempt counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -26,6 +26,17 @@ SESSION_REFUSED = "session_refused"
 
 PARKED = frozenset({NO_SESSION, SESSION_REFUSED})
 """The reasons that lie with the seller; the table's column `parked` knows them, too."""
+LINGERING = "lingering"
+"""The reason where a message waits for others of its order."""
+
+BACKLOG = "backlog"
+"""The reason where a writer was so far behind that it let the order wait and went on to fresh changes."""
+
+IN_TASK = "in_task"
+"""The reason of one from a backlog that a task asks for, with others."""
+
+LATE = "late"
+"""The reason of one from a backlog that is being brought: it is asked for again if it does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +92,46 @@ async def forget_answered(pool: Pool) -> None:
 
 
 async def due(pool: Pool, *, limit: int) -> list[Refetch]:
-    """Those not parked to be asked for now, of sellers that have a session; the longest waiting first."""
+    """Those to be asked for now, of sellers that have a session, the longest waiting first.
+
+    None that is parked or in a backlog: those have turns of their own.
+    """
     return [Refetch(*row) for row in await pool.fetch(sql("refetches.due"), limit)]
 
 
 async def returned(pool: Pool, *, limit: int) -> list[Refetch]:
     """Those parked whose seller is back, in the order of occurrence; `limit` at most have no answer yet."""
     return [Refetch(*row) for row in await pool.fetch(sql("refetches.returned"), limit)]
+
+
+async def backlogs(pool: Pool, *, sources: Collection[str]) -> dict[int, int]:
+    """How many orders of each seller with a session wait in a backlog, of those that `sources` told of."""
+    rows = await pool.fetch(sql("refetches.backlogs"), BACKLOG, list(sources))
+    return {row["seller_id"]: row["orders"] for row in rows}
+
+
+async def alone(
+    pool: Pool, *, sellers: Collection[int], sources: Collection[str], limit: int
+) -> list[Refetch]:
+    """Orders of a backlog, the longest waiting first: of these sellers, or that `sources` told of."""
+    rows = await pool.fetch(sql("refetches.alone"), BACKLOG, list(sellers), list(sources), limit)
+    return [Refetch(*row) for row in rows]
+
+
+async def being_brought(pool: Pool) -> int:
+    """How many orders of backlogs have been asked for and are not stored yet."""
+    return int(await pool.fetchval(sql("refetches.being_brought"), LATE))
+
+
+async def waiting_in_backlog(pool: Pool, tids: Iterable[int]) -> set[int]:
+    """Those of these orders that wait in a backlog or for a task."""
+    rows = await pool.fetch(sql("refetches.waiting_in_backlog"), list(tids), [BACKLOG, IN_TASK])
+    return {row["tid"] for row in rows}
+
+
+async def bring(pool: Pool, tids: Iterable[int], *, wait: timedelta) -> None:
+    """Note that these orders of a backlog have been asked for, and how long each may take to come."""
+    await pool.execute(sql("refetches.bring"), list(tids), LATE, wait)
 
 
 async def asked(pool: Pool, waits: Mapping[int, timedelta]) -> None:

@@ -158,8 +158,17 @@ def tombstone(
     )
 
 
-def snapshot(topic: str, *, tid: int, seller_id: int, as_of: datetime, reason: str, trade: bytes) -> Record:
-    """A whole platform trade of the bulk export for `snapshots`; its state is not older than `as_of`."""
+def snapshot(
+    topic: str,
+    *,
+    tid: int,
+    seller_id: int,
+    as_of: datetime,
+    reason: str,
+    trade: bytes,
+    found_by: Source = Source.BOOTSTRAP,
+) -> Record:
+    """A whole platform trade, had in bulk, for `snapshots`; its state is not older than `as_of`."""
     return Record(
         topic,
         key_of(tid),
@@ -170,7 +179,7 @@ def snapshot(topic: str, *, tid: int, seller_id: int, as_of: datetime, reason: s
             source=_source(seller_id),
             subject=str(tid),
             time=as_of,
-            extensions={"sellerid": str(seller_id), "reason": reason},
+            extensions={"sellerid": str(seller_id), "reason": reason, "foundby": found_by.value},
         ),
     )
 

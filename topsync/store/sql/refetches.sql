@@ -19,7 +19,10 @@ set
     settled_after = greatest(r.settled_after, excluded.settled_after),
     modified = greatest(r.modified, excluded.modified),
     source = excluded.source,
-    reason = excluded.reason,
+    -- What a task asks for already stays with it: its answer is weighed against what is promised now.
+    reason = case
+        when r.reason = 'in_task' and excluded.reason = 'backlog' then r.reason else excluded.reason
+    end,
     answer = coalesce(excluded.answer, r.answer),
     attempts = case when excluded.parked then 0 else r.attempts end,
     due_at = case when excluded.parked then least(r.due_at, excluded.due_at) else r.due_at end
@@ -38,10 +41,11 @@ where (r.due_at <= now() or r.attempts > 0)
 
 
 -- name: due
--- Sellers without a session wait: asking for them would only fail.
+-- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere.
 select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts
 from refetches as r
 where not parked
+  and reason not in ('backlog', 'in_task')
   and due_at <= now()
   and exists (select from sellers as s where s.seller_id = r.seller_id and s.state in ('new', 'live'))
 order by due_at
@@ -68,6 +72,46 @@ order by r.occurred_at, r.tid
 limit greatest(0, $1 - (
     select count(*) from refetches join back using (seller_id) where parked and attempts > 0 and due_at > now()
 ))
+
+
+-- name: backlogs
+select r.seller_id, count(*) as orders
+from refetches as r
+join sellers as s using (seller_id)
+where r.reason = $1 and r.source = any($2::text[]) and s.state in ('new', 'live')
+group by r.seller_id
+
+
+-- name: alone
+select
+    r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer, r.attempts
+from refetches as r
+join sellers as s using (seller_id)
+where r.reason = $1 and s.state in ('new', 'live')
+  and (r.seller_id = any($2::bigint[]) or r.source = any($3::text[]))
+order by r.due_at
+limit $4
+
+
+-- name: being_brought
+-- Those that were asked for more than once do not count: who waits long for one must not hold up the others.
+select count(*)
+from refetches as r
+left join orders as o using (tid)
+where r.reason = $1 and r.attempts = 0 and r.due_at > now()
+  and (
+    o.tid is null
+    or o.fetched_at < r.settled_after
+    or o.modified < r.modified
+  )
+
+
+-- name: waiting_in_backlog
+select tid from refetches where tid = any($1::bigint[]) and reason = any($2::text[])
+
+
+-- name: bring
+update refetches set reason = $2, due_at = now() + $3::interval where tid = any($1::bigint[])
 
 
 -- name: asked
