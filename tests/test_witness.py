@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.change import Source
-from schemas.transitions import Step, Transition
+from schemas.steps import Step
+from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade
 from tests.stream.clusters import BOUND_SECONDS, create_topics, settings_for
 from tests.support.eventually import until

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from schemas import cloud_events
 from schemas.change import Change, Hint, Source
 from schemas.notification import ReplayFinished
-from schemas.transitions import Step, Transition
+from schemas.steps import Step
+from schemas.transitions import Transition
 from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade
 from topsync.stream import records
@@ -79,6 +80,8 @@ HINTS = st.builds(
     INSTANTS,
     INSTANTS,
     st.sampled_from(Source),
+    st.none() | INSTANTS,
+    st.none() | st.integers(1, MAX_ID),
     st.none() | INSTANTS,
     st.none() | st.text(st.characters(exclude_categories=["Cs"])),
 )

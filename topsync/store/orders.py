@@ -11,8 +11,10 @@ import orjson
 
 from schemas import transitions
 from schemas.change import Source
+from schemas.steps import Step, join
 from schemas.trade import Trade
-from schemas.transitions import Step, Transition
+from schemas.transitions import Transition
+from topsync.store import steps
 from topsync.store.database import Pool, sql
 
 
@@ -58,7 +60,7 @@ class Unpublished:
     """The JSON for the topic."""
     source: Source
     """How this version was found."""
-    step: Step
+    step: Step[Transition]
     """What has happened since the version that was published last."""
 
 
@@ -90,7 +92,7 @@ async def _upsert(
     hashes = [trade.content_hash() for trade in trades]
     wired = [trade.to_wire() for trade in trades]
     before = {row["tid"]: row for row in await pool.fetch(sql("orders.before"), tids, hashes)}
-    steps = [
+    brought = [
         _step(before.get(version.trade.tid), value, Source(version.source))
         for version, value in zip(versions, wired, strict=True)
     ]
@@ -107,28 +109,17 @@ async def _upsert(
         [version.fetched_at for version in versions],
         [version.source for version in versions],
         wired,
-        list(map(_write_step, steps)),
+        list(map(steps.write, brought)),
     )
 
 
-def _step(before: asyncpg.Record | None, value: str, source: Source) -> Step:
+def _step(before: asyncpg.Record | None, value: str, source: Source) -> Step[Transition]:
     """What a version brings beside what subscribers have been told."""
     order = orjson.loads(value)
     if before is None:
         return transitions.step(None, order, source)
     step = transitions.step(orjson.loads(before["trade"]), order, source)
-    return transitions.join(_read_step(before["step"]), step) if before["unpublished"] else step
-
-
-def _write_step(step: Step) -> str:
-    return orjson.dumps(
-        {"transitions": step.transitions, "status_from": step.status_from, "changed": step.changed}
-    ).decode()
-
-
-def _read_step(text: str) -> Step:
-    read = orjson.loads(text)
-    return Step(tuple(map(Transition, read["transitions"])), read["status_from"], tuple(read["changed"]))
+    return join(steps.read(before["step"], Transition), step) if before["unpublished"] else step
 
 
 async def known(pool: Pool, tids: Iterable[int]) -> dict[int, Known]:
@@ -157,7 +148,7 @@ def _unpublished(row: asyncpg.Record) -> Unpublished:
         fetched_at=row["fetched_at"],
         value=row["trade"],
         source=Source(row["source"]),
-        step=_read_step(row["step"]),
+        step=steps.read(row["step"], Transition),
     )
 
 
