@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -13,7 +13,11 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr, ValidationError
 
 from consumer import decisions
+from consumer.asking import NoSessionError, ask
 from consumer.decisions import Need
+from consumer.freshness import Journey
+from consumer.refund_part import RefundPart
+from consumer.refunds import RefundReader
 from schemas import cloud_events
 from schemas.change import Change, Source
 from schemas.trade import Trade, UnreadableTradeError
@@ -54,6 +58,10 @@ NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
 
 
+TakeTurn = Callable[[set[int]], Awaitable[None]]
+"""Waits until nothing else is under way about these orders."""
+
+
 class PostponedError(Exception):
     """The platform does not show the order now as it has promised. The text holds nothing of it.
 
@@ -64,10 +72,6 @@ class PostponedError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.answer = answer
-
-
-class NoSessionError(Exception):
-    """There is no session to ask with: the order stays open in the ledger until the seller is back."""
 
 
 class UnreadableAnswerError(Exception):
@@ -86,10 +90,12 @@ class Batch:
     """The newest version of each order."""
     tids: set[int] = field(default_factory=set)
     """Every order that the batch is about: whatever of them is unpublished is published with it."""
-    hinted_at: dict[int, datetime] = field(default_factory=dict)
+    journeys: dict[int, Journey] = field(default_factory=dict)
+    """The pushed ones among them."""
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
+    refunds: RefundPart = field(default_factory=RefundPart)
 
     def add(self, version: Version) -> None:
         """Take a version in, unless the batch has a newer one of the same order."""
@@ -98,6 +104,16 @@ class Batch:
         if other is None or _age(other) <= _age(version):
             self.versions[tid] = version
         self.tids.add(tid)
+
+    def join(self, later: Batch) -> None:
+        """Take in a batch that was read after this one."""
+        for version in later.versions.values():
+            self.add(version)
+        self.tids |= later.tids
+        self.journeys = later.journeys | self.journeys
+        self.dead_letters += later.dead_letters
+        self.postponed += later.postponed
+        self.refunds.join(later.refunds)
 
 
 def _concerns_one_order(error: RequestRefusedError) -> bool:
@@ -110,6 +126,14 @@ def _concerns_one_order(error: RequestRefusedError) -> bool:
 
 def _age(version: Version) -> tuple[datetime, datetime]:
     return version.trade.modified, version.fetched_at
+
+
+def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
+    return {
+        need.tid: Journey(need.hinted_at, need.received_at, taken_at)
+        for need in needs
+        if need.hinted_at is not None and need.received_at is not None
+    }
 
 
 @dataclass(slots=True)
@@ -140,25 +164,32 @@ class BatchReader:
     clock: ServerClock
     sessions: Sessions
     topics: Registry
+    refunds: RefundReader
     _outage: _Outage = field(default_factory=_Outage)
 
-    async def read(self, taken: Sequence[ConsumerRecord[bytes, bytes]]) -> Batch:
+    async def read(
+        self, taken: Sequence[ConsumerRecord[bytes, bytes]], take_turn: TakeTurn | None = None
+    ) -> Batch:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
 
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
+        `take_turn` is awaited before the orders of hints are judged by what is stored, and called before
+        anything else is awaited.
 
         Raises:
             TopError: the platform answers for none of them: the whole batch is to be read again later.
         """
         batch = Batch()
-        hints = []
+        hints, taken_at = [], self.clock.estimate()
         for record in taken:
             if record.topic == self.topics.snapshots.name:
                 self._take_snapshot(record, batch)
             elif (change := self._read_change(record, batch)) is not None:
                 hints.append(_Hint(record, change))
         if hints:
-            await self._take_hints(hints, batch)
+            if take_turn is not None:
+                await take_turn({hint.change.tid for hint in hints})
+            await self._take_hints(hints, batch, taken_at)
         return batch
 
     def _take_snapshot(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> None:
@@ -190,10 +221,10 @@ class BatchReader:
         self._set_aside(record, batch, "wrong_partition", "the record's key is not its order's tid")
         return False
 
-    async def _take_hints(self, hints: Sequence[_Hint], batch: Batch) -> None:
+    async def _take_hints(self, hints: Sequence[_Hint], batch: Batch, taken_at: datetime) -> None:
         needs = decisions.coalesce(hint.change for hint in hints)
         batch.tids |= needs.keys()
-        batch.hinted_at = {need.tid: need.hinted_at for need in needs.values() if need.hinted_at is not None}
+        batch.journeys = _journeys(needs.values(), taken_at)
         known = await orders.known(self.pool, needs)
         wanted = decisions.to_fetch(needs, known)
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
@@ -203,6 +234,8 @@ class BatchReader:
             for need in wanted:
                 fetch = self._fetch_into(need, by_tid[need.tid], known.get(need.tid), batch, unanswered)
                 tasks.create_task(fetch)
+            tasks.create_task(self.refunds.take_named((hint.change for hint in hints), batch.refunds))
+        await self.refunds.take_shown(list(batch.versions.values()), batch.refunds)
         if len(unanswered) < len(wanted):
             self._outage.served()
         if unanswered and self._outage.is_likely():
@@ -222,7 +255,9 @@ class BatchReader:
     ) -> None:
         record = hint.record
         try:
-            version = await self._fetch(need)
+            version = await ask(
+                self.sessions, need.seller_id, lambda session: self._fetch_with(session, need)
+            )
             batch.add(version)
             if decisions.is_old_news(need, known, version.trade.modified):
                 settled_after = version.fetched_at + POSTPONED_FOR
@@ -242,18 +277,6 @@ class BatchReader:
             if not _concerns_one_order(error):
                 raise
             self._set_aside(record, batch, "refused", str(error))
-
-    async def _fetch(self, need: Need) -> Version:
-        account = await self.sessions.get(need.seller_id)
-        if account is None:
-            raise NoSessionError("the seller is unknown, paused or expired")
-        try:
-            return await self._fetch_with(account.session, need)
-        except SessionInvalidError:
-            renewed = await self.sessions.refused(account)
-            if renewed is None:
-                raise
-            return await self._fetch_with(renewed.session, need)
 
     async def _fetch_with(self, session: SecretStr, need: Need) -> Version:
         fetched_at = self.clock.now()

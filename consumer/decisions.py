@@ -1,4 +1,4 @@
-"""What the enricher decides about a batch of changes, without I/O: which orders have to be fetched."""
+"""What the enricher decides about a batch of changes, without I/O: which orders and refunds to fetch."""
 
 from __future__ import annotations
 
@@ -8,45 +8,73 @@ from datetime import datetime
 
 from schemas import platform_time
 from schemas.change import Change, Source
-from topsync.store.orders import Known
+from topsync.store.orders import Known, Version
+from topsync.store.refunds import KnownRefund
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Everything that a batch's hints about one order ask for together."""
+    """Everything that a batch's hints about one order, or one refund of it, ask for together."""
 
     tid: int
     seller_id: int
     settled_after: datetime
     """A fetch that began at or after this moment answers all of the hints."""
     modified: datetime | None
-    """The newest `modified` that the order is known to have reached."""
+    """The newest `modified` that it is known to have reached."""
     source: Source
     """The most urgent source: it decides the lane."""
     hinted_at: datetime | None
     """When the platform first told of it by push; for measuring freshness."""
+    received_at: datetime | None
+    """When push first had such a message."""
 
 
 def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
     """One need per order: one fetch answers every hint that is older than it."""
-    needs: dict[int, Need] = {}
-    for change in changes:
-        pushed_at = change.occurred_at if change.source is Source.PUSH else None
-        need = needs.get(change.tid)
-        if need is None:
-            needs[change.tid] = Need(
-                change.tid, change.seller_id, change.settled_after, change.modified, change.source, pushed_at
-            )
-            continue
-        needs[change.tid] = Need(
-            tid=change.tid,
-            seller_id=change.seller_id,
-            settled_after=max(need.settled_after, change.settled_after),
-            modified=_latest(need.modified, change.modified),
-            source=min(need.source, change.source, key=_URGENCY.__getitem__),
-            hinted_at=_earliest(need.hinted_at, pushed_at),
-        )
-    return needs
+    return _joined((change.tid, _need(change, change.modified)) for change in changes)
+
+
+def coalesce_refunds(changes: Iterable[Change]) -> dict[int, Need]:
+    """One need per refund that is named, by its id."""
+    return _joined(
+        (change.refund_id, _need(change, change.refund_modified))
+        for change in changes
+        if change.refund_id is not None
+    )
+
+
+def _need(change: Change, modified: datetime | None) -> Need:
+    is_pushed = change.source is Source.PUSH
+    return Need(
+        tid=change.tid,
+        seller_id=change.seller_id,
+        settled_after=change.settled_after,
+        modified=modified,
+        source=change.source,
+        hinted_at=change.occurred_at if is_pushed else None,
+        received_at=change.received_at if is_pushed else None,
+    )
+
+
+def _joined(needs: Iterable[tuple[int, Need]]) -> dict[int, Need]:
+    joined: dict[int, Need] = {}
+    for key, need in needs:
+        known = joined.get(key)
+        joined[key] = need if known is None else _join(known, need)
+    return joined
+
+
+def _join(one: Need, other: Need) -> Need:
+    return Need(
+        tid=one.tid,
+        seller_id=one.seller_id,
+        settled_after=max(one.settled_after, other.settled_after),
+        modified=_latest(one.modified, other.modified),
+        source=min(one.source, other.source, key=_URGENCY.__getitem__),
+        hinted_at=_earliest(one.hinted_at, other.hinted_at),
+        received_at=_earliest(one.received_at, other.received_at),
+    )
 
 
 def is_answered(need: Need, known: Known | None) -> bool:
@@ -73,6 +101,35 @@ def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
     if need.hinted_at is None or known is None or need.modified is not None:
         return False
     return fetched <= known.modified and fetched < platform_time.floor_to_second(need.hinted_at)
+
+
+def refunds_shown_otherwise(
+    versions: Iterable[Version], known: Mapping[int, KnownRefund], already: Iterable[int]
+) -> dict[int, Need]:
+    """The refunds that fetched orders show, and that are not stored like that; by `refund_id`.
+
+    A line tells of its latest refund the id and the status (reference/top-api.md 5.4), and neither on peak
+    days.
+    """
+    needs: dict[int, Need] = {}
+    for version in versions:
+        for line in version.trade.orders:
+            if line.refund_id is None or line.refund_id in already:
+                continue
+            stored = known.get(line.refund_id)
+            if stored is None or (
+                stored.status != line.refund_status and stored.fetched_at < version.fetched_at
+            ):
+                needs[line.refund_id] = Need(
+                    tid=version.trade.tid,
+                    seller_id=version.seller_id,
+                    settled_after=version.fetched_at,
+                    modified=None,
+                    source=Source(version.source),
+                    hinted_at=None,
+                    received_at=None,
+                )
+    return needs
 
 
 _URGENCY = {source: rank for rank, source in enumerate(Source)}

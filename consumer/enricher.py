@@ -12,29 +12,26 @@ Taking a partition over happens in this order, because each step relies on the o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
-from consumer.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.pipeline import Pipeline
+from consumer.writer import PartitionWriter, Tools
 from topsync import metrics, retry, telemetry
-from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
-from topsync.store import orders, refetches
-from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.orders import NotOwnerError, Unpublished, UnstorableError, Version
-from topsync.stream import ownership, records
+from topsync.store import orders
+from topsync.store.database import OUTAGE_ERRORS
+from topsync.store.orders import NotOwnerError
+from topsync.stream import ownership
 from topsync.stream import producer as producers
-from topsync.stream.ownership import Member, PartitionReader
-from topsync.stream.producer import FencedError, PartitionPublisher
-from topsync.stream.topics import Registry
+from topsync.stream.ownership import Member
+from topsync.stream.producer import FencedError
 from topsync.top.errors import CallLimitedError, RetryLaterError
 
 log = telemetry.get_logger(__name__)
-
-READ_TIMEOUT_SECONDS = 1.0
 
 RESTART = retry.Policy(max_attempts=20, first_wait_seconds=0.5, max_wait_seconds=15.0)
 """How a failed writer takes its partition over anew; after so many failures in a row the process ends."""
@@ -55,10 +52,7 @@ class Enricher:
 
     settings: EnricherSettings
     kafka: KafkaSettings
-    topics: Registry
-    clock: ServerClock
-    pool: Pool
-    batches: BatchReader
+    tools: Tools
     owner: str
     """Who this process is, for people who look at the table of owners."""
 
@@ -66,7 +60,7 @@ class Enricher:
         """Own partitions until the process is asked to end; what is in flight is finished or undone."""
         member = Member(
             self.kafka,
-            topic=self.topics.changes.name,
+            topic=self.tools.topics.changes.name,
             group=self.settings.enricher_group,
             instance_id=self.settings.enricher_instance_id,
             session_timeout_seconds=self.settings.session_timeout_seconds,
@@ -111,7 +105,7 @@ class Enricher:
 
     async def _write(self, partition: int, member: Member) -> None:
         """Take a partition over and write its orders until cancelled or failed."""
-        epoch = await orders.take_over(self.pool, partition, self.owner)
+        epoch = await orders.take_over(self.tools.pool, partition, self.owner)
         group = self.settings.enricher_group
         async with producers.partition_publisher(
             self.kafka,
@@ -119,116 +113,31 @@ class Enricher:
             partition=partition,
             spacing_seconds=self.settings.publish_spacing_seconds,
         ) as publisher:
-            writer = PartitionWriter(self, partition, epoch, publisher)
+            writer = PartitionWriter(self.tools, partition, epoch, publisher)
             await writer.publish_leftovers()
-            changes, snapshots = self.topics.changes.name, self.topics.snapshots.name
+            topics = self.tools.topics
             async with (
                 ownership.partition_reader(
                     self.kafka,
-                    topic=changes,
+                    topic=topics.changes.name,
                     partition=partition,
-                    offset=await member.committed(changes, partition),
+                    offset=await member.committed(topics.changes.name, partition),
                 ) as changes_reader,
                 ownership.partition_reader(
                     self.kafka,
-                    topic=snapshots,
+                    topic=topics.snapshots.name,
                     partition=partition,
-                    offset=await member.committed(snapshots, partition),
+                    offset=await member.committed(topics.snapshots.name, partition),
                 ) as snapshots_reader,
-                asyncio.TaskGroup() as tasks,
             ):
                 log.info("partition taken over", partition=partition, epoch=epoch)
-                tasks.create_task(writer.write_all(changes_reader, self.settings.enricher_batch_changes))
-                tasks.create_task(writer.write_all(snapshots_reader, self.settings.enricher_batch_snapshots))
-
-
-class PartitionWriter:
-    """The one writer of a partition's orders, for one ownership (epoch).
-
-    Both topics are written by this one writer, a batch at a time: a change waits for one batch of
-    snapshots at most, and neither topic starves. Fetching happens before, outside the lock.
-    """
-
-    def __init__(self, enricher: Enricher, partition: int, epoch: int, publisher: PartitionPublisher) -> None:
-        self._enricher = enricher
-        self._partition = partition
-        self._epoch = epoch
-        self._publisher = publisher
-        self._lock = asyncio.Lock()
-
-    async def write_all(self, reader: PartitionReader, max_records: int) -> None:
-        """Read and write until cancelled."""
-        while True:
-            taken = await reader.batch(max_records=max_records, timeout_seconds=READ_TIMEOUT_SECONDS)
-            if not taken:
-                continue
-            batch = await self._enricher.batches.read(taken)
-            async with self._lock:
-                await self._write(batch, {reader.tp: taken[-1].offset + 1})
-
-    async def publish_leftovers(self) -> None:
-        """Publish what was stored but, after a crash, not published or not noted as such."""
-        partitions = self._enricher.topics.changes.partitions
-        leftovers = [
-            version
-            for version in await orders.all_unpublished(self._enricher.pool)
-            if records.partition_of(version.tid, partitions) == self._partition
-        ]
-        if leftovers:
-            log.info("publishing what a crash left", partition=self._partition, orders=len(leftovers))
-            await self._publish(leftovers, Batch(), {})
-
-    async def _write(self, batch: Batch, offsets: producers.Offsets) -> None:
-        enricher = self._enricher
-        if batch.versions:
-            await self._store(batch)
-        if batch.postponed:
-            # Before the offsets: a hint that is committed and not noted would be forgotten.
-            await refetches.postpone(enricher.pool, batch.postponed, wait=POSTPONED_FOR)
-        ahead = await orders.unpublished(enricher.pool, batch.tids) if batch.tids else []
-        await self._publish(ahead, batch, offsets)
-
-    async def _store(self, batch: Batch) -> None:
-        """Write all versions at once; where the database cannot hold one of them, set that one aside."""
-        try:
-            await self._upsert(list(batch.versions.values()))
-        except UnstorableError:
-            for version in batch.versions.values():
-                try:
-                    await self._upsert([version])
-                except UnstorableError as error:
-                    self._enricher.batches.set_version_aside(version, batch, str(error))
-
-    async def _upsert(self, versions: list[Version]) -> None:
-        await orders.upsert(self._enricher.pool, versions, partition=self._partition, epoch=self._epoch)
-
-    async def _publish(self, ahead: Sequence[Unpublished], batch: Batch, offsets: producers.Offsets) -> None:
-        enricher = self._enricher
-        now = enricher.clock.estimate()
-        published = [
-            records.order(
-                enricher.topics.orders.name,
-                tid=version.tid,
-                seller_id=version.seller_id,
-                revision=version.revision,
-                status=version.status,
-                modified=version.modified,
-                fetched_at=version.fetched_at,
-                published_at=now,
-                hinted_at=batch.hinted_at.get(version.tid),
-                value=version.value,
-                step=version.step,
-                found_by=version.source,
-            )
-            for version in ahead
-        ]
-        await self._publisher.publish([*published, *batch.dead_letters], offsets)
-        if ahead:
-            await orders.mark_published(enricher.pool, ahead)
-        metrics.ORDERS_PUBLISHED.inc(len(ahead))
-        for version in ahead:
-            if hinted_at := batch.hinted_at.get(version.tid):
-                metrics.FRESHNESS.observe(max(0.0, (now - hinted_at).total_seconds()))
+                pipeline = Pipeline(
+                    self.tools,
+                    writer,
+                    batch_changes=self.settings.enricher_batch_changes,
+                    batch_snapshots=self.settings.enricher_batch_snapshots,
+                )
+                await pipeline.run(changes_reader, snapshots_reader)
 
 
 def _is_passing(error: Exception) -> bool:

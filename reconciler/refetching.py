@@ -76,6 +76,14 @@ def hint(due: Refetch, *, now: datetime) -> Change:
     )
 
 
+def hints(due: Refetch, *, now: datetime) -> list[Change]:
+    """The hints that ask for an order and its refunds again: each names one refund at most."""
+    order = hint(due, now=now)
+    if not due.refund_ids:
+        return [order]
+    return [order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids]
+
+
 @dataclass(frozen=True, slots=True)
 class Refetching:
     """Everything that asking again needs."""
@@ -109,7 +117,11 @@ class Refetching:
             return
         now = self.clock.now()
         await self.producer.publish(
-            [records.change(self.topics.changes.name, hint(one, now=now)) for one in wanted]
+            [
+                records.change(self.topics.changes.name, asking)
+                for one in wanted
+                for asking in hints(one, now=now)
+            ]
         )
         await refetches.asked(self.pool, {one.tid: wait_after(one.attempts) for one in wanted})
 

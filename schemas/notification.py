@@ -69,6 +69,9 @@ class TodayPart(BaseModel):
     calls: int
     proven_to: Instant | None
     """Every change before this is stored and published."""
+    refunds: int | None = None
+    """Refunds listed since the export's first day, which are stored and published as well; absent where they
+    are switched off, or the platform refuses them."""
 
 
 class Certificate(BaseModel):
@@ -125,6 +128,9 @@ class ReplayFinished(Notification):
     """Whether it only counted."""
     orders_listed: int | None = None
     orders_to_fetch: int | None = None
+    refunds_listed: int | None = None
+    """Absent where refunds are switched off, or the platform refuses them."""
+    refunds_to_fetch: int | None = None
     list_calls: int | None = None
     calls: int | None = None
     minutes: float | None = None

@@ -11,7 +11,8 @@ Receiver fields are masked by the platform and stored as received; they never go
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, ClassVar, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
 
 import orjson
 from pydantic import Field
@@ -210,10 +211,15 @@ class Trade(PlatformObject):
 
     def content_hash(self) -> bytes:
         """Digest of the order's content without receiver fields and oaid: equal means nothing changed."""
-        left_out: dict[str, bool | set[str]] = dict.fromkeys(RECEIVER_FIELDS, True)
-        left_out["platform_fields"] = set(RECEIVER_FIELDS)  # those in a shape of their own
-        content = self.model_dump(mode="json", exclude=left_out, exclude_none=True)
-        # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
-        return hashlib.blake2b(
-            orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=CONTENT_HASH_BYTES
-        ).digest()
+        return content_hash(orjson.loads(self.to_wire()))
+
+
+def content_hash(order: Mapping[str, Any]) -> bytes:
+    """The same of an order as it is on the wire, read."""
+    content = {name: value for name, value in order.items() if name not in RECEIVER_FIELDS}
+    aside = content["platform_fields"]  # receiver fields in a shape of their own
+    content["platform_fields"] = {name: value for name, value in aside.items() if name not in RECEIVER_FIELDS}
+    # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
+    return hashlib.blake2b(
+        orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=CONTENT_HASH_BYTES
+    ).digest()

@@ -9,7 +9,26 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-FRESHNESS_BUCKETS_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+FRESHNESS_BUCKETS_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+STAGE_BUCKETS_SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    60,
+    300,
+    1800,
+)
 
 API_CALLS = Counter(
     "topsync_api_calls_total", "Gateway calls made, by API, lane and outcome.", ["api", "lane", "outcome"]
@@ -50,6 +69,16 @@ FRESHNESS = Histogram(
     "From the platform's message to the published order, pushed changes only.",
     buckets=FRESHNESS_BUCKETS_SECONDS,
 )
+STAGE_SECONDS = Histogram(
+    "topsync_freshness_stage_seconds",
+    "Where that time goes, by the stage that ends: received by push, taken out of Kafka, fetched, stored, "
+    "published.",
+    ["stage"],
+    buckets=STAGE_BUCKETS_SECONDS,
+)
+ENRICHER_BYTES = Gauge(
+    "topsync_enricher_bytes", "Bytes of records on their way through this enricher, read but not published."
+)
 DEAD_LETTERS = Counter(
     "topsync_dead_letters_total", "Records set aside as dead letters, by reason.", ["reason"]
 )
@@ -60,6 +89,23 @@ ORDERS_POSTPONED = Counter(
     ["reason"],
 )
 REFETCHES_WAITING = Gauge("topsync_refetches_waiting", "Orders that wait to be asked for again.")
+
+REFUNDS_PUBLISHED = Counter(
+    "topsync_refunds_published_total", "Refund versions published to the topic `refunds`."
+)
+REFUND_FRESHNESS = Histogram(
+    "topsync_refund_freshness_seconds",
+    "From the platform's message to the published refund, pushed changes only.",
+    buckets=FRESHNESS_BUCKETS_SECONDS,
+)
+REFUNDS_POSTPONED = Counter(
+    "topsync_refunds_postponed_total",
+    "Refunds that the platform did not show as promised, to be asked for again later, by reason.",
+    ["reason"],
+)
+REFUNDS_REFUSED = Counter(
+    "topsync_refunds_refused_total", "Refund calls that the platform refused; orders go on.", ["api"]
+)
 
 WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]

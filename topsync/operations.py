@@ -83,7 +83,14 @@ async def status() -> None:
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     async with runtime.open_pool() as pool:
         table = Table(
-            "seller", "state", "orders", "complete until (GMT+8)", "holes", "open gaps", title="Sellers"
+            "seller",
+            "state",
+            "orders",
+            "complete until (GMT+8)",
+            "with refunds",
+            "holes",
+            "open gaps",
+            title="Sellers",
         )
         for one in await standing.of_all(pool):
             table.add_row(
@@ -91,6 +98,7 @@ async def status() -> None:
                 one.seller.state.value,
                 str(one.orders),
                 _until(one.complete_until),
+                "yes" if one.with_refunds else "no",
                 str(len(one.holes)),
                 str(len(one.open_gaps)),
             )

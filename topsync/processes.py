@@ -16,6 +16,9 @@ from consumer.batches import BatchReader
 from consumer.channel_token import token_source
 from consumer.enricher import Enricher
 from consumer.push import PushService
+from consumer.refunds import RefundReader
+from consumer.room import Room
+from consumer.writer import Tools
 from reconciler.plan import Rules
 from reconciler.refetching import Refetching
 from reconciler.service import Reconciler
@@ -131,13 +134,19 @@ async def enrich(lifetime: Lifetime) -> None:
         runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
+        of_refunds = RefundReader(
+            pool, client, clock, sessions, registry, enabled=settings.load(PlatformSettings).refunds
+        )
         enricher = Enricher(
             settings=own,
             kafka=kafka,
-            topics=registry,
-            clock=clock,
-            pool=pool,
-            batches=BatchReader(pool, client, clock, sessions, registry),
+            tools=Tools(
+                topics=registry,
+                clock=clock,
+                pool=pool,
+                batches=BatchReader(pool, client, clock, sessions, registry, of_refunds),
+                room=Room(own.enricher_max_bytes),
+            ),
             owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",
         )
         await enricher.run(lifetime)

@@ -302,6 +302,12 @@ class EnricherSettings(_Settings):
     enricher_batch_snapshots: int = Field(
         200, ge=1, le=5000, description="Snapshots taken at once from a partition."
     )
+    enricher_max_bytes: int = Field(
+        64 * 1024**2,
+        ge=1024**2,
+        description="Bytes of records that are on their way through an enricher at most; above it, it reads "
+        "nothing more. In memory they take about ten times as much.",
+    )
     detail_lag_allowance_seconds: Seconds = Field(
         1, description="How long after a change the platform's detail may still answer the older state."
     )

@@ -24,6 +24,8 @@ class Standing:
     holes: list[Span]
     """Spans between the first and the last proven moment that are not proven."""
     open_gaps: list[Gap]
+    with_refunds: bool
+    """Whether all this holds for refunds as well: they may be switched off, refused, or not listed yet."""
 
     @property
     def doubts(self) -> int:
@@ -36,6 +38,7 @@ async def of_all(pool: Pool) -> list[Standing]:
     stored = await orders.count_by_seller(pool)
     proven = await coverage.proven(pool)
     open_gaps = await gaps.open_gaps(pool)
+    with_refunds = await coverage.sellers_with_refunds(pool)
     return [
         Standing(
             seller=seller,
@@ -43,6 +46,7 @@ async def of_all(pool: Pool) -> list[Standing]:
             complete_until=spans.complete_until(proven.get(seller.seller_id, [])),
             holes=spans.holes(proven.get(seller.seller_id, [])),
             open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
+            with_refunds=seller.seller_id in with_refunds,
         )
         for seller in await sellers.all_of(pool)
     ]

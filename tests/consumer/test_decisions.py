@@ -145,7 +145,7 @@ def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
 def test_when_a_hint_is_answered(
     modified: float | None, known: tuple[float, float] | None, answered: bool
 ) -> None:
-    need = Need(1, SELLER, at(10), None if modified is None else at(modified), Source.PUSH, None)
+    need = Need(1, SELLER, at(10), None if modified is None else at(modified), Source.PUSH, None, None)
     stored_state = Known(at(known[0]), at(known[1]), published=False) if known else None
     assert decisions.is_answered(need, stored_state) is answered
 

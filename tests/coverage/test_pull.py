@@ -19,7 +19,7 @@ from tests.stream.clusters import BOUND_SECONDS, create_topics, read_all, settin
 from tests.top.gates import local_gate
 from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers_error, ok, serving
 from topsync.clock import ServerClock
-from topsync.coverage import pull
+from topsync.coverage import lists, pull
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
 from topsync.settings import CoverageSettings, KafkaSettings
@@ -154,6 +154,7 @@ async def shop(
                 changes_topic=registry.changes.name,
                 settings=CoverageSettings(visibility_allowance_seconds=ALLOWANCE, stored_within_seconds=1),
                 detail_lag=timedelta(0),
+                with_refunds=False,
             )
             yield Shop(gateway, pool, kafka, puller, clock, await orders.take_over(pool, 0, "test"))
 
@@ -195,7 +196,7 @@ async def test_what_is_stored_as_listed_is_not_hinted_and_a_pull_again_changes_n
 
 async def test_what_is_not_stored_in_time_is_claimed_by_nobody(shop: Shop) -> None:
     shop.list_order(TID, 2000)
-    with pytest.raises(NotStoredError, match=r"1 of 1 listed orders .* enrichers running"):
+    with pytest.raises(NotStoredError, match=r"1 of 1 listed orders and refunds .* enrichers running"):
         await shop.puller.pull(shop.request())
     assert await shop.proven() == []
     assert await shop.pool.fetchval("select count(*) from windows") == 0
@@ -229,14 +230,14 @@ async def test_a_listing_to_now_reaches_beyond_it_in_whole_seconds_and_shares_it
     windows = shop.gateway.windows
     assert len(windows) == 3, "4000 s and the reach in windows of 1800 s"
     assert [start for start, _ in windows[1:]] == [end for _, end in windows[:-1]]
-    assert platform_time.parse(windows[-1][1]) >= before + timedelta(seconds=pull.REACH_SECONDS - 1)
+    assert platform_time.parse(windows[-1][1]) >= before + timedelta(seconds=lists.REACH_SECONDS - 1)
 
 
 async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer comes after the window's end: what was modified in between is in no part of it."""
-    monkeypatch.setattr(pull, "REACH_SECONDS", 1.0)
+    monkeypatch.setattr(lists, "REACH_SECONDS", 1.0)
     shop.gateway.hold_seconds = 2.5
     outcome = await shop.puller.pull(shop.request(ago=1000))
     (_, first), *others = shop.gateway.windows
@@ -249,8 +250,8 @@ async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one
 async def test_a_listing_that_never_catches_up_fails_after_a_bounded_number_of_attempts(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pull, "REACH_SECONDS", -2.0)
-    monkeypatch.setattr(pull, "MAX_LISTINGS", 3)
+    monkeypatch.setattr(lists, "REACH_SECONDS", -2.0)
+    monkeypatch.setattr(lists, "MAX_LISTINGS", 3)
     with pytest.raises(ListingFailedError):
         await shop.puller.pull(shop.request(ago=1000))
     assert len(shop.gateway.windows) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,8 +15,9 @@ from schemas.refund_transitions import RefundTransition
 from tests.store.databases import SELLER, at, refund_version
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
+from topsync.store.listed import Listed
 from topsync.store.orders import NotOwnerError, State, UnstorableError
-from topsync.store.refunds import KnownRefund, ListedRefund, RefundVersion, UnpublishedRefund
+from topsync.store.refunds import KnownRefund, RefundVersion, UnpublishedRefund
 
 PARTITION = 3
 REFUND = 180000000000000101
@@ -60,7 +62,7 @@ async def test_the_guard(
     pool: Pool, epoch: int, modified: float, version: int | None, fetched: float, wins: bool
 ) -> None:
     await write(pool, epoch, refund_version(REFUND, TID, 10, 20, refund_version=5, reason="old"))
-    said = {} if version is None else {"refund_version": version}
+    said: dict[str, Any] = {} if version is None else {"refund_version": version}
     await write(
         pool, epoch, refund_version(REFUND, TID, modified, fetched, reason="new", status="SUCCESS", **said)
     )
@@ -145,8 +147,8 @@ async def test_what_a_crash_left_unpublished_is_told_together_with_what_came_nex
 
 
 async def test_a_listed_refund_is_outstanding_until_it_is_published_as_listed(pool: Pool, epoch: int) -> None:
-    def listed(modified: float, settled_after: float) -> list[ListedRefund]:
-        return [ListedRefund(REFUND, TID, at(modified), at(settled_after))]
+    def listed(modified: float, settled_after: float) -> list[Listed]:
+        return [Listed(REFUND, at(modified), at(settled_after))]
 
     assert await refunds.outstanding(pool, listed(10, 11)) == {REFUND}
     await write(pool, epoch, refund_version(REFUND, TID, 10, 11))
@@ -161,7 +163,7 @@ async def test_what_is_known_and_in_which_state(pool: Pool, epoch: int) -> None:
     one = refund_version(REFUND, TID, 10, 11)
     await write(pool, epoch, one)
     assert await refunds.known(pool, [REFUND, 7]) == {
-        REFUND: KnownRefund(at(10), at(11), "WAIT_SELLER_AGREE")
+        REFUND: KnownRefund(at(10), at(11), False, "WAIT_SELLER_AGREE")
     }
     state = State(at(10), one.refund.content_hash())
     assert await refunds.states_of(pool, [REFUND, 7]) == {REFUND: state}

@@ -16,7 +16,10 @@ import orjson
 import pytest
 
 from consumer.batches import Batch, BatchReader
-from consumer.enricher import Enricher, PartitionWriter
+from consumer.enricher import Enricher
+from consumer.refunds import RefundReader
+from consumer.room import Room
+from consumer.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
 from schemas.trade import Trade
 from tests.stream.clusters import create_topics
@@ -144,21 +147,23 @@ async def test_a_writer_whose_partition_was_taken_over_neither_stores_nor_publis
     """P2: its epoch keeps it from the table, its transactional id from the topic."""
     async with AsyncExitStack() as stack:
         old = await stack.enter_async_context(taking_over(installation))
-        await old._write(batch_of("before", modified=5), {})
+        before = batch_of("before", modified=5)
+        await old.store(before)
+        await old.publish(before, {})
         new = await stack.enter_async_context(taking_over(installation))
 
         with pytest.raises(NotOwnerError):
-            await old._write(batch_of("of the old owner", modified=7), {})
+            await old.store(batch_of("of the old owner", modified=7))
         assert await nothing_is_unpublished(installation)
 
         # What the new owner has stored and is about to publish is unpublished for the old one, too.
-        await new._store(batch_of("after", modified=6))
-        ahead = await orders.unpublished(installation.pool, [TID])
+        after = batch_of("after", modified=6)
+        await new.store(after)
         with pytest.raises(FencedError):
-            await old._publish(ahead, Batch(), {})
+            await old.publish(after, {})
         assert [found.title for _, found in await published(installation, TID)] == ["before"]
 
-        await new._publish(ahead, Batch(), {})
+        await new.publish(after, {})
         assert [found.title for _, found in await published(installation, TID)] == ["before", "after"]
 
 
@@ -182,7 +187,7 @@ class FailsWhenCancelled(Enricher):
             tasks.create_task(self._be_fenced_when_cancelled(partition))
 
     async def _be_fenced_when_cancelled(self, partition: int) -> None:
-        await orders.take_over(self.pool, partition, self.owner)
+        await orders.take_over(self.tools.pool, partition, self.owner)
         try:
             await asyncio.Event().wait()
         finally:
@@ -199,9 +204,11 @@ async def a_process(installation: Installation, kind: type[Enricher] = Enricher)
     pool, topics = installation.pool, installation.topics
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
     async with runtime.open_gateway(pool) as (client, clock):
-        reader = BatchReader(pool, client, clock, sessions, topics)
+        of_refunds = RefundReader(pool, client, clock, sessions, topics, enabled=True)
+        reader = BatchReader(pool, client, clock, sessions, topics, of_refunds)
         own = settings.load(EnricherSettings)
-        yield kind(own, installation.kafka, topics, clock, pool, reader, owner="a test")
+        tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes))
+        yield kind(own, installation.kafka, tools, owner="a test")
 
 
 @asynccontextmanager
@@ -215,7 +222,7 @@ async def taking_over(installation: Installation) -> AsyncIterator[PartitionWrit
             partition=ONE_PARTITION,
             spacing_seconds=0,
         ) as publisher:
-            yield PartitionWriter(process, ONE_PARTITION, epoch, publisher)
+            yield PartitionWriter(process.tools, ONE_PARTITION, epoch, publisher)
 
 
 def batch_of(title: str, *, modified: int) -> Batch:

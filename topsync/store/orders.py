@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
+from typing import cast
 
 import asyncpg
 import orjson
@@ -12,10 +14,11 @@ import orjson
 from schemas import transitions
 from schemas.change import Source
 from schemas.steps import Step, join
-from schemas.trade import Trade
-from schemas.transitions import Transition
+from schemas.trade import Trade, content_hash
+from schemas.transitions import Order, Transition
 from topsync.store import steps
 from topsync.store.database import Pool, sql
+from topsync.store.listed import Listed
 
 
 class NotOwnerError(RuntimeError):
@@ -26,7 +29,7 @@ class UnstorableError(ValueError):
     """The database cannot hold one of the versions; nothing was written. The text holds no values."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Version:
     """One full order as it was read from the platform, ready to be written."""
 
@@ -35,6 +38,21 @@ class Version:
     fetched_at: datetime
     """Platform time at which the fetch began: the state is not older than this."""
     source: str
+
+    @cached_property
+    def wire(self) -> str:
+        """The JSON of topic and table."""
+        return self.trade.to_wire()
+
+    @cached_property
+    def order(self) -> Order:
+        """The same, read."""
+        return cast("Order", orjson.loads(self.wire))
+
+    @cached_property
+    def content_hash(self) -> bytes:
+        """See `Trade.content_hash`."""
+        return content_hash(self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +107,9 @@ async def _upsert(
 ) -> asyncpg.Record | None:
     trades = [version.trade for version in versions]
     tids = [trade.tid for trade in trades]
-    hashes = [trade.content_hash() for trade in trades]
-    wired = [trade.to_wire() for trade in trades]
+    hashes = [version.content_hash for version in versions]
     before = {row["tid"]: row for row in await pool.fetch(sql("orders.before"), tids, hashes)}
-    brought = [
-        _step(before.get(version.trade.tid), value, Source(version.source))
-        for version, value in zip(versions, wired, strict=True)
-    ]
+    brought = [_step(before.get(version.trade.tid), version) for version in versions]
     return await pool.fetchrow(
         sql("orders.upsert"),
         partition,
@@ -108,17 +122,17 @@ async def _upsert(
         hashes,
         [version.fetched_at for version in versions],
         [version.source for version in versions],
-        wired,
+        [version.wire for version in versions],
         list(map(steps.write, brought)),
     )
 
 
-def _step(before: asyncpg.Record | None, value: str, source: Source) -> Step[Transition]:
+def _step(before: asyncpg.Record | None, version: Version) -> Step[Transition]:
     """What a version brings beside what subscribers have been told."""
-    order = orjson.loads(value)
+    source = Source(version.source)
     if before is None:
-        return transitions.step(None, order, source)
-    step = transitions.step(orjson.loads(before["trade"]), order, source)
+        return transitions.step(None, version.order, source)
+    step = transitions.step(orjson.loads(before["trade"]), version.order, source)
     return join(steps.read(before["step"], Transition), step) if before["unpublished"] else step
 
 
@@ -162,21 +176,11 @@ async def mark_published(pool: Pool, versions: Sequence[Unpublished]) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An order as a list of the platform shows it."""
-
-    tid: int
-    modified: datetime
-    settled_after: datetime
-    """A state with this `modified` is final for us when its fetch began at or after this moment."""
-
-
 async def outstanding(pool: Pool, listed: Sequence[Listed]) -> set[int]:
     """Of the listed orders, the ids of those not yet stored and published as listed."""
     rows = await pool.fetch(
         sql("orders.outstanding"),
-        [order.tid for order in listed],
+        [order.id for order in listed],
         [order.modified for order in listed],
         [order.settled_after for order in listed],
     )

@@ -7,7 +7,7 @@ hints them again when they are due. One row per order, whatever becomes of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from topsync.store.database import Pool, sql
@@ -35,13 +35,39 @@ class Refetch:
     """The last answer that could not be read, whole."""
     attempts: int = 0
     """How often it has been asked for again."""
+    refund_ids: tuple[int, ...] = ()
+    """Refunds of the order to be asked for with it: what answers, answers for them as well."""
+
+
+def join(wanted: Iterable[Refetch]) -> list[Refetch]:
+    """One for each order; of what several say about one, the later promises and all refunds. Pure."""
+    joined: dict[int, Refetch] = {}
+    for one in wanted:
+        other = joined.get(one.tid)
+        joined[one.tid] = one if other is None else _join(other, one)
+    return list(joined.values())
+
+
+def _join(one: Refetch, other: Refetch) -> Refetch:
+    promised = [moment for moment in (one.modified, other.modified) if moment is not None]
+    return replace(
+        other,
+        occurred_at=max(one.occurred_at, other.occurred_at),
+        settled_after=max(one.settled_after, other.settled_after),
+        modified=max(promised, default=None),
+        # What is known to be missing outweighs what may have been nothing.
+        reason=one.reason if other.reason == NO_NEWS else other.reason,
+        answer=other.answer or one.answer,
+        refund_ids=tuple(sorted({*one.refund_ids, *other.refund_ids})),
+    )
 
 
 async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) -> None:
-    """Note orders to be asked for again, the first time after `wait`. At most one of each. Idempotent.
+    """Note orders to be asked for again, the first time after `wait`. Idempotent.
 
     What is known already keeps its time and its attempts, and takes the later of both promises.
     """
+    wanted = join(wanted)
     await pool.execute(
         sql("refetches.postpone"),
         [one.tid for one in wanted],
@@ -54,6 +80,8 @@ async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) ->
         [one.reason for one in wanted],
         [one.answer for one in wanted],
         wait,
+        # Arrays of different lengths do not make an array: each travels as its text.
+        [f"{{{','.join(map(str, one.refund_ids))}}}" for one in wanted],
     )
 
 
@@ -64,7 +92,8 @@ async def forget_answered(pool: Pool) -> None:
 
 async def due(pool: Pool, *, limit: int) -> list[Refetch]:
     """Those to be asked for now, of sellers that have a session; the longest waiting first."""
-    return [Refetch(*row) for row in await pool.fetch(sql("refetches.due"), limit)]
+    found = await pool.fetch(sql("refetches.due"), limit)
+    return [Refetch(**{**row, "refund_ids": tuple(row["refund_ids"])}) for row in found]
 
 
 async def asked(pool: Pool, waits: Mapping[int, timedelta]) -> None:

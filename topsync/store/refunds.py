@@ -16,7 +16,8 @@ from schemas.refund_transitions import RefundTransition
 from schemas.steps import Step, join
 from topsync.store import steps
 from topsync.store.database import Pool, sql
-from topsync.store.orders import NotOwnerError, State, UnstorableError
+from topsync.store.listed import Listed
+from topsync.store.orders import Known, NotOwnerError, State, UnstorableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,9 @@ class RefundVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownRefund:
+class KnownRefund(Known):
     """What the table knows of a refund."""
 
-    modified: datetime
-    fetched_at: datetime
     status: str
 
 
@@ -123,7 +122,10 @@ def _step(before: asyncpg.Record | None, value: str, source: Source) -> Step[Ref
 async def known(pool: Pool, refund_ids: Iterable[int]) -> dict[int, KnownRefund]:
     """What is stored of these refunds; absent ones are absent from the answer."""
     rows = await pool.fetch(sql("refunds.known"), list(refund_ids))
-    return {row["refund_id"]: KnownRefund(row["modified"], row["fetched_at"], row["status"]) for row in rows}
+    return {
+        row["refund_id"]: KnownRefund(row["modified"], row["fetched_at"], row["published"], row["status"])
+        for row in rows
+    }
 
 
 async def unpublished(pool: Pool, refund_ids: Iterable[int]) -> list[UnpublishedRefund]:
@@ -161,22 +163,11 @@ async def mark_published(pool: Pool, versions: Sequence[UnpublishedRefund]) -> N
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ListedRefund:
-    """A refund as a list of the platform shows it."""
-
-    refund_id: int
-    tid: int
-    modified: datetime
-    settled_after: datetime
-    """A state with this `modified` is final for us when its fetch began at or after this moment."""
-
-
-async def outstanding(pool: Pool, listed: Sequence[ListedRefund]) -> set[int]:
+async def outstanding(pool: Pool, listed: Sequence[Listed]) -> set[int]:
     """Of the listed refunds, the ids of those not yet stored and published as listed."""
     rows = await pool.fetch(
         sql("refunds.outstanding"),
-        [refund.refund_id for refund in listed],
+        [refund.id for refund in listed],
         [refund.modified for refund in listed],
         [refund.settled_after for refund in listed],
     )

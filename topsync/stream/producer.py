@@ -132,6 +132,13 @@ class PartitionPublisher:
         self._spacing_seconds = spacing_seconds
         self._free_at = 0.0
 
+    async def rest(self) -> None:
+        """Wait until a transaction costs no more than itself; `publish` does so too.
+
+        One begun while the broker still writes the last one's markers costs 20 ms more.
+        """
+        await asyncio.sleep(max(0.0, self._free_at - asyncio.get_running_loop().time()))
+
     async def publish(self, records: Sequence[Record], offsets: Offsets) -> None:
         """Write records and consumed offsets in one transaction: either all of it happens or nothing.
 
@@ -142,9 +149,7 @@ class PartitionPublisher:
         """
         if not records and not offsets:
             return
-        loop = asyncio.get_running_loop()
-        # A transaction begun while the broker still writes the last one's markers costs 20 ms more.
-        await asyncio.sleep(max(0.0, self._free_at - loop.time()))
+        await self.rest()
         futures: list[asyncio.Future[object]] = []
         try:
             async with self._producer.transaction():
@@ -166,7 +171,7 @@ class PartitionPublisher:
                     future.cancel()
                 elif not future.cancelled():
                     future.exception()
-            self._free_at = loop.time() + self._spacing_seconds
+            self._free_at = asyncio.get_running_loop().time() + self._spacing_seconds
 
 
 @asynccontextmanager

@@ -57,7 +57,9 @@ where r.content_hash <> t.content_hash
 
 
 -- name: known
-select refund_id, modified, fetched_at, status from refunds where refund_id = any($1::bigint[])
+select refund_id, modified, fetched_at, published_revision >= revision as published, status
+from refunds
+where refund_id = any($1::bigint[])
 
 
 -- name: unpublished

@@ -1,0 +1,33 @@
+"""Room: a bound, in bytes, on the records that are on their way through a process."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Room:
+    """Shared by all partitions of a process. Whoever asks first is let in first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._taken_bytes = 0
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @property
+    def taken_bytes(self) -> int:
+        """How many bytes are on their way."""
+        return self._taken_bytes
+
+    async def take(self, size_bytes: int) -> None:
+        """Wait until there is room. What is larger than all of it goes alone."""
+        async with self._turn:
+            while self._taken_bytes and self._taken_bytes + size_bytes > self._max_bytes:
+                self._freed.clear()
+                await self._freed.wait()
+            self._taken_bytes += size_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        """Make room: the records are published, or given up."""
+        self._taken_bytes -= size_bytes
+        self._freed.set()

@@ -1,0 +1,33 @@
+"""Turns: hints about one order are judged one after the other, although batches are read at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+
+class Turns:
+    """Which orders of a partition are in batches that are read but not stored yet.
+
+    What a hint needs is judged by what is stored. Were two batches with the same order judged at once, the
+    second would fetch what the first has fetched, and could not tell an old state from news.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, asyncio.Future[None]] = {}
+
+    async def take(self, tids: Collection[int], stored: asyncio.Future[None]) -> None:
+        """Wait until every earlier batch with one of these orders is stored.
+
+        Batches must ask in the order of their offsets. `stored` is done when the asking batch is.
+        """
+        earlier = {last for tid in tids if (last := self._last.get(tid)) is not None}
+        self._last.update(dict.fromkeys(tids, stored))
+        stored.add_done_callback(lambda _: self._forget(tids, stored))
+        if earlier:
+            await asyncio.wait(earlier)
+
+    def _forget(self, tids: Collection[int], stored: asyncio.Future[None]) -> None:
+        for tid in tids:
+            if self._last.get(tid) is stored:
+                del self._last[tid]
