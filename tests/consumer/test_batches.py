@@ -52,7 +52,7 @@ RECEIVER = "王*"
 
 
 class ShopGateway(Gateway):
-    """Answers `trade_fullinfo` and `refund_get` by id: by its own script if it has one, else with what it has."""
+    """Answers `trade_fullinfo` and `refund_get` by id: by its own script, else with what it has."""
 
     def __init__(self) -> None:
         super().__init__()

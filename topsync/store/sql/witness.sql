@@ -1,11 +1,11 @@
 -- name: save_progress
 insert into witness_progress as w (topic, partition, first_offset, next_offset)
-select $1, t.* from unnest($2::int[], $3::bigint[], $4::bigint[]) as t
+select * from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[])
 on conflict (topic, partition) do update set next_offset = greatest(w.next_offset, excluded.next_offset)
 
 
 -- name: progress
-select partition, first_offset, next_offset from witness_progress where topic = $1
+select topic, partition, first_offset, next_offset from witness_progress
 
 
 -- name: add_finding
