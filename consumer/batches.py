@@ -28,7 +28,7 @@ from topsync.lanes import LANE_OF
 from topsync.sellers.sessions import Sessions
 from topsync.store import orders, refetches
 from topsync.store.database import Pool
-from topsync.store.orders import Known, Version
+from topsync.store.orders import Known, Unpublished, Version
 from topsync.store.refetches import Refetch
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -89,7 +89,11 @@ class Batch:
     versions: dict[int, Version] = field(default_factory=dict)
     """The newest version of each order."""
     tids: set[int] = field(default_factory=set)
-    """Every order that the batch is about: whatever of them is unpublished is published with it."""
+    """Every order that the batch is about."""
+    doubtful: set[int] = field(default_factory=set)
+    """Those of them that were stored already, and not published yet."""
+    ahead: list[Unpublished] = field(default_factory=list)
+    """What is to be published of the versions, once they are stored."""
     journeys: dict[int, Journey] = field(default_factory=dict)
     """The pushed ones among them."""
     dead_letters: list[Record] = field(default_factory=list)
@@ -106,11 +110,13 @@ class Batch:
         self.tids.add(tid)
 
     def join(self, later: Batch) -> None:
-        """Take in a batch that was read after this one."""
+        """Take in a batch that was read after this one, and postpones other orders."""
         for version in later.versions.values():
             self.add(version)
         self.tids |= later.tids
+        self.doubtful |= later.doubtful
         self.journeys = later.journeys | self.journeys
+        self.ahead += later.ahead
         self.dead_letters += later.dead_letters
         self.postponed += later.postponed
         self.refunds.join(later.refunds)
@@ -226,6 +232,7 @@ class BatchReader:
         batch.tids |= needs.keys()
         batch.journeys = _journeys(needs.values(), taken_at)
         known = await orders.known(self.pool, needs)
+        batch.doubtful = {tid for tid, one in known.items() if not one.published}
         wanted = decisions.to_fetch(needs, known)
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
         by_tid = {hint.change.tid: hint for hint in hints}

@@ -64,7 +64,7 @@ class PartitionWriter:
         await self._publisher.rest()
 
     async def publish(self, batch: Batch, offsets: Offsets) -> list[Unpublished]:
-        """Publish what is stored of a batch's orders, its dead letters and the offsets; says what it was.
+        """Publish what storing a batch has changed, its dead letters and the offsets; says what it was.
 
         The batch must be stored before: with the offsets its records are done with.
 
@@ -73,7 +73,9 @@ class PartitionWriter:
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
         pool, of_refunds = self._tools.pool, batch.refunds.versions
-        ahead = await orders.unpublished(pool, batch.tids) if batch.tids else []
+        ahead = list(batch.ahead)
+        if doubtful := batch.doubtful - {version.tid for version in ahead}:
+            ahead += await orders.unpublished(pool, doubtful)
         refunds_ahead = await refunds.unpublished(pool, of_refunds) if of_refunds else []
         await self._publish(ahead, refunds_ahead, batch, offsets)
         return ahead
@@ -103,16 +105,19 @@ class PartitionWriter:
     async def _upsert_all(self, batch: Batch) -> None:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
         try:
-            await self._upsert(list(batch.versions.values()))
+            batch.ahead = await self._upsert(list(batch.versions.values()))
         except UnstorableError:
             for version in batch.versions.values():
                 try:
-                    await self._upsert([version])
+                    batch.ahead += await self._upsert([version])
                 except UnstorableError as error:
                     self._tools.batches.set_version_aside(version, batch, str(error))
 
-    async def _upsert(self, versions: list[Version]) -> None:
-        await orders.upsert(self._tools.pool, versions, partition=self._partition, epoch=self._epoch)
+    async def _upsert(self, versions: list[Version]) -> list[Unpublished]:
+        written = await orders.upsert(
+            self._tools.pool, versions, partition=self._partition, epoch=self._epoch
+        )
+        return written.ahead
 
     async def _store_refunds(self, part: RefundPart) -> None:
         """Write all refunds at once; where the database cannot hold one of them, set that one aside."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated
 
 import orjson
@@ -24,6 +25,11 @@ MAX_YUAN = Decimal(10**15)
 
 MAX_DECIMAL_PLACES = 12
 """Likewise; the platform writes two."""
+
+KEPT_AMOUNTS = 10_000
+"""Amounts that need not be read again; `KEPT_AMOUNT_CHARACTERS` is the longest text of such a one."""
+
+KEPT_AMOUNT_CHARACTERS = 16
 
 ID_PATTERN = "^[1-9][0-9]{0,18}$"
 MONEY_PATTERN = r"^-?[0-9]+(\.[0-9]+)?$"
@@ -49,6 +55,12 @@ def parse_money(value: object) -> Decimal:
     """An amount in yuan from the platform's text (`"186.00"`) or, from some third parties, a number."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError(f"not an amount: {type(value).__name__}")
+    # An order has dozens of amounts, most of them zero or seen before.
+    is_short = isinstance(value, str) and len(value) <= KEPT_AMOUNT_CHARACTERS
+    return _kept_amount(value) if is_short else _amount(value)
+
+
+def _amount(value: str | float | Decimal) -> Decimal:
     try:
         # repr() of a float is the shortest text that reads back as it: the digits that were sent.
         amount = Decimal(repr(value) if isinstance(value, float) else value)
@@ -59,6 +71,9 @@ def parse_money(value: object) -> Decimal:
     if abs(amount) >= MAX_YUAN or int(amount.as_tuple().exponent) < -MAX_DECIMAL_PLACES:
         raise ValueError("not an amount that anybody pays")
     return amount
+
+
+_kept_amount = lru_cache(KEPT_AMOUNTS)(_amount)
 
 
 def write_money(amount: Decimal) -> str:

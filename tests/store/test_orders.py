@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import asyncpg
 import orjson
@@ -27,7 +28,17 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: Version) -> int:
-    return await orders.upsert(pool, versions, partition=PARTITION, epoch=epoch)
+    """How many rows it changed. What it says to be unpublished is what the table says to be."""
+    written = await orders.upsert(pool, versions, partition=PARTITION, epoch=epoch)
+    found = await orders.unpublished(pool, [version.trade.tid for version in versions])
+    stored = {one.tid: parsed(one) for one in found}
+    assert all(parsed(one) == stored[one.tid] for one in written.ahead)
+    return written.rows
+
+
+def parsed(ahead: Unpublished) -> Unpublished:
+    """With the value in one form: the table's text of it has the keys in an order of its own."""
+    return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
 
 
 async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:

@@ -84,9 +84,10 @@ class System:
         """The simulator's administrative port."""
         return self.environment["TOPSYNC_SIMULATOR_ADMIN_URL"]
 
-    async def start(self, name: str) -> ManagedProcess:
+    async def start(self, name: str, settings: Mapping[str, str] | None = None) -> ManagedProcess:
         """Start one service (`topsync <name>`); a former process of that name must have ended."""
-        process = await self.group.start(name, self.command(name), env=self.environment)
+        environment = {**self.environment, **(settings or {})}
+        process = await self.group.start(name, self.command(name), env=environment)
         self.processes[name] = process
         return process
 

@@ -82,8 +82,18 @@ class Unpublished:
     """What has happened since the version that was published last."""
 
 
-async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int) -> int:
-    """Write versions of orders of one partition; returns how many rows changed. At most one per order.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an upsert has done."""
+
+    rows: int
+    """How many rows changed; also those that were only seen to be current still."""
+    ahead: list[Unpublished]
+    """Those of them that the topic does not have yet."""
+
+
+async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int) -> Written:
+    """Write versions of orders of one partition, at most one per order.
 
     Idempotent: writing the same versions again changes nothing. What each version brings beside the one
     before is noted with it; nobody else writes a partition's orders, so the one before is the one read here.
@@ -93,24 +103,30 @@ async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epo
         UnstorableError: see there.
     """
     try:
-        row = await _upsert(pool, versions, partition=partition, epoch=epoch)
+        rows = await _upsert(pool, versions, partition=partition, epoch=epoch)
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, ValueError) as error:
         # Refused by the server, e.g. as too long for an index, or by the driver before it.
         raise UnstorableError(type(error).__name__) from None
-    if row is None or not row["owned"]:
+    if not rows[0]["owned"]:
         raise NotOwnerError(f"partition {partition} has a newer owner than epoch {epoch}")
-    return int(row["written"])
+    written = {row["tid"]: row for row in rows if row["tid"] is not None}
+    ahead = [
+        _ahead(version, row)
+        for version in versions
+        if (row := written.get(version.trade.tid)) is not None and row["unpublished"]
+    ]
+    return Written(len(written), ahead)
 
 
 async def _upsert(
     pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int
-) -> asyncpg.Record | None:
+) -> list[asyncpg.Record]:
     trades = [version.trade for version in versions]
     tids = [trade.tid for trade in trades]
     hashes = [version.content_hash for version in versions]
     before = {row["tid"]: row for row in await pool.fetch(sql("orders.before"), tids, hashes)}
     brought = [_step(before.get(version.trade.tid), version) for version in versions]
-    return await pool.fetchrow(
+    return await pool.fetch(
         sql("orders.upsert"),
         partition,
         epoch,
@@ -124,6 +140,21 @@ async def _upsert(
         [version.source for version in versions],
         [version.wire for version in versions],
         list(map(steps.write, brought)),
+    )
+
+
+def _ahead(version: Version, row: asyncpg.Record) -> Unpublished:
+    """A version that has been written; what is not its own, the row knows."""
+    return Unpublished(
+        tid=version.trade.tid,
+        seller_id=version.seller_id,
+        revision=row["revision"],
+        modified=version.trade.modified,
+        status=version.trade.status,
+        fetched_at=version.fetched_at,
+        value=version.wire,
+        source=Source(row["source"]),
+        step=steps.read(row["step"], Transition),
     )
 
 

@@ -2,6 +2,7 @@
 -- Writes a batch of one partition under the version guard, if the writer still owns the partition.
 -- Older never wins. Equal `modified` with other content wins only when fetched later: the platform's
 -- resolution is a second. The same version fetched again only proves that it was still current.
+-- Answers with the rows written; with a single empty row where there is none.
 with owner as materialized (
     select 1 from partition_owners where partition = $1 and epoch = $2 for share
 ), incoming as (
@@ -30,9 +31,12 @@ with owner as materialized (
         content_hash = excluded.content_hash
     where o.modified < excluded.modified
        or (o.modified = excluded.modified and o.fetched_at < excluded.fetched_at)
-    returning 1
+    returning
+        o.tid, o.revision, o.source, o.step::text as step,
+        o.published_revision < o.revision as unpublished
 )
-select (select count(*) from owner) as owned, (select count(*) from written) as written
+select exists (select from owner) as owned, written.*
+from (values (1)) as always left join written on true
 
 
 -- name: before
