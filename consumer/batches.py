@@ -54,6 +54,9 @@ SERVED_LATELY_SECONDS = 10.0
 POSTPONED_FOR = timedelta(seconds=2)
 """The first wait of an order that the platform did not show as promised; the reconciler lets it grow."""
 
+NOT_THERE = "not_there"
+"""Why an order is postponed that the platform does not know, or not yet."""
+
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
 
@@ -271,7 +274,8 @@ class BatchReader:
                 later = replace(need, settled_after=max(need.settled_after, settled_after))
                 self._postpone(later, hint.change, batch, refetches.NO_NEWS)
         except PostponedError as error:
-            self._postpone(need, hint.change, batch, error.reason, error.answer)
+            if not (need.by_refund_alone and error.reason == NOT_THERE):
+                self._postpone(need, hint.change, batch, error.reason, error.answer)
         except RetryLaterError as error:
             unanswered[need.tid] = error
         except NoSessionError as error:
@@ -296,7 +300,7 @@ class BatchReader:
         try:
             raw = await trades.fullinfo(self.client, session, need.tid, LANE_OF[need.source])
         except TradeNotExistError:
-            raise PostponedError("not_there") from None
+            raise PostponedError(NOT_THERE) from None
         except BadAnswerError as error:
             raise PostponedError("unreadable_answer", error.body) from None
         try:

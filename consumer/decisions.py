@@ -28,6 +28,9 @@ class Need:
     """When the platform first told of it by push; for measuring freshness."""
     received_at: datetime | None
     """When push first had such a message."""
+    by_refund_alone: bool = False
+    """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
+    months are out of reach (reference/top-api.md 3.4)."""
 
 
 def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
@@ -54,6 +57,7 @@ def _need(change: Change, modified: datetime | None) -> Need:
         source=change.source,
         hinted_at=change.occurred_at if is_pushed else None,
         received_at=change.received_at if is_pushed else None,
+        by_refund_alone=change.refund_id is not None and not is_pushed,
     )
 
 
@@ -74,6 +78,7 @@ def _join(one: Need, other: Need) -> Need:
         source=min(one.source, other.source, key=_URGENCY.__getitem__),
         hinted_at=_earliest(one.hinted_at, other.hinted_at),
         received_at=_earliest(one.received_at, other.received_at),
+        by_refund_alone=one.by_refund_alone and other.by_refund_alone,
     )
 
 

@@ -79,9 +79,7 @@ def hint(due: Refetch, *, now: datetime) -> Change:
 def hints(due: Refetch, *, now: datetime) -> list[Change]:
     """The hints that ask for an order and its refunds again: each names one refund at most."""
     order = hint(due, now=now)
-    if not due.refund_ids:
-        return [order]
-    return [order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids]
+    return [order, *(order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids)]
 
 
 @dataclass(frozen=True, slots=True)

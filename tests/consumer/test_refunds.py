@@ -106,7 +106,9 @@ def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
     assert need.modified == at(4)
     later = change.model_copy(update={"refund_modified": at(7), "source": Source.PUSH})
     (both,) = decisions.coalesce_refunds([change, later]).values()
-    assert both == replace(need, modified=at(7), source=Source.PUSH, hinted_at=at(1), received_at=at(3))
+    assert both == replace(
+        need, modified=at(7), source=Source.PUSH, hinted_at=at(1), received_at=at(3), by_refund_alone=False
+    )
     assert decisions.coalesce([change])[TID].modified == at(9)
 
 
@@ -178,6 +180,19 @@ async def test_a_refund_of_another_order_is_never_written_here(shop: Shop) -> No
     batch = await shop.read(shop.hint(refund_id=REFUND))
     assert batch.refunds.versions == {}
     assert reasons(batch.refunds) == ["refund_of_another_order"]
+
+
+async def test_a_listed_refund_whose_order_is_out_of_reach_is_kept_and_nobody_asks_for_the_order_for_ever(
+    shop: Shop,
+) -> None:
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5)
+    listed = {"refund_id": REFUND, "refund_modified": at(5), "source": Source.SWEEP}
+    batch = await shop.read(shop.hint(**listed))  # type: ignore[arg-type]
+    assert batch.refunds.versions.keys() == {REFUND}
+    assert (batch.postponed, batch.dead_letters) == ([], [])
+
+    told = await shop.read(shop.hint(**listed), shop.hint(source=Source.SWEEP))  # type: ignore[arg-type]
+    assert [later.reason for later in told.postponed] == ["not_there"], "a hint of the order itself"
 
 
 async def test_an_unreadable_refund_is_set_aside_whole_and_shows_nothing_of_it(
