@@ -13,9 +13,9 @@ import orjson
 from schemas.platform_object import PlatformObject, UnreadableError
 from schemas.types import Count, Instant, Milliseconds, Money, PlatformId
 
-MASKED_FIELDS = frozenset({"buyer_nick", "address"})
-"""Left out of the content hash: masking changes without a change of the refund, as with an order's receiver
-(reference/top-api.md 5.7)."""
+NOT_ITS_OWN = frozenset({"buyer_nick", "address", "order_status", "good_status"})
+"""Left out of the content hash: masking (reference/top-api.md 5.7) and the order change them without a change
+of the refund, and no list would tell."""
 
 CONTENT_HASH_BYTES = 16
 
@@ -60,9 +60,9 @@ class Refund(PlatformObject):
     refund_version: Milliseconds | None = None
     """Milliseconds since the epoch: orders two states of a refund that share a second."""
     order_status: str | None = None
-    """The order's status."""
+    """The order's status when the refund last changed; the order itself is newer."""
     good_status: str | None = None
-    """Where the goods are: `BUYER_NOT_RECEIVED`, `BUYER_RECEIVED`, `BUYER_RETURNED_GOODS`."""
+    """Where the goods were then: `BUYER_NOT_RECEIVED`, `BUYER_RECEIVED`, `BUYER_RETURNED_GOODS`."""
     has_good_return: bool | None = None
     """The goods must go back."""
     refund_phase: str | None = None
@@ -118,9 +118,9 @@ class Refund(PlatformObject):
         return self.model_dump_json(exclude_none=True)
 
     def content_hash(self) -> bytes:
-        """Digest of the refund's content without what masking changes: equal means nothing changed."""
-        left_out: dict[str, bool | set[str]] = dict.fromkeys(MASKED_FIELDS, True)
-        left_out["platform_fields"] = set(MASKED_FIELDS)
+        """Digest of the refund's own content: equal means that nothing of it changed."""
+        left_out: dict[str, bool | set[str]] = dict.fromkeys(NOT_ITS_OWN, True)
+        left_out["platform_fields"] = set(NOT_ITS_OWN)
         content = self.model_dump(mode="json", exclude=left_out, exclude_none=True)
         # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
         return hashlib.blake2b(

@@ -99,7 +99,7 @@ async def test_the_versions_of_a_refund_end_in_the_same_row_whatever_their_order
     assert {tuple(one) for one in found} == {(at(newest[0]), newest[1], str(newest[1]))}
 
 
-async def test_writing_the_same_versions_again_changes_nothing_and_masking_is_no_change(
+async def test_writing_the_same_versions_again_changes_nothing_and_what_is_not_its_own_is_no_change(
     pool: Pool, epoch: int
 ) -> None:
     one = refund_version(REFUND, TID, 1, 5, buyer_nick="w**")
@@ -107,7 +107,13 @@ async def test_writing_the_same_versions_again_changes_nothing_and_masking_is_no
     before = tuple(await row(pool))
     assert await write(pool, epoch, one) == 0
     assert tuple(await row(pool)) == before
-    await write(pool, epoch, refund_version(REFUND, TID, 1, 6, buyer_nick="wang", address="somewhere"))
+    await write(
+        pool,
+        epoch,
+        refund_version(
+            REFUND, TID, 1, 6, buyer_nick="wang", address="somewhere", order_status="TRADE_FINISHED"
+        ),
+    )
     found = await row(pool)
     assert (found["revision"], found["fetched_at"]) == (1, at(6))
     assert '"w**"' in found["refund"]

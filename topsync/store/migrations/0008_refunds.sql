@@ -8,7 +8,7 @@ create table refunds (
     modified            timestamptz not null,
     refund_version      bigint,                          -- the platform's own, within the second of `modified`
     status              text        not null,
-    content_hash        bytea       not null,            -- without what masking changes
+    content_hash        bytea       not null,            -- without what masking or the order changes
     fetched_at          timestamptz not null,            -- the platform's answer is not older than this
     source              text        not null,
     revision            bigint      not null default 1,  -- counts this refund's versions
@@ -87,8 +87,8 @@ comment on column erp.refunds.oid is 'Id of the order''s line; equals `tid` wher
 comment on column erp.refunds.seller_id is 'The platform''s user id of the seller.';
 comment on column erp.refunds.seller_nick is 'The seller''s nick.';
 comment on column erp.refunds.status is 'E.g. `WAIT_SELLER_AGREE` (somebody has to answer), `WAIT_BUYER_RETURN_GOODS`, `WAIT_SELLER_CONFIRM_GOODS` (goods are on their way back), `SELLER_REFUSE_BUYER`, `SUCCESS` (the money went back), `CLOSED` (it did not).';
-comment on column erp.refunds.order_status is 'The order''s status, as the refund tells it; `erp.orders` is newer.';
-comment on column erp.refunds.good_status is 'Where the goods are: `BUYER_NOT_RECEIVED`, `BUYER_RECEIVED`, `BUYER_RETURNED_GOODS`.';
+comment on column erp.refunds.order_status is 'The order''s status when the refund last changed; `erp.orders` is newer.';
+comment on column erp.refunds.good_status is 'Where the goods were then: `BUYER_NOT_RECEIVED`, `BUYER_RECEIVED`, `BUYER_RETURNED_GOODS`.';
 comment on column erp.refunds.has_good_return is 'The goods must go back.';
 comment on column erp.refunds.refund_phase is '`onsale`, or `aftersale`: the order was finished before.';
 comment on column erp.refunds.dispute_type is 'E.g. `REFUND`, `REFUND_AND_RETURN`, `TMALL_EXCHANGE`, `REPAIR`; new ones appear.';
