@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -319,6 +320,35 @@ async def test_calls_in_a_row_do_not_cost_a_lease_each() -> None:
     await _admitted(subject, API)
     leased, returned = sum(ask.wanted for ask in asks), sum(ask.returned for ask in asks)
     assert 2001 <= leased - returned <= 2001 + asks[-1].wanted
+
+
+async def test_places_are_leased_before_the_last_is_gone_so_that_callers_need_not_wait() -> None:
+    left: list[int] = []
+
+    class WatchingBook(LocalBook):
+        async def lease(self, ask: Ask) -> Grant:
+            left.append(sum(len(queue.places) for queue in subject._queues.values()))
+            return await super().lease(ask)
+
+    subject = BudgetGate(WatchingBook(Limits(calls_per_second=100_000)))
+    for _ in range(2000):
+        await _admitted(subject, API)
+        await asyncio.sleep(0)
+    assert sum(places > 0 for places in left) > len(left) / 2
+
+
+async def test_the_days_last_calls_are_made_though_the_next_lease_was_refused_before() -> None:
+    class DayBook(LocalBook):
+        async def lease(self, ask: Ask) -> Grant:
+            return replace(await super().lease(ask), day_ends_in_seconds=3600.0)
+
+    subject = BudgetGate(DayBook(Limits(calls_per_second=100_000, calls_per_day=200)))
+    for _ in range(200):
+        await _admitted(subject, API)
+        # Slower than the pause between two asks: the last are made while places are left.
+        await asyncio.sleep(0.002)
+    with pytest.raises(CallLimitedError, match="used up"):
+        await _admitted(subject, API)
 
 
 async def _admitted(subject: BudgetGate, api: str) -> None:

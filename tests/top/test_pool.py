@@ -253,6 +253,27 @@ async def test_silence_is_bounded(server: RawServer, pool: PooledTransport, step
     await until(lambda: server.closed == 1)
 
 
+async def test_each_calls_own_bound_holds_on_a_kept_connection(
+    server: RawServer, pool: PooledTransport
+) -> None:
+    await ask(pool, server.url, read=60)
+    server.script.append(hangs())
+    begun = time.monotonic()
+    with pytest.raises(httpx.ReadTimeout):
+        await ask(pool, server.url, read=0.1)
+    assert time.monotonic() - begun < 1.0
+    assert server.opened == 1
+
+
+async def test_a_bound_does_not_cut_the_next_call_short(server: RawServer, pool: PooledTransport) -> None:
+    await ask(pool, server.url, read=0.1)
+    server.script.append(hangs())
+    begun = time.monotonic()
+    with pytest.raises(httpx.ReadTimeout):
+        await ask(pool, server.url, read=0.4)
+    assert time.monotonic() - begun >= 0.4
+
+
 @pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
 async def test_an_answer_that_drips_is_bounded(
     server: RawServer, pool: PooledTransport, begin: bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from topsync.simulator.drafts import Draft, draft_of, line_count
@@ -17,6 +18,9 @@ from topsync.simulator.ids import OrderKey
 from topsync.simulator.journal import Tell, untold
 from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold, modified_by
 from topsync.simulator.sellers import Seller
+
+KEPT_DRAFTS = 1000
+"""Of each seller: orders that change are asked for at once, and change again soon."""
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class OrderBook:
         self.longest_delay = 0
         """Of the changes so far: from when one happened until lists show it."""
         self._next = history.count
+        self._drafts = lru_cache(KEPT_DRAFTS)(self._new_draft)
 
     @property
     def next_number(self) -> int:
@@ -110,6 +115,9 @@ class OrderBook:
 
     def draft(self, number: int) -> Draft:
         """The order as it was placed."""
+        return self._drafts(number)
+
+    def _new_draft(self, number: int) -> Draft:
         return draft_of(self._seed, OrderKey(self.seller.index, number), self.history.plan(number))
 
     def state(self, draft: Draft, events: Sequence[Event]) -> OrderState:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
@@ -28,6 +28,15 @@ UNKNOWN_API = "unknown"
 _VERBS = ("GET", "POST")
 _VERSION = "2.0"
 _FORMATS = ("json", "xml")
+_SIGN_METHODS = {method.value: method for method in SignMethod}
+_MISSING = {
+    "method": Code.MISSING_METHOD,
+    "app_key": Code.MISSING_APP_KEY,
+    "v": Code.MISSING_VERSION,
+    "timestamp": Code.MISSING_TIMESTAMP,
+    "sign": Code.MISSING_SIGNATURE,
+    "session": Code.MISSING_SESSION,
+}
 _MILLISECONDS_DIGITS = 13
 _KEPT_TIMESTAMPS = 1024
 """Calls of one second mostly carry the same."""
@@ -61,6 +70,10 @@ class Api:
     needs_session: bool = True
 
 
+_Step: TypeAlias = "Callable[[Api, Mapping[str, str], Meeting], Seller | None]"
+"""One check, which raises ApiError. That of the session answers with its seller."""
+
+
 class Grants(Protocol):
     """Who may call for whom."""
 
@@ -71,25 +84,41 @@ class Grants(Protocol):
         """The seller of a session that works; raises ApiError."""
 
 
-@dataclass(frozen=True, slots=True)
 class Doorkeeper:
     """The checks, with what they compare against."""
 
-    apis: Mapping[str, Api]
-    apps: Mapping[str, str]
-    """app_key to app_secret."""
-    authorisations: Grants
-    second: Callable[[], int]
-    """The platform's time in seconds since the epoch."""
-    order: tuple[Check, ...] = tuple(Check)
-    closed: frozenset[str] = frozenset()
-    """Methods that the app has no right to."""
+    def __init__(
+        self,
+        *,
+        apis: Mapping[str, Api],
+        apps: Mapping[str, str],
+        authorisations: Grants,
+        second: Callable[[], int],
+        order: Sequence[Check] = tuple(Check),
+        closed: frozenset[str] = frozenset(),
+    ) -> None:
+        """`apps`: app_key to app_secret; `second`: the platform's time; `closed`: methods without a right."""
+        self._apis = apis
+        self._apps = apps
+        self._authorisations = authorisations
+        self._second = second
+        self._closed = closed
+        steps: Mapping[Check, _Step] = {
+            Check.VERSION: self._check_version,
+            Check.TIMESTAMP: self._check_timestamp,
+            Check.SIGNATURE: self._check_signature,
+            Check.FORMAT: self._check_format,
+            Check.FREQUENCY: self._check_frequency,
+            Check.PERMISSION: self._check_permission,
+            Check.SESSION: self._check_session,
+        }
+        self._steps = [steps[check] for check in order]
 
     def visit(self, parameters: Mapping[str, str]) -> Visit:
         """What a call seems to be, before anything about it is checked."""
         method = parameters.get("method", "")
-        api = method if method in self.apis else UNKNOWN_API
-        return Visit(api, self.authorisations.owner_of(parameters.get("session", "")), parameters)
+        api = method if method in self._apis else UNKNOWN_API
+        return Visit(api, self._authorisations.owner_of(parameters.get("session", "")), parameters)
 
     def admit(self, verb: str, parameters: Mapping[str, str], meeting: Meeting) -> tuple[Api, Call]:
         """The method that is called, once everything about the call is in order.
@@ -101,61 +130,59 @@ class Doorkeeper:
         """
         if verb not in _VERBS:
             raise ApiError(Code.HTTP_ACTION)
-        api = self._method(parameters)
-        secret = self._app(parameters)
-        seller: Seller | None = None
-        for check in self.order:
-            match check:
-                case Check.VERSION:
-                    _check_version(parameters)
-                case Check.TIMESTAMP:
-                    self._check_timestamp(parameters, meeting.delivery.skew_seconds)
-                case Check.SIGNATURE:
-                    _check_signature(parameters, secret)
-                case Check.FORMAT:
-                    _check_format(parameters)
-                case Check.FREQUENCY:
-                    meeting.limit()
-                case Check.PERMISSION if api.name in self.closed:
-                    raise errors.closed()
-                case Check.SESSION if api.needs_session:
-                    seller = self._session(parameters)
-        return api, Call(parameters["app_key"], Arguments(parameters), seller, meeting.vision)
-
-    def _method(self, parameters: Mapping[str, str]) -> Api:
-        name = _present(parameters, "method", Code.MISSING_METHOD)
-        api = self.apis.get(name)
+        api = self._apis.get(_present(parameters, "method"))
         if api is None:
             raise ApiError(Code.INVALID_METHOD)
-        return api
-
-    def _app(self, parameters: Mapping[str, str]) -> str:
-        secret = self.apps.get(_present(parameters, "app_key", Code.MISSING_APP_KEY))
-        if secret is None:
+        app_key = _present(parameters, "app_key")
+        if app_key not in self._apps:
             raise ApiError(Code.INVALID_APP_KEY)
-        return secret
+        seller: Seller | None = None
+        for step in self._steps:
+            seller = step(api, parameters, meeting) or seller
+        return api, Call(app_key, Arguments(parameters), seller, meeting.vision)
 
-    def _check_timestamp(self, parameters: Mapping[str, str], skew_seconds: int) -> None:
-        told = _timestamp(_present(parameters, "timestamp", Code.MISSING_TIMESTAMP))
-        if abs(told - self.second() - skew_seconds) > CLOCK_TOLERANCE_SECONDS:
+    def _check_version(self, _: Api, parameters: Mapping[str, str], __: Meeting) -> None:
+        version = _present(parameters, "v")
+        if version != _VERSION:
+            known_form = version.replace(".", "", 1).isdigit()
+            raise ApiError(Code.UNSUPPORTED_VERSION if known_form else Code.INVALID_VERSION)
+
+    def _check_timestamp(self, _: Api, parameters: Mapping[str, str], meeting: Meeting) -> None:
+        told = _timestamp(_present(parameters, "timestamp"))
+        if abs(told - self._second() - meeting.delivery.skew_seconds) > CLOCK_TOLERANCE_SECONDS:
             raise ApiError(Code.INVALID_TIMESTAMP)
 
-    def _session(self, parameters: Mapping[str, str]) -> Seller:
-        return self.authorisations.admit(_present(parameters, "session", Code.MISSING_SESSION))
+    def _check_signature(self, _: Api, parameters: Mapping[str, str], __: Meeting) -> None:
+        told = _present(parameters, "sign")
+        method = _SIGN_METHODS.get(parameters.get("sign_method", ""))
+        if method is None:
+            raise ApiError(Code.INVALID_SIGNATURE)
+        secret = self._apps[parameters["app_key"]]
+        if not hmac.compare_digest(told.encode(), sign(parameters, secret, method).encode()):
+            raise ApiError(Code.INVALID_SIGNATURE)
+
+    def _check_format(self, _: Api, parameters: Mapping[str, str], __: Meeting) -> None:
+        if parameters.get("format", "xml") not in _FORMATS:
+            raise ApiError(Code.INVALID_FORMAT)
+
+    def _check_frequency(self, _: Api, __: Mapping[str, str], meeting: Meeting) -> None:
+        meeting.limit()
+
+    def _check_permission(self, api: Api, _: Mapping[str, str], __: Meeting) -> None:
+        if api.name in self._closed:
+            raise errors.closed()
+
+    def _check_session(self, api: Api, parameters: Mapping[str, str], _: Meeting) -> Seller | None:
+        if not api.needs_session:
+            return None
+        return self._authorisations.admit(_present(parameters, "session"))
 
 
-def _present(parameters: Mapping[str, str], name: str, code: Code) -> str:
+def _present(parameters: Mapping[str, str], name: str) -> str:
     value = parameters.get(name)
     if not value:
-        raise ApiError(code)
+        raise ApiError(_MISSING[name])
     return value
-
-
-def _check_version(parameters: Mapping[str, str]) -> None:
-    version = _present(parameters, "v", Code.MISSING_VERSION)
-    if version != _VERSION:
-        known_form = version.replace(".", "", 1).isdigit()
-        raise ApiError(Code.UNSUPPORTED_VERSION if known_form else Code.INVALID_VERSION)
 
 
 @lru_cache(maxsize=_KEPT_TIMESTAMPS)
@@ -167,18 +194,3 @@ def _timestamp(text: str) -> int:
         return wire.second_of(text)
     except ValueError:
         raise ApiError(Code.INVALID_TIMESTAMP) from None
-
-
-def _check_signature(parameters: Mapping[str, str], secret: str) -> None:
-    told = _present(parameters, "sign", Code.MISSING_SIGNATURE)
-    try:
-        method = SignMethod(parameters.get("sign_method", ""))
-    except ValueError:
-        raise ApiError(Code.INVALID_SIGNATURE) from None
-    if not hmac.compare_digest(told.encode(), sign(parameters, secret, method).encode()):
-        raise ApiError(Code.INVALID_SIGNATURE)
-
-
-def _check_format(parameters: Mapping[str, str]) -> None:
-    if parameters.get("format", "xml") not in _FORMATS:
-        raise ApiError(Code.INVALID_FORMAT)

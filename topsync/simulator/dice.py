@@ -22,6 +22,11 @@ def _name_form(purpose: bytes, numbers: int) -> bytes:
     return b"(%%d, %b, (%b))" % (repr(purpose).replace("%", "%%").encode(), places.encode())
 
 
+def octets(seed: int, purpose: bytes, *numbers: int) -> bytes:
+    """The 64 random bytes that belong to one (seed, purpose, numbers)."""
+    return hashlib.blake2b(_name_form(purpose, len(numbers)) % (seed, *numbers)).digest()
+
+
 class Dice:
     """A bounded supply of chance (512 bits) that belongs to one (seed, purpose, numbers).
 
@@ -32,8 +37,7 @@ class Dice:
     __slots__ = ("_supply",)
 
     def __init__(self, seed: int, purpose: bytes, *numbers: int) -> None:
-        name = _name_form(purpose, len(numbers)) % (seed, *numbers)
-        self._supply = int.from_bytes(hashlib.blake2b(name).digest(), "little")
+        self._supply = int.from_bytes(octets(seed, purpose, *numbers), "little")
 
     def below(self, bound: int) -> int:
         """A whole number in [0, bound)."""

@@ -7,6 +7,7 @@ developers (reference/top-api.md 5.7).
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 from topsync.simulator.dice import Dice
@@ -70,7 +71,18 @@ _DISCOUNTED_PER_CENT = 40
 _OVERSOLD_PER_CENT = 1
 
 _ORDER_BOUNDS = (len(_LINES), 200_000, 100)
-_LINE_BOUNDS = (len(_ITEMS), 10, len(_QUANTITIES), 100, len(_SKUS), 100, 100)
+_TENS = 10
+"""A price is the item's and up to nine times ten cents."""
+_GOODS = tuple(product(_QUANTITIES, range(_TENS), range(len(_ITEMS))))
+_CHOICES = tuple(
+    sku if with_sku < _WITH_SKU_PER_CENT else None for sku, with_sku in product(range(len(_SKUS)), range(100))
+)
+_LUCKS = tuple(
+    (discounted < _DISCOUNTED_PER_CENT, oversold < _OVERSOLD_PER_CENT)
+    for oversold, discounted in product(range(100), range(100))
+)
+_LINE_BOUNDS = (len(_GOODS), len(_CHOICES), len(_LUCKS))
+"""Few, as each draw has its price: one place in each of these tables."""
 _GOODS_BOUNDS = (len(_PLACES), len(_SURNAMES), 10_000, 16**_OAID_DIGITS, len(_TRADE_FROM))
 _PARCEL_BOUNDS = (*_GOODS_BOUNDS[:-1], len(_SHIPPINGS), len(_TRADE_FROM))
 
@@ -181,21 +193,14 @@ def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
 
 
 def _line(dice: Dice) -> DraftLine:
-    item, tens, pieces, with_sku, sku, discounted, oversold = dice.draw(_LINE_BOUNDS)
-    return _line_of(
-        item,
-        tens,
-        _QUANTITIES[pieces],
-        sku if with_sku < _WITH_SKU_PER_CENT else None,
-        discounted < _DISCOUNTED_PER_CENT,
-        oversold < _OVERSOLD_PER_CENT,
-    )
+    goods, choice, luck = dice.draw(_LINE_BOUNDS)
+    return _line_of(_GOODS[goods], _CHOICES[choice], _LUCKS[luck])
 
 
 @lru_cache(maxsize=_KEPT_LINES)
-def _line_of(
-    item: int, tens: int, quantity: int, sku: int | None, is_discounted: bool, is_oversold: bool
-) -> DraftLine:
+def _line_of(goods: tuple[int, int, int], sku: int | None, luck: tuple[bool, bool]) -> DraftLine:
+    quantity, tens, item = goods
+    is_discounted, is_oversold = luck
     title, price, category = _ITEMS[item]
     price += tens * 10
     return DraftLine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.sax.saxutils import escape
 
 import orjson
@@ -11,6 +12,9 @@ from topsync.simulator.errors import ApiError
 from topsync.simulator.wire import Json
 
 ERROR_ROOT = "error_response"
+
+_KEPT_ROOTS = 64
+"""More than there are methods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Shape:
         return f"{'application/json' if self.json else 'text/xml'};charset=UTF-8"
 
 
+@lru_cache(maxsize=_KEPT_ROOTS)
 def root_of(method: str) -> str:
     """`taobao.trade.fullinfo.get` answers under `trade_fullinfo_get_response`."""
     return f"{method.removeprefix('taobao.').replace('.', '_')}_response"

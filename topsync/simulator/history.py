@@ -19,8 +19,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from struct import Struct
 
-from topsync.simulator.dice import Dice
+from topsync.simulator.dice import Dice, octets
 from topsync.simulator.life import REFUND_KINDS, Event, TradeType
 from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS, Plan, Step
 
@@ -39,6 +40,8 @@ _DEAL_INVERSE = pow(_DEAL_FACTOR, -1, SLOTS)
 
 _CREATED_BITS = 32
 _JITTER_BITS = 16
+_CHANCE = Struct(f"<I{max(len(plan.steps) for plan in PLANS)}H")
+"""What chance has in store for an order: when it is created, and the jitter of each step."""
 
 _KEPT_WINDOWS = 16
 """Recent answers of `modified_between`: the pages of one window ask the same question again."""
@@ -88,7 +91,7 @@ class SellerHistory:
 
     def created(self, number: int) -> int:
         """The second in which a base order was created."""
-        return self._created(number, self._dice(number))
+        return self._created(number, self._chance(number)[0])
 
     def events(self, number: int) -> list[Event]:
         """What has happened to a base order, in order of time; begins with its creation."""
@@ -177,11 +180,11 @@ class SellerHistory:
     def _slot(self, number: int) -> int:
         return (number * _DEAL_FACTOR + self._deal_offset) % SLOTS
 
-    def _dice(self, number: int) -> Dice:
-        return Dice(self._seed, b"past", self._seller, number)
+    def _chance(self, number: int) -> tuple[int, ...]:
+        return _CHANCE.unpack_from(octets(self._seed, b"past", self._seller, number))
 
-    def _created(self, number: int, dice: Dice) -> int:
-        jitter = (dice.below(1 << _CREATED_BITS) * self._weight) >> _CREATED_BITS
+    def _created(self, number: int, drawn: int) -> int:
+        jitter = (drawn * self._weight) >> _CREATED_BITS
         return self._span.second((number * self._weight + jitter) // self.count)
 
     def _first_created_at(self, second: int) -> int:
@@ -195,14 +198,14 @@ class SellerHistory:
 
     def _seconds(self, number: int, steps: Sequence[Step]) -> list[int]:
         """When each step of a base order's plan happened, up to the end of the past; the first always did."""
-        dice = self._dice(number)
-        created = self._created(number, dice)
+        drawn, *jitters = self._chance(number)
+        created = self._created(number, drawn)
         end = self._span.last
-        jitter = 0
+        following, jitter = iter(jitters), 0
         seconds: list[int] = []
         for step in steps:
             if not step.with_previous:
-                jitter = (dice.below(1 << _JITTER_BITS) * (step.jitter_seconds + 1)) >> _JITTER_BITS
+                jitter = (next(following) * (step.jitter_seconds + 1)) >> _JITTER_BITS
             at = created + step.delay_seconds + jitter
             if at > end:
                 break

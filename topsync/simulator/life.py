@@ -42,6 +42,8 @@ class Kind(StrEnum):
 class TradeType(StrEnum):
     """The types that this world's orders carry (reference/top-api.md 5.5)."""
 
+    __hash__ = str.__hash__
+
     FIXED = "fixed"
     STEP = "step"
     COD = "cod"

@@ -11,12 +11,21 @@ from topsync.simulator.envelope import Shape
 from topsync.simulator.http import Exchange
 
 _COMPRESSION_LEVEL = 1
-_GZIP_WINDOW_BITS = 31
+"""What nginx, which stands before such a gateway, uses unless told otherwise."""
+_GZIP_BITS = 16
+"""Added to the width of the window, they ask zlib for gzip's frame."""
+_MOST_WINDOW_BITS = 15
+_LEAST_WINDOW_BITS = 9
+_MEMORY_BELOW_WINDOW = 7
+"""zlib's own choice for the largest window is a memory level of 8."""
+_WINDOW_MARGIN_BYTES = 262
+"""Of a window, zlib keeps so much for itself."""
+_SHAPES = {(json, simplify): Shape(json, simplify) for json in (True, False) for simplify in (True, False)}
 
 
 def shape_of(parameters: Mapping[str, str]) -> Shape:
     """How a call wants to be answered."""
-    return Shape(json=parameters.get("format") == "json", simplify=parameters.get("simplify") == "true")
+    return _SHAPES[parameters.get("format") == "json", parameters.get("simplify") == "true"]
 
 
 class Replies:
@@ -34,7 +43,7 @@ class Replies:
         headers = {"Content-Type": shape.content_type, "Date": self.date(skew_seconds)}
         if len(body) >= self._gzip_minimum_bytes and b"gzip" in exchange.headers.get(b"accept-encoding", b""):
             headers["Content-Encoding"] = "gzip"
-            body = zlib.compress(body, _COMPRESSION_LEVEL, wbits=_GZIP_WINDOW_BITS)
+            body = _gzipped(body)
         exchange.answer(body, headers)
 
     def date(self, skew_seconds: int = 0) -> str:
@@ -48,3 +57,11 @@ class Replies:
         """One that no answer has carried yet."""
         self._requests += 1
         return f"sim{self._requests:013x}"
+
+
+def _gzipped(body: bytes) -> bytes:
+    """Compressed with tables no larger than the body needs, as nginx does: they are cleared for each."""
+    bits = min(max((len(body) + _WINDOW_MARGIN_BYTES).bit_length(), _LEAST_WINDOW_BITS), _MOST_WINDOW_BITS)
+    memory = bits - _MEMORY_BELOW_WINDOW
+    deflate = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, bits + _GZIP_BITS, memory)
+    return deflate.compress(body) + deflate.flush()

@@ -12,6 +12,8 @@ from topsync.simulator.life import LineState, OrderState, TradeType
 from topsync.simulator.sellers import Seller
 from topsync.simulator.wire import Json, money, time_text
 
+_STEP, _COD = TradeType.STEP, TradeType.COD
+"""Looked up once: an enumeration's members cost more than anything else on a line."""
 _DAY_SECONDS = 86400
 _CONFIRM_SECONDS = 10 * _DAY_SECONDS
 """Receipt is confirmed automatically this long after shipping."""
@@ -35,7 +37,7 @@ def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
     trade: Json = {
         "tid": draft.tid,
         "tid_str": str(draft.tid),
-        "type": draft.type.value,
+        "type": str(draft.type),
         "status": status,
         "created": time_text(state.created),
         "modified": time_text(state.modified),
@@ -53,7 +55,7 @@ def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
         "shipping_type": draft.shipping_type,
         "trade_from": draft.trade_from,
         "is_part_consign": is_part_consign(state, status),
-        "new_presell": draft.type is TradeType.STEP,
+        "new_presell": draft.type is _STEP,
         **_receiver(draft, state),
         "orders": {
             "order": [
@@ -64,9 +66,9 @@ def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
     }
     if draft.buyer_message is not None:
         trade["buyer_message"] = draft.buyer_message
-    if draft.type is TradeType.STEP:
+    if draft.type is _STEP:
         trade.update(_presale(draft, state, amounts))
-    if draft.type is TradeType.COD:
+    if draft.type is _COD:
         trade["cod_status"] = _cod_status(state)
     promotions = _promotions(draft)
     if promotions:

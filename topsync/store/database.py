@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -65,8 +65,16 @@ async def connect(settings: DatabaseSettings) -> AsyncIterator[Pool]:
         max_size=settings.database_pool_size,
         command_timeout=settings.database_command_timeout_seconds,
         server_settings={"application_name": "topsync", "timezone": "UTC"},
+        reset=_keep_as_it_is,
     ) as pool:
         yield pool
+
+
+async def _keep_as_it_is(_: object) -> None:
+    """What a pool does with a connection that comes back: nothing, in place of a round trip of its own.
+
+    Nothing here leaves anything behind in a session but advisory locks, and `unlock` sees to those.
+    """
 
 
 def sql(name: str) -> str:
@@ -96,7 +104,8 @@ async def migrate(pool: Pool) -> list[str]:
     """Bring the schema up to date; each migration is one transaction. Returns the names applied now."""
     applied = []
     async with pool.acquire() as connection:
-        await connection.execute("select pg_advisory_lock($1)", _MIGRATION_LOCK)
+        with _ended_by_failure(connection):
+            await connection.execute("select pg_advisory_lock($1)", _MIGRATION_LOCK)
         try:
             await connection.execute(sql("migrations.create"))
             done = {row["number"] for row in await connection.fetch(sql("migrations.applied"))}
@@ -109,19 +118,31 @@ async def migrate(pool: Pool) -> list[str]:
                 applied.append(name)
                 log.info("migrated", migration=name)
         finally:
-            await connection.execute("select pg_advisory_unlock($1)", _MIGRATION_LOCK)
+            await unlock(connection, _MIGRATION_LOCK)
     return applied
 
 
 async def try_lock(connection: Connection, key: int) -> bool:
     """Take an advisory lock for as long as this connection lives; false when another has it."""
-    return bool(await connection.fetchval("select pg_try_advisory_lock($1)", key))
+    with _ended_by_failure(connection):
+        return bool(await connection.fetchval("select pg_try_advisory_lock($1)", key))
 
 
 async def unlock(connection: Connection, key: int) -> None:
     """Give an advisory lock back; one that went with its connection is given back already."""
     if not connection.is_closed():
-        await connection.execute("select pg_advisory_unlock($1)", key)
+        with _ended_by_failure(connection):
+            await connection.execute("select pg_advisory_unlock($1)", key)
+
+
+@contextmanager
+def _ended_by_failure(connection: Connection) -> Iterator[None]:
+    """Who fails or is cancelled here cannot know whether the lock is held: it goes with the connection."""
+    try:
+        yield
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 async def require_schema(pool: Pool) -> None:

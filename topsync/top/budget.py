@@ -1,9 +1,10 @@
 """Who may call, how often and when: the arithmetic of the call budget. Pure.
 
 Calls of a scope (the app, or one API with a limit of its own) stand on a time line, one interval of
-1 / limit seconds after the other. A process that has callers waiting *leases* the next few places on that
-line; every place is handed out once, and is used between its time and the lease's end or not at all.
-Hence the bound that all processes together keep, whatever happens to any of them:
+1 / limit seconds after the other. A process that has callers waiting, or will have some within
+milliseconds, *leases* the next few places on that line; every place is handed out once, and is used between
+its time and the lease's end or not at all. Hence the bound that all processes together keep, whatever
+happens to any of them:
 
     calls begun in any t seconds <= 1 + limit * (t + LEASE_SECONDS)
 

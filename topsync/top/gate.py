@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -35,6 +34,8 @@ lane would otherwise keep the others out of this process for ever."""
 
 QUOTA_CHECK_SECONDS: Final = 60.0
 """How often a process whose day is spent asks whether it still is."""
+
+_NEVER: Final = float("-inf")
 
 _uniform = random.SystemRandom().uniform
 
@@ -103,16 +104,21 @@ class BudgetGate:
         self._wanted = asyncio.Event()
         book.on_ban(self._heard_ban)
 
-    @asynccontextmanager
-    async def admit(self, api: str, lane: Lane) -> AsyncIterator[None]:
+    def admit(self, api: str, lane: Lane) -> AbstractAsyncContextManager[None]:
         """See `Gate.admit`."""
+        return _Admission(self, api, lane)
+
+    async def enter(self, api: str, lane: Lane) -> None:
+        """What `admit` begins with."""
         self._require_day(api, lane)
         if not self._admits_at_once(api, lane):
             await self._wait_bounded(api, lane)
-        try:
-            yield
-        finally:
-            self._release()
+
+    def leave(self) -> None:
+        """What `admit` ends with."""
+        self._in_flight -= 1
+        if self._waiting:
+            self._let_through()
 
     async def ban(self, scope: Scope, api: str, wait_seconds: float) -> None:
         """See `Gate.ban`. When this returns, the ban is in the book, unless that is away: then it is told
@@ -131,16 +137,17 @@ class BudgetGate:
 
     def closed_for_seconds(self, api: str) -> float:
         """How long a ban still holds `api` back; 0 when there is none."""
-        never = float("-inf")
-        opens_at = max(self._opens_at.get(APP, never), self._opens_at.get(api, never))
-        return max(0.0, opens_at - time.monotonic())
+        return max(0.0, self._opened_at(api) - time.monotonic())
+
+    def _opened_at(self, api: str) -> float:
+        return max(self._opens_at.get(APP, _NEVER), self._opens_at.get(api, _NEVER))
 
     def _heard_ban(self, scope: str, seconds: float) -> None:
         self._close(scope, time.monotonic() + seconds)
 
     def _close(self, scope: str, until: float) -> None:
         opens_at = until + self._jitter_seconds
-        if opens_at <= self._opens_at.get(scope, float("-inf")):
+        if opens_at <= self._opens_at.get(scope, _NEVER):
             return
         self._opens_at[scope] = opens_at
         for queue in self._queues.values():
@@ -158,9 +165,11 @@ class BudgetGate:
             return False
         now = time.monotonic()
         self._returned += queue.drop_lapsed(now)
-        if not queue.is_due(now) or self.closed_for_seconds(api):
+        if not queue.is_due(now) or now < self._opened_at(api):
             return False
         self._admit(queue, now)
+        if self._is_short(queue, now):
+            self._ask()
         return True
 
     async def _wait_bounded(self, api: str, lane: Lane) -> None:
@@ -193,7 +202,9 @@ class BudgetGate:
             self._give_back()
 
     def _require_day(self, api: str, lane: Lane) -> None:
-        check_at, ends_at = self._day_opens_at.get(lane, (0.0, 0.0))
+        if lane not in self._day_opens_at:
+            return
+        check_at, ends_at = self._day_opens_at[lane]
         now = time.monotonic()
         if now < min(check_at, ends_at):
             raise CallLimitedError(
@@ -238,7 +249,7 @@ class BudgetGate:
             self._admit(turn, now)
             _answer(caller, permit=True)
         self._set_timer()
-        if any(len(queue.places) < len(queue.waiting) for queue in self._queues.values()):
+        if any(self._is_short(queue, now) for queue in self._queues.values()):
             self._ask()
 
     def _admit(self, queue: Queue, now: float) -> None:
@@ -264,14 +275,9 @@ class BudgetGate:
                 early = max(0.0, min(due) - time.monotonic())
                 self._timer = asyncio.get_running_loop().call_later(early, self._let_through)
 
-    def _release(self) -> None:
-        self._in_flight -= 1
-        if self._waiting:
-            self._let_through()
-
     def _give_back(self) -> None:
         self._returned += 1
-        self._release()
+        self.leave()
 
     def _ask(self) -> None:
         self._wanted.set()
@@ -290,17 +296,19 @@ class BudgetGate:
                     caller.set_exception(error)
 
     async def _ask_while_wanted(self) -> None:
-        """Lease for those who wait, the first lane first; ends when nobody waits."""
+        """Lease for those who wait and are expected, the first lane first; ends when there is enough."""
         while True:
             self._wanted.clear()
-            short = [queue for queue in self._queues.values() if self._lacks(queue)]
+            now = time.monotonic()
+            short = [queue for queue in self._queues.values() if self._is_short(queue, now)]
             if not short and not self._untold:
                 return
             try:
                 await self._tell_bans()
                 # One ask each: a lane that is never satisfied must not keep the others from asking.
                 for queue in short:
-                    if queue.ask_at <= time.monotonic() and self._lacks(queue):
+                    now = time.monotonic()
+                    if queue.ask_at <= now and self._is_short(queue, now):
                         await self._lease(queue)
             except BookAwayError:
                 await asyncio.sleep(AWAY_SECONDS)
@@ -313,10 +321,18 @@ class BudgetGate:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), seconds)
 
+    def _is_short(self, queue: Queue, now: float) -> bool:
+        """Whether it is time to lease. While nobody waits it is so before the last place is gone: a lease
+        takes a moment, in which callers would come to wait. No more is held than when they had to.
+        """
+        if queue.waiting:
+            return self._lacks(queue) > 0
+        return len(queue.places) < queue.expected_calls(now) // 2
+
     def _lacks(self, queue: Queue) -> int:
-        """How many places are missing for callers who could be let through."""
+        """How many places are missing for callers who could be let through; below 0, how many are left."""
         free = max(1, self._config.max_in_flight - self._in_flight)
-        return max(0, min(len(queue.waiting), free) - len(queue.places))
+        return min(len(queue.waiting), free) - len(queue.places)
 
     async def _lease(self, queue: Queue) -> None:
         asked_at = time.monotonic()
@@ -333,7 +349,7 @@ class BudgetGate:
             queue.ask_at = now + max(grant.again_in_seconds, POLL_SECONDS * _uniform(0.25, 1.0))
         for scope, seconds in grant.bans.items():
             self._close(scope, now + seconds)
-        if grant.day_is_spent and not grant.calls:
+        if grant.day_is_spent and not queue.places:
             self._end_day(queue, now, grant.day_ends_in_seconds)
         self._let_through()
 
@@ -353,11 +369,27 @@ class BudgetGate:
 
     def _refusal(self, api: str, summary: str) -> CallLimitedError:
         closed = self.closed_for_seconds(api)
-        never = float("-inf")
-        only_this_api = closed > 0 and self._opens_at.get(api, never) > self._opens_at.get(APP, never)
+        only_this_api = closed > 0 and self._opens_at.get(api, _NEVER) > self._opens_at.get(APP, _NEVER)
         scope = Scope.API if only_this_api else Scope.APP
         wait_seconds = closed or self._config.max_wait_seconds
         return CallLimitedError(f"not called: {summary}", scope=scope, wait_seconds=wait_seconds, api=api)
+
+
+class _Admission:
+    """One passage of the gate."""
+
+    __slots__ = ("_api", "_gate", "_lane")
+
+    def __init__(self, gate: BudgetGate, api: str, lane: Lane) -> None:
+        self._gate = gate
+        self._api = api
+        self._lane = lane
+
+    async def __aenter__(self) -> None:
+        await self._gate.enter(self._api, self._lane)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.leave()
 
 
 def _answer(caller: asyncio.Future[bool], *, permit: bool) -> None:

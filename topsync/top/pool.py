@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+from collections.abc import Callable
 from typing import Final, Self
 
 import httpx
@@ -45,6 +44,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._all_ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        # Kept, because to ask for it is a system call, up to Python 3.11.
+        self._loop = asyncio.get_running_loop()
         self._is_open = True
         return self
 
@@ -80,8 +81,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         except BaseException:
             self._release(connection)
             raise
-        body = _Body(connection, partial(self._release, connection))
-        return httpx.Response(head.status, headers=head.headers, stream=body)
+        return httpx.Response(head.status, headers=head.headers, stream=_Body(connection, self._release))
 
     async def _acquire(self, origin: Origin, connect_seconds: float) -> Connection:
         if not self._slots.locked() and (idle := self._take_idle(origin)) is not None:
@@ -104,7 +104,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             self._idle.pop(0).abort()
         context = self._context if scheme == "https" else None
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(
+            _, connection = await self._loop.create_connection(
                 lambda: Connection(origin, self._forget), host, port, ssl=context
             )
         except TimeoutError:
@@ -128,14 +128,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
         if not self._is_open or not connection.is_reusable:
             connection.abort()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = self._loop.time()
         self._idle.append(connection)
         if self._timer is None:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(self._idle[0].idle_since + KEEPALIVE_SECONDS, self._tidy)
+        self._timer = self._loop.call_at(self._idle[0].idle_since + KEEPALIVE_SECONDS, self._tidy)
 
     def _tidy(self) -> None:
         self._timer = None
@@ -144,7 +143,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             self._set_timer()
 
     def _drop_old(self) -> None:
-        oldest = asyncio.get_running_loop().time() - KEEPALIVE_SECONDS
+        oldest = self._loop.time() - KEEPALIVE_SECONDS
         while self._idle and self._idle[0].idle_since <= oldest:
             self._idle.pop(0).abort()
 
@@ -159,19 +158,24 @@ class PooledTransport(httpx.AsyncBaseTransport):
 class _Body(httpx.AsyncByteStream):
     """What follows the head of an answer."""
 
-    def __init__(self, connection: Connection, release: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, release: Callable[[Connection], None]) -> None:
         self._connection = connection
         self._release = release
         self._is_closed = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while not self._is_closed and (chunk := await self._connection.read()):
-            yield chunk
+    def __aiter__(self) -> Self:
+        # A generator would be kept by the event loop until its end: that costs more than reading does.
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_closed or not (chunk := await self._connection.read()):
+            raise StopAsyncIteration
+        return chunk
 
     async def aclose(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            self._release()
+            self._release(self._connection)
 
 
 def _origin(url: httpx.URL) -> Origin:
@@ -182,7 +186,8 @@ def _origin(url: httpx.URL) -> Origin:
 
 def _encoded(request: httpx.Request) -> bytes:
     """Head and content; `Host` and `Content-Length` are added where httpx has not done so."""
-    content = request.read()
+    assert isinstance(request.stream, httpx.SyncByteStream)
+    content = b"".join(request.stream)
     headers = request.headers.raw
     given = {name.lower() for name, _ in headers}
     lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]

@@ -124,10 +124,7 @@ class HttpTransport:
         sent = self._monotonic()
         try:
             response = await self._pool.handle_async_request(request)
-            try:
-                body = await self._read(response)
-            finally:
-                await response.aclose()
+            body = await self._read(response)
         except _FAILURES as error:
             raise _no_answer(error) from error
         headers = _headers(response)
@@ -172,16 +169,20 @@ class HttpTransport:
         }
 
     async def _read(self, response: httpx.Response) -> bytes:
-        """The body as it was sent: httpx's own way decompresses without a bound."""
-        assert isinstance(response.stream, httpx.AsyncByteStream)
+        """The body as it was sent: httpx's own way decompresses without a bound. Closes the answer."""
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
         limit = self._config.max_answer_bytes
         chunks: list[bytes] = []
         size = 0
-        async for chunk in response.stream:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise TransportError(f"the answer is larger than {limit} bytes")
+        try:
+            async for chunk in stream:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise TransportError(f"the answer is larger than {limit} bytes")
+        finally:
+            await stream.aclose()
         return b"".join(chunks)
 
 

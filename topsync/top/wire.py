@@ -6,7 +6,6 @@ Source: reference/top-api.md 1.2 to 1.7 and 5.1.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,10 +24,14 @@ from topsync.top.sign import SignMethod, sign
 Parameter = str | int | bool | datetime | Sequence[str] | None
 """An application parameter; a sequence becomes a comma-separated list, an instant GMT+8 text."""
 
+SYSTEM_PARAMETERS: Final = frozenset(
+    ("method", "app_key", "session", "timestamp", "format", "v", "sign_method", "sign")
+)
+"""What each call carries besides the parameters of its API (reference/top-api.md 1.3)."""
+
 QUOTED_TEXTS: Final = 256
 """How many texts are kept as they look when quoted: `fields` is long, and the same in each call."""
 
-_NEEDS_NO_QUOTING: Final = re.compile(r"[A-Za-z0-9_.~-]*").fullmatch
 _BOM: Final = b"\xef\xbb\xbf"
 _HTTP_OK: Final = 200
 
@@ -67,25 +70,29 @@ def form(
         ValueError: a parameter has the name of a system parameter.
         TypeError: a parameter is of a type that has no text form, a float above all.
     """
-    system = {
+    sent = {
         "method": request.api,
         "app_key": app_key,
-        "session": session or "",
         "timestamp": platform_time.format(now),
         "format": "json",
         "v": "2.0",
         "sign_method": sign_method.value,
     }
-    if taken := system.keys() & request.parameters.keys():
-        raise ValueError(f"system parameters cannot be given: {', '.join(sorted(taken))}")
-    texts = system | {name: parameter_text(value) for name, value in request.parameters.items()}
-    sent = {name: text for name, text in texts.items() if text}
-    return sent | {"sign": sign(sent, app_secret, sign_method)}
+    if session:
+        sent["session"] = session
+    if not SYSTEM_PARAMETERS.isdisjoint(request.parameters):
+        taken = sorted(SYSTEM_PARAMETERS.intersection(request.parameters))
+        raise ValueError(f"system parameters cannot be given: {', '.join(taken)}")
+    for name, value in request.parameters.items():
+        if text := parameter_text(value):
+            sent[name] = text
+    sent["sign"] = sign(sent, app_secret, sign_method)
+    return sent
 
 
 def encoded(form: Mapping[str, str]) -> bytes:
     """A form as the body of a POST, `application/x-www-form-urlencoded` in UTF-8."""
-    return "&".join([f"{_quoted(name)}={_quoted(text)}" for name, text in form.items()]).encode("ascii")
+    return "&".join([f"{_quote(name)}={_quoted(text)}" for name, text in form.items()]).encode("ascii")
 
 
 def parameter_text(value: Parameter) -> str:
@@ -131,12 +138,12 @@ def parse(api: str, status: int, content_type: str, body: bytes) -> Mapping[str,
     except ValueError:
         described = content_type.partition(";")[0][:60] or "no type"
         raise BadAnswerError(f"{len(body)} bytes of {described} are not JSON", api=api) from None
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         raise BadAnswerError("the answer is not an object", api=api)
     if "error_response" in document:
         return error_answer(api, document["error_response"])
     answer = document.get(root_key(api))
-    if not isinstance(answer, Mapping):
+    if not isinstance(answer, dict):
         raise BadAnswerError(f"the answer has no object {root_key(api)}", api=api)
     return answer
 
@@ -292,7 +299,8 @@ def as_bool(value: object) -> bool:
 
 
 def _quoted(text: str) -> str:
-    return text if _NEEDS_NO_QUOTING(text) else _quote(text)
+    # Ids, sessions and signatures are different in each call: they shall not push the others out.
+    return text if text.isalnum() and text.isascii() else _quote(text)
 
 
 @lru_cache(maxsize=QUOTED_TEXTS)
@@ -330,14 +338,17 @@ def _no_constant(name: str) -> NoReturn:
 def _holds_float(document: object) -> bool:
     """Whether orjson has read any number as a float. Each answer is walked through: hence no recursion."""
     pending: list[Iterable[object]] = [(document,)]
-    while pending:
-        for value in pending.pop():
-            if isinstance(value, dict):
-                pending.append(value.values())
-            elif isinstance(value, list):
-                pending.append(value)
-            elif isinstance(value, float):
-                return True
+    for values in pending:
+        # JSON has no subclasses; and most of what is in an answer needs no step of its own that way.
+        types = {*map(type, values)}
+        if float in types:
+            return True
+        if dict in types or list in types:
+            for value in values:
+                if type(value) is dict:
+                    pending.append(value.values())
+                elif type(value) is list:
+                    pending.append(value)
     return False
 
 
