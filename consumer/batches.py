@@ -246,6 +246,7 @@ class BatchReader:
                 tasks.create_task(fetch)
             tasks.create_task(self.refunds.take_named((hint.change for hint in hints), batch.refunds))
         await self.refunds.take_shown(list(batch.versions.values()), batch.refunds)
+        await self.refunds.note_orders_behind(batch.versions, batch.refunds)
         if len(unanswered) < len(wanted):
             self._outage.served()
         if unanswered and self._outage.is_likely():

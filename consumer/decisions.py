@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from schemas import platform_time
 from schemas.change import Change, Source
-from topsync.store.orders import Known, Version
-from topsync.store.refunds import KnownRefund
+from topsync.store.orders import Known, RefundLine, Version
+from topsync.store.refunds import KnownRefund, RefundVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,30 @@ def refunds_shown_otherwise(
                     received_at=None,
                 )
     return needs
+
+
+def lines_of(versions: Iterable[Version]) -> list[RefundLine]:
+    """What fetched orders show of refunds, as the store tells it of stored ones."""
+    return [
+        RefundLine(version.trade.tid, version.fetched_at, line.oid, line.refund_id, line.refund_status)
+        for version in versions
+        for line in version.trade.orders
+    ]
+
+
+def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine]) -> Iterator[RefundVersion]:
+    """The refunds that were fetched after their order, and are not as the order shows them.
+
+    A line that shows another refund than this one says nothing: it shows only its latest. Nor does one
+    without a status, as on peak days.
+    """
+    by_line = {(line.tid, line.oid): line for line in lines}
+    for version in versions:
+        line = by_line.get((version.refund.tid, version.refund.oid))
+        if line is None or line.refund_status is None or line.fetched_at >= version.fetched_at:
+            continue
+        if line.refund_id in (None, version.refund.refund_id) and line.refund_status != version.refund.status:
+            yield version
 
 
 _URGENCY = {source: rank for rank, source in enumerate(Source)}

@@ -22,7 +22,7 @@ from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
 from topsync.sellers.sessions import Sessions
-from topsync.store import refetches, refunds
+from topsync.store import orders, refetches, refunds
 from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.store.refetches import Refetch
@@ -46,10 +46,6 @@ REFUSED_FOR_SECONDS = 600.0
 
 POSTPONED_FOR = timedelta(seconds=2)
 """The first wait of a refund that the platform did not show as promised."""
-
-NO_RIGHT_CODES = frozenset({11, 12, 13})
-NO_RIGHT_SUB_CODES = ("isv.permission-", "isv.invalid-permission")
-"""What refuses all refunds, and not this one alone (reference/top-api.md 2.2, 2.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +89,29 @@ class RefundReader:
             return
         known = await refunds.known(self.pool, [id_ for id_ in ids if id_ is not None])
         await self._fetch_all(decisions.refunds_shown_otherwise(fetched, known, part.versions), known, part)
+
+    async def note_orders_behind(self, fetched: Mapping[int, Version], part: RefundPart) -> None:
+        """Have orders fetched again that show a refund as it was before it was fetched here.
+
+        An order's `modified` need not move with its refund (reference/top-api.md 3.10), so no list may tell.
+        """
+        lines = decisions.lines_of(fetched.values())
+        others = {version.refund.tid for version in part.versions.values()} - fetched.keys()
+        if others:
+            lines += await orders.refund_lines(self.pool, others)
+        for version in decisions.ahead_of_order(part.versions.values(), lines):
+            part.postponed.append(
+                Refetch(
+                    tid=version.refund.tid,
+                    seller_id=version.seller_id,
+                    event="refund",
+                    occurred_at=version.refund.modified,
+                    settled_after=version.fetched_at,
+                    modified=None,
+                    source=version.source,
+                    reason=refetches.NO_NEWS,
+                )
+            )
 
     async def _fetch_all(
         self, needs: Mapping[int, Need], known: Mapping[int, KnownRefund], part: RefundPart
@@ -151,8 +170,8 @@ class RefundReader:
         return time.monotonic() < self._refused_until.get(seller_id, float("-inf"))
 
     def _refuse(self, refund_id: int, need: Need, part: RefundPart, error: RequestRefusedError) -> None:
-        metrics.REFUNDS_REFUSED.labels(error.api).inc()
-        if error.code in NO_RIGHT_CODES or (error.sub_code or "").startswith(NO_RIGHT_SUB_CODES):
+        metrics.REFUNDS_REFUSED.labels("enricher").inc()
+        if calls.refuses_all(error):
             self._refused_until[need.seller_id] = time.monotonic() + REFUSED_FOR_SECONDS
         self._set_aside(refund_id, need, part, "refund_refused", str(error))
 

@@ -104,7 +104,7 @@ REFUNDS_POSTPONED = Counter(
     ["reason"],
 )
 REFUNDS_REFUSED = Counter(
-    "topsync_refunds_refused_total", "Refund calls that the platform refused; orders go on.", ["api"]
+    "topsync_refunds_refused_total", "Refusals of refunds, by who met them; orders go on.", ["by"]
 )
 
 WINDOWS_PULLED = Counter(

@@ -15,6 +15,7 @@ from tests.consumer.test_batches import TID, Shop, shop
 from tests.store.databases import SELLER, at, platform_refund, platform_trade, refund_version, version
 from tests.top.gateway import answers_error, answers_html
 from topsync.store import orders, refunds
+from topsync.store.orders import RefundLine
 from topsync.store.refunds import KnownRefund
 
 __all__ = ["shop"]
@@ -180,6 +181,38 @@ async def test_a_refund_of_another_order_is_never_written_here(shop: Shop) -> No
     batch = await shop.read(shop.hint(refund_id=REFUND))
     assert batch.refunds.versions == {}
     assert reasons(batch.refunds) == ["refund_of_another_order"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "status", "fetched", "behind"),
+    [
+        pytest.param(REFUND, "WAIT_SELLER_AGREE", 5, True, id="shown as it was before"),
+        pytest.param(None, "NO_REFUND", 5, True, id="not shown yet"),
+        pytest.param(None, None, 5, False, id="nothing is shown of any refund"),
+        pytest.param(REFUND, "SUCCESS", 5, False, id="shown as it is"),
+        pytest.param(REFUND + 1, "WAIT_SELLER_AGREE", 5, False, id="a later refund of the line is shown"),
+        pytest.param(REFUND, "WAIT_SELLER_AGREE", 50, False, id="fetched later than the refund"),
+    ],
+)
+def test_an_order_that_shows_a_refund_as_it_was_before_is_told_from_one_that_does_not(
+    shown: int | None, status: str | None, fetched: float, behind: bool
+) -> None:
+    """Its `modified` need not have moved, so no list of orders would tell."""
+    line = RefundLine(TID, at(fetched), TID, shown, status)
+    newer = refund_version(REFUND, TID, 1, 10, status="SUCCESS")
+    assert (list(decisions.ahead_of_order([newer], [line])) == [newer]) is behind
+
+
+async def test_a_stored_order_behind_its_refund_is_asked_for_again(shop: Shop) -> None:
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    stored = version(TID, 0, 100, orders=refunding_trade(TID)["orders"])
+    await orders.upsert(shop.pool, [stored], partition=0, epoch=epoch)
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5, status="SUCCESS")
+    batch = await shop.read(shop.hint(settled=at(50), refund_id=REFUND))
+    assert shop.gateway.fetched == [], "what is stored answers the hint"
+    (later,) = batch.refunds.postponed
+    assert (later.tid, later.refund_ids) == (TID, ())
+    assert later.settled_after == batch.refunds.versions[REFUND].fetched_at
 
 
 async def test_a_listed_refund_whose_order_is_out_of_reach_is_kept_and_nobody_asks_for_the_order_for_ever(

@@ -37,6 +37,7 @@ TID = 4000000000000000101
 
 
 REFUND = 180000000000000101
+NO_RIGHT = "isv.permission-api-package-limit"
 ORDERS_API, REFUNDS_API = "taobao.trades.sold.increment.get", "taobao.refunds.receive.get"
 
 
@@ -49,6 +50,7 @@ class ListGateway(Gateway):
         self.refunds: dict[int, datetime] = {}
         """Each is one of the order `TID`."""
         self.refuses_refunds = False
+        self.refuses_to_fetch_refunds = False
         self.hold_seconds = 0.0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -58,12 +60,15 @@ class ListGateway(Gateway):
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
+        if form["method"] == "taobao.refund.get":
+            refused = self.refuses_refunds or self.refuses_to_fetch_refunds
+            return error(11, NO_RIGHT) if refused else error(15, "isv.refund-not-exist")
         start, end = (platform_time.parse(str(form[name])) for name in ("start_modified", "end_modified"))
         await asyncio.sleep(self.hold_seconds)
         self.hold_seconds = 0.0
         of_refunds = form["method"] == REFUNDS_API
         if of_refunds and self.refuses_refunds:
-            return error(11, "isv.permission-api-package-limit")
+            return error(11, NO_RIGHT)
         inside = sorted(
             (
                 (modified, id_)
@@ -367,12 +372,14 @@ async def test_refunds_that_are_not_stored_in_time_are_claimed_by_nobody(refundi
     assert await refunding.proven() == []
 
 
+@pytest.mark.parametrize("refused", ["refuses_refunds", "refuses_to_fetch_refunds"])
 async def test_refunds_that_a_seller_may_not_show_hold_no_order_up_and_the_ledger_says_so(
-    refunding: Shop,
+    refunding: Shop, refused: str
 ) -> None:
     refunding.list_order(TID, 2000)
     await refunding.store(TID)
-    refunding.gateway.refuses_refunds = True
+    refunding.list_refund(REFUND, 1000)
+    setattr(refunding.gateway, refused, True)
     outcome = await refunding.puller.pull(refunding.request())
     assert (outcome.listed, outcome.refunds_listed, outcome.refunds_hinted) == (1, None, None)
     assert len(await refunding.proven()) == 1

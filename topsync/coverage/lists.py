@@ -27,7 +27,7 @@ from topsync.top.calls import refunds as refund_calls
 from topsync.top.calls import trades
 from topsync.top.calls.paging import MAX_INCREMENT_SPAN
 from topsync.top.client import TopClient
-from topsync.top.errors import WindowTooWideError
+from topsync.top.errors import DroppedError, RequestRefusedError, RetryLaterError, WindowTooWideError
 
 if TYPE_CHECKING:
     from topsync.coverage.pull import Request
@@ -148,6 +148,26 @@ class RefundList(PlatformList):
             source=self.request.source,
             reason=self.request.reason,
         )
+
+    async def may_fetch(self, pool: Pool, found: Listing) -> bool:
+        """Whether what is outstanding may be fetched at all: the right to the list is another one.
+
+        Asks for one of them. Where only that one cannot be had, the writers will find out.
+
+        Raises:
+            TopError: the platform refuses the session, or asks for time.
+        """
+        missing = await self.outstanding(pool, list(found.wanted.values()))
+        if missing:
+            try:
+                await refund_calls.get(
+                    self.client, self.request.session, min(missing), lane=LANE_OF[self.request.source]
+                )
+            except RequestRefusedError as error:
+                return not refund_calls.refuses_all(error)
+            except (DroppedError, RetryLaterError):
+                pass
+        return True
 
 
 @dataclass(slots=True)

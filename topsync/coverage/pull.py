@@ -139,17 +139,26 @@ class Puller:
     async def _list_all(self, request: Request) -> list[Listing]:
         """The orders and, unless they are switched off or refused, the refunds."""
         listings = [await self._lister.all_of(self._orders(request), request.start)]
-        if self.with_refunds:
-            # What was claimed without refunds is made good by the way.
-            since = await coverage.claimed_without_refunds(self.pool, request.seller_id)
-            start = min(one for one in (request.start, request.refunds_from, since) if one is not None)
-            try:
-                listings.append(await self._lister.all_of(RefundList(self.client, request), start))
-            except RequestRefusedError as error:
-                # The same session has just been served with orders: it is refunds that it may not have.
-                metrics.REFUNDS_REFUSED.labels(error.api).inc()
-                log.warning("refunds refused", seller_id=request.seller_id, error=str(error))
+        if self.with_refunds and (refunds := await self._list_refunds(request)) is not None:
+            listings.append(refunds)
         return listings
+
+    async def _list_refunds(self, request: Request) -> Listing | None:
+        """The refunds, with those of what was claimed without them; none where they are refused."""
+        since = await coverage.claimed_without_refunds(self.pool, request.seller_id)
+        start = min(one for one in (request.start, request.refunds_from, since) if one is not None)
+        refunds = RefundList(self.client, request)
+        try:
+            found = await self._lister.all_of(refunds, start)
+            if await refunds.may_fetch(self.pool, found):
+                return found
+            reason = "they may be listed and not fetched"
+        except RequestRefusedError as error:
+            # The same session has just been served with orders: it is refunds that it may not have.
+            reason = str(error)
+        metrics.REFUNDS_REFUSED.labels("pull").inc()
+        log.warning("refunds refused; orders go on", seller_id=request.seller_id, reason=reason)
+        return None
 
     async def _settle(self, listings: Sequence[Listing], progress: Progress) -> None:
         """Hint what is not stored as listed, until all of it is; notes what was hinted."""

@@ -173,6 +173,23 @@ async def known(pool: Pool, tids: Iterable[int]) -> dict[int, Known]:
     return {row["tid"]: Known(row["modified"], row["fetched_at"], row["published"]) for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class RefundLine:
+    """What an order shows of the latest refund of one of its lines."""
+
+    tid: int
+    fetched_at: datetime
+    """The order's."""
+    oid: int
+    refund_id: int | None
+    refund_status: str | None
+
+
+async def refund_lines(pool: Pool, tids: Iterable[int]) -> list[RefundLine]:
+    """What these stored orders show of refunds, line by line."""
+    return [RefundLine(*row) for row in await pool.fetch(sql("orders.refund_lines"), list(tids))]
+
+
 async def unpublished(pool: Pool, tids: Iterable[int]) -> list[Unpublished]:
     """Of these orders, the versions that still have to be published."""
     return [_unpublished(row) for row in await pool.fetch(sql("orders.unpublished"), list(tids))]
