@@ -84,22 +84,14 @@ async def status() -> None:
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     async with runtime.open_pool() as pool:
         table = Table(
-            "seller",
-            "state",
-            "orders",
-            "complete until (GMT+8)",
-            "with refunds",
-            "holes",
-            "open gaps",
-            title="Sellers",
+            "seller", "state", "orders", "complete until (GMT+8)", "holes", "open gaps", title="Sellers"
         )
         for one in await standing.of_all(pool):
             table.add_row(
                 one.seller.nick,
                 one.seller.state.value,
                 str(one.orders),
-                _until(one.complete_until),
-                "yes" if one.with_refunds else "no",
+                _until(one.complete_until) + _without_refunds(one),
                 str(len(one.holes)),
                 str(len(one.open_gaps)),
             )
@@ -219,6 +211,10 @@ def print_audit(result: Result, out: Console) -> None:
 
 def _until(complete_until: datetime | None) -> str:
     return platform_time.format(complete_until) if complete_until else "not bootstrapped"
+
+
+def _without_refunds(one: standing.Standing) -> str:
+    return "" if one.with_refunds or one.complete_until is None else ", without refunds"
 
 
 def show_settings() -> None:

@@ -48,10 +48,21 @@ def frozen_clock(start: datetime = START) -> PlatformClock:
 
 
 def make_world(
-    seed: int = 1, *, orders: int = 300, sellers: int = 1, history_days: int = 20, delay: int = 0
+    seed: int = 1,
+    *,
+    orders: int = 300,
+    sellers: int = 1,
+    history_days: int = 20,
+    delay: int = 0,
+    aftersale_refunds_move_orders: bool = True,
 ) -> World:
     settings = WorldSettings(seed, sellers, orders, START_SECOND, history_days)
-    return World(settings, frozen_clock(), visibility_delay_seconds=delay)
+    return World(
+        settings,
+        frozen_clock(),
+        visibility_delay_seconds=delay,
+        aftersale_refunds_move_orders=aftersale_refunds_move_orders,
+    )
 
 
 def text(second: int) -> str:
@@ -158,8 +169,8 @@ class Client:
         newest = self.simulator.authorisations.current(self.seller)
         return await self.token("refresh_token", status=status, refresh_token=newest.refresh_token)
 
-    async def truth(self, user_id: int | None = None) -> list[dict[str, Any]]:
-        url = f"{self.simulator.addresses.admin_url}/truth"
+    async def truth(self, user_id: int | None = None, *, of: str = "truth") -> list[dict[str, Any]]:
+        url = f"{self.simulator.addresses.admin_url}/{of}"
         async with self.http.get(url, params={"user_id": str(user_id or self.seller.user_id)}) as response:
             assert response.status == 200
             return [orjson.loads(line) for line in (await response.read()).split(b"\n") if line]

@@ -39,6 +39,17 @@ async def test_a_change_shows_in_details_increments_and_truth(client: Client) ->
     assert truth[paid["tid"]]["modified"] == paid["modified"]
 
 
+async def test_the_truth_of_refunds_is_what_their_own_call_answers(client: Client) -> None:
+    before = len(await client.truth(of="truth/refunds"))
+    tid = (await client.order("create", type="fixed"))["tid"]
+    for event in ("pay", "refund_create"):
+        await client.order(event, tid=tid)
+    told = await client.truth(of="truth/refunds")
+    (refund,) = [one for one in told if one["tid"] == tid]
+    assert len(told) == before + 1
+    assert (refund["status"], refund["modified"]) == ("WAIT_SELLER_AGREE", NOW)
+
+
 async def test_a_whole_life_can_be_scripted(client: Client) -> None:
     tid = (await client.order("create", type="fixed", min_lines=2))["tid"]
     script = [

@@ -11,6 +11,7 @@ from topsync.simulator.life import REFUND_KINDS, Kind, TradeType
 from topsync.simulator.moves import Move
 from topsync.simulator.refunds import RefundQuery
 from topsync.simulator.world import World
+from topsync.top.catalogue import REFUND_FIELDS
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,54 @@ def test_each_refund_of_a_line_keeps_its_own_story() -> None:
     )
     assert (first.created, first.modified) == (START_SECOND + 120, START_SECOND + 180)
     assert (second.created, second.modified) == (START_SECOND + 240, START_SECOND + 240)
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_refund_after_the_sale_may_leave_its_orders_modified_where_it_was(moves: bool) -> None:
+    """Nobody documents that it moves it (reference/top-api.md 3.10)."""
+    world = make_world(orders=0, aftersale_refunds_move_orders=moves)
+    seller, book = world.books[0].seller, world.books[0]
+    number = world.create(seller, TradeType.FIXED).draft.key.number
+    for kind in (Kind.PAY, Kind.SHIP, Kind.FINISH):
+        world.clock.advance(60)
+        world.perform(seller, number, Move(kind))
+    finished = world.clock.second()
+    world.clock.advance(60)
+    (happening,) = world.perform(seller, number, Move(Kind.REFUND_CREATE, 1))
+    now = world.clock.second()
+
+    assert happening.state.modified == (now if moves else finished)
+    assert book.shown(number, now).modified == happening.state.modified
+    assert book.modified_between(0, now, now) == [(happening.state.modified, number)]
+    query = RefundQuery(now, now, frozenset(TradeType), None, 0)
+    assert [found.modified for found in refunds.between(book, query, now)] == [now]
+
+
+def test_an_order_of_the_past_stays_in_its_window_when_only_its_refund_has_changed() -> None:
+    world = make_world(orders=300, aftersale_refunds_move_orders=False)
+    seller, book = world.books[0].seller, world.books[0]
+    number = next(
+        number
+        for number in range(300)
+        if Move(Kind.REFUND_CREATE, 1) in world.possible(seller, number)
+        and book.state(book.draft(number), book.events(number)).finished_at
+    )
+    before = book.history.modified(number)
+    world.clock.advance(60)
+    world.perform(seller, number, Move(Kind.REFUND_CREATE, 1))
+    now = world.clock.second()
+    assert (before, number) in book.modified_between(before, before, now)
+    assert (now, number) not in book.modified_between(now, now, now)
+
+
+def test_all_refunds_of_an_order_are_told_each_as_it_is_in_full() -> None:
+    world = make_world(orders=0)
+    seller, book = world.books[0].seller, world.books[0]
+    number = world.create(seller, TradeType.FIXED).draft.key.number
+    for kind in (Kind.PAY, Kind.REFUND_CREATE, Kind.REFUND_CLOSE, Kind.REFUND_CREATE):
+        world.clock.advance(60)
+        world.perform(seller, number, Move(kind, 1 if kind in REFUND_KINDS else 0))
+    told = list(refunds.all_of(book, number))
+    assert [one["status"] for one in told] == ["CLOSED", "WAIT_SELLER_AGREE"]
+    assert len({str(one["refund_id"]) for one in told}) == 2
+    assert all(set(one) <= {*REFUND_FIELDS} for one in told), "who asks for all fields gets the truth"
