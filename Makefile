@@ -23,7 +23,7 @@ test: setup ## all tests, with a real Kafka and PostgreSQL; options for pytest i
 bench: setup ## what it does a second, beside what is possible here; names of benchmarks and --write in ARGS="..."
 	@$(VENV)/python -m benchmarks $(ARGS)
 
-soak: setup ## look for bytes that break the channel's code, for ten minutes; another time in ARGS="--minutes 60"
+soak: setup ## kills and outages at length, and ten minutes of bytes for the channel; ARGS="kills" or "channel --minutes 60"
 	@$(VENV)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints-soak.txt
 	@$(VENV)/python -m soak $(ARGS)
 

@@ -1,7 +1,8 @@
 """The bulk start of one seller, step by step; each step is idempotent, and a new run goes on where it stood.
 
 *subscribe* (push listens first), *request* the export up to yesterday 23:59:59, *download* it, *load* it
-into `snapshots`, wait until all of it is *stored*, pull *today*, *certify*, live (design 3). The day on
+into `snapshots`, wait until all of it is *stored*, pull *today* and the refunds of all that time, *certify*,
+live (design 3). The day on
 which the export is asked for, day zero, is fixed then and kept: the export holds the orders created before
 it, the increments from its first second hold everything changed since (reference/top-api.md 4.5).
 """
@@ -21,7 +22,7 @@ from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
-from topsync import telemetry
+from topsync import failpoints, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Outcome, Puller, Request
 from topsync.errors import OperatorError
@@ -30,6 +31,7 @@ from topsync.settings import BootstrapSettings
 from topsync.store import bootstraps
 from topsync.store.bootstraps import Bootstrap, Export, Step
 from topsync.store.coverage import Span
+from topsync.store.sellers import ErasedError
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -79,8 +81,17 @@ class BootstrapJob:
         Raises:
             BootstrapFailedError: see there.
             TopError, NotStoredError: the platform or the writers do not answer; run again later.
+            ErasedError: the seller was erased meanwhile.
         """
+        try:
+            await self._go_through()
+        except ErasedError:
+            self._file.unlink(missing_ok=True)
+            raise
+
+    async def _go_through(self) -> None:
         state = await self._subscribe()
+        failpoints.reach("bootstrap.subscribed")
         if state.step is Step.DOWNLOADED and _export_of(state).file_bytes and not self._file.exists():
             # The folder did not outlive the former run: the task still has the file.
             await bootstraps.download_again(self.puller.pool, self._seller_id)
@@ -88,17 +99,22 @@ class BootstrapJob:
         for _ in range(MAX_EXPORT_ATTEMPTS):
             if state.step is Step.SUBSCRIBED:
                 state = await self._request(state)
+                failpoints.reach("bootstrap.requested")
             if state.step is Step.REQUESTED:
                 state = await self._fetch(state)
+                failpoints.reach("bootstrap.downloaded")
             if state.step in (Step.DOWNLOADED, Step.LOADED):
                 break
         else:
             raise BootstrapFailedError(f"the export failed {MAX_EXPORT_ATTEMPTS} times; run it again later")
         if state.step is Step.DOWNLOADED:
             state = await self._load(state)
+            failpoints.reach("bootstrap.loaded")
         export = _export_of(state)
         await self._wait_until_stored(export)
+        failpoints.reach("bootstrap.stored")
         today = await self._pull_today(state)
+        failpoints.reach("bootstrap.today_pulled")
         await self._certify(state, export, today)
 
     async def _subscribe(self) -> Bootstrap:
@@ -168,6 +184,7 @@ class BootstrapJob:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 size = await download(result.url, result.check_code, self._file, self.download_config)
+                failpoints.reach("bootstrap.file_written")
             except DownloadFailedError as error:
                 log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=str(error))
                 await asyncio.sleep(self.settings.export_poll_seconds)
@@ -224,7 +241,9 @@ class BootstrapJob:
         ]
         # Noted before they are published: what is waited for later is never less than what was handed over.
         await bootstraps.add_rows(self.puller.pool, self._seller_id, rows)
+        failpoints.reach("bootstrap.rows_noted")
         await self.puller.producer.publish([self._record(line, export) for line in lines])
+        failpoints.reach("bootstrap.rows_published")
         counts["lines"] += len(lines)
         for line in lines:
             counts[_COUNTED_AS[type(line)]] += 1
@@ -262,6 +281,7 @@ class BootstrapJob:
                     original=raw,
                     at=now,
                     origin=f"bootstrap/{self._seller_id}/{export.task_id}",
+                    seller_id=self._seller_id,
                 )
 
     async def _wait_until_stored(self, export: Export) -> None:
@@ -292,6 +312,8 @@ class BootstrapJob:
                 end=None,
                 source=Source.BOOTSTRAP,
                 reason="today",
+                # The export holds none: they are listed for all of its time.
+                refunds_from=platform_time.start_of(state.first_day),
             ),
             progress=lambda settled, listed: self.report("today", settled, listed),
         )
@@ -324,11 +346,18 @@ class BootstrapJob:
                 }
             ),
             today=TodayPart(
-                listed=today.listed, hinted=today.hinted, calls=today.calls, proven_to=today.proven_to
+                listed=today.listed,
+                hinted=today.hinted,
+                calls=today.calls,
+                proven_to=today.proven_to,
+                refunds=today.refunds_listed,
             ),
             certified_at=now,
         )
         proven = Span(platform_time.start_of(state.first_day), self._seam(state))
+        # Told first: whoever dies in between tells it again, and nobody waits for it in vain.
+        await self._notify(certificate)
+        failpoints.reach("bootstrap.told")
         await bootstraps.certify(
             self.puller.pool,
             self._seller_id,
@@ -336,7 +365,7 @@ class BootstrapJob:
             certificate=certificate.model_dump(mode="json", exclude_none=True),
             proven=proven,
         )
-        await self._notify(certificate)
+        failpoints.reach("bootstrap.certified")
         self.report("live", 1, 1)
         log.info("bootstrapped", seller_id=self._seller_id, orders=export.lines)
 
@@ -350,13 +379,11 @@ class BootstrapJob:
         await self.puller.producer.publish([record])
 
     async def _state(self) -> Bootstrap:
-        state = await bootstraps.get(self.puller.pool, self._seller_id)
-        assert state is not None
-        return state
+        return await bootstraps.under_way(self.puller.pool, self._seller_id)
 
     @property
     def _file(self) -> Path:
-        return self.settings.work_dir / f"export-{self._seller_id}.zip"
+        return self.settings.export_file(self._seller_id)
 
 
 _COUNTED_AS: dict[type[Line], str] = {ExportedTrade: "published", ToRepair: "repaired", Refused: "refused"}

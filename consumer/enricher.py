@@ -15,13 +15,14 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from aiokafka.errors import KafkaError
 
 from consumer.backlog import Backlog
 from consumer.pipeline import Pipeline
 from consumer.writer import PartitionWriter, Tools
-from topsync import metrics, retry, telemetry
+from topsync import failpoints, metrics, retry, telemetry
 from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
 from topsync.store import orders
@@ -66,10 +67,18 @@ class Enricher:
             group=self.settings.enricher_group,
             instance_id=self.settings.enricher_instance_id,
             session_timeout_seconds=self.settings.session_timeout_seconds,
-            own=self._own,
+            own=partial(self._own_or_stop, lifetime),
         )
         lifetime.set_ready()
         await member.run(lambda: lifetime.stopping)
+
+    async def _own_or_stop(self, lifetime: Lifetime, partition: int, member: Member) -> None:
+        """Own a partition; where that fails for good, the process is not ready any more, and ends."""
+        try:
+            await self._own(partition, member)
+        except Exception:
+            lifetime.stop()
+            raise
 
     async def _own(self, partition: int, member: Member) -> None:
         """Write a partition's orders until cancelled, through every failure that can pass."""
@@ -108,6 +117,7 @@ class Enricher:
     async def _write(self, partition: int, member: Member) -> None:
         """Take a partition over and write its orders until cancelled or failed."""
         epoch = await orders.take_over(self.tools.pool, partition, self.owner)
+        failpoints.reach("takeover.epoch_raised")
         group = self.settings.enricher_group
         async with producers.partition_publisher(
             self.kafka,
@@ -115,8 +125,10 @@ class Enricher:
             partition=partition,
             spacing_seconds=self.settings.publish_spacing_seconds,
         ) as publisher:
+            failpoints.reach("takeover.former_fenced")
             writer = PartitionWriter(self.tools, partition, epoch, publisher)
             await writer.publish_leftovers()
+            failpoints.reach("takeover.leftovers_published")
             topics = self.tools.topics
             async with (
                 ownership.partition_reader(
@@ -132,6 +144,7 @@ class Enricher:
                     offset=await member.committed(topics.snapshots.name, partition),
                 ) as snapshots_reader,
             ):
+                failpoints.reach("takeover.readers_placed")
                 log.info("partition taken over", partition=partition, epoch=epoch)
                 pipeline = Pipeline(
                     self.tools,

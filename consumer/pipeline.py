@@ -26,7 +26,7 @@ from consumer.batches import Batch
 from consumer.freshness import Stages
 from consumer.turns import Turns
 from consumer.writer import PartitionWriter, Tools
-from topsync import metrics
+from topsync import failpoints, metrics
 from topsync.stream.ownership import PartitionReader
 
 READ_TIMEOUT_SECONDS: Final = 1.0
@@ -148,6 +148,7 @@ class Pipeline:
             taken = await reader.batch(max_records=await lane.room(), timeout_seconds=READ_TIMEOUT_SECONDS)
             if not taken:
                 continue
+            failpoints.reach("enricher.taken")
             size_bytes = sum(map(_size_bytes, taken))
             await self._tools.room.take(size_bytes)
             self._held_bytes += size_bytes

@@ -17,7 +17,7 @@ from consumer.cancellations import Cancellations
 from consumer.messages import UnreadableMessageError, read_change
 from consumer.push_line import Line
 from schemas.notification import MessageReceived
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
@@ -79,6 +79,7 @@ def _dead_letter(delivery: Delivery, topics: Registry, reason: str, detail: str)
         original=delivery.raw,
         at=delivery.received_at,
         origin="push",
+        seller_id=None if delivery.message is None else _seller_of(delivery.message),
     )
 
 
@@ -163,6 +164,7 @@ class PushService:
             taken = _Round(line.connection, deliveries, kept)
             self._rounds.append(taken)
             self._unsent.append(taken)
+            failpoints.reach("push.received")
             self._changed.set()
         self._open_intakes -= 1
         self._changed.set()
@@ -195,6 +197,7 @@ class PushService:
             acknowledgements = await producer.send([record for each in sent for record in each.records])
             for each in sent:
                 each.acknowledgements = acknowledgements
+            failpoints.reach("push.sent")
             self._changed.set()
 
     def _take_unsent(self) -> list[_Round]:
@@ -214,8 +217,10 @@ class PushService:
                 continue
             for acknowledgement in oldest.acknowledgements:
                 await acknowledgement
+            failpoints.reach("push.acknowledged")
             self._rounds.popleft()
             oldest.connection.confirm(oldest.deliveries)
+            failpoints.reach("push.confirmed")
             metrics.PUSH_CONFIRMED.inc(len(oldest.deliveries))
         self._changed.set()
 

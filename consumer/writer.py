@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from consumer import erasing, refund_part
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.deadletter_share import Limit, Share
+from consumer.refund_part import RefundPart
 from consumer.room import Room
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.store import orders, refetches
+from topsync.store import erasures, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
+from topsync.store.erasures import Tombstone
 from topsync.store.orders import Unpublished, UnstorableError, Version
+from topsync.store.refunds import RefundVersion, UnpublishedRefund
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
 from topsync.stream.topics import Registry
@@ -28,6 +33,8 @@ class Tools:
     pool: Pool
     batches: BatchReader
     room: Room
+    limit: Limit
+    """Of the share of records that die."""
 
 
 class PartitionWriter:
@@ -42,19 +49,43 @@ class PartitionWriter:
         self._partition = partition
         self._epoch = epoch
         self._publisher = publisher
+        self._share = Share(tools.limit)
 
     async def store(self, batch: Batch) -> None:
-        """Write a batch to the table, and note what has to be asked for again. Idempotent.
+        """Write a batch to the table, take out of it what is erased, and note what has to be asked for again.
+
+        Idempotent.
 
         Raises:
             NotOwnerError: another process has taken the partition over; nothing was written.
+            TooManyDeadLettersError: more of the records die than is allowed; the batch must not be published.
         """
+        await self._weigh(batch)
         if batch.versions:
             await self._upsert_all(batch)
-        if batch.postponed:
-            await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
+            failpoints.reach("enricher.stored")
+            await self._weigh(batch)
+        if batch.refunds.versions:
+            await self._store_refunds(batch.refunds)
+        if postponed := [*batch.postponed, *batch.refunds.postponed]:
+            await refetches.postpone(self._tools.pool, postponed, wait=POSTPONED_FOR)
+            failpoints.reach("enricher.postponed_noted")
         if batch.lingering:
             await refetches.postpone(self._tools.pool, batch.lingering, wait=self._tools.batches.linger)
+        if batch.given_up:
+            await refetches.give_up(self._tools.pool, batch.given_up)
+        if batch.erased:
+            at = self._tools.clock.estimate()
+            await erasures.erase(
+                self._tools.pool, batch.erased, partition=self._partition, epoch=self._epoch, at=at
+            )
+
+    async def _weigh(self, batch: Batch) -> None:
+        """Check what has become of a batch's records since the last time."""
+        outcomes = batch.take_outcomes()
+        some_died = any(outcome.reason for outcome in outcomes)
+        spares_one = some_died and await sellers.count_usable(self._tools.pool) > 1
+        self._share.take(outcomes, spares_one=spares_one)
 
     async def rest(self) -> None:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
@@ -69,23 +100,35 @@ class PartitionWriter:
             FencedError: another process has taken the partition over; nothing was published.
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
-        ahead = list(batch.ahead)
+        pool, of_refunds = self._tools.pool, batch.refunds.versions
+        gone = await erasures.tombstones(pool, batch.erased) if batch.erased else []
+        buried = {one.tid for one in gone}
+        ahead = [version for version in batch.ahead if version.tid not in buried]
         if doubtful := batch.doubtful - {version.tid for version in ahead}:
-            ahead += await orders.unpublished(self._tools.pool, doubtful)
-        await self._publish(ahead, batch, offsets)
+            ahead += await orders.unpublished(pool, doubtful)
+        refunds_ahead = await refunds.unpublished(pool, of_refunds) if of_refunds else []
+        failpoints.reach("enricher.publishing")
+        await self._publish(ahead, refunds_ahead, gone, batch, offsets)
         return ahead
 
     async def publish_leftovers(self) -> None:
-        """Publish what was stored but, after a crash, not published or not noted as such."""
-        partitions = self._tools.topics.changes.partitions
-        leftovers = [
-            version
-            for version in await orders.all_unpublished(self._tools.pool)
-            if records.partition_of(version.tid, partitions) == self._partition
-        ]
-        if leftovers:
-            log.info("publishing what a crash left", partition=self._partition, orders=len(leftovers))
-            await self._publish(leftovers, Batch(), {})
+        """Publish what was stored or erased but, after a crash, not published or not noted as such."""
+        pool = self._tools.pool
+        ahead = [one for one in await orders.all_unpublished(pool) if self._is_mine(one.tid)]
+        refunds_ahead = [one for one in await refunds.all_unpublished(pool) if self._is_mine(one.tid)]
+        gone = [one for one in await erasures.all_tombstones(pool) if self._is_mine(one.tid)]
+        if ahead or refunds_ahead or gone:
+            log.info(
+                "publishing what a crash left",
+                partition=self._partition,
+                orders=len(ahead),
+                refunds=len(refunds_ahead),
+                tombstones=len(gone),
+            )
+            await self._publish(ahead, refunds_ahead, gone, Batch(), {})
+
+    def _is_mine(self, tid: int) -> bool:
+        return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
 
     async def _upsert_all(self, batch: Batch) -> None:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
@@ -104,7 +147,28 @@ class PartitionWriter:
         )
         return written.ahead
 
-    async def _publish(self, ahead: Sequence[Unpublished], batch: Batch, offsets: Offsets) -> None:
+    async def _store_refunds(self, part: RefundPart) -> None:
+        """Write all refunds at once; where the database cannot hold one of them, set that one aside."""
+        try:
+            await self._upsert_refunds(list(part.versions.values()))
+        except UnstorableError:
+            for version in part.versions.values():
+                try:
+                    await self._upsert_refunds([version])
+                except UnstorableError as error:
+                    self._tools.batches.refunds.set_version_aside(version, part, str(error))
+
+    async def _upsert_refunds(self, versions: list[RefundVersion]) -> None:
+        await refunds.upsert(self._tools.pool, versions, partition=self._partition, epoch=self._epoch)
+
+    async def _publish(
+        self,
+        ahead: Sequence[Unpublished],
+        refunds_ahead: Sequence[UnpublishedRefund],
+        gone: Sequence[Tombstone],
+        batch: Batch,
+        offsets: Offsets,
+    ) -> None:
         tools = self._tools
         now = tools.clock.estimate()
         published = [
@@ -124,7 +188,20 @@ class PartitionWriter:
             )
             for version in ahead
         ]
-        await self._publisher.publish([*published, *batch.dead_letters], offsets)
+        part = batch.refunds
+        published += [
+            refund_part.record(tools.topics.refunds.name, version, part, at=now) for version in refunds_ahead
+        ]
+        published += [erasing.record_of(one, tools.topics, published_at=now) for one in gone]
+        await self._publisher.publish([*published, *batch.dead_letters, *part.dead_letters], offsets)
+        failpoints.reach("enricher.published")
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
+        metrics.TOMBSTONES_PUBLISHED.inc(len(gone))
         if ahead:
             await orders.mark_published(tools.pool, ahead)
+        if refunds_ahead:
+            await refunds.mark_published(tools.pool, refunds_ahead)
+            part.observe(refunds_ahead, at=tools.clock.estimate())
+        failpoints.reach("enricher.marked")
+        if gone:
+            await erasures.forget_tombstones(tools.pool, gone)

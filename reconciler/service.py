@@ -18,7 +18,7 @@ from reconciler.plan import Pull, Rules, Standing
 from reconciler.refetching import Refetching
 from schemas.change import Source
 from schemas.notification import ReplayFinished
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
@@ -207,8 +207,7 @@ class Reconciler:
             outcome = {"error": "a defect of the reconciler; its log says which"}
             await replay_jobs.finish(self.pool, job, State.FAILED, outcome)
             raise
-        await replay_jobs.finish(self.pool, job, state, outcome)
-        log.info("replay finished", job=job.id, state=state, dry_run=job.dry_run)
+        # Told first: whoever dies in between does and tells it again, and nobody waits for it in vain.
         await self.puller.producer.publish(
             [
                 records.notification(
@@ -220,6 +219,9 @@ class Reconciler:
                 )
             ]
         )
+        failpoints.reach("replay.told")
+        await replay_jobs.finish(self.pool, job, state, outcome)
+        log.info("replay finished", job=job.id, state=state, dry_run=job.dry_run)
 
     async def _replayed(self, job: ReplayJob) -> dict[str, object]:
         account = await self.sessions.get(job.seller_id)
@@ -234,11 +236,16 @@ class Reconciler:
             reason=f"replay {job.id}",
         )
         done = await (self.puller.preview(request) if job.dry_run else self.puller.pull(request))
+        calls = done.calls + done.hinted + (done.refunds_hinted or 0)
+        of_refunds: dict[str, object] = {}
+        if done.refunds_listed is not None:
+            of_refunds = {"refunds_listed": done.refunds_listed, "refunds_to_fetch": done.refunds_hinted}
         return {
             "dry_run": job.dry_run,
             "orders_listed": done.listed,
             "orders_to_fetch": done.hinted,
+            **of_refunds,
             "list_calls": done.calls,
-            "calls": done.calls + done.hinted,
-            "minutes": round((done.calls + done.hinted) / self.calls_per_second / 60, 2),
+            "calls": calls,
+            "minutes": round(calls / self.calls_per_second / 60, 2),
         }

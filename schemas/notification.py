@@ -1,4 +1,5 @@
-"""What is told in the topic `notifications`: markers of bootstraps, outcomes of replays, sessions that end.
+"""What is told in the topic `notifications`: markers of bootstraps, outcomes of replays, ends of sessions and
+sellers.
 
 Each kind has an event type of its own; readers skip the types that they do not know.
 """
@@ -69,6 +70,9 @@ class TodayPart(BaseModel):
     calls: int
     proven_to: Instant | None
     """Every change before this is stored and published."""
+    refunds: int | None = None
+    """Refunds listed since the export's first day, which are stored and published as well; absent where they
+    are switched off, or the platform refuses them."""
 
 
 class Certificate(BaseModel):
@@ -125,6 +129,9 @@ class ReplayFinished(Notification):
     """Whether it only counted."""
     orders_listed: int | None = None
     orders_to_fetch: int | None = None
+    refunds_listed: int | None = None
+    """Absent where refunds are switched off, or the platform refuses them."""
+    refunds_to_fetch: int | None = None
     list_calls: int | None = None
     calls: int | None = None
     minutes: float | None = None
@@ -160,6 +167,24 @@ class SessionWarned(Notification):
         return f"session:{self.seller_id}"
 
 
+class SellerErased(Notification):
+    """A seller's data was erased: each of its orders and refunds has a tombstone in its topic.
+
+    Told when the last of them is published. The seller may be added again later, and begins anew then.
+    """
+
+    event_type: ClassVar[str] = "taobao.ops.seller.erased.v1"
+
+    seller_id: PlatformId
+    orders: int
+    """How many were stored when it began."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"seller-erased:{self.seller_id}"
+
+
 class MessageReceived(Notification):
     """The platform's channel told of something that is no order; only its ids are carried."""
 
@@ -182,6 +207,7 @@ NOTIFICATIONS: tuple[type[Notification], ...] = (
     BootstrapCompleted,
     ReplayFinished,
     SessionWarned,
+    SellerErased,
     MessageReceived,
 )
 """All kinds."""

@@ -27,6 +27,18 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--at-length", action="store_true", help="minutes in place of seconds, as `make soak` does"
+    )
+
+
+@pytest.fixture(scope="session")
+def at_length(request: pytest.FixtureRequest) -> bool:
+    """Whether this is `make soak`: what takes seconds in the suite takes minutes."""
+    return bool(request.config.getoption("--at-length"))
+
+
 @pytest.fixture(scope="session")
 def _server_group() -> Iterator[ProcessGroup]:
     group = ProcessGroup(run_folders.create())

@@ -10,7 +10,9 @@ import orjson
 
 from schemas import examples, platform_time
 from schemas.change import Change, Source
-from schemas.events import ORDER_SCHEMA, EventType, order_type
+from schemas.cloud_events import ERASURE_TYPE
+from schemas.erasure import Erasure
+from schemas.events import ORDER_SCHEMA, REFUND_SCHEMA, EventType, order_type, refund_type
 from schemas.json_schema import Json
 from schemas.notification import (
     BootstrapBegun,
@@ -19,16 +21,21 @@ from schemas.notification import (
     MessageReceived,
     Notification,
     ReplayFinished,
+    SellerErased,
     SessionWarned,
     TodayPart,
 )
+from schemas.refund import Refund
+from schemas.refund_transitions import RefundTransition
+from schemas.steps import Step
 from schemas.trade import Trade
-from schemas.transitions import Step, Transition
+from schemas.transitions import Transition
 from topsync.stream import records
 from topsync.stream.records import Record
 
 SELLER_ID = 2200000000001
 PAID = order_type(Transition.PAID)
+GOODS_RETURNED = refund_type(RefundTransition.GOODS_RETURNED)
 EVENT_ID = "8f3a61c09d52e7b4-1"
 """In place of one that is made up, or the documents would differ each time."""
 
@@ -45,7 +52,9 @@ def of(event: EventType) -> Example | None:
     """An example of an event type; None where another's will do, or the value is not ours."""
     if event.type == PAID:
         return _shown(_order())
-    if event.schema is None or event.schema == ORDER_SCHEMA:
+    if event.type == GOODS_RETURNED:
+        return _shown(_refund())
+    if event.schema in (None, ORDER_SCHEMA, REFUND_SCHEMA):
         return None
     example = _shown(_other(event.type))
     return Example({**example.headers, "ce_id": EVENT_ID}, example.value)
@@ -74,16 +83,43 @@ def _order() -> Record:
     )
 
 
+def _refund() -> Record:
+    refund = Refund.from_platform(examples.REFUND)
+    return records.refund(
+        "refunds",
+        refund_id=refund.refund_id,
+        tid=refund.tid,
+        oid=refund.oid,
+        seller_id=SELLER_ID,
+        revision=3,
+        status=refund.status,
+        modified=refund.modified,
+        fetched_at=refund.modified + timedelta(seconds=1),
+        published_at=refund.modified + timedelta(seconds=1.2),
+        hinted_at=refund.modified,
+        value=refund.to_wire(),
+        step=Step(
+            (RefundTransition.GOODS_RETURNED,),
+            "WAIT_BUYER_RETURN_GOODS",
+            ("company_name", "good_return_time", "good_status", "refund_remind_timeout", "sid", "status"),
+        ),
+        found_by=Source.PUSH,
+    )
+
+
 def _other(event_type: str) -> Record:
     at = platform_time.parse("2026-11-20 10:05:44")
     for told in _notifications(at):
         if told.event_type == event_type:
             return records.notification("notifications", told, at=at)
+    tid = cast("int", examples.TRADE["tid"])
+    if event_type == ERASURE_TYPE:
+        return records.erasure("changes", Erasure(seller_id=SELLER_ID, tid=tid, asked_at=at))
     return records.change(
         "changes",
         Change(
             seller_id=SELLER_ID,
-            tid=cast("int", examples.TRADE["tid"]),
+            tid=tid,
             event="taobao_trade_TradeBuyerPay",
             occurred_at=at,
             settled_after=at + timedelta(seconds=1),
@@ -137,5 +173,6 @@ def _notifications(at: datetime) -> tuple[Notification, ...]:
             refreshable=False,
             do=f"run `topsync sellers authorise {SELLER_ID}`",
         ),
+        SellerErased(seller_id=SELLER_ID, orders=1000),
         MessageReceived(topic="taobao_item_ItemUpdate", id="8120009000000001", seller_id=SELLER_ID),
     )

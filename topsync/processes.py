@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
-from bootstrap.progress import Bars
+from bootstrap.progress import STEPS
 from consumer import batches
 from consumer.batches import BatchReader
 from consumer.channel_token import token_source
+from consumer.deadletter_share import Limit
 from consumer.enricher import Enricher
 from consumer.push import PushService
+from consumer.refunds import RefundReader
 from consumer.room import Room
 from consumer.writer import Tools
 from reconciler import bulk_plan
@@ -27,6 +29,7 @@ from topsync import runtime, settings, telemetry
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
 from topsync.errors import OperatorError
+from topsync.progress import Bars
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
 from topsync.service import Lifetime
@@ -135,6 +138,9 @@ async def enrich(lifetime: Lifetime) -> None:
         runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
+        of_refunds = RefundReader(
+            pool, client, clock, sessions, registry, enabled=settings.load(PlatformSettings).refunds
+        )
         enricher = Enricher(
             settings=own,
             kafka=kafka,
@@ -143,9 +149,13 @@ async def enrich(lifetime: Lifetime) -> None:
                 clock=clock,
                 pool=pool,
                 batches=BatchReader(
-                    *(pool, client, clock, sessions, registry), linger=timedelta(seconds=own.linger_seconds)
+                    *(pool, client, clock, sessions, registry, of_refunds),
+                    linger=timedelta(seconds=own.linger_seconds),
                 ),
                 room=Room(own.enricher_max_bytes),
+                limit=Limit(
+                    own.dead_letter_limit_share, own.dead_letter_limit_records, own.dead_letter_limit_least
+                ),
             ),
             owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",
         )
@@ -235,7 +245,7 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
         failures: list[str] = []
-        with Bars(sys.stderr) as bars:
+        with Bars(sys.stderr, STEPS) as bars:
 
             async def run_one(account: Account) -> None:
                 report = bars.reporter(account.seller.nick)
@@ -315,7 +325,7 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise BootstrapFailedError(
-            f"not known, paused or expired: {', '.join(unknown)}; see `topsync sellers list`"
+            f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
         )
     return [by_name[name] for name in names]
 

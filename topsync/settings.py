@@ -83,6 +83,10 @@ class PlatformSettings(_Settings):
         description="How long after a jump of the platform's clock both its times count: nothing is claimed "
         "that only one of them supports.",
     )
+    refunds: bool = Field(
+        True,
+        description="Whether refunds are kept as well; off where the application has no right to them.",
+    )
     calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
 
 
@@ -186,7 +190,7 @@ class KafkaSettings(_Settings):
         12,
         ge=1,
         le=1000,
-        description="Partitions of `changes`, `snapshots` and `orders` when they are created.",
+        description="Partitions of `changes`, `snapshots`, `orders` and `refunds` when they are created.",
     )
     replication_factor: int = Field(3, ge=1, le=7, description="Replicas of each topic when it is created.")
     min_insync_replicas: int | None = Field(
@@ -204,7 +208,8 @@ class KafkaSettings(_Settings):
     orders_compaction_lag_hours: int = Field(
         24,
         ge=1,
-        description="How far behind a reader of `orders` may be and still see every version and tombstone.",
+        description="How far behind a reader of `orders` or `refunds` may be and still see every version and "
+        "tombstone.",
     )
     notices_retention_hours: int = Field(
         2160, ge=24, description="How long dead letters and notifications are kept."
@@ -305,6 +310,19 @@ class EnricherSettings(_Settings):
     )
     detail_lag_allowance_seconds: Seconds = Field(
         1, description="How long after a change the platform's detail may still answer the older state."
+    )
+    dead_letter_limit_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="When a larger share of a partition's last records would be dead letters, the enricher "
+        "stops instead; 1 never stops it.",
+    )
+    dead_letter_limit_records: int = Field(
+        1000, ge=100, le=100_000, description="How many last records of a partition that share is of."
+    )
+    dead_letter_limit_least: int = Field(
+        50, ge=1, description="Fewer dead letters than this among them never stop the enricher."
     )
     linger_seconds: Seconds = Field(
         0,
@@ -440,6 +458,10 @@ class BootstrapSettings(_Settings):
         4, ge=1, le=64, description="Sellers whose bulk start runs at the same time."
     )
     work_dir: Path = Field(Path("/var/lib/topsync"), description="Folder for downloaded exports.")
+
+    def export_file(self, seller_id: int) -> Path:
+        """Where a seller's export is, from its download until it is loaded."""
+        return self.work_dir / f"export-{seller_id}.zip"
 
 
 class TelemetrySettings(_Settings):

@@ -16,6 +16,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from topsync.repeats import Repeats
 from topsync.settings import TelemetrySettings
 
 _MASKED = "***"
@@ -96,6 +97,7 @@ def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
             ],
         )
     )
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(level, logging.WARNING))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,6 +16,8 @@ from pydantic import SecretStr
 from consumer import batches
 from consumer.backlog import Backlog
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.deadletter_share import Outcome
+from consumer.refunds import RefundReader
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
@@ -35,6 +38,7 @@ from tests.top.gateway import (
 )
 from topsync import retry
 from topsync.clock import ServerClock
+from topsync.sellers import sessions
 from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
 from topsync.store import orders, refetches, sellers
@@ -53,11 +57,12 @@ RECEIVER = "王*"
 
 
 class ShopGateway(Gateway):
-    """Answers `trade_fullinfo` per order: by its own script if it has one, else with its trade."""
+    """Answers `trade_fullinfo` and `refund_get` by id: by its own script, else with what it has."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trades: dict[int, dict[str, object]] = {}
+        self.refunds: dict[int, dict[str, object]] = {}
         self.steps: dict[int, list[Step]] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -66,10 +71,15 @@ class ShopGateway(Gateway):
         return await super().handle(request)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        tid = int(str((await request.post())["tid"]))
+        form = await request.post()
+        of_refund = "refund_id" in form
+        tid = int(str(form["refund_id" if of_refund else "tid"]))
         steps = self.steps.get(tid)
         if steps:
             return await (steps.pop(0) if len(steps) > 1 else steps[0])(request)
+        if of_refund:
+            known = self.refunds.get(tid)
+            return ok("refund_get", {"refund": known}) if known else error(15, "isv.refund-not-exist")
         if tid not in self.trades:
             return error(15, "isv.trade-not-exist")
         return ok("trade_fullinfo_get", {"trade": self.trades[tid]})
@@ -77,6 +87,10 @@ class ShopGateway(Gateway):
     @property
     def fetched(self) -> list[int]:
         return [int(seen.form["tid"]) for seen in self.calls("taobao.trade.fullinfo.get")]
+
+    @property
+    def refunds_fetched(self) -> list[int]:
+        return [int(seen.form["refund_id"]) for seen in self.calls("taobao.refund.get")]
 
 
 @dataclass
@@ -162,7 +176,9 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
         )
         async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
-            reader = BatchReader(pool, client, clock, Sessions(pool, vault), registry)
+            sessions = Sessions(pool, vault)
+            of_refunds = RefundReader(pool, client, clock, sessions, registry, enabled=True)
+            reader = BatchReader(pool, client, clock, sessions, registry, of_refunds)
             yield Shop(gateway, pool, reader, registry, clock)
 
 
@@ -256,17 +272,20 @@ async def test_where_nobody_has_been_served_for_a_while_the_batch_waits(
 
 
 @pytest.mark.parametrize("code", [26, 27])
-async def test_a_refused_session_marks_the_seller_and_spares_everybody_else(shop: Shop, code: int) -> None:
+async def test_a_refused_session_parks_the_sellers_orders_and_spares_everybody_else(
+    shop: Shop, code: int
+) -> None:
     shop.gateway.steps[TID] = [answers_error(code, "session-expired")]
     shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=SELLER + 1))
     assert batch.versions.keys() == {TID + 1}
-    assert dead(batch).keys() == {"session_refused"}
+    assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "session_refused")]
     expired, other = await sellers.all_of(shop.pool)
     assert (expired.state, other.state) == (State.EXPIRED, State.NEW)
     again = await shop.read(shop.hint())
-    assert dead(again).keys() == {"no_session"}
+    assert [(later.tid, later.reason) for later in again.postponed] == [(TID, "no_session")]
     assert shop.gateway.fetched.count(TID) == 1, "no call is made with a session that was refused"
+    assert batch.dead_letters == again.dead_letters == []
 
 
 async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(shop: Shop) -> None:
@@ -289,14 +308,36 @@ async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(s
     assert renewed.state is State.NEW
 
 
-async def test_an_unknown_or_paused_seller_is_set_aside_without_a_call(shop: Shop) -> None:
+async def test_a_paused_seller_is_waited_for_and_an_unknown_one_is_not(shop: Shop) -> None:
     await sellers.pause(shop.pool, SELLER, "a test")
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=999))
-    assert [cloud_events.attributes(letter.headers)["reason"] for letter in batch.dead_letters] == [
-        "no_session",
-        "no_session",
-    ]
+    assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "no_session")]
+    assert dead(batch).keys() == {"unknown_seller"}
+    assert batch.given_up.keys() == {TID + 1}
     assert shop.gateway.fetched == []
+
+
+async def test_a_seller_that_is_back_is_called_for_although_it_was_away_just_now(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what was parked would be told again, and parked again, until the held sessions are read anew."""
+    monkeypatch.setattr(sessions, "MISS_HELD_SECONDS", 0.0)
+    await sellers.pause(shop.pool, SELLER, "a test")
+    assert (await shop.read(shop.hint())).postponed
+    await sellers.resume(shop.pool, SELLER, "refused meanwhile")
+    shop.gateway.trades[TID] = platform_trade(TID)
+    assert (await shop.read(shop.hint())).versions.keys() == {TID}
+
+
+async def test_a_seller_that_is_away_is_no_sign_that_the_platform_serves(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one expired seller would turn everybody's changes into rows while the platform is out."""
+    monkeypatch.setattr(batches, "SERVED_LATELY_SECONDS", 5.0)
+    await sellers.pause(shop.pool, SELLER + 1, "a test")
+    shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
+    with pytest.raises(ExceptionGroup):
+        await shop.read(shop.hint(), shop.hint(TID + 4, seller_id=SELLER + 1))
 
 
 @pytest.mark.parametrize(
@@ -318,6 +359,7 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
     batch = await shop.read(record, shop.hint(TID + 1))
     assert batch.versions.keys() == {TID + 1}
     assert dead(batch) == {"refused": record.value}
+    assert batch.given_up.keys() == {TID}, "else it would be refused again and again"
     detail = cloud_events.attributes(batch.dead_letters[0].headers)["detail"]
     assert f"code {code}" in detail
     assert RECEIVER not in detail
@@ -445,6 +487,38 @@ async def test_an_unstorable_version_becomes_a_dead_letter_with_its_order(shop: 
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
     assert dead(batch).keys() == {"unstorable"}
     assert batch.dead_letters[0].key == records.key_of(TID)
+
+
+async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: Shop) -> None:
+    """Neither a seller that is away nor one that was never added says that we are the cause."""
+    await sellers.pause(shop.pool, SELLER + 1, "a test")
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.steps[TID + 1] = [answers_error(15, "isv.invalid-permission")]
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    await orders.upsert(shop.pool, [version(TID + 2, 1, 100)], partition=0, epoch=epoch)
+    batch = await shop.read(
+        shop.hint(TID),
+        shop.hint(TID),
+        shop.hint(TID + 1),
+        shop.hint(TID + 2, settled=at(100)),
+        shop.hint(TID + 3, seller_id=SELLER + 1),
+        shop.hint(TID + 4, seller_id=999),
+        shop.hint(TID + 5),  # not there yet: postponed
+        shop.snapshot(TID + 6),
+        shop.snapshot(TID + 7, trade=b"not json"),
+        shop.received(Record(shop.registry.changes.name, b"1", b"not json", [])),
+    )
+    assert Counter(batch.take_outcomes()) == Counter(
+        [
+            *[Outcome(SELLER)] * 3,
+            Outcome(SELLER, "refused"),
+            Outcome(SELLER, "unreadable_snapshot"),
+            Outcome(None, "unreadable_change"),
+        ]
+    )
+    assert batch.take_outcomes() == []
+    shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
+    assert batch.take_outcomes() == [Outcome(SELLER, "unstorable")]
 
 
 async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones(shop: Shop) -> None:

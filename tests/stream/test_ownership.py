@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -22,47 +23,73 @@ SESSION_TIMEOUT_SECONDS = 6.0
 """The least that a broker allows by default."""
 
 
+LONG_SECONDS = 60.0
+"""A session time-out for restarts that take long."""
+
+Own = Callable[[int, Member], Coroutine[None, None, None]]
+
+
 @dataclass
 class Board:
     """Who runs which partition's task now, and whether two ever did."""
 
     running: dict[int, str] = field(default_factory=dict)
     collisions: list[tuple[int, str, str]] = field(default_factory=list)
+    begun: Counter[str] = field(default_factory=Counter)
+    """Tasks so far, by member."""
 
-    async def run(self, name: str, partition: int) -> None:
+    def as_(self, name: str) -> Own:
+        """What a member of this name runs."""
+        return lambda partition, _: self.run(name, partition)
+
+    async def run(self, name: str, partition: int, *, ends_in_seconds: float = 0.05) -> None:
         """A partition's task: until cancelled, and a while longer to put its things away."""
         if partition in self.running:
             self.collisions.append((partition, self.running[partition], name))
         self.running[partition] = name
+        self.begun[name] += 1
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(ends_in_seconds)
             del self.running[partition]
 
     def of(self, name: str) -> set[int]:
         return {partition for partition, owner in self.running.items() if owner == name}
 
 
-Own = Callable[[int, Member], Coroutine[None, None, None]]
-
-
-def membership(kafka: KafkaSettings, registry: Registry, own: Own) -> Member:
+def membership(
+    kafka: KafkaSettings,
+    registry: Registry,
+    own: Own,
+    *,
+    instance_id: str | None = None,
+    session_timeout_seconds: float = SESSION_TIMEOUT_SECONDS,
+) -> Member:
     return Member(
         kafka,
         topic=registry.changes.name,
         group=f"{kafka.topic_prefix}-group",
-        instance_id=None,
-        session_timeout_seconds=SESSION_TIMEOUT_SECONDS,
+        instance_id=instance_id,
+        session_timeout_seconds=session_timeout_seconds,
         own=own,
     )
 
 
 @asynccontextmanager
-async def member(kafka: KafkaSettings, registry: Registry, own: Own) -> AsyncIterator[Member]:
+async def member(
+    kafka: KafkaSettings,
+    registry: Registry,
+    own: Own,
+    *,
+    instance_id: str | None = None,
+    session_timeout_seconds: float = SESSION_TIMEOUT_SECONDS,
+) -> AsyncIterator[Member]:
     """A running member; leaving lets it go in an orderly way."""
     stopping = asyncio.Event()
-    one = membership(kafka, registry, own)
+    one = membership(
+        kafka, registry, own, instance_id=instance_id, session_timeout_seconds=session_timeout_seconds
+    )
     running = asyncio.create_task(one.run(stopping.is_set))
     try:
         yield one
@@ -77,9 +104,9 @@ async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_of
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     board = Board()
-    async with member(kafka, registry, lambda partition, _: board.run("first", partition)) as first:
+    async with member(kafka, registry, board.as_("first")) as first:
         await until(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
-        async with member(kafka, registry, lambda partition, _: board.run("second", partition)) as second:
+        async with member(kafka, registry, board.as_("second")) as second:
             await until(
                 lambda: len(board.of("first")) == len(board.of("second")) == 2, within_seconds=BOUND_SECONDS
             )
@@ -88,6 +115,68 @@ async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_of
         assert not board.of("second"), "one that ends lets go of its tasks before it leaves"
         await until(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
     assert board.running == {}
+    assert board.collisions == []
+
+
+async def test_a_member_hears_of_another_at_once_however_long_it_may_be_silent(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    """Nobody reads anything between the first member's hearing of it and the last one's."""
+    board = Board()
+    loop = asyncio.get_running_loop()
+    async with member(kafka, registry, board.as_("first"), session_timeout_seconds=LONG_SECONDS) as first:
+        await until(lambda: len(first.partitions) == 4, within_seconds=BOUND_SECONDS)
+        began = loop.time()
+        async with member(kafka, registry, board.as_("second"), session_timeout_seconds=LONG_SECONDS):
+            await until(
+                lambda: len(board.of("first")) == len(board.of("second")) == 2, within_seconds=BOUND_SECONDS
+            )
+            assert loop.time() - began < LONG_SECONDS / 8
+
+
+async def test_a_member_that_comes_back_under_its_name_finds_its_partitions_and_moves_nobody_elses(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    """Static membership: it does not leave the group when it ends, and others are not disturbed."""
+    board = Board()
+    async with (
+        member(kafka, registry, board.as_("first"), instance_id="0", session_timeout_seconds=LONG_SECONDS),
+        AsyncExitStack() as second,
+    ):
+        await second.enter_async_context(
+            member(
+                kafka, registry, board.as_("second"), instance_id="1", session_timeout_seconds=LONG_SECONDS
+            )
+        )
+        await until(
+            lambda: len(board.of("first")) == len(board.of("second")) == 2, within_seconds=BOUND_SECONDS
+        )
+        kept, left, begun = board.of("first"), board.of("second"), board.begun["first"]
+
+        await second.aclose()
+        async with member(
+            kafka, registry, board.as_("second"), instance_id="1", session_timeout_seconds=LONG_SECONDS
+        ):
+            await until(lambda: bool(board.of("second")), within_seconds=BOUND_SECONDS)
+            assert (board.of("first"), board.of("second")) == (kept, left)
+            assert board.begun["first"] == begun, "the first one's tasks went on"
+
+
+async def test_one_that_is_leaving_takes_nothing_more(kafka: KafkaSettings, registry: Registry) -> None:
+    """The group is divided anew while it puts its things away; what it took then, nobody would take away."""
+    board = Board()
+
+    async def own_slowly(partition: int, _: Member) -> None:
+        await board.run("leaving", partition, ends_in_seconds=3)
+
+    stopping = asyncio.Event()
+    leaving = asyncio.create_task(membership(kafka, registry, own_slowly).run(stopping.is_set))
+    await until(lambda: len(board.of("leaving")) == 4, within_seconds=BOUND_SECONDS)
+    stopping.set()
+    async with member(kafka, registry, board.as_("staying")) as staying:
+        await asyncio.wait_for(leaving, BOUND_SECONDS)
+        await until(lambda: len(staying.partitions) == 4, within_seconds=BOUND_SECONDS)
+    assert board.begun["leaving"] == 4
     assert board.collisions == []
 
 

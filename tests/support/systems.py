@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from signal import SIGCONT, SIGSTOP
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import orjson
@@ -23,7 +24,9 @@ from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE, Servers
 from topsync.local.system import Scale, System, local_system, quick_settings
 from topsync.settings import KafkaSettings
 from topsync.simulator.server import Simulator
+from topsync.stream import producer as producers
 from topsync.stream import topics
+from topsync.stream.records import Record as KafkaRecord
 from topsync.stream.topics import Registry, Topic
 from topsync.vault import new_key
 
@@ -37,18 +40,35 @@ NO_SWEEPS = {
     "TOPSYNC_OVERLAP_SECONDS": "900",
 }
 
+UNSEEN_EVERY_SECONDS = 0.5
+
 CLEAN = re.compile(r"^AUDIT orders=[1-9]\d* missing=0 stale=0 backwards=0 holes=0$", re.MULTILINE)
 
 Record: TypeAlias = ConsumerRecord
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:  # the driver's own class knows its parameter only in its stubs
+    Connection = asyncpg.Connection
 
 
 @asynccontextmanager
-async def private_system(scale: Scale, *, settings: Mapping[str, str] | None = None) -> AsyncIterator[System]:
+async def private_system(
+    scale: Scale,
+    *,
+    settings: Mapping[str, str] | None = None,
+    simulator_arguments: Sequence[str] = (),
+) -> AsyncIterator[System]:
     """A system with servers of its own, for tests that kill or freeze them."""
     require_killable_servers()
     async with (
         ProcessGroup(run_folders.create()) as group,
-        local_system(group, scale, settings=settings, servers_environment=embedded_only()) as system,
+        local_system(
+            group,
+            scale,
+            settings=settings,
+            simulator_arguments=simulator_arguments,
+            servers_environment=embedded_only(),
+        ) as system,
     ):
         yield system
 
@@ -125,9 +145,14 @@ async def require_clean_audit(system: System) -> None:
     assert "No witness" not in output, output
 
 
+async def connect(system: System) -> Connection:
+    """A connection to the system's database, to be closed by the caller."""
+    return await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+
+
 async def rows(system: System, query: str, *arguments: object) -> list[asyncpg.Record]:
     """The rows of a query; a connection each time, so that it works before and after a killed server."""
-    connection = await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+    connection = await connect(system)
     try:
         return await connection.fetch(query, *arguments)
     finally:
@@ -145,6 +170,14 @@ async def channel(system: System) -> dict[str, int]:
     assert isinstance(answer, dict)
     books: dict[str, int] = answer["channel"]
     return books
+
+
+async def gateway_calls(system: System) -> int:
+    """How many calls the platform has answered so far."""
+    answer = await system.admin("GET", "/ledger")
+    assert isinstance(answer, dict)
+    total: int = answer["gateway"]["all"]["total"]
+    return total
 
 
 async def seller_ids(system: System) -> list[int]:
@@ -169,6 +202,24 @@ async def change(system: System, seller_id: int, event: str, **wish: object) -> 
     return [Changed(one["tid"], platform_time.parse(one["modified"])) for one in answer["changes"]]
 
 
+@asynccontextmanager
+async def unseen_changes(system: System) -> AsyncIterator[None]:
+    """Orders change all the time of which no message tells: only pulls can find them."""
+    seller, *_ = await seller_ids(system)
+
+    async def go_on() -> None:
+        while True:
+            await change(system, seller, "create", message=False)
+            await asyncio.sleep(UNSEEN_EVERY_SECONDS)
+
+    changing = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        changing.cancel()
+        await asyncio.wait([changing])
+
+
 async def platform_now(system: System) -> datetime:
     """The platform's clock."""
     answer = await system.admin("GET", "/clock")
@@ -183,12 +234,17 @@ async def stored(system: System, changed: Iterable[Changed]) -> int:
     return found
 
 
+def orders_locked(system: System) -> AbstractAsyncContextManager[None]:
+    """Nobody can write an order meanwhile; statements wait."""
+    return table_locked(system, "orders")
+
+
 @asynccontextmanager
-async def orders_locked(system: System) -> AsyncIterator[None]:
-    """Nobody can write an order meanwhile; statements wait. Ends with the server, should that end first."""
-    connection = await asyncpg.connect(system.environment["TOPSYNC_DATABASE_URL"])
+async def table_locked(system: System, table: str) -> AsyncIterator[None]:
+    """Nobody can write to a table meanwhile; statements wait. Ends with the server, should that end first."""
+    connection = await connect(system)
     try:
-        await connection.execute("begin; lock table orders in share row exclusive mode")
+        await connection.execute(f"begin; lock table {table} in share row exclusive mode")
         yield
     finally:
         connection.terminate()
@@ -261,13 +317,29 @@ async def changes(system: System) -> list[dict[str, Any]]:
     return [orjson.loads(record.value) for record in found]
 
 
+async def publish_again(system: System, topic: Topic) -> None:
+    """Publish every record of a topic once more, as it is."""
+    settings = kafka_settings(system)
+    copies = [
+        KafkaRecord(topic.name, record.key, record.value, list(record.headers))
+        for record in await records(settings, topic)
+    ]
+    async with producers.idempotent(settings) as producer:
+        await producer.publish(copies)
+
+
 async def unread_changes(system: System) -> int:
-    """How many hints the enrichers have not finished: behind the group's committed offsets."""
-    settings, topic = kafka_settings(system), registry(system).changes
+    """How many hints the enrichers have not finished."""
+    return await unread(system, registry(system).changes)
+
+
+async def unread(system: System, topic: Topic) -> int:
+    """How many records of a topic the enrichers have not finished: behind the group's committed offsets."""
+    settings = kafka_settings(system)
     async with _reader(settings, topic, group=_group(system)) as (consumer, partitions):
         ends = await consumer.end_offsets(partitions)
         done = {tp: await consumer.committed(tp) or 0 for tp in partitions}
-    # Transaction markers are in `orders`, not here: every offset is a hint.
+    # Transaction markers are in `orders`: in what enrichers read, every offset is a record.
     return sum(ends[tp] - done[tp] for tp in partitions)
 
 

@@ -1,5 +1,7 @@
 """P4, I1, I3: whatever is killed, in the middle of whatever, the copy is complete and current afterwards.
 
+Here are the kills that need a situation; those between the steps of a process are in `test_fleet.py`.
+
 One system runs through the whole file, with a witness from its very start. Each test kills one part at a
 moment at which its work was provably begun and not done, lets it start again, and audits: order by order,
 platform = table = topic, nothing ever went backwards, the ledger has no hole. So that the moment is sure
@@ -8,20 +10,22 @@ and not likely, what the work waits for is frozen before the kill.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from signal import SIGKILL
 
 import pytest
 import pytest_asyncio
 
-from tests.support import systems
-from tests.support.eventually import eventually
+from tests.support import resources, systems
+from tests.support.eventually import eventually, holds
 from tests.support.supervisor import Supervisor
 from tests.support.systems import Changed, frozen
 from topsync.local.kafka import EmbeddedKafka
 from topsync.local.postgres import EmbeddedPostgres
+from topsync.local.processes import ManagedProcess
 from topsync.local.system import SERVICES, Scale, System
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -31,6 +35,13 @@ SCALE = Scale(sellers=2, orders=1600, rate=0)
 """More than a loading job hands over at once (500) for each seller."""
 
 KILLED = -SIGKILL
+MOST_OF_A_CORE = 0.3
+MOST_LINES, MOST_LINES_A_SECOND = 40, 3
+MOST_BYTES_MORE = 48 * 1024 * 1024
+"""What push may hold, and half of it again."""
+MOST_CALLS = 3 * RATE
+"""What had been asked for as the server went away."""
+
 CUT_SECONDS = 2
 LOST_ORDERS = 60
 
@@ -55,6 +66,12 @@ async def cluster() -> AsyncIterator[Cluster]:
         assert postgres
         async with Supervisor(system, [*SERVICES, "witness"]) as supervisor:
             yield Cluster(system, supervisor, kafka, postgres)
+
+
+@pytest.fixture
+def away_seconds(at_length: bool) -> float:
+    """How long a server is away."""
+    return 60 if at_length else 5
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -91,37 +108,14 @@ async def test_bootstrap_killed_while_it_loads_goes_on_where_it_stood(cluster: C
     await systems.require_clean_audit(system)
 
 
-async def test_push_killed_with_unconfirmed_messages_in_its_hands(live: Cluster) -> None:
-    system, push = live.system, live.system.processes["push"]
-    async with systems.gaps_opened_and_closed(system):
-        with frozen(live.kafka.process):
-            await eventually(lambda: messages_in_flight(system, at_least=RATE))
-            push.kill()
-            await push.wait()
-        assert await messages_in_flight(system, at_least=RATE)
-
-    assert live.supervisor.take_ended() == [("push", KILLED)]
-    await systems.require_clean_audit(system)
-
-
-async def test_enricher_killed_between_the_table_and_the_topic(live: Cluster) -> None:
-    system, enricher = live.system, live.system.processes["enrich"]
-    async with stuck_before_publishing(live):
-        enricher.kill()
-        await enricher.wait()
-        assert await has_unpublished(system)
-
-    await systems.require_clean_audit(system)
-
-    assert not await has_unpublished(system)
-    assert live.supervisor.take_ended() == [("enrich", KILLED)]
-
-
-async def test_kafka_killed_with_messages_and_orders_on_their_way_into_it(live: Cluster) -> None:
+async def test_kafka_killed_with_messages_and_orders_on_their_way_into_it_and_away_for_a_while(
+    live: Cluster, away_seconds: float
+) -> None:
     system = live.system
     async with stuck_before_publishing(live):
         await eventually(lambda: messages_in_flight(system, at_least=RATE))
         await live.kafka.kill()
+    await wait_quietly(system, away_seconds)
     await live.kafka.restart()
 
     await systems.require_clean_audit(system)
@@ -129,12 +123,15 @@ async def test_kafka_killed_with_messages_and_orders_on_their_way_into_it(live: 
     assert live.supervisor.take_ended() == []
 
 
-async def test_postgres_killed_in_the_middle_of_a_writers_statement(live: Cluster) -> None:
+async def test_postgres_killed_in_the_middle_of_a_writers_statement_and_away_for_a_while(
+    live: Cluster, away_seconds: float
+) -> None:
     system = live.system
     async with systems.orders_locked(system):
         await eventually(lambda: an_upsert_waits(system))
         await live.postgres.kill()
     await eventually(lambda: has_unread(system, at_least=RATE))
+    await wait_quietly(system, away_seconds)
     await live.postgres.restart()
 
     await systems.require_clean_audit(system)
@@ -170,6 +167,24 @@ async def test_reconciler_killed_while_it_replays_a_gap(live: Cluster) -> None:
     assert await systems.stored(system, lost) == LOST_ORDERS
     assert live.supervisor.take_ended() == [("reconcile", KILLED)]
     await systems.require_clean_audit(system)
+
+
+async def wait_quietly(system: System, seconds: float) -> None:
+    """While a server is away for so long, every service waits for it, without spinning and within bounds."""
+    services = [system.processes[name] for name in (*SERVICES, "witness")]
+    calls = await systems.gateway_calls(system)
+    before = [resources.of(service) for service in services]
+    await holds(partial(all_run, services), for_seconds=seconds)
+    for service, was in zip(services, before, strict=True):
+        used = resources.of(service)
+        assert used.cpu_seconds - was.cpu_seconds < MOST_OF_A_CORE * seconds, service
+        assert used.log_lines - was.log_lines < MOST_LINES + MOST_LINES_A_SECOND * seconds, service.log_tail()
+        assert used.memory_bytes - was.memory_bytes < MOST_BYTES_MORE, service
+    assert await systems.gateway_calls(system) - calls < MOST_CALLS
+
+
+async def all_run(services: Sequence[ManagedProcess]) -> bool:
+    return all(service.returncode is None for service in services)
 
 
 @asynccontextmanager

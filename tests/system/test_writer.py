@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
+import hypothesis
 import orjson
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
 from consumer.batches import Batch, BatchReader
+from consumer.deadletter_share import Limit, TooManyDeadLettersError
 from consumer.enricher import Enricher
+from consumer.refunds import RefundReader
 from consumer.room import Room
 from consumer.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
 from schemas.trade import Trade
+from schemas.types import parse_instant
 from tests.stream.clusters import create_topics
 from tests.support import systems
 from tests.support.eventually import eventually
@@ -30,9 +39,10 @@ from topsync.service import Lifetime
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
-from topsync.store import database, orders, sellers
+from topsync.store import database, orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import NotOwnerError, Version
+from topsync.store.refetches import Refetch
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.ownership import Member
@@ -45,6 +55,16 @@ SELLER = 2_000_000_001
 TID, LAST_TID = 4_000_000_000_000_000_001, 4_000_000_000_000_000_002
 TEN_O_CLOCK = datetime(2026, 11, 20, 10, tzinfo=platform_time.CHINA)
 ONE_PARTITION = 0
+SOURCES = ("push", "bootstrap")
+Arrival = tuple[int, int, str, str]
+"""Of a version: seconds at which it was modified and fetched, its content, how it was found."""
+ARRIVALS: list[Arrival] = [
+    (6, 10, "a", "bootstrap"),
+    (5, 12, "a", "push"),
+    (6, 11, "b", "push"),
+    (6, 11, "a", "push"),
+]
+"""A newer state fetched before an older one; one second with several states; two of the same moment."""
 BOUND_SECONDS = 5.0
 """Shorter than a fenced writer stays away before it comes back."""
 
@@ -140,6 +160,63 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
     assert await told(installation, TID) == ["created,paid,shipped,finished"]
 
 
+@given(
+    drawn=st.lists(
+        st.tuples(st.integers(5, 6), st.integers(10, 12), st.sampled_from("ab"), st.sampled_from(SOURCES)),
+        min_size=2,
+        max_size=4,
+        unique_by=lambda one: one[:3],
+    ),
+    successor_at=st.integers(1, 3),
+)
+@hypothesis.example(drawn=ARRIVALS, successor_at=2)
+@hypothesis.settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_whatever_the_order_of_arrival_and_the_cut_of_batches_all_end_alike_and_nothing_goes_backwards(
+    installation: Installation, drawn: list[tuple[int, int, str, str]], successor_at: int
+) -> None:
+    """P2: snapshots and details of one order, in every permutation, in batches cut in every way.
+
+    Each permutation and cut is an order of its own; all go through the table and the topic side by side. In
+    the middle the writer gives way to another one.
+    """
+    arrivals = {
+        number: cut_up(permutation, cuts)
+        for number, (permutation, cuts) in enumerate(
+            itertools.product(
+                itertools.permutations(drawn), itertools.product((False, True), repeat=len(drawn) - 1)
+            ),
+            start=await a_free_tid(installation),
+        )
+    }
+    async with AsyncExitStack() as stack:
+        writer = await stack.enter_async_context(taking_over(installation))
+        for turn in range(len(drawn)):
+            if turn == successor_at:
+                writer = await stack.enter_async_context(taking_over(installation))
+            batch = Batch()
+            for tid, batches in arrivals.items():
+                for one in batches[turn] if turn < len(batches) else []:
+                    batch.add(a_version(tid, one))
+            await writer.store(batch)
+            await writer.publish(batch, {})
+
+    seen = await published_by_order(installation)
+    stored = await installation.pool.fetch(
+        "select tid, content_hash from orders where tid >= $1", min(arrivals)
+    )
+    assert {row["tid"] for row in stored} == arrivals.keys()
+    for row in stored:
+        states = seen[row["tid"]]
+        ranks = [(trade.modified, fetched_at, trade.content_hash()) for _, trade, fetched_at in states]
+        newest = max(
+            (each.trade.modified, each.fetched_at, each.content_hash)
+            for each in map(partial(a_version, row["tid"]), drawn)
+        )
+        assert ranks == sorted(ranks), "a subscriber never sees an older state after a newer one"
+        assert [revision for revision, *_ in states] == sorted({revision for revision, *_ in states})
+        assert row["content_hash"] == ranks[-1][2] == newest[2]
+
+
 async def test_a_writer_whose_partition_was_taken_over_neither_stores_nor_publishes(
     installation: Installation,
 ) -> None:
@@ -178,6 +255,34 @@ async def test_a_writer_that_fails_while_it_is_let_go_does_not_come_back(install
             await running
 
 
+async def test_a_process_that_fails_for_good_is_not_ready_any_more_and_says_why(
+    installation: Installation,
+) -> None:
+    async with a_process(installation, FailsForGood) as process:
+        lifetime = Lifetime()
+        with pytest.raises(TooManyDeadLettersError, match="a test"):
+            async with asyncio.timeout(BOUND_SECONDS):
+                await process.run(lifetime)
+    assert not lifetime.ready
+
+
+class FailsForGood(Enricher):
+    """Comes to more dead letters than are allowed."""
+
+    async def _write(self, partition: int, member: Member) -> None:
+        raise TooManyDeadLettersError("a test")
+
+
+async def test_an_order_with_a_dead_letter_is_not_asked_for_again(installation: Installation) -> None:
+    """Else every time leaves another dead letter."""
+    pool = installation.pool
+    waiting = Refetch(TID, SELLER, "x", at(0), at(5), None, "push", "not_there")
+    await refetches.postpone(pool, [waiting, replace(waiting, tid=LAST_TID)], wait=timedelta(0))
+    async with taking_over(installation) as writer:
+        await writer.store(Batch(given_up={TID: at(5), LAST_TID: at(4)}))
+    assert [one.tid for one in await refetches.due(pool, limit=10)] == [LAST_TID], "promised after that"
+
+
 class FailsWhenCancelled(Enricher):
     """Learns that it is fenced at the moment at which it is told to let go."""
 
@@ -203,9 +308,11 @@ async def a_process(installation: Installation, kind: type[Enricher] = Enricher)
     pool, topics = installation.pool, installation.topics
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
     async with runtime.open_gateway(pool) as (client, clock):
-        reader = BatchReader(pool, client, clock, sessions, topics)
+        of_refunds = RefundReader(pool, client, clock, sessions, topics, enabled=True)
+        reader = BatchReader(pool, client, clock, sessions, topics, of_refunds)
         own = settings.load(EnricherSettings)
-        tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes))
+        limit = Limit(share=1, records=100, least=1)
+        tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")
 
 
@@ -221,6 +328,41 @@ async def taking_over(installation: Installation) -> AsyncIterator[PartitionWrit
             spacing_seconds=0,
         ) as publisher:
             yield PartitionWriter(process.tools, ONE_PARTITION, epoch, publisher)
+
+
+def cut_up(permutation: Sequence[Arrival], cuts: Sequence[bool]) -> list[list[Arrival]]:
+    """A permutation in batches: a new one begins after each place at which it is cut."""
+    batches = [[permutation[0]]]
+    for one, is_cut in zip(permutation[1:], cuts, strict=True):
+        if is_cut:
+            batches.append([])
+        batches[-1].append(one)
+    return batches
+
+
+def a_version(tid: int, arrival: Arrival) -> Version:
+    modified, fetched, title, source = arrival
+    return Version(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(fetched), source)
+
+
+async def a_free_tid(installation: Installation) -> int:
+    """From here on no order is stored."""
+    return int(await installation.pool.fetchval("select coalesce(max(tid) + 1, $1) from orders", TID))
+
+
+async def published_by_order(installation: Installation) -> dict[int, list[tuple[int, Trade, datetime]]]:
+    """What a subscriber has seen of each order: revision, content and time of the fetch, in order."""
+    seen = defaultdict(list)
+    for record in await systems.records(installation.kafka, installation.topics.orders):
+        attributes = cloud_events.attributes(record.headers)
+        seen[int(record.key)].append(
+            (
+                int(attributes["revision"]),
+                Trade.from_wire(record.value),
+                parse_instant(attributes["fetchedat"]),
+            )
+        )
+    return seen
 
 
 def batch_of(title: str, *, modified: int) -> Batch:

@@ -2,19 +2,32 @@
 
 A writer notes them before it commits the offsets of their hints, so none is forgotten; the reconciler
 hints them again when they are due. One row per order, whatever becomes of it.
+
+The orders of a seller that is away are *parked*: they are due when it is back, and until then nothing is
+asked for and no attempt counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+import asyncpg
 
 from topsync.store.database import Pool, sql
 
 NO_NEWS = "no_news"
 """The reason where the platform told of a change, and then showed what was known before."""
 
+NO_SESSION = "no_session"
+"""The reason where the seller is paused, or its session was refused before."""
+
+SESSION_REFUSED = "session_refused"
+"""The reason where the platform refused the session, and there is no other."""
+
+PARKED = frozenset({NO_SESSION, SESSION_REFUSED})
+"""The reasons that lie with the seller; the table's column `parked` knows them, too."""
 LINGERING = "lingering"
 """The reason where a message waits for others of its order."""
 
@@ -46,14 +59,51 @@ class Refetch:
     answer: bytes | None = field(default=None, repr=False)
     """The last answer that could not be read, whole."""
     attempts: int = 0
-    """How often it has been asked for again."""
+    """How often it has been asked for again; not counted while its seller is away."""
+    refund_ids: tuple[int, ...] = ()
+    """Refunds of the order to be asked for with it: what answers, answers for them as well."""
+
+    @property
+    def parked(self) -> bool:
+        """Whether it waits, or waited, for its seller to be back."""
+        return self.reason in PARKED
+
+
+def read(row: asyncpg.Record) -> Refetch:
+    """One from its row."""
+    return Refetch(**{**row, "refund_ids": tuple(row["refund_ids"])})
+
+
+def join(wanted: Iterable[Refetch]) -> list[Refetch]:
+    """One for each order; of what several say about one, the later promises and all refunds. Pure."""
+    joined: dict[int, Refetch] = {}
+    for one in wanted:
+        other = joined.get(one.tid)
+        joined[one.tid] = one if other is None else _join(other, one)
+    return list(joined.values())
+
+
+def _join(one: Refetch, other: Refetch) -> Refetch:
+    promised = [moment for moment in (one.modified, other.modified) if moment is not None]
+    return replace(
+        other,
+        occurred_at=max(one.occurred_at, other.occurred_at),
+        settled_after=max(one.settled_after, other.settled_after),
+        modified=max(promised, default=None),
+        # What is known to be missing outweighs what may have been nothing.
+        reason=one.reason if other.reason == NO_NEWS else other.reason,
+        answer=other.answer or one.answer,
+        refund_ids=tuple(sorted({*one.refund_ids, *other.refund_ids})),
+    )
 
 
 async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) -> None:
-    """Note orders to be asked for again, the first time after `wait`. At most one of each. Idempotent.
+    """Note orders to be asked for again, the first time after `wait`. Idempotent.
 
-    What is known already keeps its time and its attempts, and takes the later of both promises.
+    What is known already keeps its time and its attempts, and takes the later of both promises. What is
+    parked now has not been tried, and waits no longer than `wait` once its seller is back.
     """
+    wanted = join(wanted)
     await pool.execute(
         sql("refetches.postpone"),
         [one.tid for one in wanted],
@@ -66,17 +116,27 @@ async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) ->
         [one.reason for one in wanted],
         [one.answer for one in wanted],
         wait,
+        # Arrays of different lengths do not make an array: each travels as its text.
+        [f"{{{','.join(map(str, one.refund_ids))}}}" for one in wanted],
     )
 
 
 async def forget_answered(pool: Pool) -> None:
-    """Forget those due whose order has been stored as promised meanwhile. Idempotent."""
+    """Forget those due, and those asked for, whose order is stored as promised by now. Idempotent."""
     await pool.execute(sql("refetches.forget_answered"))
 
 
 async def due(pool: Pool, *, limit: int) -> list[Refetch]:
-    """Those to be asked for now, of sellers that have a session; the longest waiting first. No backlogs."""
-    return [Refetch(*row) for row in await pool.fetch(sql("refetches.due"), limit)]
+    """Those to be asked for now, of sellers that have a session, the longest waiting first.
+
+    None that is parked or in a backlog: those have turns of their own.
+    """
+    return list(map(read, await pool.fetch(sql("refetches.due"), limit)))
+
+
+async def returned(pool: Pool, *, limit: int) -> list[Refetch]:
+    """Those parked whose seller is back, in the order of occurrence; `limit` at most have no answer yet."""
+    return list(map(read, await pool.fetch(sql("refetches.returned"), limit)))
 
 
 async def backlogs(pool: Pool, *, sources: Collection[str]) -> dict[int, int]:
@@ -90,7 +150,7 @@ async def alone(
 ) -> list[Refetch]:
     """Orders of a backlog, the longest waiting first: of these sellers, or that `sources` told of."""
     rows = await pool.fetch(sql("refetches.alone"), BACKLOG, list(sellers), list(sources), limit)
-    return [Refetch(*row) for row in rows]
+    return list(map(read, rows))
 
 
 async def being_brought(pool: Pool) -> int:
@@ -119,6 +179,16 @@ async def forget(pool: Pool, tids: Iterable[int]) -> None:
     await pool.execute(sql("refetches.forget"), list(tids))
 
 
-async def count(pool: Pool) -> int:
-    """How many wait."""
-    return int(await pool.fetchval(sql("refetches.count")))
+async def give_up(pool: Pool, promised: Mapping[int, datetime]) -> None:
+    """Give these up for what was promised up to then; a later promise is asked for still. Idempotent."""
+    await pool.execute(sql("refetches.give_up"), list(promised.keys()), list(promised.values()))
+
+
+async def waiting(pool: Pool) -> dict[str, int]:
+    """How many wait, by reason."""
+    return {row["reason"]: row["orders"] for row in await pool.fetch(sql("refetches.waiting"))}
+
+
+async def parked(pool: Pool) -> dict[int, int]:
+    """How many are parked of each seller that has any."""
+    return {row["seller_id"]: row["orders"] for row in await pool.fetch(sql("refetches.parked"))}

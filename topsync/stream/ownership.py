@@ -21,6 +21,10 @@ log = telemetry.get_logger(__name__)
 POLL_SECONDS = 1.0
 """The member has nothing to read, but must be seen polling, or the group takes it for dead."""
 
+HEARTBEAT_SECONDS = 0.5
+"""By its heartbeats a member learns that the group is being divided anew, and everybody waits for the last
+one to learn of it. The session time-out says nothing about that: it is as long as restarts take."""
+
 LET_GO_SECONDS = 15.0
 """How long a revoked partition's task may take to end; fencing makes a later end harmless."""
 
@@ -41,6 +45,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._topic = topic
         self._own = own
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._leaving = False
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap_servers,
             group_id=group,
@@ -48,7 +53,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=int(session_timeout_seconds * 1000),
-            heartbeat_interval_ms=int(session_timeout_seconds * 1000 / 4),
+            heartbeat_interval_ms=int(min(HEARTBEAT_SECONDS, session_timeout_seconds / 4) * 1000),
         )
 
     @property
@@ -84,11 +89,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self._consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000))
                 self._raise_if_one_ended()
         finally:
+            self._leaving = True
             await self._let_go(list(self._tasks))
             await self._consumer.stop()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Start one task for each new partition (called by the client)."""
+        if self._leaving:
+            # The group was divided anew while the tasks were ending. Nobody would end new ones, and they
+            # would take the partitions from whoever gets them now.
+            return
         self._consumer.pause(*assigned)
         for partition in sorted(tp.partition for tp in assigned):
             if partition not in self._tasks:

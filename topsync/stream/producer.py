@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from topsync import telemetry
+from topsync import failpoints, telemetry
 from topsync.settings import KafkaSettings
 from topsync.stream.records import MAX_RECORD_BYTES, Record, partition_of_key
 
@@ -160,8 +160,10 @@ class PartitionPublisher:
                         )
                     )
                 await asyncio.gather(*futures)
+                failpoints.reach("enricher.records_sent")
                 if offsets:
                     await self._producer.send_offsets_to_transaction(dict(offsets), self._group)
+                    failpoints.reach("enricher.offsets_sent")
         except ProducerFenced as error:
             raise FencedError("another process has taken this partition over") from error
         finally:

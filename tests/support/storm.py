@@ -1,0 +1,143 @@
+"""Enrichers in the test's own process that join a system's group and leave it, all the time and at random."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from pydantic import SecretStr
+
+from consumer.batches import BatchReader
+from consumer.deadletter_share import Limit
+from consumer.enricher import Enricher
+from consumer.refunds import RefundReader
+from consumer.room import Room
+from consumer.writer import Tools
+from tests.support import ownership_history, systems
+from topsync import runtime, settings
+from topsync.clock import ServerClock
+from topsync.local.system import System
+from topsync.sellers.sessions import Sessions
+from topsync.service import Lifetime
+from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings
+from topsync.store import database
+from topsync.store.database import Pool
+from topsync.stream.topics import Registry
+from topsync.top.client import TopClient
+
+POOL_SIZE = 4
+MOST_MEMBERS = 4
+
+
+@dataclass(slots=True)
+class Member:
+    """One enricher of this process, for as long as it is a member."""
+
+    lifetime: Lifetime
+    task: asyncio.Task[None]
+
+
+@dataclass(slots=True)
+class Storm:
+    """Lets enrichers join and leave; the same seed chooses the same."""
+
+    system: System
+    client: TopClient
+    clock: ServerClock
+    sessions: Sessions
+    dice: random.Random
+    _members: list[Member] = field(default_factory=list)
+    _joined: int = 0
+
+    async def blow(self, seconds: float, *, every_seconds: float) -> int:
+        """Change the group for so long, then let everybody leave; returns how often it was changed.
+
+        Raises:
+            ExceptionGroup: an enricher ended by a defect.
+        """
+        loop = asyncio.get_running_loop()
+        changes, end = 0, loop.time() + seconds
+        async with asyncio.TaskGroup() as tasks:
+            while loop.time() < end:
+                if self._members and (len(self._members) == MOST_MEMBERS or self.dice.random() < 0.5):
+                    self._let_one_leave()
+                else:
+                    self._let_one_join(tasks)
+                changes += 1
+                # Not a wait for anything: the pace of the storm.
+                await asyncio.sleep(every_seconds)
+            while self._members:
+                self._let_one_leave()
+        return changes
+
+    def _let_one_join(self, tasks: asyncio.TaskGroup) -> None:
+        self._joined += 1
+        lifetime = Lifetime()
+        task = tasks.create_task(self._enrich(f"storm-{self._joined}", lifetime))
+        self._members.append(Member(lifetime, task))
+
+    def _let_one_leave(self) -> None:
+        """In good order, or in the middle of whatever it does."""
+        one = self._members.pop(self.dice.randrange(len(self._members)))
+        if self.dice.random() < 0.5:
+            one.lifetime.stop()
+        else:
+            one.task.cancel()
+
+    async def _enrich(self, name: str, lifetime: Lifetime) -> None:
+        own, kafka = settings.load(EnricherSettings), settings.load(KafkaSettings)
+        topics = systems.registry(self.system)
+        async with database.connect(_database(self.system, name)) as pool:
+            enricher = Enricher(
+                settings=own,
+                kafka=kafka,
+                tools=Tools(
+                    topics=topics,
+                    clock=self.clock,
+                    pool=pool,
+                    batches=BatchReader(
+                        pool, self.client, self.clock, self.sessions, topics, self._refunds(pool, topics)
+                    ),
+                    room=Room(own.enricher_max_bytes),
+                    limit=Limit(
+                        own.dead_letter_limit_share,
+                        own.dead_letter_limit_records,
+                        own.dead_letter_limit_least,
+                    ),
+                ),
+                owner=name,
+            )
+            await enricher.run(lifetime)
+
+    def _refunds(self, pool: Pool, topics: Registry) -> RefundReader:
+        return RefundReader(pool, self.client, self.clock, self.sessions, topics, enabled=True)
+
+
+def _database(system: System, writer: str) -> DatabaseSettings:
+    return DatabaseSettings(
+        database_url=SecretStr(ownership_history.database_url(system, writer)), database_pool_size=POOL_SIZE
+    )
+
+
+@asynccontextmanager
+async def storm(system: System, *, seed: int) -> AsyncIterator[Storm]:
+    """A storm over a running system; nothing happens before it blows.
+
+    A client of aiokafka that is cancelled while it connects leaves its socket to the collector, which warns.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, text in system.environment.items():
+            patch.setenv(name, text)
+        async with (
+            database.connect(_database(system, "storm")) as pool,
+            runtime.open_gateway(pool) as (client, clock),
+        ):
+            sessions = Sessions(pool, runtime.vault())
+            yield Storm(system, client, clock, sessions, random.Random(seed))
+    # Now, and not in the middle of another test.
+    gc.collect()

@@ -1,0 +1,201 @@
+"""P2, P4: enrichers share the partitions, come and go and die anywhere; each order has one writer throughout.
+
+One system runs through the whole file, with a witness from its very start and three enrichers that are set up
+as the manifests set them up: each under a name of its own. The database itself keeps the history of who owned
+which partition and who wrote what; the broker's files tell which producer published what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from schemas import platform_time
+from tests.support import executioner, ownership_history, systems
+from tests.support.eventually import eventually
+from tests.support.ownership_history import Ownership
+from tests.support.storm import storm
+from topsync.failpoints import POINTS, Point
+from topsync.local.processes import ManagedProcess
+from topsync.local.system import Scale, System
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+RATE = 60
+SCALE = Scale(sellers=3, orders=1800, rate=0)
+INSTANCES = ("enrich-0", "enrich-1", "enrich-2")
+PARTITIONS = 6
+SETTINGS = {
+    "TOPSYNC_PARTITIONS": str(PARTITIONS),
+    # Longer than a restart takes, as it must be; on a busy machine a restart takes a while.
+    "TOPSYNC_SESSION_TIMEOUT_SECONDS": "60",
+    "TOPSYNC_DATABASE_POOL_SIZE": "4",
+    # A pull soon after each start of the reconciler.
+    "TOPSYNC_SWEEP_INTERVAL_SECONDS": "1",
+}
+GRACE_SECONDS = 10.0
+
+STORM_SEED = 5
+
+
+def points_of(*steps: str) -> list[Point]:
+    """The fail points of these kinds of steps, in their order."""
+    return [point for point in POINTS if point.partition(".")[0] in steps]
+
+
+VICTIMS = {
+    "enrich-0": points_of("takeover"),
+    # Two of them share their points: they die at the same time.
+    "enrich-1": points_of("enricher")[::2],
+    "enrich-2": points_of("enricher")[1::2],
+    "push": points_of("push"),
+    "reconcile": points_of("pull", "replay"),
+}
+BULK_START = "bootstrap"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A running system with several enrichers."""
+
+    system: System
+
+    async def start(self, name: str, extra: Mapping[str, str] | None = None) -> ManagedProcess:
+        """Start one of the enrichers, or another service, with variables of its own."""
+        environment = {
+            **self.system.environment,
+            "TOPSYNC_DATABASE_URL": ownership_history.database_url(self.system, name),
+            **({"TOPSYNC_ENRICHER_INSTANCE_ID": name} if name in INSTANCES else {}),
+            **(extra or {}),
+        }
+        command = self.system.command("enrich" if name in INSTANCES else name)
+        process = await self.system.group.start(name, command, env=environment)
+        self.system.processes[name] = process
+        return process
+
+    async def owners(self) -> dict[int, Ownership]:
+        """Each partition's present owner."""
+        return {one.partition: one for one in await ownership_history.ownerships(self.system)}
+
+    async def all_write(self) -> bool:
+        """Whether every partition has an owner that has written."""
+        now = await self.owners()
+        return len(now) == PARTITIONS and all(one.writes for one in now.values())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet() -> AsyncIterator[Fleet]:
+    async with systems.private_system(SCALE, settings=SETTINGS) as system:
+        await ownership_history.install(system)
+        one = Fleet(system)
+        for name in (*INSTANCES, "push", "reconcile", "witness"):
+            await one.start(name)
+        first, *_ = await systems.seller_ids(system)
+        await system.run("bootstrap", "--seller", str(first))
+        yield one
+
+
+async def test_a_rolling_restart_gives_every_partition_back_to_the_owner_it_had(fleet: Fleet) -> None:
+    """A partition moves at most once: here never, because each enricher comes back under its own name."""
+    await fleet.system.admin("POST", "/activity", {"rate": RATE})
+    await eventually(fleet.all_write)
+    before = await fleet.owners()
+    assert {one.owner for one in before.values()} == set(INSTANCES)
+
+    for name in INSTANCES:
+        assert await fleet.system.processes[name].stop(GRACE_SECONDS) == 0
+        await fleet.start(name)
+        mine = {number: one.epoch for number, one in before.items() if one.owner == name}
+        await eventually(partial(have_been_taken_over, fleet, mine))
+
+    after = await fleet.owners()
+    assert {number: (one.owner, one.epoch) for number, one in after.items()} == {
+        number: (one.owner, one.epoch + 1) for number, one in before.items()
+    }, "nobody took a partition over but the enricher that came back"
+    assert ownership_history.require_no_former_producer(fleet.system)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # see `storm`
+async def test_nothing_goes_backwards_while_the_group_is_divided_anew_every_second(
+    fleet: Fleet, at_length: bool
+) -> None:
+    """P2: partition i of `changes` and of `snapshots` always has one owner, the same, and nobody else writes.
+
+    While a seller's bulk start fills `snapshots` and orders change, enrichers join and leave at random.
+    """
+    system, before = fleet.system, len(await ownership_history.ownerships(fleet.system))
+    _, second, _ = await systems.seller_ids(system)
+    await system.admin("POST", "/activity", {"rate": RATE})
+    async with storm(system, seed=STORM_SEED) as one, asyncio.TaskGroup() as tasks:
+        tasks.create_task(system.run("bootstrap", "--seller", str(second)))
+        changes = await one.blow(60 if at_length else 10, every_seconds=1)
+
+    found = await ownership_history.ownerships(system)
+    assert ownership_history.moves(found) > changes
+    sources = {source for ownership in found[before:] for _, source in ownership.writes}
+    assert sources >= {"push", "bootstrap"}, "both topics were written"
+    assert ownership_history.require_no_former_producer(system)
+
+
+@pytest.mark.timeout(600)
+async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_backwards(
+    fleet: Fleet, tmp_path: Path, at_length: bool
+) -> None:
+    """P4: each service dies at each of its fail points and goes on; all at the same time, under load.
+
+    The bulk start's points take longer than the others together; one of them is in `test_kills.py`.
+    """
+    system = fleet.system
+    for seller in (await systems.seller_ids(system))[: -1 if at_length else None]:
+        await system.run("bootstrap", "--seller", str(seller))
+    await system.admin("POST", "/activity", {"rate": RATE})
+    await eventually(fleet.all_write)
+    # So that something has to be asked for again.
+    await system.admin("POST", "/faults/fresh_trade_missing", {"newborn_seconds": 2, "seconds": 600})
+    async with systems.unseen_changes(system), asyncio.TaskGroup() as tasks:
+        for name, points in VICTIMS.items():
+            tasks.create_task(die_at_each(fleet, name, points, tmp_path))
+        replay = tasks.create_task(a_replay(system))
+    if at_length:
+        await die_at_each(fleet, BULK_START, points_of(BULK_START), tmp_path)
+        assert await system.processes[BULK_START].wait() == 0
+
+    assert ": done" in replay.result()
+    await system.admin("DELETE", "/faults")
+    await systems.require_clean_audit(system)
+    await ownership_history.ownerships(system)
+    assert ownership_history.require_no_former_producer(system)
+
+
+async def test_every_fail_point_has_a_victim() -> None:
+    assert sorted(chain(*VICTIMS.values(), points_of(BULK_START))) == sorted(POINTS)
+
+
+async def die_at_each(fleet: Fleet, name: str, points: Sequence[Point], folder: Path) -> None:
+    """Let a service die at each of these points; then it runs as before."""
+    if name in fleet.system.processes:
+        await fleet.system.kill(name)
+    await executioner.die_at_each(partial(fleet.start, name), points, folder)
+    await fleet.start(name)
+
+
+async def a_replay(system: System) -> str:
+    """Ask for a replay, as an operator would, and wait for its outcome; what the command prints."""
+    seller, *_ = await systems.seller_ids(system)
+    now = await systems.platform_now(system)
+    span = (platform_time.format(now - timedelta(minutes=1)), platform_time.format(now))
+    return await system.run("replay", "--seller", str(seller), "--from", span[0], "--to", span[1])
+
+
+async def have_been_taken_over(fleet: Fleet, epochs: Mapping[int, int]) -> bool:
+    """Whether these partitions have an owner after those of these epochs, which has written."""
+    now = await fleet.owners()
+    return all(now[number].epoch > epoch and now[number].writes for number, epoch in epochs.items())
