@@ -30,7 +30,7 @@ from topsync.stream import topics
 from topsync.stream.topics import Topic
 
 CHANGES_PER_SECOND: Final = 40
-SECONDS: Final = 12.0
+SECONDS: Final = 10.0
 ORDERS: Final = 3000
 TARGET_CALLS_PER_MESSAGE: Final = 0.4
 
