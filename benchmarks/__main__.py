@@ -11,7 +11,7 @@ import uvloop
 from benchmarks import report
 from benchmarks.report import Report
 
-BENCHMARKS: Final = ("gateway", "push", "restart", "simulator", "freshness")
+BENCHMARKS: Final = ("gateway", "push", "restart", "simulator", "freshness", "coalescing")
 """Each is a module of this package with an asynchronous `run` that answers with a report."""
 
 

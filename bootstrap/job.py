@@ -30,6 +30,7 @@ from topsync.settings import BootstrapSettings
 from topsync.store import bootstraps
 from topsync.store.bootstraps import Bootstrap, Export, Step
 from topsync.store.coverage import Span
+from topsync.store.sellers import ErasedError
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -79,7 +80,15 @@ class BootstrapJob:
         Raises:
             BootstrapFailedError: see there.
             TopError, NotStoredError: the platform or the writers do not answer; run again later.
+            ErasedError: the seller was erased meanwhile.
         """
+        try:
+            await self._go_through()
+        except ErasedError:
+            self._file.unlink(missing_ok=True)
+            raise
+
+    async def _go_through(self) -> None:
         state = await self._subscribe()
         failpoints.reach("bootstrap.subscribed")
         if state.step is Step.DOWNLOADED and _export_of(state).file_bytes and not self._file.exists():
@@ -271,6 +280,7 @@ class BootstrapJob:
                     original=raw,
                     at=now,
                     origin=f"bootstrap/{self._seller_id}/{export.task_id}",
+                    seller_id=self._seller_id,
                 )
 
     async def _wait_until_stored(self, export: Export) -> None:
@@ -362,13 +372,11 @@ class BootstrapJob:
         await self.puller.producer.publish([record])
 
     async def _state(self) -> Bootstrap:
-        state = await bootstraps.get(self.puller.pool, self._seller_id)
-        assert state is not None
-        return state
+        return await bootstraps.under_way(self.puller.pool, self._seller_id)
 
     @property
     def _file(self) -> Path:
-        return self.settings.work_dir / f"export-{self._seller_id}.zip"
+        return self.settings.export_file(self._seller_id)
 
 
 _COUNTED_AS: dict[type[Line], str] = {ExportedTrade: "published", ToRepair: "repaired", Refused: "refused"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -12,13 +12,16 @@ import orjson
 from aiokafka import ConsumerRecord
 from pydantic import SecretStr, ValidationError
 
-from consumer import decisions
+from consumer import decisions, erasing
+from consumer.backlog import Backlog
+from consumer.deadletter_share import Outcome
 from consumer.decisions import Need
+from consumer.erasing import ErasedSellers
 from consumer.freshness import Journey
 from schemas import cloud_events
 from schemas.change import Change, Source
 from schemas.trade import Trade, UnreadableTradeError
-from schemas.types import parse_instant
+from schemas.types import parse_id, parse_instant
 from topsync import failpoints, metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
@@ -54,6 +57,8 @@ POSTPONED_FOR = timedelta(seconds=2)
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
 
+UNKNOWN_SELLER = "unknown_seller"
+"""The reason where a hint names a seller that was never added. That is no failure of ours."""
 
 TakeTurn = Callable[[set[int]], Awaitable[None]]
 """Waits until nothing else is under way about these orders."""
@@ -71,15 +76,15 @@ class PostponedError(Exception):
         self.answer = answer
 
 
-class NoSessionError(Exception):
-    """There is no session to ask with: the order stays open in the ledger until the seller is back."""
+class HopelessError(Exception):
+    """Asking again would not help: a dead letter. The text holds nothing of the order.
 
+    `reason` is a fixed word for counting; `answer` is what came, where it was that.
+    """
 
-class UnreadableAnswerError(Exception):
-    """The platform's answer cannot be read. The text holds none of it; `answer` is what came."""
-
-    def __init__(self, summary: str, answer: bytes) -> None:
-        super().__init__(summary)
+    def __init__(self, reason: str, detail: str, answer: bytes | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
         self.answer = answer
 
 
@@ -100,6 +105,14 @@ class Batch:
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
+    lingering: list[Refetch] = field(default_factory=list)
+    """Orders that wait a little for more messages: noted likewise."""
+    erased: set[int] = field(default_factory=set)
+    """Orders to be erased, of those that the batch is about."""
+    given_up: dict[int, datetime] = field(default_factory=dict)
+    """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """What became of the records, as far as it tells whether too many die."""
 
     def add(self, version: Version) -> None:
         """Take a version in, unless the batch has a newer one of the same order."""
@@ -118,7 +131,16 @@ class Batch:
         self.journeys = later.journeys | self.journeys
         self.ahead += later.ahead
         self.dead_letters += later.dead_letters
+        self.erased |= later.erased
         self.postponed += later.postponed
+        self.lingering += later.lingering
+        self.given_up |= later.given_up
+        self.outcomes += later.outcomes
+
+    def take_outcomes(self) -> list[Outcome]:
+        """The outcomes since they were taken last."""
+        taken, self.outcomes = self.outcomes, []
+        return taken
 
 
 def _concerns_one_order(error: RequestRefusedError) -> bool:
@@ -134,12 +156,34 @@ def _rank(version: Version) -> tuple[datetime, datetime, bytes]:
     return version.trade.modified, version.fetched_at, version.content_hash
 
 
+def _seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
+    """Whose snapshot it is, by its headers."""
+    try:
+        return parse_id(cloud_events.attributes(record.headers).get("sellerid"))
+    except ValueError:
+        return None
+
+
 def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
     return {
         need.tid: Journey(need.hinted_at, need.received_at, taken_at)
         for need in needs
         if need.hinted_at is not None and need.received_at is not None
     }
+
+
+def _later(need: Need, change: Change, reason: str, answer: bytes | None = None) -> Refetch:
+    return Refetch(
+        tid=need.tid,
+        seller_id=need.seller_id,
+        event=change.event,
+        occurred_at=need.hinted_at or change.occurred_at,
+        settled_after=need.settled_after,
+        modified=need.modified,
+        source=need.source.value,
+        reason=reason,
+        answer=answer,
+    )
 
 
 @dataclass(slots=True)
@@ -170,32 +214,76 @@ class BatchReader:
     clock: ServerClock
     sessions: Sessions
     topics: Registry
+    linger: timedelta = timedelta(0)
+    """How long a message waits for others of its order."""
     _outage: _Outage = field(default_factory=_Outage)
+    _erased: ErasedSellers = field(default_factory=ErasedSellers)
 
     async def read(
-        self, taken: Sequence[ConsumerRecord[bytes, bytes]], take_turn: TakeTurn | None = None
+        self,
+        taken: Sequence[ConsumerRecord[bytes, bytes]],
+        take_turn: TakeTurn | None = None,
+        *,
+        backlog: Backlog | None = None,
+        unread: int = 0,
     ) -> Batch:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
 
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
+        What is about an erased seller's orders is passed over.
         `take_turn` is awaited before the orders of hints are judged by what is stored, and called before
-        anything else is awaited.
+        anything else is awaited. With a `backlog`, which is told of the `unread` records behind these, late
+        changes are noted to be fetched later, so that the fresh ones behind them come sooner.
 
         Raises:
             TopError: the platform answers for none of them: the whole batch is to be read again later.
         """
         batch = Batch()
-        hints, taken_at = [], self.clock.estimate()
+        hints, snapshots, taken_at = [], [], self.clock.estimate()
         for record in taken:
             if record.topic == self.topics.snapshots.name:
-                self._take_snapshot(record, batch)
+                snapshots.append(record)
+            elif erasing.is_request(record):
+                self._take_erasure(record, batch)
             elif (change := self._read_change(record, batch)) is not None:
                 hints.append(_Hint(record, change))
+        late_before = None
+        if hints and backlog is not None:
+            received = [hint.change.received_at for hint in hints]
+            late_before = backlog.late_before(received, unread=unread, now=self.clock.now())
+        if hints and take_turn is not None:
+            await take_turn({hint.change.tid for hint in hints})
+        hints, snapshots = await self._pass_over_erased(hints, snapshots)
+        for record in snapshots:
+            self._take_snapshot(record, batch)
         if hints:
-            if take_turn is not None:
-                await take_turn({hint.change.tid for hint in hints})
-            await self._take_hints(hints, batch, taken_at)
+            await self._take_hints(hints, batch, taken_at, late_before)
         return batch
+
+    async def _pass_over_erased(
+        self, hints: list[_Hint], snapshots: list[ConsumerRecord[bytes, bytes]]
+    ) -> tuple[list[_Hint], list[ConsumerRecord[bytes, bytes]]]:
+        """The same without those of erased sellers, which leave nothing behind: no row and no dead letter."""
+        whose = {hint.change.seller_id for hint in hints}
+        whose |= {seller_id for record in snapshots if (seller_id := erasing.seller_of(record)) is not None}
+        erased = await self._erased.among(self.pool, whose)
+        if not erased:
+            return hints, snapshots
+        kept_hints = [hint for hint in hints if hint.change.seller_id not in erased]
+        kept_snapshots = [record for record in snapshots if erasing.seller_of(record) not in erased]
+        kept = len(kept_hints) + len(kept_snapshots)
+        metrics.ERASED_PASSED_OVER.inc(len(hints) + len(snapshots) - kept)
+        return kept_hints, kept_snapshots
+
+    def _take_erasure(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> None:
+        try:
+            tid = erasing.read_request(record).tid
+        except ValidationError:
+            self._set_aside(record, batch, "unreadable_erasure", "not a request to erase an order")
+            return
+        if self._is_in_its_partition(record, tid, batch):
+            batch.erased.add(tid)
+            batch.tids.add(tid)
 
     def _take_snapshot(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> None:
         metrics.SNAPSHOTS_READ.inc()
@@ -203,11 +291,13 @@ class BatchReader:
             attributes = cloud_events.attributes(record.headers)
             trade = Trade.from_platform(orjson.loads(record.value))
             seller_id, as_of = int(attributes["sellerid"]), parse_instant(attributes["time"])
+            found_by = Source(attributes.get("foundby", Source.BOOTSTRAP))
         except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
-            self._set_aside(record, batch, "unreadable_snapshot", str(error))
+            self._set_aside(record, batch, "unreadable_snapshot", str(error), seller_id=_seller_of(record))
             return
         if self._is_in_its_partition(record, trade.tid, batch):
-            batch.add(Version(seller_id, trade, as_of, Source.BOOTSTRAP.value))
+            batch.add(Version(seller_id, trade, as_of, found_by.value))
+            batch.outcomes.append(Outcome(seller_id))
 
     def _read_change(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> Change | None:
         try:
@@ -226,7 +316,9 @@ class BatchReader:
         self._set_aside(record, batch, "wrong_partition", "the record's key is not its order's tid")
         return False
 
-    async def _take_hints(self, hints: Sequence[_Hint], batch: Batch, taken_at: datetime) -> None:
+    async def _take_hints(
+        self, hints: Sequence[_Hint], batch: Batch, taken_at: datetime, late_before: datetime | None
+    ) -> None:
         needs = decisions.coalesce(hint.change for hint in hints)
         batch.tids |= needs.keys()
         batch.journeys = _journeys(needs.values(), taken_at)
@@ -234,15 +326,19 @@ class BatchReader:
         failpoints.reach("enricher.known_read")
         batch.doubtful = {tid for tid, one in known.items() if not one.published}
         wanted = decisions.to_fetch(needs, known)
+        answered = needs.keys() - {need.tid for need in wanted}
+        batch.outcomes += [Outcome(needs[tid].seller_id) for tid in answered]
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
         by_tid = {hint.change.tid: hint for hint in hints}
+        wanted = await self._let_wait(wanted, by_tid, batch, late_before)
         unanswered: dict[int, RetryLaterError] = {}
         async with asyncio.TaskGroup() as tasks:
             for need in wanted:
                 fetch = self._fetch_into(need, by_tid[need.tid], known.get(need.tid), batch, unanswered)
                 tasks.create_task(fetch)
         failpoints.reach("enricher.fetched")
-        if len(unanswered) < len(wanted):
+        parked = sum(later.parked for later in batch.postponed)
+        if len(unanswered) + parked < len(wanted):
             self._outage.served()
         if unanswered and self._outage.is_likely():
             # Nobody is served: there is no reason to think that these orders are the cause, so they wait.
@@ -250,6 +346,22 @@ class BatchReader:
         for need in wanted:
             if need.tid in unanswered:
                 self._postpone(need, by_tid[need.tid].change, batch, "platform_unavailable")
+
+    async def _let_wait(
+        self, wanted: Sequence[Need], hints: Mapping[int, _Hint], batch: Batch, late_before: datetime | None
+    ) -> list[Need]:
+        """Note the needs that may wait, in the backlog or a little; the others have to be fetched now."""
+        pulled = [need.tid for need in wanted if need.source is not Source.PUSH]
+        waiting = await refetches.waiting_in_backlog(self.pool, pulled) if pulled else set()
+        urgent = []
+        for need in wanted:
+            if decisions.may_wait(need, late_before=late_before, waiting=waiting):
+                self._postpone(need, hints[need.tid].change, batch, refetches.BACKLOG)
+            elif decisions.may_linger(need, now=self.clock.estimate(), linger=self.linger):
+                batch.lingering.append(_later(need, hints[need.tid].change, refetches.LINGERING))
+            else:
+                urgent.append(need)
+        return urgent
 
     async def _fetch_into(
         self,
@@ -263,29 +375,29 @@ class BatchReader:
         try:
             version = await self._fetch(need)
             batch.add(version)
+            batch.outcomes.append(Outcome(need.seller_id))
             if decisions.is_old_news(need, known, version.trade.modified):
                 settled_after = version.fetched_at + POSTPONED_FOR
                 later = replace(need, settled_after=max(need.settled_after, settled_after))
                 self._postpone(later, hint.change, batch, refetches.NO_NEWS)
         except PostponedError as error:
             self._postpone(need, hint.change, batch, error.reason, error.answer)
+        except SessionInvalidError:
+            self._postpone(need, hint.change, batch, refetches.SESSION_REFUSED)
         except RetryLaterError as error:
             unanswered[need.tid] = error
-        except NoSessionError as error:
-            self._set_aside(record, batch, "no_session", str(error))
-        except SessionInvalidError as error:
-            self._set_aside(record, batch, "session_refused", str(error))
-        except UnreadableAnswerError as error:
-            self._set_aside(record, batch, "unreadable_answer", str(error), original=error.answer)
-        except RequestRefusedError as error:
-            if not _concerns_one_order(error):
-                raise
-            self._set_aside(record, batch, "refused", str(error))
+        except HopelessError as error:
+            batch.given_up[need.tid] = need.settled_after
+            self._set_aside(
+                record, batch, error.reason, str(error), original=error.answer, seller_id=need.seller_id
+            )
 
     async def _fetch(self, need: Need) -> Version:
         account = await self.sessions.get(need.seller_id)
         if account is None:
-            raise NoSessionError("the seller is unknown, paused or expired")
+            if await self.sessions.knows(need.seller_id):
+                raise PostponedError(refetches.NO_SESSION)
+            raise HopelessError(UNKNOWN_SELLER, "no such seller was ever added")
         try:
             return await self._fetch_with(account.session, need)
         except SessionInvalidError:
@@ -308,31 +420,25 @@ class BatchReader:
             raise PostponedError("not_there") from None
         except BadAnswerError as error:
             raise PostponedError("unreadable_answer", error.body) from None
+        except RequestRefusedError as error:
+            if not _concerns_one_order(error):
+                raise
+            raise HopelessError("refused", str(error)) from None
         try:
             return Trade.from_platform(raw)
         except UnreadableTradeError as error:
-            raise UnreadableAnswerError(str(error), orjson.dumps(raw)) from None
+            raise HopelessError("unreadable_answer", str(error), orjson.dumps(raw)) from None
 
     @staticmethod
     def _postpone(need: Need, change: Change, batch: Batch, reason: str, answer: bytes | None = None) -> None:
         metrics.ORDERS_POSTPONED.labels(reason).inc()
-        batch.postponed.append(
-            Refetch(
-                tid=need.tid,
-                seller_id=need.seller_id,
-                event=change.event,
-                occurred_at=need.hinted_at or change.occurred_at,
-                settled_after=need.settled_after,
-                modified=need.modified,
-                source=need.source.value,
-                reason=reason,
-                answer=answer,
-            )
-        )
+        batch.postponed.append(_later(need, change, reason, answer))
 
     def set_version_aside(self, version: Version, batch: Batch, detail: str) -> None:
         """Make a dead letter of a version that the database cannot hold."""
         tid = version.trade.tid
+        batch.given_up[tid] = version.fetched_at
+        batch.outcomes.append(Outcome(version.seller_id, "unstorable"))
         metrics.DEAD_LETTERS.labels("unstorable").inc()
         log.warning("version set aside", reason="unstorable", detail=detail, tid=tid)
         batch.dead_letters.append(
@@ -344,6 +450,7 @@ class BatchReader:
                 key=records.key_of(tid),
                 at=self.clock.now(),
                 origin="enricher",
+                seller_id=version.seller_id,
             )
         )
 
@@ -355,8 +462,11 @@ class BatchReader:
         detail: str,
         *,
         original: bytes | None = None,
+        seller_id: int | None = None,
     ) -> None:
         """Make a dead letter of a record, or of the `original` answer that it led to."""
+        if reason != UNKNOWN_SELLER:
+            batch.outcomes.append(Outcome(seller_id, reason))
         metrics.DEAD_LETTERS.labels(reason).inc()
         log.warning(
             "record set aside",
@@ -376,5 +486,6 @@ class BatchReader:
                 key=record.key,
                 at=self.clock.now(),
                 origin=f"enricher/{record.topic}/{record.partition}/{record.offset}",
+                seller_id=seller_id,
             )
         )

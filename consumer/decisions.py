@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.store.orders import Known
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
     """Everything that a batch's hints about one order ask for together."""
 
@@ -19,6 +19,10 @@ class Need:
     seller_id: int
     settled_after: datetime
     """A fetch that began at or after this moment answers all of the hints."""
+    proven_after: datetime | None
+    """The same of those that are no messages; none where only messages told of the order."""
+    told_at: datetime | None
+    """When the platform published the latest of the messages."""
     modified: datetime | None
     """The newest `modified` that the order is known to have reached."""
     source: Source
@@ -27,51 +31,93 @@ class Need:
     """When the platform first told of it by push; for measuring freshness."""
     received_at: datetime | None
     """When push first had such a message."""
+    newest_at: datetime
+    """When the latest of the hints was put into the topic."""
 
 
 def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
     """One need per order: one fetch answers every hint that is older than it."""
     needs: dict[int, Need] = {}
     for change in changes:
-        is_pushed = change.source is Source.PUSH
-        pushed_at = change.occurred_at if is_pushed else None
-        received_at = change.received_at if is_pushed else None
-        need = needs.get(change.tid)
-        if need is None:
-            needs[change.tid] = Need(
-                tid=change.tid,
-                seller_id=change.seller_id,
-                settled_after=change.settled_after,
-                modified=change.modified,
-                source=change.source,
-                hinted_at=pushed_at,
-                received_at=received_at,
-            )
-            continue
-        needs[change.tid] = Need(
-            tid=change.tid,
-            seller_id=change.seller_id,
-            settled_after=max(need.settled_after, change.settled_after),
-            modified=_latest(need.modified, change.modified),
-            source=min(need.source, change.source, key=_URGENCY.__getitem__),
-            hinted_at=_earliest(need.hinted_at, pushed_at),
-            received_at=_earliest(need.received_at, received_at),
-        )
+        need, others = _need(change), needs.get(change.tid)
+        needs[change.tid] = need if others is None else _joined(others, need)
     return needs
 
 
+def _need(change: Change) -> Need:
+    is_pushed = change.source is Source.PUSH
+    # With a reason, something asks again: it needs what a message is content without.
+    is_message = is_pushed and change.reason is None
+    return Need(
+        tid=change.tid,
+        seller_id=change.seller_id,
+        settled_after=change.settled_after,
+        proven_after=None if is_message else change.settled_after,
+        told_at=change.occurred_at if is_message else None,
+        modified=change.modified,
+        source=change.source,
+        hinted_at=change.occurred_at if is_pushed else None,
+        received_at=change.received_at if is_pushed else None,
+        newest_at=change.received_at,
+    )
+
+
+def _joined(one: Need, other: Need) -> Need:
+    return Need(
+        tid=other.tid,
+        seller_id=other.seller_id,
+        settled_after=max(one.settled_after, other.settled_after),
+        proven_after=_latest(one.proven_after, other.proven_after),
+        told_at=_latest(one.told_at, other.told_at),
+        modified=_latest(one.modified, other.modified),
+        source=min(one.source, other.source, key=_URGENCY.__getitem__),
+        hinted_at=_earliest(one.hinted_at, other.hinted_at),
+        received_at=_earliest(one.received_at, other.received_at),
+        newest_at=max(one.newest_at, other.newest_at),
+    )
+
+
 def is_answered(need: Need, known: Known | None) -> bool:
-    """Whether what is stored already answers the need, so that no call has to be spent."""
-    if known is None:
+    """Whether what is stored already answers the need, so that no call has to be spent.
+
+    A list wants proof: a state that was fetched when its change was settled. A message is also answered by a
+    state that was fetched after it and has reached its second. Hidden behind that may be another change of
+    the same second that the platform's detail did not show yet: as with a fetch of its own so soon, which
+    the next sweep confirms.
+    """
+    if known is None or (need.modified is not None and known.modified < need.modified):
         return False
-    if need.modified is not None and known.modified < need.modified:
+    if known.fetched_at >= need.settled_after:
+        return True
+    if need.told_at is None or (need.proven_after is not None and known.fetched_at < need.proven_after):
         return False
-    return known.fetched_at >= need.settled_after
+    return known.fetched_at >= need.told_at and known.modified >= platform_time.floor_to_second(need.told_at)
 
 
 def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> list[Need]:
     """The needs that what is stored does not answer."""
     return [need for need in needs.values() if not is_answered(need, known.get(need.tid))]
+
+
+def may_wait(need: Need, *, late_before: datetime | None, waiting: Collection[int]) -> bool:
+    """Whether a need goes into the backlog: it is late, or its order is in there already.
+
+    A message is worth a fetch as long as it is fresh; a pull that finds an order unsettled which is in the
+    backlog only adds to what that has to bring.
+    """
+    if late_before is not None and need.newest_at < late_before:
+        return True
+    return need.source is not Source.PUSH and need.tid in waiting
+
+
+def may_linger(need: Need, *, now: datetime, linger: timedelta) -> bool:
+    """Whether a message is to wait for others of its order, so that one call answers them all.
+
+    `now` may be a little before the message: by an estimate of the platform's clock.
+    """
+    if not linger or need.proven_after is not None or need.hinted_at is None:
+        return False
+    return now < need.hinted_at + linger
 
 
 def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:

@@ -14,9 +14,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 
 from aiokafka.errors import KafkaError
 
+from consumer.backlog import Backlog
 from consumer.pipeline import Pipeline
 from consumer.writer import PartitionWriter, Tools
 from topsync import failpoints, metrics, retry, telemetry
@@ -64,10 +67,18 @@ class Enricher:
             group=self.settings.enricher_group,
             instance_id=self.settings.enricher_instance_id,
             session_timeout_seconds=self.settings.session_timeout_seconds,
-            own=self._own,
+            own=partial(self._own_or_stop, lifetime),
         )
         lifetime.set_ready()
         await member.run(lambda: lifetime.stopping)
+
+    async def _own_or_stop(self, lifetime: Lifetime, partition: int, member: Member) -> None:
+        """Own a partition; where that fails for good, the process is not ready any more, and ends."""
+        try:
+            await self._own(partition, member)
+        except Exception:
+            lifetime.stop()
+            raise
 
     async def _own(self, partition: int, member: Member) -> None:
         """Write a partition's orders until cancelled, through every failure that can pass."""
@@ -140,6 +151,10 @@ class Enricher:
                     writer,
                     batch_changes=self.settings.enricher_batch_changes,
                     batch_snapshots=self.settings.enricher_batch_snapshots,
+                    backlog=Backlog(
+                        self.settings.backlog_changes,
+                        timedelta(seconds=self.settings.backlog_fresh_seconds),
+                    ),
                 )
                 await pipeline.run(changes_reader, snapshots_reader)
 

@@ -21,6 +21,7 @@ from typing import Final
 from aiokafka import ConsumerRecord, TopicPartition
 
 from consumer import freshness
+from consumer.backlog import Backlog
 from consumer.batches import Batch
 from consumer.freshness import Stages
 from consumer.turns import Turns
@@ -106,13 +107,20 @@ class Pipeline:
     """Everything between a partition's records and its orders, for one ownership."""
 
     def __init__(
-        self, tools: Tools, writer: PartitionWriter, *, batch_changes: int, batch_snapshots: int
+        self,
+        tools: Tools,
+        writer: PartitionWriter,
+        *,
+        batch_changes: int,
+        batch_snapshots: int,
+        backlog: Backlog | None = None,
     ) -> None:
         self._tools = tools
         self._writer = writer
         self._changes = _Lane(batch_changes)
         self._snapshots = _Lane(batch_snapshots)
         self._turns = Turns()
+        self._backlog = backlog
         self._has_read = asyncio.Event()
         self._groups: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
         self._unpublished: set[int] = set()
@@ -147,7 +155,8 @@ class Pipeline:
             metrics.ENRICHER_BYTES.set(self._tools.room.taken_bytes)
             stored = asyncio.get_running_loop().create_future()
             take_turn = partial(self._turns.take, stored=stored)
-            batch = tasks.create_task(self._tools.batches.read(taken, take_turn))
+            reading = self._tools.batches.read(taken, take_turn, backlog=self._backlog, unread=reader.unread)
+            batch = tasks.create_task(reading)
             batch.add_done_callback(lambda _: self._has_read.set())
             lane.add(_Reading(reader.tp, taken[-1].offset + 1, len(taken), size_bytes, batch, stored))
 

@@ -79,6 +79,7 @@ def _dead_letter(delivery: Delivery, topics: Registry, reason: str, detail: str)
         original=delivery.raw,
         at=delivery.received_at,
         origin="push",
+        seller_id=None if delivery.message is None else _seller_of(delivery.message),
     )
 
 

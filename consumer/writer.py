@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from consumer import erasing
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.deadletter_share import Limit, Share
 from consumer.room import Room
 from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.store import orders, refetches
+from topsync.store import erasures, orders, refetches, sellers
 from topsync.store.database import Pool
+from topsync.store.erasures import Tombstone
 from topsync.store.orders import Unpublished, UnstorableError, Version
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
@@ -28,6 +31,8 @@ class Tools:
     pool: Pool
     batches: BatchReader
     room: Room
+    limit: Limit
+    """Of the share of records that die."""
 
 
 class PartitionWriter:
@@ -42,19 +47,41 @@ class PartitionWriter:
         self._partition = partition
         self._epoch = epoch
         self._publisher = publisher
+        self._share = Share(tools.limit)
 
     async def store(self, batch: Batch) -> None:
-        """Write a batch to the table, and note what has to be asked for again. Idempotent.
+        """Write a batch to the table, take out of it what is erased, and note what has to be asked for again.
+
+        Idempotent.
 
         Raises:
             NotOwnerError: another process has taken the partition over; nothing was written.
+            TooManyDeadLettersError: more of the records die than is allowed; the batch must not be published.
         """
+        await self._weigh(batch)
         if batch.versions:
             await self._upsert_all(batch)
             failpoints.reach("enricher.stored")
+            await self._weigh(batch)
         if batch.postponed:
             await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
             failpoints.reach("enricher.postponed_noted")
+        if batch.lingering:
+            await refetches.postpone(self._tools.pool, batch.lingering, wait=self._tools.batches.linger)
+        if batch.given_up:
+            await refetches.give_up(self._tools.pool, batch.given_up)
+        if batch.erased:
+            at = self._tools.clock.estimate()
+            await erasures.erase(
+                self._tools.pool, batch.erased, partition=self._partition, epoch=self._epoch, at=at
+            )
+
+    async def _weigh(self, batch: Batch) -> None:
+        """Check what has become of a batch's records since the last time."""
+        outcomes = batch.take_outcomes()
+        some_died = any(outcome.reason for outcome in outcomes)
+        spares_one = some_died and await sellers.count_usable(self._tools.pool) > 1
+        self._share.take(outcomes, spares_one=spares_one)
 
     async def rest(self) -> None:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
@@ -69,24 +96,32 @@ class PartitionWriter:
             FencedError: another process has taken the partition over; nothing was published.
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
-        ahead = list(batch.ahead)
+        pool = self._tools.pool
+        gone = await erasures.tombstones(pool, batch.erased) if batch.erased else []
+        buried = {one.tid for one in gone}
+        ahead = [version for version in batch.ahead if version.tid not in buried]
         if doubtful := batch.doubtful - {version.tid for version in ahead}:
-            ahead += await orders.unpublished(self._tools.pool, doubtful)
+            ahead += await orders.unpublished(pool, doubtful)
         failpoints.reach("enricher.publishing")
-        await self._publish(ahead, batch, offsets)
+        await self._publish(ahead, gone, batch, offsets)
         return ahead
 
     async def publish_leftovers(self) -> None:
-        """Publish what was stored but, after a crash, not published or not noted as such."""
-        partitions = self._tools.topics.changes.partitions
-        leftovers = [
-            version
-            for version in await orders.all_unpublished(self._tools.pool)
-            if records.partition_of(version.tid, partitions) == self._partition
-        ]
-        if leftovers:
-            log.info("publishing what a crash left", partition=self._partition, orders=len(leftovers))
-            await self._publish(leftovers, Batch(), {})
+        """Publish what was stored or erased but, after a crash, not published or not noted as such."""
+        pool = self._tools.pool
+        ahead = [one for one in await orders.all_unpublished(pool) if self._is_mine(one.tid)]
+        gone = [one for one in await erasures.all_tombstones(pool) if self._is_mine(one.tid)]
+        if ahead or gone:
+            log.info(
+                "publishing what a crash left",
+                partition=self._partition,
+                orders=len(ahead),
+                tombstones=len(gone),
+            )
+            await self._publish(ahead, gone, Batch(), {})
+
+    def _is_mine(self, tid: int) -> bool:
+        return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
 
     async def _upsert_all(self, batch: Batch) -> None:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
@@ -105,7 +140,9 @@ class PartitionWriter:
         )
         return written.ahead
 
-    async def _publish(self, ahead: Sequence[Unpublished], batch: Batch, offsets: Offsets) -> None:
+    async def _publish(
+        self, ahead: Sequence[Unpublished], gone: Sequence[Tombstone], batch: Batch, offsets: Offsets
+    ) -> None:
         tools = self._tools
         now = tools.clock.estimate()
         published = [
@@ -125,9 +162,13 @@ class PartitionWriter:
             )
             for version in ahead
         ]
-        await self._publisher.publish([*published, *batch.dead_letters], offsets)
+        tombstones = [erasing.record_of(one, tools.topics, published_at=now) for one in gone]
+        await self._publisher.publish([*published, *tombstones, *batch.dead_letters], offsets)
         failpoints.reach("enricher.published")
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
+        metrics.TOMBSTONES_PUBLISHED.inc(len(gone))
         if ahead:
             await orders.mark_published(tools.pool, ahead)
             failpoints.reach("enricher.marked")
+        if gone:
+            await erasures.forget_tombstones(tools.pool, gone)

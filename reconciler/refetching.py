@@ -1,12 +1,13 @@
 """Asking again for what the platform did not show: hints it anew at growing distances, and gives up loudly.
 
 A detail may be missing or old for seconds after a change, and for hours on sale days (reference/top-api.md
-6.3, 7 (13)). No writer waits for that: it notes the order and goes on.
+6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it noted because the seller was
+away is told again when the seller is back, in the order in which it happened, and is never given up for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -27,7 +28,8 @@ from topsync.stream.topics import Registry
 log = telemetry.get_logger(__name__)
 
 AT_ONCE = 500
-"""Orders hinted in one round: more would be ahead of what the budget lets the enrichers fetch."""
+"""Orders hinted in one round: more would be ahead of what the budget lets the enrichers fetch. Of what was
+parked, so many are under way at most: a seller that is back must not stand before everybody's changes."""
 
 FIRST_WAIT_SECONDS = 4.0
 """After the first time; it doubles."""
@@ -50,6 +52,8 @@ class Verdict(Enum):
 
 def judge(due: Refetch, *, max_attempts: int) -> Verdict:
     """What to do about an order whose time has come."""
+    if due.parked:
+        return Verdict.ASK
     if due.reason == refetches.NO_NEWS and due.modified is None:
         return Verdict.ASK if due.attempts < ATTEMPTS_WITHOUT_PROMISE else Verdict.LET_GO
     return Verdict.ASK if due.attempts < max_attempts else Verdict.GIVE_UP
@@ -62,7 +66,12 @@ def wait_after(attempts: int) -> timedelta:
 
 
 def hint(due: Refetch, *, now: datetime) -> Change:
-    """The hint that asks for an order again."""
+    """The hint that asks for an order again.
+
+    What was pushed while its seller was away is no live change any more: it is fetched behind those, and does
+    not count as freshness.
+    """
+    source = Source(due.source)
     return Change(
         seller_id=due.seller_id,
         tid=due.tid,
@@ -71,9 +80,15 @@ def hint(due: Refetch, *, now: datetime) -> Change:
         settled_after=due.settled_after,
         modified=due.modified,
         received_at=now,
-        source=Source(due.source),
+        source=Source.GAP if due.parked and source is Source.PUSH else source,
         reason=f"asked again, {due.attempts + 1}: {due.reason}",
     )
+
+
+def _measure(waiting: Mapping[str, int]) -> None:
+    metrics.REFETCHES_WAITING.clear()
+    for reason, orders in waiting.items():
+        metrics.REFETCHES_WAITING.labels(reason).set(orders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +109,8 @@ class Refetching:
         """
         await refetches.forget_answered(self.pool)
         due = await refetches.due(self.pool, limit=AT_ONCE)
-        metrics.REFETCHES_WAITING.set(await refetches.count(self.pool))
+        due += await refetches.returned(self.pool, limit=AT_ONCE)
+        _measure(await refetches.waiting(self.pool))
         sorted_out: dict[Verdict, list[Refetch]] = {verdict: [] for verdict in Verdict}
         for one in due:
             sorted_out[judge(one, max_attempts=self.max_attempts)].append(one)
@@ -131,4 +147,5 @@ class Refetching:
             key=records.key_of(one.tid),
             at=now,
             origin="reconciler/refetching",
+            seller_id=one.seller_id,
         )

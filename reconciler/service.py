@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from reconciler import plan
+from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Pull, Rules, Standing
 from reconciler.refetching import Refetching
 from schemas.change import Source
@@ -37,7 +38,7 @@ log = telemetry.get_logger(__name__)
 LEADER_LOCK = 0x72656364
 """Advisory lock of the one reconciler that works (the letters `recd`)."""
 
-NOT_SELLERS = frozenset({"job", "refetches"})
+NOT_SELLERS = frozenset({"job", "refetches", "backlog"})
 """What may be under way beside the pulls of sellers."""
 
 OUTAGE_WAIT_SECONDS = 2.0
@@ -58,6 +59,7 @@ class Reconciler:
     sessions: Sessions
     clock: ServerClock
     refetching: Refetching
+    bulk: BulkDetails
     notifications_topic: str
     calls_per_second: float
     """What a process may call at most: the estimate of a dry run rests on it."""
@@ -97,6 +99,8 @@ class Reconciler:
         self._reap()
         if "refetches" not in self._busy:
             self._start("refetches", self.refetching.round)
+        if "backlog" not in self._busy:
+            self._start("backlog", self.bulk.round)
         await self._watch_push(connection)
         open_gaps = await gaps.open_gaps(self.pool)
         metrics.GAPS_OPEN.set(len(open_gaps))

@@ -14,6 +14,7 @@ from typing import Final
 from schemas.types import write_instant
 
 CHANGE_TYPE = "taobao.trade.change.v1"
+ERASURE_TYPE = "taobao.trade.erasure.v1"
 SNAPSHOT_TYPE = "taobao.trade.snapshot.v1"
 DEAD_LETTER_TYPE = "taobao.trade.deadletter.v1"
 

@@ -14,12 +14,15 @@ from pydantic import BaseModel
 
 from schemas import cloud_events
 from schemas.change import Change
+from schemas.erasure import Erasure
 from schemas.notification import NOTIFICATIONS, Notification
 from schemas.trade import Trade
 from schemas.transitions import Transition
 
 ORDER_SCHEMA: Final = "taobao.trade.order.v1"
 CHANGE_SCHEMA: Final = "taobao.trade.change.v1"
+ERASURE_SCHEMA: Final = "taobao.trade.erasure.v1"
+ORDER_ERASED: Final = "taobao.trade.order.erased.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +98,36 @@ ORDER_EVENTS: Final = tuple(
 )
 
 
+TOMBSTONE: Final = EventType(
+    ORDER_ERASED,
+    "orders",
+    "A tombstone, so there is no value: the order was erased at an operator's request, and whoever keeps "
+    "something of it erases that.",
+    None,
+    (
+        SELLER,
+        Attribute("revision", "One above the order's last version; with the tid, it is the event's id."),
+        Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
+    ),
+)
+
+
 def _notification(model: type[Notification]) -> EventType:
     return EventType(model.event_type, "notifications", (model.__doc__ or "").strip(), model.event_type)
 
 
 EVENTS: Final = (
     *ORDER_EVENTS,
+    TOMBSTONE,
     *map(_notification, NOTIFICATIONS),
     EventType(
         cloud_events.CHANGE_TYPE, "changes", "An order may have changed; it is then fetched.", CHANGE_SCHEMA
+    ),
+    EventType(
+        cloud_events.ERASURE_TYPE,
+        "changes",
+        "An order of an erased seller is to be taken out of table and topic.",
+        ERASURE_SCHEMA,
     ),
     EventType(
         cloud_events.SNAPSHOT_TYPE,
@@ -118,7 +142,13 @@ EVENTS: Final = (
         "What could not be read or done: the original bytes. The original's headers are there as well, their "
         "names prefixed with `original_`.",
         None,
-        (Attribute("reason", "A short fixed word."), Attribute("detail", "Explains; nothing personal.")),
+        (
+            Attribute("reason", "A short fixed word."),
+            Attribute("detail", "Explains; nothing personal."),
+            Attribute(
+                "sellerid", "The platform's user id of the seller, where that is known.", required=False
+            ),
+        ),
         content_type="application/octet-stream",
     ),
 )
@@ -128,5 +158,6 @@ SCHEMAS: Final[Mapping[str, type[BaseModel]]] = {
     ORDER_SCHEMA: Trade,
     **{model.event_type: model for model in NOTIFICATIONS},
     CHANGE_SCHEMA: Change,
+    ERASURE_SCHEMA: Erasure,
 }
 """The values' models, by the name and version of their schema."""

@@ -1,4 +1,5 @@
-"""What is told in the topic `notifications`: markers of bootstraps, outcomes of replays, sessions that end.
+"""What is told in the topic `notifications`: markers of bootstraps, outcomes of replays, ends of sessions and
+sellers.
 
 Each kind has an event type of its own; readers skip the types that they do not know.
 """
@@ -160,6 +161,24 @@ class SessionWarned(Notification):
         return f"session:{self.seller_id}"
 
 
+class SellerErased(Notification):
+    """A seller's data was erased: each of its orders has a tombstone in the topic of the orders.
+
+    Told when the last of them is published. The seller may be added again later, and begins anew then.
+    """
+
+    event_type: ClassVar[str] = "taobao.ops.seller.erased.v1"
+
+    seller_id: PlatformId
+    orders: int
+    """How many were stored when it began."""
+
+    @property
+    def subject(self) -> str:
+        """The record's key and CloudEvents subject."""
+        return f"seller-erased:{self.seller_id}"
+
+
 class MessageReceived(Notification):
     """The platform's channel told of something that is no order; only its ids are carried."""
 
@@ -182,6 +201,7 @@ NOTIFICATIONS: tuple[type[Notification], ...] = (
     BootstrapCompleted,
     ReplayFinished,
     SessionWarned,
+    SellerErased,
     MessageReceived,
 )
 """All kinds."""

@@ -28,6 +28,7 @@ from topsync.store import orders, sellers, witness
 from topsync.store.database import Pool
 from topsync.store.orders import State
 from topsync.store.sellers import Seller
+from topsync.store.sellers import State as SellerState
 from topsync.stream.topics import Registry
 from topsync.witness import Seen, judge, wait_until_read
 
@@ -50,7 +51,7 @@ class SellerResult:
     expected: dict[int, State] = field(default_factory=dict)
     """Orders that differ, with the state that the platform showed."""
     unknown: set[int] = field(default_factory=set)
-    """Orders that table or topic have and the platform does not."""
+    """Orders that table or topic have and should not: the platform does not, or the seller is erased."""
     missing: int = 0
     stale: int = 0
     holes: int = 0
@@ -139,6 +140,8 @@ class Audit:
         table = {tid: state async for tid, state in orders.states(self.pool, seller.seller_id)}
         in_topic = topic.of_seller(seller.seller_id)
         result.unknown = table.keys() | in_topic
+        if seller.state is SellerState.ERASED:
+            return result
         async for tid, truth in self._truth(seller.seller_id):
             result.orders += 1
             result.unknown.discard(tid)
@@ -154,12 +157,14 @@ class Audit:
             for tid, truth in list(result.expected.items()):
                 if _reached(table.get(tid), truth) and _reached(topic.states.get(tid), truth):
                     del result.expected[tid]
+            result.unknown = {tid for tid in result.unknown if tid in table or tid in topic.states}
             result.complete_until = standings[result.seller.seller_id].complete_until
             result.holes = standings[result.seller.seller_id].doubts
         return not any(result.expected or result.unknown or result.holes for result in results)
 
     async def _table(self, results: list[SellerResult]) -> dict[int, State]:
-        return await orders.states_of(self.pool, [tid for result in results for tid in result.expected])
+        tids = [tid for result in results for tid in (*result.expected, *result.unknown)]
+        return await orders.states_of(self.pool, tids)
 
     @staticmethod
     def _count(results: list[SellerResult], topic: _TopicReader, table: Mapping[int, State]) -> None:
@@ -173,7 +178,8 @@ class Audit:
             result.stale = len(result.expected) - len(lacking) + len(result.unknown)
             examples = [f"{tid} missing in the {where}" for tid, where in lacking.items()]
             examples += [f"{tid} stale" for tid in result.expected if tid not in lacking]
-            examples += [f"{tid} unknown to the platform" for tid in result.unknown]
+            why = "not erased" if result.seller.state is SellerState.ERASED else "unknown to the platform"
+            examples += [f"{tid} {why}" for tid in result.unknown]
             result.examples = examples[:MAX_EXAMPLES]
 
     async def _truth(self, seller_id: int) -> AsyncIterator[tuple[int, State]]:

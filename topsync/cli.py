@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from topsync.errors import OperatorError, first_operator_error
+from topsync.errors import OperatorError, first_of
 
 app = typer.Typer(
     name="topsync",
@@ -24,6 +24,11 @@ app = typer.Typer(
 sellers_app = typer.Typer(help="Sellers and their sessions.", no_args_is_help=True)
 app.add_typer(sellers_app, name="sellers", rich_help_panel="Operations")
 
+deadletter_app = typer.Typer(
+    help="Records that could not be read or done: see them, try them again.", no_args_is_help=True
+)
+app.add_typer(deadletter_app, name="deadletter", rich_help_panel="Operations")
+
 topics_app = typer.Typer(help="The cluster's topics.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics", rich_help_panel="Jobs (each ends by itself)")
 schema_app = typer.Typer(help="The contract: JSON Schema and AsyncAPI of the topics.", no_args_is_help=True)
@@ -34,6 +39,16 @@ JOBS = "Jobs (each ends by itself)"
 OPERATIONS = "Operations"
 TRYING = "Trying it out"
 
+
+Reason = Annotated[str | None, typer.Option(help="Only of this reason, e.g. `refused`.")]
+OfSeller = Annotated[str | None, typer.Option(help="Only of this seller: nick or id.")]
+OfOrder = Annotated[int | None, typer.Option(help="Only of this order.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(help="Only from then on: platform time (GMT+8), e.g. '2026-11-20 10:00:00'."),
+]
+LetterName = Annotated[str, typer.Argument(help="The letter's id, as `list` shows it, e.g. 0/17.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: one object a line.")]
 
 SellerName = Annotated[str, typer.Argument(help="The seller's nick or id.")]
 
@@ -46,7 +61,7 @@ def main() -> None:
     try:
         app()
     except* OperatorError as group:
-        error = first_operator_error(group)
+        error = first_of(group)
         print(f"topsync: {error}", file=sys.stderr)  # noqa: T201 -- the operator's line
         sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED)
 
@@ -181,7 +196,7 @@ def _ask(question: str) -> str:
 
 @sellers_app.command("list")
 def sellers_list() -> None:
-    """List the sellers: where each stands and why, and how long its session lasts."""
+    """List the sellers: where each stands and why, how long its session lasts, how many orders are parked."""
     from topsync.sellers import operations
 
     asyncio.run(operations.list_all())
@@ -189,7 +204,7 @@ def sellers_list() -> None:
 
 @sellers_app.command("show")
 def sellers_show(seller: SellerName) -> None:
-    """Show one seller: state and reason, session, how far its orders are complete, open gaps, bulk start."""
+    """Show one seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
     from topsync.sellers import operations
 
     asyncio.run(operations.show(seller))
@@ -200,7 +215,7 @@ def sellers_pause(
     seller: SellerName,
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by an operator",
 ) -> None:
-    """Hold a seller: no call, no sweep, until it is resumed. Its messages are kept as dead letters.
+    """Hold a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
 
     Running processes notice within ten seconds; what is under way for it comes to its end.
     """
@@ -217,6 +232,28 @@ def sellers_resume(seller: SellerName) -> None:
     asyncio.run(operations.resume(seller))
 
 
+@sellers_app.command("erase")
+def sellers_erase(
+    seller: SellerName,
+    confirm: Annotated[
+        str | None,
+        typer.Option(help="For scripts: the seller's nick or id, as it would be typed; asks nothing."),
+    ] = None,
+    wait_seconds: Annotated[
+        float, typer.Option(min=1, help="How long the enrichers may make no progress before it gives up.")
+    ] = 300,
+) -> None:
+    """Erase all that is kept of a seller, and tell subscribers by a tombstone of each order.
+
+    Says first what goes, and asks for the seller's nick or id. It may be interrupted at any moment, and run
+    again. The enrichers must be running: only they write orders. Exit status 0: all of it is done.
+    docs/sellers.md says what stays, and for how long.
+    """
+    from topsync.sellers import erase_operation
+
+    sys.exit(asyncio.run(erase_operation.erase(seller, confirm, _ask, patience_seconds=wait_seconds)))
+
+
 @sellers_app.command("rekey")
 def sellers_rekey(
     check: Annotated[
@@ -231,6 +268,64 @@ def sellers_rekey(
     from topsync.sellers import operations
 
     sys.exit(asyncio.run(operations.rekey(only_check=check)))
+
+
+@deadletter_app.command("list")
+def deadletter_list(
+    reason: Reason = None,
+    seller: OfSeller = None,
+    tid: OfOrder = None,
+    since: Since = None,
+    retried: Annotated[bool, typer.Option("--all", help="Also those that were tried again already.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most: the newest.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the open dead letters, the newest last: when, why, whose order, set aside by whom."""
+    from topsync.deadletters import operations
+
+    which = operations.Filter(reason, seller, tid, since, retried)
+    asyncio.run(operations.list_letters(which, limit=limit, as_json=as_json))
+
+
+@deadletter_app.command("show")
+def deadletter_show(
+    letter: LetterName,
+    original: Annotated[
+        bool,
+        typer.Option(
+            "--original", help="Also what is in it, which may be data of buyers: mind who looks on."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter with the headers of its record; what is in it only with --original."""
+    from topsync.deadletters import operations
+
+    asyncio.run(operations.show(letter, original=original, as_json=as_json))
+
+
+@deadletter_app.command("retry")
+def deadletter_retry(
+    letters: Annotated[list[str] | None, typer.Argument(help="Ids as `list` shows them.")] = None,
+    reason: Reason = None,
+    seller: OfSeller = None,
+    tid: OfOrder = None,
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at once at most.")] = 1000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however many.")] = False,
+) -> None:
+    """Ask the platform again for the orders of dead letters, in the operator's lane. Idempotent.
+
+    Which ones: their ids, or open ones by reason, seller, order or time. Mend the cause first. A letter that
+    names no order cannot be tried again; the answer says what helps instead.
+    """
+    from topsync.deadletters import operations
+
+    which = operations.Filter(reason, seller, tid, since)
+    sys.exit(
+        asyncio.run(operations.retry(letters or [], which, limit=limit, dry_run=dry_run, yes=yes, ask=_ask))
+    )
 
 
 @schema_app.command("export")
@@ -335,6 +430,7 @@ def simulate(
     sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
     orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 3000,
     rate: Annotated[float, typer.Option(help="Live changes per second, over all sellers.")] = 0,
+    day: Annotated[bool, typer.Option("--day", help="Changes as on an ordinary day.")] = False,
     workers: Annotated[
         int, typer.Option(min=0, max=64, help="Processes that answer calls, for load; 0: this one does.")
     ] = 0,
@@ -380,6 +476,7 @@ def simulate(
             sellers=sellers,
             orders=orders,
             rate=rate,
+            day=day,
             workers=workers,
             start_at=simulation.platform_instant(start_at),
             host=host,

@@ -10,6 +10,8 @@ import orjson
 
 from schemas import examples, platform_time
 from schemas.change import Change, Source
+from schemas.cloud_events import ERASURE_TYPE
+from schemas.erasure import Erasure
 from schemas.events import ORDER_SCHEMA, EventType, order_type
 from schemas.json_schema import Json
 from schemas.notification import (
@@ -19,6 +21,7 @@ from schemas.notification import (
     MessageReceived,
     Notification,
     ReplayFinished,
+    SellerErased,
     SessionWarned,
     TodayPart,
 )
@@ -79,11 +82,14 @@ def _other(event_type: str) -> Record:
     for told in _notifications(at):
         if told.event_type == event_type:
             return records.notification("notifications", told, at=at)
+    tid = cast("int", examples.TRADE["tid"])
+    if event_type == ERASURE_TYPE:
+        return records.erasure("changes", Erasure(seller_id=SELLER_ID, tid=tid, asked_at=at))
     return records.change(
         "changes",
         Change(
             seller_id=SELLER_ID,
-            tid=cast("int", examples.TRADE["tid"]),
+            tid=tid,
             event="taobao_trade_TradeBuyerPay",
             occurred_at=at,
             settled_after=at + timedelta(seconds=1),
@@ -137,5 +143,6 @@ def _notifications(at: datetime) -> tuple[Notification, ...]:
             refreshable=False,
             do=f"run `topsync sellers authorise {SELLER_ID}`",
         ),
+        SellerErased(seller_id=SELLER_ID, orders=1000),
         MessageReceived(topic="taobao_item_ItemUpdate", id="8120009000000001", seller_id=SELLER_ID),
     )

@@ -60,6 +60,12 @@ SNAPSHOTS_READ = Counter("topsync_snapshots_read_total", "Snapshots of the bulk 
 ORDERS_PUBLISHED = Counter(
     "topsync_orders_published_total", "Order versions published to the topic `orders`."
 )
+TOMBSTONES_PUBLISHED = Counter(
+    "topsync_tombstones_published_total", "Tombstones of erased orders published to the topic `orders`."
+)
+ERASED_PASSED_OVER = Counter(
+    "topsync_erased_passed_over_total", "Changes and snapshots of erased sellers, which are passed over."
+)
 PARTITIONS_OWNED = Gauge("topsync_partitions_owned", "Partitions that this enricher owns.")
 WRITER_RESTARTS = Counter(
     "topsync_writer_restarts_total", "Partition writers that failed and took over anew."
@@ -88,7 +94,18 @@ ORDERS_POSTPONED = Counter(
     "Orders that the platform did not show as promised, to be asked for again later, by reason.",
     ["reason"],
 )
-REFETCHES_WAITING = Gauge("topsync_refetches_waiting", "Orders that wait to be asked for again.")
+REFETCHES_WAITING = Gauge(
+    "topsync_refetches_waiting",
+    "Orders that wait to be asked for again, by reason; `no_session` and `session_refused` are those parked "
+    "until their seller is back. From the leading reconciler.",
+    ["reason"],
+)
+
+DETAIL_TASKS = Gauge("topsync_detail_tasks", "Tasks of many details for backlogs that are not over.")
+DETAIL_TASKS_REQUESTED = Counter("topsync_detail_tasks_requested_total", "Tasks of many details requested.")
+ORDERS_BY_TASK = Counter(
+    "topsync_orders_by_task_total", "Orders of backlogs that tasks brought and writers were handed."
+)
 
 WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]

@@ -141,6 +141,8 @@ async def replay(
         found = await sellers.find(pool, seller)
         if found is None:
             raise OperationError(f"no seller {seller}; see `topsync sellers list`")
+        if found.state is sellers.State.ERASED:
+            raise OperationError(f"{found.nick} {found.reason}")
         job = ReplayJob(
             id=request_id or uuid4().hex[:12],
             seller_id=found.seller_id,

@@ -10,14 +10,17 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
-from bootstrap.progress import Bars
+from bootstrap.progress import STEPS
 from consumer import batches
 from consumer.batches import BatchReader
 from consumer.channel_token import token_source
+from consumer.deadletter_share import Limit
 from consumer.enricher import Enricher
 from consumer.push import PushService
 from consumer.room import Room
 from consumer.writer import Tools
+from reconciler import bulk_plan
+from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Rules
 from reconciler.refetching import Refetching
 from reconciler.service import Reconciler
@@ -25,6 +28,7 @@ from topsync import runtime, settings, telemetry
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
 from topsync.errors import OperatorError
+from topsync.progress import Bars
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
 from topsync.service import Lifetime
@@ -140,8 +144,13 @@ async def enrich(lifetime: Lifetime) -> None:
                 topics=registry,
                 clock=clock,
                 pool=pool,
-                batches=BatchReader(pool, client, clock, sessions, registry),
+                batches=BatchReader(
+                    *(pool, client, clock, sessions, registry), linger=timedelta(seconds=own.linger_seconds)
+                ),
                 room=Room(own.enricher_max_bytes),
+                limit=Limit(
+                    own.dead_letter_limit_share, own.dead_letter_limit_records, own.dead_letter_limit_least
+                ),
             ),
             owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",
         )
@@ -173,6 +182,22 @@ async def reconcile(lifetime: Lifetime) -> None:
             sessions=sessions,
             clock=clock,
             refetching=Refetching(pool, producer, registry, clock, own.refetch_attempts),
+            bulk=BulkDetails(
+                pool=pool,
+                producer=producer,
+                topics=registry,
+                client=client,
+                clock=clock,
+                sessions=sessions,
+                rules=bulk_plan.Rules(
+                    from_seconds=own.bulk_from_seconds,
+                    tasks_at_once=own.bulk_tasks,
+                    calls_per_second=budget.calls_per_second,
+                    backlog_changes=settings.load(EnricherSettings).backlog_changes,
+                ),
+                poll_seconds=own.bulk_poll_seconds,
+                deadline_seconds=own.bulk_deadline_seconds,
+            ),
             notifications_topic=registry.notifications.name,
             calls_per_second=budget.calls_per_second,
         )
@@ -215,7 +240,7 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
         failures: list[str] = []
-        with Bars(sys.stderr) as bars:
+        with Bars(sys.stderr, STEPS) as bars:
 
             async def run_one(account: Account) -> None:
                 report = bars.reporter(account.seller.nick)
@@ -295,7 +320,7 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise BootstrapFailedError(
-            f"not known, paused or expired: {', '.join(unknown)}; see `topsync sellers list`"
+            f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
         )
     return [by_name[name] for name in names]
 

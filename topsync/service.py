@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from topsync import failpoints, settings, telemetry
-from topsync.errors import OperatorError, first_operator_error
+from topsync.errors import OperatorError, first_of
 from topsync.settings import SettingsError, TelemetrySettings
 
 log = telemetry.get_logger(__name__)
@@ -98,7 +98,7 @@ async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) 
             await body(lifetime)
             log.info("ended")
     except* OperatorError as group:
-        error = first_operator_error(group)
+        error = first_of(group)
         print(f"topsync {process}: {error}", file=sys.stderr)  # noqa: T201 -- for the operator
         status = EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED
     except* Exception:

@@ -306,6 +306,35 @@ class EnricherSettings(_Settings):
     detail_lag_allowance_seconds: Seconds = Field(
         1, description="How long after a change the platform's detail may still answer the older state."
     )
+    dead_letter_limit_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="When a larger share of a partition's last records would be dead letters, the enricher "
+        "stops instead; 1 never stops it.",
+    )
+    dead_letter_limit_records: int = Field(
+        1000, ge=100, le=100_000, description="How many last records of a partition that share is of."
+    )
+    dead_letter_limit_least: int = Field(
+        50, ge=1, description="Fewer dead letters than this among them never stop the enricher."
+    )
+    linger_seconds: Seconds = Field(
+        0,
+        le=300,
+        description="How long a message waits for others of its order, so that one call answers them all; "
+        "0 fetches each change at once. What it spares: docs/benchmarks.md.",
+    )
+    backlog_changes: int = Field(
+        1000,
+        ge=0,
+        description="Unread changes of a partition from which on late ones wait, so that fresh ones need "
+        "not; 0: never.",
+    )
+    backlog_fresh_seconds: PositiveSeconds = Field(
+        10,
+        description="A change that has waited longer for its writer is late, where the writer is behind.",
+    )
     publish_spacing_seconds: Seconds = Field(
         0.01,
         le=1,
@@ -386,6 +415,18 @@ class ReconcilerSettings(_Settings):
         description="How often an order is asked for again that the platform does not show as promised, at "
         "distances from seconds to ten minutes; then it is a dead letter. 45 take six hours.",
     )
+    bulk_from_seconds: Seconds = Field(
+        1800,
+        description="A backlog that would take single calls longer goes by tasks of a hundred orders each, "
+        "which the platform runs each half hour; less spares calls, and takes longer. 0: never by tasks.",
+    )
+    bulk_tasks: int = Field(100, ge=1, le=1000, description="Tasks of many orders that run at the same time.")
+    bulk_poll_seconds: PositiveSeconds = Field(
+        60, description="Time between two looks at tasks of many orders, while none is ready."
+    )
+    bulk_deadline_seconds: PositiveSeconds = Field(
+        6 * 3600, description="A task of many orders that takes longer is given up."
+    )
     reconcile_poll_seconds: PositiveSeconds = Field(
         1, description="How often connections, gaps and jobs are looked at."
     )
@@ -412,6 +453,10 @@ class BootstrapSettings(_Settings):
         4, ge=1, le=64, description="Sellers whose bulk start runs at the same time."
     )
     work_dir: Path = Field(Path("/var/lib/topsync"), description="Folder for downloaded exports.")
+
+    def export_file(self, seller_id: int) -> Path:
+        """Where a seller's export is, from its download until it is loaded."""
+        return self.work_dir / f"export-{seller_id}.zip"
 
 
 class TelemetrySettings(_Settings):

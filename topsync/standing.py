@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from topsync.coverage import spans
-from topsync.store import coverage, gaps, orders, sellers
+from topsync.store import coverage, gaps, orders, refetches, sellers
 from topsync.store.coverage import Span
 from topsync.store.database import Pool
 from topsync.store.gaps import Gap
-from topsync.store.sellers import Seller
+from topsync.store.sellers import Seller, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,16 @@ class Standing:
     holes: list[Span]
     """Spans between the first and the last proven moment that are not proven."""
     open_gaps: list[Gap]
+    parked: int
+    """Orders of which something was heard while the seller was away: asked for when it is back."""
 
     @property
     def doubts(self) -> int:
-        """How many spans the ledger cannot vouch for; a seller without a bootstrap is one."""
+        """How many spans the ledger cannot vouch for. A seller without a bootstrap is one; an erased one has
+        nothing to be vouched for.
+        """
+        if self.seller.state is State.ERASED:
+            return 0
         return len(self.holes) + len(self.open_gaps) + (self.complete_until is None)
 
 
@@ -36,6 +42,7 @@ async def of_all(pool: Pool) -> list[Standing]:
     stored = await orders.count_by_seller(pool)
     proven = await coverage.proven(pool)
     open_gaps = await gaps.open_gaps(pool)
+    parked = await refetches.parked(pool)
     return [
         Standing(
             seller=seller,
@@ -43,6 +50,7 @@ async def of_all(pool: Pool) -> list[Standing]:
             complete_until=spans.complete_until(proven.get(seller.seller_id, [])),
             holes=spans.holes(proven.get(seller.seller_id, [])),
             open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
+            parked=parked.get(seller.seller_id, 0),
         )
         for seller in await sellers.all_of(pool)
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import orjson
@@ -13,7 +14,9 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
 from consumer import batches
+from consumer.backlog import Backlog
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.deadletter_share import Outcome
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
@@ -34,10 +37,12 @@ from tests.top.gateway import (
 )
 from topsync import retry
 from topsync.clock import ServerClock
+from topsync.sellers import sessions
 from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
-from topsync.store import orders, sellers
+from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
+from topsync.store.refetches import Refetch
 from topsync.store.sellers import State
 from topsync.stream import records, topics
 from topsync.stream.records import Record
@@ -254,17 +259,20 @@ async def test_where_nobody_has_been_served_for_a_while_the_batch_waits(
 
 
 @pytest.mark.parametrize("code", [26, 27])
-async def test_a_refused_session_marks_the_seller_and_spares_everybody_else(shop: Shop, code: int) -> None:
+async def test_a_refused_session_parks_the_sellers_orders_and_spares_everybody_else(
+    shop: Shop, code: int
+) -> None:
     shop.gateway.steps[TID] = [answers_error(code, "session-expired")]
     shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=SELLER + 1))
     assert batch.versions.keys() == {TID + 1}
-    assert dead(batch).keys() == {"session_refused"}
+    assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "session_refused")]
     expired, other = await sellers.all_of(shop.pool)
     assert (expired.state, other.state) == (State.EXPIRED, State.NEW)
     again = await shop.read(shop.hint())
-    assert dead(again).keys() == {"no_session"}
+    assert [(later.tid, later.reason) for later in again.postponed] == [(TID, "no_session")]
     assert shop.gateway.fetched.count(TID) == 1, "no call is made with a session that was refused"
+    assert batch.dead_letters == again.dead_letters == []
 
 
 async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(shop: Shop) -> None:
@@ -287,14 +295,36 @@ async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(s
     assert renewed.state is State.NEW
 
 
-async def test_an_unknown_or_paused_seller_is_set_aside_without_a_call(shop: Shop) -> None:
+async def test_a_paused_seller_is_waited_for_and_an_unknown_one_is_not(shop: Shop) -> None:
     await sellers.pause(shop.pool, SELLER, "a test")
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=999))
-    assert [cloud_events.attributes(letter.headers)["reason"] for letter in batch.dead_letters] == [
-        "no_session",
-        "no_session",
-    ]
+    assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "no_session")]
+    assert dead(batch).keys() == {"unknown_seller"}
+    assert batch.given_up.keys() == {TID + 1}
     assert shop.gateway.fetched == []
+
+
+async def test_a_seller_that_is_back_is_called_for_although_it_was_away_just_now(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what was parked would be told again, and parked again, until the held sessions are read anew."""
+    monkeypatch.setattr(sessions, "MISS_HELD_SECONDS", 0.0)
+    await sellers.pause(shop.pool, SELLER, "a test")
+    assert (await shop.read(shop.hint())).postponed
+    await sellers.resume(shop.pool, SELLER, "refused meanwhile")
+    shop.gateway.trades[TID] = platform_trade(TID)
+    assert (await shop.read(shop.hint())).versions.keys() == {TID}
+
+
+async def test_a_seller_that_is_away_is_no_sign_that_the_platform_serves(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one expired seller would turn everybody's changes into rows while the platform is out."""
+    monkeypatch.setattr(batches, "SERVED_LATELY_SECONDS", 5.0)
+    await sellers.pause(shop.pool, SELLER + 1, "a test")
+    shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
+    with pytest.raises(ExceptionGroup):
+        await shop.read(shop.hint(), shop.hint(TID + 4, seller_id=SELLER + 1))
 
 
 @pytest.mark.parametrize(
@@ -316,6 +346,7 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
     batch = await shop.read(record, shop.hint(TID + 1))
     assert batch.versions.keys() == {TID + 1}
     assert dead(batch) == {"refused": record.value}
+    assert batch.given_up.keys() == {TID}, "else it would be refused again and again"
     detail = cloud_events.attributes(batch.dead_letters[0].headers)["detail"]
     assert f"code {code}" in detail
     assert RECEIVER not in detail
@@ -443,3 +474,78 @@ async def test_an_unstorable_version_becomes_a_dead_letter_with_its_order(shop: 
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
     assert dead(batch).keys() == {"unstorable"}
     assert batch.dead_letters[0].key == records.key_of(TID)
+
+
+async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: Shop) -> None:
+    """Neither a seller that is away nor one that was never added says that we are the cause."""
+    await sellers.pause(shop.pool, SELLER + 1, "a test")
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.steps[TID + 1] = [answers_error(15, "isv.invalid-permission")]
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    await orders.upsert(shop.pool, [version(TID + 2, 1, 100)], partition=0, epoch=epoch)
+    batch = await shop.read(
+        shop.hint(TID),
+        shop.hint(TID),
+        shop.hint(TID + 1),
+        shop.hint(TID + 2, settled=at(100)),
+        shop.hint(TID + 3, seller_id=SELLER + 1),
+        shop.hint(TID + 4, seller_id=999),
+        shop.hint(TID + 5),  # not there yet: postponed
+        shop.snapshot(TID + 6),
+        shop.snapshot(TID + 7, trade=b"not json"),
+        shop.received(Record(shop.registry.changes.name, b"1", b"not json", [])),
+    )
+    assert Counter(batch.take_outcomes()) == Counter(
+        [
+            *[Outcome(SELLER)] * 3,
+            Outcome(SELLER, "refused"),
+            Outcome(SELLER, "unreadable_snapshot"),
+            Outcome(None, "unreadable_change"),
+        ]
+    )
+    assert batch.take_outcomes() == []
+    shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
+    assert batch.take_outcomes() == [Outcome(SELLER, "unstorable")]
+
+
+async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones(shop: Shop) -> None:
+    backlog = Backlog(1, timedelta(seconds=10))
+    late = shop.clock.now() - timedelta(seconds=11)
+    for tid in (TID, TID + 4):
+        shop.gateway.trades[tid] = platform_trade(tid)
+    taken = [shop.hint(received_at=late, occurred_at=at(2)), shop.hint(TID + 4)]
+    batch = await shop.reader.read(taken, backlog=backlog, unread=2)
+    assert shop.gateway.fetched == [TID + 4]
+    (waiting,) = batch.postponed
+    assert (waiting.tid, waiting.reason, waiting.occurred_at) == (TID, refetches.BACKLOG, at(2))
+    assert (await shop.reader.read(taken[:1], backlog=backlog, unread=0)).postponed == [waiting]
+
+
+async def test_a_pull_adds_its_promise_to_an_order_of_the_backlog_and_costs_no_call(shop: Shop) -> None:
+    told = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", refetches.BACKLOG)
+    await refetches.postpone(shop.pool, [told], wait=timedelta(0))
+    batch = await shop.read(shop.hint(modified=at(5), source=Source.SWEEP))
+    assert shop.gateway.fetched == []
+    (waiting,) = batch.postponed
+    assert (waiting.reason, waiting.modified) == (refetches.BACKLOG, at(5))
+
+
+async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: Shop) -> None:
+    record = records.snapshot(
+        shop.registry.snapshots.name,
+        tid=TID,
+        seller_id=SELLER,
+        as_of=at(3),
+        reason="details 1",
+        trade=orjson.dumps(platform_trade(TID)),
+        found_by=Source.SWEEP,
+    )
+    batch = await shop.read(shop.received(record), shop.snapshot(TID + 4))
+    assert (batch.versions[TID].source, batch.versions[TID + 4].source) == ("sweep", "bootstrap")
+
+
+async def test_messages_that_linger_are_noted_and_cost_no_call_yet(shop: Shop) -> None:
+    reader = replace(shop.reader, linger=timedelta(seconds=60))
+    batch = await reader.read([shop.hint(), shop.hint(), shop.hint(TID + 4, source=Source.SWEEP)])
+    assert shop.gateway.fetched == [TID + 4]
+    assert [(one.tid, one.reason) for one in batch.lingering] == [(TID, refetches.LINGERING)]

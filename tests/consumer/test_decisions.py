@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer import decisions
-from consumer.decisions import Need
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
 from topsync.store.orders import Known
@@ -35,10 +34,15 @@ def hint(
     )
 
 
+LAG_SECONDS = 3
+"""From a change until a fetch answers it for sure."""
+
 moments = st.integers(0, 20)
 hints = st.lists(
     st.builds(
-        lambda tid, settled, modified, source: hint(tid, settled, modified=modified, source=source),
+        lambda tid, settled, modified, source: hint(
+            tid, settled, modified=modified, source=source, occurred=settled - LAG_SECONDS
+        ),
         st.integers(1, 3),
         moments,
         st.one_of(st.none(), moments),
@@ -54,11 +58,10 @@ stored = st.dictionaries(
 
 def answers(change: Change, known: Known | None) -> bool:
     """Whether what is stored shows what one hint told of; the definition."""
-    return (
-        known is not None
-        and known.fetched_at >= change.settled_after
-        and (change.modified is None or known.modified >= change.modified)
-    )
+    if known is None or (change.modified is not None and known.modified < change.modified):
+        return False
+    is_shown = known.fetched_at >= change.occurred_at and known.modified >= change.occurred_at
+    return known.fetched_at >= change.settled_after or (change.source is Source.PUSH and is_shown)
 
 
 @given(batch=hints, known=stored)
@@ -83,6 +86,7 @@ def test_no_hint_is_left_unanswered_after_any_sequence_of_batches(
         arrived = [
             change.model_copy(
                 update={
+                    "occurred_at": at(now - 20) + (change.occurred_at - at(0)),
                     "settled_after": at(now - 20) + (change.settled_after - at(0)),
                     "modified": change.modified and at(now - 20) + (change.modified - at(0)),
                 }
@@ -145,9 +149,41 @@ def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
 def test_when_a_hint_is_answered(
     modified: float | None, known: tuple[float, float] | None, answered: bool
 ) -> None:
-    need = Need(1, SELLER, at(10), None if modified is None else at(modified), Source.PUSH, None, None)
+    (need,) = decisions.coalesce([hint(1, 10, modified=modified, source=Source.SWEEP)]).values()
     stored_state = Known(at(known[0]), at(known[1]), published=False) if known else None
     assert decisions.is_answered(need, stored_state) is answered
+
+
+@pytest.mark.parametrize(
+    ("occurred", "known", "answered"),
+    [
+        pytest.param(5.4, (5, 5.5), True, id="fetched after the message, and as new as it"),
+        pytest.param(5.4, (7, 7.5), True, id="newer"),
+        pytest.param(5.4, (5, 5.3), False, id="fetched before it: perhaps another change of that second"),
+        pytest.param(5.4, (4, 5.5), False, id="older: its change does not show yet"),
+        pytest.param(5.4, (4, 8.4), True, id="older, but fetched when nothing was hidden any more"),
+    ],
+)
+def test_when_a_message_is_answered(occurred: float, known: tuple[float, float], answered: bool) -> None:
+    """Several messages tell of one change, and often come one after the other."""
+    told = hint(1, occurred + LAG_SECONDS, occurred=occurred)
+    state = Known(at(known[0]), at(known[1]), published=False)
+    (need,) = decisions.coalesce([told]).values()
+    assert decisions.is_answered(need, state) is answered
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(hint(1, 8.4, source=Source.SWEEP), id="a list wants proof"),
+        pytest.param(hint(1, 8.4).model_copy(update={"reason": "asked again"}), id="what asks again, too"),
+    ],
+)
+def test_a_message_is_content_with_less_than_what_comes_with_it(other: Change) -> None:
+    state = Known(at(5), at(5.5), published=True)
+    told = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
+    assert decisions.to_fetch(decisions.coalesce([told]), {1: state}) == []
+    assert len(decisions.to_fetch(decisions.coalesce([told, other]), {1: state})) == 1
 
 
 @pytest.mark.parametrize(

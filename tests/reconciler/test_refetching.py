@@ -16,16 +16,18 @@ from tests.store.databases import SELLER, at, emptied, version
 from tests.stream.clusters import create_topics, read_all, settings_for
 from topsync.clock import ServerClock
 from topsync.settings import KafkaSettings
-from topsync.store import orders, refetches
+from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.refetches import Refetch
 from topsync.stream import producer as producers
+from topsync.stream import records
 
 TID = 4000000000000000101
 ATTEMPTS = 5
 MISSING = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", "not_there", attempts=0)
 NO_NEWS = replace(MISSING, reason=refetches.NO_NEWS)
 PROMISED = replace(NO_NEWS, modified=at(7))
+PARKED = replace(MISSING, reason=refetches.NO_SESSION)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ PROMISED = replace(NO_NEWS, modified=at(7))
         pytest.param(NO_NEWS, 3, Verdict.LET_GO, id="and then let go: nothing is known to be missing"),
         pytest.param(PROMISED, 3, Verdict.ASK, id="unless a list has told of news meanwhile"),
         pytest.param(PROMISED, ATTEMPTS, Verdict.GIVE_UP, id="which are not let go in silence"),
+        pytest.param(PARKED, 10 * ATTEMPTS, Verdict.ASK, id="what its seller held up is never given up"),
     ],
 )
 def test_what_becomes_of_an_order_whose_time_has_come(one: Refetch, attempts: int, verdict: Verdict) -> None:
@@ -83,7 +86,7 @@ async def test_a_round_hints_what_is_due_as_it_was_told_and_then_leaves_it_alone
     assert (found[TID].settled_after, found[TID].modified, found[TID].occurred_at) == (at(1), None, at(0))
     assert found[TID].reason == "asked again, 1: not_there"
     assert found[TID + 1].modified == at(7)
-    assert await refetches.count(desk.pool) == 2
+    assert sum((await refetches.waiting(desk.pool)).values()) == 2
 
 
 async def test_what_has_been_stored_meanwhile_is_not_asked_for(desk: Desk) -> None:
@@ -92,7 +95,7 @@ async def test_what_has_been_stored_meanwhile_is_not_asked_for(desk: Desk) -> No
     await orders.upsert(desk.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
     await desk.refetching.round()
     assert await desk.hints() == []
-    assert await refetches.count(desk.pool) == 0
+    assert await refetches.waiting(desk.pool) == {}
 
 
 async def test_what_is_given_up_becomes_one_dead_letter_with_the_last_answer(desk: Desk) -> None:
@@ -105,4 +108,29 @@ async def test_what_is_given_up_becomes_one_dead_letter_with_the_last_answer(des
     assert (letter.key, letter.value) == (str(TID).encode(), b"\xff cut")
     assert cloud_events.attributes(letter.headers)["reason"] == "not_there"
     assert await desk.hints() == []
-    assert await refetches.count(desk.pool) == 0
+    assert await refetches.waiting(desk.pool) == {}
+
+
+async def test_a_returned_sellers_orders_are_told_again_in_order_behind_live_changes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of occurrence, a bounded round at a time; freshness is not measured by them."""
+    monkeypatch.setattr(refetching, "AT_ONCE", 3)
+    await sellers.pause(desk.pool, SELLER, "a test")
+    one_partition = [tid for tid in range(TID, TID + 100) if records.partition_of(tid, 2) == 0][:5]
+    tids = one_partition[::-1]
+    for second, tid in enumerate(tids):
+        parked = replace(PARKED, tid=tid, occurred_at=at(second), source="push" if second else "operator")
+        await refetches.postpone(desk.pool, [parked], wait=timedelta(0))
+    await desk.refetching.round()
+    assert await desk.hints() == []
+
+    await sellers.resume(desk.pool, SELLER, "refused meanwhile")
+    await desk.refetching.round()
+    assert [hint.tid for hint in await desk.hints()] == tids[:3]
+    assert [hint.source for hint in await desk.hints()] == [Source.OPERATOR, Source.GAP, Source.GAP]
+    epoch = await orders.take_over(desk.pool, 0, "test")
+    await orders.upsert(desk.pool, [version(tid, 1, 2) for tid in tids[:3]], partition=0, epoch=epoch)
+    await desk.refetching.round()
+    assert [hint.tid for hint in await desk.hints()] == tids
+    assert await refetches.parked(desk.pool) == {SELLER: 2}

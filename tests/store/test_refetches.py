@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from tests.store.databases import SELLER, at, version
-from topsync.store import orders, refetches, sellers
+from topsync.store import detail_tasks, orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.refetches import Refetch
 
@@ -31,7 +33,7 @@ async def test_what_is_noted_is_due_after_its_wait_and_not_before(pool: Pool) ->
     assert await refetches.due(pool, limit=1) == [first]
     await refetches.asked(pool, {TID: LATER, TID + 1: NOW})
     assert await due(pool) == [replace(second, attempts=1)]
-    assert await refetches.count(pool) == 3
+    assert await refetches.waiting(pool) == {"not_there": 3}
 
 
 async def test_a_second_hint_keeps_the_place_in_time_and_takes_the_later_of_both_promises(pool: Pool) -> None:
@@ -52,6 +54,16 @@ async def test_only_a_state_as_promised_and_fetched_late_enough_answers(pool: Po
         assert (await due(pool) == []) == answered
 
 
+async def test_what_was_asked_for_and_is_answered_is_forgotten_before_it_is_due_again(pool: Pool) -> None:
+    epoch = await orders.take_over(pool, 0, "test")
+    await refetches.postpone(pool, [wanted(), wanted(TID + 1)], wait=NOW)
+    await refetches.asked(pool, {TID: LATER})
+    await orders.upsert(pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
+    await refetches.forget_answered(pool)
+    assert await due(pool) == [wanted(TID + 1)]
+    assert await refetches.waiting(pool) == {"not_there": 1}
+
+
 async def test_a_seller_without_a_session_waits_and_keeps_its_orders(pool: Pool) -> None:
     await refetches.postpone(pool, [wanted()], wait=NOW)
     await sellers.pause(pool, SELLER, "because")
@@ -61,4 +73,106 @@ async def test_a_seller_without_a_session_waits_and_keeps_its_orders(pool: Pool)
     await sellers.refuse(pool, SELLER, 1, "refused")
     assert await due(pool) == []
     await refetches.forget(pool, [TID])
-    assert await refetches.count(pool) == 0
+    assert await refetches.waiting(pool) == {}
+
+
+@pytest.mark.parametrize("reason", sorted(refetches.PARKED))
+async def test_what_is_parked_comes_back_with_its_seller_in_the_order_of_occurrence(
+    pool: Pool, reason: str
+) -> None:
+    await sellers.pause(pool, SELLER, "because")
+    late, early = (parked(TID, second=9, reason=reason), parked(TID + 1, second=1, reason=reason))
+    for one in (late, early):
+        await refetches.postpone(pool, [one], wait=NOW)
+    assert await returned(pool) == []
+    assert await refetches.parked(pool) == {SELLER: 2}
+    await sellers.resume(pool, SELLER, "expired meanwhile")
+    assert await returned(pool) == [early, late]
+    assert await due(pool) == [], "it has its own turn"
+
+
+async def test_what_is_noted_after_its_seller_is_back_already_is_found_all_the_same(pool: Pool) -> None:
+    """The fetch failed, the seller returned, and only then was the order noted."""
+    await sellers.pause(pool, SELLER, "because")
+    await sellers.resume(pool, SELLER, "expired meanwhile")
+    await refetches.postpone(pool, [parked(TID)], wait=NOW)
+    assert await returned(pool) == [parked(TID)]
+
+
+async def test_no_attempt_counts_while_a_seller_is_away_and_no_wait_outlasts_its_return(pool: Pool) -> None:
+    await refetches.postpone(pool, [wanted(modified=7)], wait=NOW)
+    for _ in range(3):
+        await refetches.asked(pool, {TID: LATER})
+    await refetches.postpone(pool, [parked(TID)], wait=NOW)
+    assert await returned(pool) == [replace(parked(TID), modified=at(7), attempts=0)]
+    await refetches.asked(pool, {TID: NOW})
+    await refetches.postpone(pool, [wanted()], wait=LATER)
+    assert await due(pool) == [replace(wanted(modified=7), attempts=1)], "from here on they count again"
+
+
+async def test_of_what_was_parked_only_so_much_is_under_way_at_once(pool: Pool) -> None:
+    """Thousands of hints of a returned seller would stand before the changes of all others."""
+    one, *rest = [parked(TID + second, second=second) for second in range(5)]
+    await refetches.postpone(pool, [one, *rest], wait=NOW)
+    await refetches.postpone(pool, [replace(parked(TID + 9), seller_id=SELLER + 1)], wait=LATER)
+    assert await refetches.returned(pool, limit=2) == [one, rest[0]]
+    await refetches.asked(pool, {one.tid: LATER})
+    assert await refetches.returned(pool, limit=2) == [rest[0]]
+    await refetches.asked(pool, {rest[0].tid: LATER})
+    assert await refetches.returned(pool, limit=2) == []
+    await refetches.forget(pool, [one.tid])
+    assert await refetches.returned(pool, limit=2) == [rest[1]]
+
+
+async def test_giving_up_leaves_what_was_promised_later(pool: Pool) -> None:
+    await refetches.postpone(pool, [wanted(settled=5), wanted(TID + 1, settled=6)], wait=NOW)
+    await refetches.give_up(pool, {TID: at(5), TID + 1: at(5), TID + 2: at(5)})
+    assert await due(pool) == [wanted(TID + 1, settled=6)]
+
+
+def parked(tid: int, *, second: float = 0, reason: str = refetches.NO_SESSION) -> Refetch:
+    return replace(wanted(tid), occurred_at=at(second), reason=reason)
+
+
+async def returned(pool: Pool) -> list[Refetch]:
+    return await refetches.returned(pool, limit=10)
+
+
+async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
+    """It is drained at a pace of its own: all at once, it would hold up what is fresh."""
+    late = [replace(wanted(TID + number), reason=refetches.BACKLOG) for number in range(3)]
+    await refetches.postpone(pool, late, wait=NOW)
+    assert await due(pool) == []
+    assert await refetches.backlogs(pool, sources=["push"]) == {SELLER: 3}
+    assert await refetches.backlogs(pool, sources=["sweep"]) == {}
+    task = await detail_tasks.begin(pool, SELLER, sources=["push"], limit=2, asked_at=at(9))
+    assert task is not None
+    assert task.tids == (TID, TID + 1)
+    assert await due(pool) == []
+    assert await refetches.waiting_in_backlog(pool, [TID, TID + 2, TID + 3]) == {TID, TID + 2}
+    await refetches.bring(pool, [TID + 2], wait=NOW)
+    assert [one.tid for one in await due(pool)] == [TID + 2]
+
+
+async def test_what_was_asked_for_counts_until_it_is_stored(pool: Pool) -> None:
+    await refetches.postpone(pool, [replace(wanted(settled=5), reason=refetches.BACKLOG)], wait=NOW)
+    await refetches.bring(pool, [TID], wait=LATER)
+    epoch = await orders.take_over(pool, 0, "test")
+    for fetched, counted in ((4, 1), (5, 0)):
+        await orders.upsert(pool, [version(TID, 1, fetched)], partition=0, epoch=epoch)
+        assert await refetches.being_brought(pool) == counted
+
+
+async def test_a_hint_leaves_an_order_with_its_task_and_another_reason_takes_it_out(pool: Pool) -> None:
+    late = replace(wanted(), reason=refetches.BACKLOG)
+    await refetches.postpone(pool, [late], wait=NOW)
+    task = await detail_tasks.begin(pool, SELLER, sources=["push"], limit=100, asked_at=at(9))
+    assert task is not None
+    await refetches.postpone(pool, [replace(late, settled_after=at(7))], wait=NOW)
+    (waiting,) = await detail_tasks.wanted(pool, task)
+    assert waiting.settled_after == at(7)
+    await refetches.postpone(pool, [wanted()], wait=NOW)
+    assert await detail_tasks.wanted(pool, task) == []
+    await detail_tasks.give_back(pool, task)
+    assert len(await due(pool)) == 1, "what is not in the task is not given back"
+    assert await detail_tasks.open_tasks(pool) == []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas import cloud_events
 from schemas.change import Change, Hint, Source
+from schemas.erasure import Erasure
 from schemas.notification import ReplayFinished
 from schemas.transitions import Step, Transition
 from schemas.types import MAX_ID
@@ -182,3 +183,21 @@ def test_a_notification_carries_its_body_as_json_and_its_kind_as_its_type() -> N
     attributes = cloud_events.attributes(written.headers)
     assert (attributes["subject"], attributes["type"]) == ("replay:7", "taobao.ops.replay.finished.v1")
     assert attributes["dataschema"] == "urn:topsync:taobao.ops.replay.finished.v1"
+
+
+def test_a_tombstone_has_no_value_and_says_that_it_is_one() -> None:
+    """Filtered like any other event: by headers; and one more version for who drops by revision."""
+    end = records.tombstone("orders", tid=TID, seller_id=7, revision=4, erased_at=at(5), published_at=at(5))
+    assert (end.topic, end.key, end.value) == ("orders", str(TID).encode(), None)
+    told = cloud_events.attributes(end.headers)
+    assert told["type"] == "taobao.trade.order.erased.v1"
+    assert (told["id"], told["revision"], told["sellerid"]) == (f"{TID}:4", "4", "7")
+    assert "dataschema" not in told
+
+
+def test_a_request_to_erase_reads_back_as_it_was_and_is_keyed_by_its_order() -> None:
+    wanted = Erasure(seller_id=7, tid=TID, asked_at=at(5))
+    record = records.erasure("changes", wanted)
+    assert Erasure.model_validate_json(record.value or b"") == wanted
+    assert record.key == str(TID).encode()
+    assert cloud_events.attributes(record.headers)["type"] == cloud_events.ERASURE_TYPE

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from consumer.batches import BatchReader
+from consumer.deadletter_share import Limit
 from consumer.enricher import Enricher
 from consumer.room import Room
 from consumer.writer import Tools
@@ -98,6 +99,11 @@ class Storm:
                     pool=pool,
                     batches=BatchReader(pool, self.client, self.clock, self.sessions, topics),
                     room=Room(own.enricher_max_bytes),
+                    limit=Limit(
+                        own.dead_letter_limit_share,
+                        own.dead_letter_limit_records,
+                        own.dead_letter_limit_least,
+                    ),
                 ),
                 owner=name,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from signal import SIGCONT, SIGSTOP
@@ -223,12 +223,17 @@ async def stored(system: System, changed: Iterable[Changed]) -> int:
     return found
 
 
+def orders_locked(system: System) -> AbstractAsyncContextManager[None]:
+    """Nobody can write an order meanwhile; statements wait."""
+    return table_locked(system, "orders")
+
+
 @asynccontextmanager
-async def orders_locked(system: System) -> AsyncIterator[None]:
-    """Nobody can write an order meanwhile; statements wait. Ends with the server, should that end first."""
+async def table_locked(system: System, table: str) -> AsyncIterator[None]:
+    """Nobody can write to a table meanwhile; statements wait. Ends with the server, should that end first."""
     connection = await connect(system)
     try:
-        await connection.execute("begin; lock table orders in share row exclusive mode")
+        await connection.execute(f"begin; lock table {table} in share row exclusive mode")
         yield
     finally:
         connection.terminate()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import httpx
 import orjson
 
@@ -47,6 +49,7 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
         (seller,) = platform.sellers
         # As bad as it gets: what nobody may see, where only a parser looks.
         trades = await truth(system, seller.user_id)
+        exported = int(str(trades[0]["tid"]))
         personal = orjson.dumps({**trades[0], "session": seller.session, "tid": None, "modified": None})
 
         platform.channel.inject(BAD_FRAME)
@@ -63,7 +66,7 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
         no_json = Record(topics.changes.name, records.key_of(TID), b"{" + personal, [])
         no_trade = records.snapshot(
             topics.snapshots.name,
-            tid=TID,
+            tid=exported,
             seller_id=seller.user_id,
             as_of=platform.clock.now(),
             reason="a test",
@@ -84,8 +87,25 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
         assert all(originals[f"original_{name}"] == text for name, text in no_trade.headers)
         assert platform.channel.ledger()["in_flight"] == 0
         system.require_running()
+
+        listed = [
+            orjson.loads(line) for line in (await system.run("deadletter", "list", "--json")).splitlines()
+        ]
+        ids = {one["reason"]: str(one["id"]) for one in listed}
+        assert ids.keys() == letters.keys()
+        shown = [await system.run("deadletter", "list")]
+        shown += [await system.run("deadletter", "show", name) for name in ids.values()]
+        before = await fetched_at(system, exported)
+        told = await system.run("deadletter", "retry", ids["unreadable_snapshot"])
+        assert "asked again for 1 of 1" in told
+        await eventually(lambda: is_fetched_after(system, exported, before))
+        assert "unreadable_snapshot" not in await system.run("deadletter", "list")
+
         await systems.require_clean_audit(system)
-        assert_nothing_personal_was_logged(system, await truth(system, seller.user_id), seller.session)
+        logs = {log.name: log.read_bytes() for log in system.group.folder.glob("*.log")}
+        assert {f"{name}.log" for name in SERVICES} <= logs.keys()
+        logs["topsync deadletter"] = "".join([*shown, told]).encode()
+        assert_nothing_personal_is_shown(system, logs, await truth(system, seller.user_id), seller.session)
 
 
 async def truth(system: System, seller_id: int) -> list[dict[str, object]]:
@@ -117,9 +137,18 @@ def content_of(raw: bytes | None) -> str:
     return read_message(decode(raw), raw).content
 
 
-def assert_nothing_personal_was_logged(system: System, trades: list[dict[str, object]], session: str) -> None:
-    logs = {log.name: log.read_bytes() for log in system.group.folder.glob("*.log")}
-    assert {f"{name}.log" for name in SERVICES} <= logs.keys()
+async def fetched_at(system: System, tid: int) -> datetime:
+    found: datetime = await systems.value(system, "select fetched_at from orders where tid = $1", tid)
+    return found
+
+
+async def is_fetched_after(system: System, tid: int, before: datetime) -> bool:
+    return await fetched_at(system, tid) > before
+
+
+def assert_nothing_personal_is_shown(
+    system: System, logs: dict[str, bytes], trades: list[dict[str, object]], session: str
+) -> None:
     secrets = {session, system.environment["TOPSYNC_APP_SECRET"], system.environment["TOPSYNC_TOKEN_KEYS"]}
     secrets |= {str(trade[field]) for trade in trades for field in PERSONAL & trade.keys() if trade[field]}
     for name, log in logs.items():

@@ -151,9 +151,6 @@ STORED_AS_SHOWN: Final = ("text_ids", "unknown_fields")
 
 SESSION: Final = ("session_expired", "auth_cancelled")
 
-MAY_BE_DEAD: Final = {"session_refused", "no_session"}
-"""Why a change of a seller without a session is set aside."""
-
 
 @dataclass(frozen=True)
 class Survived:
@@ -248,7 +245,7 @@ async def test_a_bulk_start_lives_through(started: dict[str, Survived], name: st
 
 @pytest.mark.parametrize("name", BROKEN)
 async def test_a_seller_lives_through(broken: dict[str, Survived], name: str) -> None:
-    require_whole(broken[name], may_be_dead=MAY_BE_DEAD if name in SESSION else frozenset())
+    require_whole(broken[name])
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -388,18 +385,18 @@ async def proven_past(stage: Stage, over_at: datetime) -> None:
         await stage.eventually_complete(over_at)
 
 
-def require_whole(survived: Survived, *, may_be_dead: Set[str] = frozenset()) -> None:
+def require_whole(survived: Survived) -> None:
     """A scenario struck, and left nothing behind."""
     assert survived.played.has_struck, survived.played.struck
     audit = survived.audit
     assert (audit.missing, audit.stale, audit.holes) == (0, 0, 0), audit.examples
     assert survived.complete_until is not None
     assert survived.complete_until > survived.over_at
-    assert survived.dead_letters <= may_be_dead
+    assert survived.dead_letters == set()
 
 
 @asynccontextmanager
-async def everybody_whole_after(stage: Stage, *, may_be_dead: Set[str] = MAY_BE_DEAD) -> AsyncIterator[None]:
+async def everybody_whole_after(stage: Stage, *, may_be_dead: Set[str] = frozenset()) -> AsyncIterator[None]:
     """Under live activity inside; afterwards every seller is complete, and past what happened inside."""
     dead = await stage.dead_letters()
     stage.live(RATE)

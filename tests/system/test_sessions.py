@@ -39,9 +39,18 @@ async def nothing_open(system: System) -> bool:
     return not open_gaps and not due
 
 
-async def letters(system: System, reason: str) -> int:
+async def nothing_is_parked(system: System) -> bool:
+    return not await parked(system)
+
+
+async def parked(system: System) -> set[int]:
+    return {row["tid"] for row in await systems.rows(system, "select tid from refetches where parked")}
+
+
+async def letters(system: System) -> list[str]:
+    """The reasons of all dead letters."""
     found = await systems.records(systems.kafka_settings(system), systems.registry(system).dead_letters)
-    return sum(cloud_events.attributes(record.headers)["reason"] == reason for record in found)
+    return [cloud_events.attributes(record.headers)["reason"] for record in found]
 
 
 async def test_a_bulk_start_that_loses_its_session_says_so_and_goes_on_where_it_stood(
@@ -81,7 +90,7 @@ async def test_what_a_paused_seller_misses_is_replayed_when_it_is_resumed(calm: 
 
     async def pushed_in_vain() -> bool:
         missed.extend(await systems.change(calm, seller, "create"))
-        return await letters(calm, "no_session") > 0
+        return await parked(calm) != set()
 
     await eventually(pushed_in_vain)
     assert not await all_stored(calm, missed)
@@ -91,18 +100,58 @@ async def test_what_a_paused_seller_misses_is_replayed_when_it_is_resumed(calm: 
     await systems.require_clean_audit(calm)
 
 
+async def test_what_is_told_of_an_expired_seller_is_parked_holds_up_nobody_and_comes_out(
+    calm: System,
+) -> None:
+    """One bad seller never holds up the rest, and nothing of it is forgotten or dead."""
+    away, other = await systems.seller_ids(calm)
+    before = await letters(calm)
+    # So that all of it is told and none of it fetched when the session ends.
+    with systems.frozen(calm.processes["enrich"]):
+        missed = await systems.change(calm, away, "create", count=30)
+        await eventually(lambda: are_hinted(calm, missed))
+        await calm.admin("POST", f"/sessions/{away}/expire", {"refreshable": False})
+
+    async def all_parked() -> bool:
+        return await parked(calm) == {one.tid for one in missed}
+
+    await eventually(all_parked)
+    fresh = await systems.change(calm, other, "create", count=30)
+    await eventually(lambda: all_stored(calm, fresh))
+    assert await systems.stored(calm, missed) == 0
+    assert await all_parked(), "still"
+    assert "30 orders" in await calm.run("sellers", "show", str(away))
+
+    grant = await calm.admin("POST", f"/sessions/{away}/grant")
+    assert isinstance(grant, dict)
+    await calm.run("sellers", "authorise", str(away), "--code", grant["code"])
+    await eventually(lambda: all_stored(calm, missed))
+    await eventually(lambda: nothing_is_parked(calm))
+    await eventually(lambda: nothing_open(calm))
+    assert await letters(calm) == before
+    await systems.require_clean_audit(calm)
+
+
+async def refused_calls(system: System) -> object:
+    ledger = await system.admin("GET", "/ledger")
+    assert isinstance(ledger, dict)
+    return ledger["gateway"]["all"]["errors_by_code"]
+
+
+async def are_hinted(system: System, changed: list[Changed]) -> bool:
+    return {str(one.tid) for one in changed} <= {hint["tid"] for hint in await systems.changes(system)}
+
+
 async def test_a_cancelled_seller_stops_at_once_and_misses_nothing_once_it_authorises(calm: System) -> None:
     seller, *_ = await systems.seller_ids(calm)
-    path = f"/sessions/{seller}"
+    path, before = f"/sessions/{seller}", await refused_calls(calm)
     await calm.admin("POST", f"{path}/cancel")
 
     async def is_expired() -> bool:
         return await state_of(calm, seller) == "expired"
 
     await eventually(is_expired)
-    refused = await calm.admin("GET", "/ledger")
-    assert isinstance(refused, dict)
-    assert refused["gateway"]["all"]["errors_by_code"] == {}, "the message told it, not a refused call"
+    assert await refused_calls(calm) == before, "the message told it, not a refused call"
     assert "cancelled the authorisation" in await calm.run("sellers", "show", str(seller))
     missed = await systems.change(calm, seller, "create", count=5)
 

@@ -11,7 +11,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from consumer.batches import Batch, BatchReader
+from consumer.deadletter_share import Limit, TooManyDeadLettersError
 from consumer.enricher import Enricher
 from consumer.room import Room
 from consumer.writer import PartitionWriter, Tools
@@ -37,9 +38,10 @@ from topsync.service import Lifetime
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
-from topsync.store import database, orders, sellers
+from topsync.store import database, orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import NotOwnerError, Version
+from topsync.store.refetches import Refetch
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.ownership import Member
@@ -252,6 +254,34 @@ async def test_a_writer_that_fails_while_it_is_let_go_does_not_come_back(install
             await running
 
 
+async def test_a_process_that_fails_for_good_is_not_ready_any_more_and_says_why(
+    installation: Installation,
+) -> None:
+    async with a_process(installation, FailsForGood) as process:
+        lifetime = Lifetime()
+        with pytest.raises(TooManyDeadLettersError, match="a test"):
+            async with asyncio.timeout(BOUND_SECONDS):
+                await process.run(lifetime)
+    assert not lifetime.ready
+
+
+class FailsForGood(Enricher):
+    """Comes to more dead letters than are allowed."""
+
+    async def _write(self, partition: int, member: Member) -> None:
+        raise TooManyDeadLettersError("a test")
+
+
+async def test_an_order_with_a_dead_letter_is_not_asked_for_again(installation: Installation) -> None:
+    """Else every time leaves another dead letter."""
+    pool = installation.pool
+    waiting = Refetch(TID, SELLER, "x", at(0), at(5), None, "push", "not_there")
+    await refetches.postpone(pool, [waiting, replace(waiting, tid=LAST_TID)], wait=timedelta(0))
+    async with taking_over(installation) as writer:
+        await writer.store(Batch(given_up={TID: at(5), LAST_TID: at(4)}))
+    assert [one.tid for one in await refetches.due(pool, limit=10)] == [LAST_TID], "promised after that"
+
+
 class FailsWhenCancelled(Enricher):
     """Learns that it is fenced at the moment at which it is told to let go."""
 
@@ -279,7 +309,8 @@ async def a_process(installation: Installation, kind: type[Enricher] = Enricher)
     async with runtime.open_gateway(pool) as (client, clock):
         reader = BatchReader(pool, client, clock, sessions, topics)
         own = settings.load(EnricherSettings)
-        tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes))
+        limit = Limit(share=1, records=100, least=1)
+        tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")
 
 

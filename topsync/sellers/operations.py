@@ -14,7 +14,7 @@ from topsync import runtime, standing
 from topsync.errors import OperatorError
 from topsync.sellers import session_rules, tables
 from topsync.sellers.renewal import life_of
-from topsync.store import bootstraps, sellers
+from topsync.store import bootstraps, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Life, Seller, State
 from topsync.top import oauth
@@ -45,10 +45,10 @@ async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) 
     async with runtime.open_pool() as pool:
         known = await sellers.get(pool, user_id)
         await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher, life=life)
-    if known is None:
-        _say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
+    if known is None or known.state is State.ERASED:
+        say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
     else:
-        _say(f"{nick} has another session; see: topsync sellers show {user_id}")
+        say(f"{nick} has another session; see: topsync sellers show {user_id}")
 
 
 def read_token_file(path: Path) -> bytes:
@@ -92,7 +92,7 @@ async def authorise(name: str | None, handed_in: str | None, ask: Callable[[str]
     """
     config, vault = runtime.oauth_config(), runtime.vault()
     async with runtime.open_pool() as pool:
-        expected = None if name is None else await _find(pool, name)
+        expected = None if name is None else await find(pool, name)
         seller_id = ANY_SELLER if expected is None else expected.seller_id
         code = _code(config, seller_id, handed_in, ask)
         grant = await _exchange(config, code)
@@ -111,7 +111,7 @@ async def authorise(name: str | None, handed_in: str | None, ask: Callable[[str]
         )
         after = await sellers.get(pool, grant.user_id)
     assert after is not None
-    _say(_authorised(before, after))
+    say(_authorised(before, after))
 
 
 def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Callable[[str], str]) -> SecretStr:
@@ -119,8 +119,8 @@ def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Calla
     try:
         if handed_in is None:
             url = oauth.authorise_url(config, oauth.new_state(config, seller_id, now=now))
-            _say("The seller opens this address, logs in and agrees:")
-            _say(f"\n{url}\n")
+            say("The seller opens this address, logs in and agrees:")
+            say(f"\n{url}\n")
             handed_in = ask("The code, or the whole address that the browser was sent to: ")
         callback = oauth.read_callback(handed_in)
         if callback.state is not None:
@@ -149,7 +149,7 @@ def _authorised(before: Seller | None, after: Seller) -> str:
     ends_at = after.life.ends_at
     until = "" if ends_at is None else f" until {platform_time.format(ends_at)} (GMT+8)"
     told = f"{after.nick} has authorised{until}"
-    if before is None:
+    if before is None or before.state is State.ERASED:
         return f"{told}; next: topsync bootstrap --seller {after.seller_id}"
     if after.state is State.PAUSED:
         return f"{told}, and is still paused: topsync sellers resume {after.seller_id}"
@@ -159,9 +159,11 @@ def _authorised(before: Seller | None, after: Seller) -> str:
 async def pause(name: str, reason: str) -> None:
     """Hold a seller."""
     async with runtime.open_pool() as pool:
-        seller = await _find(pool, name)
+        seller = await find(pool, name)
         done = await sellers.pause(pool, seller.seller_id, reason)
-    _say(
+    if seller.state is State.ERASED:
+        raise SellerOperationError(f"{seller.nick} {seller.reason}")
+    say(
         f"{seller.nick} is paused: it is not called for after ten seconds at most"
         if done
         else f"{seller.nick} is paused already"
@@ -171,9 +173,9 @@ async def pause(name: str, reason: str) -> None:
 async def resume(name: str) -> None:
     """Let a paused seller go on."""
     async with runtime.open_pool() as pool:
-        seller = await _find(pool, name)
+        seller = await find(pool, name)
         done = await sellers.resume(pool, seller.seller_id, session_rules.REFUSED)
-        after = await _find(pool, str(seller.seller_id))
+        after = await find(pool, str(seller.seller_id))
     if not done:
         raise SellerOperationError(f"{seller.nick} is not paused but {seller.state.value}")
     told = f"{after.nick} is {after.state.value}"
@@ -181,7 +183,7 @@ async def resume(name: str) -> None:
         told += f": its session was refused meanwhile; {session_rules.what_to_do(after, now=None)}"
     elif after.state is State.LIVE:
         told += f"; the time since its last proof is replayed: topsync sellers show {after.seller_id}"
-    _say(told)
+    say(told)
 
 
 async def rekey(*, only_check: bool) -> int:
@@ -202,11 +204,11 @@ async def rekey(*, only_check: bool) -> int:
         found = await sellers.all_of(pool)
     left = [seller for seller in found if not _is_current(seller, vault)]
     if not only_check:
-        _say(f"encrypted anew: {done} of {len(found)} sellers")
+        say(f"encrypted anew: {done} of {len(found)} sellers")
     if left:
-        _say(f"{len(left)} of {len(found)} sellers need a key that is not the first one: keep it")
+        say(f"{len(left)} of {len(found)} sellers need a key that is not the first one: keep it")
         return 1
-    _say("every stored token opens with the first key: the others can be removed")
+    say("every stored token opens with the first key: the others can be removed")
     return 0
 
 
@@ -218,26 +220,31 @@ def _is_current(seller: Seller, vault: Vault) -> bool:
 async def list_all() -> None:
     """Show all sellers."""
     async with runtime.open_pool() as pool:
-        found = await sellers.all_of(pool)
-    console.print(tables.of_all(found, datetime.now(UTC)))
+        found, parked = await sellers.all_of(pool), await refetches.parked(pool)
+    console.print(tables.of_all(found, parked, datetime.now(UTC)))
 
 
 async def show(name: str) -> None:
     """Show one seller."""
     async with runtime.open_pool() as pool:
-        seller = await _find(pool, name)
+        seller = await find(pool, name)
         stands = next(one for one in await standing.of_all(pool) if one.seller.seller_id == seller.seller_id)
         bootstrap = await bootstraps.get(pool, seller.seller_id)
     console.print(tables.of_one(stands, bootstrap, datetime.now(UTC)))
 
 
-async def _find(pool: Pool, name: str) -> Seller:
+async def find(pool: Pool, name: str) -> Seller:
+    """A seller by nick or id.
+
+    Raises:
+        SellerOperationError: there is none.
+    """
     found = await sellers.find(pool, name)
     if found is None:
         raise SellerOperationError(f"no seller {name}; see `topsync sellers list`")
     return found
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """A sentence in a line of its own, however narrow the screen: it may hold a command or an address."""
     console.print(text, markup=False, soft_wrap=True)

@@ -184,6 +184,8 @@ class SessionWatch:
         for state in State:
             metrics.SELLERS.labels(state.value).set(states[state])
         now = self.clock.now()
+        # A seller that is erased has no session any more whose end anybody should be told of.
+        metrics.SESSION_SECONDS_LEFT.clear()
         for seller in found:
             if seller.life.ends_at is not None:
                 left = (seller.life.ends_at - now).total_seconds()

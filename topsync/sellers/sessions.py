@@ -22,6 +22,9 @@ log = telemetry.get_logger(__name__)
 HELD_SECONDS = 10.0
 """How long a session may be stale: a renewed one is used at most so much later, a paused seller let be."""
 
+MISS_HELD_SECONDS = 1.0
+"""How long a seller counts as absent without another look: one that is back is called for so soon."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -41,11 +44,31 @@ class Sessions:
     """None: a session that is refused stays so."""
     _held: dict[int, Account] = field(default_factory=dict)
     _read_at: float = float("-inf")
+    _missed: dict[int, tuple[float, Seller | None]] = field(default_factory=dict)
+    """Sellers that were asked for and are not held: when they were looked for, and what was found."""
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _one_at_a_time: defaultdict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def get(self, seller_id: int) -> Account | None:
         """The seller, or none when it is unknown, paused or expired."""
-        return (await self.usable()).get(seller_id)
+        account = (await self.usable()).get(seller_id)
+        if account is not None:
+            return account
+        seller = await self._look_for(seller_id)
+        return self.account(seller) if seller is not None and _is_usable(seller) else None
+
+    async def knows(self, seller_id: int) -> bool:
+        """Whether there is such a seller, in whatever state."""
+        return seller_id in await self.usable() or await self._look_for(seller_id) is not None
+
+    async def _look_for(self, seller_id: int) -> Seller | None:
+        """A seller that is not held, as it stands now; tasks that miss it together look once."""
+        async with self._looking:
+            looked_at, seller = self._missed.get(seller_id, (float("-inf"), None))
+            if time.monotonic() - looked_at > MISS_HELD_SECONDS:
+                seller = await sellers.get(self.pool, seller_id)
+                self._missed[seller_id] = time.monotonic(), seller
+            return seller
 
     async def usable(self) -> dict[int, Account]:
         """All sellers whose session may be used, by id."""
@@ -56,6 +79,7 @@ class Sessions:
                 if _is_usable(seller)
             }
             self._read_at = time.monotonic()
+            self._missed.clear()
         return self._held
 
     async def refused(self, account: Account) -> Account | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from rich.table import Table
@@ -12,14 +12,21 @@ from schemas import platform_time
 from topsync.sellers import session_rules
 from topsync.standing import Standing
 from topsync.store.bootstraps import Bootstrap
+from topsync.store.erasures import Preview
 from topsync.store.sellers import Seller, State
 
-STYLES = {State.NEW: "cyan", State.LIVE: "green", State.PAUSED: "yellow", State.EXPIRED: "bold red"}
+STYLES = {
+    State.NEW: "cyan",
+    State.LIVE: "green",
+    State.PAUSED: "yellow",
+    State.EXPIRED: "bold red",
+    State.ERASED: "dim",
+}
 
 
-def of_all(found: Iterable[Seller], now: datetime) -> Table:
-    """A row for each seller."""
-    table = Table("id", "nick", "state", "session ends (GMT+8)", "days left", "refreshable", "why")
+def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) -> Table:
+    """A row for each seller; `parked` is how many orders of a seller wait for it to be back."""
+    table = Table("id", "nick", "state", "session ends (GMT+8)", "days left", "refreshable", "parked", "why")
     for seller in found:
         table.add_row(
             str(seller.seller_id),
@@ -28,6 +35,7 @@ def of_all(found: Iterable[Seller], now: datetime) -> Table:
             _instant(seller.life.ends_at, "not known"),
             _days_left(seller, now),
             "yes" if session_rules.can_refresh(seller, now=now) else "no",
+            str(parked.get(seller.seller_id, 0)),
             Text(seller.reason or ""),
         )
     return table
@@ -47,6 +55,23 @@ def of_one(stands: Standing, bootstrap: Bootstrap | None, now: datetime) -> Tabl
     )
     if seller.state is State.EXPIRED:
         table.add_row("what to do", session_rules.what_to_do(seller, now=now))
+    return table
+
+
+def of_erasure(seller: Seller, found: Preview) -> Table:
+    """What goes when a seller is erased."""
+    table = Table(show_header=False, title=Text(f"To be erased of {seller.nick} ({seller.seller_id})"))
+    for heading, count in (
+        ("orders", found.orders),
+        ("orders to be asked for again", found.refetches),
+        ("bulk starts", found.bootstraps),
+        ("certificates", found.certificates),
+        ("rows of exports", found.export_rows),
+        ("pulled windows", found.windows),
+        ("gaps", found.gaps),
+        ("replays", found.replays),
+    ):
+        table.add_row(heading, str(count))
     return table
 
 
@@ -83,6 +108,7 @@ def _order_rows(stands: Standing) -> list[tuple[str, Text | str]]:
         ("complete until", _instant(stands.complete_until, "not bootstrapped")),
         ("holes", str(len(stands.holes))),
         ("open gaps", Text("\n".join(gaps)) if gaps else "none"),
+        ("parked", f"{stands.parked} orders, asked for when it is back" if stands.parked else "none"),
         *([("replay", "about to begin")] if stands.seller.replay_due else []),
     ]
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from topsync.simulator.day import CHANGES_PER_SCENE, Day
 from topsync.simulator.ids import OrderKey
 from topsync.simulator.life import Kind, TradeType
 from topsync.simulator.moves import Move
@@ -66,11 +67,20 @@ class Wish:
 class Director:
     """Performs changes in a world and sends their messages. Choices come from one seeded source."""
 
-    def __init__(self, world: World, subscriptions: Subscriptions, quirks: PlatformQuirks, seed: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        subscriptions: Subscriptions,
+        quirks: PlatformQuirks,
+        seed: int,
+        *,
+        as_on_a_day: bool = False,
+    ) -> None:
         self._world = world
         self._subscriptions = subscriptions
         self._quirks = quirks
         self._random = random.Random(seed)  # noqa: S311 -- a scenario, not a secret
+        self._day = Day(world, self._random) if as_on_a_day else None
         self._rate = 0.0
         self._rate_changed = asyncio.Event()
         self.performed = 0
@@ -124,11 +134,18 @@ class Director:
 
     async def _stream_at(self, rate: float) -> None:
         began, made = time.monotonic(), 0
+        steps = rate if self._day is None else rate / CHANGES_PER_SCENE
         while not self._rate_changed.is_set():
-            due = int((time.monotonic() - began) * rate) - made
+            now = time.monotonic()
+            due = int((now - began) * steps) - made
             for _ in range(min(due, _MOST_PER_TICK)):
-                self.step()
+                if self._day is None:
+                    self.step()
+                else:
+                    self._tell(self._day.begin(now))
                 made += 1
+            for happenings in () if self._day is None else self._day.go_on(now):
+                self._tell(happenings)
             await asyncio.sleep(_TICK_SECONDS)
 
     def _advance(self, key: OrderKey) -> Happening:

@@ -18,7 +18,7 @@ _MAX_BYTES = 1 << 20
 _MAX_FAULTS = 1000
 _SETTINGS = frozenset(
     {
-        *("seed", "sellers", "orders", "history_days", "start_at", "rate", "visibility_delay_seconds"),
+        *("seed", "sellers", "orders", "history_days", "start_at", "rate", "day", "visibility_delay_seconds"),
         *("quirks", "exports", "oauth", "channel"),
     }
 )

@@ -107,7 +107,9 @@ class Simulator:
             self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended, tell
         )
         self.subscriptions = Subscriptions(self.channel.publish, self.clock.now, self._may_send)
-        self.director = Director(self.world, self.subscriptions, settings.quirks, settings.seed)
+        self.director = Director(
+            self.world, self.subscriptions, settings.quirks, settings.seed, as_on_a_day=settings.day
+        )
         self._stage = Stage(self.world, self.channel, self.subscriptions, self.director, self.authorisations)
         self.conductor = Conductor(self.board, self._stage, self.clock)
         self.ledger = Ledger(time.monotonic, self.clock.second)

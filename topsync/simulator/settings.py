@@ -89,6 +89,8 @@ class PlatformQuirks:
     """Parcels are reported as shipped offline: their trace says "signed" at once."""
     split_without_lines_refused: bool = True
     """A trace of a trade in several parcels must name lines; otherwise it answers with the first parcel."""
+    messages_per_line: bool = False
+    """Whether a change of a whole order is told once for each line, where `oid` is always there (7.1)."""
     address_topic: str = "taobao_trade_TradeChanged"
     """Lore: an address change never arrives as `TradeLogisticsAddressChanged`."""
     check_order: tuple[Check, ...] = tuple(Check)
@@ -180,6 +182,8 @@ class SimulatorSettings:
     """Processes that answer what only reads the world, for load; 0: the platform's own does. Linux only."""
     rate: float = 0.0
     """Live changes per second, over all sellers."""
+    day: bool = False
+    """Whether they are those of an ordinary day (`day.py`); otherwise they are as varied as can be."""
     visibility_delay_seconds: int = 0
     """A change is seen by list calls up to this long after it happened."""
     host: str = "127.0.0.1"

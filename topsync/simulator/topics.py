@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from topsync.simulator.amounts import Amounts, amounts_of
@@ -31,6 +31,15 @@ _TRADE_EVENTS: Mapping[Kind, tuple[str, ...]] = {
     Kind.RATE: ("TradeRated",),
     Kind.MEMO: ("TradeMemoModified",),
 }
+
+_OF_A_LINE = frozenset(
+    f"{_TRADE}{name}"
+    for name in (
+        *("TradeCreate", "TradeAlipayCreate", "TradeBuyerPay", "TradeDelayConfirmPay", "TradeSuccess"),
+        *("TradeChanged", "TradeMemoModified", "TradeRated"),
+    )
+)
+"""Where the catalogue lists `oid` as always there, so that each message is about one line (7.1)."""
 
 _REFUND_EVENTS: Mapping[Kind, str] = {
     Kind.REFUND_CREATE: "RefundCreated",
@@ -63,7 +72,11 @@ def notices_of(happening: Happening, quirks: PlatformQuirks) -> list[Notice]:
     amounts = amounts_of(happening.draft, happening.state)
     if kind in _REFUND_EVENTS:
         return _refund_notices(happening, amounts)
-    return [_trade_notice(happening, amounts, topic) for topic in _trade_topics(happening, quirks)]
+    return [
+        _trade_notice(happening, amounts, topic, line)
+        for topic in _trade_topics(happening, quirks)
+        for line in _lines_told(happening, topic, quirks)
+    ]
 
 
 def _trade_topics(happening: Happening, quirks: PlatformQuirks) -> list[str]:
@@ -78,13 +91,21 @@ def _trade_topics(happening: Happening, quirks: PlatformQuirks) -> list[str]:
             return [f"{_TRADE}{name}" for name in _TRADE_EVENTS[kind]]
 
 
-def _trade_notice(happening: Happening, amounts: Amounts, topic: str) -> Notice:
+def _lines_told(happening: Happening, topic: str, quirks: PlatformQuirks) -> Sequence[int]:
+    """The lines that get a message each, by position; none is told of a line that the change is not about."""
+    line, lines = happening.event.line, len(happening.draft.lines)
+    if line or not quirks.messages_per_line or topic not in _OF_A_LINE:
+        return (max(1, line),)
+    return range(1, lines + 1)
+
+
+def _trade_notice(happening: Happening, amounts: Amounts, topic: str, line: int) -> Notice:
     draft, event = happening.draft, happening.event
     content: Json = {
         "buyer_nick": draft.buyer_nick,
         "buyer_open_uid": draft.buyer_open_uid,
         "payment": money(amounts.payment),
-        "oid": oid_of(draft.tid, max(1, event.line), len(draft.lines)),
+        "oid": oid_of(draft.tid, line, len(draft.lines)),
         "tid": draft.tid,
         "type": _MESSAGE_TYPES.get(draft.type, draft.type.value),
         "seller_nick": happening.seller.nick,
@@ -136,7 +157,7 @@ def _refund_notices(happening: Happening, amounts: Amounts) -> list[Notice]:
     notices = [_refund_notice(happening, amounts, refund)]
     if event.kind is Kind.REFUND_SUCCESS and state.finished_at is None:
         closed = "TradePartlyRefund" if state.open_lines else "TradeClose"
-        notices.append(_trade_notice(happening, amounts, f"{_TRADE}{closed}"))
+        notices.append(_trade_notice(happening, amounts, f"{_TRADE}{closed}", event.line))
     return notices
 
 

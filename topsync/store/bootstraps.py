@@ -14,6 +14,7 @@ import orjson
 from topsync.store import coverage, sellers
 from topsync.store.coverage import Span
 from topsync.store.database import Pool, sql
+from topsync.store.sellers import ErasedError
 
 
 class Step(StrEnum):
@@ -86,11 +87,13 @@ def _read(row: asyncpg.Record) -> Bootstrap:
 
 
 async def begin(pool: Pool, seller_id: int, *, first_day: date, day_zero: date, at: datetime) -> Bootstrap:
-    """Begin a bootstrap, or find the one that is under way."""
+    """Begin a bootstrap, or find the one that is under way.
+
+    Raises:
+        ErasedError: the seller is erased.
+    """
     await pool.execute(sql("bootstraps.begin"), seller_id, first_day, day_zero, at)
-    found = await get(pool, seller_id)
-    assert found is not None
-    return found
+    return await under_way(pool, seller_id)
 
 
 async def get(pool: Pool, seller_id: int) -> Bootstrap | None:
@@ -99,12 +102,34 @@ async def get(pool: Pool, seller_id: int) -> Bootstrap | None:
     return _read(row) if row else None
 
 
+async def under_way(pool: Pool, seller_id: int) -> Bootstrap:
+    """A bootstrap that was begun.
+
+    Raises:
+        ErasedError: the seller has been erased since, and its bootstrap with it.
+    """
+    found = await get(pool, seller_id)
+    if found is None:
+        raise _erased(seller_id)
+    return found
+
+
+def _erased(seller_id: int) -> ErasedError:
+    return ErasedError(f"seller {seller_id} has been erased: there is nothing to start")
+
+
 async def requested(
     pool: Pool, seller_id: int, *, task_id: int, created_at: datetime, created_on: date, adopted: bool
 ) -> None:
-    """Keep the export task; an adopted one of an earlier day moves day zero back."""
+    """Keep the export task; an adopted one of an earlier day moves day zero back.
+
+    Raises:
+        ErasedError: the seller has been erased.
+    """
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(sql("bootstraps.save_export"), seller_id, task_id, created_at, adopted)
+        tag = await connection.execute(sql("bootstraps.save_export"), seller_id, task_id, created_at, adopted)
+        if tag != "INSERT 0 1":
+            raise _erased(seller_id)
         await connection.execute(sql("bootstraps.move_day_zero"), seller_id, created_on)
         await connection.execute(sql("bootstraps.set_state"), seller_id, Step.REQUESTED.value)
 
@@ -133,12 +158,20 @@ async def downloaded(pool: Pool, seller_id: int, *, check_code: str | None, file
 
 
 async def add_rows(pool: Pool, seller_id: int, rows: Sequence[tuple[int, datetime | None]]) -> None:
-    """Note which orders the file holds; `modified` is none for a line that is repaired by id. Idempotent."""
+    """Note which orders the file holds; `modified` is none for a line that is repaired by id. Idempotent.
+
+    Raises:
+        ErasedError: the seller has been erased.
+    """
     newest: dict[int, datetime | None] = {}
     for tid, modified in rows:
         known = newest.get(tid)
         newest[tid] = modified if known is None or (modified is not None and modified > known) else known
-    await pool.execute(sql("bootstraps.add_rows"), seller_id, list(newest.keys()), list(newest.values()))
+    tag = await pool.execute(
+        sql("bootstraps.add_rows"), seller_id, list(newest.keys()), list(newest.values())
+    )
+    if newest and tag == "INSERT 0 0":
+        raise _erased(seller_id)
 
 
 async def loaded(
@@ -174,8 +207,14 @@ async def digest(pool: Pool, seller_id: int) -> str:
 async def certify(
     pool: Pool, seller_id: int, *, at: datetime, certificate: Mapping[str, object], proven: Span
 ) -> None:
-    """Write the certificate, claim what the export proves and make the seller live, all at once."""
+    """Write the certificate, claim what the export proves and make the seller live, all at once.
+
+    Raises:
+        ErasedError: the seller has been erased.
+    """
     async with pool.acquire() as connection, connection.transaction():
         await coverage.prove(connection, seller_id, proven)
-        await connection.execute(sql("bootstraps.certify"), seller_id, at, orjson.dumps(certificate).decode())
+        text = orjson.dumps(certificate).decode()
+        if await connection.execute(sql("bootstraps.certify"), seller_id, at, text) != "UPDATE 1":
+            raise _erased(seller_id)
         await sellers.set_live(connection, seller_id)

@@ -2,11 +2,14 @@
 
 A writer notes them before it commits the offsets of their hints, so none is forgotten; the reconciler
 hints them again when they are due. One row per order, whatever becomes of it.
+
+The orders of a seller that is away are *parked*: they are due when it is back, and until then nothing is
+asked for and no attempt counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,6 +17,26 @@ from topsync.store.database import Pool, sql
 
 NO_NEWS = "no_news"
 """The reason where the platform told of a change, and then showed what was known before."""
+
+NO_SESSION = "no_session"
+"""The reason where the seller is paused, or its session was refused before."""
+
+SESSION_REFUSED = "session_refused"
+"""The reason where the platform refused the session, and there is no other."""
+
+PARKED = frozenset({NO_SESSION, SESSION_REFUSED})
+"""The reasons that lie with the seller; the table's column `parked` knows them, too."""
+LINGERING = "lingering"
+"""The reason where a message waits for others of its order."""
+
+BACKLOG = "backlog"
+"""The reason where a writer was so far behind that it let the order wait and went on to fresh changes."""
+
+IN_TASK = "in_task"
+"""The reason of one from a backlog that a task asks for, with others."""
+
+LATE = "late"
+"""The reason of one from a backlog that is being brought: it is asked for again if it does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +57,19 @@ class Refetch:
     answer: bytes | None = field(default=None, repr=False)
     """The last answer that could not be read, whole."""
     attempts: int = 0
-    """How often it has been asked for again."""
+    """How often it has been asked for again; not counted while its seller is away."""
+
+    @property
+    def parked(self) -> bool:
+        """Whether it waits, or waited, for its seller to be back."""
+        return self.reason in PARKED
 
 
 async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) -> None:
     """Note orders to be asked for again, the first time after `wait`. At most one of each. Idempotent.
 
-    What is known already keeps its time and its attempts, and takes the later of both promises.
+    What is known already keeps its time and its attempts, and takes the later of both promises. What is
+    parked now has not been tried, and waits no longer than `wait` once its seller is back.
     """
     await pool.execute(
         sql("refetches.postpone"),
@@ -58,13 +87,51 @@ async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) ->
 
 
 async def forget_answered(pool: Pool) -> None:
-    """Forget those due whose order has been stored as promised meanwhile. Idempotent."""
+    """Forget those due, and those asked for, whose order is stored as promised by now. Idempotent."""
     await pool.execute(sql("refetches.forget_answered"))
 
 
 async def due(pool: Pool, *, limit: int) -> list[Refetch]:
-    """Those to be asked for now, of sellers that have a session; the longest waiting first."""
+    """Those to be asked for now, of sellers that have a session, the longest waiting first.
+
+    None that is parked or in a backlog: those have turns of their own.
+    """
     return [Refetch(*row) for row in await pool.fetch(sql("refetches.due"), limit)]
+
+
+async def returned(pool: Pool, *, limit: int) -> list[Refetch]:
+    """Those parked whose seller is back, in the order of occurrence; `limit` at most have no answer yet."""
+    return [Refetch(*row) for row in await pool.fetch(sql("refetches.returned"), limit)]
+
+
+async def backlogs(pool: Pool, *, sources: Collection[str]) -> dict[int, int]:
+    """How many orders of each seller with a session wait in a backlog, of those that `sources` told of."""
+    rows = await pool.fetch(sql("refetches.backlogs"), BACKLOG, list(sources))
+    return {row["seller_id"]: row["orders"] for row in rows}
+
+
+async def alone(
+    pool: Pool, *, sellers: Collection[int], sources: Collection[str], limit: int
+) -> list[Refetch]:
+    """Orders of a backlog, the longest waiting first: of these sellers, or that `sources` told of."""
+    rows = await pool.fetch(sql("refetches.alone"), BACKLOG, list(sellers), list(sources), limit)
+    return [Refetch(*row) for row in rows]
+
+
+async def being_brought(pool: Pool) -> int:
+    """How many orders of backlogs have been asked for and are not stored yet."""
+    return int(await pool.fetchval(sql("refetches.being_brought"), LATE))
+
+
+async def waiting_in_backlog(pool: Pool, tids: Iterable[int]) -> set[int]:
+    """Those of these orders that wait in a backlog or for a task."""
+    rows = await pool.fetch(sql("refetches.waiting_in_backlog"), list(tids), [BACKLOG, IN_TASK])
+    return {row["tid"] for row in rows}
+
+
+async def bring(pool: Pool, tids: Iterable[int], *, wait: timedelta) -> None:
+    """Note that these orders of a backlog have been asked for, and how long each may take to come."""
+    await pool.execute(sql("refetches.bring"), list(tids), LATE, wait)
 
 
 async def asked(pool: Pool, waits: Mapping[int, timedelta]) -> None:
@@ -77,6 +144,16 @@ async def forget(pool: Pool, tids: Iterable[int]) -> None:
     await pool.execute(sql("refetches.forget"), list(tids))
 
 
-async def count(pool: Pool) -> int:
-    """How many wait."""
-    return int(await pool.fetchval(sql("refetches.count")))
+async def give_up(pool: Pool, promised: Mapping[int, datetime]) -> None:
+    """Give these up for what was promised up to then; a later promise is asked for still. Idempotent."""
+    await pool.execute(sql("refetches.give_up"), list(promised.keys()), list(promised.values()))
+
+
+async def waiting(pool: Pool) -> dict[str, int]:
+    """How many wait, by reason."""
+    return {row["reason"]: row["orders"] for row in await pool.fetch(sql("refetches.waiting"))}
+
+
+async def parked(pool: Pool) -> dict[int, int]:
+    """How many are parked of each seller that has any."""
+    return {row["seller_id"]: row["orders"] for row in await pool.fetch(sql("refetches.parked"))}

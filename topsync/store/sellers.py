@@ -5,6 +5,7 @@ Each change of state is one statement in `sql/sellers.sql`, so two processes can
     new ──bulk start done──▶ live        paused ──resume──▶ new, live or expired, whichever it was
     new, live ──refused──▶ expired ──another session──▶ new or live, whichever it was
     new, live, expired ──pause──▶ paused
+    whatever it is ──erase──▶ erased ──another session, once all of it is erased──▶ new
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from enum import StrEnum
 import asyncpg
 import orjson
 
+from topsync.errors import OperatorError
 from topsync.store.database import Connection, Pool, sql
 
 REFRESH_SECONDS = 25.0
@@ -35,6 +37,12 @@ class State(StrEnum):
     """Held by an operator."""
     EXPIRED = "expired"
     """The platform refuses the session: the seller has to authorise again."""
+    ERASED = "erased"
+    """An operator has its data erased: nothing of it is kept or written (`store/erasures.py`)."""
+
+
+class ErasedError(OperatorError):
+    """The seller's data is being erased, or was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class Seller:
     seller_id: int
     nick: str
     session_cipher: bytes = field(repr=False)
+    """Empty of an erased seller."""
     state: State
     version: int
     """Counts the sessions of this seller: who speaks of one names it."""
@@ -68,7 +77,7 @@ class Seller:
     refused_at: datetime | None
     """Since when the platform refuses the session; None while it is good."""
     reason: str | None
-    """Why it is paused or expired."""
+    """Why it is paused, expired or erased."""
     since: datetime
     """Since when it is in this state."""
     replay_due: bool
@@ -106,8 +115,15 @@ def _read(row: asyncpg.Record) -> Seller:
 
 
 async def add(pool: Pool, *, seller_id: int, nick: str, session_cipher: bytes, life: Life = UNKNOWN) -> None:
-    """Add a seller, or give one that is known another session. A paused seller stays paused."""
-    await _store(pool, seller_id, nick, session_cipher, life, None)
+    """Add a seller, or give one that is known another session. A paused seller stays paused.
+
+    Raises:
+        ErasedError: not all of its data is erased yet; nothing is stored.
+    """
+    if await _store(pool, seller_id, nick, session_cipher, life, None) != "INSERT 0 1":
+        raise ErasedError(
+            f"{nick} is being erased: run `topsync sellers erase {seller_id}` until it is done, then again"
+        )
 
 
 async def store_refreshed(pool: Pool, seller: Seller, session_cipher: bytes, life: Life) -> bool:
@@ -144,6 +160,11 @@ async def get(pool: Pool, seller_id: int) -> Seller | None:
     return found[0] if found else None
 
 
+async def count_usable(pool: Pool) -> int:
+    """How many sellers may be called for."""
+    return int(await pool.fetchval(sql("sellers.count_usable")))
+
+
 async def find(pool: Pool, name: str) -> Seller | None:
     """One seller by nick or by id in text, as an operator would name it."""
     found = await _select(pool, name=name)
@@ -173,7 +194,7 @@ async def cancel(pool: Pool, seller_id: int, at: datetime, reason: str) -> bool:
 
 
 async def pause(pool: Pool, seller_id: int, reason: str) -> bool:
-    """Hold a seller; false when it is held already."""
+    """Hold a seller; false when it is held already, or erased."""
     return await pool.execute(sql("sellers.pause"), seller_id, reason) == "UPDATE 1"
 
 

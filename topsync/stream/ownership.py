@@ -156,11 +156,21 @@ class PartitionReader:
 
     def __init__(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
         self._consumer = consumer
+        self._next = 0
         self.tp = tp
+
+    @property
+    def unread(self) -> int:
+        """Records behind those taken so far, as far as the broker has told; a look costs nothing."""
+        end: int | None = self._consumer.highwater(self.tp)
+        return 0 if end is None else max(0, end - self._next)
 
     async def batch(self, *, max_records: int, timeout_seconds: float) -> list[ConsumerRecord[bytes, bytes]]:
         """The next records, at least one unless the time is up."""
         batches = await self._consumer.getmany(
             self.tp, timeout_ms=int(timeout_seconds * 1000), max_records=max_records
         )
-        return [record for records in batches.values() for record in records]
+        taken = [record for records in batches.values() for record in records]
+        if taken:
+            self._next = taken[-1].offset + 1
+        return taken

@@ -14,6 +14,7 @@ import orjson
 from schemas import cloud_events, events, json_schema
 from schemas.change import Change, Hint, Source
 from schemas.cloud_events import Headers
+from schemas.erasure import Erasure
 from schemas.notification import Notification
 from schemas.transitions import Step
 from schemas.types import write_instant
@@ -117,8 +118,57 @@ def _hint(hint: Change | Hint) -> bytes:
     return bytes(memoryview(orjson.dumps(fields, option=orjson.OPT_UTC_Z)))
 
 
-def snapshot(topic: str, *, tid: int, seller_id: int, as_of: datetime, reason: str, trade: bytes) -> Record:
-    """A whole platform trade of the bulk export for `snapshots`; its state is not older than `as_of`."""
+def erasure(topic: str, wanted: Erasure) -> Record:
+    """A request for `changes` to erase an order."""
+    return Record(
+        topic,
+        key_of(wanted.tid),
+        wanted.model_dump_json().encode(),
+        cloud_events.headers(
+            id=_new_id(),
+            type=cloud_events.ERASURE_TYPE,
+            source=_source(wanted.seller_id),
+            subject=str(wanted.tid),
+            time=wanted.asked_at,
+            schema=json_schema.uri(events.ERASURE_SCHEMA),
+        ),
+    )
+
+
+def tombstone(
+    topic: str, *, tid: int, seller_id: int, revision: int, erased_at: datetime, published_at: datetime
+) -> Record:
+    """The end of an order in `orders`: no value, so that compaction takes all of it away."""
+    return Record(
+        topic,
+        key_of(tid),
+        None,
+        cloud_events.headers(
+            id=f"{tid}:{revision}",
+            type=events.ORDER_ERASED,
+            source=_source(seller_id),
+            subject=str(tid),
+            time=erased_at,
+            extensions={
+                "sellerid": str(seller_id),
+                "revision": str(revision),
+                "publishedat": write_instant(published_at),
+            },
+        ),
+    )
+
+
+def snapshot(
+    topic: str,
+    *,
+    tid: int,
+    seller_id: int,
+    as_of: datetime,
+    reason: str,
+    trade: bytes,
+    found_by: Source = Source.BOOTSTRAP,
+) -> Record:
+    """A whole platform trade, had in bulk, for `snapshots`; its state is not older than `as_of`."""
     return Record(
         topic,
         key_of(tid),
@@ -129,7 +179,7 @@ def snapshot(topic: str, *, tid: int, seller_id: int, as_of: datetime, reason: s
             source=_source(seller_id),
             subject=str(tid),
             time=as_of,
-            extensions={"sellerid": str(seller_id), "reason": reason},
+            extensions={"sellerid": str(seller_id), "reason": reason, "foundby": found_by.value},
         ),
     )
 
@@ -194,6 +244,7 @@ def dead_letter(
     key: bytes | None = None,
     original_headers: Iterable[tuple[str, bytes]] = (),
     origin: str,
+    seller_id: int | None = None,
 ) -> Record:
     """What could not be read or done, whole: original bytes and headers, with the reason.
 
@@ -206,7 +257,11 @@ def dead_letter(
         subject=(key or b"").decode("utf-8", "replace") or "unknown",
         time=at,
         content_type=CONTENT_UNKNOWN,
-        extensions={"reason": reason, "detail": detail},
+        extensions={
+            "reason": reason,
+            "detail": detail,
+            **({} if seller_id is None else {"sellerid": str(seller_id)}),
+        },
     )
     return Record(topic, key, original, headers + [(f"original_{n}", v) for n, v in original_headers])
 

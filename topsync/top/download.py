@@ -41,6 +41,11 @@ class DownloadConfig:
     http: HttpConfig = field(default_factory=lambda: HttpConfig(max_connections=1))
 
 
+def part_of(target: Path) -> Path:
+    """Where a download to `target` is until it is complete."""
+    return target.with_name(target.name + ".part")
+
+
 async def download(url: str, check_code: str, target: Path, config: DownloadConfig) -> int:
     """Fetch `url` to `target` and return its size in bytes.
 
@@ -53,7 +58,7 @@ async def download(url: str, check_code: str, target: Path, config: DownloadConf
         OSError: the file cannot be written here; a fresh URL will not help.
     """
     _check_host(url, config)
-    part = target.with_name(target.name + ".part")
+    part = part_of(target)
     try:
         with await asyncio.to_thread(part.open, "wb") as file:
             size, md5 = await _fetch(url, file, config)

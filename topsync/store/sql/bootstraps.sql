@@ -1,7 +1,7 @@
 -- name: begin
 -- A bootstrap that is under way is gone on with; one that was finished is begun anew.
 insert into bootstraps as b (seller_id, state, first_day, day_zero, started_at)
-values ($1, 'subscribed', $2, $3, $4)
+select seller_id, 'subscribed', $2, $3, $4 from sellers where seller_id = $1 and state <> 'erased' for share
 on conflict (seller_id) do update
 set
     state = excluded.state, first_day = excluded.first_day, day_zero = excluded.day_zero,
@@ -32,7 +32,8 @@ update bootstraps set day_zero = least(day_zero, $2) where seller_id = $1
 
 
 -- name: save_export
-insert into exports (seller_id, task_id, created_at, adopted) values ($1, $2, $3, $4)
+insert into exports (seller_id, task_id, created_at, adopted)
+select seller_id, $2, $3, $4 from bootstraps where seller_id = $1 for key share
 on conflict (seller_id) do update
 set
     task_id = excluded.task_id, created_at = excluded.created_at, adopted = excluded.adopted,
@@ -53,7 +54,11 @@ delete from export_rows where seller_id = $1
 
 -- name: add_rows
 insert into export_rows as r (seller_id, tid, modified)
-select $1, tid, modified from unnest($2::bigint[], $3::timestamptz[]) as t (tid, modified)
+select e.seller_id, t.tid, t.modified
+from exports as e
+cross join unnest($2::bigint[], $3::timestamptz[]) as t (tid, modified)
+where e.seller_id = $1
+for key share of e
 on conflict (seller_id, tid) do update set modified = greatest(r.modified, excluded.modified)
 
 

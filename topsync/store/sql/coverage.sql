@@ -1,5 +1,7 @@
 -- name: prove
-insert into coverage as c (seller_id, proven) values ($1, tstzmultirange(tstzrange($2, $3, '[)')))
+-- Of an erased seller nothing is known, whatever pull was under way: the lock keeps this and the erasing apart.
+insert into coverage as c (seller_id, proven)
+select seller_id, tstzmultirange(tstzrange($2, $3, '[)')) from sellers where seller_id = $1 and state <> 'erased' for share
 on conflict (seller_id) do update set proven = c.proven + excluded.proven
 
 
@@ -15,4 +17,7 @@ order by s.seller_id
 
 -- name: record_window
 insert into windows (seller_id, span, source, reason, pulled_at, listed, hinted, proven_to)
-values ($1, tstzrange($2, $3, '[]'), $4, $5, $6, $7, $8, $9)
+select seller_id, tstzrange($2, $3, '[]'), $4, $5, $6, $7, $8, $9
+from sellers
+where seller_id = $1 and state <> 'erased'
+for share

@@ -1,7 +1,8 @@
 -- name: open_for_all
--- One gap per seller, whatever its state: one that cannot be pulled now keeps its gap until it can.
+-- One gap per seller, whatever its state: one that cannot be pulled now keeps its gap until it can. Only an erased
+-- one has no past that anything could be missing from.
 insert into gaps (seller_id, began, cause, connection, opened_at)
-select seller_id, $1, $2, $3, $4 from sellers
+select seller_id, $1, $2, $3, $4 from sellers where state <> 'erased' for share
 on conflict (seller_id, connection, began) do nothing
 
 

@@ -3,21 +3,25 @@
 -- Older never wins. Equal `modified` with other content wins only when fetched later: the platform's
 -- resolution is a second. Fetched at the same moment, the greater hash wins, so that whatever comes first, the
 -- outcome is the same. The same version fetched again only proves that it was still current.
+-- Of an erased seller nothing is written, however it got here; of one that is back, revisions go on rising.
 -- Answers with the rows written; with a single empty row where there is none.
 with owner as materialized (
     select 1 from partition_owners where partition = $1 and epoch = $2 for share
 ), incoming as (
-    select *
+    select t.*, coalesce(s.revision_floor, 0) + 1 as revision
     from unnest(
         $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
         $8::bytea[], $9::timestamptz[], $10::text[], $11::text[], $12::text[]
     ) as t (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step)
-    where exists (select from owner)
+    left join sellers as s on s.seller_id = t.seller_id
+    where exists (select from owner) and s.state is distinct from 'erased'
 ), written as (
     insert into orders as o (
-        tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step
+        tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step, revision
     )
-    select tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade::jsonb, step::jsonb
+    select
+        tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade::jsonb, step::jsonb,
+        revision
     from incoming
     order by tid
     on conflict (tid) do update

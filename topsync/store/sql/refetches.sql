@@ -1,5 +1,6 @@
 -- name: postpone
--- What waits already keeps its place in time: more hints of an order do not push it back.
+-- What waits already keeps its place in time: more hints of an order do not push it back. While its seller is
+-- away, attempts do not count, and it is due as soon as the seller is back.
 insert into refetches as r (
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at
 )
@@ -8,6 +9,7 @@ from unnest(
     $1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
     $6::timestamptz[], $7::text[], $8::text[], $9::bytea[]
 ) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer)
+where not exists (select from sellers as s where s.seller_id = t.seller_id and s.state = 'erased')
 order by tid
 on conflict (tid) do update
 set
@@ -17,27 +19,99 @@ set
     settled_after = greatest(r.settled_after, excluded.settled_after),
     modified = greatest(r.modified, excluded.modified),
     source = excluded.source,
-    reason = excluded.reason,
-    answer = coalesce(excluded.answer, r.answer)
+    -- What a task asks for already stays with it: its answer is weighed against what is promised now.
+    reason = case
+        when r.reason = 'in_task' and excluded.reason = 'backlog' then r.reason else excluded.reason
+    end,
+    answer = coalesce(excluded.answer, r.answer),
+    attempts = case when excluded.parked then 0 else r.attempts end,
+    due_at = case when excluded.parked then least(r.due_at, excluded.due_at) else r.due_at end
 
 
 -- name: forget_answered
+-- Of sellers that are away nothing is answered meanwhile: their orders, however many, cost nothing here.
 delete from refetches as r
-using orders as o
-where r.due_at <= now()
+using orders as o, sellers as s
+where (r.due_at <= now() or r.attempts > 0)
+  and s.seller_id = r.seller_id
+  and s.state in ('new', 'live')
   and o.tid = r.tid
   and o.fetched_at >= r.settled_after
   and (r.modified is null or o.modified >= r.modified)
 
 
 -- name: due
--- Sellers without a session wait: asking for them would only fail.
+-- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere.
 select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts
 from refetches as r
-where due_at <= now()
+where not parked
+  and reason not in ('backlog', 'in_task')
+  and due_at <= now()
   and exists (select from sellers as s where s.seller_id = r.seller_id and s.state in ('new', 'live'))
 order by due_at
 limit $1
+
+
+-- name: returned
+-- The seller's state is looked at here, every time: whichever comes first, its return or the note of an order,
+-- the order is found. What has been asked for and has no answer yet leaves less room for the next.
+with back as (
+    select seller_id from sellers where state in ('new', 'live')
+)
+select
+    r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer, r.attempts
+from back
+cross join lateral (
+    select *
+    from refetches
+    where seller_id = back.seller_id and parked and due_at <= now()
+    order by occurred_at
+    limit $1
+) as r
+order by r.occurred_at, r.tid
+limit greatest(0, $1 - (
+    select count(*) from refetches join back using (seller_id) where parked and attempts > 0 and due_at > now()
+))
+
+
+-- name: backlogs
+select r.seller_id, count(*) as orders
+from refetches as r
+join sellers as s using (seller_id)
+where r.reason = $1 and r.source = any($2::text[]) and s.state in ('new', 'live')
+group by r.seller_id
+
+
+-- name: alone
+select
+    r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer, r.attempts
+from refetches as r
+join sellers as s using (seller_id)
+where r.reason = $1 and s.state in ('new', 'live')
+  and (r.seller_id = any($2::bigint[]) or r.source = any($3::text[]))
+order by r.due_at
+limit $4
+
+
+-- name: being_brought
+-- Those that were asked for more than once do not count: who waits long for one must not hold up the others.
+select count(*)
+from refetches as r
+left join orders as o using (tid)
+where r.reason = $1 and r.attempts = 0 and r.due_at > now()
+  and (
+    o.tid is null
+    or o.fetched_at < r.settled_after
+    or o.modified < r.modified
+  )
+
+
+-- name: waiting_in_backlog
+select tid from refetches where tid = any($1::bigint[]) and reason = any($2::text[])
+
+
+-- name: bring
+update refetches set reason = $2, due_at = now() + $3::interval where tid = any($1::bigint[])
 
 
 -- name: asked
@@ -51,5 +125,16 @@ where r.tid = t.tid
 delete from refetches where tid = any($1::bigint[])
 
 
--- name: count
-select count(*) from refetches
+-- name: give_up
+-- Asked for again, an order with a dead letter would leave another each time.
+delete from refetches as r
+using unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after)
+where r.tid = t.tid and r.settled_after <= t.settled_after
+
+
+-- name: waiting
+select reason, count(*) as orders from refetches group by reason
+
+
+-- name: parked
+select seller_id, count(*) as orders from refetches where parked group by seller_id

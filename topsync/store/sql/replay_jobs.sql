@@ -1,5 +1,6 @@
 -- name: request
-insert into replay_jobs (id, seller_id, span, dry_run) values ($1, $2, tstzrange($3, $4, '[]'), $5)
+insert into replay_jobs (id, seller_id, span, dry_run)
+select $1, seller_id, tstzrange($3, $4, '[]'), $5 from sellers where seller_id = $2 and state <> 'erased' for share
 on conflict (id) do nothing
 
 

@@ -1,5 +1,6 @@
 -- name: store
--- Adds a seller, or gives one that is known another session: an expired seller is what it was before.
+-- Adds a seller, or gives one that is known another session: an expired seller is what it was before, an erased
+-- one is new, but not before all of it is erased.
 -- With $9, only in the place of that session: a slower process must not undo what a newer one stored.
 insert into sellers as s (
     seller_id, nick, session_cipher, session_ends_at, authorised_at, refresh_cipher, refresh_ends_at, grant_facts
@@ -16,18 +17,21 @@ set
     grant_facts = excluded.grant_facts,
     refused_at = null,
     state = case
-        when s.state <> 'expired' then s.state
+        when s.state not in ('expired', 'erased') then s.state
         when exists (select from bootstraps as b where b.seller_id = s.seller_id and b.state = 'live') then 'live'
         else 'new'
     end,
-    state_reason = case when s.state = 'expired' then null else s.state_reason end,
-    state_since = case when s.state = 'expired' then now() else s.state_since end,
+    state_reason = case when s.state in ('expired', 'erased') then null else s.state_reason end,
+    state_since = case when s.state in ('expired', 'erased') then now() else s.state_since end,
     replay_due = true,
     refresh_attempts = 0,
     refresh_begun_at = null,
     refresh_not_before = '-infinity',
     updated_at = now()
-where $9::bigint is null or s.session_version = $9
+where ($9::bigint is null or s.session_version = $9)
+  and not exists (
+    select from erasures as e where e.seller_id = s.seller_id and s.state = 'erased' and e.finished_at is null
+  )
 
 
 -- name: select
@@ -40,6 +44,10 @@ select
 from sellers
 where ($2::bigint is null or seller_id = $2) and ($3::text is null or nick = $3 or seller_id::text = $3)
 order by seller_id
+
+
+-- name: count_usable
+select count(*) from sellers where state in ('new', 'live')
 
 
 -- name: set_live
@@ -70,14 +78,17 @@ set
     state_since = case when state = 'paused' then state_since else now() end,
     state = case when state = 'paused' then state else 'expired' end,
     updated_at = now()
-where seller_id = $1 and (authorised_at is null or authorised_at < $2) and state_reason is distinct from $3
+where seller_id = $1
+  and state <> 'erased'
+  and (authorised_at is null or authorised_at < $2)
+  and state_reason is distinct from $3
 returning seller_id
 
 
 -- name: pause
 update sellers
 set state = 'paused', state_reason = $2, state_since = now(), updated_at = now()
-where seller_id = $1 and state <> 'paused'
+where seller_id = $1 and state not in ('paused', 'erased')
 
 
 -- name: resume

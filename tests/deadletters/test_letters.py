@@ -1,0 +1,121 @@
+"""A dead letter tells whose order it is about, wherever that is written; its `repr` tells nothing else."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from tests.deadletters.letterbox import (
+    RECEIVER,
+    TID,
+    TOPIC,
+    hint,
+    received,
+    refused,
+    unreadable_message,
+    unreadable_snapshot,
+)
+from tests.store.databases import SELLER, at, version
+from topsync.deadletters import letters, retrying
+from topsync.deadletters.letters import LetterId
+from topsync.stream import records
+from topsync.stream.records import Record
+
+
+def test_a_letter_about_a_hint_has_the_hint() -> None:
+    letter = letters.read(received(refused()))
+    assert (letter.id, str(letter.id)) == (LetterId(0, 17), "0/17")
+    assert (letter.reason, letter.at, letter.origin) == ("refused", at(60), "enricher/changes/0/17")
+    assert (letter.seller_id, letter.tid, letter.hint) == (SELLER, TID, hint())
+    assert ("ce_subject", str(TID).encode()) in letter.original_headers
+
+
+def test_a_letter_about_a_snapshot_knows_its_seller_by_the_headers_and_its_order_by_the_key() -> None:
+    letter = letters.read(received(unreadable_snapshot()))
+    assert (letter.seller_id, letter.tid, letter.hint) == (SELLER, TID, None)
+
+
+def test_a_letter_about_an_order_that_cannot_be_stored_or_was_given_up_knows_its_seller() -> None:
+    own = records.dead_letter(
+        TOPIC,
+        reason="unstorable",
+        detail="DataError",
+        original=version(TID, 1, 2).trade.to_wire().encode(),
+        key=records.key_of(TID),
+        at=at(60),
+        origin="enricher",
+        seller_id=SELLER,
+    )
+    letter = letters.read(received(own))
+    assert (letter.seller_id, letter.tid) == (SELLER, TID)
+
+
+def test_under_a_wrong_key_the_order_is_the_one_inside() -> None:
+    for record in (refused(), unreadable_snapshot()):
+        misplaced = record._replace(key=records.key_of(TID + 1))
+        assert letters.read(received(misplaced)).tid == TID
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"[]", b'{"tid":0}', b'{"tid":"x"}'])
+def test_what_somebody_else_wrote_into_the_topic_is_a_letter_too(value: bytes | None) -> None:
+    letter = letters.read(received(Record(TOPIC, b"\xff", value, [("ce_time", b"once")])))
+    assert (letter.reason, letter.origin, letter.seller_id, letter.tid) == ("unknown", "unknown", None, None)
+    assert letter.at == datetime.fromtimestamp(1, UTC)
+    assert letter.event_id == f"{TOPIC}/0/17"
+
+
+def test_a_letter_shows_nothing_of_what_is_in_it_by_itself() -> None:
+    shown = repr(letters.read(received(unreadable_snapshot())))
+    assert RECEIVER not in shown
+    assert "secret" not in shown
+
+
+@pytest.mark.parametrize("text", ["17", "0/", "/17", "0/x", "0/17 ", "-1/17", "0/1_0", "٠/1"])
+def test_an_id_is_partition_and_offset(text: str) -> None:
+    assert LetterId.parse("0/17") == LetterId(0, 17)
+    with pytest.raises(ValueError, match="partition/offset"):
+        LetterId.parse(text)
+
+
+def test_the_order_of_a_letter_is_asked_for_as_the_hint_asked_for_it_in_the_operators_lane() -> None:
+    letter = letters.read(received(refused()))
+    asked = retrying.retry(letter, now=at(99))
+    assert asked == hint().model_copy(
+        update={"source": "operator", "received_at": at(99), "reason": "dead letter 0/17"}
+    )
+
+
+def test_without_a_hint_only_a_fetch_after_the_letter_answers() -> None:
+    asked = retrying.retry(letters.read(received(unreadable_snapshot())), now=at(99))
+    assert not isinstance(asked, retrying.NothingToRetry)
+    assert (asked.seller_id, asked.tid, asked.settled_after, asked.modified) == (SELLER, TID, at(60), None)
+
+
+@pytest.mark.parametrize("seller_id", [SELLER, None])
+def test_what_names_no_order_cannot_be_tried_again_and_says_what_helps(seller_id: int | None) -> None:
+    letter = letters.read(received(unreadable_message(seller_id=seller_id)))
+    answer = retrying.retry(letter, now=at(99))
+    assert isinstance(answer, retrying.NothingToRetry)
+    command = (
+        f"topsync replay --seller {SELLER} --from '2025-11-20 09:51:00' --to '2025-11-20 10:01:00'"
+        if seller_id
+        else "sweeps"
+    )
+    assert command in answer.advice
+
+
+def test_a_line_of_an_export_without_an_order_is_for_people() -> None:
+    line = records.dead_letter(
+        TOPIC,
+        reason="unreadable_export_line",
+        detail="no tid",
+        original=orjson.dumps({}),
+        at=at(60),
+        origin=f"bootstrap/{SELLER}/1",
+        seller_id=SELLER,
+    )
+    answer = retrying.retry(letters.read(received(line)), now=at(99))
+    assert isinstance(answer, retrying.NothingToRetry)
+    assert "topsync deadletter show 0/17 --original" in answer.advice

@@ -1,0 +1,61 @@
+"""What a look at a group from outside sees; and that only what the group has done with is deleted."""
+
+from __future__ import annotations
+
+from aiokafka import TopicPartition
+
+from tests.stream.clusters import read_all, reading, record, values
+from topsync.settings import KafkaSettings
+from topsync.stream import producer as producers
+from topsync.stream.group_progress import group_progress
+from topsync.stream.topics import Registry
+
+PARTITIONS = 4
+
+
+async def test_a_group_is_behind_by_what_it_has_not_committed(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    """What comes after the marks does not count: else nobody would ever be done while others write."""
+    topic, group = registry.changes.name, f"{kafka.topic_prefix}-group"
+    async with (
+        producers.idempotent(kafka) as producer,
+        group_progress(kafka, group, [registry.changes, registry.snapshots]) as progress,
+    ):
+        assert await progress.behind(await progress.ends()) == 0
+        await producer.publish([record(topic, str(key)) for key in range(20)])
+        marks = await progress.ends()
+        assert await progress.behind(marks) == 20
+        await producer.publish([record(topic, str(key)) for key in range(20)])
+        await commit(kafka, topic, group, {tp: end for tp, end in marks.items() if tp.topic == topic})
+        assert await progress.behind(marks) == 0
+        assert await progress.behind(await progress.ends()) == 20
+
+
+async def test_only_what_the_group_has_committed_is_deleted_and_only_of_that_topic(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    changes, snapshots = registry.changes.name, registry.snapshots.name
+    group = f"{kafka.topic_prefix}-group"
+    async with (
+        producers.idempotent(kafka) as producer,
+        group_progress(kafka, group, [registry.changes, registry.snapshots]) as progress,
+    ):
+        assert await progress.delete_done(registry.snapshots) == 0
+        for topic in (changes, snapshots):
+            await producer.publish([record(topic, "one", f'"{number}"') for number in range(3)])
+        marks = await progress.ends()
+        (full,) = (tp for tp, end in marks.items() if tp.topic == snapshots and end)
+        await commit(kafka, changes, group, {TopicPartition(changes, full.partition): 3})
+        await commit(kafka, snapshots, group, {full: 2})
+        assert await progress.delete_done(registry.snapshots) == 2
+        assert values(await read_all(kafka, snapshots, PARTITIONS)) == ['"2"']
+        assert len(await read_all(kafka, changes, PARTITIONS)) == 3
+        # What is deleted is done with, also for a group whose offsets are forgotten.
+        assert await progress.behind(marks) == 1
+        assert await progress.delete_done(registry.snapshots) == 0
+
+
+async def commit(kafka: KafkaSettings, topic: str, group: str, offsets: dict[TopicPartition, int]) -> None:
+    async with reading(kafka, topic, PARTITIONS, group=group) as consumer:
+        await consumer.commit(offsets)

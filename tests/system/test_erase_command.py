@@ -1,0 +1,142 @@
+"""`topsync sellers erase`: what it asks, what it says, and what it does where something does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.support import systems
+from tests.support.eventually import eventually, holds
+from tests.system.test_writer import SELLER, TID, Installation, enricher, installation, is_published, snapshot
+from topsync.errors import OperatorError
+from topsync.sellers import erase_operation, operations
+from topsync.store import erasures, sellers
+from topsync.store.erasures import Left
+from topsync.store.sellers import State
+from topsync.stream import producer as producers
+
+__all__ = ["installation"]
+
+NICK = "a seller"
+NOWHERE = "http://127.0.0.1:9/router/rest"
+
+
+@pytest.fixture(autouse=True)
+def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOPSYNC_WORK_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+async def erase(confirmation: str | None = NICK, *, answer: str = "") -> int:
+    return await erase_operation.erase(str(SELLER), confirmation, lambda _: answer, patience_seconds=30)
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def state_of(installation: Installation) -> State:
+    found = await sellers.get(installation.pool, SELLER)
+    assert found is not None
+    return found.state
+
+
+@pytest.mark.parametrize("typed", ["", "yes", "A SELLER", str(SELLER + 1)])
+async def test_only_the_nick_or_the_id_confirms(installation: Installation, typed: str) -> None:
+    """An empty answer is also that of a script whose input has ended."""
+    for confirmation, answer in ((typed, ""), (None, typed)):
+        with pytest.raises(OperatorError, match="nothing is erased"):
+            await erase(confirmation, answer=answer)
+    assert await state_of(installation) is State.NEW
+
+
+async def test_it_says_what_goes_and_what_stays_and_files_go_too(
+    installation: Installation, work_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = work_dir / f"export-{SELLER + 1}.zip"
+    for file in (kept, work_dir / f"export-{SELLER}.zip", work_dir / f"export-{SELLER}.zip.part"):
+        file.write_bytes(b"orders")
+    async with producers.idempotent(installation.kafka) as producer, enricher():
+        await producer.publish([snapshot(installation, "an order", modified=5, fetched=10)])
+        await eventually(lambda: is_published(installation, TID))
+        assert await erase(None, answer=f"{SELLER}\n") == 0
+    shown = capsys.readouterr()
+    assert "To be erased of a seller" in shown.out
+    assert "is erased: 1 orders" in shown.out
+    assert "What stays" in shown.out
+    assert "erasing orders: 1 of 1" in shown.err
+    assert [file.name for file in files(work_dir)] == [kept.name]
+    assert await state_of(installation) is State.ERASED
+
+    with pytest.raises(OperatorError, match="its data was erased"):
+        await operations.pause(NICK, "a test")
+    with pytest.raises(OperatorError, match="not paused but erased"):
+        await operations.resume(NICK)
+
+
+async def test_a_platform_that_does_not_answer_is_told_by_the_next_run(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data must not wait for it: who has left the platform can still erase."""
+    async with enricher(), producers.idempotent(installation.kafka) as producer:
+        await producer.publish([snapshot(installation, "an order", modified=5, fetched=10)])
+        await eventually(lambda: is_published(installation, TID))
+        with monkeypatch.context() as unreachable:
+            unreachable.setenv("TOPSYNC_GATEWAY_URL", NOWHERE)
+            assert await erase() == 1
+    assert "the platform could not be told" in capsys.readouterr().out
+    erasure = await erasures.get(installation.pool, SELLER)
+    assert erasure is not None
+    assert erasure.finished_at is not None
+    assert not erasure.platform_told
+
+    assert await erase() == 0, "without any enricher: nothing else is left to do"
+    assert await erase() == 0
+    assert "is erased already" in capsys.readouterr().out
+
+
+async def test_a_batch_that_was_under_way_when_the_seller_was_stopped_is_waited_for(
+    installation: Installation,
+) -> None:
+    """Its statement began before, and so stores an order of a seller that is erased by then."""
+    blocking = installation.pool.acquire()
+    async with enricher(), producers.idempotent(installation.kafka) as producer, blocking as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(
+            "insert into orders "
+            "(tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade) "
+            "values ($1, $2, now(), now(), '', '', now(), 'push', '{}')",
+            TID,
+            SELLER,
+        )
+        await producer.publish([snapshot(installation, "under way", modified=5, fetched=10)])
+        await eventually(lambda: somebody_waits(installation))
+        erasing = asyncio.create_task(erase())
+        await eventually(lambda: is_erased(installation))
+        await holds(lambda: is_under_way(erasing), for_seconds=1.0)
+        await transaction.rollback()
+        assert await erasing == 0
+    assert await erasures.left(installation.pool, SELLER) == Left(0, 0)
+    seen = await systems.records(installation.kafka, installation.topics.orders)
+    assert seen[-1].value is None, "the batch has stored and published it, or only stored it; now it is gone"
+
+
+WAITING = """
+select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def somebody_waits(installation: Installation) -> bool:
+    return bool(await installation.pool.fetchval(WAITING))
+
+
+async def is_erased(installation: Installation) -> bool:
+    return await state_of(installation) is State.ERASED
+
+
+async def is_under_way(erasing: asyncio.Task[int]) -> bool:
+    return not erasing.done()

@@ -1,0 +1,1 @@
+"""Dead letters as operators see them: found in their topic, shown, and asked for again."""

@@ -1,0 +1,124 @@
+"""Dead letters for people and for machines, without I/O. Times are shown in GMT+8.
+
+What is in a letter may be a person's data, and may be anything at all: nothing of the original is shown but
+on the wish of whoever asks, and never a character that a terminal would obey (I9).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from schemas import platform_time
+from topsync.deadletters.letters import Letter
+
+ATTRIBUTES: Final = frozenset(
+    {f"ce_{name}" for name in ("specversion", "type", "source", "id", "subject", "time", "dataschema")}
+    | {"ce_sellerid", "ce_reason", "content-type"}
+)
+"""Headers that topsync itself gives its records: ids and times. Of all others only the size is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A letter and what became of it."""
+
+    letter: Letter
+    retried_at: datetime | None
+
+
+def of_all(found: Iterable[Listed]) -> Table:
+    """A row for each letter."""
+    table = Table("id", "when (GMT+8)", "reason", "seller", "order", "from", "detail")
+    for one in found:
+        letter = one.letter
+        table.add_row(
+            str(letter.id),
+            platform_time.format(letter.at),
+            Text(printable(letter.reason)),
+            _number(letter.seller_id),
+            _number(letter.tid),
+            Text(printable(letter.origin)),
+            Text(printable(letter.detail) + (" (retried)" if one.retried_at else "")),
+        )
+    return table
+
+
+def of_one(one: Listed, *, original: bool) -> Table:
+    """All that is known about one letter; what is in it only where `original` wishes it."""
+    letter = one.letter
+    table = Table(show_header=False, title=f"Dead letter {letter.id}")
+    rows = [
+        ("event id", letter.event_id),
+        ("when (GMT+8)", platform_time.format(letter.at)),
+        ("reason", letter.reason),
+        ("detail", letter.detail),
+        ("from", letter.origin),
+        ("seller", _number(letter.seller_id)),
+        ("order", _number(letter.tid)),
+        ("retried", platform_time.format(one.retried_at) if one.retried_at else "no"),
+        *((f"header {name}", _header(name, value, original)) for name, value in letter.original_headers),
+        ("original", _size(letter.original) + ("" if original else ", shown by --original")),
+    ]
+    for name, value in rows:
+        table.add_row(Text(printable(name)), Text(printable(value)))
+    return table
+
+
+def as_json(one: Listed) -> dict[str, object]:
+    """One letter for machines, without its original."""
+    letter = one.letter
+    return {
+        "id": str(letter.id),
+        "event_id": letter.event_id,
+        "at": letter.at.isoformat(),
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "from": letter.origin,
+        "seller_id": _number(letter.seller_id) or None,
+        "tid": _number(letter.tid) or None,
+        "original_bytes": len(letter.original or b""),
+        "retried_at": one.retried_at.isoformat() if one.retried_at else None,
+    }
+
+
+def original_as_json(letter: Letter) -> dict[str, object]:
+    """What is in a letter, for machines: bytes in base 64."""
+    return {
+        "original_headers": [
+            [name, base64.b64encode(value).decode()] for name, value in letter.original_headers
+        ],
+        "original": None if letter.original is None else base64.b64encode(letter.original).decode(),
+    }
+
+
+def printable(text: str) -> str:
+    """A text with everything escaped that is no plain character."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
+def printable_bytes(value: bytes) -> str:
+    """Bytes as text where they are that, and escaped where they are not."""
+    return printable(value.decode("utf-8", "backslashreplace"))
+
+
+def _header(name: str, value: bytes | None, original: bool) -> str:
+    if value is None:
+        return "none"
+    return printable_bytes(value) if original or name in ATTRIBUTES else _size(value)
+
+
+def _size(value: bytes | None) -> str:
+    return "none" if value is None else f"{len(value)} bytes"
+
+
+def _number(number: int | None) -> str:
+    return "" if number is None else str(number)

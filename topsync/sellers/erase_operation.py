@@ -1,0 +1,128 @@
+"""`topsync sellers erase`: shows what goes, has it confirmed, and erases it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+from topsync import retry, runtime, settings
+from topsync.errors import first_of
+from topsync.progress import Bars
+from topsync.sellers import erasure, operations, tables
+from topsync.sellers.erasure import Eraser, Outcome
+from topsync.sellers.operations import SellerOperationError
+from topsync.settings import (
+    BootstrapSettings,
+    BudgetSettings,
+    EnricherSettings,
+    KafkaSettings,
+    PlatformSettings,
+)
+from topsync.store import erasures
+from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.sellers import Seller
+from topsync.stream import producer as producers
+from topsync.stream.group_progress import group_progress
+from topsync.stream.producer import PublishError
+from topsync.top.budget import Lane
+from topsync.top.calls import messages
+from topsync.top.download import part_of
+from topsync.top.errors import TopError
+
+RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seconds=0.3, max_wait_seconds=2.0)
+"""How the platform is called: whoever waits for the end of the data does not wait for the platform."""
+
+
+async def erase(
+    name: str, confirmation: str | None, ask: Callable[[str], str], *, patience_seconds: float
+) -> int:
+    """Erase all that is kept of a seller, once its nick or id is typed; 0 when all is done, otherwise 1.
+
+    `confirmation` is what would be typed; without it, `ask` is asked. What was begun goes on.
+    """
+    async with runtime.open_pool() as pool:
+        seller = await operations.find(pool, name)
+        begun = await erasures.get(pool, seller.seller_id)
+        if begun is not None and begun.finished_at is not None and begun.platform_told:
+            operations.say(f"{seller.nick} is erased already")
+            return 0
+        operations.console.print(tables.of_erasure(seller, await erasures.preview(pool, seller.seller_id)))
+        if confirmation is None:
+            confirmation = ask("This cannot be undone. To erase all of it, type the seller's nick or id: ")
+        if confirmation.strip() not in (seller.nick, str(seller.seller_id)):
+            raise SellerOperationError(
+                f"that is neither {seller.nick} nor {seller.seller_id}: nothing is erased"
+            )
+        try:
+            outcome = await _erase(pool, seller, patience_seconds)
+        except (PublishError, *OUTAGE_ERRORS) as error:
+            raise SellerOperationError(f"{error!r}; {erasure.GOES_ON}") from None
+        except asyncio.CancelledError:
+            operations.say(f"interrupted; {erasure.GOES_ON}")
+            raise
+    operations.say(_erased(seller, outcome, settings.load(KafkaSettings)))
+    return 0 if outcome.platform_told else 1
+
+
+async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> Outcome:
+    group = settings.load(EnricherSettings).enricher_group
+    export = settings.load(BootstrapSettings).export_file(seller.seller_id)
+    # What telling the platform needs: a wrong setting must not be found when the seller is stopped.
+    settings.load(PlatformSettings)
+    settings.load(BudgetSettings)
+    kafka, registry = await runtime.open_topics()
+    # First, so that a run that dies leaves none behind. A bulk start that is under way deletes its own.
+    for path in (export, part_of(export)):
+        path.unlink(missing_ok=True)
+    with Bars(sys.stderr, erasure.STEPS) as bars:
+        async with (
+            producers.idempotent(kafka) as producer,
+            group_progress(kafka, group, [registry.changes, registry.snapshots]) as progress,
+        ):
+            eraser = Eraser(
+                pool=pool,
+                producer=producer,
+                progress=progress,
+                topics=registry,
+                seller=seller,
+                tell_platform=lambda: _tell_platform(pool, seller),
+                report=bars.reporter(seller.nick),
+                say=bars.say,
+                patience_seconds=patience_seconds,
+            )
+            return await eraser.run()
+
+
+async def _tell_platform(pool: Pool, seller: Seller) -> bool:
+    """Have no more messages of a seller; false where the platform does not answer."""
+    told = True
+    try:
+        async with runtime.open_gateway(pool, retries=RETRIES) as (client, _):
+            # False says that it has let nothing through before.
+            await messages.cancel(client, seller.nick, lane=Lane.OPERATOR)
+    except* TopError as group:
+        told = False
+        operations.say(f"the platform could not be told: {first_of(group)}")
+    return told
+
+
+def _erased(seller: Seller, outcome: Outcome, kafka: KafkaSettings) -> str:
+    """What was done, and what stays."""
+    short, long = kafka.changes_retention_hours / 24, kafka.notices_retention_hours / 24
+    told = [
+        f"{seller.nick} is erased: {outcome.orders} orders, {outcome.rows} other rows. What stays:",
+        f"- in `changes`, ids: {short:g} days at most",
+        f"- among the dead letters, perhaps whole orders; in the notifications, ids: {long:g} days at most",
+        f"- in `orders`, until Kafka compacts it: {kafka.orders_compaction_lag_hours} hours at least",
+        "- id, nick and state of the seller, and what backups, logs and subscribers have",
+    ]
+    if outcome.snapshots_kept is not None:
+        told.append(
+            f"- in `snapshots`, whole orders: {short:g} days at most. They could not be deleted: "
+            f"{outcome.snapshots_kept}"
+        )
+    if not outcome.platform_told:
+        told.append("The platform may go on sending its messages, which are dropped: run the command again")
+    told.append("`topsync sellers add` adds it again; it begins anew then.")
+    return "\n".join(told)

@@ -1,0 +1,193 @@
+"""An ordinary day of a platform: what happens to one order within seconds, and how often.
+
+A day is made of *scenes*: changes that follow each other on one order within seconds or minutes, as a buyer,
+a seller's software or the platform makes them. Between two scenes of an order lie hours or days. So a day is
+shortened by leaving these out: each scene is played with its real pace, on an order that is ready for it, and
+at any moment orders of every age are in play, as on the platform.
+
+What a client of the message channel gets for a change is told in `topics.py`. Evidence for the mix
+(reference/tmc-protocol.md, reference/top-api.md):
+
+- which message a change sends: documented (tmc-protocol 7.1, 7.2);
+- several messages for one change: a new order sends two (7.1). That a change of several lines is told once
+  for each of them, where the catalogue lists `oid` as always there, is **inferred** and a switch
+  (`messages_per_line`). The official client can collapse bursts of messages about one order within a second
+  (6), so there are such bursts: verified in code;
+- at least once: repetitions are switched on as the fault `duplicate`; their share is nowhere told;
+- how often each scene is played, and its pace: **inferred**, chosen for a shop whose software answers
+  payments and refunds by itself. No source has figures.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final
+
+from topsync.simulator.ids import OrderKey
+from topsync.simulator.life import Kind, OrderState, TradeType
+from topsync.simulator.moves import Move
+from topsync.simulator.world import Happening, World, find_move
+
+LOOKED_AT: Final = 800
+"""Of each seller's newest orders, for scenes to be played on."""
+
+KEPT_READY: Final = 5000
+"""Orders that are ready for a kind of scene; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One change, and how many seconds after the one before it happens."""
+
+    kind: Kind
+    after_seconds: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Changes of one order that follow each other; played so often for each hundred new orders."""
+
+    name: str
+    times: int
+    acts: tuple[Act, ...]
+    type: TradeType | None = None
+    """Of a new order."""
+    ready: str = ""
+    """What an order must be for it; empty: a new one."""
+
+
+_NEW: Final = Act(Kind.CREATE)
+
+SCENES: Final[tuple[Scene, ...]] = (
+    Scene("bought and paid", 55, (_NEW, Act(Kind.PAY, (3, 20))), TradeType.FIXED),
+    Scene("bought, not paid yet", 28, (_NEW,), TradeType.FIXED),
+    Scene(
+        "bargained",
+        3,
+        (_NEW, Act(Kind.MODIFY_FEE, (10, 40)), Act(Kind.PAY, (5, 30))),
+        TradeType.FIXED,
+    ),
+    Scene("voucher", 6, (_NEW, Act(Kind.PAY, (3, 15))), TradeType.AUTO_DELIVERY),
+    Scene("presale", 5, (_NEW, Act(Kind.PAY_DEPOSIT, (3, 20))), TradeType.STEP),
+    Scene("cash on delivery", 3, (_NEW,), TradeType.COD),
+    Scene("paid later", 18, (Act(Kind.PAY),), ready="unpaid"),
+    Scene("not paid in time", 10, (Act(Kind.CLOSE_UNPAID),), ready="unpaid"),
+    Scene("marked by the seller's software", 12, (Act(Kind.MEMO),), ready="paid"),
+    Scene("marked and noted", 6, (Act(Kind.MEMO), Act(Kind.MEMO, (1, 4))), ready="paid"),
+    Scene("sent elsewhere", 2, (Act(Kind.ADDRESS),), ready="paid"),
+    Scene("shipped", 66, (Act(Kind.SHIP),), ready="paid"),
+    Scene(
+        "shipped in parcels",
+        8,
+        (Act(Kind.SHIP_LINE), Act(Kind.SHIP_LINE, (0.2, 2)), Act(Kind.SHIP, (0.2, 2))),
+        ready="paid, several lines",
+    ),
+    Scene(
+        "refunded before it was shipped",
+        6,
+        (Act(Kind.REFUND_CREATE), Act(Kind.REFUND_SUCCESS, (1, 5))),
+        ready="paid",
+    ),
+    Scene("received", 40, (Act(Kind.FINISH),), ready="shipped"),
+    Scene(
+        "received and rated by both",
+        28,
+        (Act(Kind.FINISH), Act(Kind.RATE, (3, 20)), Act(Kind.RATE, (0.5, 3))),
+        ready="shipped",
+    ),
+    Scene("asked for more time", 3, (Act(Kind.EXTEND),), ready="shipped"),
+    Scene("refund wanted", 4, (Act(Kind.REFUND_CREATE),), ready="shipped"),
+    Scene("refund taken back", 2, (Act(Kind.REFUND_CLOSE),), ready="refunding"),
+    Scene("rated late", 8, (Act(Kind.RATE), Act(Kind.RATE, (0.5, 3))), ready="finished"),
+)
+
+CHANGES_PER_SCENE: Final = sum(scene.times * len(scene.acts) for scene in SCENES) / sum(
+    scene.times for scene in SCENES
+)
+
+
+def readiness(state: OrderState) -> str:
+    """What kind of scene an order may be played next; empty where none is left for it."""
+    if any(line.refund is not None and line.refund.status == "WAIT_SELLER_AGREE" for line in state.lines):
+        return "refunding"
+    if any(line.refund is not None for line in state.lines):
+        return ""
+    match state.status:
+        case "WAIT_BUYER_PAY" if state.type is TradeType.FIXED:
+            return "unpaid"
+        case "WAIT_SELLER_SEND_GOODS" if state.type is TradeType.FIXED:
+            return "paid, several lines" if len(state.lines) > 2 else "paid"
+        case "WAIT_BUYER_CONFIRM_GOODS" if state.type is not TradeType.COD:
+            return "shipped"
+        case "TRADE_FINISHED" if not state.buyer_rated:
+            return "finished"
+        case _:
+            return ""
+
+
+@dataclass(slots=True)
+class Day:
+    """Plays scenes in a world; choices come from one seeded source. `now` is monotonic, in seconds."""
+
+    world: World
+    chance: random.Random
+    _ready: defaultdict[str, deque[OrderKey]] = field(
+        default_factory=lambda: defaultdict(lambda: deque(maxlen=KEPT_READY))
+    )
+    _due: list[tuple[float, int, OrderKey, tuple[Act, ...]]] = field(default_factory=list)
+    _numbers: count[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        for book in self.world.books:
+            for number in reversed(book.newest(LOOKED_AT)):
+                state = book.brief_state(number, book.events(number))
+                self._keep(OrderKey(book.seller.index, number), state)
+
+    def begin(self, now: float) -> list[Happening]:
+        """Play the first change of some scene: one for which there is an order."""
+        weights = [scene.times for scene in SCENES]
+        while True:
+            scene = self.chance.choices(SCENES, weights)[0]
+            if not scene.ready:
+                return self._open(scene, now)
+            ready = self._ready[scene.ready]
+            if ready and (happenings := self._act(ready.popleft(), scene.acts, now)):
+                return happenings
+
+    def go_on(self, now: float) -> Iterator[list[Happening]]:
+        """Play the changes that are due."""
+        while self._due and self._due[0][0] <= now:
+            _, _, key, acts = heappop(self._due)
+            if happenings := self._act(key, acts, now):
+                yield happenings
+
+    def _open(self, scene: Scene, now: float) -> list[Happening]:
+        seller = self.chance.choice(self.world.books).seller
+        created = self.world.create(seller, scene.type)
+        self._follow(created.draft.key, scene.acts[1:], created.state, now)
+        return [created]
+
+    def _act(self, key: OrderKey, acts: tuple[Act, ...], now: float) -> list[Happening]:
+        seller = self.world.books[key.seller].seller
+        move = find_move(self.world.possible(seller, key.number), acts[0].kind, None)
+        if move is None:  # e.g. the last line of a shipment in parcels
+            return self._act(key, acts[1:], now) if len(acts) > 1 else []
+        happenings = self.world.perform(seller, key.number, Move(move.kind, move.line))
+        self._follow(key, acts[1:], happenings[-1].state, now)
+        return happenings
+
+    def _follow(self, key: OrderKey, acts: tuple[Act, ...], state: OrderState, now: float) -> None:
+        if acts:
+            due = now + self.chance.uniform(*acts[0].after_seconds)
+            heappush(self._due, (due, next(self._numbers), key, acts))
+        else:
+            self._keep(key, state)
+
+    def _keep(self, key: OrderKey, state: OrderState) -> None:
+        if ready := readiness(state):
+            self._ready[ready].append(key)

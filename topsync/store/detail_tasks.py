@@ -1,0 +1,115 @@
+"""Tasks that ask the platform for many orders of a backlog at once, from the intention to the handing over.
+
+The orders themselves stay in `refetches`: as `backlog` until a task takes them, as `in_task` while it runs.
+So each is known whatever becomes of its task, and one that is answered meanwhile is forgotten as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from topsync.store import refetches
+from topsync.store.database import Pool, sql
+from topsync.store.refetches import Refetch
+
+
+@dataclass(frozen=True, slots=True)
+class DetailTask:
+    """One task. Rows are written before the request: what has no `task_id` may or may not exist there."""
+
+    id: int
+    seller_id: int
+    tids: tuple[int, ...]
+    asked_at: datetime
+    """Platform time before its first request."""
+    failures: int
+    """How many requests for these orders came to nothing."""
+    task_id: int | None
+    """The platform's number of it."""
+    seconds: float
+    """How long ago it was noted, by the database's clock."""
+
+
+async def begin(
+    pool: Pool, seller_id: int, *, sources: Collection[str], limit: int, asked_at: datetime
+) -> DetailTask | None:
+    """Note a task for orders of a seller's backlog, the longest waiting first; none where none waits.
+
+    Two processes never take the same order.
+    """
+    row = await pool.fetchrow(
+        sql("detail_tasks.begin"),
+        seller_id,
+        refetches.BACKLOG,
+        refetches.IN_TASK,
+        list(sources),
+        limit,
+        asked_at,
+    )
+    return None if row is None else _task(*row)
+
+
+async def open_tasks(pool: Pool) -> list[DetailTask]:
+    """Every task that is not over, the one that was looked at longest ago first."""
+    return [_task(*row) for row in await pool.fetch(sql("detail_tasks.open"))]
+
+
+async def requested(pool: Pool, task: DetailTask, task_id: int) -> None:
+    """Note the platform's number of a task. Idempotent."""
+    await pool.execute(sql("detail_tasks.requested"), task.id, task_id)
+
+
+async def looked(pool: Pool, task: DetailTask) -> None:
+    """Note that a task was asked about and is not ready: others come first next time."""
+    await pool.execute(sql("detail_tasks.looked"), task.id)
+
+
+async def failed(pool: Pool, task: DetailTask) -> None:
+    """Note that a request came to nothing: it is to be made in other words."""
+    await pool.execute(sql("detail_tasks.failed"), task.id)
+
+
+async def wanted(pool: Pool, task: DetailTask) -> list[Refetch]:
+    """Those of a task's orders that still wait for it."""
+    return [
+        Refetch(*row)
+        for row in await pool.fetch(sql("detail_tasks.wanted"), list(task.tids), refetches.IN_TASK)
+    ]
+
+
+async def hand_over(pool: Pool, task: DetailTask, waits: Mapping[int, timedelta]) -> None:
+    """End a task. After its wait, each of these orders is asked for alone, unless it is stored by then.
+
+    The others wait again as before it.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(
+            sql("detail_tasks.hand_over"),
+            list(waits.keys()),
+            list(waits.values()),
+            refetches.LATE,
+            refetches.IN_TASK,
+        )
+        await connection.execute(
+            sql("detail_tasks.give_back"), list(task.tids), refetches.BACKLOG, refetches.IN_TASK
+        )
+        await connection.execute(sql("detail_tasks.forget"), task.id)
+
+
+async def give_back(pool: Pool, task: DetailTask) -> None:
+    """Give a task up: its orders wait again as before it."""
+    await hand_over(pool, task, {})
+
+
+def _task(
+    id_: int,
+    seller_id: int,
+    tids: list[int],
+    asked_at: datetime,
+    failures: int,
+    task_id: int | None,
+    seconds: float,
+) -> DetailTask:
+    return DetailTask(id_, seller_id, tuple(tids), asked_at, failures, task_id, seconds)

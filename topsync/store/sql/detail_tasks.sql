@@ -1,0 +1,56 @@
+-- name: begin
+-- Takes the longest waiting of a seller's backlog into a task, which is to be requested next.
+with taken as materialized (
+    select tid
+    from refetches
+    where reason = $2 and seller_id = $1 and source = any($4::text[])
+    order by due_at, tid
+    limit $5
+    for update skip locked
+), marked as (
+    update refetches as r set reason = $3 from taken as t where r.tid = t.tid returning r.tid
+)
+insert into detail_tasks (seller_id, tids, asked_at)
+select $1, array_agg(tid order by tid), $6 from marked having count(*) > 0
+returning id, seller_id, tids, asked_at, failures, task_id, 0::float8 as seconds
+
+
+-- name: open
+-- The one that was looked at longest ago comes first.
+select id, seller_id, tids, asked_at, failures, task_id, extract(epoch from now() - noted_at)::float8 as seconds
+from detail_tasks
+order by looked_at, id
+
+
+-- name: requested
+update detail_tasks set task_id = $2, looked_at = now() where id = $1
+
+
+-- name: looked
+update detail_tasks set looked_at = now() where id = $1
+
+
+-- name: failed
+update detail_tasks set task_id = null, failures = failures + 1 where id = $1
+
+
+-- name: wanted
+-- What of a task's orders still waits for it: others were answered or erased meanwhile.
+select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts
+from refetches
+where tid = any($1::bigint[]) and reason = $2
+
+
+-- name: hand_over
+update refetches as r
+set reason = $3, due_at = now() + t.wait
+from unnest($1::bigint[], $2::interval[]) as t (tid, wait)
+where r.tid = t.tid and r.reason = $4
+
+
+-- name: give_back
+update refetches set reason = $2 where tid = any($1::bigint[]) and reason = $3
+
+
+-- name: forget
+delete from detail_tasks where id = $1

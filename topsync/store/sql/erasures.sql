@@ -1,0 +1,161 @@
+-- name: preview
+select
+    (select count(*) from orders where seller_id = $1) as orders,
+    (select count(*) from refetches where seller_id = $1) as refetches,
+    (select count(*) from bootstraps where seller_id = $1) as bootstraps,
+    (select count(*) from bootstraps where seller_id = $1 and certificate is not null) as certificates,
+    (select count(*) from export_rows where seller_id = $1) as export_rows,
+    (select count(*) from windows where seller_id = $1) as windows,
+    (select count(*) from gaps where seller_id = $1) as gaps,
+    (select count(*) from replay_jobs where seller_id = $1) as replays
+
+
+-- name: stop
+-- Whoever writes for a seller under a share of this row's lock has ended before; whoever comes later finds the state.
+-- Another version, so that nothing which is still known of the session can be written back.
+update sellers
+set
+    state = 'erased',
+    state_reason = $2,
+    state_since = now(),
+    session_cipher = '',
+    session_version = session_version + 1,
+    session_ends_at = null,
+    authorised_at = null,
+    refresh_cipher = null,
+    refresh_ends_at = null,
+    grant_facts = '{}',
+    refused_at = null,
+    replay_due = false,
+    refresh_attempts = 0,
+    refresh_begun_at = null,
+    refresh_not_before = '-infinity',
+    updated_at = now()
+where seller_id = $1 and state <> 'erased'
+
+
+-- name: begin
+insert into erasures (seller_id, orders) select $1, count(*) from orders where seller_id = $1
+on conflict (seller_id) do update
+set begun_at = now(), orders = excluded.orders, platform_told_at = null, finished_at = null
+
+
+-- name: get
+select e.begun_at, e.orders, e.platform_told_at is not null as platform_told, e.finished_at
+from erasures as e
+join sellers as s using (seller_id)
+where e.seller_id = $1 and s.state = 'erased'
+
+
+-- name: platform_told
+update erasures set platform_told_at = now() where seller_id = $1
+
+
+-- name: orders
+select tid from orders where seller_id = $1
+
+
+-- name: left
+select
+    (select count(*) from orders where seller_id = $1) as orders,
+    (select count(*) from tombstones where seller_id = $1) as tombstones
+
+
+-- name: erase_orders
+-- Takes orders of erased sellers out of the table, if the writer still owns their partition. What is left of
+-- each is its tombstone, until the topic has it.
+with owner as materialized (
+    select 1 from partition_owners where partition = $1 and epoch = $2 for share
+), gone as (
+    delete from orders as o
+    using sellers as s
+    where o.tid = any($3::bigint[])
+      and s.seller_id = o.seller_id
+      and s.state = 'erased'
+      and exists (select from owner)
+    returning o.tid, o.seller_id, o.revision + 1 as revision
+), marked as (
+    insert into tombstones (kind, id, tid, seller_id, revision, erased_at)
+    select 'order', tid, tid, seller_id, revision, $4 from gone
+), raised as (
+    update sellers as s
+    set revision_floor = g.revision
+    from (select seller_id, max(revision) as revision from gone group by seller_id) as g
+    where s.seller_id = g.seller_id and s.revision_floor < g.revision
+)
+select (select count(*) from owner) as owned, (select count(*) from gone) as erased
+
+
+-- name: tombstones
+select kind, id, tid, seller_id, revision, erased_at from tombstones where tid = any($1::bigint[]) order by kind, id
+
+
+-- name: all_tombstones
+select kind, id, tid, seller_id, revision, erased_at from tombstones order by kind, id
+
+
+-- name: forget_tombstones
+delete from tombstones as d
+using unnest($1::text[], $2::bigint[]) as t (kind, id)
+where d.kind = t.kind and d.id = t.id
+
+
+-- name: clear_export_rows
+delete from export_rows where ctid = any(array(select ctid from export_rows where seller_id = $1 limit $2))
+
+
+-- name: clear_windows
+delete from windows where ctid = any(array(select ctid from windows where seller_id = $1 limit $2))
+
+
+-- name: clear_refetches
+delete from refetches where ctid = any(array(select ctid from refetches where seller_id = $1 limit $2))
+
+
+-- name: lock_bootstrap
+-- A bulk start that is under way adds rows under a share of these locks.
+select 1 from bootstraps where seller_id = $1 for update
+
+
+-- name: lock_export
+select 1 from exports where seller_id = $1 for update
+
+
+-- name: clear_rest_of_export_rows
+delete from export_rows where seller_id = $1
+
+
+-- name: clear_exports
+delete from exports where seller_id = $1
+
+
+-- name: clear_bootstraps
+delete from bootstraps where seller_id = $1
+
+
+-- name: clear_gaps
+delete from gaps where seller_id = $1
+
+
+-- name: clear_replay_jobs
+delete from replay_jobs where seller_id = $1
+
+
+-- name: clear_session_warnings
+delete from session_warnings where seller_id = $1
+
+
+-- name: clear_coverage
+delete from coverage where seller_id = $1
+
+
+-- name: finish
+update erasures set finished_at = now() where seller_id = $1 and finished_at is null
+
+
+-- name: set_reason
+update sellers set state_reason = $2, updated_at = now() where seller_id = $1 and state = 'erased'
+
+
+-- name: erased
+select seller_id from sellers where state = 'erased' and ($1::bigint[] is null or seller_id = any($1))

@@ -1,0 +1,86 @@
+"""How far a consumer group has come, seen from outside it; and deleting what it has done with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from topsync.settings import KafkaSettings
+from topsync.stream import topics
+from topsync.stream.topics import Topic
+
+Offsets = Mapping[TopicPartition, int]
+"""For each partition, the offset of the next record."""
+
+
+class GroupProgress:
+    """A look at a group from outside: it is no member, and takes no partition from one."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, partitions: Sequence[TopicPartition]
+    ) -> None:
+        self._consumer = consumer
+        self._admin = admin
+        self._partitions = partitions
+
+    async def ends(self) -> Offsets:
+        """Where each partition ends now."""
+        ends: Offsets = await self._consumer.end_offsets(self._partitions)
+        return ends
+
+    async def behind(self, marks: Offsets) -> int:
+        """How many records before the marks the group has not committed."""
+        done = await self._done()
+        return sum(max(0, mark - done[tp]) for tp, mark in marks.items())
+
+    async def delete_done(self, topic: Topic) -> int:
+        """Delete what the group has committed of a topic that nobody else reads; how many records there were.
+
+        The broker shows them to nobody from then on, and frees their space with their segment.
+
+        Raises:
+            KafkaError: the cluster does not allow it, or does not answer.
+        """
+        begins = await self._consumer.beginning_offsets(self._partitions)
+        mine = {tp: done for tp, done in (await self._done()).items() if tp.topic == topic.name}
+        doomed = {tp: done for tp, done in mine.items() if done > begins[tp]}
+        if doomed:
+            await self._admin.delete_records({tp: RecordsToDelete(done) for tp, done in doomed.items()})
+        return sum(done - begins[tp] for tp, done in doomed.items())
+
+    async def _done(self) -> Offsets:
+        """What the group has committed; what is there no more counts as done."""
+        begins = await self._consumer.beginning_offsets(self._partitions)
+        return {tp: max(begins[tp], await self._consumer.committed(tp) or 0) for tp in self._partitions}
+
+
+@asynccontextmanager
+async def group_progress(
+    settings: KafkaSettings, group: str, wanted: Sequence[Topic]
+) -> AsyncIterator[GroupProgress]:
+    """The progress of a group in these topics.
+
+    Raises:
+        KafkaError: the cluster does not answer.
+    """
+    partitions = [
+        TopicPartition(topic.name, number) for topic in wanted for number in range(topic.partitions)
+    ]
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        group_id=group,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
+    try:
+        await consumer.start()
+        # By hand: whoever subscribes becomes a member.
+        consumer.assign(partitions)
+        consumer.pause(*partitions)
+        async with topics.admin_client(settings) as admin:
+            yield GroupProgress(consumer, admin, partitions)
+    finally:
+        await consumer.stop()
