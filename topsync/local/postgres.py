@@ -129,6 +129,8 @@ class EmbeddedPostgres:
             "unix_socket_directories": "",
             "max_connections": MAX_CONNECTIONS,
             "timezone": "UTC",
+            # Of what runs, pg_stat_activity shows so much: by default not all of our longest statements.
+            "track_activity_query_size": 16384,
             # A failing statement's values may be a receiver's: neither they nor the statement are logged.
             "log_error_verbosity": "terse",
             "log_min_error_statement": "panic",
