@@ -13,6 +13,7 @@ from tests.store.databases import SELLER, at, refund_version, version
 from topsync.store import (
     bootstraps,
     coverage,
+    detail_tasks,
     erasures,
     gaps,
     orders,
@@ -255,9 +256,12 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
         seller = await sellers.get(pool, seller_id)
         assert seller is not None
         await sellers.warning_given(pool, seller, 30)
+        late = Refetch(seller_id + 10, seller_id, "x", at(0), at(0), None, "push", refetches.BACKLOG)
+        await refetches.postpone(pool, [late], wait=timedelta(0))
+        assert await detail_tasks.begin(pool, seller_id, sources=["push"], limit=1, asked_at=at(1))
     await write(pool, epoch, version(TID, 1, 5), of_other(TID + 1))
     found = await erasures.preview(pool, SELLER)
-    assert (found.orders, found.refetches, found.bootstraps, found.certificates) == (1, 1, 1, 1)
+    assert (found.orders, found.refetches, found.bootstraps, found.certificates) == (1, 2, 1, 1)
     assert (found.export_rows, found.windows, found.gaps, found.replays) == (2, 1, 1, 1)
     others = await erasures.preview(pool, OTHER)
 

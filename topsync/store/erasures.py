@@ -200,6 +200,7 @@ async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
             "gaps",
             "replay_jobs",
             "session_warnings",
+            "detail_tasks",
             "coverage",
         ):
             deleted += _count(await connection.execute(sql(f"erasures.clear_{table}"), seller_id))

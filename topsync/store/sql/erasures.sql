@@ -162,6 +162,10 @@ delete from replay_jobs where seller_id = $1
 delete from session_warnings where seller_id = $1
 
 
+-- name: clear_detail_tasks
+delete from detail_tasks where seller_id = $1
+
+
 -- name: clear_coverage
 delete from coverage where seller_id = $1
 
