@@ -108,7 +108,13 @@ def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
     later = change.model_copy(update={"refund_modified": at(7), "source": Source.PUSH})
     (both,) = decisions.coalesce_refunds([change, later]).values()
     assert both == replace(
-        need, modified=at(7), source=Source.PUSH, hinted_at=at(1), received_at=at(3), by_refund_alone=False
+        need,
+        modified=at(7),
+        source=Source.PUSH,
+        told_at=at(1),
+        hinted_at=at(1),
+        received_at=at(3),
+        by_refund_alone=False,
     )
     assert decisions.coalesce([change])[TID].modified == at(9)
 
