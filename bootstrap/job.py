@@ -1,7 +1,8 @@
 """The bulk start of one seller, step by step; each step is idempotent, and a new run goes on where it stood.
 
 *subscribe* (push listens first), *request* the export up to yesterday 23:59:59, *download* it, *load* it
-into `snapshots`, wait until all of it is *stored*, pull *today*, *certify*, live (design 3). The day on
+into `snapshots`, wait until all of it is *stored*, pull *today* and the refunds of all that time, *certify*,
+live (design 3). The day on
 which the export is asked for, day zero, is fixed then and kept: the export holds the orders created before
 it, the increments from its first second hold everything changed since (reference/top-api.md 4.5).
 """
@@ -311,6 +312,8 @@ class BootstrapJob:
                 end=None,
                 source=Source.BOOTSTRAP,
                 reason="today",
+                # The export holds none: they are listed for all of its time.
+                refunds_from=platform_time.start_of(state.first_day),
             ),
             progress=lambda settled, listed: self.report("today", settled, listed),
         )
@@ -343,7 +346,11 @@ class BootstrapJob:
                 }
             ),
             today=TodayPart(
-                listed=today.listed, hinted=today.hinted, calls=today.calls, proven_to=today.proven_to
+                listed=today.listed,
+                hinted=today.hinted,
+                calls=today.calls,
+                proven_to=today.proven_to,
+                refunds=today.refunds_listed,
             ),
             certified_at=now,
         )

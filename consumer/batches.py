@@ -13,11 +13,14 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr, ValidationError
 
 from consumer import decisions, erasing
+from consumer.asking import NoSessionError, ask
 from consumer.backlog import Backlog
 from consumer.deadletter_share import Outcome
 from consumer.decisions import Need
 from consumer.erasing import ErasedSellers
 from consumer.freshness import Journey
+from consumer.refund_part import RefundPart
+from consumer.refunds import RefundReader
 from schemas import cloud_events
 from schemas.change import Change, Source
 from schemas.trade import Trade, UnreadableTradeError
@@ -53,6 +56,9 @@ SERVED_LATELY_SECONDS = 10.0
 
 POSTPONED_FOR = timedelta(seconds=2)
 """The first wait of an order that the platform did not show as promised; the reconciler lets it grow."""
+
+NOT_THERE = "not_there"
+"""Why an order is postponed that the platform does not know, or not yet."""
 
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
@@ -113,6 +119,8 @@ class Batch:
     """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
     outcomes: list[Outcome] = field(default_factory=list)
     """What became of the records, as far as it tells whether too many die."""
+    refunds: RefundPart = field(default_factory=RefundPart)
+    """What the batch asks of the refunds of its orders."""
 
     def add(self, version: Version) -> None:
         """Take a version in, unless the batch has a newer one of the same order."""
@@ -134,6 +142,7 @@ class Batch:
         self.erased |= later.erased
         self.postponed += later.postponed
         self.lingering += later.lingering
+        self.refunds.join(later.refunds)
         self.given_up |= later.given_up
         self.outcomes += later.outcomes
 
@@ -214,6 +223,7 @@ class BatchReader:
     clock: ServerClock
     sessions: Sessions
     topics: Registry
+    refunds: RefundReader
     linger: timedelta = timedelta(0)
     """How long a message waits for others of its order."""
     _outage: _Outage = field(default_factory=_Outage)
@@ -336,6 +346,9 @@ class BatchReader:
             for need in wanted:
                 fetch = self._fetch_into(need, by_tid[need.tid], known.get(need.tid), batch, unanswered)
                 tasks.create_task(fetch)
+            tasks.create_task(self.refunds.take_named((hint.change for hint in hints), batch.refunds))
+        await self.refunds.take_shown(list(batch.versions.values()), batch.refunds)
+        await self.refunds.note_orders_behind(batch.versions, batch.refunds)
         failpoints.reach("enricher.fetched")
         parked = sum(later.parked for later in batch.postponed)
         if len(unanswered) + parked < len(wanted):
@@ -381,7 +394,8 @@ class BatchReader:
                 later = replace(need, settled_after=max(need.settled_after, settled_after))
                 self._postpone(later, hint.change, batch, refetches.NO_NEWS)
         except PostponedError as error:
-            self._postpone(need, hint.change, batch, error.reason, error.answer)
+            if not (need.by_refund_alone and error.reason == NOT_THERE):
+                self._postpone(need, hint.change, batch, error.reason, error.answer)
         except SessionInvalidError:
             self._postpone(need, hint.change, batch, refetches.SESSION_REFUSED)
         except RetryLaterError as error:
@@ -393,18 +407,12 @@ class BatchReader:
             )
 
     async def _fetch(self, need: Need) -> Version:
-        account = await self.sessions.get(need.seller_id)
-        if account is None:
-            if await self.sessions.knows(need.seller_id):
-                raise PostponedError(refetches.NO_SESSION)
-            raise HopelessError(UNKNOWN_SELLER, "no such seller was ever added")
         try:
-            return await self._fetch_with(account.session, need)
-        except SessionInvalidError:
-            renewed = await self.sessions.refused(account)
-            if renewed is None:
-                raise
-            return await self._fetch_with(renewed.session, need)
+            return await ask(self.sessions, need.seller_id, lambda session: self._fetch_with(session, need))
+        except NoSessionError:
+            if await self.sessions.knows(need.seller_id):
+                raise PostponedError(refetches.NO_SESSION) from None
+            raise HopelessError(UNKNOWN_SELLER, "no such seller was ever added") from None
 
     async def _fetch_with(self, session: SecretStr, need: Need) -> Version:
         fetched_at = self.clock.now()
@@ -417,7 +425,7 @@ class BatchReader:
         try:
             raw = await trades.fullinfo(self.client, session, need.tid, LANE_OF[need.source])
         except TradeNotExistError:
-            raise PostponedError("not_there") from None
+            raise PostponedError(NOT_THERE) from None
         except BadAnswerError as error:
             raise PostponedError("unreadable_answer", error.body) from None
         except RequestRefusedError as error:

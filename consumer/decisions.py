@@ -1,19 +1,20 @@
-"""What the enricher decides about a batch of changes, without I/O: which orders have to be fetched."""
+"""What the enricher decides about a batch of changes, without I/O: which orders and refunds to fetch."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Change, Source
-from topsync.store.orders import Known
+from topsync.store.orders import Known, RefundLine, Version
+from topsync.store.refunds import KnownRefund, RefundVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Everything that a batch's hints about one order ask for together."""
+    """Everything that a batch's hints about one order, or one refund of it, ask for together."""
 
     tid: int
     seller_id: int
@@ -24,7 +25,7 @@ class Need:
     told_at: datetime | None
     """When the platform published the latest of the messages."""
     modified: datetime | None
-    """The newest `modified` that the order is known to have reached."""
+    """The newest `modified` that it is known to have reached."""
     source: Source
     """The most urgent source: it decides the lane."""
     hinted_at: datetime | None
@@ -33,18 +34,34 @@ class Need:
     """When push first had such a message."""
     newest_at: datetime
     """When the latest of the hints was put into the topic."""
+    by_refund_alone: bool = False
+    """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
+    months are out of reach (reference/top-api.md 3.4)."""
 
 
 def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
     """One need per order: one fetch answers every hint that is older than it."""
-    needs: dict[int, Need] = {}
-    for change in changes:
-        need, others = _need(change), needs.get(change.tid)
-        needs[change.tid] = need if others is None else _joined(others, need)
-    return needs
+    return _joined((change.tid, _need(change, change.modified)) for change in changes)
 
 
-def _need(change: Change) -> Need:
+def coalesce_refunds(changes: Iterable[Change]) -> dict[int, Need]:
+    """One need per refund that is named, by its id."""
+    return _joined(
+        (change.refund_id, _need(change, change.refund_modified))
+        for change in changes
+        if change.refund_id is not None
+    )
+
+
+def _joined(needs: Iterable[tuple[int, Need]]) -> dict[int, Need]:
+    joined: dict[int, Need] = {}
+    for key, need in needs:
+        known = joined.get(key)
+        joined[key] = need if known is None else _join(known, need)
+    return joined
+
+
+def _need(change: Change, modified: datetime | None) -> Need:
     is_pushed = change.source is Source.PUSH
     # With a reason, something asks again: it needs what a message is content without.
     is_message = is_pushed and change.reason is None
@@ -54,15 +71,16 @@ def _need(change: Change) -> Need:
         settled_after=change.settled_after,
         proven_after=None if is_message else change.settled_after,
         told_at=change.occurred_at if is_message else None,
-        modified=change.modified,
+        modified=modified,
         source=change.source,
         hinted_at=change.occurred_at if is_pushed else None,
         received_at=change.received_at if is_pushed else None,
         newest_at=change.received_at,
+        by_refund_alone=change.refund_id is not None and not is_pushed,
     )
 
 
-def _joined(one: Need, other: Need) -> Need:
+def _join(one: Need, other: Need) -> Need:
     return Need(
         tid=other.tid,
         seller_id=other.seller_id,
@@ -74,6 +92,7 @@ def _joined(one: Need, other: Need) -> Need:
         hinted_at=_earliest(one.hinted_at, other.hinted_at),
         received_at=_earliest(one.received_at, other.received_at),
         newest_at=max(one.newest_at, other.newest_at),
+        by_refund_alone=one.by_refund_alone and other.by_refund_alone,
     )
 
 
@@ -130,6 +149,62 @@ def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
     if need.hinted_at is None or known is None or need.modified is not None:
         return False
     return fetched <= known.modified and fetched < platform_time.floor_to_second(need.hinted_at)
+
+
+def refunds_shown_otherwise(
+    versions: Iterable[Version], known: Mapping[int, KnownRefund], already: Iterable[int]
+) -> dict[int, Need]:
+    """The refunds that fetched orders show, and that are not stored like that; by `refund_id`.
+
+    A line tells of its latest refund the id and the status (reference/top-api.md 5.4), and neither on peak
+    days.
+    """
+    needs: dict[int, Need] = {}
+    for version in versions:
+        for line in version.trade.orders:
+            if line.refund_id is None or line.refund_id in already:
+                continue
+            stored = known.get(line.refund_id)
+            if stored is None or (
+                stored.status != line.refund_status and stored.fetched_at < version.fetched_at
+            ):
+                needs[line.refund_id] = Need(
+                    tid=version.trade.tid,
+                    seller_id=version.seller_id,
+                    settled_after=version.fetched_at,
+                    proven_after=version.fetched_at,
+                    told_at=None,
+                    modified=None,
+                    source=Source(version.source),
+                    hinted_at=None,
+                    received_at=None,
+                    newest_at=version.fetched_at,
+                )
+    return needs
+
+
+def lines_of(versions: Iterable[Version]) -> list[RefundLine]:
+    """What fetched orders show of refunds, as the store tells it of stored ones."""
+    return [
+        RefundLine(version.trade.tid, version.fetched_at, line.oid, line.refund_id, line.refund_status)
+        for version in versions
+        for line in version.trade.orders
+    ]
+
+
+def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine]) -> Iterator[RefundVersion]:
+    """The refunds that were fetched after their order, and are not as the order shows them.
+
+    A line that shows another refund than this one says nothing: it shows only its latest. Nor does one
+    without a status, as on peak days.
+    """
+    by_line = {(line.tid, line.oid): line for line in lines}
+    for version in versions:
+        line = by_line.get((version.refund.tid, version.refund.oid))
+        if line is None or line.refund_status is None or line.fetched_at >= version.fetched_at:
+            continue
+        if line.refund_id in (None, version.refund.refund_id) and line.refund_status != version.refund.status:
+            yield version
 
 
 _URGENCY = {source: rank for rank, source in enumerate(Source)}

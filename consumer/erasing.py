@@ -14,6 +14,7 @@ from aiokafka import ConsumerRecord
 
 from schemas.cloud_events import ERASURE_TYPE
 from schemas.erasure import Erasure
+from schemas.events import ORDER_ERASED, REFUND_ERASED
 from topsync.store import erasures
 from topsync.store.database import Pool
 from topsync.store.erasures import Kind, Tombstone
@@ -74,11 +75,15 @@ def record_of(tombstone: Tombstone, topics: Registry, *, published_at: datetime)
     """What tells readers that something is gone."""
     match tombstone.kind:
         case Kind.ORDER:
-            return records.tombstone(
-                topics.orders.name,
-                tid=tombstone.tid,
-                seller_id=tombstone.seller_id,
-                revision=tombstone.revision,
-                erased_at=tombstone.erased_at,
-                published_at=published_at,
-            )
+            topic, type_ = topics.orders, ORDER_ERASED
+        case Kind.REFUND:
+            topic, type_ = topics.refunds, REFUND_ERASED
+    return records.tombstone(
+        topic.name,
+        type_=type_,
+        id_=tombstone.id,
+        seller_id=tombstone.seller_id,
+        revision=tombstone.revision,
+        erased_at=tombstone.erased_at,
+        published_at=published_at,
+    )

@@ -11,7 +11,8 @@ from schemas.types import parse_id
 from topsync.tmc.messages import TmcMessage
 
 ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
-"""Topics whose messages are about an order. A refund changes its order (reference/top-api.md 3.10)."""
+"""Topics whose messages are about an order, or about a refund, which may change its order with it
+(reference/top-api.md 3.10)."""
 
 
 AUTH_CANCEL_TOPIC = "taobao_top_AuthCancel"
@@ -53,7 +54,25 @@ def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timed
         settled_after = occurred_at + detail_lag
     except OverflowError:
         raise UnreadableMessageError("the time is out of range") from None
-    return Hint(seller_id, tid, message.topic, occurred_at, settled_after, received_at)
+    return Hint(
+        seller_id,
+        tid,
+        message.topic,
+        occurred_at,
+        settled_after,
+        received_at,
+        refund_id=_refund_in(content),
+    )
+
+
+def _refund_in(content: dict[str, object]) -> int | None:
+    """The refund that a message names. One that cannot be read is none: its order shows it as well."""
+    if "refund_id" not in content:
+        return None
+    try:
+        return parse_id(content["refund_id"])
+    except ValueError:
+        return None
 
 
 def read_cancellation(message: TmcMessage) -> int | None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consumer import erasing
+from consumer import erasing, refund_part
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.deadletter_share import Limit, Share
+from consumer.refund_part import RefundPart
 from consumer.room import Room
 from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.store import erasures, orders, refetches, sellers
+from topsync.store import erasures, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
 from topsync.store.erasures import Tombstone
 from topsync.store.orders import Unpublished, UnstorableError, Version
+from topsync.store.refunds import RefundVersion, UnpublishedRefund
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
 from topsync.stream.topics import Registry
@@ -63,8 +65,10 @@ class PartitionWriter:
             await self._upsert_all(batch)
             failpoints.reach("enricher.stored")
             await self._weigh(batch)
-        if batch.postponed:
-            await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
+        if batch.refunds.versions:
+            await self._store_refunds(batch.refunds)
+        if postponed := [*batch.postponed, *batch.refunds.postponed]:
+            await refetches.postpone(self._tools.pool, postponed, wait=POSTPONED_FOR)
             failpoints.reach("enricher.postponed_noted")
         if batch.lingering:
             await refetches.postpone(self._tools.pool, batch.lingering, wait=self._tools.batches.linger)
@@ -96,29 +100,32 @@ class PartitionWriter:
             FencedError: another process has taken the partition over; nothing was published.
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
-        pool = self._tools.pool
+        pool, of_refunds = self._tools.pool, batch.refunds.versions
         gone = await erasures.tombstones(pool, batch.erased) if batch.erased else []
         buried = {one.tid for one in gone}
         ahead = [version for version in batch.ahead if version.tid not in buried]
         if doubtful := batch.doubtful - {version.tid for version in ahead}:
             ahead += await orders.unpublished(pool, doubtful)
+        refunds_ahead = await refunds.unpublished(pool, of_refunds) if of_refunds else []
         failpoints.reach("enricher.publishing")
-        await self._publish(ahead, gone, batch, offsets)
+        await self._publish(ahead, refunds_ahead, gone, batch, offsets)
         return ahead
 
     async def publish_leftovers(self) -> None:
         """Publish what was stored or erased but, after a crash, not published or not noted as such."""
         pool = self._tools.pool
         ahead = [one for one in await orders.all_unpublished(pool) if self._is_mine(one.tid)]
+        refunds_ahead = [one for one in await refunds.all_unpublished(pool) if self._is_mine(one.tid)]
         gone = [one for one in await erasures.all_tombstones(pool) if self._is_mine(one.tid)]
-        if ahead or gone:
+        if ahead or refunds_ahead or gone:
             log.info(
                 "publishing what a crash left",
                 partition=self._partition,
                 orders=len(ahead),
+                refunds=len(refunds_ahead),
                 tombstones=len(gone),
             )
-            await self._publish(ahead, gone, Batch(), {})
+            await self._publish(ahead, refunds_ahead, gone, Batch(), {})
 
     def _is_mine(self, tid: int) -> bool:
         return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
@@ -140,8 +147,27 @@ class PartitionWriter:
         )
         return written.ahead
 
+    async def _store_refunds(self, part: RefundPart) -> None:
+        """Write all refunds at once; where the database cannot hold one of them, set that one aside."""
+        try:
+            await self._upsert_refunds(list(part.versions.values()))
+        except UnstorableError:
+            for version in part.versions.values():
+                try:
+                    await self._upsert_refunds([version])
+                except UnstorableError as error:
+                    self._tools.batches.refunds.set_version_aside(version, part, str(error))
+
+    async def _upsert_refunds(self, versions: list[RefundVersion]) -> None:
+        await refunds.upsert(self._tools.pool, versions, partition=self._partition, epoch=self._epoch)
+
     async def _publish(
-        self, ahead: Sequence[Unpublished], gone: Sequence[Tombstone], batch: Batch, offsets: Offsets
+        self,
+        ahead: Sequence[Unpublished],
+        refunds_ahead: Sequence[UnpublishedRefund],
+        gone: Sequence[Tombstone],
+        batch: Batch,
+        offsets: Offsets,
     ) -> None:
         tools = self._tools
         now = tools.clock.estimate()
@@ -162,13 +188,20 @@ class PartitionWriter:
             )
             for version in ahead
         ]
-        tombstones = [erasing.record_of(one, tools.topics, published_at=now) for one in gone]
-        await self._publisher.publish([*published, *tombstones, *batch.dead_letters], offsets)
+        part = batch.refunds
+        published += [
+            refund_part.record(tools.topics.refunds.name, version, part, at=now) for version in refunds_ahead
+        ]
+        published += [erasing.record_of(one, tools.topics, published_at=now) for one in gone]
+        await self._publisher.publish([*published, *batch.dead_letters, *part.dead_letters], offsets)
         failpoints.reach("enricher.published")
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
         metrics.TOMBSTONES_PUBLISHED.inc(len(gone))
         if ahead:
             await orders.mark_published(tools.pool, ahead)
-            failpoints.reach("enricher.marked")
+        if refunds_ahead:
+            await refunds.mark_published(tools.pool, refunds_ahead)
+            part.observe(refunds_ahead, at=tools.clock.estimate())
+        failpoints.reach("enricher.marked")
         if gone:
             await erasures.forget_tombstones(tools.pool, gone)

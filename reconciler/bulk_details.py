@@ -226,7 +226,11 @@ class BulkDetails:
         await refetches.bring(self.pool, [one.tid for one in chosen], wait=STORED_WITHIN)
         now = self.clock.now()
         await self.producer.publish(
-            [records.change(self.topics.changes.name, refetching.hint(one, now=now)) for one in chosen]
+            [
+                records.change(self.topics.changes.name, hint)
+                for one in chosen
+                for hint in refetching.hints(one, now=now)
+            ]
         )
 
     async def _fail(self, task: DetailTask, why: str) -> None:

@@ -85,6 +85,12 @@ def hint(due: Refetch, *, now: datetime) -> Change:
     )
 
 
+def hints(due: Refetch, *, now: datetime) -> list[Change]:
+    """The hints that ask for an order and its refunds again: each names one refund at most."""
+    order = hint(due, now=now)
+    return [order, *(order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids)]
+
+
 def _measure(waiting: Mapping[str, int]) -> None:
     metrics.REFETCHES_WAITING.clear()
     for reason, orders in waiting.items():
@@ -125,7 +131,11 @@ class Refetching:
             return
         now = self.clock.now()
         await self.producer.publish(
-            [records.change(self.topics.changes.name, hint(one, now=now)) for one in wanted]
+            [
+                records.change(self.topics.changes.name, asking)
+                for one in wanted
+                for asking in hints(one, now=now)
+            ]
         )
         await refetches.asked(self.pool, {one.tid: wait_after(one.attempts) for one in wanted})
 

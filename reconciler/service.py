@@ -236,11 +236,16 @@ class Reconciler:
             reason=f"replay {job.id}",
         )
         done = await (self.puller.preview(request) if job.dry_run else self.puller.pull(request))
+        calls = done.calls + done.hinted + (done.refunds_hinted or 0)
+        of_refunds: dict[str, object] = {}
+        if done.refunds_listed is not None:
+            of_refunds = {"refunds_listed": done.refunds_listed, "refunds_to_fetch": done.refunds_hinted}
         return {
             "dry_run": job.dry_run,
             "orders_listed": done.listed,
             "orders_to_fetch": done.hinted,
+            **of_refunds,
             "list_calls": done.calls,
-            "calls": done.calls + done.hinted,
-            "minutes": round((done.calls + done.hinted) / self.calls_per_second / 60, 2),
+            "calls": calls,
+            "minutes": round(calls / self.calls_per_second / 60, 2),
         }

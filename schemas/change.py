@@ -26,7 +26,7 @@ class Source(StrEnum):
 
 
 class Change(BaseModel):
-    """One hint about one order."""
+    """One hint about one order, and perhaps about one of its refunds."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
@@ -43,6 +43,10 @@ class Change(BaseModel):
     """A fetch of the order that began at or after this moment answers this hint."""
     modified: Instant | None = None
     """The `modified` that the order is known to have reached; push messages do not tell it."""
+    refund_id: PlatformId | None = None
+    """A refund of the order that may have changed with it."""
+    refund_modified: Instant | None = None
+    """The `modified` that the refund is known to have reached; push messages do not tell it."""
     received_at: Instant
     """Platform time at which this process learnt of it."""
     source: Source
@@ -64,4 +68,6 @@ class Hint(NamedTuple):
     received_at: datetime
     source: Source = Source.PUSH
     modified: datetime | None = None
+    refund_id: int | None = None
+    refund_modified: datetime | None = None
     reason: str | None = None

@@ -16,13 +16,17 @@ from schemas import cloud_events
 from schemas.change import Change
 from schemas.erasure import Erasure
 from schemas.notification import NOTIFICATIONS, Notification
+from schemas.refund import Refund
+from schemas.refund_transitions import RefundTransition
 from schemas.trade import Trade
 from schemas.transitions import Transition
 
 ORDER_SCHEMA: Final = "taobao.trade.order.v1"
+REFUND_SCHEMA: Final = "taobao.trade.refund.v1"
 CHANGE_SCHEMA: Final = "taobao.trade.change.v1"
 ERASURE_SCHEMA: Final = "taobao.trade.erasure.v1"
 ORDER_ERASED: Final = "taobao.trade.order.erased.v1"
+REFUND_ERASED: Final = "taobao.trade.refund.erased.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class EventType:
 
 SELLER: Final = Attribute("sellerid", "The platform's user id of the seller.")
 
+FOUND_BY: Final = Attribute("foundby", "How it was found: `push`, `gap`, `sweep`, `operator` or `bootstrap`.")
+
 ORDER_ATTRIBUTES: Final = (
     SELLER,
     Attribute("revision", "Counts the order's versions; never falls. With the tid, it is the event's id."),
@@ -68,7 +74,7 @@ ORDER_ATTRIBUTES: Final = (
         "Not there where there was none before.",
         required=False,
     ),
-    Attribute("foundby", "How it was found: `push`, `gap`, `sweep`, `operator` or `bootstrap`."),
+    FOUND_BY,
     Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
 )
 
@@ -87,6 +93,56 @@ TRANSITIONS: Final[Mapping[Transition, str]] = {
 """What each means for whoever acts on it."""
 
 
+REFUND_ATTRIBUTES: Final = (
+    SELLER,
+    Attribute("tid", "The order that it is a refund of: the key of the topic `orders`."),
+    Attribute("oid", "The line of the order."),
+    Attribute(
+        "revision", "Counts the refund's versions; never falls. With the refund's id, it is the event's id."
+    ),
+    Attribute("status", "The refund's `status`."),
+    Attribute("fetchedat", "The state is not older than this."),
+    Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
+    Attribute(
+        "transitions",
+        "All that has happened to the refund since the version before, comma-separated, in the order of a "
+        "refund's life. The type has only the last of them: filter by this.",
+    ),
+    Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
+    Attribute(
+        "changedfields",
+        "The fields that differ from the version before, comma-separated. Not there where there was none "
+        "before.",
+        required=False,
+    ),
+    FOUND_BY,
+    Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
+)
+
+REFUND_TRANSITIONS: Final[Mapping[RefundTransition, str]] = {
+    RefundTransition.CREATED: "A refund that was not there before: the buyer asks for money.",
+    RefundTransition.REFUSED: "The seller refused. The buyer may ask again, and be refused again.",
+    RefundTransition.AGREED: "The seller agreed to take the goods back; the buyer is to send them.",
+    RefundTransition.GOODS_RETURNED: "The buyer sent the goods back: expect them at the warehouse.",
+    RefundTransition.SUCCEEDED: "The money went back.",
+    RefundTransition.CLOSED: "It ended without money.",
+    RefundTransition.UPDATED: "Anything else: an amount, a comment, a waybill, an exchange.",
+    RefundTransition.CORRECTED: TRANSITIONS[Transition.CORRECTED],
+}
+"""What each means for whoever acts on it."""
+
+
+def refund_type(transition: RefundTransition) -> str:
+    """The CloudEvents type of a new version of a refund, by how far it has come."""
+    return f"taobao.trade.refund.{transition}.v1"
+
+
+REFUND_EVENTS: Final = tuple(
+    EventType(refund_type(transition), "refunds", about, REFUND_SCHEMA, REFUND_ATTRIBUTES)
+    for transition, about in REFUND_TRANSITIONS.items()
+)
+
+
 def order_type(transition: Transition) -> str:
     """The CloudEvents type of a new version of an order, by how far it has come."""
     return f"taobao.trade.order.{transition}.v1"
@@ -98,17 +154,22 @@ ORDER_EVENTS: Final = tuple(
 )
 
 
-TOMBSTONE: Final = EventType(
-    ORDER_ERASED,
-    "orders",
-    "A tombstone, so there is no value: the order was erased at an operator's request, and whoever keeps "
-    "something of it erases that.",
-    None,
-    (
-        SELLER,
-        Attribute("revision", "One above the order's last version; with the tid, it is the event's id."),
-        Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
-    ),
+TOMBSTONES: Final = tuple(
+    EventType(
+        type_,
+        topic,
+        f"A tombstone, so there is no value: the {what} was erased at an operator's request, and whoever "
+        "keeps something of it erases that.",
+        None,
+        (
+            SELLER,
+            Attribute(
+                "revision", f"One above the {what}'s last version; with the key, it is the event's id."
+            ),
+            Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
+        ),
+    )
+    for type_, topic, what in ((ORDER_ERASED, "orders", "order"), (REFUND_ERASED, "refunds", "refund"))
 )
 
 
@@ -118,7 +179,8 @@ def _notification(model: type[Notification]) -> EventType:
 
 EVENTS: Final = (
     *ORDER_EVENTS,
-    TOMBSTONE,
+    *TOMBSTONES,
+    *REFUND_EVENTS,
     *map(_notification, NOTIFICATIONS),
     EventType(
         cloud_events.CHANGE_TYPE, "changes", "An order may have changed; it is then fetched.", CHANGE_SCHEMA
@@ -156,6 +218,7 @@ EVENTS: Final = (
 
 SCHEMAS: Final[Mapping[str, type[BaseModel]]] = {
     ORDER_SCHEMA: Trade,
+    REFUND_SCHEMA: Refund,
     **{model.event_type: model for model in NOTIFICATIONS},
     CHANGE_SCHEMA: Change,
     ERASURE_SCHEMA: Erasure,

@@ -1,4 +1,4 @@
-"""One order as the platform sends it, for the contract's examples. Everything in it is invented."""
+"""An order and a refund as the platform sends them, for the contract's examples. All of it is invented."""
 
 from __future__ import annotations
 
@@ -62,4 +62,37 @@ TRADE: Final[dict[str, object]] = {
             },
         ]
     },
+}
+
+REFUND: Final[dict[str, object]] = {
+    "refund_id": "180000000000000101",
+    "tid": 4000000000000000101,
+    "oid": 4000000000000000103,
+    "status": "WAIT_SELLER_CONFIRM_GOODS",
+    "order_status": "WAIT_BUYER_CONFIRM_GOODS",
+    "good_status": "BUYER_RETURNED_GOODS",
+    "has_good_return": True,
+    "refund_phase": "onsale",
+    "dispute_type": "REFUND_AND_RETURN",
+    "refund_version": 1763804645000,
+    "created": "2026-11-21 09:12:30",
+    "modified": "2026-11-22 17:44:05",
+    "total_fee": "186.00",
+    "refund_fee": "74.02",
+    "payment": "111.98",
+    "price": "78.00",
+    "num": 1,
+    "num_iid": 700000000005,
+    "title": "示例纯牛奶 250ml*16盒",
+    "outer_id": "ITEM-04",
+    "reason": "质量问题",
+    "cs_status": 1,
+    "advance_status": 0,
+    "company_name": "示例快递",
+    "sid": "R7700000000101",
+    "good_return_time": "2026-11-22 17:44:05",
+    "seller_nick": "示例旗舰店",
+    "buyer_nick": "王**",
+    "buyer_open_uid": "AAExampleBuyer000000000000001",
+    "refund_remind_timeout": {"exist_timeout": True, "remind_type": 1, "timeout": "2026-12-02 17:44:05"},
 }

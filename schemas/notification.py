@@ -70,6 +70,9 @@ class TodayPart(BaseModel):
     calls: int
     proven_to: Instant | None
     """Every change before this is stored and published."""
+    refunds: int | None = None
+    """Refunds listed since the export's first day, which are stored and published as well; absent where they
+    are switched off, or the platform refuses them."""
 
 
 class Certificate(BaseModel):
@@ -126,6 +129,9 @@ class ReplayFinished(Notification):
     """Whether it only counted."""
     orders_listed: int | None = None
     orders_to_fetch: int | None = None
+    refunds_listed: int | None = None
+    """Absent where refunds are switched off, or the platform refuses them."""
+    refunds_to_fetch: int | None = None
     list_calls: int | None = None
     calls: int | None = None
     minutes: float | None = None
@@ -162,7 +168,7 @@ class SessionWarned(Notification):
 
 
 class SellerErased(Notification):
-    """A seller's data was erased: each of its orders has a tombstone in the topic of the orders.
+    """A seller's data was erased: each of its orders and refunds has a tombstone in its topic.
 
     Told when the last of them is published. The seller may be added again later, and begins anew then.
     """

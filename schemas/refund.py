@@ -5,10 +5,19 @@ Like `schemas.trade`: what is not named here is carried under `platform_fields`.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import hashlib
+from typing import ClassVar, Self
+
+import orjson
 
 from schemas.platform_object import PlatformObject, UnreadableError
-from schemas.types import Instant, Money, PlatformId
+from schemas.types import Count, Instant, Milliseconds, Money, PlatformId
+
+NOT_ITS_OWN = frozenset({"buyer_nick", "address", "order_status", "good_status"})
+"""Left out of the content hash: masking (reference/top-api.md 5.7) and the order change them without a change
+of the refund, and no list would tell."""
+
+CONTENT_HASH_BYTES = 16
 
 
 class UnreadableRefundError(UnreadableError):
@@ -19,8 +28,11 @@ class RefundRemindTimeout(PlatformObject):
     """When the platform decides by itself, unless somebody acts before."""
 
     exist_timeout: bool | None = None
-    remind_type: int | None = None
+    """Whether it does."""
+    remind_type: Count | None = None
+    """What it then does, in the platform's numbers."""
     timeout: Instant | None = None
+    """When."""
 
 
 class Refund(PlatformObject):
@@ -32,37 +44,85 @@ class Refund(PlatformObject):
     unreadable: ClassVar = UnreadableRefundError
 
     refund_id: PlatformId
+    """Id of the refund."""
     tid: PlatformId
+    """The order."""
     oid: PlatformId
-    """Equals `tid` where the trade has one line."""
+    """The order's line; equals `tid` where the order has only one."""
     status: str
+    """`WAIT_SELLER_AGREE`, `WAIT_BUYER_RETURN_GOODS`, `WAIT_SELLER_CONFIRM_GOODS`, `SELLER_REFUSE_BUYER`,
+    `SUCCESS` (the money went back), `CLOSED` (nothing came of it); exchanges have others.
+    """
     modified: Instant
+    """Moves with every change of the refund; whole seconds, so two changes can share one value."""
     created: Instant | None = None
-    refund_version: int | None = None
+    """When the buyer asked for it."""
+    refund_version: Milliseconds | None = None
     """Milliseconds since the epoch: orders two states of a refund that share a second."""
     order_status: str | None = None
+    """The order's status when the refund last changed; the order itself is newer."""
     good_status: str | None = None
+    """Where the goods were then: `BUYER_NOT_RECEIVED`, `BUYER_RECEIVED`, `BUYER_RETURNED_GOODS`."""
     has_good_return: bool | None = None
+    """The goods must go back."""
     refund_phase: str | None = None
+    """`onsale`, or `aftersale`: the order was finished before."""
     dispute_type: str | None = None
+    """E.g. `REFUND`, `REFUND_AND_RETURN`, `TMALL_EXCHANGE`, `REPAIR`; new ones appear."""
     refund_fee: Money | None = None
     """What the buyer gets back."""
     payment: Money | None = None
     """What the seller keeps: `total_fee` less `refund_fee`."""
     total_fee: Money | None = None
+    """What the order cost."""
     price: Money | None = None
-    num: int | None = None
+    """Of one piece."""
+    num: Count | None = None
+    """How many pieces."""
     num_iid: PlatformId | None = None
+    """The item."""
     title: str | None = None
+    """The item's title."""
     outer_id: str | None = None
+    """The merchant's own code of the item; may be empty or stale."""
     reason: str | None = None
+    """Why, in the platform's words."""
     desc: str | None = None
-    cs_status: int | None = None
-    advance_status: int | None = None
+    """Why, in the buyer's words."""
+    cs_status: Count | None = None
+    """Where the platform's arbitration stands, 1 to 11; 1: nobody asked for it."""
+    advance_status: Count | None = None
+    """Whether the platform has paid in advance, 0 to 5; 0: it has not."""
     company_name: str | None = None
+    """Who carries the goods back."""
     sid: str | None = None
+    """The waybill of the goods that go back."""
     good_return_time: Instant | None = None
+    """When the buyer sent the goods back."""
     seller_nick: str | None = None
+    """The seller's nick."""
     buyer_nick: str | None = None
+    """Masked by the platform, and carried as received."""
     buyer_open_uid: str | None = None
+    """The buyer, opaque but stable: the key of a customer."""
     refund_remind_timeout: RefundRemindTimeout | None = None
+    """When the platform decides by itself."""
+
+    @classmethod
+    def from_wire(cls, value: bytes | str) -> Self:
+        """Read a record of the topic `refunds` back."""
+        return cls.model_validate_json(value)
+
+    def to_wire(self) -> str:
+        """The JSON value of the topic and of the table; absent fields are left out."""
+        return self.model_dump_json(exclude_none=True)
+
+    def content_hash(self) -> bytes:
+        """Digest of the refund's own content: equal means that nothing of it changed."""
+        left_out: dict[str, bool | set[str]] = dict.fromkeys(NOT_ITS_OWN, True)
+        left_out["platform_fields"] = set(NOT_ITS_OWN)
+        content = self.model_dump(mode="json", exclude=left_out, exclude_none=True)
+        # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
+        return hashlib.blake2b(
+            orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=CONTENT_HASH_BYTES
+        ).digest()

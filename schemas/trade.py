@@ -18,7 +18,7 @@ import orjson
 from pydantic import Field
 
 from schemas.platform_object import PlatformObject, UnreadableError, list_of
-from schemas.types import Instant, Money, PlatformId
+from schemas.types import Count, Instant, Money, PlatformId
 
 RECEIVER_FIELDS = frozenset(
     {
@@ -67,7 +67,7 @@ class OrderLine(PlatformObject):
     """The merchant's own code of the variant; may be empty or stale."""
     title: str | None = None
     """The item's title."""
-    num: int | None = None
+    num: Count | None = None
     """How many pieces."""
     price: Money | None = None
     """Of one piece."""
@@ -153,7 +153,7 @@ class Trade(PlatformObject):
     """Where a presale stands: `status` stays `WAIT_BUYER_PAY` until the rest is paid."""
     step_paid_fee: Money | None = None
     """Paid of a presale so far."""
-    num: int | None = None
+    num: Count | None = None
     """Pieces, of an order with one line; 0 otherwise."""
     num_iid: PlatformId | None = None
     """The item, of an order with one line."""
@@ -165,7 +165,7 @@ class Trade(PlatformObject):
     """The buyer's note."""
     seller_memo: str | None = None
     """The seller's note."""
-    seller_flag: int | None = None
+    seller_flag: Count | None = None
     """Colour of the seller's note, 0 to 5."""
     is_part_consign: bool | None = None
     """Several parcels: then the lines say what was shipped when."""

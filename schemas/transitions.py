@@ -12,11 +12,12 @@ a `Trade` again, which would cost the writer as much as reading the platform's a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from schemas import steps
 from schemas.change import Source
+from schemas.steps import Step
 
 Order = Mapping[str, Any]
 """`Trade.to_wire()`, read: what is absent is not there."""
@@ -37,8 +38,6 @@ class Transition(StrEnum):
     CORRECTED = "corrected"
 
 
-_RANK = {transition: rank for rank, transition in enumerate(Transition)}
-
 _PAID = frozenset(
     {
         "PAID_FORBID_CONSIGN",
@@ -54,58 +53,17 @@ _CLOSED = frozenset({"TRADE_CLOSED", "TRADE_CLOSED_BY_TAOBAO"})
 _DEPOSIT_PAID = frozenset({"FRONT_PAID_FINAL_NOPAID", "FRONT_PAID_FINAL_PAID", "FRONT_PAID_FRONT_FORFEITED"})
 _REST_PAID = "FRONT_PAID_FINAL_PAID"
 
-_RECONCILED = frozenset({Source.GAP, Source.OPERATOR, Source.SWEEP})
-"""Sources that find what push should have told; the bulk start finds what is new to us alone."""
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One version of an order beside the version before."""
-
-    transitions: tuple[Transition, ...]
-    """At least one; in the order of `Transition`, each once."""
-    status_from: str | None
-    """None: there was no version before."""
-    changed: tuple[str, ...]
-    """Names of the fields that differ, sorted, those of lines as `orders.<name>`; never `modified`, which
-    always does. Empty where there was no version before: all of it is new.
-    """
-
-    @property
-    def main(self) -> Transition:
-        """The one that names the event: how far the order has come by this step."""
-        found = [one for one in self.transitions if one is not Transition.CORRECTED]
-        return found[-1] if found else Transition.CORRECTED
-
-
-def step(before: Order | None, after: Order, source: Source) -> Step:
+def step(before: Order | None, after: Order, source: Source) -> Step[Transition]:
     """What has happened between two versions of an order, the later of which reached us by `source`."""
     happened = _milestones(after) - (_milestones(before) if before else set())
     if _refunded(after) - (_refunded(before) if before else set()) and after["status"] not in _CLOSED:
         happened.add(Transition.PARTLY_REFUNDED)
     return Step(
-        transitions=_told(happened, corrected=source in _RECONCILED),
+        transitions=steps.told(Transition, happened, source),
         status_from=before["status"] if before else None,
         changed=tuple(sorted(_differing(before, after))) if before else (),
     )
-
-
-def join(first: Step, second: Step) -> Step:
-    """Two steps in a row as one: for a version that was never published."""
-    happened = {*first.transitions, *second.transitions}
-    corrected = Transition.CORRECTED in happened
-    return Step(
-        transitions=_told(happened - {Transition.UPDATED, Transition.CORRECTED}, corrected=corrected),
-        status_from=first.status_from,
-        changed=tuple(sorted({*first.changed, *second.changed})) if first.status_from is not None else (),
-    )
-
-
-def _told(happened: set[Transition], *, corrected: bool) -> tuple[Transition, ...]:
-    told = set(happened)
-    if corrected:
-        told.add(Transition.CORRECTED)
-    return tuple(sorted(told or {Transition.UPDATED}, key=_RANK.__getitem__))
 
 
 def _milestones(order: Order) -> set[Transition]:

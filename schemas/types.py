@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Annotated
 
 import orjson
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
 from schemas import platform_time
 
@@ -108,6 +108,18 @@ def write_instant(value: datetime) -> str:
     # A fifth of the time that `isoformat` takes; there are several instants in each message.
     return orjson.dumps(instant, option=orjson.OPT_UTC_Z)[1:-1].decode()
 
+
+def _fits(value: int, limit: int) -> int:
+    if not -limit <= value < limit:
+        raise ValueError("a number that large counts nothing")
+    return value
+
+
+Count = Annotated[int, AfterValidator(lambda value: _fits(value, 2**31))]
+"""Something counted or numbered: a PostgreSQL `integer` holds it."""
+
+Milliseconds = Annotated[int, AfterValidator(lambda value: _fits(value, 2**63))]
+"""Since the epoch: a PostgreSQL `bigint` holds them."""
 
 PlatformId = Annotated[
     int,

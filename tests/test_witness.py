@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.change import Source
-from schemas.transitions import Step, Transition
+from schemas.steps import Step
+from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade
 from tests.stream.clusters import BOUND_SECONDS, create_topics, settings_for
 from tests.support.eventually import until
 from topsync.settings import KafkaSettings
 from topsync.store import witness as store
 from topsync.store.database import Pool
-from topsync.store.witness import Progress
+from topsync.store.witness import Place, Progress
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -131,23 +132,46 @@ async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
             assert witness.per_second() > 0
             await publish(kafka, [published(registry, TID, 1, 10), published(registry, TID, 3, 12)])
             ends = {
-                partition: sum(records.partition_of(int(one.key or b""), 2) == partition for one in clean)
+                Place("orders", partition): sum(
+                    records.partition_of(int(one.key or b""), 2) == partition for one in clean
+                )
                 + 2 * (records.partition_of(TID, 2) == partition)
                 for partition in range(2)
             }
             progress = await wait_until_read(pool, ends, within_seconds=BOUND_SECONDS)
-            assert progress == {partition: Progress(0, end) for partition, end in ends.items()}
+            refunds = {Place("refunds", partition): Progress(0, 0) for partition in range(2)}
+            assert progress == {place: Progress(0, end) for place, end in ends.items()} | refunds
             await until(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
         (finding,) = await store.findings(pool)
-        assert (finding.tid, finding.partition) == (TID, records.partition_of(TID, 2))
+        assert (finding.id, finding.place) == (TID, Place("orders", records.partition_of(TID, 2)))
         assert finding.finding == "revision 1 after 2"
-        assert finding.offset == ends[finding.partition] - 2
+        assert finding.offset == ends[finding.place] - 2
+
+
+async def test_the_witness_watches_refunds_as_well_and_takes_no_refund_for_an_order(
+    kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
+) -> None:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=1)
+    registry = await create_topics(kafka)
+    refund = registry.refunds.name
+    async with emptied(migrated_database_url) as pool:
+        async with watching(kafka, registry, pool) as witness:
+            same_id = published(registry, TID, 1, 10)._replace(topic=refund)
+            newer = published(registry, TID, 2, 11)._replace(topic=refund)
+            await publish(kafka, [published(registry, TID, 3, 12), same_id, newer])
+            await until(lambda: witness.records == 3, within_seconds=BOUND_SECONDS)
+            assert (witness.orders, witness.backwards) == (1, 0)
+            await publish(kafka, [same_id])
+            await until(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
+            assert await wait_until_read(pool, {Place("refunds", 0): 3}, within_seconds=BOUND_SECONDS)
+        assert [(one.place, one.id) for one in await store.findings(pool)] == [(Place("refunds", 0), TID)]
 
 
 async def test_an_audit_does_not_wait_for_ever_for_a_witness_that_does_not_run(
     migrated_database_url: str,
 ) -> None:
     async with emptied(migrated_database_url) as pool:
-        assert await wait_until_read(pool, {0: 1}, within_seconds=0.1) is None
-        await store.save_progress(pool, {0: Progress(0, 1)})
-        assert await wait_until_read(pool, {0: 1}, within_seconds=0.1) == {0: Progress(0, 1)}
+        place = Place("orders", 0)
+        assert await wait_until_read(pool, {place: 1}, within_seconds=0.1) is None
+        await store.save_progress(pool, {place: Progress(0, 1)})
+        assert await wait_until_read(pool, {place: 1}, within_seconds=0.1) == {place: Progress(0, 1)}

@@ -179,8 +179,8 @@ def _asyncapi() -> Json:
         "info": {
             "title": "topsync",
             "version": "1",
-            "description": "Orders of Taobao and Tmall sellers, complete and current, as CloudEvents 1.0 in "
-            "Kafka's binary mode. The guide is docs/subscribers.md.",
+            "description": "Orders of Taobao and Tmall sellers and their refunds, complete and current, as "
+            "CloudEvents 1.0 in Kafka's binary mode. The guide is docs/subscribers.md.",
         },
         "defaultContentType": "application/json",
         "channels": {name: _channel(name, getattr(registry, name)) for name in names},

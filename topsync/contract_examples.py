@@ -12,7 +12,7 @@ from schemas import examples, platform_time
 from schemas.change import Change, Source
 from schemas.cloud_events import ERASURE_TYPE
 from schemas.erasure import Erasure
-from schemas.events import ORDER_SCHEMA, EventType, order_type
+from schemas.events import ORDER_SCHEMA, REFUND_SCHEMA, EventType, order_type, refund_type
 from schemas.json_schema import Json
 from schemas.notification import (
     BootstrapBegun,
@@ -25,13 +25,17 @@ from schemas.notification import (
     SessionWarned,
     TodayPart,
 )
+from schemas.refund import Refund
+from schemas.refund_transitions import RefundTransition
+from schemas.steps import Step
 from schemas.trade import Trade
-from schemas.transitions import Step, Transition
+from schemas.transitions import Transition
 from topsync.stream import records
 from topsync.stream.records import Record
 
 SELLER_ID = 2200000000001
 PAID = order_type(Transition.PAID)
+GOODS_RETURNED = refund_type(RefundTransition.GOODS_RETURNED)
 EVENT_ID = "8f3a61c09d52e7b4-1"
 """In place of one that is made up, or the documents would differ each time."""
 
@@ -48,7 +52,9 @@ def of(event: EventType) -> Example | None:
     """An example of an event type; None where another's will do, or the value is not ours."""
     if event.type == PAID:
         return _shown(_order())
-    if event.schema is None or event.schema == ORDER_SCHEMA:
+    if event.type == GOODS_RETURNED:
+        return _shown(_refund())
+    if event.schema in (None, ORDER_SCHEMA, REFUND_SCHEMA):
         return None
     example = _shown(_other(event.type))
     return Example({**example.headers, "ce_id": EVENT_ID}, example.value)
@@ -73,6 +79,30 @@ def _order() -> Record:
         hinted_at=trade.modified,
         value=trade.to_wire(),
         step=Step((Transition.PAID,), "WAIT_BUYER_PAY", ("orders.status", "pay_time", "status")),
+        found_by=Source.PUSH,
+    )
+
+
+def _refund() -> Record:
+    refund = Refund.from_platform(examples.REFUND)
+    return records.refund(
+        "refunds",
+        refund_id=refund.refund_id,
+        tid=refund.tid,
+        oid=refund.oid,
+        seller_id=SELLER_ID,
+        revision=3,
+        status=refund.status,
+        modified=refund.modified,
+        fetched_at=refund.modified + timedelta(seconds=1),
+        published_at=refund.modified + timedelta(seconds=1.2),
+        hinted_at=refund.modified,
+        value=refund.to_wire(),
+        step=Step(
+            (RefundTransition.GOODS_RETURNED,),
+            "WAIT_BUYER_RETURN_GOODS",
+            ("company_name", "good_return_time", "good_status", "refund_remind_timeout", "sid", "status"),
+        ),
         found_by=Source.PUSH,
     )
 

@@ -107,6 +107,23 @@ ORDERS_BY_TASK = Counter(
     "topsync_orders_by_task_total", "Orders of backlogs that tasks brought and writers were handed."
 )
 
+REFUNDS_PUBLISHED = Counter(
+    "topsync_refunds_published_total", "Refund versions published to the topic `refunds`."
+)
+REFUND_FRESHNESS = Histogram(
+    "topsync_refund_freshness_seconds",
+    "From the platform's message to the published refund, pushed changes only.",
+    buckets=FRESHNESS_BUCKETS_SECONDS,
+)
+REFUNDS_POSTPONED = Counter(
+    "topsync_refunds_postponed_total",
+    "Refunds that the platform did not show as promised, to be asked for again later, by reason.",
+    ["reason"],
+)
+REFUNDS_REFUSED = Counter(
+    "topsync_refunds_refused_total", "Refusals of refunds, by who met them; orders go on.", ["by"]
+)
+
 WINDOWS_PULLED = Counter(
     "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]
 )

@@ -19,6 +19,7 @@ from topsync.settings import (
     BudgetSettings,
     DatabaseSettings,
     KafkaSettings,
+    PlatformSettings,
     ReconcilerSettings,
     SimulatorAdminSettings,
 )
@@ -83,7 +84,14 @@ async def status() -> None:
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     async with runtime.open_pool() as pool:
         table = Table(
-            "seller", "state", "orders", "complete until (GMT+8)", "holes", "open gaps", title="Sellers"
+            "seller",
+            "state",
+            "orders",
+            "complete until (GMT+8)",
+            "with refunds",
+            "holes",
+            "open gaps",
+            title="Sellers",
         )
         for one in await standing.of_all(pool):
             table.add_row(
@@ -91,6 +99,7 @@ async def status() -> None:
                 one.seller.state.value,
                 str(one.orders),
                 _until(one.complete_until),
+                "yes" if one.with_refunds else "no",
                 str(len(one.holes)),
                 str(len(one.open_gaps)),
             )
@@ -178,18 +187,23 @@ async def audit(*, settle_seconds: float) -> int:
     admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool:
-        result = await Audit(pool, kafka, registry, admin_url).run(settle_seconds=settle_seconds)
+        with_refunds = settings.load(PlatformSettings).refunds
+        audit = Audit(pool, kafka, registry, admin_url, with_refunds)
+        result = await audit.run(settle_seconds=settle_seconds)
     print_audit(result, console)
     return 0 if result.clean else 1
 
 
 def print_audit(result: Result, out: Console) -> None:
     """The audit for people, and its last line for machines."""
-    table = Table("seller", "orders", "missing", "stale", "holes", "complete until (GMT+8)", title="Audit")
+    table = Table(
+        "seller", "orders", "refunds", "missing", "stale", "holes", "complete until (GMT+8)", title="Audit"
+    )
     for one in result.sellers:
         table.add_row(
             one.seller.nick,
             str(one.orders),
+            "not kept" if one.refunds is None else str(one.refunds),
             str(one.missing),
             str(one.stale),
             str(one.holes),

@@ -17,6 +17,7 @@ from consumer.channel_token import token_source
 from consumer.deadletter_share import Limit
 from consumer.enricher import Enricher
 from consumer.push import PushService
+from consumer.refunds import RefundReader
 from consumer.room import Room
 from consumer.writer import Tools
 from reconciler import bulk_plan
@@ -137,6 +138,9 @@ async def enrich(lifetime: Lifetime) -> None:
         runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
+        of_refunds = RefundReader(
+            pool, client, clock, sessions, registry, enabled=settings.load(PlatformSettings).refunds
+        )
         enricher = Enricher(
             settings=own,
             kafka=kafka,
@@ -145,7 +149,8 @@ async def enrich(lifetime: Lifetime) -> None:
                 clock=clock,
                 pool=pool,
                 batches=BatchReader(
-                    *(pool, client, clock, sessions, registry), linger=timedelta(seconds=own.linger_seconds)
+                    *(pool, client, clock, sessions, registry, of_refunds),
+                    linger=timedelta(seconds=own.linger_seconds),
                 ),
                 room=Room(own.enricher_max_bytes),
                 limit=Limit(

@@ -83,6 +83,10 @@ class PlatformSettings(_Settings):
         description="How long after a jump of the platform's clock both its times count: nothing is claimed "
         "that only one of them supports.",
     )
+    refunds: bool = Field(
+        True,
+        description="Whether refunds are kept as well; off where the application has no right to them.",
+    )
     calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
 
 
@@ -186,7 +190,7 @@ class KafkaSettings(_Settings):
         12,
         ge=1,
         le=1000,
-        description="Partitions of `changes`, `snapshots` and `orders` when they are created.",
+        description="Partitions of `changes`, `snapshots`, `orders` and `refunds` when they are created.",
     )
     replication_factor: int = Field(3, ge=1, le=7, description="Replicas of each topic when it is created.")
     min_insync_replicas: int | None = Field(
@@ -204,7 +208,8 @@ class KafkaSettings(_Settings):
     orders_compaction_lag_hours: int = Field(
         24,
         ge=1,
-        description="How far behind a reader of `orders` may be and still see every version and tombstone.",
+        description="How far behind a reader of `orders` or `refunds` may be and still see every version and "
+        "tombstone.",
     )
     notices_retention_hours: int = Field(
         2160, ge=24, description="How long dead letters and notifications are kept."

@@ -26,6 +26,8 @@ class Standing:
     open_gaps: list[Gap]
     parked: int
     """Orders of which something was heard while the seller was away: asked for when it is back."""
+    with_refunds: bool
+    """Whether all this holds for refunds as well: they may be switched off, refused, or not listed yet."""
 
     @property
     def doubts(self) -> int:
@@ -43,6 +45,7 @@ async def of_all(pool: Pool) -> list[Standing]:
     proven = await coverage.proven(pool)
     open_gaps = await gaps.open_gaps(pool)
     parked = await refetches.parked(pool)
+    with_refunds = await coverage.sellers_with_refunds(pool)
     return [
         Standing(
             seller=seller,
@@ -51,6 +54,7 @@ async def of_all(pool: Pool) -> list[Standing]:
             holes=spans.holes(proven.get(seller.seller_id, [])),
             open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
             parked=parked.get(seller.seller_id, 0),
+            with_refunds=seller.seller_id in with_refunds,
         )
         for seller in await sellers.all_of(pool)
     ]

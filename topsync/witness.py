@@ -1,7 +1,7 @@
-"""The witness: reads the topic `orders` from its start, as any subscriber would, and watches I2.
+"""The witness: reads the topics `orders` and `refunds` from their start, as any subscriber would; watches I2.
 
-It knows nothing of the writers. For each order it remembers the newest version it has seen; a record with
-an older one is a finding. What it saw is kept in PostgreSQL, where `topsync audit` looks.
+It knows nothing of the writers. For each order and each refund it remembers the newest version it has seen; a
+record with an older one is a finding. What it saw is kept in PostgreSQL, where `topsync audit` looks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,7 +21,7 @@ from topsync import telemetry
 from topsync.settings import KafkaSettings
 from topsync.store import witness
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.witness import Finding, Progress
+from topsync.store.witness import Finding, Place, Progress
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
@@ -34,7 +34,7 @@ RATE_WINDOW_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """An order's newest version so far."""
+    """The newest version of an order or a refund so far."""
 
     modified: datetime
     revision: int
@@ -53,15 +53,15 @@ def judge(before: Seen | None, now: Seen) -> str | None:
 
 @dataclass(slots=True)
 class Witness:
-    """One reader over all partitions."""
+    """One reader over all partitions of both topics."""
 
     kafka: KafkaSettings
     topics: Registry
     pool: Pool
     records: int = 0
     backwards: int = 0
-    _orders: dict[int, Seen] = field(default_factory=dict)
-    _progress: dict[int, Progress] = field(default_factory=dict)
+    _seen: dict[str, dict[int, Seen]] = field(default_factory=lambda: {"orders": {}, "refunds": {}})
+    _progress: dict[Place, Progress] = field(default_factory=dict)
     _unsaved: deque[Finding] = field(default_factory=deque)
     _freshness: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FRESHNESS_SAMPLES))
     _arrivals: deque[tuple[float, int]] = field(default_factory=deque)
@@ -69,7 +69,7 @@ class Witness:
     @property
     def orders(self) -> int:
         """How many different orders the topic holds."""
-        return len(self._orders)
+        return len(self._seen["orders"])
 
     def per_second(self) -> float:
         """Records a second over the last seconds."""
@@ -95,49 +95,55 @@ class Witness:
         )
         try:
             await consumer.start()
-            topic = self.topics.orders
-            partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            for tp, offset in (await consumer.beginning_offsets(partitions)).items():
-                self._progress[tp.partition] = Progress(offset, offset)
+            places = {
+                TopicPartition(topic.name, number): Place(name, number)
+                for name, topic in (("orders", self.topics.orders), ("refunds", self.topics.refunds))
+                for number in range(topic.partitions)
+            }
+            consumer.assign(list(places))
+            await consumer.seek_to_beginning(*places)
+            for tp, offset in (await consumer.beginning_offsets(list(places))).items():
+                self._progress[places[tp]] = Progress(offset, offset)
             save_at = 0.0
             while not stop():
                 batches = await consumer.getmany(timeout_ms=200, max_records=2000)
                 for tp, batch in batches.items():
-                    self._take(tp.partition, batch)
+                    self._take(places[tp], batch)
                 if time.monotonic() >= save_at:
-                    await self._note_positions(consumer, partitions)
+                    await self._note_positions(consumer, places)
                     await self._save()
                     save_at = time.monotonic() + SAVE_INTERVAL_SECONDS
         finally:
             await consumer.stop()
 
-    def _take(self, partition: int, batch: list[ConsumerRecord[bytes, bytes]]) -> None:
+    def _take(self, place: Place, batch: list[ConsumerRecord[bytes, bytes]]) -> None:
+        seen = self._seen[place.topic]
         for record in batch:
-            tid = int(record.key)
+            id_ = int(record.key)
             if record.value is None:
-                self._orders.pop(tid, None)
+                seen.pop(id_, None)
                 continue
             attributes = cloud_events.attributes(record.headers)
             now = Seen(parse_instant(attributes["time"]), int(attributes["revision"]))
-            if finding := judge(self._orders.get(tid), now):
+            if finding := judge(seen.get(id_), now):
                 self.backwards += 1
-                self._unsaved.append(Finding(partition, record.offset, tid, finding))
-                log.error("an order went backwards", tid=tid, finding=finding, offset=record.offset)
+                self._unsaved.append(Finding(place, record.offset, id_, finding))
+                log.error("gone backwards", topic=place.topic, id=id_, finding=finding, offset=record.offset)
             else:
-                self._orders[tid] = now
+                seen[id_] = now
             if hinted := attributes.get("hintedat"):
                 published = parse_instant(attributes["publishedat"])
                 self._freshness.append(max(0.0, (published - parse_instant(hinted)).total_seconds()))
         self.records += len(batch)
         self._arrivals.append((time.monotonic(), len(batch)))
 
-    async def _note_positions(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+    async def _note_positions(
+        self, consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Place]
+    ) -> None:
         # The position also passes transaction markers, which are offsets without a record.
-        for tp in partitions:
-            first = self._progress[tp.partition].first_offset
-            self._progress[tp.partition] = Progress(first, await consumer.position(tp))
+        for tp, place in places.items():
+            first = self._progress[place].first_offset
+            self._progress[place] = Progress(first, await consumer.position(tp))
 
     async def _save(self) -> None:
         try:
@@ -150,16 +156,13 @@ class Witness:
 
 
 async def wait_until_read(
-    pool: Pool, ends: dict[int, int], *, within_seconds: float
-) -> dict[int, Progress] | None:
+    pool: Pool, ends: Mapping[Place, int], *, within_seconds: float
+) -> dict[Place, Progress] | None:
     """Wait until a running witness has read up to these offsets; its progress, or none if it has not."""
     deadline = time.monotonic() + within_seconds
     while True:
         progress = await witness.progress(pool)
-        if all(
-            partition in progress and progress[partition].next_offset >= end
-            for partition, end in ends.items()
-        ):
+        if all(place in progress and progress[place].next_offset >= end for place, end in ends.items()):
             return progress
         if time.monotonic() >= deadline:
             return None

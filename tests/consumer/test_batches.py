@@ -17,6 +17,7 @@ from consumer import batches
 from consumer.backlog import Backlog
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.deadletter_share import Outcome
+from consumer.refunds import RefundReader
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
@@ -56,11 +57,12 @@ RECEIVER = "王*"
 
 
 class ShopGateway(Gateway):
-    """Answers `trade_fullinfo` per order: by its own script if it has one, else with its trade."""
+    """Answers `trade_fullinfo` and `refund_get` by id: by its own script, else with what it has."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trades: dict[int, dict[str, object]] = {}
+        self.refunds: dict[int, dict[str, object]] = {}
         self.steps: dict[int, list[Step]] = {}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -69,10 +71,15 @@ class ShopGateway(Gateway):
         return await super().handle(request)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        tid = int(str((await request.post())["tid"]))
+        form = await request.post()
+        of_refund = "refund_id" in form
+        tid = int(str(form["refund_id" if of_refund else "tid"]))
         steps = self.steps.get(tid)
         if steps:
             return await (steps.pop(0) if len(steps) > 1 else steps[0])(request)
+        if of_refund:
+            known = self.refunds.get(tid)
+            return ok("refund_get", {"refund": known}) if known else error(15, "isv.refund-not-exist")
         if tid not in self.trades:
             return error(15, "isv.trade-not-exist")
         return ok("trade_fullinfo_get", {"trade": self.trades[tid]})
@@ -80,6 +87,10 @@ class ShopGateway(Gateway):
     @property
     def fetched(self) -> list[int]:
         return [int(seen.form["tid"]) for seen in self.calls("taobao.trade.fullinfo.get")]
+
+    @property
+    def refunds_fetched(self) -> list[int]:
+        return [int(seen.form["refund_id"]) for seen in self.calls("taobao.refund.get")]
 
 
 @dataclass
@@ -165,7 +176,9 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
         )
         async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
-            reader = BatchReader(pool, client, clock, Sessions(pool, vault), registry)
+            sessions = Sessions(pool, vault)
+            of_refunds = RefundReader(pool, client, clock, sessions, registry, enabled=True)
+            reader = BatchReader(pool, client, clock, sessions, registry, of_refunds)
             yield Shop(gateway, pool, reader, registry, clock)
 
 

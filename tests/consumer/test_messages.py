@@ -51,6 +51,25 @@ def test_a_message_becomes_a_hint_that_a_fetch_after_the_detail_lag_answers() ->
     )
 
 
+@pytest.mark.parametrize(
+    ("named", "read_as"),
+    [
+        (180000000000000101, 180000000000000101),
+        ("180000000000000101", 180000000000000101),
+        (None, None),
+        ("soon", None),
+        (1.5, None),
+    ],
+    ids=["number", "text", "null", "unreadable", "a float"],
+)
+def test_a_message_may_name_a_refund_and_one_that_cannot_be_read_costs_nobody_the_order(
+    named: object, read_as: int | None
+) -> None:
+    hint = read(message({"tid": TID, "refund_id": named}, topic="taobao_refund_RefundCreated"))
+    assert hint is not None
+    assert (hint.tid, hint.refund_id, hint.refund_modified) == (TID, read_as, None)
+
+
 def test_a_message_without_a_time_counts_from_its_arrival() -> None:
     found = read(message({"tid": TID}, published_at=None))
     assert found is not None

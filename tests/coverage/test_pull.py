@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,20 +13,22 @@ from pydantic import SecretStr
 
 from schemas import platform_time
 from schemas.change import Change, Source
+from schemas.refund import Refund
 from schemas.trade import Trade
-from tests.store.databases import SELLER, emptied, platform_trade
+from tests.store.databases import SELLER, emptied, platform_refund, platform_trade
 from tests.stream.clusters import BOUND_SECONDS, create_topics, read_all, settings_for
 from tests.top.gates import local_gate
-from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers_error, ok, serving
+from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers_error, error, ok, serving
 from topsync.clock import ServerClock
-from topsync.coverage import pull
+from topsync.coverage import lists, pull
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
 from topsync.settings import CoverageSettings, KafkaSettings
-from topsync.store import coverage, orders
+from topsync.store import coverage, orders, refunds
 from topsync.store.coverage import Span
 from topsync.store.database import Pool
 from topsync.store.orders import Version
+from topsync.store.refunds import RefundVersion
 from topsync.stream import producer as producers
 from topsync.top.client import GatewayConfig, TopClient
 
@@ -34,12 +36,21 @@ ALLOWANCE = 600.0
 TID = 4000000000000000101
 
 
+REFUND = 180000000000000101
+NO_RIGHT = "isv.permission-api-package-limit"
+ORDERS_API, REFUNDS_API = "taobao.trades.sold.increment.get", "taobao.refunds.receive.get"
+
+
 class ListGateway(Gateway):
-    """Answers increment windows from `listed`; `hold_seconds` is how slow the next answer is."""
+    """Answers windows from `listed` and `refunds`; `hold_seconds` is how slow the next answer is."""
 
     def __init__(self) -> None:
         super().__init__()
         self.listed: dict[int, datetime] = {}
+        self.refunds: dict[int, datetime] = {}
+        """Each is one of the order `TID`."""
+        self.refuses_refunds = False
+        self.refuses_to_fetch_refunds = False
         self.hold_seconds = 0.0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -49,27 +60,41 @@ class ListGateway(Gateway):
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
+        if form["method"] == "taobao.refund.get":
+            refused = self.refuses_refunds or self.refuses_to_fetch_refunds
+            return error(11, NO_RIGHT) if refused else error(15, "isv.refund-not-exist")
         start, end = (platform_time.parse(str(form[name])) for name in ("start_modified", "end_modified"))
         await asyncio.sleep(self.hold_seconds)
         self.hold_seconds = 0.0
+        of_refunds = form["method"] == REFUNDS_API
+        if of_refunds and self.refuses_refunds:
+            return error(11, NO_RIGHT)
         inside = sorted(
-            ((modified, tid) for tid, modified in self.listed.items() if start <= modified <= end),
+            (
+                (modified, id_)
+                for id_, modified in (self.refunds if of_refunds else self.listed).items()
+                if start <= modified <= end
+            ),
             reverse=True,
         )
         size, page = int(str(form["page_size"])), int(str(form["page_no"]))
-        rows = [
-            {"tid": tid, "modified": platform_time.format(modified)}
-            for modified, tid in inside[(page - 1) * size : page * size]
-        ]
         counted = {"total_results": len(inside)} if form["use_has_next"] == "false" else {"has_next": False}
+        on_page = inside[(page - 1) * size : page * size]
+        if of_refunds:
+            rows = [
+                {"refund_id": str(id_), "tid": TID, "modified": platform_time.format(modified)}
+                for modified, id_ in on_page
+            ]
+            return ok("refunds_receive_get", {"refunds": {"refund": rows}, **counted})
+        rows = [{"tid": tid, "modified": platform_time.format(modified)} for modified, tid in on_page]
         return ok("trades_sold_increment_get", {"trades": {"trade": rows}, **counted})
 
     @property
     def windows(self) -> list[tuple[str, str]]:
-        return [
-            (seen.form["start_modified"], seen.form["end_modified"])
-            for seen in self.calls("taobao.trades.sold.increment.get")
-        ]
+        return self.windows_of(ORDERS_API)
+
+    def windows_of(self, api: str) -> list[tuple[str, str]]:
+        return [(seen.form["start_modified"], seen.form["end_modified"]) for seen in self.calls(api)]
 
 
 @dataclass
@@ -119,6 +144,21 @@ class Shop:
     async def publish(self, tid: int) -> None:
         await orders.mark_published(self.pool, await orders.unpublished(self.pool, [tid]))
 
+    def list_refund(self, refund_id: int, ago: float) -> None:
+        modified = platform_time.floor_to_second(self.clock.now() - timedelta(seconds=ago))
+        self.gateway.refunds[refund_id] = modified
+
+    async def store_refund(self, refund_id: int) -> None:
+        """What the writer of its order does."""
+        modified = platform_time.format(self.gateway.refunds[refund_id])
+        raw = platform_refund(refund_id, TID) | {"modified": modified}
+        fetched = RefundVersion(SELLER, Refund.from_platform(raw), self.clock.now(), "gap")
+        await refunds.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
+        await refunds.mark_published(self.pool, await refunds.unpublished(self.pool, [refund_id]))
+
+    async def with_refunds(self) -> bool:
+        return SELLER in await coverage.sellers_with_refunds(self.pool)
+
     async def proven(self) -> list[Span]:
         return (await coverage.proven(self.pool))[SELLER]
 
@@ -154,6 +194,7 @@ async def shop(
                 changes_topic=registry.changes.name,
                 settings=CoverageSettings(visibility_allowance_seconds=ALLOWANCE, stored_within_seconds=1),
                 detail_lag=timedelta(0),
+                with_refunds=False,
             )
             yield Shop(gateway, pool, kafka, puller, clock, await orders.take_over(pool, 0, "test"))
 
@@ -195,7 +236,7 @@ async def test_what_is_stored_as_listed_is_not_hinted_and_a_pull_again_changes_n
 
 async def test_what_is_not_stored_in_time_is_claimed_by_nobody(shop: Shop) -> None:
     shop.list_order(TID, 2000)
-    with pytest.raises(NotStoredError, match=r"1 of 1 listed orders .* enrichers running"):
+    with pytest.raises(NotStoredError, match=r"1 of 1 listed orders and refunds .* enrichers running"):
         await shop.puller.pull(shop.request())
     assert await shop.proven() == []
     assert await shop.pool.fetchval("select count(*) from windows") == 0
@@ -229,14 +270,14 @@ async def test_a_listing_to_now_reaches_beyond_it_in_whole_seconds_and_shares_it
     windows = shop.gateway.windows
     assert len(windows) == 3, "4000 s and the reach in windows of 1800 s"
     assert [start for start, _ in windows[1:]] == [end for _, end in windows[:-1]]
-    assert platform_time.parse(windows[-1][1]) >= before + timedelta(seconds=pull.REACH_SECONDS - 1)
+    assert platform_time.parse(windows[-1][1]) >= before + timedelta(seconds=lists.REACH_SECONDS - 1)
 
 
 async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer comes after the window's end: what was modified in between is in no part of it."""
-    monkeypatch.setattr(pull, "REACH_SECONDS", 1.0)
+    monkeypatch.setattr(lists, "REACH_SECONDS", 1.0)
     shop.gateway.hold_seconds = 2.5
     outcome = await shop.puller.pull(shop.request(ago=1000))
     (_, first), *others = shop.gateway.windows
@@ -249,8 +290,8 @@ async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one
 async def test_a_listing_that_never_catches_up_fails_after_a_bounded_number_of_attempts(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pull, "REACH_SECONDS", -2.0)
-    monkeypatch.setattr(pull, "MAX_LISTINGS", 3)
+    monkeypatch.setattr(lists, "REACH_SECONDS", -2.0)
+    monkeypatch.setattr(lists, "MAX_LISTINGS", 3)
     with pytest.raises(ListingFailedError):
         await shop.puller.pull(shop.request(ago=1000))
     assert len(shop.gateway.windows) == 3
@@ -286,3 +327,101 @@ async def test_a_busy_part_is_paged_over_the_wire_without_losing_an_order(shop: 
     assert {tid for part in parts for tid in part.orders} == set(range(1, 251))
     sizes = {int(seen.form["page_size"]) for seen in shop.gateway.calls("taobao.trades.sold.increment.get")}
     assert max(sizes) == 100
+
+
+# Refunds.
+
+
+@pytest.fixture
+async def refunding(shop: Shop) -> Shop:
+    shop.puller.with_refunds = True
+    return shop
+
+
+async def test_a_span_is_claimed_only_once_its_refunds_are_stored_and_published_as_well(
+    refunding: Shop,
+) -> None:
+    """P1 for refunds: all orders are there, and the ledger says nothing until the refund is."""
+    refunding.list_order(TID, 2000)
+    await refunding.store(TID)
+    refunding.list_refund(REFUND, 1000)
+    pulling = asyncio.create_task(refunding.puller.pull(refunding.request()))
+    await refunding.until_hinted(1)
+    await asyncio.sleep(3 * pull.POLL_SECONDS)
+    assert await refunding.proven() == []
+    await refunding.store_refund(REFUND)
+    outcome = await pulling
+    assert (outcome.listed, outcome.hinted, outcome.refunds_listed, outcome.refunds_hinted) == (1, 0, 1, 1)
+    assert len(await refunding.proven()) == 1
+    assert await refunding.with_refunds()
+    (hint, *_) = await refunding.hints()
+    assert (hint.tid, hint.refund_id, hint.refund_modified) == (
+        TID,
+        REFUND,
+        refunding.gateway.refunds[REFUND],
+    )
+    assert hint.modified is None, "the list of refunds promises nothing of the order"
+    windows = await refunding.pool.fetch("select lists, listed, hinted from windows where listed > 0")
+    assert {tuple(window) for window in windows} == {("orders", 1, 0), ("refunds", 1, 1)}
+
+
+async def test_refunds_that_are_not_stored_in_time_are_claimed_by_nobody(refunding: Shop) -> None:
+    refunding.list_refund(REFUND, 1000)
+    with pytest.raises(NotStoredError):
+        await refunding.puller.pull(refunding.request())
+    assert await refunding.proven() == []
+
+
+@pytest.mark.parametrize("refused", ["refuses_refunds", "refuses_to_fetch_refunds"])
+async def test_refunds_that_a_seller_may_not_show_hold_no_order_up_and_the_ledger_says_so(
+    refunding: Shop, refused: str
+) -> None:
+    refunding.list_order(TID, 2000)
+    await refunding.store(TID)
+    refunding.list_refund(REFUND, 1000)
+    setattr(refunding.gateway, refused, True)
+    outcome = await refunding.puller.pull(refunding.request())
+    assert (outcome.listed, outcome.refunds_listed, outcome.refunds_hinted) == (1, None, None)
+    assert len(await refunding.proven()) == 1
+    assert not await refunding.with_refunds()
+
+
+async def test_what_was_claimed_without_refunds_is_made_good_by_the_first_pull_that_may_list_them(
+    refunding: Shop,
+) -> None:
+    """As after an update, or when a seller grants the right: else old refunds would stay out for ever."""
+    refunding.puller.with_refunds = False
+    await refunding.puller.pull(refunding.request(ago=7200))
+    (claimed,) = await refunding.proven()
+    refunding.puller.with_refunds = True
+    refunding.list_refund(REFUND, 7000)
+    await refunding.store_refund(REFUND)
+
+    outcome = await refunding.puller.pull(refunding.request(ago=1000))
+
+    assert outcome.refunds_listed == 1
+    assert await refunding.with_refunds()
+    first, *_ = refunding.gateway.windows_of(REFUNDS_API)
+    assert platform_time.parse(first[0]) <= claimed.start
+    before = len(refunding.gateway.windows_of(REFUNDS_API))
+    await refunding.puller.pull(refunding.request(ago=1000))
+    (again, *_) = refunding.gateway.windows_of(REFUNDS_API)[before:]
+    assert platform_time.parse(again[0]) > claimed.start, "and only once"
+
+
+async def test_refunds_of_a_past_span_are_repaired_by_a_replay_too(refunding: Shop) -> None:
+    refunding.list_refund(REFUND, 2000)
+    await refunding.store_refund(REFUND)
+    outcome = await refunding.puller.pull(
+        refunding.request(end=refunding.clock.now() - timedelta(seconds=1000))
+    )
+    assert (outcome.refunds_listed, outcome.refunds_hinted, outcome.proven_to) == (1, 0, None)
+    assert await refunding.proven() == []
+
+
+async def test_where_a_bulk_start_begins_its_refunds_are_listed_by_the_day(refunding: Shop) -> None:
+    request = replace(refunding.request(), refunds_from=refunding.clock.now() - timedelta(days=10))
+    await refunding.puller.pull(request)
+    windows = refunding.gateway.windows_of(REFUNDS_API)
+    assert 10 <= len(windows) <= 12
+    assert [start for start, _ in windows[1:]] == [end for _, end in windows[:-1]]

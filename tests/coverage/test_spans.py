@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -99,3 +100,20 @@ def test_pieces_cover_the_span_share_their_boundaries_and_are_short_enough(
         assert (pieces[0].start, pieces[-1].end) == (whole.start, whole.end)
     else:
         assert pieces == []
+
+
+@given(cuts=st.lists(st.integers(1, 38), unique=True, max_size=5), reached=st.integers(0, 40))
+def test_parts_prove_everything_up_to_the_first_moment_that_one_of_them_does_not(
+    cuts: list[int], reached: int
+) -> None:
+    ends = [0, *sorted(cuts), 39]
+    parts = [span(start, end) for start, end in itertools.pairwise(ends)]
+    proofs = [spans.up_to(part, at(reached)) for part in parts]
+    assert spans.reach(list(zip(parts, proofs, strict=True))) == (at(min(reached, 39)) if reached else None)
+
+
+def test_a_part_behind_a_hole_proves_nothing_more() -> None:
+    assert spans.reach([(span(0, 5), span(0, 5)), (span(5, 9), None), (span(9, 12), span(9, 12))]) == at(5)
+    assert spans.reach([]) is None
+    assert spans.up_to(span(3, 9), None) is None
+    assert spans.up_to(span(3, 9), at(5)) == span(3, 5)

@@ -52,6 +52,13 @@ def test_the_waits_grow_to_a_bound() -> None:
     assert waits == [4, 8, 16, 512, 600, 600]
 
 
+def test_an_order_is_asked_for_with_each_of_its_refunds() -> None:
+    asked = refetching.hints(replace(MISSING, refund_ids=(7, 9)), now=at(5))
+    assert [hint.refund_id for hint in asked] == [None, 7, 9]
+    assert {(hint.tid, hint.settled_after) for hint in asked} == {(TID, at(1))}
+    assert [hint.refund_id for hint in refetching.hints(MISSING, now=at(5))] == [None]
+
+
 @dataclass
 class Desk:
     """A round with everything around it."""

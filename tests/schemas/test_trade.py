@@ -209,6 +209,15 @@ def test_what_no_database_and_no_utf8_can_hold_is_replaced() -> None:
     assert Trade.from_wire(wired) == trade
 
 
+@pytest.mark.parametrize("number", [2**31, 10**30, str(10**30), -(2**31) - 1])
+def test_a_count_that_counts_nothing_keeps_its_digits_and_stops_nobody(number: int | str) -> None:
+    """The typed views could not show it, and beyond 64 bits the content could not even be compared."""
+    trade = Trade.from_platform({**samples.complete(samples.FULL), "num": number})
+    assert trade.num is None
+    assert str(trade.platform_fields["num"]) == str(number)
+    assert Trade.from_wire(trade.to_wire()).content_hash() == trade.content_hash()
+
+
 @pytest.mark.parametrize("number", [2**63, 2**64, 10**30, -(2**63) - 1])
 def test_a_number_beyond_64_bits_in_an_unknown_field_keeps_its_digits_and_stops_nobody(number: int) -> None:
     body = orjson.dumps({"trade_get_response": {"trade": minimal()}}).replace(

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from schemas import transitions
 from schemas.change import Source
+from schemas.steps import Step, join
 from schemas.trade import Trade
-from schemas.transitions import Order, Step, Transition
+from schemas.transitions import Order, Transition
 from tests.schemas import samples
 from tests.simulator.platform_client import make_world
 from topsync.simulator.life import Kind, OrderState, TradeType, fold
@@ -84,13 +85,13 @@ def wandering_life(type_: TradeType, seed: int) -> list[tuple[Kind, Order]]:
     return life
 
 
-def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Step]:
+def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Step[Transition]]:
     """The steps that a subscriber is told of a life."""
     first = transitions.step(None, life[0], source)
     return [first, *(transitions.step(before, after, source) for before, after in pairwise(life))]
 
 
-def counted(steps: Sequence[Step]) -> Counter[Transition]:
+def counted(steps: Sequence[Step[Transition]]) -> Counter[Transition]:
     return Counter(one for step in steps for one in step.transitions)
 
 
@@ -171,14 +172,14 @@ def test_steps_that_were_never_published_are_told_with_the_next_one(
     cut = data.draw(st.integers(0, len(steps) - 1))
     joined = steps[0]
     for step in steps[1 : cut + 1]:
-        joined = transitions.join(joined, step)
+        joined = join(joined, step)
     assert set(joined.transitions) - {Transition.UPDATED} == set(counted(steps[: cut + 1])) - {
         Transition.UPDATED
     }
     assert joined.status_from is None
     assert joined.changed == ()
     if len(steps) > 2:
-        later = transitions.join(steps[1], steps[2])
+        later = join(steps[1], steps[2])
         assert later.status_from == life[0]["status"]
         assert set(later.changed) == {*steps[1].changed, *steps[2].changed}
 

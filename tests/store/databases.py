@@ -14,11 +14,13 @@ import pytest
 from pydantic import SecretStr
 
 from schemas import platform_time
+from schemas.refund import Refund
 from schemas.trade import Trade
 from topsync.settings import DatabaseSettings
 from topsync.store import database, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import Version
+from topsync.store.refunds import RefundVersion
 
 BASE = datetime(2025, 11, 20, 2, tzinfo=UTC)
 SELLER = 2200000000001
@@ -89,3 +91,24 @@ def trade(tid: int, modified: float = 0, **fields: object) -> Trade:
 
 def version(tid: int, modified: float, fetched: float, *, source: str = "push", **fields: object) -> Version:
     return Version(SELLER, trade(tid, modified, **fields), at(fetched), source)
+
+
+def platform_refund(refund_id: int, tid: int, modified: float = 0, **fields: object) -> dict[str, object]:
+    """A small refund as the platform sends it."""
+    return {
+        "refund_id": str(refund_id),
+        "tid": tid,
+        "oid": tid,
+        "status": "WAIT_SELLER_AGREE",
+        "created": platform_time.format(at(-1800)),
+        "modified": platform_time.format(at(modified)),
+        "refund_fee": "186.00",
+        **fields,
+    }
+
+
+def refund_version(
+    refund_id: int, tid: int, modified: float, fetched: float, *, source: str = "push", **fields: object
+) -> RefundVersion:
+    refund = Refund.from_platform(platform_refund(refund_id, tid, modified, **fields))
+    return RefundVersion(SELLER, refund, at(fetched), source)

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.store.databases import SELLER, at, version
+from tests.store.databases import SELLER, at, refund_version, version
 from topsync.store import (
     bootstraps,
     coverage,
@@ -18,6 +18,7 @@ from topsync.store import (
     orders,
     push_connections,
     refetches,
+    refunds,
     replay_jobs,
     sellers,
 )
@@ -137,6 +138,28 @@ async def test_an_erased_order_is_gone_at_once_and_a_tombstone_is_left(pool: Poo
     assert await erase(pool, epoch, TID, TID + 1) == 0, "a request that comes twice finds nothing"
     await erasures.forget_tombstones(pool, tombstones[:1])
     assert await erasures.all_tombstones(pool) == tombstones[1:]
+
+
+async def test_refunds_go_with_their_order_and_without_one(pool: Pool, epoch: int) -> None:
+    """A refund outlives its order's reach; and the revisions of both bound what comes after."""
+    await write(pool, epoch, version(TID, 1, 1))
+    for modified in (1, 2):
+        found = [refund_version(7, TID, modified, modified), refund_version(8, TID + 1, modified, modified)]
+        await refunds.upsert(pool, found, partition=PARTITION, epoch=epoch)
+    await erasures.begin(pool, SELLER)
+    assert await erasures.left(pool, SELLER) == Left(orders=2, tombstones=0)
+    assert [tids async for tids in erasures.tids(pool, SELLER, at_once=9)] == [[TID, TID + 1]]
+
+    assert await refunds.upsert(pool, [refund_version(9, TID, 3, 3)], partition=PARTITION, epoch=epoch) == 0
+    assert await erase(pool, epoch, TID, TID + 1) == 1
+    left = [(one.kind, one.id, one.tid, one.revision) for one in await erasures.all_tombstones(pool)]
+    assert left == [
+        (Kind.ORDER, TID, TID, 2),
+        (Kind.REFUND, 7, TID, 3),
+        (Kind.REFUND, 8, TID + 1, 3),
+    ]
+    assert await erasures.left(pool, SELLER) == Left(orders=0, tombstones=3)
+    assert await pool.fetchval("select revision_floor from sellers where seller_id = $1", SELLER) == 3
 
 
 async def test_an_order_that_the_topic_may_have_leaves_a_tombstone_too(pool: Pool, epoch: int) -> None:

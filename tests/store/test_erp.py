@@ -12,12 +12,15 @@ import asyncpg
 import orjson
 import pytest
 
+from schemas import examples
+from schemas.refund import Refund
 from schemas.trade import OrderLine, Trade
 from tests.schemas import samples
 from tests.store.databases import SELLER, at, settings_for
-from topsync.store import database, orders
+from topsync.store import database, orders, refunds
 from topsync.store.database import Pool
 from topsync.store.orders import UnstorableError, Version
+from topsync.store.refunds import RefundVersion
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "erp.md"
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
@@ -27,15 +30,16 @@ COLUMNS = """
            col_description(format('erp.%I', c.table_name)::regclass, c.ordinal_position) as about
     from information_schema.columns as c
     where c.table_schema = 'erp'
-    order by c.table_name desc, c.ordinal_position
+    order by array_position(array['orders', 'order_lines', 'refunds'], c.table_name::text), c.ordinal_position
 """
 TYPE_OF = {
     "Money": "numeric",
     "PlatformId": "bigint",
     "Instant": "timestamp with time zone",
     "str": "text",
-    "int": "integer",
     "bool": "boolean",
+    "Count": "integer",
+    "Milliseconds": "bigint",
 }
 
 
@@ -80,12 +84,30 @@ async def test_a_line_is_one_row_with_typed_columns_and_its_orders_key_figures(
         assert fields == {name: getattr(line, name) for name in fields}
 
 
-async def test_every_field_of_an_order_that_is_a_single_value_has_a_column_of_its_type(pool: Pool) -> None:
+async def test_a_refund_is_one_row_with_typed_columns_named_as_the_platform_names_them(pool: Pool) -> None:
+    refund = Refund.from_platform(examples.REFUND)
+    epoch = await orders.take_over(pool, 0, "test")
+    await refunds.upsert(pool, [RefundVersion(SELLER, refund, at(0), "push")], partition=0, epoch=epoch)
+    row = await pool.fetchrow("select * from erp.refunds where refund_id = $1", refund.refund_id)
+    assert row is not None
+    fields = {**row}
+    assert (fields.pop("seller_id"), fields.pop("revision"), fields.pop("fetched_at")) == (SELLER, 1, at(0))
+    assert refund.refund_remind_timeout
+    assert fields.pop("timeout") == refund.refund_remind_timeout.timeout
+    assert fields == {name: getattr(refund, name) for name in fields}
+    assert (row["refund_fee"], row["modified"].tzinfo) == (Decimal("74.02"), UTC)
+
+
+async def test_every_field_of_an_order_or_a_refund_that_is_a_single_value_has_a_column_of_its_type(
+    pool: Pool,
+) -> None:
     columns = {(row["view"], row["name"]): row["type"] for row in await pool.fetch(COLUMNS)}
-    models: dict[str, tuple[type[Trade | OrderLine], set[str]]] = {
+    models: dict[str, tuple[type[Trade | OrderLine | Refund], set[str]]] = {
         # Item data are on the lines, where every order has them.
         "orders": (Trade, {"num", "num_iid", "price", "orders", "promotion_details", "service_orders"}),
         "order_lines": (OrderLine, set()),
+        # The moment of it is the column `timeout`.
+        "refunds": (Refund, {"refund_remind_timeout"}),
     }
     for view, (model, elsewhere) in models.items():
         for name in set(model.model_fields) - elsewhere - {"platform_fields"}:
@@ -131,6 +153,14 @@ QUESTIONS = {
     "orders_by_buyer": "select tid from erp.orders where buyer_open_uid = 'AADemoBuyer'",
     "orders_by_item": "select tid from erp.order_lines_of_item(700000000001)",
     "orders_pkey": "select * from erp.order_lines where tid = 4000000000000000101",
+    "refunds_by_order": "select * from erp.refunds where tid = 4000000000000000101",
+    "refunds_by_seller_and_creation": f"""select refund_id from erp.refunds
+        where seller_id = {SELLER} and created >= '2025-11-19 16:00Z' and created < '2025-11-20 16:00Z'""",
+    "refunds_by_seller_and_change": f"""select refund_id from erp.refunds
+        where seller_id = {SELLER} and modified >= '2025-11-19 16:00Z'""",
+    "refunds_by_status": "select refund_id from erp.refunds where status = 'WAIT_SELLER_AGREE'",
+    "refunds_by_waybill": "select refund_id from erp.refunds where sid = 'R7700000000101'",
+    "refunds_pkey": "select * from erp.refunds where refund_id = 180000000000000101",
 }
 
 
@@ -140,9 +170,9 @@ async def test_the_questions_that_an_erp_asks_can_be_answered_by_an_index(pool: 
         undone = connection.transaction()
         await undone.start()
         await connection.execute("set local enable_seqscan = off")
-        if index == "orders_by_seller_and_creation":
+        if index in ("orders_by_seller_and_creation", "refunds_by_seller_and_change"):
             # PostgreSQL 18 may skip through the other one instead, which holds the same columns.
-            await connection.execute("drop index orders_by_status")
+            await connection.execute("drop index orders_by_status, refunds_by_status")
         plan = "\n".join(row[0] for row in await connection.fetch(f"explain {QUESTIONS[index]}"))
         await undone.rollback()
     assert f"using {index}" in plan or f"on {index}" in plan, plan
@@ -163,9 +193,11 @@ async def test_the_reader_role_sees_the_views_and_nothing_else(pool: Pool, full:
         await connection.execute("set local role topsync_reader")
         assert await connection.fetchval("select count(*) from erp.orders") == 2
         assert await connection.fetchval("select count(*) from erp.order_lines") > 2
+        assert await connection.fetchval("select count(*) from erp.refunds") == 0
         assert await connection.fetch("select * from erp.order_lines_of_item($1)", full.orders[0].num_iid)
         for refused in (
             "select * from public.orders",
+            "select * from public.refunds",
             "select * from public.sellers",
             "delete from erp.orders",
             "create table erp.mine ()",

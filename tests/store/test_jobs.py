@@ -14,7 +14,7 @@ from topsync.store.coverage import Span
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import ReplayJob
 from topsync.store.sellers import State
-from topsync.store.witness import Finding, Progress
+from topsync.store.witness import Finding, Place, Progress
 
 D0 = date(2025, 11, 20)
 D1 = date(2025, 8, 22)
@@ -199,10 +199,11 @@ async def test_calls_add_up_by_api_on_the_latest_day(pool: Pool) -> None:
 
 
 async def test_the_witness_never_reads_backwards_and_keeps_each_finding_once(pool: Pool) -> None:
-    await witness.save_progress(pool, {0: Progress(0, 10), 1: Progress(5, 5)})
-    await witness.save_progress(pool, {0: Progress(3, 7), 1: Progress(5, 8)})
-    assert await witness.progress(pool) == {0: Progress(0, 10), 1: Progress(5, 8)}
-    finding = Finding(1, 6, 101, "revision 1 after 2")
+    order, refund = Place("orders", 1), Place("refunds", 1)
+    await witness.save_progress(pool, {order: Progress(0, 10), refund: Progress(5, 5)})
+    await witness.save_progress(pool, {order: Progress(3, 7), refund: Progress(5, 8)})
+    assert await witness.progress(pool) == {order: Progress(0, 10), refund: Progress(5, 8)}
+    finding = Finding(refund, 6, 101, "revision 1 after 2")
     for _ in range(2):
         await witness.add_finding(pool, finding)
     assert await witness.findings(pool) == [finding]

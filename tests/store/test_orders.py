@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from tests.store.databases import SELLER, at, trade, version
 from topsync.store import orders
 from topsync.store.database import Pool, sql
-from topsync.store.orders import Known, Listed, NotOwnerError, Unpublished, UnstorableError, Version
+from topsync.store.listed import Listed
+from topsync.store.orders import Known, NotOwnerError, Unpublished, UnstorableError, Version
 
 PARTITION = 3
 TID = 4000000000000000101

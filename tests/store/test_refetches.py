@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.store.databases import SELLER, at, version
-from topsync.store import detail_tasks, orders, refetches, sellers
+from tests.store.databases import SELLER, at, refund_version, version
+from topsync.store import detail_tasks, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
 from topsync.store.refetches import Refetch
 
@@ -62,6 +62,26 @@ async def test_what_was_asked_for_and_is_answered_is_forgotten_before_it_is_due_
     await refetches.forget_answered(pool)
     assert await due(pool) == [wanted(TID + 1)]
     assert await refetches.waiting(pool) == {"not_there": 1}
+
+
+async def test_refunds_are_asked_for_with_their_order_each_once(pool: Pool) -> None:
+    """One writer notes them in one statement, whatever else it notes of the order."""
+    refund = replace(wanted(settled=3), refund_ids=(7,), reason=refetches.NO_NEWS)
+    await refetches.postpone(pool, [wanted(settled=1, modified=2), refund], wait=NOW)
+    assert await due(pool) == [replace(wanted(settled=3, modified=2), refund_ids=(7,))]
+    await refetches.postpone(pool, [replace(wanted(), refund_ids=(9, 7))], wait=LATER)
+    assert [one.refund_ids for one in await due(pool)] == [(7, 9)]
+
+
+async def test_an_order_alone_does_not_answer_for_its_refunds(pool: Pool) -> None:
+    epoch = await orders.take_over(pool, 0, "test")
+    await refetches.postpone(pool, [replace(wanted(settled=10), refund_ids=(7,))], wait=NOW)
+    await orders.upsert(pool, [version(TID, 1, 20)], partition=0, epoch=epoch)
+    for fetched, answered in ((None, False), (9, False), (10, True)):
+        if fetched is not None:
+            await refunds.upsert(pool, [refund_version(7, TID, 1, fetched)], partition=0, epoch=epoch)
+        await refetches.forget_answered(pool)
+        assert (await due(pool) == []) == answered
 
 
 async def test_a_seller_without_a_session_waits_and_keeps_its_orders(pool: Pool) -> None:

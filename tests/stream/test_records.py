@@ -9,11 +9,12 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import cloud_events
+from schemas import cloud_events, events
 from schemas.change import Change, Hint, Source
 from schemas.erasure import Erasure
 from schemas.notification import ReplayFinished
-from schemas.transitions import Step, Transition
+from schemas.steps import Step
+from schemas.transitions import Transition
 from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade
 from topsync.stream import records
@@ -80,6 +81,8 @@ HINTS = st.builds(
     INSTANTS,
     INSTANTS,
     st.sampled_from(Source),
+    st.none() | INSTANTS,
+    st.none() | st.integers(1, MAX_ID),
     st.none() | INSTANTS,
     st.none() | st.text(st.characters(exclude_categories=["Cs"])),
 )
@@ -187,7 +190,15 @@ def test_a_notification_carries_its_body_as_json_and_its_kind_as_its_type() -> N
 
 def test_a_tombstone_has_no_value_and_says_that_it_is_one() -> None:
     """Filtered like any other event: by headers; and one more version for who drops by revision."""
-    end = records.tombstone("orders", tid=TID, seller_id=7, revision=4, erased_at=at(5), published_at=at(5))
+    end = records.tombstone(
+        "orders",
+        type_=events.ORDER_ERASED,
+        id_=TID,
+        seller_id=7,
+        revision=4,
+        erased_at=at(5),
+        published_at=at(5),
+    )
     assert (end.topic, end.key, end.value) == ("orders", str(TID).encode(), None)
     told = cloud_events.attributes(end.headers)
     assert told["type"] == "taobao.trade.order.erased.v1"

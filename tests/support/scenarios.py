@@ -114,6 +114,7 @@ class Stage:
                 systems.kafka_settings(self.system),
                 systems.registry(self.system),
                 self.system.admin_url,
+                with_refunds=True,
             )
             result = await audit.run(settle_seconds=SETTLE_SECONDS)
         assert result.witnessed

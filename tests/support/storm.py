@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from consumer.batches import BatchReader
 from consumer.deadletter_share import Limit
 from consumer.enricher import Enricher
+from consumer.refunds import RefundReader
 from consumer.room import Room
 from consumer.writer import Tools
 from tests.support import ownership_history, systems
@@ -25,6 +26,8 @@ from topsync.sellers.sessions import Sessions
 from topsync.service import Lifetime
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings
 from topsync.store import database
+from topsync.store.database import Pool
+from topsync.stream.topics import Registry
 from topsync.top.client import TopClient
 
 POOL_SIZE = 4
@@ -97,7 +100,9 @@ class Storm:
                     topics=topics,
                     clock=self.clock,
                     pool=pool,
-                    batches=BatchReader(pool, self.client, self.clock, self.sessions, topics),
+                    batches=BatchReader(
+                        pool, self.client, self.clock, self.sessions, topics, self._refunds(pool, topics)
+                    ),
                     room=Room(own.enricher_max_bytes),
                     limit=Limit(
                         own.dead_letter_limit_share,
@@ -108,6 +113,9 @@ class Storm:
                 owner=name,
             )
             await enricher.run(lifetime)
+
+    def _refunds(self, pool: Pool, topics: Registry) -> RefundReader:
+        return RefundReader(pool, self.client, self.clock, self.sessions, topics, enabled=True)
 
 
 def _database(system: System, writer: str) -> DatabaseSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,12 +52,23 @@ else:  # the driver's own class knows its parameter only in its stubs
 
 
 @asynccontextmanager
-async def private_system(scale: Scale, *, settings: Mapping[str, str] | None = None) -> AsyncIterator[System]:
+async def private_system(
+    scale: Scale,
+    *,
+    settings: Mapping[str, str] | None = None,
+    simulator_arguments: Sequence[str] = (),
+) -> AsyncIterator[System]:
     """A system with servers of its own, for tests that kill or freeze them."""
     require_killable_servers()
     async with (
         ProcessGroup(run_folders.create()) as group,
-        local_system(group, scale, settings=settings, servers_environment=embedded_only()) as system,
+        local_system(
+            group,
+            scale,
+            settings=settings,
+            simulator_arguments=simulator_arguments,
+            servers_environment=embedded_only(),
+        ) as system,
     ):
         yield system
 

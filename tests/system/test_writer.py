@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from consumer.batches import Batch, BatchReader
 from consumer.deadletter_share import Limit, TooManyDeadLettersError
 from consumer.enricher import Enricher
+from consumer.refunds import RefundReader
 from consumer.room import Room
 from consumer.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
@@ -307,7 +308,8 @@ async def a_process(installation: Installation, kind: type[Enricher] = Enricher)
     pool, topics = installation.pool, installation.topics
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
     async with runtime.open_gateway(pool) as (client, clock):
-        reader = BatchReader(pool, client, clock, sessions, topics)
+        of_refunds = RefundReader(pool, client, clock, sessions, topics, enabled=True)
+        reader = BatchReader(pool, client, clock, sessions, topics, of_refunds)
         own = settings.load(EnricherSettings)
         limit = Limit(share=1, records=100, least=1)
         tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes), limit)

@@ -1,5 +1,9 @@
 """Listing every order of a span by `modified`, without I/O: a generator asks, its caller brings the pages.
 
+Refunds are listed in the same way, which needs no more than this page says; "order" stands for both here.
+The platform does not document in which order it lists refunds (reference/top-api.md 3.10). What fits one page
+needs none; a list that would have to be paged and is not newest first fails, rather than leave some out.
+
 Why it is more than a loop over pages: the list is sorted by a value that changes while it is read.
 Paging forwards loses orders, paging backwards loses them too as soon as the window is open or orders
 become visible late (reference/top-api.md 3.2). So:
@@ -21,6 +25,7 @@ would it ever end in a part to which a busy seller's changes keep coming.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -66,7 +71,7 @@ class Page:
     """Server time, not later than the moment at which the platform made the answer."""
     total: int | None
     orders: Mapping[int, datetime]
-    """`tid` to `modified`."""
+    """`tid` (of refunds, `refund_id`) to `modified`, in the list's order."""
     refused: bool = False
     """The platform found the window too wide: halve it."""
 
@@ -141,6 +146,8 @@ def _climb(
         if below is not None and rank >= reached:
             raise ListingFailedError(f"pages of {page_size} orders are too small to overlap")
         page = _answered((yield PageRequest(part, page_no, size, counting=False)))
+        if not _is_newest_first(page):
+            raise ListingFailedError("the list is not sorted as it is read")
         if not _joins(page, below, is_first=rank == 0, size=size):
             return None
         for tid, modified in page.orders.items():
@@ -148,6 +155,11 @@ def _climb(
         if rank == 0:
             return orders
         below, reached = page.orders, rank
+
+
+def _is_newest_first(page: Page) -> bool:
+    """Whether what is modified while pages are read moves to where the reading is still to come."""
+    return all(upper >= lower for upper, lower in itertools.pairwise(page.orders.values()))
 
 
 def _joins(page: Page, below: Mapping[int, datetime] | None, *, is_first: bool, size: int) -> bool:

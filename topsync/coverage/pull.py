@@ -1,7 +1,12 @@
 """Pulling a span of one seller: list it, hint what is missing, wait until it is stored, claim it.
 
-The engine behind gaps, sweeps, operators' replays and the bootstrap's last step. It never writes an
-order: it only publishes hints, and claims a span in the ledger once the writers have stored and published
+Orders and refunds are listed one after the other, and one claim speaks of both: what a seller's ledger
+covers is proven of its refunds as well, unless the ledger says that they were left out (`with_refunds`).
+They are, where they are switched off or the platform refuses them; the first pull that gets them again lists
+the refunds of all that was claimed without them.
+
+The engine behind gaps, sweeps, operators' replays and the bootstrap's last step. It never writes
+anything: it only publishes hints, and claims a span in the ledger once the writers have stored and published
 everything that the platform listed (I4, I6).
 """
 
@@ -14,31 +19,24 @@ from datetime import datetime, timedelta
 
 from pydantic import SecretStr
 
-from schemas import platform_time
-from schemas.change import Change, Source
+from schemas.change import Source
 from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.coverage import listing, spans
-from topsync.coverage.listing import Limits, ListingFailedError, Page, PageRequest, Part
+from topsync.coverage import spans
+from topsync.coverage.listing import Part
+from topsync.coverage.lists import Lister, Listing, OrderList, RefundList
 from topsync.lanes import LANE_OF
 from topsync.settings import CoverageSettings
-from topsync.store import coverage, orders
+from topsync.store import coverage
 from topsync.store.coverage import PulledWindow, Span
 from topsync.store.database import Pool
-from topsync.store.orders import Listed
+from topsync.store.listed import Listed
 from topsync.stream import records
 from topsync.stream.producer import Producer
-from topsync.top.calls import trades
 from topsync.top.client import TopClient
-from topsync.top.errors import WindowTooWideError
+from topsync.top.errors import RequestRefusedError
 
 log = telemetry.get_logger(__name__)
-
-REACH_SECONDS = 60.0
-"""How far beyond the present a listing "to now" asks, so that nothing modified meanwhile lies behind it."""
-
-MAX_LISTINGS = 6
-"""Listings "to now" that took longer than their reach, which doubles each time: half an hour at the end."""
 
 FIRST_REHINT_SECONDS = 2.0
 LONGEST_REHINT_SECONDS = 30.0
@@ -60,6 +58,8 @@ class Request:
     """None: up to now, which alone can prove anything. Otherwise a past moment."""
     source: Source
     reason: str
+    refunds_from: datetime | None = None
+    """Since when to list refunds, where that is before the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,19 @@ class Outcome:
     """What a pull found and did."""
 
     listed: int
+    """Orders."""
     hinted: int
+    """Of these, those that were missing or older."""
     calls: int
+    """For lists, of both kinds."""
     proven_to: datetime | None
+    refunds_listed: int | None
+    """None: they were switched off, or refused."""
+    refunds_hinted: int | None
 
 
 Progress = Callable[[int, int], None]
-"""Told of (orders settled, orders listed)."""
-
-
-def _ceil_to_second(instant: datetime) -> datetime:
-    floor = platform_time.floor_to_second(instant)
-    return floor if floor == instant else floor + platform_time.RESOLUTION
+"""Told of (settled, listed), orders and refunds together."""
 
 
 def _ignore(_settled: int, _listed: int) -> None:
@@ -96,6 +97,8 @@ class Puller:
     changes_topic: str
     settings: CoverageSettings
     detail_lag: timedelta
+    with_refunds: bool
+    """Whether refunds are kept as well."""
 
     async def pull(self, request: Request, *, progress: Progress = _ignore) -> Outcome:
         """List, hint, wait, and claim what is proven. Idempotent.
@@ -105,156 +108,116 @@ class Puller:
             ListingFailedError: the platform's list did not come to rest.
             TopError: the platform refused.
         """
-        parts, calls_made = await self.list_parts(request)
+        listings = await self._list_all(request)
         failpoints.reach("pull.listed")
-        wanted = self._wanted(parts)
-        hinted = await self._settle(request, wanted, progress)
+        await self._settle(listings, progress)
         failpoints.reach("pull.stored")
-        proven_to = await self._claim(request, parts, hinted, calls_made)
+        outcome = await self._claim(request, listings)
         failpoints.reach("pull.claimed")
-        return Outcome(len(wanted), len(hinted), calls_made, proven_to)
+        return outcome
 
     async def preview(self, request: Request) -> Outcome:
         """What a pull would find now, without hinting or claiming anything."""
-        parts, calls_made = await self.list_parts(request)
-        wanted = self._wanted(parts)
-        missing = await orders.outstanding(self.pool, wanted)
-        return Outcome(len(wanted), len(missing), calls_made, None)
+        listings = await self._list_all(request)
+        for one in listings:
+            one.hinted = await one.of.outstanding(self.pool, list(one.wanted.values()))
+        return _outcome(listings, None)
 
     async def list_parts(self, request: Request) -> tuple[list[Part], int]:
-        """All listed parts, oldest first, and the number of calls it took.
+        """All listed parts of the orders, oldest first, and the number of calls it took.
 
         Raises:
             ListingFailedError: see there.
             TopError: the platform refused.
         """
-        calls_made = 0
-        for attempt in range(MAX_LISTINGS):
-            reach = timedelta(seconds=REACH_SECONDS * 2**attempt)
-            now = platform_time.floor_to_second(self.clock.now())
-            end = _ceil_to_second(request.end or self.clock.latest_now() + reach)
-            span = Span(platform_time.floor_to_second(request.start), end)
-            if span.start >= span.end:
-                raise ValueError("a pull ends after it begins")
-            parts, made = await self._drive(request, span, now)
-            calls_made += made
-            # An order modified after the end, while the answers were still coming, is in none of the parts.
-            if request.end is not None or self.clock.latest_now() < span.end:
-                return parts, calls_made
-        raise ListingFailedError("listing takes longer than any reach beyond the present")
+        found = await self._lister.all_of(self._orders(request), request.start)
+        return found.parts, found.calls
 
-    async def _drive(self, request: Request, span: Span, now: datetime) -> tuple[list[Part], int]:
-        limits = Limits(
-            page_size=self.settings.page_size,
-            longest=timedelta(seconds=self.settings.window_seconds),
-            shortest=timedelta(seconds=self.settings.min_window_seconds),
-        )
-        steps = listing.list_span(span, limits, now=now)
-        calls_made = 0
+    @property
+    def _lister(self) -> Lister:
+        return Lister(self.clock, self.settings, self.detail_lag)
+
+    def _orders(self, request: Request) -> OrderList:
+        return OrderList(self.client, request, timedelta(seconds=self.settings.window_seconds))
+
+    async def _list_all(self, request: Request) -> list[Listing]:
+        """The orders and, unless they are switched off or refused, the refunds."""
+        listings = [await self._lister.all_of(self._orders(request), request.start)]
+        if self.with_refunds and (refunds := await self._list_refunds(request)) is not None:
+            listings.append(refunds)
+        return listings
+
+    async def _list_refunds(self, request: Request) -> Listing | None:
+        """The refunds, with those of what was claimed without them; none where they are refused."""
+        since = await coverage.claimed_without_refunds(self.pool, request.seller_id)
+        start = min(one for one in (request.start, request.refunds_from, since) if one is not None)
+        refunds = RefundList(self.client, request)
         try:
-            wish = next(steps)
-            while True:
-                page = await self._fetch(request, wish)
-                calls_made += 1
-                wish = steps.send(page)
-        except StopIteration as end:
-            parts: list[Part] = end.value
-            return parts, calls_made
+            found = await self._lister.all_of(refunds, start)
+            if await refunds.may_fetch(self.pool, found):
+                return found
+            reason = "they may be listed and not fetched"
+        except RequestRefusedError as error:
+            # The same session has just been served with orders: it is refunds that it may not have.
+            reason = str(error)
+        metrics.REFUNDS_REFUSED.labels("pull").inc()
+        log.warning("refunds refused; orders go on", seller_id=request.seller_id, reason=reason)
+        return None
 
-    async def _fetch(self, request: Request, wish: PageRequest) -> Page:
-        asked_at = self.clock.now()
-        try:
-            page = await trades.increments(
-                self.client,
-                request.session,
-                wish.span.start,
-                wish.span.end,
-                page_no=wish.page_no,
-                page_size=wish.page_size,
-                use_has_next=not wish.counting,
-                lane=LANE_OF[request.source],
-            )
-        except WindowTooWideError:
-            # The platform asks for rest first, and for less then (reference/top-api.md 2.4).
-            await asyncio.sleep(self.settings.too_wide_wait_seconds)
-            return Page(asked_at, None, {}, refused=True)
-        return Page(asked_at, page.total, {trade.tid: trade.modified for trade in page.trades})
-
-    def _wanted(self, parts: Sequence[Part]) -> list[Listed]:
-        """Each listed order once, as its last part lists it."""
-        wanted: dict[int, Listed] = {}
-        for part in parts:
-            for tid, modified in part.orders.items():
-                settled = min(modified + platform_time.RESOLUTION, part.asked_at) + self.detail_lag
-                wanted[tid] = Listed(tid, modified, settled)
-        return list(wanted.values())
-
-    async def _settle(self, request: Request, wanted: Sequence[Listed], progress: Progress) -> set[int]:
-        """Hint what is not stored as listed, until all of it is; returns what was hinted."""
-        by_tid = {order.tid: order for order in wanted}
+    async def _settle(self, listings: Sequence[Listing], progress: Progress) -> None:
+        """Hint what is not stored as listed, until all of it is; notes what was hinted."""
         loop = asyncio.get_running_loop()
-        hinted: set[int] = set()
+        left = [dict(one.wanted) for one in listings]
+        total = sum(map(len, left))
         rehint_after, rehint_at = FIRST_REHINT_SECONDS, loop.time()
-        fewest, give_up_at = len(wanted) + 1, 0.0
-        while missing := await orders.outstanding(self.pool, list(by_tid.values())):
-            progress(len(wanted) - len(missing), len(wanted))
-            if len(missing) < fewest:
-                fewest, give_up_at = len(missing), loop.time() + self.settings.stored_within_seconds
+        fewest, give_up_at = total + 1, 0.0
+        while True:
+            for each, one in zip(left, listings, strict=True):
+                missing = await one.of.outstanding(self.pool, list(each.values())) if each else set()
+                for id_ in each.keys() - missing:
+                    del each[id_]
+            count = sum(map(len, left))
+            progress(total - count, total)
+            if not count:
+                return
+            if count < fewest:
+                fewest, give_up_at = count, loop.time() + self.settings.stored_within_seconds
             if loop.time() >= give_up_at:
                 raise NotStoredError(
-                    f"{len(missing)} of {len(wanted)} listed orders were not stored within "
+                    f"{count} of {total} listed orders and refunds were not stored within "
                     f"{self.settings.stored_within_seconds:g} s; are the enrichers running?"
                 )
-            by_tid = {tid: by_tid[tid] for tid in missing}
             if loop.time() >= rehint_at:
-                await self._hint(request, list(by_tid.values()))
+                await self._hint(left, listings)
                 failpoints.reach("pull.hinted")
-                hinted |= missing
                 rehint_at = loop.time() + rehint_after
                 rehint_after = min(rehint_after * 2, LONGEST_REHINT_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
-        progress(len(wanted), len(wanted))
-        return hinted
 
-    async def _hint(self, request: Request, missing: Sequence[Listed]) -> None:
+    async def _hint(self, left: Sequence[dict[int, Listed]], listings: Sequence[Listing]) -> None:
         now = self.clock.now()
         await self.producer.publish(
             [
-                records.change(
-                    self.changes_topic,
-                    Change(
-                        seller_id=request.seller_id,
-                        tid=order.tid,
-                        event="listed",
-                        occurred_at=order.modified,
-                        settled_after=order.settled_after,
-                        modified=order.modified,
-                        received_at=now,
-                        source=request.source,
-                        reason=request.reason,
-                    ),
-                )
-                for order in missing
+                records.change(self.changes_topic, one.of.hint(listed, now=now))
+                for each, one in zip(left, listings, strict=True)
+                for listed in each.values()
             ]
         )
+        for each, one in zip(left, listings, strict=True):
+            one.hinted |= each.keys()
 
-    async def _claim(
-        self, request: Request, parts: Sequence[Part], hinted: set[int], calls_made: int
-    ) -> datetime | None:
-        """Write every part down and claim what they prove together; returns how far that reaches."""
-        lateness = self.settings.lateness
-        # Only a listing up to now proves: otherwise an order that was modified after its end while it was
-        # listed is in none of the parts, and an older change of it would be claimed unseen.
+    async def _claim(self, request: Request, listings: Sequence[Listing]) -> Outcome:
+        """Write every part down, and claim what the orders' parts prove, as far as the refunds' do too."""
+        # Only a listing up to now proves: otherwise what was modified after its end while it was listed is
+        # in none of the parts, and an older change of it would be claimed unseen.
         proofs = [
-            spans.proof(
-                part.span,
-                asked_at=part.asked_at,
-                visibility_allowance=lateness.visibility_allowance(part.asked_at),
-            )
-            if request.end is None
-            else None
-            for part in parts
+            [self._proof(part) if request.end is None else None for part in one.parts] for one in listings
         ]
+        of_orders, *of_refunds = proofs
+        for one, refund_proofs in zip(listings[1:], of_refunds, strict=True):
+            spans_of = [part.span for part in one.parts]
+            end = spans.reach(list(zip(spans_of, refund_proofs, strict=True)))
+            of_orders[:] = [proof and spans.up_to(proof, end) for proof in of_orders]
         windows = [
             PulledWindow(
                 seller_id=request.seller_id,
@@ -263,23 +226,44 @@ class Puller:
                 reason=request.reason,
                 pulled_at=part.asked_at,
                 listed=len(part.orders),
-                hinted=len(hinted & part.orders.keys()),
+                hinted=len(one.hinted & part.orders.keys()),
                 proven_to=proof.end if proof else None,
+                lists=one.of.name,
             )
-            for part, proof in zip(parts, proofs, strict=True)
+            for one, its_proofs in zip(listings, proofs, strict=True)
+            for part, proof in zip(one.parts, its_proofs, strict=True)
         ]
-        await coverage.record(self.pool, windows)
+        await coverage.record(self.pool, windows, with_refunds=len(listings) > 1)
         metrics.WINDOWS_PULLED.labels(LANE_OF[request.source].label, "pulled").inc(len(windows))
-        proven_to = max((proof.end for proof in proofs if proof), default=None)
+        outcome = _outcome(listings, max((proof.end for proof in of_orders if proof), default=None))
         log.info(
             "pulled",
             seller_id=request.seller_id,
             source=request.source,
             reason=request.reason,
             windows=len(windows),
-            listed=sum(len(part.orders) for part in parts),
-            hinted=len(hinted),
-            calls=calls_made,
-            proven_to=proven_to.isoformat() if proven_to else None,
+            listed=outcome.listed,
+            hinted=outcome.hinted,
+            refunds_listed=outcome.refunds_listed,
+            refunds_hinted=outcome.refunds_hinted,
+            calls=outcome.calls,
+            proven_to=outcome.proven_to.isoformat() if outcome.proven_to else None,
         )
-        return proven_to
+        return outcome
+
+    def _proof(self, part: Part) -> Span | None:
+        allowance = self.settings.lateness.visibility_allowance(part.asked_at)
+        return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
+
+
+def _outcome(listings: Sequence[Listing], proven_to: datetime | None) -> Outcome:
+    orders, *others = listings
+    refunds = others[0] if others else None
+    return Outcome(
+        listed=len(orders.wanted),
+        hinted=len(orders.hinted),
+        calls=sum(one.calls for one in listings),
+        proven_to=proven_to,
+        refunds_listed=len(refunds.wanted) if refunds else None,
+        refunds_hinted=len(refunds.hinted) if refunds else None,
+    )

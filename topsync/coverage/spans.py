@@ -20,6 +20,25 @@ def proof(span: Span, *, asked_at: datetime, visibility_allowance: timedelta) ->
     return Span(span.start, end) if end > span.start else None
 
 
+def reach(parts: Sequence[tuple[Span, Span | None]]) -> datetime | None:
+    """How far parts with their proofs, oldest first and without a break, prove everything; none: nothing."""
+    proven_to = None
+    for part, proven in parts:
+        if proven is None:
+            break
+        proven_to = proven.end
+        if proven.end < part.end:
+            break
+    return proven_to
+
+
+def up_to(span: Span, end: datetime | None) -> Span | None:
+    """As much of the span as lies before `end`; none where that is nothing."""
+    if end is None or end <= span.start:
+        return None
+    return Span(span.start, min(span.end, end))
+
+
 def complete_until(proven: Sequence[Span]) -> datetime | None:
     """The end of the contiguous proven time since the bootstrap; none before it."""
     return proven[0].end if proven else None

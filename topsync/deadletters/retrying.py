@@ -45,6 +45,7 @@ def retry(letter: Letter, *, now: datetime) -> Change | NothingToRetry:
         occurred_at=letter.at if hint is None else hint.occurred_at,
         settled_after=letter.at if hint is None else hint.settled_after,
         modified=None if hint is None else hint.modified,
+        refund_id=None if hint is None else hint.refund_id,
         received_at=now,
         source=Source.OPERATOR,
         reason=f"dead letter {letter.id}",

@@ -63,6 +63,7 @@ def of_erasure(seller: Seller, found: Preview) -> Table:
     table = Table(show_header=False, title=Text(f"To be erased of {seller.nick} ({seller.seller_id})"))
     for heading, count in (
         ("orders", found.orders),
+        ("refunds", found.refunds),
         ("orders to be asked for again", found.refetches),
         ("bulk starts", found.bootstraps),
         ("certificates", found.certificates),

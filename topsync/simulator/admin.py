@@ -6,7 +6,7 @@ It shows sessions and whole orders to whoever can connect, so it listens on loop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import TypeVar
@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas import platform_time
+from topsync.simulator import refunds
 from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.channel.channel import Channel
 from topsync.simulator.director import Director, Wish
@@ -141,6 +142,7 @@ class Admin:
                 web.get("/clock", self.clock),
                 web.post("/clock/advance", self.advance),
                 web.get("/truth", self.truth),
+                web.get("/truth/refunds", self.refund_truth),
                 web.get("/ledger", self.counts),
                 web.get("/faults", self.faults),
                 web.post("/faults/{name}", self.strike),
@@ -220,19 +222,16 @@ class Admin:
         seller = self._seller(request.query.get("user_id", "0"))
         fields = request.query.get("fields")
         mask = parse_fields(fields) if fields else None
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson;charset=UTF-8"})
-        await response.prepare(request)
-        lines: list[bytes] = []
-        for number in self.world.book(seller).numbers():
-            trade = self.world.trade(seller, number)
-            lines.append(orjson.dumps(mask.pick(trade) if mask else trade, option=orjson.OPT_APPEND_NEWLINE))
-            if len(lines) == _ORDERS_PER_WRITE:
-                await response.write(b"".join(lines))
-                lines.clear()
-                await asyncio.sleep(0)
-        await response.write(b"".join(lines))
-        await response.write_eof()
-        return response
+        trades = (self.world.trade(seller, number) for number in self.world.book(seller).numbers())
+        return await _stream(request, (mask.pick(trade) if mask else trade for trade in trades))
+
+    @_answers_problems
+    async def refund_truth(self, request: web.Request) -> web.StreamResponse:
+        """Every refund of a seller's orders as it is now, one in full per line."""
+        book = self.world.book(self._seller(request.query.get("user_id", "0")))
+        return await _stream(
+            request, (refund for number in book.numbers() for refund in refunds.all_of(book, number))
+        )
 
     async def counts(self, _: web.Request) -> web.Response:
         """Calls per API, what became of messages and grants, what faults did, how many changes were made."""
@@ -292,6 +291,22 @@ class Admin:
     def _clock(self) -> Json:
         now = self.world.clock.now()
         return {"utc": now.isoformat(), "platform": platform_time.format(now), "epoch": now.timestamp()}
+
+
+async def _stream(request: web.Request, objects: Iterable[object]) -> web.StreamResponse:
+    """Objects as lines of JSON, made while they are sent."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson;charset=UTF-8"})
+    await response.prepare(request)
+    lines: list[bytes] = []
+    for one in objects:
+        lines.append(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
+        if len(lines) == _ORDERS_PER_WRITE:
+            await response.write(b"".join(lines))
+            lines.clear()
+            await asyncio.sleep(0)
+    await response.write(b"".join(lines))
+    await response.write_eof()
+    return response
 
 
 async def _body(request: web.Request, model: type[Body]) -> Body:

@@ -16,7 +16,7 @@ from topsync.simulator.drafts import Draft, draft_of, line_count
 from topsync.simulator.history import SellerHistory
 from topsync.simulator.ids import OrderKey
 from topsync.simulator.journal import Tell, untold
-from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold
+from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold, modified_by
 from topsync.simulator.sellers import Seller
 
 KEPT_DRAFTS = 1000
@@ -51,8 +51,8 @@ class Visible(NamedTuple):
 
     @property
     def modified(self) -> int:
-        """The second of the last event that lists show."""
-        return self.events[-1].at
+        """When the order last changed, as lists show it."""
+        return modified_by(self.events)
 
 
 class OrderBook:
@@ -143,7 +143,9 @@ class OrderBook:
 
     def add(self, number: int, event: Event, visible_at: int) -> None:
         """Let something happen to an order, not before its last event nor before any other live change."""
-        self._tell("add", self.seller.index, number, event.at, event.kind, event.line, visible_at)
+        self._tell(
+            "add", self.seller.index, number, event.at, event.kind, event.line, visible_at, event.moves_order
+        )
         self._add(number, event, visible_at)
 
     def _add(self, number: int, event: Event, visible_at: int) -> None:
@@ -198,14 +200,13 @@ class OrderBook:
         found = [
             entry
             for entry in self.history.modified_between(first, last)
-            if entry[1] not in self._live or self._shows_past(entry[1], now)
+            if entry[1] not in self._live or not self._has_moved(entry[1], now)
         ]
         start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
         for number in set(self._changed[start:stop]):
-            live = self._live[number]
-            shown = live.visible(now)
-            if shown > live.past and first <= live.events[shown - 1].at <= last:
-                found.append((live.events[shown - 1].at, number))
+            modified = modified_by(self.shown(number, now).events) if self._has_moved(number, now) else None
+            if modified is not None and first <= modified <= last:
+                found.append((modified, number))
         return found
 
     def created_since_start(self, first: int, last: int, now: int) -> list[int]:
@@ -232,6 +233,11 @@ class OrderBook:
             events = self.history.events(number)
             return Visible(number, events, events[-1].at)
         return Visible(number, live.events[:count], live.visible_at[count - live.past - 1])
+
+    def _has_moved(self, number: int, now: int) -> bool:
+        """Whether lists show a change since the start that moved the order's `modified`."""
+        live = self._live[number]
+        return any(event.moves_order for event in live.events[live.past : live.visible(now)])
 
     def _shows_past(self, number: int, now: int) -> bool:
         live = self._live[number]

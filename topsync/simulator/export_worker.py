@@ -76,7 +76,7 @@ def job_from_json(text: bytes) -> ExportJob:
     told = orjson.loads(text)
     world = WorldSettings(**told.pop("world"))
     lives = [
-        (number, [Event(at, Kind(kind), line) for at, kind, line in events])
+        (number, [Event(at, Kind(kind), line, moves_order) for at, kind, line, moves_order in events])
         for number, events in told.pop("lives")
     ]
     return ExportJob(world=world, lives=lives, **told)

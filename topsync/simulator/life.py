@@ -7,7 +7,7 @@ changes and the export all agree by construction. Statuses and their meanings: r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -58,7 +58,7 @@ REFUND_KINDS = frozenset(
         *(Kind.REFUND_RETURN, Kind.REFUND_CLOSE, Kind.REFUND_SUCCESS),
     }
 )
-"""What moves a refund's `modified`, with the order's."""
+"""What moves a refund's `modified`, and mostly the order's with it (see `PlatformQuirks`)."""
 
 DELIVERED_AT_ONCE = frozenset({TradeType.AUTO_DELIVERY, TradeType.ETICKET})
 """Goods without a parcel: payment ships them in the same second."""
@@ -72,6 +72,8 @@ class Event(NamedTuple):
     kind: Kind
     line: int = 0
     """Position of the line it concerns, from 1; 0 for the whole trade."""
+    moves_order: bool = True
+    """Whether the order's `modified` moves with it."""
 
 
 @dataclass(slots=True)
@@ -172,6 +174,11 @@ class OrderState:
         return "FRONT_PAID_FINAL_NOPAID" if self.closed_unpaid_at is None else "FRONT_PAID_FRONT_FORFEITED"
 
 
+def modified_by(events: Sequence[Event]) -> int:
+    """The second of the last event that moved the order's `modified`."""
+    return next(event.at for event in reversed(events) if event.moves_order)
+
+
 def fold(type_: TradeType, lines: int, events: Iterable[Event]) -> OrderState:
     """The state after the events, which begin with the creation and are in order of time."""
     iterator = iter(events)
@@ -179,7 +186,8 @@ def fold(type_: TradeType, lines: int, events: Iterable[Event]) -> OrderState:
     state = OrderState(type_, created, created, [LineState() for _ in range(lines)])
     for event in iterator:
         _APPLY[event.kind](state, event)
-        state.modified = event.at
+        if event.moves_order:
+            state.modified = event.at
     return state
 
 

@@ -73,6 +73,17 @@ def _of_order(book: OrderBook, number: int, query: RefundQuery, now: int) -> Ite
                 yield Found(refund.modified, number, position, refund.attempt)
 
 
+def all_of(book: OrderBook, number: int) -> Iterator[Json]:
+    """Every refund that an order has had, in full, as it is now."""
+    draft = book.draft(number)
+    state = book.state(draft, book.events(number))
+    for position, line in enumerate(state.lines, 1):
+        for refund in line.refunds:
+            told = full_refund(book.seller, draft, state, position, refund.attempt)
+            if told is not None:
+                yield told
+
+
 def full_refund(seller: Seller, draft: Draft, state: OrderState, line: int, attempt: int) -> Json | None:
     """Every field that `taobao.refund.get` gives of a line's refund; None when there is no such refund."""
     if line > len(state.lines) or attempt > len(state.lines[line - 1].refunds):

@@ -66,8 +66,10 @@ class Replica:
             raise ApiError(Code.INVALID_SESSION)
         return seller
 
-    def _add(self, seller: int, number: int, at: int, kind: str, line: int, visible_at: int) -> None:
-        self.world.books[seller].add(number, Event(at, Kind(kind), line), visible_at)
+    def _add(
+        self, seller: int, number: int, at: int, kind: str, line: int, visible_at: int, moves_order: bool
+    ) -> None:
+        self.world.books[seller].add(number, Event(at, Kind(kind), line, moves_order), visible_at)
 
     def _session(self, token: str, seller: int, works_until: int) -> None:
         if works_until:

@@ -93,6 +93,7 @@ class Simulator:
             self.clock,
             visibility_delay_seconds=settings.visibility_delay_seconds,
             visibility_fault=self.board.visibility_delay,
+            aftersale_refunds_move_orders=settings.quirks.aftersale_refunds_move_orders,
             tell=tell,
         )
         apps = {settings.app_key: settings.app_secret}

@@ -83,6 +83,8 @@ class PlatformQuirks:
     """`refunds.receive.get` is assumed to list the newest first; its order is not documented."""
     refund_span_limited: bool = False
     """Whether `refunds.receive.get` refuses windows of more than a day."""
+    aftersale_refunds_move_orders: bool = True
+    """A refund of an order that is finished moves the order's `modified`; nobody documents that it does."""
     refund_ids_as_numbers: bool = False
     """`refund_id` as a JSON number, as in 2011 to 2013."""
     offline_parcels: bool = False

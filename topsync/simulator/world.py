@@ -15,7 +15,7 @@ from topsync.simulator.drafts import Draft
 from topsync.simulator.history import SellerHistory, Span
 from topsync.simulator.ids import key_of
 from topsync.simulator.journal import Tell, untold
-from topsync.simulator.life import Event, Kind, OrderState, TradeType
+from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, TradeType
 from topsync.simulator.moves import Move, follow_ups, possible
 from topsync.simulator.sellers import Seller, seller_of
 from topsync.simulator.settings import WorldSettings
@@ -58,6 +58,7 @@ class World:
         *,
         visibility_delay_seconds: int = 0,
         visibility_fault: Callable[[int], int | None] = lambda _: None,
+        aftersale_refunds_move_orders: bool = True,
         tell: Tell = untold,
     ) -> None:
         self.settings = settings
@@ -65,6 +66,7 @@ class World:
         self.visibility_delay_seconds = visibility_delay_seconds
         """Longest time that a change from now on stays out of the lists."""
         self._visibility_fault = visibility_fault
+        self._aftersale_refunds_move_orders = aftersale_refunds_move_orders
         self.books = [
             OrderBook(settings.seed, seller_of(settings.seed, index), history, tell)
             for index, history in enumerate(histories(settings))
@@ -126,9 +128,16 @@ class World:
         happenings: list[Happening] = []
         for each in (move, *follow_ups(type_, move)):
             at = max(self.clock.second(), book.events(number)[-1].at)
-            book.add(number, Event(at, each.kind, each.line), self._visible_at(seller, at))
+            moves_order = self._moves_order(book, number, each.kind)
+            event = Event(at, each.kind, each.line, moves_order)
+            book.add(number, event, self._visible_at(seller, at))
             happenings.append(self._happening(book, number))
         return happenings
+
+    def _moves_order(self, book: OrderBook, number: int, kind: Kind) -> bool:
+        if self._aftersale_refunds_move_orders or kind not in REFUND_KINDS:
+            return True
+        return book.brief_state(number, book.events(number)).finished_at is None
 
     def _happening(self, book: OrderBook, number: int) -> Happening:
         events = book.events(number)

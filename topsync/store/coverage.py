@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from topsync.store.database import Connection, Pool, sql
 
@@ -30,10 +31,17 @@ class PulledWindow:
     hinted: int
     proven_to: datetime | None
     """Exclusive; none where nothing of the window was proven."""
+    lists: Literal["orders", "refunds"] = "orders"
+    """What was listed. Only orders' windows make up the ledger; see `record` for refunds."""
 
 
-async def record(pool: Pool, windows: Sequence[PulledWindow]) -> None:
-    """Write pulled windows down and, in the same transaction, what they prove (I4, I6)."""
+async def record(pool: Pool, windows: Sequence[PulledWindow], *, with_refunds: bool = False) -> None:
+    """Write pulled windows down and, in the same transaction, what they prove (I4, I6).
+
+    `with_refunds` says that whatever the ledger now claims of the seller holds for its refunds as well: they
+    were listed for all of these windows, and for all that was claimed without them before
+    (`claimed_without_refunds`).
+    """
     async with pool.acquire() as connection, connection.transaction():
         for window in windows:
             await connection.execute(
@@ -47,14 +55,27 @@ async def record(pool: Pool, windows: Sequence[PulledWindow]) -> None:
                 window.listed,
                 window.hinted,
                 window.proven_to,
+                window.lists,
             )
-            if window.proven_to is not None:
+            if window.proven_to is not None and window.lists == "orders":
                 await prove(connection, window.seller_id, Span(window.span.start, window.proven_to))
+                await connection.execute(sql("coverage.set_with_refunds"), window.seller_id, with_refunds)
 
 
 async def prove(connection: Connection, seller_id: int, span: Span) -> None:
     """Add a half-open span to what is proven. Idempotent."""
     await connection.execute(sql("coverage.prove"), seller_id, span.start, span.end)
+
+
+async def claimed_without_refunds(pool: Pool, seller_id: int) -> datetime | None:
+    """Since when the ledger makes claims of a seller that leave its refunds out; none where it does not."""
+    since: datetime | None = await pool.fetchval(sql("coverage.claimed_without_refunds"), seller_id)
+    return since
+
+
+async def sellers_with_refunds(pool: Pool) -> set[int]:
+    """The sellers whose claims hold for their refunds as well."""
+    return {row["seller_id"] for row in await pool.fetch(sql("coverage.with_refunds"))}
 
 
 async def proven(pool: Pool) -> dict[int, list[Span]]:

@@ -74,7 +74,7 @@ async def failed(pool: Pool, task: DetailTask) -> None:
 async def wanted(pool: Pool, task: DetailTask) -> list[Refetch]:
     """Those of a task's orders that still wait for it."""
     return [
-        Refetch(*row)
+        refetches.read(row)
         for row in await pool.fetch(sql("detail_tasks.wanted"), list(task.tids), refetches.IN_TASK)
     ]
 

@@ -33,6 +33,7 @@ class Preview:
     """How many rows of a seller there are, by what they are."""
 
     orders: int
+    refunds: int
     refetches: int
     bootstraps: int
     certificates: int
@@ -48,7 +49,7 @@ class Erasure:
 
     begun_at: datetime
     orders: int
-    """Stored when it began."""
+    """With anything stored, themselves or a refund, when it began."""
     platform_told: bool
     """Whether the platform was told to send no more messages of the seller."""
     finished_at: datetime | None
@@ -59,7 +60,7 @@ class Left:
     """What the owners of the partitions have still to do."""
 
     orders: int
-    """In the table."""
+    """With anything in the tables, themselves or a refund."""
     tombstones: int
     """Out of the table, and perhaps not told in the topic."""
 
@@ -68,6 +69,7 @@ class Kind(StrEnum):
     """What a tombstone stands for: each kind has a table and a topic."""
 
     ORDER = "order"
+    REFUND = "refund"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ async def platform_told(pool: Pool, seller_id: int) -> None:
 
 
 async def tids(pool: Pool, seller_id: int, *, at_once: int) -> AsyncIterator[list[int]]:
-    """The orders that are still in the table, some at a time."""
+    """The orders of which something is still in the tables, some at a time."""
     async with pool.acquire() as connection, connection.transaction():
         some: list[int] = []
         async for row in connection.cursor(sql("erasures.orders"), seller_id, prefetch=at_once):
@@ -137,9 +139,10 @@ async def left(pool: Pool, seller_id: int) -> Left:
 
 
 async def erase(pool: Pool, tids: Iterable[int], *, partition: int, epoch: int, at: datetime) -> int:
-    """Take these orders of a partition out of the table, if their sellers are erased; how many there were.
+    """Take these orders of a partition, with their refunds, out of the tables, if their sellers are erased.
 
-    Idempotent: what is gone leaves no second tombstone. `at` is platform time.
+    Tells how many orders there were. Idempotent: what is gone leaves no second tombstone. `at` is
+    platform time.
 
     Raises:
         NotOwnerError: the epoch is no longer the partition's; nothing was erased.

@@ -13,9 +13,12 @@ import orjson
 
 from schemas import transitions
 from schemas.change import Source
+from schemas.steps import Step, join
 from schemas.trade import Trade, content_hash
-from schemas.transitions import Order, Step, Transition
+from schemas.transitions import Order, Transition
+from topsync.store import steps
 from topsync.store.database import Pool, sql
+from topsync.store.listed import Listed
 
 
 class NotOwnerError(RuntimeError):
@@ -75,7 +78,7 @@ class Unpublished:
     """The JSON for the topic."""
     source: Source
     """How this version was found."""
-    step: Step
+    step: Step[Transition]
     """What has happened since the version that was published last."""
 
 
@@ -122,7 +125,7 @@ async def _upsert(
     tids = [trade.tid for trade in trades]
     hashes = [version.content_hash for version in versions]
     before = {row["tid"]: row for row in await pool.fetch(sql("orders.before"), tids, hashes)}
-    steps = [_step(before.get(version.trade.tid), version) for version in versions]
+    brought = [_step(before.get(version.trade.tid), version) for version in versions]
     return await pool.fetch(
         sql("orders.upsert"),
         partition,
@@ -136,7 +139,7 @@ async def _upsert(
         [version.fetched_at for version in versions],
         [version.source for version in versions],
         [version.wire for version in versions],
-        list(map(_write_step, steps)),
+        list(map(steps.write, brought)),
     )
 
 
@@ -151,34 +154,40 @@ def _ahead(version: Version, row: asyncpg.Record) -> Unpublished:
         fetched_at=version.fetched_at,
         value=version.wire,
         source=Source(row["source"]),
-        step=_read_step(row["step"]),
+        step=steps.read(row["step"], Transition),
     )
 
 
-def _step(before: asyncpg.Record | None, version: Version) -> Step:
+def _step(before: asyncpg.Record | None, version: Version) -> Step[Transition]:
     """What a version brings beside what subscribers have been told."""
     source = Source(version.source)
     if before is None:
         return transitions.step(None, version.order, source)
     step = transitions.step(orjson.loads(before["trade"]), version.order, source)
-    return transitions.join(_read_step(before["step"]), step) if before["unpublished"] else step
-
-
-def _write_step(step: Step) -> str:
-    return orjson.dumps(
-        {"transitions": step.transitions, "status_from": step.status_from, "changed": step.changed}
-    ).decode()
-
-
-def _read_step(text: str) -> Step:
-    read = orjson.loads(text)
-    return Step(tuple(map(Transition, read["transitions"])), read["status_from"], tuple(read["changed"]))
+    return join(steps.read(before["step"], Transition), step) if before["unpublished"] else step
 
 
 async def known(pool: Pool, tids: Iterable[int]) -> dict[int, Known]:
     """What is stored of these orders; absent ones are absent from the answer."""
     rows = await pool.fetch(sql("orders.known"), list(tids))
     return {row["tid"]: Known(row["modified"], row["fetched_at"], row["published"]) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class RefundLine:
+    """What an order shows of the latest refund of one of its lines."""
+
+    tid: int
+    fetched_at: datetime
+    """The order's."""
+    oid: int
+    refund_id: int | None
+    refund_status: str | None
+
+
+async def refund_lines(pool: Pool, tids: Iterable[int]) -> list[RefundLine]:
+    """What these stored orders show of refunds, line by line."""
+    return [RefundLine(*row) for row in await pool.fetch(sql("orders.refund_lines"), list(tids))]
 
 
 async def unpublished(pool: Pool, tids: Iterable[int]) -> list[Unpublished]:
@@ -201,7 +210,7 @@ def _unpublished(row: asyncpg.Record) -> Unpublished:
         fetched_at=row["fetched_at"],
         value=row["trade"],
         source=Source(row["source"]),
-        step=_read_step(row["step"]),
+        step=steps.read(row["step"], Transition),
     )
 
 
@@ -215,21 +224,11 @@ async def mark_published(pool: Pool, versions: Sequence[Unpublished]) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An order as a list of the platform shows it."""
-
-    tid: int
-    modified: datetime
-    settled_after: datetime
-    """A state with this `modified` is final for us when its fetch began at or after this moment."""
-
-
 async def outstanding(pool: Pool, listed: Sequence[Listed]) -> set[int]:
     """Of the listed orders, the ids of those not yet stored and published as listed."""
     rows = await pool.fetch(
         sql("orders.outstanding"),
-        [order.tid for order in listed],
+        [order.id for order in listed],
         [order.modified for order in listed],
         [order.settled_after for order in listed],
     )

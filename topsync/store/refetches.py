@@ -10,8 +10,10 @@ asked for and no attempt counts.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+import asyncpg
 
 from topsync.store.database import Pool, sql
 
@@ -58,6 +60,8 @@ class Refetch:
     """The last answer that could not be read, whole."""
     attempts: int = 0
     """How often it has been asked for again; not counted while its seller is away."""
+    refund_ids: tuple[int, ...] = ()
+    """Refunds of the order to be asked for with it: what answers, answers for them as well."""
 
     @property
     def parked(self) -> bool:
@@ -65,12 +69,41 @@ class Refetch:
         return self.reason in PARKED
 
 
+def read(row: asyncpg.Record) -> Refetch:
+    """One from its row."""
+    return Refetch(**{**row, "refund_ids": tuple(row["refund_ids"])})
+
+
+def join(wanted: Iterable[Refetch]) -> list[Refetch]:
+    """One for each order; of what several say about one, the later promises and all refunds. Pure."""
+    joined: dict[int, Refetch] = {}
+    for one in wanted:
+        other = joined.get(one.tid)
+        joined[one.tid] = one if other is None else _join(other, one)
+    return list(joined.values())
+
+
+def _join(one: Refetch, other: Refetch) -> Refetch:
+    promised = [moment for moment in (one.modified, other.modified) if moment is not None]
+    return replace(
+        other,
+        occurred_at=max(one.occurred_at, other.occurred_at),
+        settled_after=max(one.settled_after, other.settled_after),
+        modified=max(promised, default=None),
+        # What is known to be missing outweighs what may have been nothing.
+        reason=one.reason if other.reason == NO_NEWS else other.reason,
+        answer=other.answer or one.answer,
+        refund_ids=tuple(sorted({*one.refund_ids, *other.refund_ids})),
+    )
+
+
 async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) -> None:
-    """Note orders to be asked for again, the first time after `wait`. At most one of each. Idempotent.
+    """Note orders to be asked for again, the first time after `wait`. Idempotent.
 
     What is known already keeps its time and its attempts, and takes the later of both promises. What is
     parked now has not been tried, and waits no longer than `wait` once its seller is back.
     """
+    wanted = join(wanted)
     await pool.execute(
         sql("refetches.postpone"),
         [one.tid for one in wanted],
@@ -83,6 +116,8 @@ async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) ->
         [one.reason for one in wanted],
         [one.answer for one in wanted],
         wait,
+        # Arrays of different lengths do not make an array: each travels as its text.
+        [f"{{{','.join(map(str, one.refund_ids))}}}" for one in wanted],
     )
 
 
@@ -96,12 +131,12 @@ async def due(pool: Pool, *, limit: int) -> list[Refetch]:
 
     None that is parked or in a backlog: those have turns of their own.
     """
-    return [Refetch(*row) for row in await pool.fetch(sql("refetches.due"), limit)]
+    return list(map(read, await pool.fetch(sql("refetches.due"), limit)))
 
 
 async def returned(pool: Pool, *, limit: int) -> list[Refetch]:
     """Those parked whose seller is back, in the order of occurrence; `limit` at most have no answer yet."""
-    return [Refetch(*row) for row in await pool.fetch(sql("refetches.returned"), limit)]
+    return list(map(read, await pool.fetch(sql("refetches.returned"), limit)))
 
 
 async def backlogs(pool: Pool, *, sources: Collection[str]) -> dict[int, int]:
@@ -115,7 +150,7 @@ async def alone(
 ) -> list[Refetch]:
     """Orders of a backlog, the longest waiting first: of these sellers, or that `sources` told of."""
     rows = await pool.fetch(sql("refetches.alone"), BACKLOG, list(sellers), list(sources), limit)
-    return [Refetch(*row) for row in rows]
+    return list(map(read, rows))
 
 
 async def being_brought(pool: Pool) -> int:

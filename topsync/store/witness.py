@@ -1,4 +1,4 @@
-"""What a reader of the topic `orders` that was there from the start has seen."""
+"""What a reader of the topics `orders` and `refunds` that was there from the start has seen."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from topsync.store.database import Pool, sql
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """An order that went backwards."""
+class Place:
+    """One partition that is read."""
 
+    topic: str
+    """The topic's name in the registry: `orders` or `refunds`."""
     partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """An order or a refund that went backwards."""
+
+    place: Place
     offset: int
-    tid: int
+    id: int
+    """`tid` or `refund_id`."""
     finding: str
 
 
@@ -27,29 +37,41 @@ class Progress:
     next_offset: int
 
 
-async def save_progress(pool: Pool, progress: Mapping[int, Progress]) -> None:
+async def save_progress(pool: Pool, progress: Mapping[Place, Progress]) -> None:
     """Note how far each partition has been read. Idempotent; never moves back."""
     await pool.execute(
         sql("witness.save_progress"),
-        list(progress),
-        [partition.first_offset for partition in progress.values()],
-        [partition.next_offset for partition in progress.values()],
+        [place.topic for place in progress],
+        [place.partition for place in progress],
+        [read.first_offset for read in progress.values()],
+        [read.next_offset for read in progress.values()],
     )
 
 
-async def progress(pool: Pool) -> dict[int, Progress]:
+async def progress(pool: Pool) -> dict[Place, Progress]:
     """How far each partition has been read."""
     rows = await pool.fetch(sql("witness.progress"))
-    return {row["partition"]: Progress(row["first_offset"], row["next_offset"]) for row in rows}
+    return {
+        Place(row["topic"], row["partition"]): Progress(row["first_offset"], row["next_offset"])
+        for row in rows
+    }
 
 
 async def add_finding(pool: Pool, finding: Finding) -> None:
     """Keep a finding. Idempotent."""
     await pool.execute(
-        sql("witness.add_finding"), finding.partition, finding.offset, finding.tid, finding.finding
+        sql("witness.add_finding"),
+        finding.place.topic,
+        finding.place.partition,
+        finding.offset,
+        finding.id,
+        finding.finding,
     )
 
 
 async def findings(pool: Pool) -> list[Finding]:
     """All findings."""
-    return [Finding(*row) for row in await pool.fetch(sql("witness.findings"))]
+    return [
+        Finding(Place(topic, partition), *rest)
+        for topic, partition, *rest in await pool.fetch(sql("witness.findings"))
+    ]

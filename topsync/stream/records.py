@@ -16,7 +16,9 @@ from schemas.change import Change, Hint, Source
 from schemas.cloud_events import Headers
 from schemas.erasure import Erasure
 from schemas.notification import Notification
-from schemas.transitions import Step
+from schemas.refund_transitions import RefundTransition
+from schemas.steps import Step, T
+from schemas.transitions import Transition
 from schemas.types import write_instant
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
@@ -43,9 +45,9 @@ _PROCESS = secrets.token_hex(8)
 _count = itertools.count(1)
 
 
-def key_of(tid: int) -> bytes:
-    """The key of everything about one order."""
-    return str(tid).encode()
+def key_of(id: int) -> bytes:  # noqa: A002
+    """The key of everything about one order (`tid`), or of a refund's records (`refund_id`)."""
+    return str(id).encode()
 
 
 def partition_of(tid: int, partitions: int) -> int:
@@ -110,6 +112,10 @@ def _hint(hint: Change | Hint) -> bytes:
     }
     if hint.modified is not None:
         fields["modified"] = hint.modified
+    if hint.refund_id is not None:
+        fields["refund_id"] = str(hint.refund_id)
+    if hint.refund_modified is not None:
+        fields["refund_modified"] = hint.refund_modified
     fields["received_at"] = hint.received_at
     fields["source"] = hint.source.value
     if hint.reason is not None:
@@ -136,18 +142,28 @@ def erasure(topic: str, wanted: Erasure) -> Record:
 
 
 def tombstone(
-    topic: str, *, tid: int, seller_id: int, revision: int, erased_at: datetime, published_at: datetime
+    topic: str,
+    *,
+    type_: str,
+    id_: int,
+    seller_id: int,
+    revision: int,
+    erased_at: datetime,
+    published_at: datetime,
 ) -> Record:
-    """The end of an order in `orders`: no value, so that compaction takes all of it away."""
+    """The end of an order in `orders`, or of a refund in `refunds`, by its id.
+
+    It has no value, so that compaction takes all of it away.
+    """
     return Record(
         topic,
-        key_of(tid),
+        key_of(id_),
         None,
         cloud_events.headers(
-            id=f"{tid}:{revision}",
-            type=events.ORDER_ERASED,
+            id=f"{id_}:{revision}",
+            type=type_,
             source=_source(seller_id),
-            subject=str(tid),
+            subject=str(id_),
             time=erased_at,
             extensions={
                 "sellerid": str(seller_id),
@@ -196,7 +212,7 @@ def order(
     published_at: datetime,
     hinted_at: datetime | None,
     value: str,
-    step: Step,
+    step: Step[Transition],
     found_by: Source,
 ) -> Record:
     """A full order for `orders`. `hinted_at` is when the platform told of it, where push did.
@@ -207,17 +223,8 @@ def order(
         "sellerid": str(seller_id),
         "revision": str(revision),
         "status": status,
-        "fetchedat": write_instant(fetched_at),
-        "publishedat": write_instant(published_at),
-        "transitions": ",".join(step.transitions),
-        "foundby": found_by.value,
+        **_version(fetched_at, published_at, hinted_at, step, found_by),
     }
-    if step.status_from is not None:
-        extensions["statusfrom"] = step.status_from
-    if step.changed:
-        extensions["changedfields"] = ",".join(step.changed)
-    if hinted_at is not None:
-        extensions["hintedat"] = write_instant(hinted_at)
     return Record(
         topic,
         key_of(tid),
@@ -232,6 +239,71 @@ def order(
             extensions=extensions,
         ),
     )
+
+
+def refund(
+    topic: str,
+    *,
+    refund_id: int,
+    tid: int,
+    oid: int,
+    seller_id: int,
+    revision: int,
+    status: str,
+    modified: datetime,
+    fetched_at: datetime,
+    published_at: datetime,
+    hinted_at: datetime | None,
+    value: str,
+    step: Step[RefundTransition],
+    found_by: Source,
+) -> Record:
+    """A full refund for `refunds`; what it has in common with an order's record means the same."""
+    extensions = {
+        "sellerid": str(seller_id),
+        "tid": str(tid),
+        "oid": str(oid),
+        "revision": str(revision),
+        "status": status,
+        **_version(fetched_at, published_at, hinted_at, step, found_by),
+    }
+    return Record(
+        topic,
+        key_of(refund_id),
+        value.encode(),
+        cloud_events.headers(
+            id=f"{refund_id}:{revision}",
+            type=events.refund_type(step.main),
+            source=_source(seller_id),
+            subject=str(refund_id),
+            time=modified,
+            schema=json_schema.uri(events.REFUND_SCHEMA),
+            extensions=extensions,
+        ),
+    )
+
+
+def _version(
+    fetched_at: datetime,
+    published_at: datetime,
+    hinted_at: datetime | None,
+    step: Step[T],
+    found_by: Source,
+) -> dict[str, str]:
+    """The headers of a new version of anything."""
+    extensions = {
+        "fetchedat": write_instant(fetched_at),
+        "publishedat": write_instant(published_at),
+        "transitions": ",".join(step.transitions),
+        "foundby": found_by.value,
+    }
+    if step.status_from is not None:
+        extensions["statusfrom"] = step.status_from
+    if step.changed:
+        extensions["changedfields"] = ",".join(step.changed)
+    if hinted_at is not None:
+        extensions["hintedat"] = write_instant(hinted_at)
+    return extensions
 
 
 def dead_letter(

@@ -38,12 +38,20 @@ class Registry:
     changes: Topic
     snapshots: Topic
     orders: Topic
+    refunds: Topic
     dead_letters: Topic
     notifications: Topic
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic."""
-        return (self.changes, self.snapshots, self.orders, self.dead_letters, self.notifications)
+        return (
+            self.changes,
+            self.snapshots,
+            self.orders,
+            self.refunds,
+            self.dead_letters,
+            self.notifications,
+        )
 
 
 def registry(settings: KafkaSettings) -> Registry:
@@ -82,6 +90,14 @@ def registry(settings: KafkaSettings) -> Registry:
             "Full orders, keyed by tid, compacted: what downstream services read.",
             cleanup_policy="compact",
             # A reader that is at most so far behind sees every version and every tombstone.
+            min_compaction_lag_ms=settings.orders_compaction_lag_hours * HOUR_MS,
+            delete_retention_ms=settings.orders_compaction_lag_hours * HOUR_MS,
+        ),
+        refunds=topic(
+            "trade.refunds.v1",
+            partitions,
+            "Full refunds, keyed by refund_id, compacted. Not partitioned as `orders`: each names its order.",
+            cleanup_policy="compact",
             min_compaction_lag_ms=settings.orders_compaction_lag_hours * HOUR_MS,
             delete_retention_ms=settings.orders_compaction_lag_hours * HOUR_MS,
         ),

@@ -16,8 +16,20 @@ order by s.seller_id
 
 
 -- name: record_window
-insert into windows (seller_id, span, source, reason, pulled_at, listed, hinted, proven_to)
-select seller_id, tstzrange($2, $3, '[]'), $4, $5, $6, $7, $8, $9
+insert into windows (seller_id, span, source, reason, pulled_at, listed, hinted, proven_to, lists)
+select seller_id, tstzrange($2, $3, '[]'), $4, $5, $6, $7, $8, $9, $10
 from sellers
 where seller_id = $1 and state <> 'erased'
 for share
+
+
+-- name: set_with_refunds
+update coverage set with_refunds = $2 where seller_id = $1 and with_refunds <> $2
+
+
+-- name: claimed_without_refunds
+select lower(proven) from coverage where seller_id = $1 and not with_refunds and not isempty(proven)
+
+
+-- name: with_refunds
+select seller_id from coverage where with_refunds

@@ -1,6 +1,7 @@
 -- name: preview
 select
     (select count(*) from orders where seller_id = $1) as orders,
+    (select count(*) from refunds where seller_id = $1) as refunds,
     (select count(*) from refetches where seller_id = $1) as refetches,
     (select count(*) from bootstraps where seller_id = $1) as bootstraps,
     (select count(*) from bootstraps where seller_id = $1 and certificate is not null) as certificates,
@@ -35,7 +36,9 @@ where seller_id = $1 and state <> 'erased'
 
 
 -- name: begin
-insert into erasures (seller_id, orders) select $1, count(*) from orders where seller_id = $1
+insert into erasures (seller_id, orders)
+select $1, count(*)
+from (select tid from orders where seller_id = $1 union select tid from refunds where seller_id = $1) as t
 on conflict (seller_id) do update
 set begun_at = now(), orders = excluded.orders, platform_told_at = null, finished_at = null
 
@@ -52,18 +55,22 @@ update erasures set platform_told_at = now() where seller_id = $1
 
 
 -- name: orders
-select tid from orders where seller_id = $1
+-- A refund may be there whose order is out of reach.
+select tid from orders where seller_id = $1 union select tid from refunds where seller_id = $1
 
 
 -- name: left
 select
-    (select count(*) from orders where seller_id = $1) as orders,
+    (
+        select count(*)
+        from (select tid from orders where seller_id = $1 union select tid from refunds where seller_id = $1) as t
+    ) as orders,
     (select count(*) from tombstones where seller_id = $1) as tombstones
 
 
 -- name: erase_orders
--- Takes orders of erased sellers out of the table, if the writer still owns their partition. What is left of
--- each is its tombstone, until the topic has it.
+-- Takes orders of erased sellers out of the table, and their refunds with them, if the writer still owns their
+-- partition. What is left of each is its tombstone, until the topic has it.
 with owner as materialized (
     select 1 from partition_owners where partition = $1 and epoch = $2 for share
 ), gone as (
@@ -73,14 +80,24 @@ with owner as materialized (
       and s.seller_id = o.seller_id
       and s.state = 'erased'
       and exists (select from owner)
-    returning o.tid, o.seller_id, o.revision + 1 as revision
+    returning 'order' as kind, o.tid as id, o.tid, o.seller_id, o.revision + 1 as revision
+), gone_refunds as (
+    delete from refunds as r
+    using sellers as s
+    where r.tid = any($3::bigint[])
+      and s.seller_id = r.seller_id
+      and s.state = 'erased'
+      and exists (select from owner)
+    returning 'refund' as kind, r.refund_id as id, r.tid, r.seller_id, r.revision + 1 as revision
+), all_gone as (
+    select * from gone union all select * from gone_refunds
 ), marked as (
     insert into tombstones (kind, id, tid, seller_id, revision, erased_at)
-    select 'order', tid, tid, seller_id, revision, $4 from gone
+    select kind, id, tid, seller_id, revision, $4 from all_gone
 ), raised as (
     update sellers as s
     set revision_floor = g.revision
-    from (select seller_id, max(revision) as revision from gone group by seller_id) as g
+    from (select seller_id, max(revision) as revision from all_gone group by seller_id) as g
     where s.seller_id = g.seller_id and s.revision_floor < g.revision
 )
 select (select count(*) from owner) as owned, (select count(*) from gone) as erased

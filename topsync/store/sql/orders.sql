@@ -58,6 +58,13 @@ from orders
 where tid = any($1::bigint[])
 
 
+-- name: refund_lines
+select o.tid, o.fetched_at, l.oid, l.refund_id, l.refund_status
+from orders as o
+cross join lateral jsonb_to_recordset(o.trade -> 'orders') as l (oid bigint, refund_id bigint, refund_status text)
+where o.tid = any($1::bigint[])
+
+
 -- name: unpublished
 -- Of the given orders, those whose newest version is not in the topic yet.
 select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade, source, step::text as step

@@ -2,13 +2,15 @@
 -- What waits already keeps its place in time: more hints of an order do not push it back. While its seller is
 -- away, attempts do not count, and it is due as soon as the seller is back.
 insert into refetches as r (
-    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at, refund_ids
 )
-select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, now() + $10::interval
+select
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, now() + $10::interval,
+    refund_ids::bigint[]
 from unnest(
     $1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
-    $6::timestamptz[], $7::text[], $8::text[], $9::bytea[]
-) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer)
+    $6::timestamptz[], $7::text[], $8::text[], $9::bytea[], $11::text[]
+) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, refund_ids)
 where not exists (select from sellers as s where s.seller_id = t.seller_id and s.state = 'erased')
 order by tid
 on conflict (tid) do update
@@ -25,7 +27,8 @@ set
     end,
     answer = coalesce(excluded.answer, r.answer),
     attempts = case when excluded.parked then 0 else r.attempts end,
-    due_at = case when excluded.parked then least(r.due_at, excluded.due_at) else r.due_at end
+    due_at = case when excluded.parked then least(r.due_at, excluded.due_at) else r.due_at end,
+    refund_ids = array(select distinct unnest(r.refund_ids || excluded.refund_ids) order by 1)
 
 
 -- name: forget_answered
@@ -38,11 +41,18 @@ where (r.due_at <= now() or r.attempts > 0)
   and o.tid = r.tid
   and o.fetched_at >= r.settled_after
   and (r.modified is null or o.modified >= r.modified)
+  and not exists (
+      select
+      from unnest(r.refund_ids) as wanted (refund_id)
+      left join refunds as f using (refund_id)
+      where f.refund_id is null or f.fetched_at < r.settled_after
+  )
 
 
 -- name: due
 -- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere.
-select tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts
+select
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
 from refetches as r
 where not parked
   and reason not in ('backlog', 'in_task')
@@ -59,7 +69,8 @@ with back as (
     select seller_id from sellers where state in ('new', 'live')
 )
 select
-    r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer, r.attempts
+    r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer,
+    r.attempts, r.refund_ids
 from back
 cross join lateral (
     select *
@@ -84,7 +95,8 @@ group by r.seller_id
 
 -- name: alone
 select
-    r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer, r.attempts
+    r.tid, r.seller_id, r.event, r.occurred_at, r.settled_after, r.modified, r.source, r.reason, r.answer,
+    r.attempts, r.refund_ids
 from refetches as r
 join sellers as s using (seller_id)
 where r.reason = $1 and s.state in ('new', 'live')

@@ -15,8 +15,16 @@ from topsync.top.calls import paging
 from topsync.top.calls.paging import MAX_PAGE_SIZE
 from topsync.top.catalogue import REFUND_FIELDS, REFUND_LIST_FIELDS
 from topsync.top.client import TopClient
-from topsync.top.errors import BadAnswerError, DroppedError, RefundNotExistError
+from topsync.top.errors import BadAnswerError, DroppedError, RefundNotExistError, RequestRefusedError
 from topsync.top.wire import ApiRequest, Read
+
+NO_RIGHT_CODES = frozenset({11, 12, 13})
+NO_RIGHT_SUB_CODES = ("isv.permission-", "isv.invalid-permission")
+
+
+def refuses_all(error: RequestRefusedError) -> bool:
+    """Whether we may have no refund of the seller, rather than not this one (reference/top-api.md 2.2)."""
+    return error.code in NO_RIGHT_CODES or (error.sub_code or "").startswith(NO_RIGHT_SUB_CODES)
 
 
 @dataclass(frozen=True, slots=True)

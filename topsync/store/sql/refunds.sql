@@ -1,0 +1,112 @@
+-- name: upsert
+-- Writes refunds of one partition's orders under the version guard, if the writer still owns the partition.
+-- Older never wins. Within the second of `modified` the platform's own version decides where both have one
+-- that differs, and otherwise the later fetch does. Of an erased seller nothing is written; of one that is back,
+-- revisions go on rising.
+with owner as materialized (
+    select 1 from partition_owners where partition = $1 and epoch = $2 for share
+), incoming as (
+    select t.*, coalesce(s.revision_floor, 0) + 1 as revision
+    from unnest(
+        $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::timestamptz[],
+        $9::bigint[], $10::text[], $11::bytea[], $12::timestamptz[], $13::text[], $14::text[], $15::text[]
+    ) as t (
+        refund_id, tid, oid, seller_id, created, modified, refund_version, status, content_hash, fetched_at,
+        source, refund, step
+    )
+    left join sellers as s on s.seller_id = t.seller_id
+    where exists (select from owner) and s.state is distinct from 'erased'
+), written as (
+    insert into refunds as r (
+        refund_id, tid, oid, seller_id, created, modified, refund_version, status, content_hash, fetched_at,
+        source, refund, step, revision
+    )
+    select
+        refund_id, tid, oid, seller_id, created, modified, refund_version, status, content_hash, fetched_at,
+        source, refund::jsonb, step::jsonb, revision
+    from incoming
+    order by refund_id
+    on conflict (refund_id) do update
+    set
+        created = excluded.created,
+        modified = excluded.modified,
+        refund_version = excluded.refund_version,
+        fetched_at = excluded.fetched_at,
+        status = excluded.status,
+        source = case when r.content_hash = excluded.content_hash then r.source else excluded.source end,
+        refund = case when r.content_hash = excluded.content_hash then r.refund else excluded.refund end,
+        step = case when r.content_hash = excluded.content_hash then r.step else excluded.step end,
+        revision = r.revision + case when r.content_hash = excluded.content_hash then 0 else 1 end,
+        content_hash = excluded.content_hash
+    where r.modified < excluded.modified
+       or (r.modified = excluded.modified and case
+              when r.refund_version <> excluded.refund_version then r.refund_version < excluded.refund_version
+              else r.fetched_at < excluded.fetched_at
+          end)
+    returning 1
+)
+select (select count(*) from owner) as owned, (select count(*) from written) as written
+
+
+-- name: before
+-- Of the given refunds, those that are stored with other content, as they are stored.
+select
+    r.refund_id, r.refund::text as refund, r.published_revision < r.revision as unpublished,
+    r.step::text as step
+from unnest($1::bigint[], $2::bytea[]) as t (refund_id, content_hash)
+join refunds as r using (refund_id)
+where r.content_hash <> t.content_hash
+
+
+-- name: known
+select refund_id, modified, fetched_at, published_revision >= revision as published, status
+from refunds
+where refund_id = any($1::bigint[])
+
+
+-- name: unpublished
+-- Of the given refunds, those whose newest version is not in the topic yet.
+select
+    refund_id, tid, oid, seller_id, revision, modified, status, fetched_at, refund::text as refund, source,
+    step::text as step
+from refunds
+where refund_id = any($1::bigint[]) and published_revision < revision
+order by refund_id
+
+
+-- name: all_unpublished
+-- Every refund whose newest version is not in the topic yet: what a crash between table and topic left.
+select
+    refund_id, tid, oid, seller_id, revision, modified, status, fetched_at, refund::text as refund, source,
+    step::text as step
+from refunds
+where published_revision < revision
+order by refund_id
+
+
+-- name: mark_published
+update refunds as r
+set published_revision = greatest(r.published_revision, t.revision)
+from unnest($1::bigint[], $2::bigint[]) as t (refund_id, revision)
+where r.refund_id = t.refund_id
+
+
+-- name: outstanding
+-- Of the refunds that the platform lists, those that are not yet stored and published as listed. An equal
+-- `modified` counts only when the stored state was fetched late enough to be final for that second.
+select t.refund_id
+from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t (refund_id, modified, settled_after)
+left join refunds as r using (refund_id)
+where r.refund_id is null
+   or r.published_revision < r.revision
+   or r.modified < t.modified
+   or (r.modified = t.modified and r.fetched_at < t.settled_after)
+order by t.refund_id
+
+
+-- name: states
+select refund_id, modified, content_hash from refunds where seller_id = $1
+
+
+-- name: states_of
+select refund_id, modified, content_hash from refunds where refund_id = any($1::bigint[])
