@@ -1,0 +1,153 @@
+"""The order of events in the pipeline, with stages that take random times: what may overlap and what not."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from consumer import pipeline
+from consumer.batches import Batch, TakeTurn
+from consumer.pipeline import AHEAD_BATCHES, Pipeline
+from consumer.room import Room
+from topsync.clock import ServerClock
+
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+
+CHANGES, SNAPSHOTS = TopicPartition("changes", 0), TopicPartition("snapshots", 0)
+RECORDS = 120
+BATCH = 5
+ORDERS = 8
+"""Few, so that batches under way often share some."""
+
+BOUND_SECONDS = 20.0
+
+
+class Stages:
+    """Topics, judge, table and publisher in one, as slow as the dice say; each rule is checked as it goes."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.room = Room(500)
+        self.clock = ServerClock()
+        moment = self.clock.monotonic()
+        self.clock.observe(datetime.now(UTC), sent=moment, received=moment)
+        self.batches = self
+        self.being_read = 0
+        self.most_being_read = 0
+        self.judged: dict[int, int] = {}
+        """Of each change that is judged and not stored yet, by its offset: its order."""
+        self.stored = {CHANGES: 0, SNAPSHOTS: 0}
+        self.unpublished: set[int] = set()
+        self.published = {CHANGES: 0, SNAPSHOTS: 0}
+        self.stored_while_reading = False
+        self.done = asyncio.Event()
+
+    async def take_time(self) -> None:
+        await asyncio.sleep(self.dice.choice((0, 0, 0.001, 0.003)))
+
+    def reader(self, tp: TopicPartition) -> Any:
+        offsets = iter(range(RECORDS))
+
+        async def batch(*, max_records: int, timeout_seconds: float) -> list[Record]:
+            await self.take_time()
+            size = self.dice.randint(1, min(BATCH, max_records))
+            taken = [self.record(tp, offset) for offset in itertools.islice(offsets, size)]
+            if not taken:
+                await asyncio.sleep(timeout_seconds)
+            return taken
+
+        return SimpleNamespace(tp=tp, batch=batch, unread=0)
+
+    def record(self, tp: TopicPartition, offset: int) -> Record:
+        key = str(self.dice.randrange(ORDERS)).encode()
+        return ConsumerRecord(tp.topic, 0, offset, 0, 0, key, b"x" * 10, None, 1, 10, ())
+
+    async def read(self, taken: Sequence[Record], take_turn: TakeTurn, **_: object) -> Batch:
+        """As a `BatchReader` does; where each record came from travels as its dead letter."""
+        batch = Batch(tids={int(record.key) for record in taken})
+        self.being_read += 1
+        self.most_being_read = max(self.most_being_read, self.being_read)
+        if taken[0].topic == CHANGES.topic:
+            await take_turn(batch.tids)
+            assert batch.tids.isdisjoint(self.judged.values()), "an order is judged by what will change"
+            self.judged |= {record.offset: int(record.key) for record in taken}
+        await self.take_time()
+        self.being_read -= 1
+        batch.dead_letters = cast("Any", [(TopicPartition(one.topic, 0), one.offset) for one in taken])
+        return batch
+
+    async def store(self, batch: Batch) -> None:
+        assert self.unpublished.isdisjoint(batch.tids), "a step is told beside what has been published"
+        places = cast("list[tuple[TopicPartition, int]]", batch.dead_letters)
+        snapshots = sum(tp == SNAPSHOTS for tp, _ in places)
+        assert snapshots <= BATCH, "a change waits for one batch of snapshots at most"
+        self.stored_while_reading |= bool(self.being_read)
+        await self.take_time()
+        for tp, offset in places:
+            assert offset == self.stored[tp], "batches are stored in the order of their offsets"
+            self.stored[tp] += 1
+            if tp == CHANGES:
+                del self.judged[offset]
+        self.unpublished |= batch.tids
+
+    async def rest(self) -> None:
+        await self.take_time()
+
+    async def publish(self, batch: Batch, offsets: dict[TopicPartition, int]) -> list[object]:
+        await self.take_time()
+        for tp, offset in offsets.items():
+            assert self.published[tp] < offset <= self.stored[tp], "only what is stored is done with"
+            self.published[tp] = offset
+        self.unpublished -= batch.tids
+        if set(self.published.values()) == {RECORDS}:
+            self.done.set()
+        return []
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of_it(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "READ_TIMEOUT_SECONDS", 0.01)
+    stages = Stages(seed)
+    tools = writer = cast("Any", stages)
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    done = asyncio.create_task(stages.done.wait())
+    async with asyncio.timeout(BOUND_SECONDS):
+        await asyncio.wait({done, running}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
+    assert stages.stored_while_reading, "the next batches wait for the one that is stored"
+    assert 2 <= stages.most_being_read <= 2 * AHEAD_BATCHES
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_what_a_writer_holds_when_it_is_let_go_is_free_for_the_others() -> None:
+    stages = Stages(seed=1)
+    publishing = asyncio.Event()
+
+    async def never_published(*_: object) -> list[object]:
+        publishing.set()
+        await asyncio.Event().wait()
+        return []
+
+    tools = writer = cast("Any", stages)
+    writer.publish = never_published
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    async with asyncio.timeout(BOUND_SECONDS):
+        await publishing.wait()
+    assert stages.room.taken_bytes > 0
+    running.cancel()
+    await asyncio.wait({running})
+    assert stages.room.taken_bytes == 0
