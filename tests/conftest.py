@@ -33,6 +33,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only `make soak` has the time for."""
+    if config.getoption("--at-length"):
+        return
+    long = [item for item in items if item.get_closest_marker("at_length")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture(scope="session")
 def at_length(request: pytest.FixtureRequest) -> bool:
     """Whether this is `make soak`: what takes seconds in the suite takes minutes."""

@@ -94,9 +94,10 @@ async def desk(
         "TOPSYNC_PARTITIONS": "2",
         "TOPSYNC_REPLICATION_FACTOR": "1",
         "TOPSYNC_DATABASE_URL": migrated_database_url,
-        "COLUMNS": "250",
     }.items():
         monkeypatch.setenv(name, value)
+    # Made when the module was imported, as wide as whoever ran the tests happened to be.
+    monkeypatch.setattr(operations.console, "width", 250)
     # Small, so that every test reads across the seams.
     monkeypatch.setattr(reading, "CHUNK", 3)
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)

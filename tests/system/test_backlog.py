@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from schemas.change import Change, Source
 from tests.support import systems
 from tests.support.eventually import eventually
@@ -28,6 +30,7 @@ SETTINGS = {
 FULLINFO, DETAILS = "taobao.trade.fullinfo.get", "taobao.topats.trades.fullinfo.get"
 
 
+@pytest.mark.at_length
 async def test_twenty_thousand_late_hints_hold_up_no_fresh_change(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> None:

@@ -20,7 +20,7 @@ from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold, 
 from topsync.simulator.sellers import Seller
 
 KEPT_DRAFTS = 1000
-"""Of each seller: orders that change are asked for at once, and change again soon."""
+"""Of each seller, of those that have changed: they are asked for at once, and change again soon."""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class OrderBook:
 
     def draft(self, number: int) -> Draft:
         """The order as it was placed."""
-        return self._drafts(number)
+        return self._drafts(number) if number in self._live else self._new_draft(number)
 
     def _new_draft(self, number: int) -> Draft:
         return draft_of(self._seed, OrderKey(self.seller.index, number), self.history.plan(number))
