@@ -1,4 +1,4 @@
-"""The kills and outages of the tests, at length: minutes where the tests take seconds, and every point."""
+"""Whole-system tests at length: minutes where the suite has seconds, every fail point, the long stories."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Final
 
-TESTS: Final = ("test_fleet", "test_kills", "test_backlog")
+TESTS: Final = ("test_fleet", "test_kills", "test_backlog", "test_erase", "test_refunds")
 LONGEST_TEST_SECONDS: Final = 900
 
 

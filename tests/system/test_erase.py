@@ -7,6 +7,7 @@ from datetime import datetime
 
 import httpx
 import orjson
+import pytest
 
 from schemas import cloud_events
 from schemas.change import Hint
@@ -25,6 +26,7 @@ TABLES = (
 )
 
 
+@pytest.mark.at_length
 async def test_one_of_two_live_sellers_is_erased_and_nothing_brings_it_back(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> None:

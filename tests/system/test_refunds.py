@@ -20,7 +20,7 @@ from tests.support.eventually import eventually
 from tests.support.systems import frozen
 from topsync.local.system import SERVICES, Scale, System
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.at_length]
 
 RATE = 40
 SCALE = Scale(sellers=2, orders=800, rate=0, visibility_delay_seconds=1)

@@ -1,0 +1,166 @@
+"""Writing orders in batches: the writer's upsert with all that it finds out, beside the bare rows."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import orjson
+import structlog
+from pydantic import SecretStr
+
+from benchmarks.report import Report, Row
+from schemas.trade import Trade
+from topsync.local import run_folders
+from topsync.local.postgres import EmbeddedPostgres
+from topsync.local.processes import ProcessGroup
+from topsync.settings import DatabaseSettings
+from topsync.simulator.clock import PlatformClock
+from topsync.simulator.settings import WorldSettings
+from topsync.simulator.world import World
+from topsync.store import database, orders
+from topsync.store.database import Pool
+from topsync.store.orders import Version
+
+ORDERS: Final = 6000
+BATCH: Final = 200
+"""The product's default."""
+
+PARTITIONS: Final = 4
+"""Written at the same time, as by one enricher: the database works on one batch while others are prepared."""
+
+ROUNDS: Final = 7
+TARGET: Final = 0.7
+
+BARE: Final = """
+insert into orders (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step)
+select tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade::jsonb, step::jsonb
+from unnest(
+    $1::bigint[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::text[],
+    $6::bytea[], $7::timestamptz[], $8::text[], $9::text[], $10::text[]
+) as t (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step)
+on conflict (tid) do update
+set
+    modified = excluded.modified, status = excluded.status, content_hash = excluded.content_hash,
+    fetched_at = excluded.fetched_at, source = excluded.source, trade = excluded.trade, step = excluded.step
+"""
+
+Batch = Sequence[Version]
+Write = Callable[[int, Batch], Awaitable[object]]
+"""Writes a batch of this number."""
+
+
+async def run() -> Report:
+    """Let both take turns at new orders and at changed ones."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    seller_id, trades = _trades()
+    old = [_version(seller_id, trade, 0) for trade in trades]
+    rates: dict[str, list[float]] = {name: [] for name in ("new", "bare new", "changed", "bare changed")}
+    async with ProcessGroup(run_folders.create()) as group:
+        postgres = EmbeddedPostgres(group, group.folder / "postgres")
+        await postgres.start()
+        own = DatabaseSettings(database_url=SecretStr(postgres.url))
+        async with database.connect(own) as pool:
+            await database.migrate(pool)
+            epochs = [await orders.take_over(pool, number, "benchmark") for number in range(PARTITIONS)]
+
+            async def upsert(number: int, batch: Batch) -> object:
+                partition = number % PARTITIONS
+                return await orders.upsert(pool, batch, partition=partition, epoch=epochs[partition])
+
+            for _ in range(ROUNDS):
+                for prefix, write in (("", upsert), ("bare ", _barely(pool))):
+                    await pool.execute("truncate orders")
+                    for name, second in (("new", 0), ("changed", 1)):
+                        versions = [_version(seller_id, one.trade, second) for one in old]
+                        if prefix:  # only what is sent is its work
+                            for version in versions:
+                                assert version.content_hash
+                        rates[prefix + name].append(await _rate(write, versions))
+            assert await pool.fetchval("select count(*) from orders") == ORDERS
+    return Report("upsert", _setup(), _rows(rates))
+
+
+def _setup() -> str:
+    return (
+        f"{ORDERS:,} orders of the simulator in batches of {BATCH}, {PARTITIONS} batches at a time from one "
+        "process, into an embedded PostgreSQL (durable) on the same cores. *The writer's upsert* begins with "
+        "an order as it was read, and does what the enricher does: JSON, content hash, what the version "
+        "brings beside the one before, version guard, epoch. *Barely* is one `insert … on conflict do "
+        "update` a batch with everything worked out beforehand, and no guard. Changed: each order once more, "
+        f"a second later, with another note. {ROUNDS} rounds in turn; medians."
+    )
+
+
+def _rows(rates: dict[str, list[float]]) -> list[Row]:
+    rows = []
+    for name in ("new", "changed"):
+        ratios = [ours / bare for ours, bare in zip(rates[name], rates[f"bare {name}"], strict=True)]
+        rows += [
+            Row(what=f"{name} orders: the writer's upsert", value=statistics.median(rates[name]), unit="/s"),
+            Row(what=f"{name} orders: barely", value=statistics.median(rates[f"bare {name}"]), unit="/s"),
+            Row(
+                what=f"{name} orders: ratio",
+                value=statistics.median(ratios),
+                unit="",
+                at_least=TARGET,
+                digits=2,
+            ),
+        ]
+    return rows
+
+
+def _trades() -> tuple[int, list[Trade]]:
+    settings = WorldSettings(seed=1, sellers=1, orders=ORDERS, start_second=int(time.time()))
+    world = World(settings, PlatformClock(None))
+    seller = world.books[0].seller
+    platform = (world.trade(seller, number) for number in world.book(seller).numbers())
+    return seller.user_id, [Trade.from_platform(orjson.loads(orjson.dumps(trade))) for trade in platform]
+
+
+def _version(seller_id: int, trade: Trade, second: int) -> Version:
+    """One that nothing has been worked out of yet."""
+    later = {"modified": trade.modified + timedelta(seconds=second), "seller_memo": f"note {second}"}
+    return Version(seller_id, trade.model_copy(update=later), datetime.now(UTC), "push")
+
+
+def _barely(pool: Pool) -> Write:
+    async def write(_: int, batch: Batch) -> object:
+        return await pool.execute(
+            BARE,
+            [version.trade.tid for version in batch],
+            [version.seller_id for version in batch],
+            [version.trade.created for version in batch],
+            [version.trade.modified for version in batch],
+            [version.trade.status for version in batch],
+            [version.content_hash for version in batch],
+            [version.fetched_at for version in batch],
+            [version.source for version in batch],
+            [version.wire for version in batch],
+            ["{}"] * len(batch),
+        )
+
+    return write
+
+
+async def _rate(write: Write, versions: Sequence[Version]) -> float:
+    """Orders a second, by as many writers as there are partitions."""
+    batches = enumerate(
+        list(itertools.islice(versions, start, start + BATCH)) for start in range(0, len(versions), BATCH)
+    )
+
+    async def writer() -> None:
+        for number, batch in batches:
+            await write(number, batch)
+
+    begun = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(PARTITIONS):
+            tasks.create_task(writer())
+    return len(versions) / (time.perf_counter() - begun)
