@@ -8,9 +8,11 @@ import operator
 import re
 from importlib import resources
 
+import asyncpg
 import pytest
 
 from tests.store.databases import settings_for
+from tests.support.eventually import eventually
 from topsync.store import database
 from topsync.store.database import SchemaError
 
@@ -70,6 +72,19 @@ async def test_an_advisory_lock_has_one_holder_until_it_is_given_back(database_u
         assert not await database.try_lock(second, 7)
         await database.unlock(first, 7)
         assert await database.try_lock(second, 7)
+
+
+async def test_a_lock_that_cannot_be_given_back_goes_with_its_connection(database_url: str) -> None:
+    """Back in the pool it would be held by a connection that nobody leads by, and nobody else could lead."""
+    async with database.connect(settings_for(database_url)) as pool, pool.acquire() as other:
+        async with pool.acquire() as failing:
+            assert await database.try_lock(failing, 7)
+            await failing.execute("begin")
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await failing.execute("select 1 / 0")
+            with pytest.raises(asyncpg.InFailedSQLTransactionError):
+                await database.unlock(failing, 7)
+        await eventually(lambda: database.try_lock(other, 7))
 
 
 def test_every_statement_of_the_sql_files_has_a_name_and_a_body() -> None:
