@@ -29,8 +29,9 @@ from topsync import failpoints, metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
 from topsync.sellers.sessions import Sessions
-from topsync.store import orders, refetches
+from topsync.store import refetches
 from topsync.store.database import Pool
+from topsync.store.order_table import OrderTable
 from topsync.store.orders import Known, Unpublished, Version
 from topsync.store.refetches import Refetch
 from topsync.stream import records
@@ -161,7 +162,7 @@ def _concerns_one_order(error: RequestRefusedError) -> bool:
 
 
 def _rank(version: Version) -> tuple[datetime, datetime, bytes]:
-    """What the table decides by, too (`orders.upsert`): how batches are cut must make no difference."""
+    """What the table decides by, too (`orders.upsert_parts`): how batches are cut must make no difference."""
     return version.trade.modified, version.fetched_at, version.content_hash
 
 
@@ -219,6 +220,7 @@ class BatchReader:
     """Reads batches of both topics; shared by all partitions of a process."""
 
     pool: Pool
+    orders: OrderTable
     client: TopClient
     clock: ServerClock
     sessions: Sessions
@@ -332,7 +334,7 @@ class BatchReader:
         needs = decisions.coalesce(hint.change for hint in hints)
         batch.tids |= needs.keys()
         batch.journeys = _journeys(needs.values(), taken_at)
-        known = await orders.known(self.pool, needs)
+        known = await self.orders.known(needs)
         failpoints.reach("enricher.known_read")
         batch.doubtful = {tid for tid, one in known.items() if not one.published}
         wanted = decisions.to_fetch(needs, known)

@@ -24,6 +24,7 @@ from consumer import freshness
 from consumer.backlog import Backlog
 from consumer.batches import Batch
 from consumer.freshness import Stages
+from consumer.progress import Progress
 from consumer.turns import Turns
 from consumer.writer import PartitionWriter, Tools
 from topsync import failpoints, metrics
@@ -36,6 +37,9 @@ AHEAD_BATCHES: Final = 8
 
 AHEAD_FULL_BATCHES: Final = 2
 """The same where they are full: one is fetched while the other is stored. Keeps the gate's queue short."""
+
+OFFSETS_EVERY_SECONDS: Final = 0.25
+"""So much is read again after a crash, at most."""
 
 AHEAD_GROUPS: Final = 4
 """Groups that are stored and wait to be published."""
@@ -127,12 +131,13 @@ class Pipeline:
         """Orders that are stored and not published: those of the groups."""
         self._has_published = asyncio.Event()
         self._held_bytes = 0
+        self._progress = Progress(OFFSETS_EVERY_SECONDS)
 
     async def run(self, changes: PartitionReader, snapshots: PartitionReader) -> None:
         """Read and write until cancelled.
 
-        Dying anywhere in it loses nothing: offsets are committed with the transaction that publishes what
-        they led to.
+        Dying anywhere in it loses nothing: offsets are committed with, or soon after, the transaction that
+        publishes what they led to.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -187,12 +192,20 @@ class Pipeline:
         return group
 
     async def _publish_all(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            group = await self._groups.get()
+            group = await self._next_group()
+            if group is None:
+                await self._writer.publish(Batch(), self._progress.take(now=loop.time(), at_once=True))
+                continue
             await self._writer.rest()
             while not self._groups.empty():
                 group.join(self._groups.get_nowait())
-            published = await self._writer.publish(group.batch, group.offsets)
+            self._progress.add(group.offsets, now=loop.time())
+            # A dead letter is published once: with the offset of its record.
+            dies = bool(group.batch.dead_letters or group.batch.refunds.dead_letters)
+            offsets = self._progress.take(now=loop.time(), at_once=dies)
+            published = await self._writer.publish(group.batch, offsets)
             stages = Stages(group.fetched_at, group.stored_at, self._tools.clock.estimate())
             for version in published:
                 if journey := group.batch.journeys.get(version.tid):
@@ -200,6 +213,14 @@ class Pipeline:
             self._unpublished -= group.batch.tids
             self._has_published.set()
             self._let_go(group.size_bytes)
+
+    async def _next_group(self) -> _Group | None:
+        """What is to be published next; none where offsets are due before anything is."""
+        try:
+            async with asyncio.timeout_at(self._progress.due_at):
+                return await self._groups.get()
+        except TimeoutError:
+            return None
 
     def _let_go(self, size_bytes: int) -> None:
         self._held_bytes -= size_bytes

@@ -15,7 +15,8 @@ from topsync.clock import ServerClock
 from topsync.store import erasures, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
 from topsync.store.erasures import Tombstone
-from topsync.store.orders import Unpublished, UnstorableError, Version
+from topsync.store.order_table import OrderTable
+from topsync.store.orders import Part, Unpublished, UnstorableError, Version
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
@@ -31,6 +32,7 @@ class Tools:
     topics: Registry
     clock: ServerClock
     pool: Pool
+    orders: OrderTable
     batches: BatchReader
     room: Room
     limit: Limit
@@ -94,7 +96,7 @@ class PartitionWriter:
     async def publish(self, batch: Batch, offsets: Offsets) -> list[Unpublished]:
         """Publish what storing a batch has changed, its dead letters and the offsets; says what it was.
 
-        The batch must be stored before: with the offsets its records are done with.
+        The batch must be stored before, and so must be what the offsets are done with.
 
         Raises:
             FencedError: another process has taken the partition over; nothing was published.
@@ -142,9 +144,7 @@ class PartitionWriter:
                     self._tools.batches.set_version_aside(version, batch, str(error))
 
     async def _upsert(self, versions: list[Version]) -> list[Unpublished]:
-        written = await orders.upsert(
-            self._tools.pool, versions, partition=self._partition, epoch=self._epoch
-        )
+        written = await self._tools.orders.upsert(Part(self._partition, self._epoch, versions))
         return written.ahead
 
     async def _store_refunds(self, part: RefundPart) -> None:
@@ -198,7 +198,7 @@ class PartitionWriter:
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
         metrics.TOMBSTONES_PUBLISHED.inc(len(gone))
         if ahead:
-            await orders.mark_published(tools.pool, ahead)
+            await tools.orders.mark_published(ahead)
         if refunds_ahead:
             await refunds.mark_published(tools.pool, refunds_ahead)
             part.observe(refunds_ahead, at=tools.clock.estimate())

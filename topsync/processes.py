@@ -47,6 +47,7 @@ from topsync.settings import (
 )
 from topsync.store import push_connections, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.order_table import OrderTable
 from topsync.store.sellers import State as SellerState
 from topsync.stream import producer as producers
 from topsync.tmc.backoff import ReconnectPolicy
@@ -138,6 +139,7 @@ async def enrich(lifetime: Lifetime) -> None:
         runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
+        table = OrderTable(pool)
         of_refunds = RefundReader(
             pool, client, clock, sessions, registry, enabled=settings.load(PlatformSettings).refunds
         )
@@ -148,8 +150,9 @@ async def enrich(lifetime: Lifetime) -> None:
                 topics=registry,
                 clock=clock,
                 pool=pool,
+                orders=table,
                 batches=BatchReader(
-                    *(pool, client, clock, sessions, registry, of_refunds),
+                    *(pool, table, client, clock, sessions, registry, of_refunds),
                     linger=timedelta(seconds=own.linger_seconds),
                 ),
                 room=Room(own.enricher_max_bytes),

@@ -43,6 +43,7 @@ from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
+from topsync.store.order_table import OrderTable
 from topsync.store.refetches import Refetch
 from topsync.store.sellers import State
 from topsync.stream import records, topics
@@ -178,7 +179,7 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
             await client.sync_clock()
             sessions = Sessions(pool, vault)
             of_refunds = RefundReader(pool, client, clock, sessions, registry, enabled=True)
-            reader = BatchReader(pool, client, clock, sessions, registry, of_refunds)
+            reader = BatchReader(pool, OrderTable(pool), client, clock, sessions, registry, of_refunds)
             yield Shop(gateway, pool, reader, registry, clock)
 
 

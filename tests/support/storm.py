@@ -27,6 +27,7 @@ from topsync.service import Lifetime
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings
 from topsync.store import database
 from topsync.store.database import Pool
+from topsync.store.order_table import OrderTable
 from topsync.stream.topics import Registry
 from topsync.top.client import TopClient
 
@@ -93,6 +94,7 @@ class Storm:
         own, kafka = settings.load(EnricherSettings), settings.load(KafkaSettings)
         topics = systems.registry(self.system)
         async with database.connect(_database(self.system, name)) as pool:
+            table = OrderTable(pool)
             enricher = Enricher(
                 settings=own,
                 kafka=kafka,
@@ -100,8 +102,10 @@ class Storm:
                     topics=topics,
                     clock=self.clock,
                     pool=pool,
+                    orders=table,
                     batches=BatchReader(
-                        pool, self.client, self.clock, self.sessions, topics, self._refunds(pool, topics)
+                        *(pool, table, self.client, self.clock, self.sessions, topics),
+                        self._refunds(pool, topics),
                     ),
                     room=Room(own.enricher_max_bytes),
                     limit=Limit(

@@ -41,6 +41,7 @@ from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 from topsync.store import database, orders, refetches, sellers
 from topsync.store.database import Pool
+from topsync.store.order_table import OrderTable
 from topsync.store.orders import NotOwnerError, Version
 from topsync.store.refetches import Refetch
 from topsync.stream import producer as producers
@@ -309,10 +310,11 @@ async def a_process(installation: Installation, kind: type[Enricher] = Enricher)
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
     async with runtime.open_gateway(pool) as (client, clock):
         of_refunds = RefundReader(pool, client, clock, sessions, topics, enabled=True)
-        reader = BatchReader(pool, client, clock, sessions, topics, of_refunds)
+        table = OrderTable(pool)
+        reader = BatchReader(pool, table, client, clock, sessions, topics, of_refunds)
         own = settings.load(EnricherSettings)
         limit = Limit(share=1, records=100, least=1)
-        tools = Tools(topics, clock, pool, reader, Room(own.enricher_max_bytes), limit)
+        tools = Tools(topics, clock, pool, table, reader, Room(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -92,6 +92,15 @@ class Written:
     """Those of them that the topic does not have yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the owner of one partition writes of its orders, at most one version of each."""
+
+    partition: int
+    epoch: int
+    versions: Sequence[Version]
+
+
 async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int) -> Written:
     """Write versions of orders of one partition, at most one per order.
 
@@ -102,25 +111,40 @@ async def upsert(pool: Pool, versions: Sequence[Version], *, partition: int, epo
         NotOwnerError: the epoch is no longer the partition's.
         UnstorableError: see there.
     """
+    (written,) = await upsert_parts(pool, [Part(partition, epoch, versions)])
+    if isinstance(written, NotOwnerError):
+        raise written
+    return written
+
+
+async def upsert_parts(pool: Pool, parts: Sequence[Part]) -> list[Written | NotOwnerError]:
+    """The same for several partitions at once; what becomes of each, in order.
+
+    Raises:
+        UnstorableError: see there.
+    """
     try:
-        rows = await _upsert(pool, versions, partition=partition, epoch=epoch)
+        rows = await _upsert(pool, parts)
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, ValueError) as error:
         # Refused by the server, e.g. as too long for an index, or by the driver before it.
         raise UnstorableError(type(error).__name__) from None
-    if not rows[0]["owned"]:
-        raise NotOwnerError(f"partition {partition} has a newer owner than epoch {epoch}")
+    owned = set(rows[0]["owned"])
     written = {row["tid"]: row for row in rows if row["tid"] is not None}
-    ahead = [
-        _ahead(version, row)
-        for version in versions
-        if (row := written.get(version.trade.tid)) is not None and row["unpublished"]
-    ]
-    return Written(len(written), ahead)
+    return [_written(part, owned, written) for part in parts]
 
 
-async def _upsert(
-    pool: Pool, versions: Sequence[Version], *, partition: int, epoch: int
-) -> list[asyncpg.Record]:
+def _written(
+    part: Part, owned: Container[int], rows: Mapping[int, asyncpg.Record]
+) -> Written | NotOwnerError:
+    """What became of one partition's part."""
+    if part.partition not in owned:
+        return NotOwnerError(f"partition {part.partition} has a newer owner than epoch {part.epoch}")
+    found = [(version, row) for version in part.versions if (row := rows.get(version.trade.tid)) is not None]
+    return Written(len(found), [_ahead(version, row) for version, row in found if row["unpublished"]])
+
+
+async def _upsert(pool: Pool, parts: Sequence[Part]) -> list[asyncpg.Record]:
+    versions = [version for part in parts for version in part.versions]
     trades = [version.trade for version in versions]
     tids = [trade.tid for trade in trades]
     hashes = [version.content_hash for version in versions]
@@ -128,8 +152,9 @@ async def _upsert(
     brought = [_step(before.get(version.trade.tid), version) for version in versions]
     return await pool.fetch(
         sql("orders.upsert"),
-        partition,
-        epoch,
+        [part.partition for part in parts],
+        [part.epoch for part in parts],
+        [part.partition for part in parts for _ in part.versions],
         tids,
         [version.seller_id for version in versions],
         [trade.created for trade in trades],

@@ -1,20 +1,25 @@
 -- name: upsert
--- Writes a batch of one partition under the version guard, if the writer still owns the partition.
+-- Writes orders of several partitions under the version guard, of those that the writer still owns.
 -- Older never wins. Equal `modified` with other content wins only when fetched later: the platform's
 -- resolution is a second. Fetched at the same moment, the greater hash wins, so that whatever comes first, the
 -- outcome is the same. The same version fetched again only proves that it was still current.
 -- Of an erased seller nothing is written, however it got here; of one that is back, revisions go on rising.
--- Answers with the rows written; with a single empty row where there is none.
+-- Answers with the rows written, each with the partitions that are owned; with an empty one where there is none.
 with owner as materialized (
-    select 1 from partition_owners where partition = $1 and epoch = $2 for share
+    select partition
+    from partition_owners
+    where (partition, epoch) in (select * from unnest($1::integer[], $2::bigint[]))
+    order by partition
+    for share
 ), incoming as (
     select t.*, coalesce(s.revision_floor, 0) + 1 as revision
     from unnest(
-        $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-        $8::bytea[], $9::timestamptz[], $10::text[], $11::text[], $12::text[]
-    ) as t (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step)
+        $3::integer[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[], $8::text[],
+        $9::bytea[], $10::timestamptz[], $11::text[], $12::text[], $13::text[]
+    ) as t (partition, tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step)
+    join owner using (partition)
     left join sellers as s on s.seller_id = t.seller_id
-    where exists (select from owner) and s.state is distinct from 'erased'
+    where s.state is distinct from 'erased'
 ), written as (
     insert into orders as o (
         tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step, revision
@@ -40,7 +45,7 @@ with owner as materialized (
         o.tid, o.revision, o.source, o.step::text as step,
         o.published_revision < o.revision as unpublished
 )
-select exists (select from owner) as owned, written.*
+select array(select partition from owner) as owned, written.*
 from (values (1)) as always left join written on true
 
 
@@ -82,11 +87,13 @@ order by tid
 
 
 -- name: mark_published
+-- Nobody waits for the disk: what a crash of the database undoes here is published once more.
+with hurried as materialized (select set_config('synchronous_commit', 'off', true))
 update orders as o
 set
     published_revision = greatest(o.published_revision, t.revision),
     published_modified = greatest(o.published_modified, t.modified)
-from unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) as t (tid, revision, modified)
+from unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) as t (tid, revision, modified), hurried
 where o.tid = t.tid
 
 
