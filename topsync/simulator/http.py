@@ -13,7 +13,6 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -27,7 +26,6 @@ IDLE_SECONDS: Final = 75.0
 """A connection on which nothing came for so long, while nothing was being answered, is closed."""
 
 _SWEEP_SECONDS = 15.0
-_STOP_STEP_SECONDS = 0.01
 _MOST_WAITING = 16
 """Pipelined requests behind the one that is being answered; with more, reading pauses."""
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -185,15 +183,14 @@ class HttpServer:
         self._sweeper = None
         if self._adopting:
             await asyncio.wait(self._adopting)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_seconds):
-                while any(connection.is_answering for connection in self._connections):
-                    await asyncio.sleep(_STOP_STEP_SECONDS)
         tasks = [connection.task for connection in self._connections if connection.task is not None]
-        for task in tasks:
-            task.cancel()
         if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
+            for task in late:
+                task.cancel()
             await asyncio.wait(tasks)
+        due_seconds = max((connection.due_in_seconds for connection in self._connections), default=0.0)
+        await asyncio.sleep(min(due_seconds, grace_seconds))
         for connection in self._connections.copy():
             connection.abort()
         if self._server is not None:
@@ -234,6 +231,11 @@ class _Connection(asyncio.Protocol):
     def is_answering(self) -> bool:
         """Whether a request has been taken up whose answer has not gone out."""
         return self.task is not None or self._due is not None
+
+    @property
+    def due_in_seconds(self) -> float:
+        """How long an answer still waits for its time; 0 when none does."""
+        return 0.0 if self._due is None else max(0.0, self._due.when() - self._loop.time())
 
     # What the transport tells
 
