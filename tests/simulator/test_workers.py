@@ -250,6 +250,7 @@ class _Office:
 
     def __init__(self, after_seconds: float) -> None:
         self.after_seconds = after_seconds
+        self.asked = asyncio.Event()
         self.fronts: set[Front] = set()
         self.long = b"." * (64 << 20)
         self.handed_over = asyncio.get_running_loop().create_future()
@@ -258,6 +259,7 @@ class _Office:
     def answer(self, exchange: Exchange) -> bool:
         if exchange.path == "/long":
             exchange.answer(self.long, PLAIN, after_seconds=self.after_seconds)
+            self.asked.set()
         return exchange.path == "/long"
 
     def hand_over(self, transport: asyncio.Transport, received: bytes) -> None:
@@ -273,11 +275,10 @@ async def test_a_connection_is_not_handed_over_before_its_answer_is_sent(after_s
     async with server, connected(server.sockets[0].getsockname()[1]) as peer:
         other = b"GET /other HTTP/1.1\r\nHost: here\r\n\r\n"
         await peer.send(b"GET /long HTTP/1.1\r\nHost: here\r\n\r\n")
-        if after_seconds:
-            await peer.send(other)
+        async with asyncio.timeout(BOUND_SECONDS):
+            await office.asked.wait()
+        await peer.send(other)
         await peer.head()
-        if not after_seconds:
-            await peer.send(other)
         async with asyncio.timeout(BOUND_SECONDS):
             assert await peer.reader.readexactly(len(office.long)) == office.long
             assert await office.handed_over == other
