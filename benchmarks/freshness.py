@@ -24,7 +24,6 @@ from topsync.local.system import Scale, System, local_system
 from topsync.settings import KafkaSettings
 from topsync.stream import topics
 
-DETAILS: Final = "taobao.trade.fullinfo.get"
 ANSWER_SECONDS: Final = 0.02
 RATE: Final = 500
 """Changes a second, of which each is told by a message."""
@@ -67,7 +66,7 @@ async def run() -> Report:
         await system.start("push")
         await system.start("enrich", {"TOPSYNC_TELEMETRY_PORT": str(port)})
         await system.run("bootstrap")
-        await system.admin("POST", "/faults/slow", {"api": DETAILS, "delay_seconds": ANSWER_SECONDS})
+        await system.admin("POST", "/answers", {"seconds": ANSWER_SECONDS})
         async with _subscriber(system) as subscriber:
             await _at_rate(system, RATE, WARM_UP_SECONDS)
             before = await _stages(port)
@@ -80,7 +79,7 @@ async def run() -> Report:
 
 def _setup() -> str:
     return (
-        "The services as processes on these cores: `topsync simulate`, whose details take "
+        "The services as processes on these cores: `topsync simulate`, whose answers take "
         f"{ANSWER_SECONDS * 1000:.0f} ms and whose orders change by themselves, `topsync push`, one "
         f"`topsync enrich` and no reconciler; an embedded PostgreSQL and Kafka (one broker, {PARTITIONS} "
         "partitions). Measured by a subscriber with `read_committed`, by the clock that simulator and "

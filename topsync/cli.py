@@ -447,6 +447,9 @@ def simulate(
         str, typer.Option(envvar="TOPSYNC_APP_SECRET", help="Its secret.")
     ] = "simulator-secret-0001",  # noqa: S107 -- of a platform that does not exist
     visibility_delay: Annotated[int, typer.Option(help="Seconds by which lists may show a change late.")] = 0,
+    answer_seconds: Annotated[
+        float, typer.Option(min=0, max=60, help="How long after a call its answer comes.")
+    ] = 0,
     export_schedule: Annotated[int, typer.Option(help="Seconds between two runs of the export.")] = 1800,
     export_run: Annotated[int, typer.Option(help="Seconds that an export takes at least.")] = 60,
     office_hours: Annotated[bool, typer.Option(help="Exports run from 01:00 to 23:00 only.")] = True,
@@ -487,6 +490,7 @@ def simulate(
             app_key=app_key,
             app_secret=app_secret,
             visibility_delay_seconds=visibility_delay,
+            answer_seconds=answer_seconds,
             exports=ExportSettings(
                 schedule_seconds=export_schedule, run_seconds=export_run, office_hours=office_hours
             ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import orjson
 import pytest
 
@@ -135,11 +138,30 @@ async def test_faults_reach_the_channel_and_are_remembered(client: Client) -> No
         ("/faults/cut", {"seconds": -1}, 400),
         ("/faults/drop", {"seconds": 1, "probability": 2}, 400),
         ("/activity", {"rate": -1}, 400),
+        ("/answers", {"seconds": 61}, 400),
         ("/clock/advance", {"seconds": -1}, 400),
     ],
 )
 async def test_malformed_requests_get_a_reason(client: Client, path: str, body: object, status: int) -> None:
     assert (await client.admin("POST", path, body, status=status))["error"]
+
+
+async def test_an_answer_takes_its_time_and_says_what_was_so_when_the_call_came(client: Client) -> None:
+    tid = (await client.order("create"))["tid"]
+    assert await client.admin("POST", "/answers", {"seconds": 0.3}) == {"seconds": 0.3}
+    assert await client.admin("GET", "/answers") == {"seconds": 0.3}
+    began = time.monotonic()
+    asked = asyncio.create_task(client.fullinfo(tid, "seller_memo"))
+
+    async def arrived() -> bool:
+        return sum(client.simulator.ledger.per_second.values()) == 1
+
+    await until(arrived)
+    await client.order("memo", tid=tid)
+    assert (await asked)["seller_memo"] == ""
+    assert time.monotonic() - began >= 0.3
+    await client.admin("POST", "/answers", {"seconds": 0})
+    assert (await client.fullinfo(tid, "seller_memo"))["seller_memo"] == "备注1"
 
 
 async def test_the_visibility_fault_delays_lists_but_not_details(client: Client) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,7 +35,7 @@ async def is_quiet(raw: RawSocket) -> bool:
 
 
 def _addressed(number: int, group: str) -> OutboundMessage:
-    return replace(message(number), group=group)
+    return message(number)._replace(group=group)
 
 
 async def test_switch_the_refusals_each_with_its_code_and_text() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -50,6 +51,16 @@ async def serving(handler: Handler, **options: float) -> AsyncIterator[tuple[Htt
         yield server, port
     finally:
         await server.stop(0)
+
+
+def answering_after(seconds: float) -> Handler:
+    """Echoes at once what is asked for under `/now`, the rest so much later."""
+
+    def handler(exchange: Exchange) -> None:
+        after = 0.0 if exchange.path == "/now" else seconds
+        exchange.answer(exchange.path.encode(), PLAIN, after_seconds=after)
+
+    return handler
 
 
 @dataclass
@@ -140,6 +151,55 @@ async def test_pipelined_requests_are_answered_in_order_also_when_the_first_take
         gate.opened.set()
         answers = [await peer.answer() for _ in range(4)]
     assert [body.split()[-1] for _, body in answers] == ["/slow", "/quick", "/slow", "/last"]
+
+
+async def test_an_answer_comes_when_its_time_has_come_and_those_behind_it_wait() -> None:
+    async with serving(answering_after(0.05)) as (_, port), connected(port) as peer, connected(port) as other:
+        began = time.monotonic()
+        await peer.send(post("/1") + post("/now") + post("/2"))
+        await other.send(post("/other"))
+        assert [(await peer.answer())[1] for _ in range(3)] == ["/1", "/now", "/2"]
+        assert await other.answer() == (200, "/other")
+        assert time.monotonic() - began >= 0.095
+
+
+async def test_many_answers_wait_at_the_same_time() -> None:
+    async with serving(answering_after(0.3)) as (_, port), AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(connected(port)) for _ in range(50)]
+        began = time.monotonic()
+        for peer in peers:
+            await peer.send(post("/"))
+        assert [await peer.answer() for peer in peers] == [(200, "/")] * 50
+        assert time.monotonic() - began < 50 * 0.3 / 2
+
+
+async def test_a_connection_whose_answer_is_due_is_not_idle_and_ends_behind_it() -> None:
+    async with (
+        serving(answering_after(0.2), idle_seconds=0.02) as (_, port),
+        connected(port) as gone,
+        connected(port) as peer,
+    ):
+        await gone.send(post("/"))
+        gone.writer.close()
+        await peer.send(post("/", b"", "Connection: close"))
+        assert await peer.answer() == (200, "/")
+        assert await peer.rest() == b""
+
+
+async def test_stopping_lets_an_answer_that_is_due_go_out() -> None:
+    arrived = asyncio.Event()
+
+    def handler(exchange: Exchange) -> None:
+        exchange.answer(b"due", PLAIN, after_seconds=0.1)
+        arrived.set()
+
+    server = HttpServer(handler)
+    async with connected(await server.start("127.0.0.1", 0)) as peer:
+        await peer.send(post("/"))
+        await arrived.wait()
+        await server.stop(BOUND_SECONDS)
+        assert await peer.answer() == (200, "due")
+        assert await peer.rest() == b""
 
 
 async def test_reading_pauses_while_too_many_requests_wait() -> None:

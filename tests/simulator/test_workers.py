@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -186,6 +187,16 @@ async def test_the_ledger_counts_each_call_before_it_is_answered() -> None:
             expected += 1
 
 
+async def test_workers_answer_when_it_is_time_and_hear_of_another_time() -> None:
+    async with platform(answer_seconds=0.2) as client, connected(port_of(client)) as peer:
+        tid = str(next(all_tids(client.simulator.world)))
+        for seconds, method in ((0.2, FULLINFO), (0.2, PERMIT), (0.3, FULLINFO)):
+            await client.admin("POST", "/answers", {"seconds": seconds})
+            began = time.monotonic()
+            await ask(peer, client, method, tid=tid, fields="tid")
+            assert seconds <= time.monotonic() - began < 2 * 0.2
+
+
 async def test_faults_strike_as_often_as_in_one_process() -> None:
     async with platform() as client:
         tid = str(next(all_tids(client.simulator.world)))
@@ -237,7 +248,9 @@ async def test_what_a_worker_does_not_answer_loses_nothing_on_its_way() -> None:
 class _Office:
     """Answers what is asked for `/long` with many megabytes, and hands the rest over."""
 
-    def __init__(self) -> None:
+    def __init__(self, after_seconds: float) -> None:
+        self.after_seconds = after_seconds
+        self.asked = asyncio.Event()
         self.fronts: set[Front] = set()
         self.long = b"." * (64 << 20)
         self.handed_over = asyncio.get_running_loop().create_future()
@@ -245,7 +258,8 @@ class _Office:
 
     def answer(self, exchange: Exchange) -> bool:
         if exchange.path == "/long":
-            exchange.answer(self.long, PLAIN)
+            exchange.answer(self.long, PLAIN, after_seconds=self.after_seconds)
+            self.asked.set()
         return exchange.path == "/long"
 
     def hand_over(self, transport: asyncio.Transport, received: bytes) -> None:
@@ -254,14 +268,17 @@ class _Office:
         transport.abort()
 
 
-async def test_a_connection_is_not_handed_over_before_its_answer_is_sent() -> None:
-    office = _Office()
+@pytest.mark.parametrize("after_seconds", [0.0, 0.1])
+async def test_a_connection_is_not_handed_over_before_its_answer_is_sent(after_seconds: float) -> None:
+    office = _Office(after_seconds)
     server = await asyncio.get_running_loop().create_server(lambda: Front(office), "127.0.0.1", 0)
     async with server, connected(server.sockets[0].getsockname()[1]) as peer:
-        await peer.send(b"GET /long HTTP/1.1\r\nHost: here\r\n\r\n")
-        await peer.head()
         other = b"GET /other HTTP/1.1\r\nHost: here\r\n\r\n"
+        await peer.send(b"GET /long HTTP/1.1\r\nHost: here\r\n\r\n")
+        async with asyncio.timeout(BOUND_SECONDS):
+            await office.asked.wait()
         await peer.send(other)
+        await peer.head()
         async with asyncio.timeout(BOUND_SECONDS):
             assert await peer.reader.readexactly(len(office.long)) == office.long
             assert await office.handed_over == other

@@ -26,7 +26,9 @@ from topsync.simulator.faults.stage import Stage
 from topsync.simulator.fields import parse_fields
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.life import TradeType
+from topsync.simulator.replies import Pace
 from topsync.simulator.sellers import Seller
+from topsync.simulator.settings import LONGEST_ANSWER_SECONDS
 from topsync.simulator.wire import Json, time_text
 from topsync.simulator.world import Happening, ImpossibleMoveError, World
 
@@ -48,6 +50,12 @@ class ActivityBody(_Strict):
     """`POST /activity`."""
 
     rate: float = Field(ge=0, le=_HIGHEST_RATE)
+
+
+class AnswersBody(_Strict):
+    """`POST /answers`."""
+
+    seconds: float = Field(ge=0, le=LONGEST_ANSWER_SECONDS)
 
 
 class AdvanceBody(_Strict):
@@ -125,6 +133,7 @@ class Admin:
     channel: Channel
     authorisations: Authorisations
     stage: Stage
+    pace: Pace
     is_healthy: Callable[[], bool]
 
     def application(self) -> web.Application:
@@ -150,6 +159,8 @@ class Admin:
                 web.delete("/faults/{number:\\d+}", self.lift),
                 web.get("/activity", self.activity),
                 web.post("/activity", self.set_activity),
+                web.get("/answers", self.answers),
+                web.post("/answers", self.set_answers),
                 web.post("/orders", self.orders),
             ]
         )
@@ -270,6 +281,16 @@ class Admin:
         """Change how fast orders change by themselves; 0 pauses."""
         self.director.set_rate((await _body(request, ActivityBody)).rate)
         return await self.activity(request)
+
+    async def answers(self, _: web.Request) -> web.Response:
+        """How long after a call its answer comes."""
+        return _json({"seconds": self.pace.answer_seconds()})
+
+    @_answers_problems
+    async def set_answers(self, request: web.Request) -> web.Response:
+        """Change how long after a call its answer comes, for the calls from now on."""
+        self.pace.set((await _body(request, AnswersBody)).seconds)
+        return await self.answers(request)
 
     @_answers_problems
     async def orders(self, request: web.Request) -> web.Response:

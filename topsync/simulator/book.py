@@ -19,7 +19,7 @@ from topsync.simulator.journal import Tell, untold
 from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold, modified_by
 from topsync.simulator.sellers import Seller
 
-KEPT_DRAFTS = 1000
+KEPT_ORDERS = 1000
 """Of each seller, of those that have changed: they are asked for at once, and change again soon."""
 
 
@@ -71,7 +71,8 @@ class OrderBook:
         self.longest_delay = 0
         """Of the changes so far: from when one happened until lists show it."""
         self._next = history.count
-        self._drafts = lru_cache(KEPT_DRAFTS)(self._new_draft)
+        self._drafts = lru_cache(KEPT_ORDERS)(self._new_draft)
+        self._states = lru_cache(KEPT_ORDERS)(self._newest_state)
 
     @property
     def next_number(self) -> int:
@@ -115,14 +116,23 @@ class OrderBook:
 
     def draft(self, number: int) -> Draft:
         """The order as it was placed."""
-        return self._drafts(number) if number in self._live else self._new_draft(number)
+        is_past = number < self.history.count and number not in self._live
+        return self._new_draft(number) if is_past else self._drafts(number)
 
     def _new_draft(self, number: int) -> Draft:
         return draft_of(self._seed, OrderKey(self.seller.index, number), self.history.plan(number))
 
     def state(self, draft: Draft, events: Sequence[Event]) -> OrderState:
-        """The state that the events leave the order in."""
-        return fold(draft.type, len(draft.lines), events)
+        """The state that the events leave the order in. Others may read the same object: change nothing."""
+        live = self._live.get(draft.key.number)
+        if live is None or events is not live.events:
+            return fold(draft.type, len(draft.lines), events)
+        return self._states(draft.key.number, len(events))
+
+    def _newest_state(self, number: int, _: int) -> OrderState:
+        """A change asks for it several times, for what can happen next, its messages and the detail."""
+        draft = self.draft(number)
+        return fold(draft.type, len(draft.lines), self._live[number].events)
 
     def brief_state(self, number: int, events: Sequence[Event]) -> OrderState:
         """The same without the draft, for lists that need no more of it."""

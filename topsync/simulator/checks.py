@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
@@ -42,8 +42,7 @@ _KEPT_TIMESTAMPS = 1024
 """Calls of one second mostly carry the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call that has passed the gateway's checks."""
 
     app_key: str

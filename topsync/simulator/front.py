@@ -42,6 +42,8 @@ class Front(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._received = b""
         self._late = b""
+        self._due: asyncio.TimerHandle | None = None
+        """What writes an answer whose time has not come."""
         self._messages = 0
         """Those that ended in what has been received."""
         self._is_whole = False
@@ -56,12 +58,16 @@ class Front(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._office.fronts.discard(self)
+        if self._due is not None:
+            self._due.cancel()
 
     def data_received(self, data: bytes) -> None:
+        # An answer that is not yet sent would be lost with the transport, were this request handed over.
+        if self._due is not None:
+            self._keep(data)
+            return
         if self._transport.get_write_buffer_size():
-            # An answer that is not yet sent would be lost with the transport, were this request handed over.
-            self._transport.pause_reading()
-            self._late = data
+            self._keep(data)
             self._transport.set_write_buffer_limits(high=0)
             return
         self._touched = time.monotonic()
@@ -82,8 +88,12 @@ class Front(asyncio.Protocol):
         if late:
             self._transport.set_write_buffer_limits()
             self.data_received(late)
-            if not self._transport.is_closing():
+            if not self._late and not self._transport.is_closing():
                 self._transport.resume_reading()
+
+    def _keep(self, data: bytes) -> None:
+        self._transport.pause_reading()
+        self._late = data
 
     def on_message_begin(self) -> None:
         self._is_whole = False
@@ -113,6 +123,15 @@ class Front(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
+
+    def write_after(self, seconds: float, data: bytes) -> None:
+        self._due = asyncio.get_running_loop().call_later(seconds, self._write_due, data)
+
+    def _write_due(self, data: bytes) -> None:
+        self._due = None
+        self._touched = time.monotonic()
+        self._transport.write(data)
+        self.resume_writing()
 
     async def drain(self) -> None:
         """Nothing long is written here."""

@@ -45,6 +45,9 @@ class Outlet(Protocol):
     def write(self, data: bytes) -> None:
         """Send, or keep until the client takes it."""
 
+    def write_after(self, seconds: float, data: bytes) -> None:
+        """Send a whole answer so much later; what the client asks meanwhile waits."""
+
     async def drain(self) -> None:
         """Wait until there is room for more; raises ConnectionResetError when the client has gone."""
 
@@ -81,10 +84,16 @@ class Exchange:
         self._connection = connection
         self._persistence = persistence
 
-    def answer(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        """Answer with a whole body."""
+    def answer(
+        self, body: bytes, headers: Mapping[str, str], status: int = 200, *, after_seconds: float = 0.0
+    ) -> None:
+        """Answer with a whole body, now or so much later."""
         head = self._head(status, headers, len(body))
-        self._connection.write(head if self.verb == "HEAD" else head + body)
+        answer = head if self.verb == "HEAD" else head + body
+        if after_seconds:
+            self._connection.write_after(after_seconds, answer)
+        else:
+            self._connection.write(answer)
 
     def begin(self, headers: Mapping[str, str], length: int) -> None:
         """Begin an answer with a body of so many bytes, which `write` sends."""
@@ -180,6 +189,8 @@ class HttpServer:
             for task in late:
                 task.cancel()
             await asyncio.wait(tasks)
+        due_seconds = max((connection.due_in_seconds for connection in self._connections), default=0.0)
+        await asyncio.sleep(min(due_seconds, grace_seconds))
         for connection in self._connections.copy():
             connection.abort()
         if self._server is not None:
@@ -211,8 +222,20 @@ class _Connection(asyncio.Protocol):
         self._ends_with: HTTPStatus | None = None
         """Nothing more is read. Once all is answered, the connection ends: refused, unless this is OK."""
         self._drained: asyncio.Future[None] | None = None
+        self._due: asyncio.TimerHandle | None = None
+        """What writes an answer whose time has not come."""
         self.task: asyncio.Task[None] | None = None
         """What answers a request that takes time."""
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request has been taken up whose answer has not gone out."""
+        return self.task is not None or self._due is not None
+
+    @property
+    def due_in_seconds(self) -> float:
+        """How long an answer still waits for its time; 0 when none does."""
+        return 0.0 if self._due is None else max(0.0, self._due.when() - self._loop.time())
 
     # What the transport tells
 
@@ -224,6 +247,9 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         self._connections.discard(self)
         self._waiting.clear()
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -318,6 +344,10 @@ class _Connection(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(data)
 
+    def write_after(self, seconds: float, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._due = self._loop.call_later(seconds, self._write_due, data)
+
     async def drain(self) -> None:
         """Wait until there is room for more.
 
@@ -342,12 +372,12 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def close_if_idle_since(self, moment: float) -> None:
-        if self.task is None and self._touched <= moment:
+        if not self.is_answering and self._touched <= moment:
             self._transport.close()
 
     def release_if_idle(self, take: Callable[[int], bool]) -> None:
         if (
-            self.task is None
+            not self.is_answering
             and not self._waiting
             and not self._is_within_message
             and self._ends_with is None
@@ -358,7 +388,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _answer_waiting(self) -> None:
-        while self._waiting and self.task is None and not self._transport.is_closing():
+        while self._waiting and not self.is_answering and not self._transport.is_closing():
             try:
                 pending = self._handler(self._waiting.popleft())
             except Exception:  # noqa: BLE001 -- a mistake of ours ends one connection, not the platform
@@ -369,10 +399,16 @@ class _Connection(asyncio.Protocol):
             if pending is not None:
                 self.task = self._loop.create_task(pending)
                 self.task.add_done_callback(self._answered)
-        if self.task is None and self._ends_with is not None:
+        if not self.is_answering and self._ends_with is not None:
             self._end(self._ends_with)
         elif self._is_reading == (len(self._waiting) > _MOST_WAITING) and not self._transport.is_closing():
             self._toggle_reading()
+
+    def _write_due(self, data: bytes) -> None:
+        self._due = None
+        self._touched = self._loop.time()
+        self.write(data)
+        self._answer_waiting()
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         self.task = None

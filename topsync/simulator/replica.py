@@ -25,6 +25,7 @@ class Plan:
     apps: Mapping[str, str] = field(repr=False)
     start_microseconds: int
     started: float
+    answer_seconds: float
 
 
 class Replica:
@@ -34,6 +35,7 @@ class Replica:
         self.clock = PlatformClock.like(plan.start_microseconds, plan.started)
         self.world = World(plan.world, self.clock)
         self.has_faults = False
+        self.answer_seconds = plan.answer_seconds
         self._journal = journal
         self._sessions: dict[str, tuple[Seller, int]] = {}
         self._apply: dict[str, Callable[..., object]] = {
@@ -43,6 +45,7 @@ class Replica:
             "advance": self.clock.advance,
             "session": self._session,
             "faults": self._faults,
+            "answer_seconds": self._pace,
         }
 
     def catch_up(self) -> None:
@@ -79,3 +82,6 @@ class Replica:
 
     def _faults(self, are_on: bool) -> None:
         self.has_faults = are_on
+
+    def _pace(self, answer_seconds: float) -> None:
+        self.answer_seconds = answer_seconds

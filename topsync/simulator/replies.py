@@ -1,4 +1,4 @@
-"""How the answer to an API call goes out: headers, compression, the platform's date, request ids."""
+"""How the answer to an API call goes out: when, headers, compression, the platform's date, request ids."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from email.utils import format_datetime
 
 from topsync.simulator.envelope import Shape
 from topsync.simulator.http import Exchange
+from topsync.simulator.journal import Tell
+from topsync.simulator.settings import check_answer_seconds
 
 _COMPRESSION_LEVEL = 1
 """What nginx, which stands before such a gateway, uses unless told otherwise."""
@@ -28,23 +30,56 @@ def shape_of(parameters: Mapping[str, str]) -> Shape:
     return _SHAPES[parameters.get("format") == "json", parameters.get("simplify") == "true"]
 
 
+class Pace:
+    """How long the platform takes to answer a call."""
+
+    def __init__(self, answer_seconds: float, tell: Tell) -> None:
+        """`tell` is told of each change."""
+        self._answer_seconds = answer_seconds
+        self._tell = tell
+
+    def answer_seconds(self) -> float:
+        """From a call to its answer, in real seconds."""
+        return self._answer_seconds
+
+    def set(self, answer_seconds: float) -> None:
+        """Answer the calls from now on at another pace.
+
+        Raises:
+            ValueError: no answer may take so long.
+        """
+        check_answer_seconds(answer_seconds)
+        self._answer_seconds = answer_seconds
+        self._tell("answer_seconds", answer_seconds)
+
+
 class Replies:
     """Sends bodies with the headers that go with them."""
 
-    def __init__(self, gzip_minimum_bytes: int, second: Callable[[], int], process: int = 0) -> None:
-        """`second` is the platform's time; `process` tells the request ids of several processes apart."""
+    def __init__(
+        self,
+        gzip_minimum_bytes: int,
+        second: Callable[[], int],
+        answer_seconds: Callable[[], float],
+        process: int = 0,
+    ) -> None:
+        """`second` is the platform's time, `answer_seconds` how long an answer takes now.
+
+        `process` tells the request ids of several processes apart.
+        """
+        self._answer_seconds = answer_seconds
         self._gzip_minimum_bytes = gzip_minimum_bytes
         self._second = second
         self._dated = (-1, "")
         self._requests = process << 40
 
     def send(self, exchange: Exchange, shape: Shape, body: bytes, skew_seconds: int = 0) -> None:
-        """Answer, compressed if the client accepts that and it is worth it."""
+        """Answer when its time has come, compressed if the client accepts that and it is worth it."""
         headers = {"Content-Type": shape.content_type, "Date": self.date(skew_seconds)}
         if len(body) >= self._gzip_minimum_bytes and b"gzip" in exchange.headers.get(b"accept-encoding", b""):
             headers["Content-Encoding"] = "gzip"
             body = _gzipped(body)
-        exchange.answer(body, headers)
+        exchange.answer(body, headers, after_seconds=self._answer_seconds())
 
     def date(self, skew_seconds: int = 0) -> str:
         """The platform's time: clients whose clock is far off find the right one here (1.8)."""

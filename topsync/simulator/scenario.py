@@ -19,7 +19,7 @@ _MAX_FAULTS = 1000
 _SETTINGS = frozenset(
     {
         *("seed", "sellers", "orders", "history_days", "start_at", "rate", "day", "visibility_delay_seconds"),
-        *("quirks", "exports", "oauth", "channel"),
+        *("answer_seconds", "quirks", "exports", "oauth", "channel"),
     }
 )
 """What a file may set: nothing about addresses, keys or folders of the machine that runs it."""

@@ -39,7 +39,7 @@ from topsync.simulator.journal import Journal, untold
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.oauth import OAuthEndpoints
 from topsync.simulator.replica import Plan
-from topsync.simulator.replies import Replies
+from topsync.simulator.replies import Pace, Replies
 from topsync.simulator.sellers import Seller
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.subscriptions import Subscriptions
@@ -113,6 +113,7 @@ class Simulator:
         )
         self._stage = Stage(self.world, self.channel, self.subscriptions, self.director, self.authorisations)
         self.conductor = Conductor(self.board, self._stage, self.clock)
+        self.pace = Pace(settings.answer_seconds, tell)
         self.ledger = Ledger(time.monotonic, self.clock.second)
         self._planned = tuple(faults)
         self._apps = apps
@@ -217,7 +218,13 @@ class Simulator:
 
     def _plan(self, number: int) -> Plan:
         return Plan(
-            number, self.world.settings, self.settings.quirks, self._apps, self._start, self.clock.started
+            number,
+            self.world.settings,
+            self.settings.quirks,
+            self._apps,
+            self._start,
+            self.clock.started,
+            self.settings.answer_seconds,
         )
 
     def _is_healthy(self) -> bool:
@@ -259,7 +266,7 @@ class Simulator:
             order=quirks.check_order,
             closed=quirks.closed_apis,
         )
-        replies = Replies(quirks.gzip_minimum_bytes, self.clock.second)
+        replies = Replies(quirks.gzip_minimum_bytes, self.clock.second, self.pace.answer_seconds)
         return Gateway(doorkeeper, exports, self.ledger, quirks, replies, self.board, self._stage)
 
     def _oauth(self) -> OAuthEndpoints:
@@ -274,6 +281,7 @@ class Simulator:
             self.channel,
             self.authorisations,
             self._stage,
+            self.pace,
             self._is_healthy,
         )
 

@@ -11,6 +11,19 @@ from schemas import platform_time
 from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.ids import MAX_SELLERS
 
+LONGEST_ANSWER_SECONDS = 60.0
+"""Shorter than an idle connection is kept."""
+
+
+def check_answer_seconds(seconds: float) -> None:
+    """Refuse a time that no answer may take.
+
+    Raises:
+        ValueError: it is out of bounds.
+    """
+    if not 0 <= seconds <= LONGEST_ANSWER_SECONDS:
+        raise ValueError(f"answer_seconds must be 0 to {LONGEST_ANSWER_SECONDS:.0f}: {seconds}")
+
 
 class PageBeyondEnd(Enum):
     """What a page number after the last one answers."""
@@ -188,6 +201,8 @@ class SimulatorSettings:
     """Whether they are those of an ordinary day (`day.py`); otherwise they are as varied as can be."""
     visibility_delay_seconds: int = 0
     """A change is seen by list calls up to this long after it happened."""
+    answer_seconds: float = 0.0
+    """How long after a call its answer comes, in real seconds; what it says is as of the call."""
     host: str = "127.0.0.1"
     gateway_port: int = 0
     channel_port: int = 0
@@ -202,3 +217,6 @@ class SimulatorSettings:
     channel: ChannelSettings = field(default_factory=ChannelSettings)
     folder: Path | None = None
     """Where export files are kept while it runs; None is a temporary folder, removed at the end."""
+
+    def __post_init__(self) -> None:
+        check_answer_seconds(self.answer_seconds)

@@ -64,7 +64,9 @@ class Desk:
         self._replica = replica
         self._counted = counted
         self._second = second
-        self._replies = Replies(plan.quirks.gzip_minimum_bytes, second, plan.number)
+        self._replies = Replies(
+            plan.quirks.gzip_minimum_bytes, second, lambda: replica.answer_seconds, plan.number
+        )
         self._doorkeeper = Doorkeeper(
             apis={api.name: api for api in _reading_apis(replica.world, plan.quirks)},
             apps=plan.apps,

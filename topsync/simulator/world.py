@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from schemas import platform_time
 from topsync.simulator import wire
@@ -30,8 +30,7 @@ class ImpossibleMoveError(ValueError):
     """The order's state does not allow that; nothing has changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
+class Happening(NamedTuple):
     """Something that has just happened to an order, with the state it left."""
 
     seller: Seller
@@ -145,10 +144,12 @@ class World:
         return Happening(book.seller, draft, events[-1], book.state(draft, events))
 
     def _visible_at(self, seller: Seller, at: int) -> int:
-        self._changes += 1
+        self._changes += 1  # chance goes by it, whether or not it is asked
         longest = self._visibility_fault(seller.user_id)
         if longest is None:
             longest = self.visibility_delay_seconds
+        if not longest:
+            return at
         delay = Dice(self.settings.seed, b"visible", self._changes).below(longest + 1)
         return at + delay
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import Enum
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas import platform_time
 from topsync.simulator.faults.effects import PLAIN, Fate
@@ -23,18 +23,21 @@ DEFAULT_GROUP: Final = "default"
 """The group that exists always (reference/tmc-protocol.md 6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutboundMessage:
+class OutboundMessage(NamedTuple):
     """A message as the platform's publisher makes it. `content` is JSON text; `published_at` is UTC."""
 
     user_id: int
     nick: str
     topic: str
-    content: str = field(repr=False)
+    content: str
     published_at: datetime
     data_id: str
     group: str = DEFAULT_GROUP
     """Where it is routed; a group that does not exist leaves it to the default one."""
+
+    def __repr__(self) -> str:
+        """Without the content, which is a buyer's business."""
+        return f"OutboundMessage(user_id={self.user_id}, topic={self.topic!r})"
 
 
 @dataclass(frozen=True, slots=True)

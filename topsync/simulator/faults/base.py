@@ -6,8 +6,9 @@ from __future__ import annotations
 import inspect
 from abc import ABC
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -57,13 +58,22 @@ METHODS = APP_METHODS | WITH_SESSION
 LONGEST_SECONDS = 86400
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A call as it arrives: what is called, for whom, with which parameters."""
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Visit(NamedTuple):
+    """A call as it arrives: what is called, for whom, with which parameters.
+
+    A named tuple, as all that is made for each call or message: nothing immutable is faster to make.
+    """
 
     api: str
     seller: Seller | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    parameters: Mapping[str, str] = _NOTHING
+
+    def __repr__(self) -> str:
+        """Without parameters, among which is the session."""
+        return f"Visit({self.api}, {self.user_id})"
 
     @property
     def user_id(self) -> int | None:

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError
@@ -98,8 +98,7 @@ class Switch:
         return told | {"struck": self.struck, "ended": self.ended}
 
 
-@dataclass(frozen=True, slots=True)
-class Meeting:
+class Meeting(NamedTuple):
     """A call, and the faults that strike it."""
 
     visit: Visit
@@ -257,6 +256,8 @@ class FaultBoard:
 
     def fate(self, post: Post) -> Fate:
         """What becomes of a message that is published now."""
+        if not self._switches:
+            return PLAIN
         fate = PLAIN
         for fault, strike in self._met(
             MessageFault, f"message {post.user_id}", lambda fault: fault.concerns_post(post)
@@ -266,6 +267,8 @@ class FaultBoard:
 
     def visibility_delay(self, user_id: int) -> int | None:
         """By how much a change that happens now reaches the lists late at most; None as otherwise set."""
+        if not self._switches:
+            return None
         met = self._met(Visibility, f"change {user_id}", lambda fault: fault.concerns_seller(user_id))
         return next((fault.max_delay_seconds for fault, _ in reversed(list(met))), None)
 
