@@ -69,18 +69,22 @@ class PartitionWriter:
             await self._weigh(batch)
         if batch.refunds.versions:
             await self._store_refunds(batch.refunds)
+            failpoints.reach("refunds.stored")
         if postponed := [*batch.postponed, *batch.refunds.postponed]:
             await refetches.postpone(self._tools.pool, postponed, wait=POSTPONED_FOR)
             failpoints.reach("enricher.postponed_noted")
         if batch.lingering:
             await refetches.postpone(self._tools.pool, batch.lingering, wait=self._tools.batches.linger)
+            failpoints.reach("postponing.lingering_noted")
         if batch.given_up:
             await refetches.give_up(self._tools.pool, batch.given_up)
+            failpoints.reach("postponing.given_up_noted")
         if batch.erased:
             at = self._tools.clock.estimate()
             await erasures.erase(
                 self._tools.pool, batch.erased, partition=self._partition, epoch=self._epoch, at=at
             )
+            failpoints.reach("erasing.removed")
 
     async def _weigh(self, batch: Batch) -> None:
         """Check what has become of a batch's records since the last time."""
@@ -200,8 +204,10 @@ class PartitionWriter:
         if ahead:
             await tools.orders.mark_published(ahead)
         if refunds_ahead:
+            failpoints.reach("refunds.orders_marked")
             await refunds.mark_published(tools.pool, refunds_ahead)
             part.observe(refunds_ahead, at=tools.clock.estimate())
         failpoints.reach("enricher.marked")
         if gone:
             await erasures.forget_tombstones(tools.pool, gone)
+            failpoints.reach("erasing.tombstones_forgotten")

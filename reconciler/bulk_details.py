@@ -22,7 +22,7 @@ import orjson
 from reconciler import bulk_plan, refetching
 from reconciler.bulk_plan import IMPATIENT, PATIENT, Rules
 from schemas.change import Source
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.sellers.sessions import Sessions
 from topsync.store import detail_tasks, refetches
@@ -120,12 +120,13 @@ class BulkDetails:
                 self.pool, seller_id, sources=PATIENT, limit=MAX_TRADES, asked_at=self.clock.now()
             )
             if task is not None:
+                failpoints.reach("bulk.begun")
                 await self._request(task)
 
     async def _request(self, task: DetailTask) -> None:
         """Create a task, or find it again; one that the platform refuses gives its orders back."""
         if self._is_resting() or task.seller_id in self._refused:
-            await detail_tasks.give_back(self.pool, task)
+            await self._give_back(task)
             return
         account = await self.sessions.get(task.seller_id)
         if account is None:
@@ -137,17 +138,19 @@ class BulkDetails:
             await self.sessions.refused(account)
         except CallLimitedError as error:
             self._rest(error.wait_seconds, "the platform, or our budget, allows no more tasks now")
-            await detail_tasks.give_back(self.pool, task)
+            await self._give_back(task)
         except TaskDuplicateError:
             await self._fail(task, "the platform did not name the task that it has already")
         except RequestRefusedError as error:
             self._note_refusal(task.seller_id, error)
-            await detail_tasks.give_back(self.pool, task)
+            await self._give_back(task)
         else:
             await self._requested(task, created)
 
     async def _requested(self, task: DetailTask, created: ExportTask) -> None:
+        failpoints.reach("bulk.created")
         await detail_tasks.requested(self.pool, task, created.task_id)
+        failpoints.reach("bulk.requested")
         self._look_at = time.monotonic() + self.poll_seconds
         metrics.DETAIL_TASKS_REQUESTED.inc()
         log.info(
@@ -184,7 +187,7 @@ class BulkDetails:
             return
         log.warning("task of details given up", seller_id=task.seller_id, task_id=task.task_id)
         self._rest(REST_SECONDS, "a task was not ready in time")
-        await detail_tasks.give_back(self.pool, task)
+        await self._give_back(task)
 
     async def _hand_over(self, task: DetailTask, result: DetailsResult) -> None:
         assert result.created_at is not None
@@ -204,7 +207,9 @@ class BulkDetails:
                 for one, raw in found.good
             ]
         )
+        failpoints.reach("bulk.published")
         await detail_tasks.hand_over(self.pool, task, bulk_plan.waits(found, stored_within=STORED_WITHIN))
+        failpoints.reach("bulk.handed_over")
         metrics.ORDERS_BY_TASK.inc(len(found.good))
         log.info(
             "details handed over",
@@ -224,6 +229,7 @@ class BulkDetails:
             return
         # Noted first: a writer that finds it still in the backlog would leave it there.
         await refetches.bring(self.pool, [one.tid for one in chosen], wait=STORED_WITHIN)
+        failpoints.reach("bulk.brought")
         now = self.clock.now()
         await self.producer.publish(
             [
@@ -232,15 +238,21 @@ class BulkDetails:
                 for hint in refetching.hints(one, now=now)
             ]
         )
+        failpoints.reach("bulk.hinted")
 
     async def _fail(self, task: DetailTask, why: str) -> None:
         """Ask once more in other words; after that, one by one."""
         log.warning("task of details failed", seller_id=task.seller_id, task_id=task.task_id, why=why)
         if task.failures + 1 < MAX_FAILURES:
             await detail_tasks.failed(self.pool, task)
+            failpoints.reach("bulk.failed")
             return
         self._rest(REST_SECONDS, "a task came to nothing twice")
+        await self._give_back(task)
+
+    async def _give_back(self, task: DetailTask) -> None:
         await detail_tasks.give_back(self.pool, task)
+        failpoints.reach("bulk.given_back")
 
     def _note_refusal(self, seller_id: int, error: RequestRefusedError) -> None:
         if error.code in CLOSED_TO_THE_APP:

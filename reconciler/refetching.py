@@ -15,7 +15,7 @@ from enum import Enum
 import orjson
 
 from schemas.change import Change, Source
-from topsync import metrics, telemetry
+from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.store import refetches
 from topsync.store.database import Pool
@@ -114,6 +114,7 @@ class Refetching:
             PublishError: Kafka did not take the hints; they are due still.
         """
         await refetches.forget_answered(self.pool)
+        failpoints.reach("refetching.answered_forgotten")
         due = await refetches.due(self.pool, limit=AT_ONCE)
         due += await refetches.returned(self.pool, limit=AT_ONCE)
         _measure(await refetches.waiting(self.pool))
@@ -125,6 +126,7 @@ class Refetching:
         done = [*sorted_out[Verdict.GIVE_UP], *sorted_out[Verdict.LET_GO]]
         if done:
             await refetches.forget(self.pool, [one.tid for one in done])
+            failpoints.reach("refetching.forgotten")
 
     async def _ask(self, wanted: Sequence[Refetch]) -> None:
         if not wanted:
@@ -137,7 +139,9 @@ class Refetching:
                 for asking in hints(one, now=now)
             ]
         )
+        failpoints.reach("refetching.hinted")
         await refetches.asked(self.pool, {one.tid: wait_after(one.attempts) for one in wanted})
+        failpoints.reach("refetching.asked_noted")
 
     async def _give_up(self, wanted: Sequence[Refetch]) -> None:
         if not wanted:
@@ -146,6 +150,7 @@ class Refetching:
             metrics.DEAD_LETTERS.labels(one.reason).inc()
             log.warning("order given up", tid=one.tid, seller_id=one.seller_id, reason=one.reason)
         await self.producer.publish([self._dead_letter(one) for one in wanted])
+        failpoints.reach("refetching.given_up")
 
     def _dead_letter(self, one: Refetch) -> Record:
         now = self.clock.now()

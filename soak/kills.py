@@ -6,7 +6,10 @@ import subprocess
 import sys
 from typing import Final
 
-TESTS: Final = ("test_fleet", "test_kills", "test_backlog", "test_erase", "test_refunds")
+TESTS: Final = (
+    *("test_fleet", "test_kills", "test_backlog", "test_erase", "test_refunds"),
+    *("test_dying_services", "test_dying_commands"),
+)
 LONGEST_TEST_SECONDS: Final = 900
 
 

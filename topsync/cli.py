@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import datetime
 from functools import partial
@@ -55,10 +56,12 @@ SellerName = Annotated[str, typer.Argument(help="The seller's nick or id.")]
 
 def main() -> None:
     """Entry point; a failure that an operator can do something about is one line, not a trace."""
+    from topsync import failpoints
     from topsync.service import EXIT_FAILED, EXIT_SETTINGS
     from topsync.settings import SettingsError
 
     try:
+        failpoints.arm(os.environ)
         app()
     except* OperatorError as group:
         error = first_of(group)

@@ -41,6 +41,15 @@ Point = Literal[
     "enricher.offsets_sent",
     "enricher.published",
     "enricher.marked",
+    # With a batch go refunds,
+    "refunds.stored",
+    "refunds.orders_marked",
+    # what is to wait or is given up,
+    "postponing.lingering_noted",
+    "postponing.given_up_noted",
+    # and what an erased seller had.
+    "erasing.removed",
+    "erasing.tombstones_forgotten",
     # Push: from the channel into Kafka.
     "push.received",
     "push.sent",
@@ -53,6 +62,35 @@ Point = Literal[
     "pull.claimed",
     # An operator's replay.
     "replay.told",
+    # Asking again for what was not shown as promised, or was parked.
+    "refetching.answered_forgotten",
+    "refetching.hinted",
+    "refetching.asked_noted",
+    "refetching.given_up",
+    "refetching.forgotten",
+    # Draining a backlog: by a task of a hundred orders,
+    "bulk.begun",
+    "bulk.created",
+    "bulk.requested",
+    "bulk.published",
+    "bulk.handed_over",
+    "bulk.failed",
+    "bulk.given_back",
+    # or one by one.
+    "bulk.brought",
+    "bulk.hinted",
+    # Erasing a seller: the command.
+    "erasure.begun",
+    "erasure.platform_told",
+    "erasure.platform_noted",
+    "erasure.asked",
+    "erasure.orders_gone",
+    "erasure.snapshots_deleted",
+    "erasure.rows_cleared",
+    "erasure.told",
+    # Trying dead letters again: the command.
+    "deadletters.hinted",
+    "deadletters.marked",
     # The bulk start of a seller.
     "bootstrap.subscribed",
     "bootstrap.requested",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from topsync import failpoints, settings, telemetry
+from topsync import settings, telemetry
 from topsync.errors import OperatorError, first_of
 from topsync.settings import SettingsError, TelemetrySettings
 
@@ -87,7 +86,6 @@ def calm_collector() -> None:
 async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) -> int:
     status = 0
     try:
-        failpoints.arm(os.environ)
         own = settings.load(TelemetrySettings)
         telemetry.configure_logging(own, process=process)
         lifetime = Lifetime()

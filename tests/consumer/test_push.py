@@ -112,7 +112,7 @@ async def test_messages_about_an_order_reach_the_topic_in_the_order_they_came(
     events = [f"taobao_trade_Step{number}" for number in range(1000)]
     async with pushing(kafka, pool, connections=1) as (channel, registry):
         for event in events:
-            channel.publish(replace(message(7), topic=event))
+            channel.publish(message(7)._replace(topic=event))
         await eventually(lambda: channel.ledger()["confirmed"] == len(events))
         found = await read_all(kafka, registry.changes.name, PARTITIONS)
         assert [orjson.loads(record.value)["event"] for record in found] == events
@@ -125,7 +125,7 @@ async def test_of_rounds_that_queue_up_each_message_is_written_and_confirmed_onc
     events = [f"taobao_trade_Step{number}" for number in range(2 * SENT_TOGETHER + 500)]
     async with pushing(kafka, pool, connections=1, window=len(events)) as (channel, registry):
         for event in events:
-            channel.publish(replace(message(7), topic=event))
+            channel.publish(message(7)._replace(topic=event))
         await eventually(lambda: channel.ledger()["confirmed"] == len(events))
         found = await read_all(kafka, registry.changes.name, PARTITIONS)
         assert sorted(orjson.loads(record.value)["event"] for record in found) == sorted(events)

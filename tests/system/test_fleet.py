@@ -23,6 +23,7 @@ from tests.support import executioner, ownership_history, systems
 from tests.support.eventually import eventually
 from tests.support.ownership_history import Ownership
 from tests.support.storm import storm
+from tests.system import test_dying_commands, test_dying_services
 from topsync.failpoints import POINTS, Point
 from topsync.local.processes import ManagedProcess
 from topsync.local.system import Scale, System
@@ -190,7 +191,8 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
 
 
 async def test_every_fail_point_has_a_victim() -> None:
-    assert sorted(chain(*VICTIMS.values(), points_of(BULK_START))) == sorted(POINTS)
+    elsewhere = {*test_dying_services.POINTS_HERE, *test_dying_commands.POINTS_HERE}
+    assert sorted(chain(*VICTIMS.values(), points_of(BULK_START), elsewhere)) == sorted(POINTS)
 
 
 async def die_at_each(fleet: Fleet, name: str, points: Sequence[Point], folder: Path) -> None:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from schemas import platform_time
 from schemas.change import Change
-from topsync import runtime
+from topsync import failpoints, runtime
 from topsync.deadletters import reading, retrying, tables
 from topsync.deadletters.letters import Letter, LetterId
 from topsync.deadletters.reading import Letters, LettersError, Progress
@@ -197,8 +197,10 @@ async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None
     changes = [records.change(desk.registry.changes.name, hint) for _, hint in hints]
     async with producers.idempotent(desk.kafka) as producer:
         await producer.publish(changes)
+    failpoints.reach("deadletters.hinted")
     kept = timedelta(hours=desk.kafka.notices_retention_hours) + TOPIC_SLACK
     await dead_letters.mark_retried(desk.pool, [letter.event_id for letter, _ in hints], kept=kept)
+    failpoints.reach("deadletters.marked")
 
 
 def _is_sure(count: int, yes: bool, ask: Callable[[str], str]) -> bool:

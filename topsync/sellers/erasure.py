@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.erasure import Erasure as Request
 from schemas.notification import SellerErased
+from topsync import failpoints
 from topsync.errors import OperatorError
 from topsync.store import erasures
 from topsync.store.database import Pool
@@ -117,16 +118,23 @@ class Eraser:
             PublishError: Kafka does not answer.
         """
         state = await erasures.begin(self.pool, self._seller_id)
+        failpoints.reach("erasure.begun")
         told = state.platform_told
         if not told and (told := await self.tell_platform()):
+            failpoints.reach("erasure.platform_told")
             await erasures.platform_told(self.pool, self._seller_id)
+            failpoints.reach("erasure.platform_noted")
         if state.finished_at is not None:
             return Outcome(state.orders, 0, None, told)
         await self._erase_orders(state)
+        failpoints.reach("erasure.orders_gone")
         kept = await self._delete_snapshots()
+        failpoints.reach("erasure.snapshots_deleted")
         rows = await self._clear()
+        failpoints.reach("erasure.rows_cleared")
         # Told before it is noted: after a crash in between it is told once more.
         await self._notify(state)
+        failpoints.reach("erasure.told")
         await erasures.finish(self.pool, self._seller_id)
         return Outcome(state.orders, rows, kept, told)
 
@@ -182,6 +190,7 @@ class Eraser:
                     for tid in some
                 ]
             )
+        failpoints.reach("erasure.asked")
         return await self.progress.ends()
 
     async def _delete_snapshots(self) -> str | None:
