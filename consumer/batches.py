@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -174,6 +175,13 @@ def _seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
         return None
 
 
+def _tids_by_key(snapshots: Iterable[ConsumerRecord[bytes, bytes]]) -> Iterator[int]:
+    """Which orders they are about, as far as that can be told before they are read."""
+    for record in snapshots:
+        with suppress(ValueError):
+            yield int(record.key or b"")
+
+
 def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
     return {
         need.tid: Journey(need.hinted_at, need.received_at, taken_at)
@@ -238,13 +246,15 @@ class BatchReader:
         *,
         backlog: Backlog | None = None,
         unread: int = 0,
-    ) -> Batch:
+    ) -> AsyncIterator[Batch]:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
 
+        In parts that can be stored one after the other: what the orders themselves are comes first, then
+        the refunds that they show, which take calls of their own.
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
         What is about an erased seller's orders is passed over.
-        `take_turn` is awaited before the orders of hints are judged by what is stored, and called before
-        anything else is awaited. With a `backlog`, which is told of the `unread` records behind these, late
+        `take_turn` is awaited before any order is judged by what is stored, and called before anything else
+        is awaited. With a `backlog`, which is told of the `unread` records behind these, late
         changes are noted to be fetched later, so that the fresh ones behind them come sooner.
 
         Raises:
@@ -263,14 +273,18 @@ class BatchReader:
         if hints and backlog is not None:
             received = [hint.change.received_at for hint in hints]
             late_before = backlog.late_before(received, unread=unread, now=self.clock.now())
-        if hints and take_turn is not None:
-            await take_turn({hint.change.tid for hint in hints})
+        if take_turn is not None:
+            await take_turn({hint.change.tid for hint in hints} | set(_tids_by_key(snapshots)))
         hints, snapshots = await self._pass_over_erased(hints, snapshots)
         for record in snapshots:
             self._take_snapshot(record, batch)
         if hints:
             await self._take_hints(hints, batch, taken_at, late_before)
-        return batch
+        fetched = list(batch.versions.values()) if hints else []
+        named = set(batch.refunds.versions)
+        yield batch
+        if part := await self.refunds.shown(fetched, named):
+            yield Batch(tids={version.refund.tid for version in part.versions.values()}, refunds=part)
 
     async def _pass_over_erased(
         self, hints: list[_Hint], snapshots: list[ConsumerRecord[bytes, bytes]]
@@ -349,7 +363,6 @@ class BatchReader:
                 fetch = self._fetch_into(need, by_tid[need.tid], known.get(need.tid), batch, unanswered)
                 tasks.create_task(fetch)
             tasks.create_task(self.refunds.take_named((hint.change for hint in hints), batch.refunds))
-        await self.refunds.take_shown(list(batch.versions.values()), batch.refunds)
         await self.refunds.note_orders_behind(batch.versions, batch.refunds)
         failpoints.reach("enricher.fetched")
         parked = sum(later.parked for later in batch.postponed)

@@ -1,8 +1,9 @@
 """The pipeline of one partition: reading, storing and publishing, each a few batches ahead of the next.
 
 *Reading* takes records and finds out what they ask for. Several batches of a topic are read at the same time,
-because a detail call takes longer than everything else together. *Storing* takes what has been read, in the
-order of its offsets. *Publishing* takes whatever has been stored meanwhile, in one transaction.
+because a detail call takes longer than everything else together. *Storing* takes what has been read, as it
+comes. *Publishing* takes whatever has been stored meanwhile, in one transaction; offsets go along when
+everything up to them is published.
 
 Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
 not stored (`Turns`), and a batch is not stored while one of its orders is being published.
@@ -29,82 +30,135 @@ from consumer.turns import Turns
 from consumer.writer import PartitionWriter, Tools
 from topsync import failpoints, metrics
 from topsync.stream.ownership import PartitionReader
+from topsync.stream.producer import Offsets
 
 READ_TIMEOUT_SECONDS: Final = 1.0
 
-AHEAD_BATCHES: Final = 8
+AHEAD_BATCHES: Final = 16
 """Batches of one topic that are read and not stored yet; small ones, as they come under a light load."""
 
 AHEAD_FULL_BATCHES: Final = 2
 """The same where they are full: one is fetched while the other is stored. Keeps the gate's queue short."""
 
+HELD_BATCHES: Final = 1000
+"""Batches of one topic that are not done with: an order that the platform is slow with is overtaken by so
+many. They are read again after a crash, and weigh nothing once they are published."""
+
 OFFSETS_EVERY_SECONDS: Final = 0.25
-"""So much is read again after a crash, at most."""
+"""How long what is done with waits for a transaction that takes its offsets along."""
 
 AHEAD_GROUPS: Final = 4
 """Groups that are stored and wait to be published."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Reading:
-    """A batch of one topic while it is read."""
+    """Some records of one topic, from when they are taken until all that they led to is published."""
 
-    tp: TopicPartition
     next_offset: int
     records: int
     size_bytes: int
-    batch: asyncio.Task[Batch]
     stored: asyncio.Future[None]
+    """Done when everything is stored."""
+    unstored: int = 1
+    """Its parts that are not stored; that there may be more of them counts as one."""
+    unpublished: int = 1
+    """The same of publishing."""
 
 
-@dataclass(slots=True)
-class _Group:
-    """Batches that are stored and published together."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Something of a reading that can be stored."""
 
-    fetched_at: datetime
-    stored_at: datetime
-    batch: Batch = field(default_factory=Batch)
-    offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    size_bytes: int = 0
-
-    def add(self, reading: _Reading) -> None:
-        self.batch.join(reading.batch.result())
-        self.offsets[reading.tp] = reading.next_offset
-        self.size_bytes += reading.size_bytes
-
-    def join(self, later: _Group) -> None:
-        self.batch.join(later.batch)
-        self.offsets |= later.offsets
-        self.size_bytes += later.size_bytes
-        self.fetched_at, self.stored_at = later.fetched_at, later.stored_at
+    lane: _Lane
+    reading: _Reading
+    batch: Batch
 
 
 class _Lane:
-    """The batches of one topic that are read and not stored, in the order of their offsets."""
+    """What is under way of one topic.
+
+    Parts are stored as they come: an order that the platform is slow with holds up no other. Offsets are
+    done with in their order.
+    """
 
     def __init__(self, max_records: int) -> None:
         self._max_records = max_records
         self._readings: deque[_Reading] = deque()
+        self._parts: deque[_Part] = deque()
         self._left = asyncio.Event()
 
     async def room(self) -> int:
-        """Wait until another batch may be read; how many records it may have."""
+        """Wait until more may be read; how many records."""
         while True:
-            free = AHEAD_FULL_BATCHES * self._max_records - sum(one.records for one in self._readings)
-            if free > 0 and len(self._readings) < AHEAD_BATCHES:
+            unstored = [one.records for one in self._readings if one.unstored]
+            free = AHEAD_FULL_BATCHES * self._max_records - sum(unstored)
+            if free > 0 and len(unstored) < AHEAD_BATCHES and len(self._readings) < HELD_BATCHES:
                 return min(free, self._max_records)
             self._left.clear()
             await self._left.wait()
 
-    def add(self, reading: _Reading) -> None:
+    def begin(self, reading: _Reading) -> None:
         self._readings.append(reading)
 
-    def pop_read(self, at_most: int) -> Iterator[_Reading]:
-        """Take out the oldest batches that have been read."""
-        while at_most and self._readings and self._readings[0].batch.done():
-            self._left.set()
-            yield self._readings.popleft()
+    def add(self, reading: _Reading, batch: Batch) -> None:
+        """Take in a part of a reading."""
+        reading.unstored += 1
+        reading.unpublished += 1
+        self._parts.append(_Part(self, reading, batch))
+
+    def end(self, reading: _Reading) -> None:
+        """Everything of a reading is read."""
+        if reading.unpublished == 1:
+            # Whatever there was is published; its offset goes with a transaction that has nothing else of it.
+            self.add(reading, Batch())
+        reading.unpublished -= 1
+        self.stored(reading)
+
+    def pop_parts(self, at_most: int) -> Iterator[_Part]:
+        """Take out the parts that came first."""
+        while at_most and self._parts:
+            yield self._parts.popleft()
             at_most -= 1
+
+    def stored(self, reading: _Reading) -> None:
+        """Note that a part is stored."""
+        reading.unstored -= 1
+        if not reading.unstored:
+            reading.stored.set_result(None)
+        self._left.set()
+
+    def published(self, reading: _Reading) -> int:
+        """Note that a part goes with the transaction that begins; how many bytes are done with by that."""
+        reading.unpublished -= 1
+        return 0 if reading.unpublished else reading.size_bytes
+
+    def pop_done(self) -> int | None:
+        """The offset up to which everything is done with, if that is further than it was."""
+        done = None
+        while self._readings and not self._readings[0].unpublished:
+            done = self._readings.popleft().next_offset
+        self._left.set()
+        return done
+
+
+@dataclass(slots=True)
+class _Group:
+    """Parts that are stored and published together."""
+
+    fetched_at: datetime
+    stored_at: datetime
+    batch: Batch = field(default_factory=Batch)
+    parts: list[_Part] = field(default_factory=list)
+
+    def add(self, part: _Part) -> None:
+        self.batch.join(part.batch)
+        self.parts.append(part)
+
+    def join(self, later: _Group) -> None:
+        self.batch.join(later.batch)
+        self.parts += later.parts
+        self.fetched_at, self.stored_at = later.fetched_at, later.stored_at
 
 
 class Pipeline:
@@ -123,6 +177,7 @@ class Pipeline:
         self._writer = writer
         self._changes = _Lane(batch_changes)
         self._snapshots = _Lane(batch_snapshots)
+        self._lanes: dict[TopicPartition, _Lane] = {}
         self._turns = Turns()
         self._backlog = backlog
         self._has_read = asyncio.Event()
@@ -139,6 +194,7 @@ class Pipeline:
         Dying anywhere in it loses nothing: offsets are committed with, or soon after, the transaction that
         publishes what they led to.
         """
+        self._lanes = {changes.tp: self._changes, snapshots.tp: self._snapshots}
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read_all(changes, self._changes, tasks))
@@ -159,36 +215,49 @@ class Pipeline:
             self._held_bytes += size_bytes
             metrics.ENRICHER_BYTES.set(self._tools.room.taken_bytes)
             stored = asyncio.get_running_loop().create_future()
-            take_turn = partial(self._turns.take, stored=stored)
-            reading = self._tools.batches.read(taken, take_turn, backlog=self._backlog, unread=reader.unread)
-            batch = tasks.create_task(reading)
-            batch.add_done_callback(lambda _: self._has_read.set())
-            lane.add(_Reading(reader.tp, taken[-1].offset + 1, len(taken), size_bytes, batch, stored))
+            reading = _Reading(taken[-1].offset + 1, len(taken), size_bytes, stored)
+            lane.begin(reading)
+            tasks.create_task(self._read(lane, reading, taken, unread=reader.unread))
+
+    async def _read(
+        self,
+        lane: _Lane,
+        reading: _Reading,
+        taken: Sequence[ConsumerRecord[bytes, bytes]],
+        *,
+        unread: int,
+    ) -> None:
+        take_turn = partial(self._turns.take, stored=reading.stored)
+        async for batch in self._tools.batches.read(taken, take_turn, backlog=self._backlog, unread=unread):
+            lane.add(reading, batch)
+            self._has_read.set()
+        lane.end(reading)
+        self._has_read.set()
 
     async def _store_all(self) -> None:
         while True:
             await self._has_read.wait()
             self._has_read.clear()
-            while readings := [
-                *self._changes.pop_read(AHEAD_BATCHES),
+            while parts := [
+                *self._changes.pop_parts(AHEAD_BATCHES),
                 # A change waits for one batch of snapshots at most, and neither starves.
-                *self._snapshots.pop_read(1),
+                *self._snapshots.pop_parts(1),
             ]:
-                await self._groups.put(await self._store(readings))
+                await self._groups.put(await self._store(parts))
 
-    async def _store(self, readings: Sequence[_Reading]) -> _Group:
+    async def _store(self, parts: Sequence[_Part]) -> _Group:
         now = self._tools.clock.estimate()
         group = _Group(fetched_at=now, stored_at=now)
-        for reading in readings:
-            group.add(reading)
+        for part in parts:
+            group.add(part)
         while not group.batch.tids.isdisjoint(self._unpublished):
             self._has_published.clear()
             await self._has_published.wait()
         await self._writer.store(group.batch)
         self._unpublished |= group.batch.tids
         group.stored_at = self._tools.clock.estimate()
-        for reading in readings:
-            reading.stored.set_result(None)
+        for part in parts:
+            part.lane.stored(part.reading)
         return group
 
     async def _publish_all(self) -> None:
@@ -201,8 +270,9 @@ class Pipeline:
             await self._writer.rest()
             while not self._groups.empty():
                 group.join(self._groups.get_nowait())
-            self._progress.add(group.offsets, now=loop.time())
-            # A dead letter is published once: with the offset of its record.
+            size_bytes = sum(part.lane.published(part.reading) for part in group.parts)
+            self._progress.add(self._pop_done(), now=loop.time())
+            # The fewer dead letters a crash repeats, the fewer people look at twice.
             dies = bool(group.batch.dead_letters or group.batch.refunds.dead_letters)
             offsets = self._progress.take(now=loop.time(), at_once=dies)
             published = await self._writer.publish(group.batch, offsets)
@@ -212,7 +282,11 @@ class Pipeline:
                     freshness.observe(journey, stages)
             self._unpublished -= group.batch.tids
             self._has_published.set()
-            self._let_go(group.size_bytes)
+            self._let_go(size_bytes)
+
+    def _pop_done(self) -> Offsets:
+        done = {tp: lane.pop_done() for tp, lane in self._lanes.items()}
+        return {tp: offset for tp, offset in done.items() if offset is not None}
 
     async def _next_group(self) -> _Group | None:
         """What is to be published next; none where offsets are due before anything is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -78,17 +78,25 @@ class RefundReader:
             part,
         )
 
-    async def take_shown(self, fetched: Sequence[Version], part: RefundPart) -> None:
-        """Fetch what orders that were just fetched show otherwise than it is stored.
+    async def shown(self, fetched: Sequence[Version], already: Collection[int]) -> RefundPart | None:
+        """Fetch what orders that were just fetched show otherwise than it is stored; none if nothing is.
+
+        But for those `already` fetched with them, by `refund_id`.
 
         Raises:
             CallLimitedError: the batch is to be read again later.
         """
         ids = {line.refund_id for version in fetched for line in version.trade.orders} - {None}
         if not ids or not self.enabled:
-            return
+            return None
         known = await refunds.known(self.pool, [id_ for id_ in ids if id_ is not None])
-        await self._fetch_all(decisions.refunds_shown_otherwise(fetched, known, part.versions), known, part)
+        needs = decisions.refunds_shown_otherwise(fetched, known, already)
+        if not needs:
+            return None
+        part = RefundPart()
+        await self._fetch_all(needs, known, part)
+        await self.note_orders_behind({version.trade.tid: version for version in fetched}, part)
+        return part
 
     async def note_orders_behind(self, fetched: Mapping[int, Version], part: RefundPart) -> None:
         """Have orders fetched again that show a refund as it was before it was fetched here.

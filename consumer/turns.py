@@ -1,4 +1,4 @@
-"""Turns: hints about one order are judged one after the other, although batches are read at the same time."""
+"""Turns: what is about one order is judged in its order, although batches are read at the same time."""
 
 from __future__ import annotations
 

@@ -105,8 +105,18 @@ class Shop:
     clock: ServerClock
     offset: int = 0
 
-    async def read(self, *taken: ConsumerRecord[bytes, bytes]) -> Batch:
-        return await self.reader.read(taken)
+    async def read(
+        self,
+        *taken: ConsumerRecord[bytes, bytes],
+        reader: BatchReader | None = None,
+        backlog: Backlog | None = None,
+        unread: int = 0,
+    ) -> Batch:
+        """All that the records ask for."""
+        batch = Batch()
+        async for part in (reader or self.reader).read(taken, backlog=backlog, unread=unread):
+            batch.join(part)
+        return batch
 
     def received(self, record: Record, *, partition: int | None = None) -> ConsumerRecord[bytes, bytes]:
         """The record as a consumer gets it."""
@@ -528,11 +538,11 @@ async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones
     for tid in (TID, TID + 4):
         shop.gateway.trades[tid] = platform_trade(tid)
     taken = [shop.hint(received_at=late, occurred_at=at(2)), shop.hint(TID + 4)]
-    batch = await shop.reader.read(taken, backlog=backlog, unread=2)
+    batch = await shop.read(*taken, backlog=backlog, unread=2)
     assert shop.gateway.fetched == [TID + 4]
     (waiting,) = batch.postponed
     assert (waiting.tid, waiting.reason, waiting.occurred_at) == (TID, refetches.BACKLOG, at(2))
-    assert (await shop.reader.read(taken[:1], backlog=backlog, unread=0)).postponed == [waiting]
+    assert (await shop.read(*taken[:1], backlog=backlog, unread=0)).postponed == [waiting]
 
 
 async def test_a_pull_adds_its_promise_to_an_order_of_the_backlog_and_costs_no_call(shop: Shop) -> None:
@@ -560,6 +570,6 @@ async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: 
 
 async def test_messages_that_linger_are_noted_and_cost_no_call_yet(shop: Shop) -> None:
     reader = replace(shop.reader, linger=timedelta(seconds=60))
-    batch = await reader.read([shop.hint(), shop.hint(), shop.hint(TID + 4, source=Source.SWEEP)])
+    batch = await shop.read(shop.hint(), shop.hint(), shop.hint(TID + 4, source=Source.SWEEP), reader=reader)
     assert shop.gateway.fetched == [TID + 4]
     assert [(one.tid, one.reason) for one in batch.lingering] == [(TID, refetches.LINGERING)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
@@ -42,11 +42,12 @@ class Stages:
         self.batches = self
         self.being_read = 0
         self.most_being_read = 0
-        self.judged: dict[int, int] = {}
-        """Of each change that is judged and not stored yet, by its offset: its order."""
-        self.stored = {CHANGES: 0, SNAPSHOTS: 0}
+        self.judged: dict[tuple[TopicPartition, int], int] = {}
+        """Of each record that is judged and not stored yet, by its place: its order."""
         self.unpublished: set[int] = set()
-        self.published = {CHANGES: 0, SNAPSHOTS: 0}
+        self.published: dict[TopicPartition, set[int]] = {CHANGES: set(), SNAPSHOTS: set()}
+        self.committed = {CHANGES: 0, SNAPSHOTS: 0}
+        self.overtaken = False
         self.stored_while_reading = False
         self.done = asyncio.Event()
 
@@ -70,19 +71,23 @@ class Stages:
         key = str(self.dice.randrange(ORDERS)).encode()
         return ConsumerRecord(tp.topic, 0, offset, 0, 0, key, b"x" * 10, None, 1, 10, ())
 
-    async def read(self, taken: Sequence[Record], take_turn: TakeTurn, **_: object) -> Batch:
-        """As a `BatchReader` does; where each record came from travels as its dead letter."""
+    async def read(self, taken: Sequence[Record], take_turn: TakeTurn, **_: object) -> AsyncIterator[Batch]:
+        """As a `BatchReader` does, in two parts now and then; where each record came from travels with the
+        last of them as its dead letter.
+        """
         batch = Batch(tids={int(record.key) for record in taken})
         self.being_read += 1
         self.most_being_read = max(self.most_being_read, self.being_read)
-        if taken[0].topic == CHANGES.topic:
-            await take_turn(batch.tids)
-            assert batch.tids.isdisjoint(self.judged.values()), "an order is judged by what will change"
-            self.judged |= {record.offset: int(record.key) for record in taken}
+        await take_turn(batch.tids)
+        assert batch.tids.isdisjoint(self.judged.values()), "an order is judged by what will change"
+        self.judged |= {(TopicPartition(one.topic, 0), one.offset): int(one.key) for one in taken}
         await self.take_time()
         self.being_read -= 1
+        if self.dice.random() < 0.3:
+            yield Batch(tids=set(batch.tids))
+            await self.take_time()
         batch.dead_letters = cast("Any", [(TopicPartition(one.topic, 0), one.offset) for one in taken])
-        return batch
+        yield batch
 
     async def store(self, batch: Batch) -> None:
         assert self.unpublished.isdisjoint(batch.tids), "a step is told beside what has been published"
@@ -92,10 +97,7 @@ class Stages:
         self.stored_while_reading |= bool(self.being_read)
         await self.take_time()
         for tp, offset in places:
-            assert offset == self.stored[tp], "batches are stored in the order of their offsets"
-            self.stored[tp] += 1
-            if tp == CHANGES:
-                del self.judged[offset]
+            del self.judged[tp, offset]
         self.unpublished |= batch.tids
 
     async def rest(self) -> None:
@@ -103,11 +105,15 @@ class Stages:
 
     async def publish(self, batch: Batch, offsets: dict[TopicPartition, int]) -> list[object]:
         await self.take_time()
+        for tp, offset in cast("list[tuple[TopicPartition, int]]", batch.dead_letters):
+            self.overtaken |= bool(self.published[tp]) and offset < max(self.published[tp])
+            self.published[tp].add(offset)
         for tp, offset in offsets.items():
-            assert self.published[tp] < offset <= self.stored[tp], "only what is stored is done with"
-            self.published[tp] = offset
+            assert self.committed[tp] < offset, "offsets only rise"
+            assert self.published[tp] >= set(range(offset)), "only what is published is done with"
+            self.committed[tp] = offset
         self.unpublished -= batch.tids
-        if set(self.published.values()) == {RECORDS}:
+        if set(self.committed.values()) == {RECORDS}:
             self.done.set()
         return []
 
@@ -127,6 +133,7 @@ async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of
     if running.done():
         running.result()
     assert stages.stored_while_reading, "the next batches wait for the one that is stored"
+    assert stages.overtaken, "a slow batch holds up the others"
     assert 2 <= stages.most_being_read <= 2 * AHEAD_BATCHES
     running.cancel()
     await asyncio.wait({running})

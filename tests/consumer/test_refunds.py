@@ -257,7 +257,7 @@ async def test_one_refund_that_is_not_answered_is_postponed(shop: Shop) -> None:
 async def test_where_refunds_are_switched_off_none_is_asked_for(shop: Shop) -> None:
     shop.gateway.trades[TID] = refunding_trade(TID)
     off = replace(shop.reader, refunds=replace(shop.reader.refunds, enabled=False))
-    batch = await off.read([shop.hint(refund_id=REFUND)])
+    batch = await shop.read(shop.hint(refund_id=REFUND), reader=off)
     assert batch.versions.keys() == {TID}
     assert shop.gateway.refunds_fetched == []
 
