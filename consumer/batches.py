@@ -274,7 +274,8 @@ class BatchReader:
             received = [hint.change.received_at for hint in hints]
             late_before = backlog.late_before(received, unread=unread, now=self.clock.now())
         if take_turn is not None:
-            await take_turn({hint.change.tid for hint in hints} | set(_tids_by_key(snapshots)))
+            orders_told = {hint.change.tid for hint in hints} | set(_tids_by_key(snapshots))
+            await take_turn(orders_told | batch.erased)
         hints, snapshots = await self._pass_over_erased(hints, snapshots)
         for record in snapshots:
             self._take_snapshot(record, batch)
