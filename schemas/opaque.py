@@ -1,6 +1,7 @@
-"""What the platform sends in a form of its own: carried as it came, as far as UTF-8, JSON and PostgreSQL can hold it.
+"""What the platform sends in a form of its own: carried as it came, as far as anybody can hold it.
 
-NUL and lone surrogates become U+FFFD; an integer beyond 64 bits becomes text, or readers would lose its digits.
+UTF-8 has no lone surrogates and PostgreSQL no NUL: they become U+FFFD. An integer beyond 64 bits becomes
+text, or readers would lose its digits.
 """
 
 from __future__ import annotations

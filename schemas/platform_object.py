@@ -139,6 +139,7 @@ def list_of(item: str) -> BeforeValidator:
 
 def _beyond(data: Mapping[str, object], typed: frozenset[str]) -> dict[str, object]:
     """What there is beyond the typed fields, sorted; a null is the same as an absent field."""
-    aside = {name: data[name] for name in sorted(data.keys() - typed) if data[name] is not None}
+    unknown = sorted([name for name in data if name not in typed])
+    aside = {name: data[name] for name in unknown if data[name] is not None}
     kept = aside.pop("platform_fields", None)
     return dict(sorted({**aside, **kept}.items())) if isinstance(kept, Mapping) else aside

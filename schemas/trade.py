@@ -16,7 +16,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from schemas import platform_object
-from schemas.platform_object import Opaque, PlatformObject, UnreadableError, list_of
+from schemas.opaque import Opaque
+from schemas.platform_object import PlatformObject, UnreadableError, list_of
 from schemas.types import Count, Instant, Money, PlatformId
 
 RECEIVER_FIELDS = frozenset(
