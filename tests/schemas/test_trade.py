@@ -222,6 +222,26 @@ def test_what_no_database_and_no_utf8_can_hold_is_replaced() -> None:
     assert Trade.from_wire(wired) == trade
 
 
+@pytest.mark.parametrize("odd", ["\x00", "\ud800", "\udfff\x00"])
+def test_it_is_replaced_wherever_it_comes(odd: str) -> None:
+    fields: list[dict[str, object]] = [
+        {"title": odd},
+        {"unknown": [odd]},
+        {"unknown": {odd: 1}},
+        {"orders": {"order": [{"oid": 1, "title": odd}]}},
+        {"promotion_details": {"promotion_detail": [{"promotion_name": odd}]}},
+    ]
+    for field in fields:
+        wired = Trade.from_platform(minimal(**field)).to_wire()
+        assert "\ufffd" in wired
+        assert "\\u0000" not in wired
+        wired.encode()
+
+
+def test_a_backslash_is_no_reason_to_change_a_text() -> None:
+    assert Trade.from_platform(minimal(seller_memo='a\\u0000 \\ "b"')).seller_memo == 'a\\u0000 \\ "b"'
+
+
 @pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**64, -(2**63) - 1])
 def test_a_number_beyond_64_bits_is_text_wherever_it_comes(number: int) -> None:
     opaque = {"new": number, "deep": [{"new": number}]}
@@ -231,13 +251,12 @@ def test_a_number_beyond_64_bits_is_text_wherever_it_comes(number: int) -> None:
             orders={"order": [{"oid": 1, **opaque}]},
             promotion_details={"promotion_detail": [opaque]},
             service_orders={"service_order": [opaque]},
-            title=number,
         )
     )
     kept = {"deep": [{"new": str(number)}], "new": str(number)}
     assert trade.platform_fields == trade.orders[0].platform_fields == kept
     assert trade.promotion_details == trade.service_orders == [kept]
-    assert trade.title == str(number)
+    assert Trade.from_platform(minimal(title=number)).title == str(number)
 
 
 def test_the_largest_and_smallest_64_bit_numbers_stay_numbers() -> None:
