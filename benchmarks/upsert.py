@@ -1,4 +1,7 @@
-"""Writing orders in batches: the writer's upsert with all that it finds out, beside the bare rows."""
+"""Writing orders in batches: the writer's upsert with all that it finds out, beside the bare rows.
+
+Both get the same: orders of which JSON and content hash are there. What these cost, the third way shows.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ PARTITIONS: Final = 4
 ROUNDS: Final = 7
 TARGET: Final = 0.7
 
-BARE: Final = """
+NEW, CHANGED = "new", "changed"
+UPSERT, BARE, WHOLE = "the writer's upsert", "barely", "the whole way"
+
+BARE_INSERT: Final = """
 insert into orders (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step)
 select tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade::jsonb, step::jsonb
 from unnest(
@@ -55,13 +61,16 @@ Batch = Sequence[Version]
 Write = Callable[[int, Batch], Awaitable[object]]
 """Writes a batch of this number."""
 
+Rates = dict[tuple[str, str], list[float]]
+"""Orders a second, by kind of order and way of writing, one of each round."""
+
 
 async def run() -> Report:
-    """Let both take turns at new orders and at changed ones."""
+    """Let the ways take turns at new orders and at changed ones."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     seller_id, trades = _trades()
     old = [_version(seller_id, trade, 0) for trade in trades]
-    rates: dict[str, list[float]] = {name: [] for name in ("new", "bare new", "changed", "bare changed")}
+    rates: Rates = {(kind, way): [] for kind in (NEW, CHANGED) for way in (UPSERT, BARE, WHOLE)}
     async with ProcessGroup(run_folders.create()) as group:
         postgres = EmbeddedPostgres(group, group.folder / "postgres")
         await postgres.start()
@@ -74,15 +83,14 @@ async def run() -> Report:
                 partition = number % PARTITIONS
                 return await orders.upsert(pool, batch, partition=partition, epoch=epochs[partition])
 
-            for _ in range(ROUNDS):
-                for prefix, write in (("", upsert), ("bare ", _barely(pool))):
-                    await pool.execute("truncate orders")
-                    for name, second in (("new", 0), ("changed", 1)):
-                        versions = [_version(seller_id, one.trade, second) for one in old]
-                        if prefix:  # only what is sent is its work
-                            for version in versions:
-                                assert version.content_hash
-                        rates[prefix + name].append(await _rate(write, versions))
+            ways = {UPSERT: upsert, BARE: _barely(pool), WHOLE: upsert}
+            for _, (way, write) in itertools.product(range(ROUNDS), ways.items()):
+                await pool.execute("truncate orders")
+                for second, kind in enumerate((NEW, CHANGED)):
+                    versions = [_version(seller_id, one.trade, second) for one in old]
+                    if way != WHOLE:
+                        _work_out(versions)
+                    rates[kind, way].append(await _rate(write, versions))
             assert await pool.fetchval("select count(*) from orders") == ORDERS
     return Report("upsert", _setup(), _rows(rates))
 
@@ -90,28 +98,33 @@ async def run() -> Report:
 def _setup() -> str:
     return (
         f"{ORDERS:,} orders of the simulator in batches of {BATCH}, {PARTITIONS} batches at a time from one "
-        "process, into an embedded PostgreSQL (durable) on the same cores. *The writer's upsert* begins with "
-        "an order as it was read, and does what the enricher does: JSON, content hash, what the version "
-        "brings beside the one before, version guard, epoch. *Barely* is one `insert … on conflict do "
-        "update` a batch with everything worked out beforehand, and no guard. Changed: each order once more, "
-        f"a second later, with another note. {ROUNDS} rounds in turn; medians."
+        "process, into an embedded PostgreSQL (durable) on the same cores. *The writer's upsert* and "
+        "*barely* begin with the same: each order's JSON and content hash, worked out beforehand. The upsert "
+        "reads the version before, finds out what each order brings beside it, and writes under version "
+        "guard and epoch. *Barely* is one `insert … on conflict do update` a batch and no guard. *The whole "
+        "way* is the upsert beginning with an order as it was read, so that JSON and content hash are its "
+        "work, too. Changed: each order once more, a second later, with another note. "
+        f"{ROUNDS} rounds in turn; medians."
     )
 
 
-def _rows(rates: dict[str, list[float]]) -> list[Row]:
+def _rows(rates: Rates) -> list[Row]:
     rows = []
-    for name in ("new", "changed"):
-        ratios = [ours / bare for ours, bare in zip(rates[name], rates[f"bare {name}"], strict=True)]
+    for kind in (NEW, CHANGED):
+        ratios = [ours / bare for ours, bare in zip(rates[kind, UPSERT], rates[kind, BARE], strict=True)]
         rows += [
-            Row(what=f"{name} orders: the writer's upsert", value=statistics.median(rates[name]), unit="/s"),
-            Row(what=f"{name} orders: barely", value=statistics.median(rates[f"bare {name}"]), unit="/s"),
+            *(
+                Row(what=f"{kind} orders: {way}", value=statistics.median(rates[kind, way]), unit="/s")
+                for way in (UPSERT, BARE)
+            ),
             Row(
-                what=f"{name} orders: ratio",
+                what=f"{kind} orders: ratio",
                 value=statistics.median(ratios),
                 unit="",
                 at_least=TARGET,
                 digits=2,
             ),
+            Row(what=f"{kind} orders: {WHOLE}", value=statistics.median(rates[kind, WHOLE]), unit="/s"),
         ]
     return rows
 
@@ -130,10 +143,17 @@ def _version(seller_id: int, trade: Trade, second: int) -> Version:
     return Version(seller_id, trade.model_copy(update=later), datetime.now(UTC), "push")
 
 
+def _work_out(versions: Sequence[Version]) -> None:
+    """Have ready what is kept of a version once it is asked for."""
+    for version in versions:
+        assert version.wire
+        assert version.content_hash
+
+
 def _barely(pool: Pool) -> Write:
     async def write(_: int, batch: Batch) -> object:
         return await pool.execute(
-            BARE,
+            BARE_INSERT,
             [version.trade.tid for version in batch],
             [version.seller_id for version in batch],
             [version.trade.created for version in batch],

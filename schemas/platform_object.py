@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import orjson
 from pydantic import (
@@ -16,6 +16,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from schemas.opaque import Opaque, has_storable_texts, storable_fields
+
+CONTENT_HASH_BYTES: Final = 16
 
 
 class UnreadableError(ValueError):
@@ -31,9 +35,17 @@ class PlatformObject(BaseModel):
     """What `from_platform` raises."""
     indispensable: ClassVar[frozenset[str]] = frozenset()
     """Optional fields that make the object unreadable when they come in a shape of their own."""
+    typed: ClassVar[frozenset[str]]
+    """The names of all fields below but the first."""
 
-    platform_fields: dict[str, object] = Field(default_factory=dict)
+    platform_fields: dict[str, Opaque] = Field(default_factory=dict)
     """What the platform sent beyond the fields above, unchanged, keys sorted."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
+        """Look up once what each object that is read needs."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.typed = frozenset(cls.model_fields) - {"platform_fields"}
 
     @classmethod
     def from_platform(cls, raw: Mapping[str, object]) -> Self:
@@ -44,34 +56,72 @@ class PlatformObject(BaseModel):
                 subclass, `unreadable` says.
         """
         try:
-            return cls.model_validate(raw if _is_storable(raw) else _storable(raw))
+            return cls.model_validate(raw if has_storable_texts(raw) else storable_fields(raw))
         except ValidationError as error:
             problems = (
                 f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_input=False)
             )
             raise cls.unreadable(f"unreadable {cls.__name__.lower()}: " + "; ".join(problems)) from None
 
+    @classmethod
+    def from_wire(cls, value: bytes | str) -> Self:
+        """Read a record of the topic back."""
+        return cls.model_validate_json(value)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as it is on the wire, read: absent fields are left out, amounts and times are text."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def to_wire(self) -> str:
+        """The JSON value of the topic and of the table."""
+        return wire(self.to_json())
+
     @model_validator(mode="wrap")
     @classmethod
     def _keep_what_is_not_understood(cls, data: object, read: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(data, Mapping):
-            return read(data)
-        known, aside = _split(data, cls.model_fields)
+        return cls._read(data, read) if isinstance(data, Mapping) else read(data)
+
+    @classmethod
+    def _read(cls, data: Mapping[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
+        aside = _beyond(data, cls.typed)
         try:
-            return read({**known, "platform_fields": aside} if aside else known)
+            return read({**data, "platform_fields": aside})
         except ValidationError as error:
+            # A null is the same as an absent field, also where there must be one.
+            tidy = {name: value for name, value in storable_fields(data).items() if value is not None}
+            if tidy != data:
+                return cls._read(tidy, read)
             odd = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
             if not odd or any(name not in cls._optional_fields() for name in odd):
                 raise
         # An optional field in a shape of its own: keep its value without claiming to understand it.
-        aside = dict(sorted({**aside, **{name: known.pop(name) for name in odd}}.items()))
-        return read({**known, "platform_fields": aside})
+        known = {name: value for name, value in data.items() if name not in odd}
+        aside.update((name, data[name]) for name in odd)
+        return read({**known, "platform_fields": dict(sorted(aside.items()))})
 
     @classmethod
     def _optional_fields(cls) -> set[str]:
         return {
             name for name, field in cls.model_fields.items() if not field.is_required()
         } - cls.indispensable
+
+
+def wire(written: Mapping[str, Any]) -> str:
+    """An object as it is on the wire (`to_json`), as text."""
+    return orjson.dumps(written).decode()
+
+
+def content_hash(written: Mapping[str, Any], left_out: frozenset[str]) -> bytes:
+    """Digest of an object as it is on the wire (`to_json`), without some of its fields."""
+    content = {**written}
+    for name in left_out:
+        content.pop(name, None)
+    aside = content["platform_fields"]
+    if not left_out.isdisjoint(aside):  # in a shape of their own
+        content["platform_fields"] = {name: aside[name] for name in aside if name not in left_out}
+    # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
+    text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=CONTENT_HASH_BYTES).digest()
 
 
 def list_of(item: str) -> BeforeValidator:
@@ -87,52 +137,9 @@ def list_of(item: str) -> BeforeValidator:
     return BeforeValidator(flatten)
 
 
-def _split(
-    data: Mapping[str, object], fields: Mapping[str, object]
-) -> tuple[dict[str, object], dict[str, object]]:
-    """Known fields, and the sorted rest; a null is the same as an absent field."""
-    known: dict[str, object] = {}
-    rest: dict[str, object] = {}
-    for name, value in data.items():
-        if value is not None:
-            (known if name in fields else rest)[name] = value
-    kept = known.pop("platform_fields", None)
-    if isinstance(kept, Mapping):
-        rest.update(kept)
-    return known, dict(sorted(rest.items()))
-
-
-def _is_storable(raw: Mapping[str, object]) -> bool:
-    """Whether `_storable` would change nothing; says no where it is not sure. Nearly all objects are.
-
-    Found out from the object's text, since looking at each value costs as much as all the rest of reading.
-    """
-    try:
-        text = orjson.dumps(raw)  # refuses lone surrogates, and most integers beyond 64 bits
-    except TypeError:
-        return False
-    return b"\\u0000" not in text and _MAYBE_BEYOND_64_BITS.search(text) is None
-
-
-_MAYBE_BEYOND_64_BITS = re.compile(rb"[:\[,]-?(?:9\d{18}|\d{20})")
-
-
-def _storable(value: object) -> object:
-    """The value as UTF-8, JSON and PostgreSQL can hold it.
-
-    NUL and lone surrogates become U+FFFD; an integer beyond 64 bits becomes text, or readers would lose its
-    digits.
-    """
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return str(value)
-    if isinstance(value, str):
-        if "\x00" in value:
-            value = value.replace("\x00", "\ufffd")
-        if not value.isascii():
-            value = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-        return value
-    if isinstance(value, Mapping):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    return value
+def _beyond(data: Mapping[str, object], typed: frozenset[str]) -> dict[str, object]:
+    """What there is beyond the typed fields, sorted; a null is the same as an absent field."""
+    unknown = sorted([name for name in data if name not in typed])
+    aside = {name: data[name] for name in unknown if data[name] is not None}
+    kept = aside.pop("platform_fields", None)
+    return dict(sorted({**aside, **kept}.items())) if isinstance(kept, Mapping) else aside

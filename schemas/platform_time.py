@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
-CHINA = timezone(timedelta(hours=8), "GMT+8")
+AHEAD_OF_UTC = timedelta(hours=8)
+
+CHINA = timezone(AHEAD_OF_UTC, "GMT+8")
 """Fixed offset: China has no daylight saving, and a zone database need not be installed."""
 
 RESOLUTION = timedelta(seconds=1)
@@ -28,7 +30,11 @@ def parse(text: str) -> datetime:
     # fromisoformat is six times faster than strptime; the length check keeps its laxer forms out.
     if len(text) != _CHARACTERS or text[10] != " ":
         raise ValueError(f"not a platform time (YYYY-MM-DD HH:MM:SS): {text!r}")
-    return datetime.fromisoformat(f"{text}+08:00").astimezone(UTC)
+    try:
+        # Read as if it were UTC and moved: a third of the time of a change of zones.
+        return datetime.fromisoformat(f"{text}+00:00") - AHEAD_OF_UTC
+    except OverflowError as error:
+        raise ValueError("before the year 1") from error
 
 
 def format(instant: datetime) -> str:  # noqa: A001 -- read as platform_time.format(...)

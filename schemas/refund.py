@@ -5,19 +5,16 @@ Like `schemas.trade`: what is not named here is carried under `platform_fields`.
 
 from __future__ import annotations
 
-import hashlib
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-import orjson
-
+from schemas import platform_object
 from schemas.platform_object import PlatformObject, UnreadableError
 from schemas.types import Count, Instant, Milliseconds, Money, PlatformId
 
 NOT_ITS_OWN = frozenset({"buyer_nick", "address", "order_status", "good_status"})
 """Left out of the content hash: masking (reference/top-api.md 5.7) and the order change them without a change
 of the refund, and no list would tell."""
-
-CONTENT_HASH_BYTES = 16
 
 
 class UnreadableRefundError(UnreadableError):
@@ -108,21 +105,11 @@ class Refund(PlatformObject):
     refund_remind_timeout: RefundRemindTimeout | None = None
     """When the platform decides by itself."""
 
-    @classmethod
-    def from_wire(cls, value: bytes | str) -> Self:
-        """Read a record of the topic `refunds` back."""
-        return cls.model_validate_json(value)
-
-    def to_wire(self) -> str:
-        """The JSON value of the topic and of the table; absent fields are left out."""
-        return self.model_dump_json(exclude_none=True)
-
     def content_hash(self) -> bytes:
         """Digest of the refund's own content: equal means that nothing of it changed."""
-        left_out: dict[str, bool | set[str]] = dict.fromkeys(NOT_ITS_OWN, True)
-        left_out["platform_fields"] = set(NOT_ITS_OWN)
-        content = self.model_dump(mode="json", exclude=left_out, exclude_none=True)
-        # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
-        return hashlib.blake2b(
-            orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=CONTENT_HASH_BYTES
-        ).digest()
+        return content_hash(self.to_json())
+
+
+def content_hash(refund: Mapping[str, Any]) -> bytes:
+    """The same of a refund as it is on the wire, read."""
+    return platform_object.content_hash(refund, NOT_ITS_OWN)

@@ -7,7 +7,7 @@ refused asks again, and the seller may refuse again. Then both are told again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -48,7 +48,7 @@ def step(before: Refund | None, after: Refund, source: Source) -> Step[RefundTra
     return Step(
         transitions=steps.told(RefundTransition, happened, source),
         status_from=before["status"] if before else None,
-        changed=tuple(sorted(_differing(before, after))) if before else (),
+        changed=tuple(sorted(steps.differing(before, after) - _ALWAYS_DIFFERENT)) if before else (),
     )
 
 
@@ -62,12 +62,6 @@ def _milestones(refund: Refund) -> set[RefundTransition]:
         # Goods only travel after the seller has agreed to have them back.
         reached.add(RefundTransition.AGREED)
     return reached
-
-
-def _differing(before: Refund, after: Refund) -> Iterator[str]:
-    for name in before.keys() | after.keys():
-        if name not in _ALWAYS_DIFFERENT and before.get(name) != after.get(name):
-            yield name
 
 
 _ALWAYS_DIFFERENT = frozenset({"modified", "refund_version"})

@@ -6,7 +6,7 @@ What the words are, and how they are read off two states, each kind of thing say
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
@@ -50,6 +50,13 @@ def told(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:
     return _in_order(kind, words)
 
 
+def differing(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
+    """The names of the fields that differ, or are only on one side; both are JSON, read."""
+    differing = {name for name, value in after.items() if before.get(name) != value}
+    differing.update(name for name in before if name not in after)
+    return differing
+
+
 def join(first: Step[T], second: Step[T]) -> Step[T]:
     """Two steps in a row as one: for a version that was never published."""
     kind = type(first.transitions[0])
@@ -61,4 +68,6 @@ def join(first: Step[T], second: Step[T]) -> Step[T]:
 
 
 def _in_order(kind: type[T], words: set[T]) -> tuple[T, ...]:
-    return tuple(word for word in kind if word in words) or (kind(UPDATED),)
+    if len(words) > 1:
+        return tuple(word for word in kind if word in words)
+    return tuple(words) or (kind(UPDATED),)

@@ -10,13 +10,13 @@ Receiver fields are masked by the platform and stored as received; they never go
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
-import orjson
 from pydantic import Field
 
+from schemas import platform_object
+from schemas.opaque import Opaque
 from schemas.platform_object import PlatformObject, UnreadableError, list_of
 from schemas.types import Count, Instant, Money, PlatformId
 
@@ -36,8 +36,6 @@ RECEIVER_FIELDS = frozenset(
     }
 )
 """Left out of the content hash: masking and oaid change without a change of the order (5.7)."""
-
-CONTENT_HASH_BYTES = 16
 
 
 class UnreadableTradeError(UnreadableError):
@@ -193,33 +191,18 @@ class Trade(PlatformObject):
     """The addressee, opaque; the same for a week at most. No key of a customer."""
     orders: Annotated[list[OrderLine], list_of("order")] = Field(default_factory=list)
     """The lines."""
-    promotion_details: Annotated[list[dict[str, object]], list_of("promotion_detail")] = Field(
+    promotion_details: Annotated[list[dict[str, Opaque]], list_of("promotion_detail")] = Field(
         default_factory=list
     )
     """In the platform's own form."""
-    service_orders: Annotated[list[dict[str, object]], list_of("service_order")] = Field(default_factory=list)
+    service_orders: Annotated[list[dict[str, Opaque]], list_of("service_order")] = Field(default_factory=list)
     """Services, which are not shipped; in the platform's own form."""
-
-    @classmethod
-    def from_wire(cls, value: bytes | str) -> Self:
-        """Read a record of the topic `orders` back."""
-        return cls.model_validate_json(value)
-
-    def to_wire(self) -> str:
-        """The JSON value of the topic and of the table; absent fields are left out."""
-        return self.model_dump_json(exclude_none=True)
 
     def content_hash(self) -> bytes:
         """Digest of the order's content without receiver fields and oaid: equal means nothing changed."""
-        return content_hash(orjson.loads(self.to_wire()))
+        return content_hash(self.to_json())
 
 
 def content_hash(order: Mapping[str, Any]) -> bytes:
     """The same of an order as it is on the wire, read."""
-    content = {name: value for name, value in order.items() if name not in RECEIVER_FIELDS}
-    aside = content["platform_fields"]  # receiver fields in a shape of their own
-    content["platform_fields"] = {name: value for name, value in aside.items() if name not in RECEIVER_FIELDS}
-    # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
-    return hashlib.blake2b(
-        orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=CONTENT_HASH_BYTES
-    ).digest()
+    return platform_object.content_hash(order, RECEIVER_FIELDS)

@@ -11,7 +11,7 @@ a `Trade` again, which would cost the writer as much as reading the platform's a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -100,12 +100,13 @@ def _refunded(order: Order) -> set[str]:
     return {line["oid"] for line in order["orders"] if line.get("refund_status") == "SUCCESS"}
 
 
-def _differing(before: Order, after: Order) -> Iterator[str]:
-    for name in before.keys() | after.keys():
-        if name == "orders":
-            yield from _differing_lines(before[name], after[name])
-        elif name != "modified" and before.get(name) != after.get(name):
-            yield name
+def _differing(before: Order, after: Order) -> set[str]:
+    differing = steps.differing(before, after)
+    differing.discard("modified")
+    if "orders" in differing:
+        differing.remove("orders")
+        differing |= _differing_lines(before["orders"], after["orders"])
+    return differing
 
 
 def _differing_lines(before: Iterable[Order], after: Iterable[Order]) -> set[str]:
@@ -113,8 +114,5 @@ def _differing_lines(before: Iterable[Order], after: Iterable[Order]) -> set[str
     old, new = {line["oid"]: line for line in before}, {line["oid"]: line for line in after}
     differing = {"orders"} if old.keys() != new.keys() else set()
     for oid in old.keys() & new.keys():
-        one, other = old[oid], new[oid]
-        differing |= {
-            f"orders.{name}" for name in one.keys() | other.keys() if one.get(name) != other.get(name)
-        }
+        differing |= {f"orders.{name}" for name in steps.differing(old[oid], new[oid])}
     return differing

@@ -88,7 +88,17 @@ def test_money_is_decimal_inside_and_text_outside_with_its_digits() -> None:
 
 @pytest.mark.parametrize(
     ("sent", "amount"),
-    [("186.00", "186.00"), (186, "186"), (0.1, "0.1"), (19.99, "19.99"), ("-0.50", "-0.50")],
+    [
+        ("186.00", "186.00"),
+        (186, "186"),
+        (0.1, "0.1"),
+        (19.99, "19.99"),
+        ("-0.50", "-0.50"),
+        ("1.0", "1.0"),
+        ("1.00", "1.00"),
+        ("1E5", "100000"),
+        ("0.00000001", "0.00000001"),
+    ],
 )
 def test_an_amount_keeps_the_digits_that_were_sent(sent: object, amount: str) -> None:
     assert orjson.loads(Trade.from_platform(minimal(payment=sent)).to_wire())["payment"] == amount
@@ -126,6 +136,7 @@ def test_a_trade_without_a_field_that_every_trade_has_is_refused_by_its_name(mis
     [
         {"created": "secret value"},
         {"modified": "2025-11-20"},
+        {"modified": "0001-01-01 00:00:00"},
         {"tid": "secret value"},
         {"status": {"secret": "value"}},
         {"orders": {"order": [{"oid": "secret value"}]}},
@@ -149,6 +160,8 @@ def test_a_refusal_names_fields_and_never_values(field: dict[str, object]) -> No
         ("payment", "on request"),
         ("pay_time", "2025-11-20"),
         ("pay_time", "0000-00-00 00:00:00"),
+        ("pay_time", "0001-01-01 00:00:00"),  # before the year 1 in UTC
+        ("pay_time", "0001-01-01T00:00:00+08:00"),
         ("num", "several"),
         ("seller_flag", [1]),
         ("is_part_consign", "perhaps"),
@@ -209,6 +222,49 @@ def test_what_no_database_and_no_utf8_can_hold_is_replaced() -> None:
     assert Trade.from_wire(wired) == trade
 
 
+@pytest.mark.parametrize("odd", ["\x00", "\ud800", "\udfff\x00"])
+def test_it_is_replaced_wherever_it_comes(odd: str) -> None:
+    fields: list[dict[str, object]] = [
+        {"title": odd},
+        {"unknown": [odd]},
+        {"unknown": {odd: 1}},
+        {"orders": {"order": [{"oid": 1, "title": odd}]}},
+        {"promotion_details": {"promotion_detail": [{"promotion_name": odd}]}},
+    ]
+    for field in fields:
+        wired = Trade.from_platform(minimal(**field)).to_wire()
+        assert "\ufffd" in wired
+        assert "\\u0000" not in wired
+        wired.encode()
+
+
+def test_a_backslash_is_no_reason_to_change_a_text() -> None:
+    assert Trade.from_platform(minimal(seller_memo='a\\u0000 \\ "b"')).seller_memo == 'a\\u0000 \\ "b"'
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, 2**64, -(2**63) - 1])
+def test_a_number_beyond_64_bits_is_text_wherever_it_comes(number: int) -> None:
+    opaque = {"new": number, "deep": [{"new": number}]}
+    trade = Trade.from_platform(
+        minimal(
+            **opaque,
+            orders={"order": [{"oid": 1, **opaque}]},
+            promotion_details={"promotion_detail": [opaque]},
+            service_orders={"service_order": [opaque]},
+        )
+    )
+    kept = {"deep": [{"new": str(number)}], "new": str(number)}
+    assert trade.platform_fields == trade.orders[0].platform_fields == kept
+    assert trade.promotion_details == trade.service_orders == [kept]
+    assert Trade.from_platform(minimal(title=number)).title == str(number)
+
+
+def test_the_largest_and_smallest_64_bit_numbers_stay_numbers() -> None:
+    opaque = {"largest": 2**63 - 1, "smallest": -(2**63), "deep": [2**63 - 1], "yes": True, "half": 0.5}
+    trade = Trade.from_platform(minimal(**opaque))
+    assert orjson.loads(trade.to_wire())["platform_fields"] == opaque
+
+
 @pytest.mark.parametrize("number", [2**31, 10**30, str(10**30), -(2**31) - 1])
 def test_a_count_that_counts_nothing_keeps_its_digits_and_stops_nobody(number: int | str) -> None:
     """The typed views could not show it, and beyond 64 bits the content could not even be compared."""
@@ -233,6 +289,18 @@ def test_a_number_beyond_64_bits_in_an_unknown_field_keeps_its_digits_and_stops_
 
 
 # The content hash.
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        (samples.FULL, "6dba5d631c874109e5bbf45abe252fac"),
+        (samples.PRESALE, "8108fd0d6b1f16330c305f71687bd542"),
+    ],
+)
+def test_the_hash_is_what_tables_were_written_with(name: str, digest: str) -> None:
+    """Another one would make each stored order look changed, once."""
+    assert Trade.from_platform(samples.complete(name)).content_hash().hex() == digest
 
 
 def shuffled(value: Any, order: Any) -> Any:

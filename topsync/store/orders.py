@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequenc
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import cast
 
 import asyncpg
 import orjson
 
-from schemas import transitions
+from schemas import platform_object, transitions
 from schemas.change import Source
 from schemas.steps import Step, join
 from schemas.trade import Trade, content_hash
@@ -42,12 +41,12 @@ class Version:
     @cached_property
     def wire(self) -> str:
         """The JSON of topic and table."""
-        return self.trade.to_wire()
+        return platform_object.wire(self.order)
 
     @cached_property
     def order(self) -> Order:
         """The same, read."""
-        return cast("Order", orjson.loads(self.wire))
+        return self.trade.to_json()
 
     @cached_property
     def content_hash(self) -> bytes:

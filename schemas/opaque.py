@@ -1,0 +1,76 @@
+"""What the platform sends in a form of its own: carried as it came, as far as anybody can hold it.
+
+UTF-8 has no lone surrogates and PostgreSQL no NUL: they become U+FFFD. An integer beyond 64 bits becomes
+text, or readers would lose its digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import orjson
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+
+def has_storable_texts(data: Mapping[str, object]) -> bool:
+    """Whether no text in it has a NUL or a lone surrogate; says no where it is not sure. Nearly all are so.
+
+    Found out from the data's JSON, since looking at each value costs as much as all the rest of reading.
+    """
+    try:
+        text = orjson.dumps(data)  # refuses lone surrogates
+    except TypeError:
+        return False
+    return b"\\" not in text or b"\\u0000" not in text
+
+
+def storable_fields(data: Mapping[str, object]) -> dict[str, object]:
+    """The data with every name and value made storable, to any depth."""
+    return {_storable_text(name): storable(value) for name, value in data.items()}
+
+
+def storable(value: object) -> object:
+    """The value made storable, to any depth."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value)
+    if isinstance(value, str):
+        return _storable_text(value)
+    if isinstance(value, Mapping):
+        return storable_fields(value)
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return value
+
+
+def _storable_text(text: str) -> str:
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+class _AnyJson:
+    """Native where a value is storable as it is, since nearly all are: `storable` decides about the rest."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.union_schema(
+            [
+                core_schema.str_schema(strict=True),
+                core_schema.bool_schema(strict=True),
+                core_schema.int_schema(strict=True, ge=-(2**63), lt=2**63),
+                core_schema.no_info_plain_validator_function(storable),
+            ],
+            mode="left_to_right",
+            serialization=core_schema.simple_ser_schema("any"),
+        )
+
+    @staticmethod
+    def __get_pydantic_json_schema__(schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {}
+
+
+Opaque = Annotated[object, _AnyJson]
+"""A value of which nothing is known but that it is JSON. Its texts are storable: see `has_storable_texts`."""
