@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from topsync.simulator.amounts import Amounts, amounts_of
 from topsync.simulator.drafts import Draft, draft_of, line_count
 from topsync.simulator.history import SellerHistory
 from topsync.simulator.ids import OrderKey
@@ -39,6 +40,14 @@ class LiveOrder:
             if self.visible_at[position - 1] <= now:
                 return self.past + position
         return self.past
+
+
+class Standing(NamedTuple):
+    """An order as it stands now. Several readers share it, so it is not to be changed."""
+
+    draft: Draft
+    state: OrderState
+    amounts: Amounts
 
 
 class Visible(NamedTuple):
@@ -72,7 +81,7 @@ class OrderBook:
         """Of the changes so far: from when one happened until lists show it."""
         self._next = history.count
         self._drafts = lru_cache(KEPT_ORDERS)(self._new_draft)
-        self._states = lru_cache(KEPT_ORDERS)(self._newest_state)
+        self._standings = lru_cache(KEPT_ORDERS)(self._new_standing)
 
     @property
     def next_number(self) -> int:
@@ -123,16 +132,23 @@ class OrderBook:
         return draft_of(self._seed, OrderKey(self.seller.index, number), self.history.plan(number))
 
     def state(self, draft: Draft, events: Sequence[Event]) -> OrderState:
-        """The state that the events leave the order in. Others may read the same object: change nothing."""
-        live = self._live.get(draft.key.number)
-        if live is None or events is not live.events:
-            return fold(draft.type, len(draft.lines), events)
-        return self._states(draft.key.number, len(events))
+        """The state that the events leave the order in."""
+        return fold(draft.type, len(draft.lines), events)
 
-    def _newest_state(self, number: int, _: int) -> OrderState:
-        """A change asks for it several times, for what can happen next, its messages and the detail."""
+    def standing(self, number: int) -> Standing:
+        """An order as it stands now; a change asks several times, for what can happen, messages and details.
+
+        Raises:
+            KeyError: there is no such order.
+        """
+        live = self._live.get(number)
+        return self._new_standing(number, 0) if live is None else self._standings(number, len(live.events))
+
+    def _new_standing(self, number: int, _: int) -> Standing:
+        """What is kept is told apart by the number of events: one more, and the order stands otherwise."""
         draft = self.draft(number)
-        return fold(draft.type, len(draft.lines), self._live[number].events)
+        state = self.state(draft, self.events(number))
+        return Standing(draft, state, amounts_of(draft, state))
 
     def brief_state(self, number: int, events: Sequence[Event]) -> OrderState:
         """The same without the draft, for lists that need no more of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from topsync.simulator.amounts import Amounts, amounts_of
+from topsync.simulator.amounts import Amounts
 from topsync.simulator.ids import oid_of, refund_id_of
 from topsync.simulator.life import Kind, Refund, TradeType
 from topsync.simulator.settings import PlatformQuirks
@@ -69,7 +69,7 @@ class Notice(NamedTuple):
 def notices_of(happening: Happening, quirks: PlatformQuirks) -> list[Notice]:
     """The messages that a change sends, in the order in which the platform would publish them."""
     kind = happening.event.kind
-    amounts = amounts_of(happening.draft, happening.state)
+    amounts = happening.amounts
     if kind in _REFUND_EVENTS:
         return _refund_notices(happening, amounts)
     return [

@@ -31,9 +31,12 @@ DETAIL_ONLY = frozenset(
 """Lists carry a subset of the trade fields: never these (reference/top-api.md 3.1, 5.2)."""
 
 
-def full_trade(seller: Seller, draft: Draft, state: OrderState) -> Json:
-    """Every field that `taobao.trade.fullinfo.get` gives of an order in this state."""
-    amounts, status = amounts_of(draft, state), state.status
+def full_trade(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts | None = None) -> Json:
+    """Every field that `taobao.trade.fullinfo.get` gives of an order in this state.
+
+    `amounts` are its sums, where they are known already.
+    """
+    amounts, status = amounts or amounts_of(draft, state), state.status
     trade: Json = {
         "tid": draft.tid,
         "tid_str": str(draft.tid),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from schemas import platform_time
 from topsync.simulator import wire
+from topsync.simulator.amounts import Amounts
 from topsync.simulator.book import OrderBook
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.dice import Dice
@@ -37,6 +38,7 @@ class Happening(NamedTuple):
     draft: Draft
     event: Event
     state: OrderState
+    amounts: Amounts
 
 
 def histories(settings: WorldSettings) -> Iterator[SellerHistory]:
@@ -94,14 +96,11 @@ class World:
 
     def trade(self, seller: Seller, number: int) -> Json:
         """The full current trade, every field."""
-        book = self.book(seller)
-        draft = book.draft(number)
-        return full_trade(seller, draft, book.state(draft, book.events(number)))
+        return full_trade(seller, *self.book(seller).standing(number))
 
     def possible(self, seller: Seller, number: int) -> list[Move]:
         """What can happen next to an order."""
-        book = self.book(seller)
-        return possible(book.state(book.draft(number), book.events(number)))
+        return possible(self.book(seller).standing(number).state)
 
     def create(self, seller: Seller, type_: TradeType | None = None, min_lines: int = 1) -> Happening:
         """A buyer places an order, of a wanted type and size or as it comes."""
@@ -139,9 +138,8 @@ class World:
         return book.brief_state(number, book.events(number)).finished_at is None
 
     def _happening(self, book: OrderBook, number: int) -> Happening:
-        events = book.events(number)
-        draft = book.draft(number)
-        return Happening(book.seller, draft, events[-1], book.state(draft, events))
+        draft, state, amounts = book.standing(number)
+        return Happening(book.seller, draft, book.events(number)[-1], state, amounts)
 
     def _visible_at(self, seller: Seller, at: int) -> int:
         self._changes += 1  # chance goes by it, whether or not it is asked

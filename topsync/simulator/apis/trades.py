@@ -74,11 +74,16 @@ class _Trades:
         if number is None:
             raise business("isv.trade-not-exist", "交易不存在")
         book = self._world.book(call.seller)
-        events = seen(book.events(number), call.vision, self._world.clock.second())
+        everything = book.events(number)
+        events = seen(everything, call.vision, self._world.clock.second())
         if not events or events[0].at < self._world.oldest_reachable():
             raise business("isv.trade-not-exist", "交易不存在")
-        draft = book.draft(number)
-        trade = fields.pick(full_trade(call.seller, draft, book.state(draft, events)))
+        if events is everything:
+            full = full_trade(call.seller, *book.standing(number))
+        else:
+            draft = book.draft(number)
+            full = full_trade(call.seller, draft, book.state(draft, events))
+        trade = fields.pick(full)
         return {"trade": wire.with_text_ids(trade) if self._quirks.ids_as_strings else trade}
 
     def get(self, call: Call) -> Json:

@@ -218,7 +218,8 @@ class Reception:
     def _confirm(self, queue: MessageQueue | None, message_id: int) -> None:
         if queue is not None:
             queue.confirm(message_id, self._now() if self._settings.earliest_confirm_seconds else None)
-        self._wake()
+            if queue.pending:  # its connection may have had no room for more
+                self._wake()
 
     def _receive_send(self, client: Client, frame: Frame, queue: MessageQueue | None) -> None:
         message_id = frame.custom.get("id")
