@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from schemas import platform_time
 from schemas.change import Change, Source
+from topsync.patience import NO_PATIENCE, Patience
 from topsync.store.orders import Known, RefundLine, Version
 from topsync.store.refunds import KnownRefund, RefundVersion
 
@@ -34,14 +35,16 @@ class Need:
     """When push first had such a message."""
     newest_at: datetime
     """When the latest of the hints was put into the topic."""
+    patient_until: datetime | None = None
+    """Until when all of the hints may wait for others; none where one of them may not."""
     by_refund_alone: bool = False
     """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
     months are out of reach (reference/top-api.md 3.4)."""
 
 
-def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
+def coalesce(changes: Iterable[Change], patience: Patience = NO_PATIENCE) -> dict[int, Need]:
     """One need per order: one fetch answers every hint that is older than it."""
-    return _joined((change.tid, _need(change, change.modified)) for change in changes)
+    return _joined((change.tid, _need(change, change.modified, patience)) for change in changes)
 
 
 def coalesce_refunds(changes: Iterable[Change]) -> dict[int, Need]:
@@ -61,7 +64,7 @@ def _joined(needs: Iterable[tuple[int, Need]]) -> dict[int, Need]:
     return joined
 
 
-def _need(change: Change, modified: datetime | None) -> Need:
+def _need(change: Change, modified: datetime | None, patience: Patience = NO_PATIENCE) -> Need:
     is_pushed = change.source is Source.PUSH
     # With a reason, something asks again: it needs what a message is content without.
     is_message = is_pushed and change.reason is None
@@ -76,8 +79,15 @@ def _need(change: Change, modified: datetime | None) -> Need:
         hinted_at=change.occurred_at if is_pushed else None,
         received_at=change.received_at if is_pushed else None,
         newest_at=change.received_at,
+        patient_until=_patient_until(change, patience) if is_message else None,
         by_refund_alone=change.refund_id is not None and not is_pushed,
     )
+
+
+def _patient_until(change: Change, patience: Patience) -> datetime | None:
+    wait = patience.get(change.event)
+    # Counted from its receipt at the latest: a time that is ahead of ours must not hold a message up.
+    return None if wait is None else min(change.occurred_at, change.received_at) + wait
 
 
 def _join(one: Need, other: Need) -> Need:
@@ -92,6 +102,7 @@ def _join(one: Need, other: Need) -> Need:
         hinted_at=_earliest(one.hinted_at, other.hinted_at),
         received_at=_earliest(one.received_at, other.received_at),
         newest_at=max(one.newest_at, other.newest_at),
+        patient_until=_least_patient(one.patient_until, other.patient_until),
         by_refund_alone=one.by_refund_alone and other.by_refund_alone,
     )
 
@@ -129,14 +140,14 @@ def may_wait(need: Need, *, late_before: datetime | None, waiting: Collection[in
     return need.source is not Source.PUSH and need.tid in waiting
 
 
-def may_linger(need: Need, *, now: datetime, linger: timedelta) -> bool:
-    """Whether a message is to wait for others of its order, so that one call answers them all.
+def lingers_until(need: Need, *, now: datetime, waiting: Collection[int]) -> datetime | None:
+    """Until when a need waits for more messages of its order, so that one call answers all; none: not at all.
 
-    `now` may be a little before the message: by an estimate of the platform's clock.
+    It does not where its order is among those `waiting` in the backlog: messages would wait for that as well.
     """
-    if not linger or need.proven_after is not None or need.hinted_at is None:
-        return False
-    return now < need.hinted_at + linger
+    if need.patient_until is None or need.tid in waiting:
+        return None
+    return need.patient_until if now < need.patient_until else None
 
 
 def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
@@ -208,6 +219,10 @@ def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine
 
 
 _URGENCY = {source: rank for rank, source in enumerate(Source)}
+
+
+def _least_patient(one: datetime | None, other: datetime | None) -> datetime | None:
+    return None if one is None or other is None else min(one, other)
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:

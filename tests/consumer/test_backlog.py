@@ -89,29 +89,3 @@ def test_what_may_wait(
     (need,) = decisions.coalesce([told]).values()
     late_before = NOW - FRESH if is_behind else None
     assert decisions.may_wait(need, late_before=late_before, waiting={TID} if in_backlog else ()) is waits
-
-
-@pytest.mark.parametrize(
-    ("age", "source", "reason", "lingers"),
-    [
-        pytest.param(4, Source.PUSH, None, True, id="a message waits for others"),
-        pytest.param(6, Source.PUSH, None, False, id="but not for ever"),
-        pytest.param(-1, Source.PUSH, None, True, id="also by a clock that is behind"),
-        pytest.param(4, Source.SWEEP, None, False, id="a list is waited for"),
-        pytest.param(4, Source.PUSH, "asked again", False, id="what asks again has waited"),
-    ],
-)
-def test_what_lingers(age: float, source: Source, reason: str | None, lingers: bool) -> None:
-    told = Change(
-        seller_id=SELLER,
-        tid=TID,
-        event="x",
-        occurred_at=at(1000 - age),
-        settled_after=NOW,
-        received_at=NOW,
-        source=source,
-        reason=reason,
-    )
-    (need,) = decisions.coalesce([told]).values()
-    assert decisions.may_linger(need, now=NOW, linger=timedelta(seconds=5)) is lingers
-    assert not decisions.may_linger(need, now=NOW, linger=timedelta(0))
