@@ -3,6 +3,9 @@
 A writer notes them before it commits the offsets of their hints, so none is forgotten; the reconciler
 hints them again when they are due. One row per order, whatever becomes of it.
 
+Messages that wait for others of their order are noted here as well (`linger`): nothing is missing yet, and
+the reconciler tells them once.
+
 The orders of a seller that is away are *parked*: they are due when it is back, and until then nothing is
 asked for and no attempt counts.
 """
