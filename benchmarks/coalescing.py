@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 import asyncpg
@@ -325,7 +325,9 @@ async def _versions(system: System) -> Mapping[int, Sequence[Version]]:
     found: defaultdict[int, list[Version]] = defaultdict(list)
     async for record in _records(system, topics.registry(_kafka(system)).orders):
         told = cloud_events.attributes(record.headers)
-        version = Version(parse_instant(told["publishedat"]), parse_instant(told["time"]))
+        # Kafka's time: `publishedat` is the enricher's estimate of the platform's clock.
+        published_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+        version = Version(published_at, parse_instant(told["time"]))
         found[int(told["subject"])].append(version)
     return found
 
