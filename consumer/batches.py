@@ -374,7 +374,7 @@ class BatchReader:
         in_doubt = [
             need.tid for need in wanted if need.source is not Source.PUSH or need.patient_until is not None
         ]
-        waiting = await refetches.waiting_in_backlog(self.pool, in_doubt) if in_doubt else set()
+        waiting = await refetches.reasons(self.pool, in_doubt) if in_doubt else {}
         now, urgent = self.clock.estimate(), []
         for need in wanted:
             if decisions.may_wait(need, late_before=late_before, waiting=waiting):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.patience import NO_PATIENCE, Patience
 from topsync.store.orders import Known, RefundLine, Version
+from topsync.store.refetches import LINGERING, WAITING_IN_BACKLOG
 from topsync.store.refunds import KnownRefund, RefundVersion
 
 
@@ -129,23 +130,23 @@ def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> list[Need
     return [need for need in needs.values() if not is_answered(need, known.get(need.tid))]
 
 
-def may_wait(need: Need, *, late_before: datetime | None, waiting: Collection[int]) -> bool:
+def may_wait(need: Need, *, late_before: datetime | None, waiting: Mapping[int, str]) -> bool:
     """Whether a need goes into the backlog: it is late, or its order is in there already.
 
     A message is worth a fetch as long as it is fresh; a pull that finds an order unsettled which is in the
-    backlog only adds to what that has to bring.
+    backlog only adds to what that has to bring. `waiting` says why an order is in `refetches` already.
     """
     if late_before is not None and need.newest_at < late_before:
         return True
-    return need.source is not Source.PUSH and need.tid in waiting
+    return need.source is not Source.PUSH and waiting.get(need.tid) in WAITING_IN_BACKLOG
 
 
-def lingers_until(need: Need, *, now: datetime, waiting: Collection[int]) -> datetime | None:
+def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> datetime | None:
     """Until when a need waits for more messages of its order, so that one call answers all; none: not at all.
 
-    It does not where its order is among those `waiting` in the backlog: messages would wait for that as well.
+    It does not where its order is `waiting` for anything else: that may take longer than a message may wait.
     """
-    if need.patient_until is None or need.tid in waiting:
+    if need.patient_until is None or waiting.get(need.tid, LINGERING) != LINGERING:
         return None
     return need.patient_until if now < need.patient_until else None
 

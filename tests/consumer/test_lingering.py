@@ -60,16 +60,18 @@ def told(
 )
 def test_until_when_messages_wait(hints: Sequence[Change], seconds: float | None) -> None:
     (need,) = decisions.coalesce(hints, PATIENCE).values()
-    until = decisions.lingers_until(need, now=NOW, waiting=())
+    until = decisions.lingers_until(need, now=NOW, waiting={})
     assert until == (None if seconds is None else NOW + timedelta(seconds=seconds))
 
 
 def test_nothing_waits_unless_it_is_asked_to() -> None:
     (need,) = decisions.coalesce([told(ago=0)]).values()
-    assert decisions.lingers_until(need, now=NOW, waiting=()) is None
+    assert decisions.lingers_until(need, now=NOW, waiting={}) is None
 
 
-def test_a_message_does_not_wait_where_its_order_is_in_the_backlog() -> None:
-    """There it would wait for half an hour."""
+@pytest.mark.parametrize("reason", ["backlog", "in_task", "late", "no_session", "not_there", "no_news"])
+def test_a_message_does_not_wait_where_its_order_waits_for_something_else(reason: str) -> None:
+    """That may take half an hour, or until a seller is back: a message may wait so long and no longer."""
     (need,) = decisions.coalesce([told(ago=0)], PATIENCE).values()
-    assert decisions.lingers_until(need, now=NOW, waiting={TID}) is None
+    assert decisions.lingers_until(need, now=NOW, waiting={TID: reason}) is None
+    assert decisions.lingers_until(need, now=NOW, waiting={TID: "lingering"}) is not None

@@ -169,7 +169,10 @@ async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
     assert task is not None
     assert task.tids == (TID, TID + 1)
     assert await due(pool) == []
-    assert await refetches.waiting_in_backlog(pool, [TID, TID + 2, TID + 3]) == {TID, TID + 2}
+    assert await refetches.reasons(pool, [TID, TID + 2, TID + 3, TID + 99]) == {
+        TID: refetches.IN_TASK,
+        TID + 2: refetches.BACKLOG,
+    }
     await refetches.bring(pool, [TID + 2], wait=NOW)
     assert [one.tid for one in await due(pool)] == [TID + 2]
 

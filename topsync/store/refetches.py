@@ -40,6 +40,8 @@ BACKLOG = "backlog"
 IN_TASK = "in_task"
 """The reason of one from a backlog that a task asks for, with others."""
 
+WAITING_IN_BACKLOG = frozenset({BACKLOG, IN_TASK})
+
 LATE = "late"
 """The reason of one from a backlog that is being brought: it is asked for again if it does not come."""
 
@@ -199,10 +201,9 @@ async def being_brought(pool: Pool) -> int:
     return int(await pool.fetchval(sql("refetches.being_brought"), LATE))
 
 
-async def waiting_in_backlog(pool: Pool, tids: Iterable[int]) -> set[int]:
-    """Those of these orders that wait in a backlog or for a task."""
-    rows = await pool.fetch(sql("refetches.waiting_in_backlog"), list(tids), [BACKLOG, IN_TASK])
-    return {row["tid"] for row in rows}
+async def reasons(pool: Pool, tids: Iterable[int]) -> dict[int, str]:
+    """Why those of these orders wait that do."""
+    return {row["tid"]: row["reason"] for row in await pool.fetch(sql("refetches.reasons"), list(tids))}
 
 
 async def bring(pool: Pool, tids: Iterable[int], *, wait: timedelta) -> None:

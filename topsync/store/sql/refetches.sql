@@ -148,8 +148,8 @@ where r.reason = $1 and r.attempts = 0 and r.due_at > now()
   )
 
 
--- name: waiting_in_backlog
-select tid from refetches where tid = any($1::bigint[]) and reason = any($2::text[])
+-- name: reasons
+select tid, reason from refetches where tid = any($1::bigint[])
 
 
 -- name: bring
