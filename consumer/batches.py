@@ -29,12 +29,13 @@ from schemas.types import parse_id, parse_instant
 from topsync import failpoints, metrics, retry, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
+from topsync.patience import Patience
 from topsync.sellers.sessions import Sessions
 from topsync.store import refetches
 from topsync.store.database import Pool
 from topsync.store.order_table import OrderTable
 from topsync.store.orders import Known, Unpublished, Version
-from topsync.store.refetches import Refetch
+from topsync.store.refetches import Lingering, Refetch
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -113,7 +114,7 @@ class Batch:
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
-    lingering: list[Refetch] = field(default_factory=list)
+    lingering: list[Lingering] = field(default_factory=list)
     """Orders that wait a little for more messages: noted likewise."""
     erased: set[int] = field(default_factory=set)
     """Orders to be erased, of those that the batch is about."""
@@ -204,6 +205,12 @@ def _later(need: Need, change: Change, reason: str, answer: bytes | None = None)
     )
 
 
+def _lingering(need: Need, change: Change) -> Refetch:
+    """Of messages that wait, the latest counts: a state that was fetched after it answers all of them."""
+    later = _later(need, change, refetches.LINGERING)
+    return replace(later, occurred_at=need.told_at or later.occurred_at)
+
+
 @dataclass(slots=True)
 class _Outage:
     """Tells one seller's outage from the platform's: by whether anybody was served lately."""
@@ -234,8 +241,8 @@ class BatchReader:
     sessions: Sessions
     topics: Registry
     refunds: RefundReader
-    linger: timedelta = timedelta(0)
-    """How long a message waits for others of its order."""
+    patience: Patience = field(default_factory=dict)
+    """How long messages may wait for others of their order."""
     _outage: _Outage = field(default_factory=_Outage)
     _erased: ErasedSellers = field(default_factory=ErasedSellers)
 
@@ -346,7 +353,7 @@ class BatchReader:
     async def _take_hints(
         self, hints: Sequence[_Hint], batch: Batch, taken_at: datetime, late_before: datetime | None
     ) -> None:
-        needs = decisions.coalesce(hint.change for hint in hints)
+        needs = decisions.coalesce((hint.change for hint in hints), self.patience)
         batch.tids |= needs.keys()
         batch.journeys = _journeys(needs.values(), taken_at)
         known = await self.orders.known(needs)
@@ -380,14 +387,16 @@ class BatchReader:
         self, wanted: Sequence[Need], hints: Mapping[int, _Hint], batch: Batch, late_before: datetime | None
     ) -> list[Need]:
         """Note the needs that may wait, in the backlog or a little; the others have to be fetched now."""
-        pulled = [need.tid for need in wanted if need.source is not Source.PUSH]
-        waiting = await refetches.waiting_in_backlog(self.pool, pulled) if pulled else set()
-        urgent = []
+        in_doubt = [
+            need.tid for need in wanted if need.source is not Source.PUSH or need.patient_until is not None
+        ]
+        waiting = await refetches.reasons(self.pool, in_doubt) if in_doubt else {}
+        now, urgent = self.clock.estimate(), []
         for need in wanted:
             if decisions.may_wait(need, late_before=late_before, waiting=waiting):
                 self._postpone(need, hints[need.tid].change, batch, refetches.BACKLOG)
-            elif decisions.may_linger(need, now=self.clock.estimate(), linger=self.linger):
-                batch.lingering.append(_later(need, hints[need.tid].change, refetches.LINGERING))
+            elif until := decisions.lingers_until(need, now=now, waiting=waiting):
+                batch.lingering.append(Lingering(_lingering(need, hints[need.tid].change), until))
             else:
                 urgent.append(need)
         return urgent

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from schemas import platform_time
 from schemas.change import Change, Source
+from topsync.patience import NO_PATIENCE, Patience
 from topsync.store.orders import Known, RefundLine, Version
+from topsync.store.refetches import LINGERING, WAITING_IN_BACKLOG
 from topsync.store.refunds import KnownRefund, RefundVersion
 
 
@@ -34,14 +36,16 @@ class Need:
     """When push first had such a message."""
     newest_at: datetime
     """When the latest of the hints was put into the topic."""
+    patient_until: datetime | None = None
+    """Until when all of the hints may wait for others; none where one of them may not."""
     by_refund_alone: bool = False
     """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
     months are out of reach (reference/top-api.md 3.4)."""
 
 
-def coalesce(changes: Iterable[Change]) -> dict[int, Need]:
+def coalesce(changes: Iterable[Change], patience: Patience = NO_PATIENCE) -> dict[int, Need]:
     """One need per order: one fetch answers every hint that is older than it."""
-    return _joined((change.tid, _need(change, change.modified)) for change in changes)
+    return _joined((change.tid, _need(change, change.modified, patience)) for change in changes)
 
 
 def coalesce_refunds(changes: Iterable[Change]) -> dict[int, Need]:
@@ -61,7 +65,7 @@ def _joined(needs: Iterable[tuple[int, Need]]) -> dict[int, Need]:
     return joined
 
 
-def _need(change: Change, modified: datetime | None) -> Need:
+def _need(change: Change, modified: datetime | None, patience: Patience = NO_PATIENCE) -> Need:
     is_pushed = change.source is Source.PUSH
     # With a reason, something asks again: it needs what a message is content without.
     is_message = is_pushed and change.reason is None
@@ -76,8 +80,15 @@ def _need(change: Change, modified: datetime | None) -> Need:
         hinted_at=change.occurred_at if is_pushed else None,
         received_at=change.received_at if is_pushed else None,
         newest_at=change.received_at,
+        patient_until=_patient_until(change, patience) if is_message else None,
         by_refund_alone=change.refund_id is not None and not is_pushed,
     )
+
+
+def _patient_until(change: Change, patience: Patience) -> datetime | None:
+    wait = patience.get(change.event)
+    # Counted from its receipt at the latest: a time that is ahead of ours must not hold a message up.
+    return None if wait is None else min(change.occurred_at, change.received_at) + wait
 
 
 def _join(one: Need, other: Need) -> Need:
@@ -92,6 +103,7 @@ def _join(one: Need, other: Need) -> Need:
         hinted_at=_earliest(one.hinted_at, other.hinted_at),
         received_at=_earliest(one.received_at, other.received_at),
         newest_at=max(one.newest_at, other.newest_at),
+        patient_until=_least_patient(one.patient_until, other.patient_until),
         by_refund_alone=one.by_refund_alone and other.by_refund_alone,
     )
 
@@ -118,25 +130,25 @@ def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> list[Need
     return [need for need in needs.values() if not is_answered(need, known.get(need.tid))]
 
 
-def may_wait(need: Need, *, late_before: datetime | None, waiting: Collection[int]) -> bool:
+def may_wait(need: Need, *, late_before: datetime | None, waiting: Mapping[int, str]) -> bool:
     """Whether a need goes into the backlog: it is late, or its order is in there already.
 
     A message is worth a fetch as long as it is fresh; a pull that finds an order unsettled which is in the
-    backlog only adds to what that has to bring.
+    backlog only adds to what that has to bring. `waiting` says why an order is in `refetches` already.
     """
     if late_before is not None and need.newest_at < late_before:
         return True
-    return need.source is not Source.PUSH and need.tid in waiting
+    return need.source is not Source.PUSH and waiting.get(need.tid) in WAITING_IN_BACKLOG
 
 
-def may_linger(need: Need, *, now: datetime, linger: timedelta) -> bool:
-    """Whether a message is to wait for others of its order, so that one call answers them all.
+def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> datetime | None:
+    """Until when a need waits for more messages of its order, so that one call answers all; none: not at all.
 
-    `now` may be a little before the message: by an estimate of the platform's clock.
+    It does not where its order is `waiting` for anything else: that may take longer than a message may wait.
     """
-    if not linger or need.proven_after is not None or need.hinted_at is None:
-        return False
-    return now < need.hinted_at + linger
+    if need.patient_until is None or waiting.get(need.tid, LINGERING) != LINGERING:
+        return None
+    return need.patient_until if now < need.patient_until else None
 
 
 def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
@@ -208,6 +220,10 @@ def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine
 
 
 _URGENCY = {source: rank for rank, source in enumerate(Source)}
+
+
+def _least_patient(one: datetime | None, other: datetime | None) -> datetime | None:
+    return None if one is None or other is None else min(one, other)
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:

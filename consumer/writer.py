@@ -74,7 +74,7 @@ class PartitionWriter:
             await refetches.postpone(self._tools.pool, postponed, wait=POSTPONED_FOR)
             failpoints.reach("enricher.postponed_noted")
         if batch.lingering:
-            await refetches.postpone(self._tools.pool, batch.lingering, wait=self._tools.batches.linger)
+            await refetches.linger(self._tools.pool, batch.lingering, now=self._tools.clock.estimate())
             failpoints.reach("postponing.lingering_noted")
         if batch.given_up:
             await refetches.give_up(self._tools.pool, batch.given_up)

@@ -3,6 +3,8 @@
 A detail may be missing or old for seconds after a change, and for hours on sale days (reference/top-api.md
 6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it noted because the seller was
 away is told again when the seller is back, in the order in which it happened, and is never given up for that.
+
+Messages that were let wait for others of their order (`topsync/patience.py`) are told here as well, once.
 """
 
 from __future__ import annotations
@@ -106,6 +108,9 @@ class Refetching:
     topics: Registry
     clock: ServerClock
     max_attempts: int
+    told_at_once: int
+    """Of the orders whose messages have waited for others, so many are told in one round at most: what the
+    budget answers until the next. More would only stand before fresh changes."""
 
     async def round(self) -> None:
         """Ask for what is due, once. Dying anywhere in it repeats at most some hints.
@@ -115,6 +120,7 @@ class Refetching:
         """
         await refetches.forget_answered(self.pool)
         failpoints.reach("refetching.answered_forgotten")
+        await self._tell_lingering()
         due = await refetches.due(self.pool, limit=AT_ONCE)
         due += await refetches.returned(self.pool, limit=AT_ONCE)
         _measure(await refetches.waiting(self.pool))
@@ -127,6 +133,21 @@ class Refetching:
         if done:
             await refetches.forget(self.pool, [one.tid for one in done])
             failpoints.reach("refetching.forgotten")
+
+    async def _tell_lingering(self) -> None:
+        """Tell the writers of orders whose messages have waited long enough; then Kafka keeps them.
+
+        Each is told once, whatever comes of it: a crash between telling and forgetting repeats a hint.
+        """
+        told = await refetches.lingered(self.pool, limit=self.told_at_once)
+        if not told:
+            return
+        now = self.clock.now()
+        await self.producer.publish(
+            [records.change(self.topics.changes.name, hint(one, now=now)) for one in told]
+        )
+        failpoints.reach("refetching.lingering_told")
+        await refetches.forget_told(self.pool, told)
 
     async def _ask(self, wanted: Sequence[Refetch]) -> None:
         if not wanted:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from topsync import settings
+from topsync import patience, settings
 from topsync.settings import (
     BootstrapSettings,
     CoverageSettings,
     DatabaseSettings,
+    EnricherSettings,
     KafkaSettings,
     PlatformSettings,
     PushSettings,
@@ -32,7 +34,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOPSYNC_SECRETS_DIR", raising=False)
 
 
-def refusal(cls: type[PlatformSettings | DatabaseSettings | KafkaSettings | CoverageSettings]) -> str:
+def refusal(
+    cls: type[PlatformSettings | DatabaseSettings | KafkaSettings | CoverageSettings | EnricherSettings],
+) -> str:
     with pytest.raises(SettingsError) as refused:
         settings.load(cls)
     told = str(refused.value)
@@ -173,3 +177,20 @@ def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
     assert settings.load(KafkaSettings).in_sync_replicas == 1
     monkeypatch.setenv("TOPSYNC_MIN_INSYNC_REPLICAS", "2")
     assert "TOPSYNC_MIN_INSYNC_REPLICAS: " in refusal(KafkaSettings)
+
+
+def test_messages_that_may_wait_are_checked_when_the_settings_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not settings.load(EnricherSettings).patience
+    monkeypatch.setenv("TOPSYNC_LINGER", "TradeRated=5")
+    assert settings.load(EnricherSettings).patience == {"taobao_trade_TradeRated": timedelta(seconds=5)}
+    monkeypatch.setenv("TOPSYNC_LINGER", "TradeRatet=5")
+    assert "TOPSYNC_LINGER: Value error, no message about orders is called 'TradeRatet'" in refusal(
+        EnricherSettings
+    )
+
+
+def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
+    waits = ",".join(f"{name}={seconds:g}" for name, seconds in patience.UNHURRIED_SECONDS.items())
+    assert f"`{patience.UNHURRIED}` is short for `{waits}`" in settings.reference_page()

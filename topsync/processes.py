@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import sys
@@ -153,7 +154,7 @@ async def enrich(lifetime: Lifetime) -> None:
                 orders=table,
                 batches=BatchReader(
                     *(pool, table, client, clock, sessions, registry, of_refunds),
-                    linger=timedelta(seconds=own.linger_seconds),
+                    patience=own.patience,
                 ),
                 room=Room(own.enricher_max_bytes),
                 limit=Limit(
@@ -189,7 +190,10 @@ async def reconcile(lifetime: Lifetime) -> None:
             puller=runtime.puller(pool, client, clock, producer, registry),
             sessions=sessions,
             clock=clock,
-            refetching=Refetching(pool, producer, registry, clock, own.refetch_attempts),
+            refetching=Refetching(
+                *(pool, producer, registry, clock, own.refetch_attempts),
+                told_at_once=math.ceil(budget.calls_per_second * own.reconcile_poll_seconds),
+            ),
             bulk=BulkDetails(
                 pool=pool,
                 producer=producer,

@@ -28,8 +28,10 @@ from pydantic import (
 from pydantic_core import Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from topsync import patience
 from topsync.coverage.lateness import Allowances, Lateness, parse_peaks
 from topsync.errors import OperatorError
+from topsync.patience import Patience
 from topsync.top.budget import Limits
 from topsync.top.sign import SignMethod
 
@@ -324,11 +326,12 @@ class EnricherSettings(_Settings):
     dead_letter_limit_least: int = Field(
         50, ge=1, description="Fewer dead letters than this among them never stop the enricher."
     )
-    linger_seconds: Seconds = Field(
-        0,
-        le=300,
-        description="How long a message waits for others of its order, so that one call answers them all; "
-        "0 fetches each change at once. What it spares: docs/benchmarks.md.",
+    linger: str = Field(
+        "",
+        description="Messages that wait for others of their order, so that one call answers them all, and "
+        "how long, as `topic=seconds`, comma-separated, topics without `taobao_trade_`; what is not named is "
+        "fetched at once. `unhurried` is short for `TradeCreate=20,TradeAlipayCreate=20,TradeRated=5,"
+        "TradeMemoModified=5`. What that spares and costs: docs/operations.md.",
     )
     backlog_changes: int = Field(
         1000,
@@ -348,6 +351,17 @@ class EnricherSettings(_Settings):
     session_timeout_seconds: PositiveSeconds = Field(
         10, description="An enricher silent for so long loses its partitions."
     )
+
+    @field_validator("linger")
+    @classmethod
+    def _check_linger(cls, text: str) -> str:
+        patience.parse(text)
+        return text
+
+    @property
+    def patience(self) -> Patience:
+        """How long messages may wait for others of their order."""
+        return patience.parse(self.linger)
 
 
 class CoverageSettings(_Settings):

@@ -64,18 +64,21 @@ def test_a_writer_that_may_never_be_behind_fetches_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "newest", "is_behind", "in_backlog", "waits"),
+    ("source", "newest", "is_behind", "reason", "waits"),
     [
-        pytest.param(Source.PUSH, LATE, False, False, False, id="a writer that keeps up fetches late ones"),
-        pytest.param(Source.PUSH, LATE, True, False, True, id="one that is behind lets it wait"),
-        pytest.param(Source.PUSH, YOUNG, True, False, False, id="but not what is fresh"),
-        pytest.param(Source.PUSH, YOUNG, True, True, False, id="even where the order is in the backlog"),
-        pytest.param(Source.SWEEP, YOUNG, False, True, True, id="a pull waits for the backlog"),
-        pytest.param(Source.SWEEP, YOUNG, False, False, False, id="and for nothing else"),
+        pytest.param(Source.PUSH, LATE, False, None, False, id="a writer that keeps up fetches late ones"),
+        pytest.param(Source.PUSH, LATE, True, None, True, id="one that is behind lets it wait"),
+        pytest.param(Source.PUSH, YOUNG, True, None, False, id="but not what is fresh"),
+        pytest.param(Source.PUSH, YOUNG, True, "backlog", False, id="even where the order is in the backlog"),
+        pytest.param(Source.SWEEP, YOUNG, False, "backlog", True, id="a pull waits for the backlog"),
+        pytest.param(Source.SWEEP, YOUNG, False, "in_task", True, id="and for its tasks"),
+        pytest.param(Source.SWEEP, YOUNG, False, "not_there", False, id="and for nothing else"),
+        pytest.param(Source.SWEEP, YOUNG, False, "lingering", False, id="not for messages that wait"),
+        pytest.param(Source.SWEEP, YOUNG, False, None, False, id="nor where nothing does"),
     ],
 )
 def test_what_may_wait(
-    source: Source, newest: datetime, is_behind: bool, in_backlog: bool, waits: bool
+    source: Source, newest: datetime, is_behind: bool, reason: str | None, waits: bool
 ) -> None:
     told = Change(
         seller_id=SELLER,
@@ -88,30 +91,5 @@ def test_what_may_wait(
     )
     (need,) = decisions.coalesce([told]).values()
     late_before = NOW - FRESH if is_behind else None
-    assert decisions.may_wait(need, late_before=late_before, waiting={TID} if in_backlog else ()) is waits
-
-
-@pytest.mark.parametrize(
-    ("age", "source", "reason", "lingers"),
-    [
-        pytest.param(4, Source.PUSH, None, True, id="a message waits for others"),
-        pytest.param(6, Source.PUSH, None, False, id="but not for ever"),
-        pytest.param(-1, Source.PUSH, None, True, id="also by a clock that is behind"),
-        pytest.param(4, Source.SWEEP, None, False, id="a list is waited for"),
-        pytest.param(4, Source.PUSH, "asked again", False, id="what asks again has waited"),
-    ],
-)
-def test_what_lingers(age: float, source: Source, reason: str | None, lingers: bool) -> None:
-    told = Change(
-        seller_id=SELLER,
-        tid=TID,
-        event="x",
-        occurred_at=at(1000 - age),
-        settled_after=NOW,
-        received_at=NOW,
-        source=source,
-        reason=reason,
-    )
-    (need,) = decisions.coalesce([told]).values()
-    assert decisions.may_linger(need, now=NOW, linger=timedelta(seconds=5)) is lingers
-    assert not decisions.may_linger(need, now=NOW, linger=timedelta(0))
+    waiting = {TID: reason} if reason else {}
+    assert decisions.may_wait(need, late_before=late_before, waiting=waiting) is waits

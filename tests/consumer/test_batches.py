@@ -55,6 +55,8 @@ from topsync.vault import Vault, new_key
 TID = 4000000000000000101
 PARTITIONS = 4
 RECEIVER = "王*"
+CREATED = "taobao_trade_TradeCreate"
+PATIENCE = {CREATED: timedelta(seconds=60)}
 
 
 class ShopGateway(Gateway):
@@ -568,8 +570,28 @@ async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: 
     assert (batch.versions[TID].source, batch.versions[TID + 4].source) == ("sweep", "bootstrap")
 
 
-async def test_messages_that_linger_are_noted_and_cost_no_call_yet(shop: Shop) -> None:
-    reader = replace(shop.reader, linger=timedelta(seconds=60))
-    batch = await shop.read(shop.hint(), shop.hint(), shop.hint(TID + 4, source=Source.SWEEP), reader=reader)
-    assert shop.gateway.fetched == [TID + 4]
-    assert [(one.tid, one.reason) for one in batch.lingering] == [(TID, refetches.LINGERING)]
+async def test_patient_messages_are_noted_and_cost_no_call_yet(shop: Shop) -> None:
+    reader = replace(shop.reader, patience=PATIENCE)
+    first, last = shop.clock.now() - timedelta(seconds=10), shop.clock.now() - timedelta(seconds=5)
+    batch = await shop.read(
+        shop.hint(event=CREATED, occurred_at=first),
+        shop.hint(event=CREATED, occurred_at=last),
+        shop.hint(TID + 4, event=CREATED, source=Source.SWEEP),
+        shop.hint(TID + 8, event=CREATED),
+        shop.hint(TID + 8, event="taobao_trade_TradeBuyerPay"),
+        reader=reader,
+    )
+    assert sorted(shop.gateway.fetched) == [TID + 4, TID + 8]
+    (lingering,) = batch.lingering
+    assert (lingering.order.tid, lingering.order.reason) == (TID, refetches.LINGERING)
+    assert lingering.order.occurred_at == last, "a state from before the last message answers none of it"
+    assert lingering.until == first + PATIENCE[CREATED]
+
+
+async def test_a_patient_message_does_not_wait_for_a_backlog(shop: Shop) -> None:
+    late = Refetch(TID, SELLER, "x", at(1), at(2), None, "push", refetches.BACKLOG)
+    await refetches.postpone(shop.pool, [late], wait=timedelta(0))
+    reader = replace(shop.reader, patience=PATIENCE)
+    batch = await shop.read(shop.hint(event=CREATED), reader=reader)
+    assert shop.gateway.fetched == [TID]
+    assert not batch.lingering

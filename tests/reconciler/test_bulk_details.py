@@ -210,7 +210,8 @@ async def test_what_a_task_does_not_hold_is_asked_for_alone(desk: Desk) -> None:
     await desk.let_wait([*desk.tids(99), NOBODYS])
     await desk.drained()
     assert (await desk.snapshots()).keys() == set(desk.tids(99))
-    await Refetching(desk.pool, desk.bulk.producer, desk.bulk.topics, desk.bulk.clock, 5).round()
+    bulk = desk.bulk
+    await Refetching(desk.pool, bulk.producer, bulk.topics, bulk.clock, 5, told_at_once=1).round()
     assert await desk.hinted() == [NOBODYS]
 
 

@@ -18,16 +18,18 @@ from topsync.clock import ServerClock
 from topsync.settings import KafkaSettings
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.refetches import Refetch
+from topsync.store.refetches import Lingering, Refetch
 from topsync.stream import producer as producers
 from topsync.stream import records
 
 TID = 4000000000000000101
 ATTEMPTS = 5
+TOLD_AT_ONCE = 3
 MISSING = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", "not_there", attempts=0)
 NO_NEWS = replace(MISSING, reason=refetches.NO_NEWS)
 PROMISED = replace(NO_NEWS, modified=at(7))
 PARKED = replace(MISSING, reason=refetches.NO_SESSION)
+LINGERING = replace(MISSING, reason=refetches.LINGERING)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,8 @@ async def desk(
     clock.observe(datetime.now(UTC), sent=clock.monotonic(), received=clock.monotonic())
     registry = await create_topics(kafka)
     async with emptied(migrated_database_url) as pool, producers.idempotent(kafka) as producer:
-        yield Desk(pool, kafka, Refetching(pool, producer, registry, clock, ATTEMPTS))
+        refetching = Refetching(pool, producer, registry, clock, ATTEMPTS, told_at_once=TOLD_AT_ONCE)
+        yield Desk(pool, kafka, refetching)
 
 
 async def test_a_round_hints_what_is_due_as_it_was_told_and_then_leaves_it_alone(desk: Desk) -> None:
@@ -141,3 +144,51 @@ async def test_a_returned_sellers_orders_are_told_again_in_order_behind_live_cha
     await desk.refetching.round()
     assert [hint.tid for hint in await desk.hints()] == tids
     assert await refetches.parked(desk.pool) == {SELLER: 2}
+
+
+async def test_messages_that_have_waited_are_told_once_and_are_then_in_kafkas_hands(desk: Desk) -> None:
+    """Whatever becomes of the hint, it is a hint like any other: nothing is counted and nothing given up."""
+    await linger(desk, LINGERING, replace(LINGERING, tid=TID + 1), after=timedelta(0))
+    await linger(desk, replace(LINGERING, tid=TID + 2), after=timedelta(minutes=1))
+    await desk.refetching.round()
+    await desk.refetching.round()
+    found = await desk.hints()
+    assert sorted(hint.tid for hint in found) == [TID, TID + 1]
+    assert {(hint.source, hint.occurred_at, hint.settled_after) for hint in found} == {
+        (Source.PUSH, at(0), at(1))
+    }
+    assert {hint.reason for hint in found} == {"asked again, 1: lingering"}
+    assert await refetches.waiting(desk.pool) == {"lingering": 1}
+
+
+async def test_messages_that_an_urgent_one_has_brought_along_are_not_told(desk: Desk) -> None:
+    """Also where that was fetched within the allowance, when it still might show less (see `is_answered`)."""
+    await linger(desk, LINGERING, replace(LINGERING, tid=TID + 1), after=timedelta(0))
+    epoch = await orders.take_over(desk.pool, 0, "test")
+    fetched_soon, fetched_before = version(TID, 0, 0.1), version(TID + 1, 0, -0.1)
+    await orders.upsert(desk.pool, [fetched_soon, fetched_before], partition=0, epoch=epoch)
+    await desk.refetching.round()
+    assert [hint.tid for hint in await desk.hints()] == [TID + 1]
+    assert await refetches.waiting(desk.pool) == {}
+
+
+async def test_no_more_is_told_at_once_than_the_budget_answers(desk: Desk) -> None:
+    """After an hour without a reconciler, what has waited must not stand before everybody's changes."""
+    tids = range(TID, TID + TOLD_AT_ONCE + 2)
+    await linger(desk, *(replace(LINGERING, tid=tid) for tid in tids), after=timedelta(0))
+    await desk.refetching.round()
+    assert len(await desk.hints()) == TOLD_AT_ONCE
+    await desk.refetching.round()
+    assert {hint.tid for hint in await desk.hints()} == set(tids)
+
+
+async def test_messages_of_a_seller_that_is_away_are_told_so_that_they_are_parked(desk: Desk) -> None:
+    """Else thousands would be due in the moment in which it is back, and as live changes."""
+    await sellers.pause(desk.pool, SELLER, "a test")
+    await linger(desk, LINGERING, after=timedelta(0))
+    await desk.refetching.round()
+    assert [hint.tid for hint in await desk.hints()] == [TID]
+
+
+async def linger(desk: Desk, *wanted: Refetch, after: timedelta) -> None:
+    await refetches.linger(desk.pool, [Lingering(one, at(0) + after) for one in wanted], now=at(0))

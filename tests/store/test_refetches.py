@@ -10,7 +10,7 @@ import pytest
 from tests.store.databases import SELLER, at, refund_version, version
 from topsync.store import detail_tasks, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
-from topsync.store.refetches import Refetch
+from topsync.store.refetches import Lingering, Refetch
 
 TID = 4000000000000000101
 NOW, LATER = timedelta(0), timedelta(minutes=5)
@@ -169,7 +169,10 @@ async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
     assert task is not None
     assert task.tids == (TID, TID + 1)
     assert await due(pool) == []
-    assert await refetches.waiting_in_backlog(pool, [TID, TID + 2, TID + 3]) == {TID, TID + 2}
+    assert await refetches.reasons(pool, [TID, TID + 2, TID + 3, TID + 99]) == {
+        TID: refetches.IN_TASK,
+        TID + 2: refetches.BACKLOG,
+    }
     await refetches.bring(pool, [TID + 2], wait=NOW)
     assert [one.tid for one in await due(pool)] == [TID + 2]
 
@@ -196,3 +199,70 @@ async def test_a_hint_leaves_an_order_with_its_task_and_another_reason_takes_it_
     await detail_tasks.give_back(pool, task)
     assert len(await due(pool)) == 1, "what is not in the task is not given back"
     assert await detail_tasks.open_tasks(pool) == []
+
+
+async def test_of_several_messages_the_least_patient_says_when_they_are_told(pool: Pool) -> None:
+    first, second = waiting(second=1), waiting(second=3)
+    await linger(pool, first, LATER)
+    await linger(pool, second, NOW)
+    assert await refetches.lingered(pool, limit=10) == [second]
+    await linger(pool, first, LATER)
+    assert await refetches.lingered(pool, limit=10) == [second], "nor does the next one put it off"
+    assert await due(pool) == [], "it has its own turn"
+
+
+async def test_nothing_else_that_is_wanted_of_an_order_waits_for_its_messages(pool: Pool) -> None:
+    """An urgent message that finds the platform behind asks again after its two seconds, not after twenty."""
+    await linger(pool, waiting(second=1), LATER)
+    await refetches.postpone(pool, [wanted(settled=5)], wait=NOW)
+    assert await due(pool) == [replace(wanted(settled=5), occurred_at=at(1))]
+
+
+async def test_what_is_missing_stays_the_reason_when_messages_wait_as_well(pool: Pool) -> None:
+    """A state that answers messages would otherwise be taken for what a list has promised."""
+    promised = wanted(settled=10, modified=9)
+    await refetches.postpone(pool, [promised], wait=LATER)
+    await linger(pool, waiting(second=11), NOW)
+    (found,) = await due(pool)
+    assert (found.reason, found.modified, found.settled_after) == ("not_there", at(9), at(12))
+    assert await refetches.lingered(pool, limit=10) == []
+
+
+@pytest.mark.parametrize(
+    ("modified", "fetched", "answered"),
+    [
+        pytest.param(3, 3.5, True, id="fetched after the message and of its second"),
+        pytest.param(3, 3.1, False, id="fetched before it"),
+        pytest.param(2, 3.5, False, id="older than its second"),
+        pytest.param(2, 4.2, True, id="older, and fetched when nothing could be hidden"),
+    ],
+)
+async def test_messages_that_wait_are_answered_by_what_answers_a_message(
+    pool: Pool, modified: float, fetched: float, answered: bool
+) -> None:
+    epoch = await orders.take_over(pool, 0, "test")
+    await linger(pool, waiting(second=3.2), NOW)
+    await linger(pool, waiting(TID + 1, second=3.2), LATER)
+    await orders.upsert(pool, [version(TID, modified, fetched)], partition=0, epoch=epoch)
+    await refetches.forget_answered(pool)
+    assert (await refetches.lingered(pool, limit=10) == []) is answered
+
+
+async def test_what_was_noted_while_it_was_told_is_not_forgotten(pool: Pool) -> None:
+    """A writer may be quicker with the hint than the reconciler is with forgetting it."""
+    told = [waiting(tid, second=1) for tid in (TID, TID + 1, TID + 2)]
+    for one in told:
+        await linger(pool, one, NOW)
+    await refetches.postpone(pool, [wanted(TID, settled=2)], wait=NOW)
+    await linger(pool, waiting(TID + 1, second=3), NOW)
+    await refetches.forget_told(pool, told)
+    assert await refetches.waiting(pool) == {"not_there": 1, "lingering": 1}
+
+
+def waiting(tid: int = TID, *, second: float) -> Refetch:
+    """Messages of which the latest is of that second."""
+    return replace(wanted(tid, settled=second + 1), occurred_at=at(second), reason=refetches.LINGERING)
+
+
+async def linger(pool: Pool, one: Refetch, after: timedelta) -> None:
+    await refetches.linger(pool, [Lingering(one, at(0) + after)], now=at(0))

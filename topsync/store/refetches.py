@@ -3,6 +3,9 @@
 A writer notes them before it commits the offsets of their hints, so none is forgotten; the reconciler
 hints them again when they are due. One row per order, whatever becomes of it.
 
+Messages that wait for others of their order are noted here as well (`linger`): nothing is missing yet, and
+the reconciler tells them once.
+
 The orders of a seller that is away are *parked*: they are due when it is back, and until then nothing is
 asked for and no attempt counts.
 """
@@ -29,13 +32,15 @@ SESSION_REFUSED = "session_refused"
 PARKED = frozenset({NO_SESSION, SESSION_REFUSED})
 """The reasons that lie with the seller; the table's column `parked` knows them, too."""
 LINGERING = "lingering"
-"""The reason where a message waits for others of its order."""
+"""The reason where messages wait for others of their order, and nothing else is known of it."""
 
 BACKLOG = "backlog"
 """The reason where a writer was so far behind that it let the order wait and went on to fresh changes."""
 
 IN_TASK = "in_task"
 """The reason of one from a backlog that a task asks for, with others."""
+
+WAITING_IN_BACKLOG = frozenset({BACKLOG, IN_TASK})
 
 LATE = "late"
 """The reason of one from a backlog that is being brought: it is asked for again if it does not come."""
@@ -67,6 +72,15 @@ class Refetch:
     def parked(self) -> bool:
         """Whether it waits, or waited, for its seller to be back."""
         return self.reason in PARKED
+
+
+@dataclass(frozen=True, slots=True)
+class Lingering:
+    """An order whose messages wait for others, until a moment of platform time."""
+
+    order: Refetch
+    """With `LINGERING`; `occurred_at` is the moment of its latest message."""
+    until: datetime
 
 
 def read(row: asyncpg.Record) -> Refetch:
@@ -104,6 +118,19 @@ async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) ->
     parked now has not been tried, and waits no longer than `wait` once its seller is back.
     """
     wanted = join(wanted)
+    await _note(pool, wanted, [wait] * len(wanted))
+
+
+async def linger(pool: Pool, wanted: Sequence[Lingering], *, now: datetime) -> None:
+    """Note orders whose messages wait; `now` is platform time, each order is named once. Idempotent.
+
+    Of several messages about one order, the least patient decides. What is known to be missing of it stays
+    the reason, and is asked for again as soon as the messages want it.
+    """
+    await _note(pool, [one.order for one in wanted], [one.until - now for one in wanted])
+
+
+async def _note(pool: Pool, wanted: Sequence[Refetch], waits: Sequence[timedelta]) -> None:
     await pool.execute(
         sql("refetches.postpone"),
         [one.tid for one in wanted],
@@ -115,23 +142,39 @@ async def postpone(pool: Pool, wanted: Sequence[Refetch], *, wait: timedelta) ->
         [one.source for one in wanted],
         [one.reason for one in wanted],
         [one.answer for one in wanted],
-        wait,
+        waits,
         # Arrays of different lengths do not make an array: each travels as its text.
         [f"{{{','.join(map(str, one.refund_ids))}}}" for one in wanted],
     )
 
 
 async def forget_answered(pool: Pool) -> None:
-    """Forget those due, and those asked for, whose order is stored as promised by now. Idempotent."""
+    """Forget those due, and those asked for, whose order is stored as promised by now. Idempotent.
+
+    Messages that wait promise no more than any message: what answers one answers them
+    (`consumer.decisions.is_answered`).
+    """
     await pool.execute(sql("refetches.forget_answered"))
 
 
 async def due(pool: Pool, *, limit: int) -> list[Refetch]:
     """Those to be asked for now, of sellers that have a session, the longest waiting first.
 
-    None that is parked or in a backlog: those have turns of their own.
+    None that is parked, in a backlog or lingering: those have turns of their own.
     """
     return list(map(read, await pool.fetch(sql("refetches.due"), limit)))
+
+
+async def lingered(pool: Pool, *, limit: int) -> list[Refetch]:
+    """Those whose messages have waited long enough, whatever has become of their seller."""
+    return list(map(read, await pool.fetch(sql("refetches.lingered"), limit)))
+
+
+async def forget_told(pool: Pool, told: Sequence[Refetch]) -> None:
+    """Forget these, whose hints are in `changes` now; what was noted meanwhile stays. Idempotent."""
+    await pool.execute(
+        sql("refetches.forget_told"), [one.tid for one in told], [one.settled_after for one in told]
+    )
 
 
 async def returned(pool: Pool, *, limit: int) -> list[Refetch]:
@@ -158,10 +201,9 @@ async def being_brought(pool: Pool) -> int:
     return int(await pool.fetchval(sql("refetches.being_brought"), LATE))
 
 
-async def waiting_in_backlog(pool: Pool, tids: Iterable[int]) -> set[int]:
-    """Those of these orders that wait in a backlog or for a task."""
-    rows = await pool.fetch(sql("refetches.waiting_in_backlog"), list(tids), [BACKLOG, IN_TASK])
-    return {row["tid"] for row in rows}
+async def reasons(pool: Pool, tids: Iterable[int]) -> dict[int, str]:
+    """Why those of these orders wait that do."""
+    return {row["tid"]: row["reason"] for row in await pool.fetch(sql("refetches.reasons"), list(tids))}
 
 
 async def bring(pool: Pool, tids: Iterable[int], *, wait: timedelta) -> None:

@@ -1,16 +1,17 @@
 -- name: postpone
 -- What waits already keeps its place in time: more hints of an order do not push it back. While its seller is
--- away, attempts do not count, and it is due as soon as the seller is back.
+-- away, attempts do not count, and it is due as soon as the seller is back. Messages that only wait for others
+-- hold nothing up: whatever else is wanted of the order is due when it would be without them.
 insert into refetches as r (
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, due_at, refund_ids
 )
 select
-    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, now() + $10::interval,
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, now() + wait,
     refund_ids::bigint[]
 from unnest(
     $1::bigint[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[],
-    $6::timestamptz[], $7::text[], $8::text[], $9::bytea[], $11::text[]
-) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, refund_ids)
+    $6::timestamptz[], $7::text[], $8::text[], $9::bytea[], $10::interval[], $11::text[]
+) as t (tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, wait, refund_ids)
 where not exists (select from sellers as s where s.seller_id = t.seller_id and s.state = 'erased')
 order by tid
 on conflict (tid) do update
@@ -22,12 +23,18 @@ set
     modified = greatest(r.modified, excluded.modified),
     source = excluded.source,
     -- What a task asks for already stays with it: its answer is weighed against what is promised now.
+    -- And `lingering` says that only messages told of the order: so it never takes another's place.
     reason = case
-        when r.reason = 'in_task' and excluded.reason = 'backlog' then r.reason else excluded.reason
+        when r.reason = 'in_task' and excluded.reason = 'backlog' then r.reason
+        when excluded.reason = 'lingering' then r.reason
+        else excluded.reason
     end,
     answer = coalesce(excluded.answer, r.answer),
     attempts = case when excluded.parked then 0 else r.attempts end,
-    due_at = case when excluded.parked then least(r.due_at, excluded.due_at) else r.due_at end,
+    due_at = case
+        when excluded.parked or 'lingering' in (r.reason, excluded.reason) then least(r.due_at, excluded.due_at)
+        else r.due_at
+    end,
     refund_ids = array(select distinct unnest(r.refund_ids || excluded.refund_ids) order by 1)
 
 
@@ -39,7 +46,12 @@ where (r.due_at <= now() or r.attempts > 0)
   and s.seller_id = r.seller_id
   and s.state in ('new', 'live')
   and o.tid = r.tid
-  and o.fetched_at >= r.settled_after
+  and (
+      o.fetched_at >= r.settled_after
+      or r.reason = 'lingering'
+      and o.fetched_at >= r.occurred_at
+      and o.modified >= date_trunc('second', r.occurred_at)
+  )
   and (r.modified is null or o.modified >= r.modified)
   and not exists (
       select
@@ -50,16 +62,34 @@ where (r.due_at <= now() or r.attempts > 0)
 
 
 -- name: due
--- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere.
+-- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere, and what only
+-- waits for more messages is told by `lingered`.
 select
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
 from refetches as r
 where not parked
-  and reason not in ('backlog', 'in_task')
+  and reason not in ('backlog', 'in_task', 'lingering')
   and due_at <= now()
   and exists (select from sellers as s where s.seller_id = r.seller_id and s.state in ('new', 'live'))
 order by due_at
 limit $1
+
+
+-- name: lingered
+-- Of any seller: the writer that is told of it parks what cannot be fetched now.
+select
+    tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
+from refetches
+where not parked and reason = 'lingering' and due_at <= now()
+order by due_at
+limit $1
+
+
+-- name: forget_told
+-- A writer may have noted anew what it was told, or another message, before this runs.
+delete from refetches as r
+using unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after)
+where r.tid = t.tid and r.reason = 'lingering' and r.settled_after <= t.settled_after
 
 
 -- name: returned
@@ -118,8 +148,8 @@ where r.reason = $1 and r.attempts = 0 and r.due_at > now()
   )
 
 
--- name: waiting_in_backlog
-select tid from refetches where tid = any($1::bigint[]) and reason = any($2::text[])
+-- name: reasons
+select tid, reason from refetches where tid = any($1::bigint[])
 
 
 -- name: bring
