@@ -165,9 +165,9 @@ class System:
             await migrating
             sellers = await self.admin("GET", "/sellers")
             assert isinstance(sellers, list)
-            for seller in sellers:
-                arguments = ("--user-id", str(seller["user_id"]), "--nick", str(seller["nick"]))
-                tasks.create_task(self.run("sellers", "add", *arguments, given=str(seller["session"])))
+            wanted = ("user_id", "nick", "session")
+            lines = [orjson.dumps({name: seller[name] for name in wanted}).decode() for seller in sellers]
+            tasks.create_task(self.run("sellers", "import", given="\n".join(lines)))
 
 
 async def _start_simulator(
