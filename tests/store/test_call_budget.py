@@ -18,6 +18,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from tests.store.databases import settings_for
 from tests.support.eventually import until
 from topsync.local import run_folders
 from topsync.local.postgres import EmbeddedPostgres
@@ -86,15 +87,8 @@ async def platform() -> AsyncIterator[Platform]:
 
 
 @pytest.fixture
-async def own(database_url: str) -> DatabaseSettings:
-    return DatabaseSettings.model_validate({"database_url": database_url})
-
-
-@pytest.fixture
-async def pool(own: DatabaseSettings) -> AsyncIterator[Pool]:
-    async with database.connect(own) as pool:
-        await database.migrate(pool)
-        yield pool
+def own(migrated_database_url: str) -> DatabaseSettings:
+    return settings_for(migrated_database_url)
 
 
 OpenBook = Callable[[Limits], AbstractAsyncContextManager[SharedBook]]
