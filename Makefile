@@ -18,7 +18,7 @@ demo: setup ## the whole system on this machine, against a simulated platform; o
 	@$(VENV)/topsync demo $(ARGS)
 
 test: setup ## all tests, with a real Kafka and PostgreSQL; options for pytest in ARGS="..."
-	@$(VENV)/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	@$(VENV)/python -m pytest --numprocesses=2 --no-loadscope-reorder $(ARGS)
 
 bench: setup ## what it does a second, beside what is possible here; names of benchmarks and --write in ARGS="..."
 	@$(VENV)/python -m benchmarks $(ARGS)

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
 
+from tests.support import schedule
 from tests.support.servers import fresh_database
 from topsync.local import run_folders
 from topsync.local.kafka import EmbeddedKafka
@@ -29,18 +31,36 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--at-length", action="store_true", help="minutes in place of seconds, as `make soak` does"
+        "--at-length",
+        action="store_true",
+        help="only what has no time in the suite, or takes minutes in place of seconds, as `make soak` does",
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only `make soak` has the time for."""
-    if config.getoption("--at-length"):
-        return
-    long = [item for item in items if item.get_closest_marker("at_length")]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    """Leave out what only `make soak` has the time for; or, at length, everything else."""
+    is_kept = _has_length if config.getoption("--at-length") else _is_short
+    left_out = [item for item in items if not is_kept(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if is_kept(item)]
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        schedule.begin_with_longest(items)
+
+
+def _is_short(item: pytest.Item) -> bool:
+    return item.get_closest_marker("at_length") is None
+
+
+def _has_length(item: pytest.Item) -> bool:
+    """Whether it is run at length only, or takes longer then."""
+    return not _is_short(item) or (isinstance(item, pytest.Function) and "at_length" in item.fixturenames)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> schedule.Schedule:
+    """How workers share the tests."""
+    return schedule.Schedule(config, log)
 
 
 @pytest.fixture(scope="session")

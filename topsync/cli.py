@@ -171,6 +171,17 @@ def sellers_add(
     asyncio.run(operations.add(user_id, nick, handed_in, ends))
 
 
+@sellers_app.command("import")
+def sellers_import() -> None:
+    """Add many sellers at once: read from standard input, one JSON object a line.
+
+    Each line has `user_id`, `nick` and `session`, the session token. All are added, or none.
+    """
+    from topsync.sellers import operations
+
+    asyncio.run(operations.add_all(sys.stdin.buffer.read(operations.MAX_IMPORT_BYTES + 1)))
+
+
 @sellers_app.command("authorise")
 def sellers_authorise(
     seller: Annotated[

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import structlog
-from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
@@ -110,6 +109,8 @@ async def endpoint(settings: TelemetrySettings, *, is_ready: Callable[[], bool])
     if settings.telemetry_port == 0:
         yield None
         return
+    # Only services serve it: an operator's command need not wait for the import.
+    from aiohttp import web
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

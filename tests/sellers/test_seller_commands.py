@@ -14,11 +14,12 @@ import pytest
 from pydantic import SecretStr
 
 from tests.sellers.shops import REDIRECT_URL, Process, Shop
+from topsync.errors import OperatorError
 from topsync.sellers import operations
 from topsync.sellers.operations import SellerOperationError
 from topsync.sellers.session_rules import REFUSED
 from topsync.settings import VaultSettings
-from topsync.store import sellers
+from topsync.store import erasures, sellers
 from topsync.store.sellers import Seller, State
 from topsync.vault import Vault, VaultError, new_key
 
@@ -189,6 +190,55 @@ async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_th
     assert (life.ends_at.isoformat(), life.refresh_cipher) == ("2027-01-31T00:00:00+00:00", None)
     with pytest.raises(SellerOperationError, match="--token-file: No such file"):
         operations.read_token_file(tmp_path / "absent")
+
+
+async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        line_of(one.user_id, one.nick, shop.authorisations.current(one).token)
+        for one in shop.platform.sellers
+    ]
+    for _ in range(2):
+        await operations.add_all(b"\n\n".join(lines) + b"\n")
+        assert "2 sellers have their sessions" in capsys.readouterr().out
+        for one in shop.platform.sellers:
+            account = await process.account(one.user_id)
+            assert (account.seller.nick, account.seller.state) == (one.nick, State.NEW)
+            await process.works(account)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"6100secret", "line 2: Invalid JSON"),
+        (b'{"user_id": 7, "nick": "n", "session": ""}', "line 2: session: "),
+        (b'{"user_id": "x6100secret", "nick": "n", "session": "6100secret"}', "line 2: user_id: "),
+        (b'{"user_id": 7, "nick": "n", "session": "6100secret", "ends": 1}', "line 2: ends: "),
+    ],
+    ids=["no-json", "no-session", "no-id", "more"],
+)
+async def test_of_an_import_with_a_bad_line_nothing_is_added_and_nothing_shown(
+    shop: Shop, process: Process, line: bytes, problem: str
+) -> None:
+    with pytest.raises(SellerOperationError) as refused:
+        await operations.add_all(line_of(6, "first", "6100first") + b"\n" + line)
+    assert str(refused.value).startswith(problem)
+    assert "secret" not in str(refused.value)
+    assert await sellers.get(process.pool, 6) is None
+
+
+async def test_an_import_that_names_a_seller_being_erased_adds_nobody(shop: Shop, process: Process) -> None:
+    await erasures.begin(process.pool, shop.seller_id)
+    with pytest.raises(OperatorError, match="is being erased"):
+        await operations.add_all(
+            line_of(6, "first", "6100") + b"\n" + line_of(shop.seller_id, "demo", "6100")
+        )
+    assert await sellers.get(process.pool, 6) is None
+
+
+def line_of(user_id: int, nick: str, session: str) -> bytes:
+    return orjson.dumps({"user_id": user_id, "nick": nick, "session": session})
 
 
 async def test_list_and_show_tell_where_a_seller_stands_and_what_to_do(

@@ -1,7 +1,8 @@
 """A process that calls as much as it may: `python -m tests.store.caller`, with a JSON document of orders.
 
-It prints one JSON line when it ends: calls made by lane, and when a ban that it met was stored. Moments are
-of the monotonic clock, which all processes of a machine share.
+It prints `ready`, reads from standard input until when to call, and prints one JSON line when it ends: calls
+made by lane, and when a ban that it met was stored. Moments are of the monotonic clock, which all processes
+of a machine share.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ async def main() -> None:
                 except CallLimitedError:
                     return
 
-        ends_at = time.monotonic() + orders["seconds"]
+        sys.stdout.buffer.write(b"ready\n")
+        sys.stdout.buffer.flush()
+        ends_at = float(await asyncio.to_thread(sys.stdin.readline))
         async with asyncio.TaskGroup() as tasks:
             for name, callers in orders["callers"].items():
                 for _ in range(callers):

@@ -38,6 +38,10 @@ NO_SWEEPS = {
     "TOPSYNC_SWEEP_INTERVAL_SECONDS": "0",
     # Without sweeps only an overlap this long joins a gap's proof to the one before.
     "TOPSYNC_OVERLAP_SECONDS": "900",
+    # Each such test waits for a loss to be noticed, for the connection to come back, and for gaps to close.
+    "TOPSYNC_PUSH_LOST_AFTER_SECONDS": "3",
+    "TOPSYNC_RECONNECT_INITIAL_SECONDS": "0.5",
+    "TOPSYNC_GAP_RETRY_SECONDS": "1",
 }
 
 UNSEEN_EVERY_SECONDS = 0.5

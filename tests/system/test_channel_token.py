@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support import systems
 from tests.support.eventually import eventually
 from topsync.simulator.channel.settings import ChannelSettings
@@ -13,8 +11,6 @@ from topsync.simulator.settings import SimulatorSettings
 PLATFORM = SimulatorSettings(
     seed=5, sellers=1, orders=20, channel=ChannelSettings(connect_token_required=True)
 )
-
-pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_push_connects_to_it_only_with_the_setting(
@@ -29,7 +25,7 @@ async def test_push_connects_to_it_only_with_the_setting(
             return platform.channel.ledger()["refused"] > 0
 
         async def connected() -> bool:
-            return platform.channel.ledger()["connections"] == 1
+            return platform.channel.ledger()["connects"] == 1
 
         process = await system.start("push")
         await eventually(refused)

@@ -30,7 +30,7 @@ from topsync.local.system import Scale, System
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-RATE = 60
+RATE = 40
 SCALE = Scale(sellers=3, orders=1800, rate=0)
 INSTANCES = ("enrich-0", "enrich-1", "enrich-2")
 PARTITIONS = 6
@@ -168,8 +168,8 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
     The bulk start's points take longer than the others together; one of them is in `test_kills.py`.
     """
     system = fleet.system
-    for seller in (await systems.seller_ids(system))[: -1 if at_length else None]:
-        await system.run("bootstrap", "--seller", str(seller))
+    sellers = (await systems.seller_ids(system))[: -1 if at_length else None]
+    await system.run("bootstrap", *chain.from_iterable(("--seller", str(seller)) for seller in sellers))
     await system.admin("POST", "/activity", {"rate": RATE})
     await eventually(fleet.all_write)
     # So that something has to be asked for again.

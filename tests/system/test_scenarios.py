@@ -1,9 +1,10 @@
 """Every fault of the catalogue against the whole product: it lives through it, and ends in an audit of zeros.
 
 One system of real processes lives through all files of tests/scenarios, most of them at the same time and
-each aimed at a seller of its own; what concerns the whole platform is played one after the other. After
-each the platform is complete in table and topic, nothing went backwards, and the ledger moves on past the
-fault's end. A fault that did not strike has proven nothing, and fails its test.
+each aimed at a seller of its own. What concerns the whole platform is played at the same time where one
+fault does not hide another, else one after the other. After each the platform is complete in table and
+topic, nothing went backwards, and the ledger moves on past the fault's end. A fault that did not strike has
+proven nothing, and fails its test.
 
 The platform also has the habits that the outage's file gives it.
 """
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from secrets import token_hex
 from typing import Final
@@ -37,8 +38,14 @@ from topsync.simulator.settings import ExportSettings, SimulatorSettings
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE = 40
+"""Changes a second where every seller has to be met by its fault."""
+
+QUIETER_RATE = RATE // 2
+"""Where all are met at once."""
+
 CALLS_PER_SECOND = 150
 PARALLEL_SELLERS = 12
+CUT_SECONDS = 2
 
 PLATFORM: Final = replace(
     scenario.load(scenarios.FOLDER / "outage.toml").applied_to(
@@ -119,21 +126,19 @@ EXPORT: Final[Mapping[str, Mapping[str, object]]] = {
 }
 """What meets one seller's bulk start."""
 
-EVERYBODY: Final = (
-    "ban",
-    "clock_skew",
-    "cut",
-    "damaged_frame",
-    "expire",
-    "half_open",
-    "kick",
-    "outage",
-    "raw_frame",
-    "refuse",
-    "silence",
-    "unreadable_content",
-)
-"""What concerns the whole platform, or all of its channel: each has a test of its own."""
+TOGETHER: Final[Mapping[str, Mapping[str, object]]] = {
+    "ban": {"seconds": 3},
+    "raw_frame": {"after_seconds": 0},
+    "damaged_frame": {"seconds": 4},
+    "unreadable_content": {"seconds": 3},
+}
+"""What concerns the whole platform, or all of its channel, and ends no connection."""
+
+DEAD: Final = {"damaged_frame": "unreadable_frame", "unreadable_content": "unreadable_message"}
+"""What of `TOGETHER` leaves letters, and why."""
+
+EVERYBODY: Final = ("clock_skew", "cut", "expire", "half_open", "kick", "outage", "refuse", "silence")
+"""What hides other faults or is hidden by them: each has a test of its own, or one with its like."""
 
 BESIDE: Final[Mapping[str, tuple[str, Mapping[str, object]]]] = {
     # Their messages are lost as well, so that nothing but the lists can bring an order.
@@ -164,7 +169,7 @@ class Survived:
 
 
 async def test_every_scenario_has_its_place() -> None:
-    assert sorted([*BROKEN, *ODD, *EXPORT, *EVERYBODY]) == scenarios.names()
+    assert sorted([*BROKEN, *ODD, *EXPORT, *TOGETHER, *EVERYBODY]) == scenarios.names()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -238,6 +243,16 @@ async def odd(live: Stage) -> dict[str, Survived]:
     return await survived(live, played, over_at, dead)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def together(live: Stage) -> dict[str, Played]:
+    """All of `TOGETHER` at once, under live activity."""
+    async with everybody_whole_after(live, may_be_dead=set(DEAD.values())):
+        played = [live.play(name, scenarios.load(name, **changes)) for name, changes in TOGETHER.items()]
+        for one in played:
+            await eventually(partial(over, one))
+    return {one.name: one for one in played}
+
+
 @pytest.mark.parametrize("name", EXPORT)
 async def test_a_bulk_start_lives_through(started: dict[str, Survived], name: str) -> None:
     require_whole(started[name])
@@ -253,22 +268,40 @@ async def test_a_seller_may_come_as(odd: dict[str, Survived], name: str) -> None
     require_whole(odd[name])
 
 
+@pytest.mark.parametrize("name", TOGETHER)
+async def test_everybody_lives_through(together: dict[str, Played], live: Stage, name: str) -> None:
+    assert together[name].has_struck, together[name].struck
+    if name in DEAD:
+        assert DEAD[name] in {reason for _, reason in await live.dead_letters()}
+
+
+async def test_of_a_ban_the_whole_fleet_hears_at_once(together: dict[str, Played], live: Stage) -> None:
+    """P3: after it was told, no calls come but those already under way then."""
+    assert together["ban"].has_struck
+    assert live.platform.board.bans["app+api"].after_told < PARALLEL_SELLERS
+
+
 async def test_cut(live: Stage) -> None:
+    before = await systems.last_gap(live.system)
     async with everybody_whole_after(live), systems.gaps_opened_and_closed(live.system):
-        await play_out(live, "cut", after_seconds=0, seconds=2)
+        await play_out(live, "cut", after_seconds=0, seconds=CUT_SECONDS)
         assert live.platform.channel.ledger()["lost"] > 0
+    gaps = await systems.rows(live.system, GAPS_OF_CONNECTIONS, before)
+    assert gaps
+    for gap in gaps:
+        assert gap["began"] == gap["last_proof_at"]
+        assert gap["closed_at"] > gap["ended"] > gap["began"] + timedelta(seconds=CUT_SECONDS - 1)
 
 
-async def test_kick(live: Stage) -> None:
-    async with everybody_whole_after(live), systems.gaps_opened_and_closed(live.system):
-        await play_out(live, "kick", after_seconds=0)
-
-
-async def test_refuse(live: Stage) -> None:
+async def test_kick_and_refuse(live: Stage) -> None:
+    """Sent away, and not let in again for a while."""
     async with everybody_whole_after(live), systems.gaps_opened_and_closed(live.system):
         refused = live.play("refuse", scenarios.load("refuse", seconds=3))
-        live.play("kick", scenarios.load("kick", after_seconds=0))
+        kicked = live.play("kick", scenarios.load("kick", after_seconds=0))
         await eventually(lambda: over(refused))
+        assert kicked.has_struck
+        assert refused.has_struck
+        assert live.platform.channel.ledger()["refused"] > 0
 
 
 async def test_silence(live: Stage) -> None:
@@ -281,38 +314,16 @@ async def test_half_open(live: Stage) -> None:
         await play_out(live, "half_open", after_seconds=0, seconds=4)
 
 
-async def test_raw_frame(live: Stage) -> None:
-    async with everybody_whole_after(live):
-        await play_out(live, "raw_frame", after_seconds=0)
-
-
-async def test_damaged_frame(live: Stage) -> None:
-    async with everybody_whole_after(live, may_be_dead={"unreadable_frame"}):
-        await play_out(live, "damaged_frame", seconds=4)
-
-
-async def test_unreadable_content(live: Stage) -> None:
-    async with everybody_whole_after(live, may_be_dead={"unreadable_message"}):
-        await play_out(live, "unreadable_content", seconds=3)
-
-
 async def test_expire(live: Stage) -> None:
     """Push was away for longer than messages live."""
     push = live.system.processes["push"]
     async with everybody_whole_after(live), systems.gaps_opened_and_closed(live.system):
         await push.stop()
         expire = live.play("expire", scenarios.load("expire", life_seconds=1))
-        await has_all_struck([expire], times=RATE)
+        await has_all_struck([expire], times=QUIETER_RATE)
         live.lift(expire)
-        await eventually(lambda: channel_has(live, "expired", RATE))
+        await eventually(lambda: channel_has(live, "expired", QUIETER_RATE))
         await live.system.start("push")
-
-
-async def test_ban(live: Stage) -> None:
-    async with everybody_whole_after(live):
-        await play_out(live, "ban", seconds=3)
-        # Those already under way when the first refusal came.
-        assert live.platform.board.bans["app+api"].after_told < PARALLEL_SELLERS
 
 
 async def test_clock_skew(live: Stage) -> None:
@@ -321,7 +332,7 @@ async def test_clock_skew(live: Stage) -> None:
 
 
 async def test_outage(live: Stage) -> None:
-    *others, session = scenarios.quicker(scenarios.load("outage", late_seconds=2, spare=0), 10)
+    *others, session = scenarios.quicker(scenarios.load("outage", late_seconds=2, spare=0), 20)
     # However quick the rest: a session stays expired until somebody authorises it again.
     faults = [*others, session.model_copy(update={"seconds": None})]
     async with everybody_whole_after(live), systems.gaps_opened_and_closed(live.system):
@@ -343,6 +354,13 @@ async def test_the_budget_was_never_exceeded(live: Stage) -> None:
     # A call counts when it arrives: on a busy machine up to half a second after its place in the budget.
     most = 1 + CALLS_PER_SECOND * (5 + 0.25 + 0.5)
     assert max(sum(counts[at : at + 5]) for at in range(len(counts))) <= most
+
+
+GAPS_OF_CONNECTIONS: Final = """
+select began, ended, closed_at, last_proof_at
+from gaps join push_connections on push_connections.id = gaps.connection
+where gaps.id > $1
+"""
 
 
 def play_all(stage: Stage, table: Mapping[str, Mapping[str, object]]) -> list[Played]:
@@ -399,7 +417,7 @@ def require_whole(survived: Survived) -> None:
 async def everybody_whole_after(stage: Stage, *, may_be_dead: Set[str] = frozenset()) -> AsyncIterator[None]:
     """Under live activity inside; afterwards every seller is complete, and past what happened inside."""
     dead = await stage.dead_letters()
-    stage.live(RATE)
+    stage.live(QUIETER_RATE)
     yield
     over_at = stage.platform.clock.now()
     results = await stage.settled()

@@ -1,4 +1,8 @@
-"""P1, I3, the demo's story: bulk start, live, an outage that loses messages, and nothing is missing."""
+"""P1, I3, the demo's story: bulk start, live, an outage that loses messages, and nothing is missing.
+
+With the demo's own settings. The suite plays the same to more sellers and with shorter waits: `test_cut` in
+`test_scenarios.py`.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ LIVE_CHANGES = 2 * RATE
 CUT_SECONDS = 3
 
 
+@pytest.mark.at_length
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_an_outage_that_loses_messages_leaves_nothing_missing(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str, seed: int

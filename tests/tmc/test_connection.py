@@ -81,15 +81,16 @@ async def test_pulls_again_and_again() -> None:
 
 async def test_comes_back_after_a_cut_and_misses_nothing() -> None:
     async with serving(SOON) as (channel, uri), connected(uri) as peer:
-        channel.cut(0.3, lose_messages=False)
+        channel.cut(60, lose_messages=False)
         for number in range(20):
             channel.publish(message(number))
+        await eventually(lambda: channel.ledger()["turned_away"] > 0)
+        channel.end_cut()
         await eventually(lambda: channel.ledger()["confirmed"] == 20)
         assert peer.status.reconnects == 1
         lost = next(status for status in peer.told if status.state is State.DISCONNECTED)
         assert lost.ending is not None
         assert lost.ending.cause is Cause.LOST
-        assert channel.ledger()["turned_away"] > 0
 
 
 async def test_what_is_lost_for_ever_in_a_cut_never_comes() -> None:
@@ -198,8 +199,11 @@ async def test_a_frame_above_the_limit_costs_the_connection_but_not_the_client()
 
 async def test_a_refusal_is_told_and_tried_again() -> None:
     async with serving() as (channel, uri):
-        channel.refuse(0.3, code=401, phrase="not today")
-        async with connected(uri) as peer:
+        channel.refuse(60, code=401, phrase="not today")
+        async with client(uri) as peer:
+            await eventually(lambda: State.REFUSED in peer.states)
+            channel.end_refusal()
+            await eventually(lambda: peer.status.state is State.CONNECTED)
             refused = next(status for status in peer.told if status.state is State.REFUSED)
             assert refused.reason == "refused: 401 not today"
             assert peer.status.ending == Ending(Cause.REFUSED, 401, "not today")
@@ -216,9 +220,11 @@ async def test_a_wrong_secret_is_refused_each_time() -> None:
 async def test_a_refusal_has_a_wait_of_its_own() -> None:
     patient = ReconnectPolicy(first_seconds=60, max_seconds=60, refused_first_seconds=0.01)
     async with serving() as (channel, uri):
-        channel.refuse(0.1, code=401, phrase="not today")
-        async with connected(uri, reconnect=patient) as peer:
-            assert State.REFUSED in peer.states
+        channel.refuse(60, code=401, phrase="not today")
+        async with client(uri, reconnect=patient) as peer:
+            await eventually(lambda: State.REFUSED in peer.states)
+            channel.end_refusal()
+            await eventually(lambda: peer.status.state is State.CONNECTED)
 
 
 async def test_lives_without_a_single_pong() -> None:
@@ -243,7 +249,8 @@ async def test_a_dead_peer_is_looked_for_by_tcp() -> None:
 
 
 async def test_a_close_from_the_platform_is_told_and_survived() -> None:
-    async with serving() as (channel, uri), connected(uri) as peer:
+    # One that waits for the client's Close: TCP that ends behind its own may take it along.
+    async with serving(ChannelSettings(close_wait_seconds=5)) as (channel, uri), connected(uri) as peer:
         channel.kick(1011, "reach max idle time")
         await eventually(lambda: peer.status.reconnects == 1)
         assert peer.status.ending == Ending(Cause.KICKED, 1011, "reach max idle time")
@@ -254,10 +261,11 @@ async def test_silence_is_the_end_only_where_it_is_called_abnormal() -> None:
     async with serving() as (channel, uri):
         quick = {"silence_seconds": 0.2, "connect_timeout_seconds": 0.1}
         async with connected(uri) as patient, connected(uri, **quick) as wary:
-            channel.silence(0.5, lose_messages=False)
+            channel.silence(60, lose_messages=False)
             channel.publish(message(1))
             await eventually(lambda: any(status.reason.startswith("silent") for status in wary.told))
             await eventually(lambda: any(status.reason == "unanswered" for status in wary.told))
+            channel.end_silence()
             await eventually(lambda: wary.status.state is State.CONNECTED)
             await eventually(lambda: channel.ledger()["confirmed"] == 1)
             assert patient.status.reconnects == 0

@@ -16,17 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from tests.store.databases import emptied, migrated_database_url, settings_for
 from tests.top.gates import MakeGate, gate_on, local_gate
 from tests.top.gateway import APP_KEY, APP_SECRET, Gateway, serving
 from topsync import retry
 from topsync.clock import ServerClock
-from topsync.settings import DatabaseSettings
 from topsync.shared_budget import SharedBook
-from topsync.store import database
 from topsync.top.book import Book
 from topsync.top.budget import Limits
 from topsync.top.client import CallRecord, GatewayConfig, TopClient
 from topsync.top.transport import HttpConfig
+
+__all__ = ["migrated_database_url"]
 
 
 @pytest.fixture
@@ -52,15 +53,14 @@ def config(gateway: Gateway) -> GatewayConfig:
 
 
 @pytest.fixture(params=["local", "shared"])
-async def make_gate(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[MakeGate]:
+async def make_gate(request: pytest.FixtureRequest, migrated_database_url: str) -> AsyncIterator[MakeGate]:
     """Gates over the one kind of book and over the other."""
     if request.param == "local":
         yield local_gate
         return
-    own = DatabaseSettings.model_validate({"database_url": database_url})
+    own = settings_for(migrated_database_url)
     books: list[SharedBook] = []
-    async with database.connect(own) as pool:
-        await database.migrate(pool)
+    async with emptied(migrated_database_url) as pool:
 
         def shared_book(limits: Limits) -> Book:
             books.append(SharedBook(own, pool, limits))

@@ -32,10 +32,12 @@ JAVA_PACKAGE = paths.CHECKOUT / "constraints-java.txt"
 PROJECT = paths.CHECKOUT / "pyproject.toml"
 
 PIP = (VENV_PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input")
-INSTALL_HASHED = (*PIP, "install", "--quiet", "--no-deps", "--require-hashes", "--requirement")
-"""Without resolving: the files list every package, with all that it needs."""
+INSTALL = (*PIP, "install", "--quiet", "--no-compile", "--no-deps")
+INSTALL_HASHED = (*INSTALL, "--require-hashes", "--requirement")
+"""Without resolving: the files list every package, with all that it needs. Each module is compiled when it is
+first imported; most never are."""
 
-INSTALL_PROJECT = (*PIP, "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable")
+INSTALL_PROJECT = (*INSTALL, "--no-build-isolation", "--editable")
 
 EXISTING_KAFKA_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,9 @@ APP_SECRET = "simulator-secret-0001"  # noqa: S105 -- of a platform that does no
 READY_TIMEOUT_SECONDS = 60.0
 COMMAND_TIMEOUT_SECONDS = 120.0
 POLL_SECONDS = 0.05
+
+PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Never used: the port speaks no TLS. Without it each client would read all certificate authorities."""
 
 _TOPSYNC = (sys.executable, "-m", "topsync")
 
@@ -152,7 +156,9 @@ class System:
 
     async def admin(self, method: str, path: str, body: Mapping[str, object] | None = None) -> object:
         """One request to the simulator's administrative port; its JSON answer."""
-        async with httpx.AsyncClient(base_url=self.admin_url, trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(
+            base_url=self.admin_url, trust_env=False, timeout=30, verify=PLAIN_HTTP
+        ) as client:
             response = await client.request(method, path, json=body)
             response.raise_for_status()
             return orjson.loads(response.content)
@@ -165,9 +171,9 @@ class System:
             await migrating
             sellers = await self.admin("GET", "/sellers")
             assert isinstance(sellers, list)
-            for seller in sellers:
-                arguments = ("--user-id", str(seller["user_id"]), "--nick", str(seller["nick"]))
-                tasks.create_task(self.run("sellers", "add", *arguments, given=str(seller["session"])))
+            wanted = ("user_id", "nick", "session")
+            lines = [orjson.dumps({name: seller[name] for name in wanted}).decode() for seller in sellers]
+            tasks.create_task(self.run("sellers", "import", given="\n".join(lines)))
 
 
 async def _start_simulator(

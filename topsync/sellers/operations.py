@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from rich.console import Console
 
 from schemas import platform_time
@@ -26,6 +26,9 @@ console = Console(highlight=False)
 
 MAX_TOKEN_BYTES = 64 * 1024
 """A token has a hundred characters, the platform's whole answer a thousand."""
+
+MAX_IMPORT_BYTES = 16 * 1024 * 1024
+"""Ten thousand sellers and more."""
 
 ANY_SELLER = 0
 """In the `state` of an address that whoever opens it may answer."""
@@ -49,6 +52,45 @@ async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) 
         say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
     else:
         say(f"{nick} has another session; see: topsync sellers show {user_id}")
+
+
+class HandedIn(BaseModel):
+    """A seller as `add_all` reads it: one line of JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: int = Field(gt=0)
+    nick: str = Field(min_length=1)
+    session: SecretStr = Field(min_length=1)
+
+
+async def add_all(handed_in: bytes) -> None:
+    """Add sellers, or give them other sessions: one JSON object a line. All or none; idempotent.
+
+    Raises:
+        SellerOperationError: a line cannot be read; the text says which, and shows nothing of it.
+    """
+    if len(handed_in) > MAX_IMPORT_BYTES:
+        raise SellerOperationError(f"more than {MAX_IMPORT_BYTES} bytes: import them in several parts")
+    lines = enumerate(handed_in.splitlines(), start=1)
+    found = [_read_line(number, line) for number, line in lines if line.strip()]
+    vault, life = runtime.vault(), Life(authorised_at=datetime.now(UTC))
+    async with runtime.open_pool() as pool, pool.acquire() as connection, connection.transaction():
+        for one in found:
+            cipher = vault.encrypt(one.session)
+            await sellers.add(
+                connection, seller_id=one.user_id, nick=one.nick, session_cipher=cipher, life=life
+            )
+    say(f"{len(found)} sellers have their sessions; next, for those that are new: topsync bootstrap")
+
+
+def _read_line(number: int, line: bytes) -> HandedIn:
+    try:
+        return HandedIn.model_validate_json(line)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = "".join(f"{part}: " for part in problem["loc"])
+        raise SellerOperationError(f"line {number}: {where}{problem['msg']}; nothing is added") from None
 
 
 def read_token_file(path: Path) -> bytes:

@@ -114,7 +114,9 @@ def _read(row: asyncpg.Record) -> Seller:
     )
 
 
-async def add(pool: Pool, *, seller_id: int, nick: str, session_cipher: bytes, life: Life = UNKNOWN) -> None:
+async def add(
+    pool: Pool | Connection, *, seller_id: int, nick: str, session_cipher: bytes, life: Life = UNKNOWN
+) -> None:
     """Add a seller, or give one that is known another session. A paused seller stays paused.
 
     Raises:
@@ -133,7 +135,12 @@ async def store_refreshed(pool: Pool, seller: Seller, session_cipher: bytes, lif
 
 
 async def _store(
-    pool: Pool, seller_id: int, nick: str, session_cipher: bytes, life: Life, replaces: int | None
+    pool: Pool | Connection,
+    seller_id: int,
+    nick: str,
+    session_cipher: bytes,
+    life: Life,
+    replaces: int | None,
 ) -> str:
     return await pool.execute(
         sql("sellers.store"),

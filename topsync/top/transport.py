@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, Self
 
@@ -94,7 +95,7 @@ class HttpTransport:
     ) -> None:
         self._config = config or HttpConfig()
         self._monotonic = monotonic
-        self._pool = PooledTransport(_tls(self._config), max_connections=self._config.max_connections)
+        self._pool = PooledTransport(_tls(self._config.ca_file), max_connections=self._config.max_connections)
 
     async def __aenter__(self) -> Self:
         await self._pool.__aenter__()
@@ -216,7 +217,9 @@ def _headers(response: httpx.Response) -> dict[bytes, bytes]:
     return {name.lower(): value for name, value in response.headers.raw}
 
 
-def _tls(config: HttpConfig) -> ssl.SSLContext:
-    if config.ca_file:
-        return ssl.create_default_context(cafile=config.ca_file)
+@lru_cache(maxsize=4)
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    # Reading all authorities takes some hundredths of a second, and a process has several pools.
+    if ca_file:
+        return ssl.create_default_context(cafile=ca_file)
     return httpx.create_ssl_context(trust_env=False)

@@ -12,7 +12,7 @@ from schemas import platform_time
 from tests.support import systems
 from topsync.local.system import System
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 MISSED_ORDERS = 25
 

@@ -10,7 +10,7 @@ from tests.support import systems
 from topsync.local.system import Scale, System
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def calm() -> AsyncIterator[System]:
     """Every service and the witness running, sellers live, no changes but those a test asks for, no sweeps.
 

@@ -21,7 +21,7 @@ PLATFORM = SimulatorSettings(
     oauth=OAuthSettings(refreshable=True),
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 async def state_of(system: System, seller: int) -> str:

@@ -18,7 +18,7 @@ from tests.support.systems import Changed, frozen
 from topsync.local.processes import ManagedProcess
 from topsync.local.system import System
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 ORDERS = 20
 LONG_ENOUGH_SECONDS = 2.0
