@@ -64,6 +64,7 @@ Point = Literal[
     "replay.told",
     # Asking again for what was not shown as promised, or was parked.
     "refetching.answered_forgotten",
+    "refetching.lingering_told",
     "refetching.hinted",
     "refetching.asked_noted",
     "refetching.given_up",

@@ -22,6 +22,7 @@ import pytest_asyncio
 from schemas.change import Change, Source
 from tests.support import executioner, systems
 from tests.support.eventually import eventually
+from topsync import patience
 from topsync.failpoints import Point
 from topsync.local.system import SERVICES, Scale, System
 from topsync.simulator.ids import OrderKey, tid_of
@@ -37,7 +38,7 @@ SCALE = Scale(sellers=2, orders=1200, rate=0, seed=7)
 SETTINGS = {
     "TOPSYNC_SWEEP_INTERVAL_SECONDS": "1",
     "TOPSYNC_CALLS_PER_SECOND": "200",
-    "TOPSYNC_LINGER_SECONDS": "0.5",
+    "TOPSYNC_LINGER": ",".join(f"{topic.removeprefix(patience.PREFIX)}=0.5" for topic in patience.TOPICS),
     # Soon enough to be seen; what is shown two seconds late is not given up by then.
     "TOPSYNC_REFETCH_ATTEMPTS": "3",
     "TOPSYNC_BACKLOG_CHANGES": "100",
@@ -57,8 +58,8 @@ IN_A_BATCH: list[Point] = [
     *("postponing.lingering_noted", "postponing.given_up_noted"),
 ]
 ASKING_AGAIN: list[Point] = [
-    *("refetching.answered_forgotten", "refetching.hinted", "refetching.asked_noted"),
-    *("refetching.given_up", "refetching.forgotten"),
+    *("refetching.answered_forgotten", "refetching.lingering_told", "refetching.hinted"),
+    *("refetching.asked_noted", "refetching.given_up", "refetching.forgotten"),
 ]
 A_TASK: list[Point] = ["bulk.begun", "bulk.created", "bulk.requested", "bulk.published", "bulk.handed_over"]
 WITHOUT_TASKS: list[Point] = ["bulk.failed", "bulk.given_back", "bulk.brought", "bulk.hinted"]
