@@ -38,9 +38,9 @@ OTHER = "taobao.trade.fullinfo.get"
 LATE_SECONDS = 0.2
 """How long after it was let through a call may say that it begins, or arrive, on a busy machine."""
 
-HEARD_SECONDS = 0.1
+HEARD_SECONDS = 0.05
 """Within so long every process has heard of a ban that is stored; a millisecond on an idle machine. Places
-that were leased before reach further."""
+that were leased before reach further, to an eighth of a second."""
 
 
 @dataclass
