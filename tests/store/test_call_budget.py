@@ -38,9 +38,9 @@ OTHER = "taobao.trade.fullinfo.get"
 LATE_SECONDS = 0.2
 """How long after it was let through a call may say that it begins, or arrive, on a busy machine."""
 
-HEARD_SECONDS = 0.1
+HEARD_SECONDS = 0.05
 """Within so long every process has heard of a ban that is stored; a millisecond on an idle machine. Places
-that were leased before reach further."""
+that were leased before reach further, to an eighth of a second."""
 
 
 @dataclass
@@ -185,9 +185,10 @@ async def test_many_processes_together_keep_to_the_limit_and_every_lane_gets_its
     reports = [await report_of(process) for process in processes]
     for window in (0.1, 0.5, 1.0):
         assert platform.most_within(window) <= 1 + limit * (window + LEASE_SECONDS + LATE_SECONDS)
-    # Over the whole run the limit is kept to the call, and made use of.
+    # Over the whole run the limit is kept to the call, and made use of: of what a starved process leased in
+    # vain there is no more than as much again.
     ran = max(platform.begun) - min(platform.begun)
-    assert 0.8 * limit * seconds <= len(platform.calls) <= 1 + limit * (ran + LEASE_SECONDS)
+    assert 0.4 * limit * seconds <= len(platform.calls) <= 1 + limit * (ran + LEASE_SECONDS)
     by_lane = Counter(lane for _, lane in platform.calls)
     for lane, share in budget.GUARANTEED_SHARES.items():
         assert by_lane[lane.label] >= 0.6 * share * len(platform.calls)
