@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -69,7 +69,7 @@ NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 UNKNOWN_SELLER = "unknown_seller"
 """The reason where a hint names a seller that was never added. That is no failure of ours."""
 
-TakeTurn = Callable[[set[int]], Awaitable[None]]
+TakeTurn = Callable[[AbstractSet[int | None]], Awaitable[None]]
 """Waits until nothing else is under way about these orders."""
 
 
@@ -176,13 +176,6 @@ def _seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
         return None
 
 
-def _tids_by_key(snapshots: Iterable[ConsumerRecord[bytes, bytes]]) -> Iterator[int]:
-    """Which orders they are about, as far as that can be told before they are read."""
-    for record in snapshots:
-        with suppress(ValueError):
-            yield int(record.key or b"")
-
-
 def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
     return {
         need.tid: Journey(need.hinted_at, need.received_at, taken_at)
@@ -281,8 +274,10 @@ class BatchReader:
             received = [hint.change.received_at for hint in hints]
             late_before = backlog.late_before(received, unread=unread, now=self.clock.now())
         if take_turn is not None:
-            orders_told = {hint.change.tid for hint in hints} | set(_tids_by_key(snapshots))
-            await take_turn(orders_told | batch.erased)
+            told = {hint.change.tid for hint in hints} | {
+                records.tid_of_key(record.key) for record in snapshots
+            }
+            await take_turn(told | batch.erased)
         hints, snapshots = await self._pass_over_erased(hints, snapshots)
         for record in snapshots:
             self._take_snapshot(record, batch)

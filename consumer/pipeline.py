@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -31,10 +31,13 @@ from consumer.writer import PartitionWriter, Tools
 from topsync import failpoints, metrics
 from topsync.stream.ownership import PartitionReader
 from topsync.stream.producer import Offsets
+from topsync.stream.records import tid_of_key
+
+Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
 
 READ_TIMEOUT_SECONDS: Final = 1.0
 
-AHEAD_BATCHES: Final = 16
+AHEAD_BATCHES: Final = 32
 """Batches of one topic that are read and not stored yet; small ones, as they come under a light load."""
 
 AHEAD_FULL_BATCHES: Final = 2
@@ -56,6 +59,7 @@ class _Reading:
     """Some records of one topic, from when they are taken until all that they led to is published."""
 
     next_offset: int
+    """Up to there everything is done with when this and all readings before it are."""
     records: int
     size_bytes: int
     stored: asyncio.Future[None]
@@ -86,6 +90,7 @@ class _Lane:
         self._max_records = max_records
         self._readings: deque[_Reading] = deque()
         self._parts: deque[_Part] = deque()
+        self._done = 0
         self._left = asyncio.Event()
 
     async def room(self) -> int:
@@ -135,11 +140,11 @@ class _Lane:
 
     def pop_done(self) -> int | None:
         """The offset up to which everything is done with, if that is further than it was."""
-        done = None
+        before = self._done
         while self._readings and not self._readings[0].unpublished:
-            done = self._readings.popleft().next_offset
+            self._done = self._readings.popleft().next_offset
         self._left.set()
-        return done
+        return self._done if self._done > before else None
 
 
 @dataclass(slots=True)
@@ -214,16 +219,27 @@ class Pipeline:
             await self._tools.room.take(size_bytes)
             self._held_bytes += size_bytes
             metrics.ENRICHER_BYTES.set(self._tools.room.taken_bytes)
-            stored = asyncio.get_running_loop().create_future()
-            reading = _Reading(taken[-1].offset + 1, len(taken), size_bytes, stored)
-            lane.begin(reading)
-            tasks.create_task(self._read(lane, reading, taken, unread=reader.unread))
+            for reading, records in self._readings(taken):
+                lane.begin(reading)
+                tasks.create_task(self._read(lane, reading, records, unread=reader.unread))
+
+    def _readings(self, taken: Records) -> Iterator[tuple[_Reading, Records]]:
+        """One for all records, or two: those that have to wait for their turn hold up no others."""
+        free, held = [], []
+        for record in taken:
+            (held if self._turns.are_taken(tid_of_key(record.key)) else free).append(record)
+        end = taken[-1].offset + 1
+        # With the first of two, nothing is done with yet: the others lie between its records.
+        parts = [(free, taken[0].offset), (held, end)] if free and held else [(taken, end)]
+        loop = asyncio.get_running_loop()
+        for records, done in parts:
+            yield _Reading(done, len(records), sum(map(_size_bytes, records)), loop.create_future()), records
 
     async def _read(
         self,
         lane: _Lane,
         reading: _Reading,
-        taken: Sequence[ConsumerRecord[bytes, bytes]],
+        taken: Records,
         *,
         unread: int,
     ) -> None:

@@ -10,13 +10,18 @@ class Turns:
     """Which orders of a partition are in batches that are read but not stored yet.
 
     What a hint needs is judged by what is stored. Were two batches with the same order judged at once, the
-    second would fetch what the first has fetched, and could not tell an old state from news.
+    second would fetch what the first has fetched, and could not tell an old state from news. What names no
+    order is one of its own.
     """
 
     def __init__(self) -> None:
-        self._last: dict[int, asyncio.Future[None]] = {}
+        self._last: dict[int | None, asyncio.Future[None]] = {}
 
-    async def take(self, tids: Collection[int], stored: asyncio.Future[None]) -> None:
+    def are_taken(self, tid: int | None) -> bool:
+        """Whether somebody who asks for a turn of this order now will wait."""
+        return tid in self._last
+
+    async def take(self, tids: Collection[int | None], stored: asyncio.Future[None]) -> None:
         """Wait until every earlier batch with one of these orders is stored.
 
         Batches must ask in the order of their offsets. `stored` is done when the asking batch is.
@@ -27,7 +32,7 @@ class Turns:
         if earlier:
             await asyncio.wait(earlier)
 
-    def _forget(self, tids: Collection[int], stored: asyncio.Future[None]) -> None:
+    def _forget(self, tids: Collection[int | None], stored: asyncio.Future[None]) -> None:
         for tid in tids:
             if self._last.get(tid) is stored:
                 del self._last[tid]

@@ -50,6 +50,11 @@ def key_of(id: int) -> bytes:  # noqa: A002
     return str(id).encode()
 
 
+def tid_of_key(key: bytes | None) -> int | None:
+    """The order that a record of `changes` or `snapshots` says to be about; none where it does not say."""
+    return int(key) if key and key.isdigit() else None
+
+
 def partition_of(tid: int, partitions: int) -> int:
     """The partition of an order in `changes`, `snapshots` and `orders`."""
     return partition_of_key(key_of(tid), partitions)
