@@ -225,7 +225,8 @@ class Pipeline:
 
     def _readings(self, taken: Records) -> Iterator[tuple[_Reading, Records]]:
         """One for all records, or two: those that have to wait for their turn hold up no others."""
-        free, held = [], []
+        free: list[ConsumerRecord[bytes, bytes]] = []
+        held: list[ConsumerRecord[bytes, bytes]] = []
         for record in taken:
             (held if self._turns.are_taken(tid_of_key(record.key)) else free).append(record)
         end = taken[-1].offset + 1
