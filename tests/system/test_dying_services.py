@@ -241,7 +241,9 @@ async def calls(system: System, api: str) -> int:
 
 
 async def waiting(system: System) -> int:
-    found: int = await systems.value(system, "select count(*) from refetches")
+    """How many orders of known sellers wait to be asked for again."""
+    query = "select count(*) from refetches join sellers using (seller_id)"
+    found: int = await systems.value(system, query)
     return found
 
 
