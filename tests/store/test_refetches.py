@@ -96,6 +96,16 @@ async def test_a_seller_without_a_session_waits_and_keeps_its_orders(pool: Pool)
     assert await refetches.waiting(pool) == {}
 
 
+async def test_a_backlog_of_a_seller_that_was_never_added_is_told_again_to_become_dead_letters(
+    pool: Pool,
+) -> None:
+    """Nobody drains it by tasks: there is no session to ask with, and none to wait for."""
+    late = replace(wanted(), reason=refetches.BACKLOG)
+    stranger = replace(wanted(TID + 1), seller_id=SELLER + 1, reason=refetches.BACKLOG)
+    await refetches.postpone(pool, [late, stranger], wait=NOW)
+    assert await due(pool) == [stranger]
+
+
 @pytest.mark.parametrize("reason", sorted(refetches.PARKED))
 async def test_what_is_parked_comes_back_with_its_seller_in_the_order_of_occurrence(
     pool: Pool, reason: str

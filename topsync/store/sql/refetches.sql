@@ -62,15 +62,18 @@ where (r.due_at <= now() or r.attempts > 0)
 
 
 -- name: due
--- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere, and what only
--- waits for more messages is told by `lingered`.
+-- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere, but for those of
+-- sellers that were never added, which become dead letters; what only waits for more messages is told by `lingered`.
 select
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
 from refetches as r
 where not parked
-  and reason not in ('backlog', 'in_task', 'lingering')
   and due_at <= now()
-  and exists (select from sellers as s where s.seller_id = r.seller_id and s.state in ('new', 'live'))
+  and case
+      when reason in ('in_task', 'lingering') then false
+      when reason = 'backlog' then not exists (select from sellers as s where s.seller_id = r.seller_id)
+      else exists (select from sellers as s where s.seller_id = r.seller_id and s.state in ('new', 'live'))
+  end
 order by due_at
 limit $1
 
