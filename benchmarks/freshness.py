@@ -91,8 +91,9 @@ def _setup() -> str:
         "partitions). Measured by a subscriber with `read_committed`, by the clock that simulator and "
         "subscriber share: from the moment that the platform's message names to the record at hand. "
         f"After {WARM_UP_SECONDS:.0f} s to warm up, the rates {', '.join(map(str, LOWER))} run for "
-        f"{STEP_SECONDS:.0f} s each, {RATE} for {MEASURED_SECONDS:.0f} s, and then {', '.join(map(str, HIGHER))} "
-        f"for {STEP_SECONDS:.0f} s each, until the slowest hundredth waits longer than {LAGS_SECONDS:.0f} s. "
+        f"{STEP_SECONDS:.0f} s each, {RATE} for {MEASURED_SECONDS:.0f} s, and then "
+        f"{', '.join(map(str, HIGHER))} for {STEP_SECONDS:.0f} s each, until the slowest hundredth waits "
+        f"longer than {LAGS_SECONDS:.0f} s. "
         "At 500 all of these processes together take most of the two cores."
     )
 

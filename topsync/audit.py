@@ -10,16 +10,14 @@ The truth comes from the simulator's administrative port; the real platform has 
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 import httpx
 
-from topsync import standing
+from topsync import admin_port, standing
 from topsync.audited import ORDERS, REFUNDS, Kind, TopicReader
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
@@ -35,9 +33,6 @@ WITNESS_WAIT_SECONDS = 15.0
 LOOK_AGAIN_SECONDS = 0.5
 ADMIN_TIMEOUT_SECONDS = 60.0
 MAX_EXAMPLES = 5
-
-PLAIN_HTTP: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Never used: the port speaks no TLS. Without it each client would read all certificate authorities."""
 
 
 class AuditError(OperatorError):
@@ -250,9 +245,7 @@ class Audit:
     async def _truth(self, seller_id: int, kind: Kind) -> AsyncIterator[tuple[int, State]]:
         try:
             async with (
-                httpx.AsyncClient(
-                    base_url=self.admin_url, timeout=ADMIN_TIMEOUT_SECONDS, trust_env=False, verify=PLAIN_HTTP
-                ) as client,
+                admin_port.client(self.admin_url, timeout_seconds=ADMIN_TIMEOUT_SECONDS) as client,
                 client.stream("GET", kind.truth, params={"user_id": seller_id}) as response,
             ):
                 response.raise_for_status()

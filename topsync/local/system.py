@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import orjson
 from cryptography.fernet import Fernet
 
+from topsync import admin_port
 from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
 from topsync.local.servers import Servers, local_servers
 
@@ -26,10 +25,8 @@ APP_KEY = "99000001"
 APP_SECRET = "simulator-secret-0001"  # noqa: S105 -- of a platform that does not exist
 READY_TIMEOUT_SECONDS = 60.0
 COMMAND_TIMEOUT_SECONDS = 120.0
+ADMIN_TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 0.05
-
-PLAIN_HTTP = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Never used: the port speaks no TLS. Without it each client would read all certificate authorities."""
 
 _TOPSYNC = (sys.executable, "-m", "topsync")
 
@@ -156,9 +153,7 @@ class System:
 
     async def admin(self, method: str, path: str, body: Mapping[str, object] | None = None) -> object:
         """One request to the simulator's administrative port; its JSON answer."""
-        async with httpx.AsyncClient(
-            base_url=self.admin_url, trust_env=False, timeout=30, verify=PLAIN_HTTP
-        ) as client:
+        async with admin_port.client(self.admin_url, timeout_seconds=ADMIN_TIMEOUT_SECONDS) as client:
             response = await client.request(method, path, json=body)
             response.raise_for_status()
             return orjson.loads(response.content)
