@@ -32,7 +32,7 @@ P50_ALLOWANCE_SECONDS: Final = 0.02
 P99_ALLOWANCE_SECONDS: Final = 0.1
 
 PARTITIONS: Final = 2
-"""As many as there are cores: each transaction of a partition takes the broker about 3 ms of one."""
+"""As many as there are cores: what the broker spends most on is the transactions of each partition."""
 
 SELLERS: Final = 20
 ORDERS: Final = 2_000

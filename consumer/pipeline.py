@@ -12,7 +12,6 @@ not stored (`Turns`), and a batch is not stored while one of its orders is being
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +24,7 @@ from consumer import freshness
 from consumer.backlog import Backlog
 from consumer.batches import Batch
 from consumer.freshness import Stages
+from consumer.lane import AHEAD_BATCHES, Lane, Part, Reading
 from consumer.progress import Progress
 from consumer.turns import Turns
 from consumer.writer import PartitionWriter, Tools
@@ -37,114 +37,11 @@ Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
 
 READ_TIMEOUT_SECONDS: Final = 1.0
 
-AHEAD_BATCHES: Final = 32
-"""Batches of one topic that are read and not stored yet; small ones, as they come under a light load."""
-
-AHEAD_FULL_BATCHES: Final = 2
-"""The same where they are full: one is fetched while the other is stored. Keeps the gate's queue short."""
-
-HELD_BATCHES: Final = 1000
-"""Batches of one topic that are not done with: an order that the platform is slow with is overtaken by so
-many. They are read again after a crash, and weigh nothing once they are published."""
-
 OFFSETS_EVERY_SECONDS: Final = 0.25
 """How long what is done with waits for a transaction that takes its offsets along."""
 
 AHEAD_GROUPS: Final = 4
 """Groups that are stored and wait to be published."""
-
-
-@dataclass(slots=True, eq=False)
-class _Reading:
-    """Some records of one topic, from when they are taken until all that they led to is published."""
-
-    next_offset: int
-    """Up to there everything is done with when this and all readings before it are."""
-    records: int
-    size_bytes: int
-    stored: asyncio.Future[None]
-    """Done when everything is stored."""
-    unstored: int = 1
-    """Its parts that are not stored; that there may be more of them counts as one."""
-    unpublished: int = 1
-    """The same of publishing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Something of a reading that can be stored."""
-
-    lane: _Lane
-    reading: _Reading
-    batch: Batch
-
-
-class _Lane:
-    """What is under way of one topic.
-
-    Parts are stored as they come: an order that the platform is slow with holds up no other. Offsets are
-    done with in their order.
-    """
-
-    def __init__(self, max_records: int) -> None:
-        self._max_records = max_records
-        self._readings: deque[_Reading] = deque()
-        self._parts: deque[_Part] = deque()
-        self._done = 0
-        self._left = asyncio.Event()
-
-    async def room(self) -> int:
-        """Wait until more may be read; how many records."""
-        while True:
-            unstored = [one.records for one in self._readings if one.unstored]
-            free = AHEAD_FULL_BATCHES * self._max_records - sum(unstored)
-            if free > 0 and len(unstored) < AHEAD_BATCHES and len(self._readings) < HELD_BATCHES:
-                return min(free, self._max_records)
-            self._left.clear()
-            await self._left.wait()
-
-    def begin(self, reading: _Reading) -> None:
-        self._readings.append(reading)
-
-    def add(self, reading: _Reading, batch: Batch) -> None:
-        """Take in a part of a reading."""
-        reading.unstored += 1
-        reading.unpublished += 1
-        self._parts.append(_Part(self, reading, batch))
-
-    def end(self, reading: _Reading) -> None:
-        """Everything of a reading is read."""
-        if reading.unpublished == 1:
-            # Whatever there was is published; its offset goes with a transaction that has nothing else of it.
-            self.add(reading, Batch())
-        reading.unpublished -= 1
-        self.stored(reading)
-
-    def pop_parts(self, at_most: int) -> Iterator[_Part]:
-        """Take out the parts that came first."""
-        while at_most and self._parts:
-            yield self._parts.popleft()
-            at_most -= 1
-
-    def stored(self, reading: _Reading) -> None:
-        """Note that a part is stored."""
-        reading.unstored -= 1
-        if not reading.unstored:
-            reading.stored.set_result(None)
-        self._left.set()
-
-    def published(self, reading: _Reading) -> int:
-        """Note that a part goes with the transaction that begins; how many bytes are done with by that."""
-        reading.unpublished -= 1
-        return 0 if reading.unpublished else reading.size_bytes
-
-    def pop_done(self) -> int | None:
-        """The offset up to which everything is done with, if that is further than it was."""
-        before = self._done
-        while self._readings and not self._readings[0].unpublished:
-            self._done = self._readings.popleft().next_offset
-        self._left.set()
-        return self._done if self._done > before else None
 
 
 @dataclass(slots=True)
@@ -154,9 +51,9 @@ class _Group:
     fetched_at: datetime
     stored_at: datetime
     batch: Batch = field(default_factory=Batch)
-    parts: list[_Part] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: Part) -> None:
         self.batch.join(part.batch)
         self.parts.append(part)
 
@@ -180,9 +77,9 @@ class Pipeline:
     ) -> None:
         self._tools = tools
         self._writer = writer
-        self._changes = _Lane(batch_changes)
-        self._snapshots = _Lane(batch_snapshots)
-        self._lanes: dict[TopicPartition, _Lane] = {}
+        self._changes = Lane(batch_changes)
+        self._snapshots = Lane(batch_snapshots)
+        self._lanes: dict[TopicPartition, Lane] = {}
         self._turns = Turns()
         self._backlog = backlog
         self._has_read = asyncio.Event()
@@ -209,7 +106,7 @@ class Pipeline:
         finally:
             self._let_go(self._held_bytes)
 
-    async def _read_all(self, reader: PartitionReader, lane: _Lane, tasks: asyncio.TaskGroup) -> None:
+    async def _read_all(self, reader: PartitionReader, lane: Lane, tasks: asyncio.TaskGroup) -> None:
         while True:
             taken = await reader.batch(max_records=await lane.room(), timeout_seconds=READ_TIMEOUT_SECONDS)
             if not taken:
@@ -223,7 +120,7 @@ class Pipeline:
                 lane.begin(reading)
                 tasks.create_task(self._read(lane, reading, records, unread=reader.unread))
 
-    def _readings(self, taken: Records) -> Iterator[tuple[_Reading, Records]]:
+    def _readings(self, taken: Records) -> Iterator[tuple[Reading, Records]]:
         """One for all records, or two: those that have to wait for their turn hold up no others."""
         free: list[ConsumerRecord[bytes, bytes]] = []
         held: list[ConsumerRecord[bytes, bytes]] = []
@@ -234,12 +131,12 @@ class Pipeline:
         parts = [(free, taken[0].offset), (held, end)] if free and held else [(taken, end)]
         loop = asyncio.get_running_loop()
         for records, done in parts:
-            yield _Reading(done, len(records), sum(map(_size_bytes, records)), loop.create_future()), records
+            yield Reading(done, len(records), sum(map(_size_bytes, records)), loop.create_future()), records
 
     async def _read(
         self,
-        lane: _Lane,
-        reading: _Reading,
+        lane: Lane,
+        reading: Reading,
         taken: Records,
         *,
         unread: int,
@@ -262,7 +159,7 @@ class Pipeline:
             ]:
                 await self._groups.put(await self._store(parts))
 
-    async def _store(self, parts: Sequence[_Part]) -> _Group:
+    async def _store(self, parts: Sequence[Part]) -> _Group:
         now = self._tools.clock.estimate()
         group = _Group(fetched_at=now, stored_at=now)
         for part in parts:

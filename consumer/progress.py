@@ -10,8 +10,9 @@ from topsync.stream.producer import Offsets
 class Progress:
     """The offsets of one partition's topics that are done and not committed yet.
 
-    They make a transaction a third dearer, for the broker and for us. What is read again because a crash
-    came before them has been stored and published: most of it is answered by the table, without a call.
+    They take two more requests of each transaction, and the broker writes of its own. What is read again
+    because a crash came before them has been stored and published: most of it is answered by the table,
+    without a call.
     Times are of one monotonic clock, in seconds.
     """
 

@@ -15,7 +15,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from consumer import pipeline
 from consumer.batches import Batch, TakeTurn
-from consumer.pipeline import AHEAD_BATCHES, Pipeline
+from consumer.lane import AHEAD_BATCHES
+from consumer.pipeline import Pipeline
 from consumer.room import Room
 from topsync.clock import ServerClock
 

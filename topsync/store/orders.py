@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -122,44 +122,57 @@ async def upsert_parts(pool: Pool, parts: Sequence[Part]) -> list[Written | NotO
     Raises:
         UnstorableError: see there.
     """
+    versions = [version for part in parts for version in part.versions]
     try:
-        rows = await _upsert(pool, parts)
+        before = await _before(pool, versions)
+        brought = {version.trade.tid: _step(before.get(version.trade.tid), version) for version in versions}
+        owned, *rows = await _upsert(pool, parts, list(brought.values()))
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, ValueError) as error:
         # Refused by the server, e.g. as too long for an index, or by the driver before it.
         raise UnstorableError(type(error).__name__) from None
-    owned = set(rows[0]["owned"])
-    written = {row["tid"]: row for row in rows if row["tid"] is not None}
-    return [_written(part, owned, written) for part in parts]
+    written = {row["tid"]: row for row in rows}
+    kept = {tid for tid, row in written.items() if tid not in before and not row["inserted"]}
+    told = {tid: steps.read(written[tid]["step"], Transition) for tid in kept}
+    return [_written(part, owned["owned"], written, brought | told) for part in parts]
 
 
 def _written(
-    part: Part, owned: Container[int], rows: Mapping[int, asyncpg.Record]
+    part: Part,
+    owned: Collection[int],
+    rows: Mapping[int, asyncpg.Record],
+    told: Mapping[int, Step[Transition]],
 ) -> Written | NotOwnerError:
     """What became of one partition's part."""
     if part.partition not in owned:
         return NotOwnerError(f"partition {part.partition} has a newer owner than epoch {part.epoch}")
     found = [(version, row) for version in part.versions if (row := rows.get(version.trade.tid)) is not None]
-    return Written(len(found), [_ahead(version, row) for version, row in found if row["unpublished"]])
+    ahead = [_ahead(version, row, told[version.trade.tid]) for version, row in found if row["unpublished"]]
+    return Written(len(found), ahead)
 
 
-async def _upsert(pool: Pool, parts: Sequence[Part]) -> list[asyncpg.Record]:
+async def _before(pool: Pool, versions: Sequence[Version]) -> dict[int, asyncpg.Record]:
+    """Of these orders, those that are stored with other content."""
+    tids, hashes = [one.trade.tid for one in versions], [one.content_hash for one in versions]
+    return {row["tid"]: row for row in await pool.fetch(sql("orders.before"), tids, hashes)}
+
+
+async def _upsert(
+    pool: Pool, parts: Sequence[Part], brought: Sequence[Step[Transition]]
+) -> list[asyncpg.Record]:
+    """First the partitions that are owned, then the rows written."""
     versions = [version for part in parts for version in part.versions]
     trades = [version.trade for version in versions]
-    tids = [trade.tid for trade in trades]
-    hashes = [version.content_hash for version in versions]
-    before = {row["tid"]: row for row in await pool.fetch(sql("orders.before"), tids, hashes)}
-    brought = [_step(before.get(version.trade.tid), version) for version in versions]
     return await pool.fetch(
         sql("orders.upsert"),
         [part.partition for part in parts],
         [part.epoch for part in parts],
         [part.partition for part in parts for _ in part.versions],
-        tids,
+        [trade.tid for trade in trades],
         [version.seller_id for version in versions],
         [trade.created for trade in trades],
         [trade.modified for trade in trades],
         [trade.status for trade in trades],
-        hashes,
+        [version.content_hash for version in versions],
         [version.fetched_at for version in versions],
         [version.source for version in versions],
         [version.wire for version in versions],
@@ -167,7 +180,7 @@ async def _upsert(pool: Pool, parts: Sequence[Part]) -> list[asyncpg.Record]:
     )
 
 
-def _ahead(version: Version, row: asyncpg.Record) -> Unpublished:
+def _ahead(version: Version, row: asyncpg.Record, step: Step[Transition]) -> Unpublished:
     """A version that has been written; what is not its own, the row knows."""
     return Unpublished(
         tid=version.trade.tid,
@@ -178,7 +191,7 @@ def _ahead(version: Version, row: asyncpg.Record) -> Unpublished:
         fetched_at=version.fetched_at,
         value=version.wire,
         source=Source(row["source"]),
-        step=steps.read(row["step"], Transition),
+        step=step,
     )
 
 

@@ -4,7 +4,7 @@
 -- resolution is a second. Fetched at the same moment, the greater hash wins, so that whatever comes first, the
 -- outcome is the same. The same version fetched again only proves that it was still current.
 -- Of an erased seller nothing is written, however it got here; of one that is back, revisions go on rising.
--- Answers with the rows written, each with the partitions that are owned; with an empty one where there is none.
+-- Answers with the partitions that are owned, and then with the rows written.
 with owner as materialized (
     select partition
     from partition_owners
@@ -43,10 +43,14 @@ with owner as materialized (
         < (excluded.modified, excluded.fetched_at, excluded.content_hash)
     returning
         o.tid, o.revision, o.source, o.step::text as step,
-        o.published_revision < o.revision as unpublished
+        o.published_revision < o.revision as unpublished, o.xmax = 0 as inserted
+), answers as (
+    select array(select partition from owner) as owned, null as tid, null as revision, null as source, null as step,
+        null as unpublished, null as inserted
+    union all
+    select null, tid, revision, source, step, unpublished, inserted from written
 )
-select array(select partition from owner) as owned, written.*
-from (values (1)) as always left join written on true
+select * from answers order by owned nulls last
 
 
 -- name: before
