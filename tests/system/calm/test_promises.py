@@ -119,7 +119,7 @@ async def test_an_enricher_that_fell_silent_while_writing_changes_nothing_when_i
     await calm.admin("POST", "/activity", {"rate": LOAD_RATE})
     async with systems.orders_locked(calm):
         await systems.publish_again(calm, systems.registry(calm).snapshots)
-        await eventually(lambda: every_partition_is_being_written(calm))
+        await eventually(lambda: orders_are_being_written(calm))
         stale.signal(SIGSTOP)
     try:
         successor = await calm.group.start("enrich-2", calm.command("enrich"), env=calm.environment)
@@ -208,8 +208,9 @@ async def something_is_published(system: System) -> None:
     await eventually(more)
 
 
-async def every_partition_is_being_written(system: System) -> bool:
-    return await systems.waiting_upserts(system) == int(system.environment["TOPSYNC_PARTITIONS"])
+async def orders_are_being_written(system: System) -> bool:
+    """Whether a statement waits for the lock; the partitions of a process share it."""
+    return await systems.waiting_upserts(system) > 0
 
 
 async def epochs(system: System) -> dict[int, int]:
