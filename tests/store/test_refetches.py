@@ -101,7 +101,7 @@ async def test_a_backlog_of_a_seller_that_was_never_added_is_told_again_to_becom
 ) -> None:
     """Nobody drains it by tasks: there is no session to ask with, and none to wait for."""
     late = replace(wanted(), reason=refetches.BACKLOG)
-    stranger = replace(wanted(TID + 1), seller_id=SELLER + 1, reason=refetches.BACKLOG)
+    stranger = replace(wanted(TID + 1), seller_id=999, reason=refetches.BACKLOG)
     await refetches.postpone(pool, [late, stranger], wait=NOW)
     assert await due(pool) == [stranger]
 
