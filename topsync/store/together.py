@@ -14,8 +14,8 @@ class Together(Generic[Item, Outcome]):
     """Makes one call for everybody who asks while the one before is under way.
 
     For statements: each costs the client and the server many times what one more row in it does. Who asks
-    first is answered first, and at once where nobody else asks. Whoever is cancelled stops waiting; the call
-    goes on for the others.
+    first is answered first, and at once where nobody else asks. Whoever is cancelled stops waiting, and is
+    left out of a call that has not begun.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class Together(Generic[Item, Outcome]):
 
     async def _call_all(self) -> None:
         try:
-            while self._waiting:
-                await self._call_for(self._take())
+            while taken := self._take():
+                await self._call_for(taken)
         finally:
             self._calling = None
             # Of a process that ends: nobody will answer these.
@@ -55,6 +55,9 @@ class Together(Generic[Item, Outcome]):
             self._waiting.clear()
 
     def _take(self) -> Sequence[tuple[Item, asyncio.Future[Outcome]]]:
+        # Nothing is done any more for who was cancelled: another may ask for the same already, e.g. the next
+        # ownership of a partition.
+        self._waiting = [one for one in self._waiting if not one[1].done()]
         weight, count = 0, 0
         for item, _ in self._waiting:
             weight += self._weigh(item)
