@@ -87,7 +87,7 @@ _kept_amount = lru_cache(KEPT_AMOUNTS)(_amount)
 
 def write_money(amount: Decimal) -> str:
     """The amount in digits, with as many places as it was received with; never with an exponent."""
-    text = str(amount)  # a third of the time that `format` takes
+    text = str(amount)  # sooner done than `format`
     return format(amount, "f") if "E" in text else text
 
 

@@ -224,6 +224,14 @@ async def unseen_changes(system: System) -> AsyncIterator[None]:
         await asyncio.wait([changing])
 
 
+async def calls(system: System, api: str) -> int:
+    """How many calls of this API the platform has had."""
+    ledger = await system.admin("GET", "/ledger")
+    assert isinstance(ledger, dict)
+    total: int = ledger["gateway"]["apis"].get(api, {}).get("total", 0)
+    return total
+
+
 async def platform_now(system: System) -> datetime:
     """The platform's clock."""
     answer = await system.admin("GET", "/clock")

@@ -46,7 +46,7 @@ async def test_twenty_thousand_late_hints_hold_up_no_fresh_change(
         await system.run("bootstrap")
         await system.processes["enrich"].stop()
         await publish_late_hints(system)
-        before = {api: await calls(system, api) for api in (FULLINFO, DETAILS)}
+        before = {api: await systems.calls(system, api) for api in (FULLINFO, DETAILS)}
 
         await system.start("enrich")
         await eventually(lambda: tasks_run(system), within_seconds=60)
@@ -59,8 +59,8 @@ async def test_twenty_thousand_late_hints_hold_up_no_fresh_change(
         await system.start("reconcile")
         await eventually(lambda: nothing_waits(system), within_seconds=90)
 
-        by_task = await calls(system, DETAILS) - before[DETAILS]
-        alone = await calls(system, FULLINFO) - before[FULLINFO]
+        by_task = await systems.calls(system, DETAILS) - before[DETAILS]
+        alone = await systems.calls(system, FULLINFO) - before[FULLINFO]
         assert by_task <= ORDERS / 100 + 10
         assert alone <= ORDERS / 10
         await systems.require_clean_audit(system)
@@ -90,13 +90,6 @@ async def publish_late_hints(system: System) -> None:
     ]
     async with producers.idempotent(systems.kafka_settings(system)) as producer:
         await producer.publish(hints)
-
-
-async def calls(system: System, api: str) -> int:
-    ledger = await system.admin("GET", "/ledger")
-    assert isinstance(ledger, dict)
-    count: int = ledger["gateway"]["apis"].get(api, {}).get("total", 0)
-    return count
 
 
 async def tasks_run(system: System) -> bool:

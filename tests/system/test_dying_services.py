@@ -93,14 +93,14 @@ async def test_refunds_and_what_is_asked_for_again(live: System, tmp_path: Path)
 async def test_a_backlog(live: System, tmp_path: Path) -> None:
     """No order of a task is lost, and none is asked for by more tasks than deaths could cause."""
     asked_at = await a_backlog_waits(live)
-    before = await calls(live, DETAILS)
+    before = await systems.calls(live, DETAILS)
     await die_at_each(live, "reconcile", A_TASK, tmp_path)
     await eventually(lambda: nothing_waits(live), within_seconds=90)
     assert await not_fetched_since(live, asked_at) == 0
     orders = await systems.value(live, "select count(*) from orders")
     # Each seller's last task is not full, and each death may have one more asked for, or asked for again.
     most = orders / ORDERS_OF_A_TASK + SCALE.sellers + len(A_TASK)
-    assert 0 < await calls(live, DETAILS) - before <= most
+    assert 0 < await systems.calls(live, DETAILS) - before <= most
     await systems.require_clean_audit(live)
 
 
@@ -231,13 +231,6 @@ def a_hint(system: System, seller: int, tid: int, now: datetime, *, late: bool =
 async def publish(system: System, hints: list[Record]) -> None:
     async with producers.idempotent(systems.kafka_settings(system)) as producer:
         await producer.publish(hints)
-
-
-async def calls(system: System, api: str) -> int:
-    ledger = await system.admin("GET", "/ledger")
-    assert isinstance(ledger, dict)
-    total: int = ledger["gateway"]["apis"].get(api, {}).get("total", 0)
-    return total
 
 
 async def waiting(system: System) -> int:

@@ -55,41 +55,41 @@ async def resting(kafka_bootstrap_servers: str, database_server_url: str) -> Asy
 
 async def test_an_urgent_message_brings_along_what_waits_of_its_order(resting: System) -> None:
     """One call for three messages; the urgent one waits for nothing."""
-    before = await calls(resting)
+    before = await systems.calls(resting, FULLINFO)
     (created,) = await change(resting, "create")
     await eventually(lambda: waits(resting, created))
     (paid,) = await change(resting, "pay", tid=created.tid)
     await eventually(lambda: is_stored(resting, paid), within_seconds=NEW_SECONDS - 1)
     await eventually(lambda: nothing_waits(resting))
     await eventually(lambda: everything_is_read(resting))
-    assert await calls(resting) == before + 1
+    assert await systems.calls(resting, FULLINFO) == before + 1
 
 
 async def test_messages_that_wait_in_vain_for_others_share_one_call(resting: System) -> None:
-    before = await calls(resting)
+    before = await systems.calls(resting, FULLINFO)
     (created,) = await change(resting, "create")
     await eventually(lambda: waits(resting, created))
-    assert await calls(resting) == before
+    assert await systems.calls(resting, FULLINFO) == before
     await eventually(lambda: is_stored(resting, created))
     told_at = await systems.value(resting, "select fetched_at from orders where tid = $1", created.tid)
     assert told_at >= created.modified + timedelta(seconds=NEW_SECONDS)
     await eventually(lambda: nothing_waits(resting))
     await eventually(lambda: everything_is_read(resting))
-    assert await calls(resting) == before + 1
+    assert await systems.calls(resting, FULLINFO) == before + 1
 
 
 async def test_without_a_reconciler_messages_wait_until_there_is_one(resting: System) -> None:
     assert await resting.processes["reconcile"].stop() == 0
-    before = await calls(resting)
+    before = await systems.calls(resting, FULLINFO)
     (created,) = await change(resting, "create")
     await eventually(lambda: is_overdue(resting, created))
-    assert await calls(resting) == before
+    assert await systems.calls(resting, FULLINFO) == before
 
     await resting.start("reconcile")
     await eventually(lambda: is_stored(resting, created))
     await eventually(lambda: nothing_waits(resting))
     await eventually(lambda: everything_is_read(resting))
-    assert await calls(resting) == before + 1
+    assert await systems.calls(resting, FULLINFO) == before + 1
 
 
 async def test_an_enricher_that_dies_with_a_message_noted_and_not_committed_leaves_one_call_to_be_made(
@@ -97,7 +97,7 @@ async def test_an_enricher_that_dies_with_a_message_noted_and_not_committed_leav
 ) -> None:
     """P4: who reads it again may find that it has waited long enough, and its note waits all the same."""
     assert await resting.processes["enrich"].stop() == 0
-    before, owned = await calls(resting), await epochs(resting)
+    before, owned = await systems.calls(resting, FULLINFO), await epochs(resting)
     dying = asyncio.create_task(
         die_at_each(lambda armed: resting.start("enrich", armed), ["enricher.publishing"], tmp_path)
     )
@@ -110,19 +110,12 @@ async def test_an_enricher_that_dies_with_a_message_noted_and_not_committed_leav
     await eventually(lambda: is_stored(resting, noted))
     await eventually(lambda: nothing_waits(resting))
     await eventually(lambda: everything_is_read(resting))
-    assert await calls(resting) == before + 1
+    assert await systems.calls(resting, FULLINFO) == before + 1
 
 
 async def change(system: System, event: str, **wish: object) -> list[Changed]:
     seller, *_ = await systems.seller_ids(system)
     return await systems.change(system, seller, event, **wish)
-
-
-async def calls(system: System) -> int:
-    ledger = await system.admin("GET", "/ledger")
-    assert isinstance(ledger, dict)
-    total: int = ledger["gateway"]["apis"].get(FULLINFO, {}).get("total", 0)
-    return total
 
 
 async def waits(system: System, changed: Changed) -> bool:
