@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.conn import AIOKafkaConnection
 
 from tests.stream.clusters import read_all, reading, record, values
 from topsync.settings import KafkaSettings
@@ -73,17 +74,37 @@ async def test_a_transaction_shows_its_records_together_with_its_offsets(
     assert len(await read_all(kafka, registry.orders.name, 4)) == 3
 
 
+async def test_a_transaction_makes_no_more_requests_for_many_orders_than_for_one(
+    kafka: KafkaSettings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a round trip, of which all that waits behind the transaction has its share."""
+    sent, send = list[str](), AIOKafkaConnection.send
+
+    def noted(self: AIOKafkaConnection, request: object, *args: object, **kwargs: object) -> object:
+        sent.append(type(request).__name__)
+        return send(self, request, *args, **kwargs)
+
+    async with producers.partition_publisher(kafka, group=GROUP, partition=0, spacing_seconds=0) as publisher:
+        orders = [record(registry.orders.name, "1", "x" * 2_000)] * 100
+        await publisher.publish(orders[:1], {})
+        monkeypatch.setattr(AIOKafkaConnection, "send", noted)
+        await publisher.publish(orders, {})
+    assert sent.count("ProduceRequest") == 1
+
+
 async def test_a_transaction_that_fails_half_way_shows_nothing_and_moves_no_offset(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     source = TopicPartition(registry.changes.name, 0)
     group = f"{kafka.topic_prefix}-{GROUP}"
     huge = Record(registry.orders.name, b"9", b"x" * (producers.MAX_REQUEST_BYTES + 1), [])
+    # The first of them is on its way when the error comes.
+    two_batches = [record(registry.orders.name, "1", "x" * producers.MAX_BATCH_BYTES)] * 2
     async with producers.partition_publisher(
         kafka, group=group, partition=0, spacing_seconds=0.01
     ) as publisher:
         with pytest.raises(PublishError):
-            await publisher.publish([record(registry.orders.name, "1", "1"), huge], {source: 7})
+            await publisher.publish([*two_batches, huge], {source: 7})
         assert await read_all(kafka, registry.orders.name, 4) == []
         assert await committed(kafka, *source) is None
         # And the next one goes through.

@@ -49,37 +49,7 @@ class Producer:
 
         Waits while the client's buffer is full. Raises PublishError when that takes too long.
         """
-        batches: dict[TopicPartition, BatchBuilder] = {}
-        counts: dict[str, int] = {}
-        futures: list[asyncio.Future[object]] = []
-        for record in records:
-            topic = record.topic
-            if topic not in counts:
-                counts[topic] = len(await self._producer.partitions_for(topic))
-            partition = TopicPartition(topic, _partition(record.key, counts[topic]))
-            batch = batches.get(partition)
-            if batch is not None and _append(batch, record):
-                continue
-            if batch is not None:
-                futures.append(await self._hand_over(partition, batch))
-            batch = batches[partition] = self._producer.create_batch()
-            # Into an empty batch anything goes.
-            if not _append(batch, record) or batch.size() > MAX_REQUEST_BYTES:
-                raise MessageSizeTooLargeError(
-                    f"a record for {topic} has more than {MAX_REQUEST_BYTES} bytes"
-                )
-        for partition, batch in batches.items():
-            futures.append(await self._hand_over(partition, batch))
-        return futures
-
-    async def _hand_over(self, partition: TopicPartition, batch: BatchBuilder) -> asyncio.Future[object]:
-        batch.close()
-        future: asyncio.Future[object] = await self._producer.send_batch(
-            batch, partition.topic, partition=partition.partition
-        )
-        # Of a producer that is given up, nobody may look at the future any more.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return future
+        return await _send(self._producer, records)
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Write records and wait until all are durable.
@@ -90,6 +60,42 @@ class Producer:
         for outcome in await asyncio.gather(*await self.send(records), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+
+
+async def _send(producer: AIOKafkaProducer, records: Sequence[Record]) -> list[asyncio.Future[object]]:
+    """Hand records over in as few batches as hold them: of a partition's batches one goes after the other."""
+    batches: dict[TopicPartition, BatchBuilder] = {}
+    counts: dict[str, int] = {}
+    futures: list[asyncio.Future[object]] = []
+    for record in records:
+        topic = record.topic
+        if topic not in counts:
+            counts[topic] = len(await producer.partitions_for(topic))
+        partition = TopicPartition(topic, _partition(record.key, counts[topic]))
+        batch = batches.get(partition)
+        if batch is not None and _append(batch, record):
+            continue
+        if batch is not None:
+            futures.append(await _hand_over(producer, partition, batch))
+        batch = batches[partition] = producer.create_batch()
+        # Into an empty batch anything goes.
+        if not _append(batch, record) or batch.size() > MAX_REQUEST_BYTES:
+            raise MessageSizeTooLargeError(f"a record for {topic} has more than {MAX_REQUEST_BYTES} bytes")
+    for partition, batch in batches.items():
+        futures.append(await _hand_over(producer, partition, batch))
+    return futures
+
+
+async def _hand_over(
+    producer: AIOKafkaProducer, partition: TopicPartition, batch: BatchBuilder
+) -> asyncio.Future[object]:
+    batch.close()
+    future: asyncio.Future[object] = await producer.send_batch(
+        batch, partition.topic, partition=partition.partition
+    )
+    # Of a producer that is given up, or a transaction that is, nobody may look at the future any more.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
 
 
 def _partition(key: bytes | None, partitions: int) -> int:
@@ -150,16 +156,9 @@ class PartitionPublisher:
         if not records and not offsets:
             return
         await self.rest()
-        futures: list[asyncio.Future[object]] = []
         try:
             async with self._producer.transaction():
-                for record in records:
-                    futures.append(  # noqa: PERF401 -- what was sent must be known when a send fails
-                        await self._producer.send(
-                            record.topic, record.value, record.key, headers=list(record.headers)
-                        )
-                    )
-                await asyncio.gather(*futures)
+                await asyncio.gather(*await _send(self._producer, records))
                 failpoints.reach("enricher.records_sent")
                 if offsets:
                     await self._producer.send_offsets_to_transaction(dict(offsets), self._group)
@@ -167,12 +166,6 @@ class PartitionPublisher:
         except ProducerFenced as error:
             raise FencedError("another process has taken this partition over") from error
         finally:
-            # Futures of an aborted transaction fail later; nobody else will look at them.
-            for future in futures:
-                if not future.done():
-                    future.cancel()
-                elif not future.cancelled():
-                    future.exception()
             self._free_at = asyncio.get_running_loop().time() + self._spacing_seconds
 
 
@@ -185,6 +178,7 @@ async def partition_publisher(
         bootstrap_servers=settings.kafka_bootstrap_servers,
         transactional_id=f"{settings.topic_prefix}.{group}.{partition}",
         acks="all",
+        max_batch_size=MAX_BATCH_BYTES,
         max_request_size=MAX_REQUEST_BYTES,
     )
     await _start(producer)
