@@ -81,7 +81,7 @@ async def run() -> Report:
 
             async def upsert(number: int, batch: Batch) -> object:
                 partition = number % PARTITIONS
-                return await orders.upsert(pool, batch, partition=partition, epoch=epochs[partition])
+                return await orders.TABLE.upsert(pool, batch, partition=partition, epoch=epochs[partition])
 
             ways = {UPSERT: upsert, BARE: _barely(pool), WHOLE: upsert}
             for _, (way, write) in itertools.product(range(ROUNDS), ways.items()):

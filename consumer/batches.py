@@ -25,6 +25,7 @@ from consumer.refunds import RefundReader
 from schemas import cloud_events
 from schemas.change import Change, Source
 from schemas.trade import Trade, UnreadableTradeError
+from schemas.transitions import Transition
 from schemas.types import parse_id, parse_instant
 from topsync import failpoints, metrics, retry, telemetry
 from topsync.clock import ServerClock
@@ -33,9 +34,10 @@ from topsync.patience import Patience
 from topsync.sellers.sessions import Sessions
 from topsync.store import refetches
 from topsync.store.database import Pool
-from topsync.store.order_table import OrderTable
-from topsync.store.orders import Known, Unpublished, Version
+from topsync.store.orders import UnpublishedOrder, Version
 from topsync.store.refetches import Lingering, Refetch
+from topsync.store.shared_table import SharedTable
+from topsync.store.versions import Known
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -107,7 +109,7 @@ class Batch:
     """Every order that the batch is about."""
     doubtful: set[int] = field(default_factory=set)
     """Those of them that were stored already, and not published yet."""
-    ahead: list[Unpublished] = field(default_factory=list)
+    ahead: list[UnpublishedOrder] = field(default_factory=list)
     """What is to be published of the versions, once they are stored."""
     journeys: dict[int, Journey] = field(default_factory=dict)
     """The pushed ones among them."""
@@ -164,7 +166,7 @@ def _concerns_one_order(error: RequestRefusedError) -> bool:
 
 
 def _rank(version: Version) -> tuple[datetime, datetime, bytes]:
-    """What the table decides by, too (`orders.upsert_parts`): how batches are cut must make no difference."""
+    """What the table decides by, too (`orders.sql`): how batches are cut must make no difference."""
     return version.trade.modified, version.fetched_at, version.content_hash
 
 
@@ -228,7 +230,7 @@ class BatchReader:
     """Reads batches of both topics; shared by all partitions of a process."""
 
     pool: Pool
-    orders: OrderTable
+    orders: SharedTable[Version, Transition]
     client: TopClient
     clock: ServerClock
     sessions: Sessions

@@ -9,9 +9,10 @@ from datetime import datetime
 from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.patience import NO_PATIENCE, Patience
-from topsync.store.orders import Known, RefundLine, Version
+from topsync.store.orders import RefundLine, Version
 from topsync.store.refetches import LINGERING, WAITING_IN_BACKLOG
-from topsync.store.refunds import KnownRefund, RefundVersion
+from topsync.store.refunds import RefundVersion
+from topsync.store.versions import Known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,7 @@ def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
 
 
 def refunds_shown_otherwise(
-    versions: Iterable[Version], known: Mapping[int, KnownRefund], already: Iterable[int]
+    versions: Iterable[Version], known: Mapping[int, Known], already: Iterable[int]
 ) -> dict[int, Need]:
     """The refunds that fetched orders show, and that are not stored like that; by `refund_id`.
 

@@ -27,7 +27,7 @@ from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
 from topsync.store import orders
 from topsync.store.database import OUTAGE_ERRORS
-from topsync.store.orders import NotOwnerError
+from topsync.store.versions import NotOwnerError
 from topsync.stream import ownership
 from topsync.stream import producer as producers
 from topsync.stream.ownership import Member

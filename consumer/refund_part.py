@@ -19,6 +19,8 @@ class RefundPart:
 
     versions: dict[int, RefundVersion] = field(default_factory=dict)
     """The newest version of each refund."""
+    ahead: list[UnpublishedRefund] = field(default_factory=list)
+    """What is to be published of the versions, once they are stored."""
     hinted_at: dict[int, datetime] = field(default_factory=dict)
     """When the platform first told of the pushed ones."""
     dead_letters: list[Record] = field(default_factory=list)
@@ -35,6 +37,7 @@ class RefundPart:
         """Take in what was read after this."""
         for version in later.versions.values():
             self.add(version)
+        self.ahead += later.ahead
         self.hinted_at = later.hinted_at | self.hinted_at
         self.dead_letters += later.dead_letters
         self.postponed += later.postponed
@@ -43,7 +46,7 @@ class RefundPart:
         """Count what was published at that moment, platform time, and how fresh it was."""
         for version in published:
             metrics.REFUNDS_PUBLISHED.inc()
-            if hinted_at := self.hinted_at.get(version.refund_id):
+            if hinted_at := self.hinted_at.get(version.key):
                 metrics.REFUND_FRESHNESS.observe(max(0.0, (at - hinted_at).total_seconds()))
 
 
@@ -53,9 +56,10 @@ def _age(version: RefundVersion) -> tuple[datetime, int, datetime]:
 
 def record(topic: str, version: UnpublishedRefund, part: RefundPart, *, at: datetime) -> Record:
     """The record that publishes a version at that moment. Pure."""
+    assert version.oid is not None, "a refund is of a line"
     return records.refund(
         topic,
-        refund_id=version.refund_id,
+        refund_id=version.key,
         tid=version.tid,
         oid=version.oid,
         seller_id=version.seller_id,
@@ -64,7 +68,7 @@ def record(topic: str, version: UnpublishedRefund, part: RefundPart, *, at: date
         modified=version.modified,
         fetched_at=version.fetched_at,
         published_at=at,
-        hinted_at=part.hinted_at.get(version.refund_id),
+        hinted_at=part.hinted_at.get(version.key),
         value=version.value,
         step=version.step,
         found_by=version.source,

@@ -18,15 +18,18 @@ from consumer.asking import NoSessionError, ask
 from consumer.decisions import Need
 from consumer.refund_part import RefundPart
 from schemas.change import Change
+from schemas.refund_transitions import RefundTransition
 from topsync import metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.lanes import LANE_OF
 from topsync.sellers.sessions import Sessions
-from topsync.store import orders, refetches, refunds
+from topsync.store import orders, refetches
 from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.store.refetches import Refetch
-from topsync.store.refunds import KnownRefund, RefundVersion
+from topsync.store.refunds import RefundVersion
+from topsync.store.shared_table import SharedTable
+from topsync.store.versions import Known
 from topsync.stream import records
 from topsync.stream.topics import Registry
 from topsync.top.calls import refunds as calls
@@ -53,6 +56,7 @@ class RefundReader:
     """Fetches refunds; shared by all partitions of a process."""
 
     pool: Pool
+    table: SharedTable[RefundVersion, RefundTransition]
     client: TopClient
     clock: ServerClock
     sessions: Sessions
@@ -71,7 +75,7 @@ class RefundReader:
         if not needs:
             return
         part.hinted_at |= {id_: need.hinted_at for id_, need in needs.items() if need.hinted_at is not None}
-        known = await refunds.known(self.pool, needs)
+        known = await self.table.known(needs)
         await self._fetch_all(
             {id_: need for id_, need in needs.items() if not decisions.is_answered(need, known.get(id_))},
             known,
@@ -89,7 +93,7 @@ class RefundReader:
         ids = {line.refund_id for version in fetched for line in version.trade.orders} - {None}
         if not ids or not self.enabled:
             return None
-        known = await refunds.known(self.pool, [id_ for id_ in ids if id_ is not None])
+        known = await self.table.known([id_ for id_ in ids if id_ is not None])
         needs = decisions.refunds_shown_otherwise(fetched, known, already)
         if not needs:
             return None
@@ -122,16 +126,14 @@ class RefundReader:
             )
 
     async def _fetch_all(
-        self, needs: Mapping[int, Need], known: Mapping[int, KnownRefund], part: RefundPart
+        self, needs: Mapping[int, Need], known: Mapping[int, Known], part: RefundPart
     ) -> None:
         async with asyncio.TaskGroup() as tasks:
             for id_, need in needs.items():
                 if not self._is_refused(need.seller_id):
                     tasks.create_task(self._fetch_into(id_, need, known.get(id_), part))
 
-    async def _fetch_into(
-        self, refund_id: int, need: Need, known: KnownRefund | None, part: RefundPart
-    ) -> None:
+    async def _fetch_into(self, refund_id: int, need: Need, known: Known | None, part: RefundPart) -> None:
         try:
             version = await self._fetch(refund_id, need)
         except RefundNotExistError:
@@ -151,7 +153,7 @@ class RefundReader:
         else:
             self._take(version, need, known, part)
 
-    def _take(self, version: RefundVersion, need: Need, known: KnownRefund | None, part: RefundPart) -> None:
+    def _take(self, version: RefundVersion, need: Need, known: Known | None, part: RefundPart) -> None:
         refund = version.refund
         if refund.tid != need.tid:
             # Its one writer is somebody else: that order shows it, or the list names it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consumer import erasing, refund_part
@@ -12,12 +12,13 @@ from consumer.refund_part import RefundPart
 from consumer.room import Room
 from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.store import erasures, orders, refetches, refunds, sellers
+from topsync.store import erasures, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.erasures import Tombstone
-from topsync.store.order_table import OrderTable
-from topsync.store.orders import Part, Unpublished, UnstorableError, Version
+from topsync.store.orders import UnpublishedOrder, Version
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
+from topsync.store.shared_table import SharedTable, SharedTables
+from topsync.store.versions import Part, T, Unpublished, UnstorableError, V
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
 from topsync.stream.topics import Registry
@@ -32,7 +33,7 @@ class Tools:
     topics: Registry
     clock: ServerClock
     pool: Pool
-    orders: OrderTable
+    tables: SharedTables
     batches: BatchReader
     room: Room
     limit: Limit
@@ -64,7 +65,7 @@ class PartitionWriter:
         """
         await self._weigh(batch)
         if batch.versions:
-            await self._upsert_all(batch)
+            await self._store_orders(batch)
             failpoints.reach("enricher.stored")
             await self._weigh(batch)
         if batch.refunds.versions:
@@ -97,7 +98,7 @@ class PartitionWriter:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
         await self._publisher.rest()
 
-    async def publish(self, batch: Batch, offsets: Offsets) -> list[Unpublished]:
+    async def publish(self, batch: Batch, offsets: Offsets) -> list[UnpublishedOrder]:
         """Publish what storing a batch has changed, its dead letters and the offsets; says what it was.
 
         The batch must be stored before, and so must be what the offsets are done with.
@@ -106,23 +107,24 @@ class PartitionWriter:
             FencedError: another process has taken the partition over; nothing was published.
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
-        pool, of_refunds = self._tools.pool, batch.refunds.versions
-        gone = await erasures.tombstones(pool, batch.erased) if batch.erased else []
+        gone = await erasures.tombstones(self._tools.pool, batch.erased) if batch.erased else []
         buried = {one.tid for one in gone}
         ahead = [version for version in batch.ahead if version.tid not in buried]
         if doubtful := batch.doubtful - {version.tid for version in ahead}:
-            ahead += await orders.unpublished(pool, doubtful)
-        refunds_ahead = await refunds.unpublished(pool, of_refunds) if of_refunds else []
+            ahead += await self._tools.tables.orders.unpublished(doubtful)
+        refunds_ahead = [version for version in batch.refunds.ahead if version.tid not in buried]
         failpoints.reach("enricher.publishing")
         await self._publish(ahead, refunds_ahead, gone, batch, offsets)
         return ahead
 
     async def publish_leftovers(self) -> None:
         """Publish what was stored or erased but, after a crash, not published or not noted as such."""
-        pool = self._tools.pool
-        ahead = [one for one in await orders.all_unpublished(pool) if self._is_mine(one.tid)]
-        refunds_ahead = [one for one in await refunds.all_unpublished(pool) if self._is_mine(one.tid)]
-        gone = [one for one in await erasures.all_tombstones(pool) if self._is_mine(one.tid)]
+        tools = self._tools
+        ahead = [one for one in await tools.tables.orders.all_unpublished() if self._is_mine(one.tid)]
+        refunds_ahead = [
+            one for one in await tools.tables.refunds.all_unpublished() if self._is_mine(one.tid)
+        ]
+        gone = [one for one in await erasures.all_tombstones(tools.pool) if self._is_mine(one.tid)]
         if ahead or refunds_ahead or gone:
             log.info(
                 "publishing what a crash left",
@@ -136,38 +138,33 @@ class PartitionWriter:
     def _is_mine(self, tid: int) -> bool:
         return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
 
-    async def _upsert_all(self, batch: Batch) -> None:
-        """Write all versions at once; where the database cannot hold one of them, set that one aside."""
-        try:
-            batch.ahead = await self._upsert(list(batch.versions.values()))
-        except UnstorableError:
-            for version in batch.versions.values():
-                try:
-                    batch.ahead += await self._upsert([version])
-                except UnstorableError as error:
-                    self._tools.batches.set_version_aside(version, batch, str(error))
+    async def _store_orders(self, batch: Batch) -> None:
+        def set_aside(version: Version, detail: str) -> None:
+            self._tools.batches.set_version_aside(version, batch, detail)
 
-    async def _upsert(self, versions: list[Version]) -> list[Unpublished]:
-        written = await self._tools.orders.upsert(Part(self._partition, self._epoch, versions))
-        return written.ahead
+        batch.ahead = await self._upsert(self._tools.tables.orders, list(batch.versions.values()), set_aside)
 
     async def _store_refunds(self, part: RefundPart) -> None:
-        """Write all refunds at once; where the database cannot hold one of them, set that one aside."""
-        try:
-            await self._upsert_refunds(list(part.versions.values()))
-        except UnstorableError:
-            for version in part.versions.values():
-                try:
-                    await self._upsert_refunds([version])
-                except UnstorableError as error:
-                    self._tools.batches.refunds.set_version_aside(version, part, str(error))
+        def set_aside(version: RefundVersion, detail: str) -> None:
+            self._tools.batches.refunds.set_version_aside(version, part, detail)
 
-    async def _upsert_refunds(self, versions: list[RefundVersion]) -> None:
-        await refunds.upsert(self._tools.pool, versions, partition=self._partition, epoch=self._epoch)
+        part.ahead = await self._upsert(self._tools.tables.refunds, list(part.versions.values()), set_aside)
+
+    async def _upsert(
+        self, table: SharedTable[V, T], versions: Sequence[V], set_aside: Callable[[V, str], None]
+    ) -> list[Unpublished[T]]:
+        """Write all versions at once; where the database cannot hold one of them, set that one aside."""
+        try:
+            return (await table.upsert(Part(self._partition, self._epoch, versions))).ahead
+        except UnstorableError as error:
+            if len(versions) == 1:
+                set_aside(versions[0], str(error))
+                return []
+        return [ahead for version in versions for ahead in await self._upsert(table, [version], set_aside)]
 
     async def _publish(
         self,
-        ahead: Sequence[Unpublished],
+        ahead: Sequence[UnpublishedOrder],
         refunds_ahead: Sequence[UnpublishedRefund],
         gone: Sequence[Tombstone],
         batch: Batch,
@@ -202,10 +199,10 @@ class PartitionWriter:
         metrics.ORDERS_PUBLISHED.inc(len(ahead))
         metrics.TOMBSTONES_PUBLISHED.inc(len(gone))
         if ahead:
-            await tools.orders.mark_published(ahead)
+            await tools.tables.orders.mark_published(ahead)
         if refunds_ahead:
             failpoints.reach("refunds.orders_marked")
-            await refunds.mark_published(tools.pool, refunds_ahead)
+            await tools.tables.refunds.mark_published(refunds_ahead)
             part.observe(refunds_ahead, at=tools.clock.estimate())
         failpoints.reach("enricher.marked")
         if gone:

@@ -23,9 +23,9 @@ from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
 from topsync.store import sellers, witness
 from topsync.store.database import Pool
-from topsync.store.orders import State
 from topsync.store.sellers import Seller
 from topsync.store.sellers import State as SellerState
+from topsync.store.versions import State
 from topsync.stream.topics import Registry
 from topsync.witness import wait_until_read
 

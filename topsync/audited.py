@@ -15,7 +15,7 @@ from schemas.trade import Trade
 from topsync.settings import KafkaSettings
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
-from topsync.store.orders import State
+from topsync.store.versions import State
 from topsync.store.witness import Place
 from topsync.stream.topics import Registry, Topic
 from topsync.witness import Seen, judge
@@ -56,8 +56,8 @@ ORDERS: Final = Kind(
     "/truth",
     lambda line: _order(Trade.from_platform(orjson.loads(line))),
     lambda value: _order(Trade.from_wire(value)),
-    orders.states,
-    orders.states_of,
+    orders.TABLE.states,
+    orders.TABLE.states_of,
 )
 REFUNDS: Final = Kind(
     "refunds",
@@ -66,8 +66,8 @@ REFUNDS: Final = Kind(
     "/truth/refunds",
     lambda line: _refund(Refund.from_platform(orjson.loads(line))),
     lambda value: _refund(Refund.from_wire(value)),
-    refunds.states,
-    refunds.states_of,
+    refunds.TABLE.states,
+    refunds.TABLE.states_of,
 )
 
 

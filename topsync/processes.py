@@ -48,8 +48,8 @@ from topsync.settings import (
 )
 from topsync.store import push_connections, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.order_table import OrderTable
 from topsync.store.sellers import State as SellerState
+from topsync.store.shared_table import SharedTables
 from topsync.stream import producer as producers
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.config import ConnectionConfig
@@ -140,10 +140,8 @@ async def enrich(lifetime: Lifetime) -> None:
         runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
-        table = OrderTable(pool)
-        of_refunds = RefundReader(
-            pool, client, clock, sessions, registry, enabled=settings.load(PlatformSettings).refunds
-        )
+        tables, with_refunds = SharedTables(pool), settings.load(PlatformSettings).refunds
+        of_refunds = RefundReader(pool, tables.refunds, client, clock, sessions, registry, with_refunds)
         enricher = Enricher(
             settings=own,
             kafka=kafka,
@@ -151,9 +149,9 @@ async def enrich(lifetime: Lifetime) -> None:
                 topics=registry,
                 clock=clock,
                 pool=pool,
-                orders=table,
+                tables=tables,
                 batches=BatchReader(
-                    *(pool, table, client, clock, sessions, registry, of_refunds),
+                    *(pool, tables.orders, client, clock, sessions, registry, of_refunds),
                     patience=own.patience,
                 ),
                 room=Room(own.enricher_max_bytes),

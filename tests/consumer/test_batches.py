@@ -43,9 +43,9 @@ from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.order_table import OrderTable
 from topsync.store.refetches import Refetch
 from topsync.store.sellers import State
+from topsync.store.shared_table import SharedTables
 from topsync.stream import records, topics
 from topsync.stream.records import Record
 from topsync.top.client import GatewayConfig, TopClient
@@ -190,8 +190,9 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
         async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
             sessions = Sessions(pool, vault)
-            of_refunds = RefundReader(pool, client, clock, sessions, registry, enabled=True)
-            reader = BatchReader(pool, OrderTable(pool), client, clock, sessions, registry, of_refunds)
+            tables = SharedTables(pool)
+            of_refunds = RefundReader(pool, tables.refunds, client, clock, sessions, registry, enabled=True)
+            reader = BatchReader(pool, tables.orders, client, clock, sessions, registry, of_refunds)
             yield Shop(gateway, pool, reader, registry, clock)
 
 
@@ -215,7 +216,7 @@ async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(sho
 
 async def test_what_is_stored_already_costs_no_call_but_is_still_looked_at_for_publishing(shop: Shop) -> None:
     epoch = await orders.take_over(shop.pool, 0, "test")
-    await orders.upsert(shop.pool, [version(TID, 1, 100)], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(shop.pool, [version(TID, 1, 100)], partition=0, epoch=epoch)
     batch = await shop.read(shop.hint(settled=at(100)), shop.hint(settled=at(99), modified=at(1)))
     assert shop.gateway.fetched == []
     assert batch.versions == {}
@@ -247,7 +248,7 @@ async def test_an_order_that_the_platform_does_not_know_is_postponed(shop: Shop)
 async def test_a_message_that_brings_only_what_was_known_is_asked_about_again(shop: Shop) -> None:
     """The one sign of a stale detail that there is, where the message promised no `modified`."""
     epoch = await orders.take_over(shop.pool, 0, "test")
-    await orders.upsert(shop.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(shop.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
     shop.gateway.trades[TID] = platform_trade(TID, 1)
     batch = await shop.read(shop.hint(occurred_at=at(9)))
     (later,) = batch.postponed
@@ -508,7 +509,7 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.steps[TID + 1] = [answers_error(15, "isv.invalid-permission")]
     epoch = await orders.take_over(shop.pool, 0, "test")
-    await orders.upsert(shop.pool, [version(TID + 2, 1, 100)], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(shop.pool, [version(TID + 2, 1, 100)], partition=0, epoch=epoch)
     batch = await shop.read(
         shop.hint(TID),
         shop.hint(TID),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consumer import decisions
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
-from topsync.store.orders import Known
+from topsync.store.versions import Known
 
 
 def hint(
@@ -37,6 +37,8 @@ def hint(
 LAG_SECONDS = 3
 """From a change until a fetch answers it for sure."""
 
+STATUS = "WAIT_SELLER_SEND_GOODS"
+
 moments = st.integers(0, 20)
 hints = st.lists(
     st.builds(
@@ -52,7 +54,7 @@ hints = st.lists(
 )
 stored = st.dictionaries(
     st.integers(1, 3),
-    st.builds(lambda modified, fetched: Known(at(modified), at(fetched), published=True), moments, moments),
+    st.builds(lambda modified, fetched: Known(at(modified), at(fetched), True, STATUS), moments, moments),
 )
 
 
@@ -94,7 +96,7 @@ def test_no_hint_is_left_unanswered_after_any_sequence_of_batches(
             for change in batch
         ]
         for need in decisions.to_fetch(decisions.coalesce(arrived), known):
-            known[need.tid] = Known(at(now), at(now), published=True)
+            known[need.tid] = Known(at(now), at(now), True, STATUS)
         assert all(answers(change, known.get(change.tid)) for change in arrived)
 
 
@@ -150,7 +152,7 @@ def test_when_a_hint_is_answered(
     modified: float | None, known: tuple[float, float] | None, answered: bool
 ) -> None:
     (need,) = decisions.coalesce([hint(1, 10, modified=modified, source=Source.SWEEP)]).values()
-    stored_state = Known(at(known[0]), at(known[1]), published=False) if known else None
+    stored_state = Known(at(known[0]), at(known[1]), False, STATUS) if known else None
     assert decisions.is_answered(need, stored_state) is answered
 
 
@@ -167,7 +169,7 @@ def test_when_a_hint_is_answered(
 def test_when_a_message_is_answered(occurred: float, known: tuple[float, float], answered: bool) -> None:
     """Several messages tell of one change, and often come one after the other."""
     told = hint(1, occurred + LAG_SECONDS, occurred=occurred)
-    state = Known(at(known[0]), at(known[1]), published=False)
+    state = Known(at(known[0]), at(known[1]), False, STATUS)
     (need,) = decisions.coalesce([told]).values()
     assert decisions.is_answered(need, state) is answered
 
@@ -180,7 +182,7 @@ def test_when_a_message_is_answered(occurred: float, known: tuple[float, float],
     ],
 )
 def test_a_message_is_content_with_less_than_what_comes_with_it(other: Change) -> None:
-    state = Known(at(5), at(5.5), published=True)
+    state = Known(at(5), at(5.5), True, STATUS)
     told = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
     assert decisions.to_fetch(decisions.coalesce([told]), {1: state}) == []
     assert len(decisions.to_fetch(decisions.coalesce([told, other]), {1: state})) == 1
@@ -201,11 +203,11 @@ def test_a_stale_answer_to_a_message_is_known_by_bringing_nothing_new(
     fetched: float, known: float | None, occurred: float, modified: float | None, suspicious: bool
 ) -> None:
     needs = decisions.coalesce([hint(1, occurred, occurred=occurred, modified=modified)])
-    stored = None if known is None else Known(at(known), at(0), published=True)
+    stored = None if known is None else Known(at(known), at(0), True, STATUS)
     assert decisions.is_old_news(needs[1], stored, at(fetched)) == suspicious
 
 
 def test_what_was_not_pushed_is_never_old_news() -> None:
     """A list is no message: that it shows what is known says nothing."""
     needs = decisions.coalesce([hint(1, 9, occurred=9, source=Source.SWEEP)])
-    assert not decisions.is_old_news(needs[1], Known(at(5), at(0), published=True), at(5))
+    assert not decisions.is_old_news(needs[1], Known(at(5), at(0), True, STATUS), at(5))

@@ -86,7 +86,7 @@ async def test_a_fetch_in_flight_while_its_seller_is_erased_stores_and_postpones
     assert [later.tid for later in batch.postponed] == [OTHERS_TID], "which is not there"
 
     epoch = await orders.take_over(shop.pool, 0, "test")
-    written = await orders.upsert(shop.pool, list(batch.versions.values()), partition=0, epoch=epoch)
+    written = await orders.TABLE.upsert(shop.pool, list(batch.versions.values()), partition=0, epoch=epoch)
     await refetches.postpone(shop.pool, batch.postponed, wait=timedelta(0))
     assert (written.rows, written.ahead) == (0, [])
     left = await erasures.preview(shop.pool, SELLER)

@@ -16,7 +16,7 @@ from tests.store.databases import SELLER, at, platform_refund, platform_trade, r
 from tests.top.gateway import answers_error, answers_html
 from topsync.store import orders, refunds
 from topsync.store.orders import RefundLine
-from topsync.store.refunds import KnownRefund
+from topsync.store.versions import Known
 
 __all__ = ["shop"]
 
@@ -37,7 +37,7 @@ def refunding_trade(
 
 async def store(shop: Shop, *versions: refunds.RefundVersion) -> None:
     epoch = await orders.take_over(shop.pool, 0, "test")
-    await refunds.upsert(shop.pool, versions, partition=0, epoch=epoch)
+    await refunds.TABLE.upsert(shop.pool, versions, partition=0, epoch=epoch)
 
 
 async def test_hints_of_one_refund_are_one_call_beside_that_of_its_order(shop: Shop) -> None:
@@ -82,12 +82,12 @@ async def test_a_fetched_order_that_shows_a_refund_otherwise_has_it_fetched_alth
     ("stored", "wanted"),
     [
         pytest.param(None, True, id="not stored"),
-        pytest.param(KnownRefund(at(0), at(5), True, "SUCCESS"), False, id="stored as shown"),
-        pytest.param(KnownRefund(at(0), at(5), True, "CLOSED"), True, id="stored otherwise, and earlier"),
-        pytest.param(KnownRefund(at(0), at(50), True, "CLOSED"), False, id="stored otherwise, and later"),
+        pytest.param(Known(at(0), at(5), True, "SUCCESS"), False, id="stored as shown"),
+        pytest.param(Known(at(0), at(5), True, "CLOSED"), True, id="stored otherwise, and earlier"),
+        pytest.param(Known(at(0), at(50), True, "CLOSED"), False, id="stored otherwise, and later"),
     ],
 )
-def test_which_refunds_an_order_asks_for(stored: KnownRefund | None, wanted: bool) -> None:
+def test_which_refunds_an_order_asks_for(stored: Known | None, wanted: bool) -> None:
     line = {"oid": TID, "refund_id": str(REFUND), "refund_status": "SUCCESS"}
     fetched = version(TID, 0, 10, orders={"order": [line, {"oid": TID + 1, "refund_status": "NO_REFUND"}]})
     known = {} if stored is None else {REFUND: stored}
@@ -212,7 +212,7 @@ def test_an_order_that_shows_a_refund_as_it_was_before_is_told_from_one_that_doe
 async def test_a_stored_order_behind_its_refund_is_asked_for_again(shop: Shop) -> None:
     epoch = await orders.take_over(shop.pool, 0, "test")
     stored = version(TID, 0, 100, orders=refunding_trade(TID)["orders"])
-    await orders.upsert(shop.pool, [stored], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(shop.pool, [stored], partition=0, epoch=epoch)
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5, status="SUCCESS")
     batch = await shop.read(shop.hint(settled=at(50), refund_id=REFUND))
     assert shop.gateway.fetched == [], "what is stored answers the hint"

@@ -137,12 +137,12 @@ class Shop:
         modified = self.gateway.listed[tid]
         raw = platform_trade(tid) | {"modified": platform_time.format(modified)}
         fetched = Version(SELLER, Trade.from_platform(raw), self.clock.now(), "gap")
-        await orders.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
+        await orders.TABLE.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
         if publish:
             await self.publish(tid)
 
     async def publish(self, tid: int) -> None:
-        await orders.mark_published(self.pool, await orders.unpublished(self.pool, [tid]))
+        await orders.TABLE.mark_published(self.pool, await orders.TABLE.unpublished(self.pool, [tid]))
 
     def list_refund(self, refund_id: int, ago: float) -> None:
         modified = platform_time.floor_to_second(self.clock.now() - timedelta(seconds=ago))
@@ -153,8 +153,8 @@ class Shop:
         modified = platform_time.format(self.gateway.refunds[refund_id])
         raw = platform_refund(refund_id, TID) | {"modified": modified}
         fetched = RefundVersion(SELLER, Refund.from_platform(raw), self.clock.now(), "gap")
-        await refunds.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
-        await refunds.mark_published(self.pool, await refunds.unpublished(self.pool, [refund_id]))
+        await refunds.TABLE.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
+        await refunds.TABLE.mark_published(self.pool, await refunds.TABLE.unpublished(self.pool, [refund_id]))
 
     async def with_refunds(self) -> bool:
         return SELLER in await coverage.sellers_with_refunds(self.pool)

@@ -102,7 +102,7 @@ async def test_a_round_hints_what_is_due_as_it_was_told_and_then_leaves_it_alone
 async def test_what_has_been_stored_meanwhile_is_not_asked_for(desk: Desk) -> None:
     await refetches.postpone(desk.pool, [MISSING], wait=timedelta(0))
     epoch = await orders.take_over(desk.pool, 0, "test")
-    await orders.upsert(desk.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(desk.pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
     await desk.refetching.round()
     assert await desk.hints() == []
     assert await refetches.waiting(desk.pool) == {}
@@ -140,7 +140,7 @@ async def test_a_returned_sellers_orders_are_told_again_in_order_behind_live_cha
     assert [hint.tid for hint in await desk.hints()] == tids[:3]
     assert [hint.source for hint in await desk.hints()] == [Source.OPERATOR, Source.GAP, Source.GAP]
     epoch = await orders.take_over(desk.pool, 0, "test")
-    await orders.upsert(desk.pool, [version(tid, 1, 2) for tid in tids[:3]], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(desk.pool, [version(tid, 1, 2) for tid in tids[:3]], partition=0, epoch=epoch)
     await desk.refetching.round()
     assert [hint.tid for hint in await desk.hints()] == tids
     assert await refetches.parked(desk.pool) == {SELLER: 2}
@@ -166,7 +166,7 @@ async def test_messages_that_an_urgent_one_has_brought_along_are_not_told(desk: 
     await linger(desk, LINGERING, replace(LINGERING, tid=TID + 1), after=timedelta(0))
     epoch = await orders.take_over(desk.pool, 0, "test")
     fetched_soon, fetched_before = version(TID, 0, 0.1), version(TID + 1, 0, -0.1)
-    await orders.upsert(desk.pool, [fetched_soon, fetched_before], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(desk.pool, [fetched_soon, fetched_before], partition=0, epoch=epoch)
     await desk.refetching.round()
     assert [hint.tid for hint in await desk.hints()] == [TID + 1]
     assert await refetches.waiting(desk.pool) == {}

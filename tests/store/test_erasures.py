@@ -26,11 +26,12 @@ from topsync.store import (
 from topsync.store.coverage import PulledWindow, Span
 from topsync.store.database import Pool
 from topsync.store.erasures import Kind, Left, Tombstone
-from topsync.store.orders import NotOwnerError, Version
+from topsync.store.orders import Version
 from topsync.store.push_connections import PushConnection
 from topsync.store.refetches import Refetch
 from topsync.store.replay_jobs import ReplayJob
 from topsync.store.sellers import ErasedError, State
+from topsync.store.versions import NotOwnerError
 
 OTHER = SELLER + 1
 PARTITION = 3
@@ -44,11 +45,11 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: Version) -> int:
-    return (await orders.upsert(pool, versions, partition=PARTITION, epoch=epoch)).rows
+    return (await orders.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)).rows
 
 
 async def publish(pool: Pool) -> None:
-    await orders.mark_published(pool, await orders.all_unpublished(pool))
+    await orders.TABLE.mark_published(pool, await orders.TABLE.all_unpublished(pool))
 
 
 async def erase(pool: Pool, epoch: int, *tids: int) -> int:
@@ -117,9 +118,9 @@ async def test_nothing_of_an_erased_seller_is_stored_and_others_are(pool: Pool, 
     await write(pool, epoch, version(TID, 1, 5))
     await erasures.begin(pool, SELLER)
     assert await write(pool, epoch, version(TID, 2, 6), version(TID + 1, 1, 5), of_other(TID + 2)) == 1
-    assert (await orders.known(pool, [TID, TID + 1, TID + 2])).keys() == {TID, TID + 2}
-    assert (await orders.known(pool, [TID]))[TID].modified == at(1)
-    assert await orders.known(pool, [TID + 1]) == {}
+    assert (await orders.TABLE.known(pool, [TID, TID + 1, TID + 2])).keys() == {TID, TID + 2}
+    assert (await orders.TABLE.known(pool, [TID]))[TID].modified == at(1)
+    assert await orders.TABLE.known(pool, [TID + 1]) == {}
 
 
 async def test_an_erased_order_is_gone_at_once_and_a_tombstone_is_left(pool: Pool, epoch: int) -> None:
@@ -128,7 +129,7 @@ async def test_an_erased_order_is_gone_at_once_and_a_tombstone_is_left(pool: Poo
     await publish(pool)
     await erasures.begin(pool, SELLER)
     assert await erase(pool, epoch, TID, TID + 1, TID + 2, TID + 9) == 2
-    assert (await orders.known(pool, [TID, TID + 1, TID + 2])).keys() == {TID + 2}
+    assert (await orders.TABLE.known(pool, [TID, TID + 1, TID + 2])).keys() == {TID + 2}
     tombstones = await erasures.all_tombstones(pool)
     assert tombstones == [
         Tombstone(Kind.ORDER, TID, TID, SELLER, 3, at(60)),
@@ -146,12 +147,13 @@ async def test_refunds_go_with_their_order_and_without_one(pool: Pool, epoch: in
     await write(pool, epoch, version(TID, 1, 1))
     for modified in (1, 2):
         found = [refund_version(7, TID, modified, modified), refund_version(8, TID + 1, modified, modified)]
-        await refunds.upsert(pool, found, partition=PARTITION, epoch=epoch)
+        await refunds.TABLE.upsert(pool, found, partition=PARTITION, epoch=epoch)
     await erasures.begin(pool, SELLER)
     assert await erasures.left(pool, SELLER) == Left(orders=2, tombstones=0)
     assert [tids async for tids in erasures.tids(pool, SELLER, at_once=9)] == [[TID, TID + 1]]
 
-    assert await refunds.upsert(pool, [refund_version(9, TID, 3, 3)], partition=PARTITION, epoch=epoch) == 0
+    third = [refund_version(9, TID, 3, 3)]
+    assert (await refunds.TABLE.upsert(pool, third, partition=PARTITION, epoch=epoch)).rows == 0
     assert await erase(pool, epoch, TID, TID + 1) == 1
     left = [(one.kind, one.id, one.tid, one.revision) for one in await erasures.all_tombstones(pool)]
     assert left == [
@@ -169,7 +171,7 @@ async def test_an_order_that_the_topic_may_have_leaves_a_tombstone_too(pool: Poo
     await erasures.begin(pool, SELLER)
     assert await erase(pool, epoch, TID) == 1
     assert [one.tid for one in await erasures.all_tombstones(pool)] == [TID]
-    assert await orders.all_unpublished(pool) == []
+    assert await orders.TABLE.all_unpublished(pool) == []
 
 
 async def test_only_the_owner_of_the_partition_erases(pool: Pool, epoch: int) -> None:
@@ -178,7 +180,7 @@ async def test_only_the_owner_of_the_partition_erases(pool: Pool, epoch: int) ->
     newer = await orders.take_over(pool, PARTITION, "another")
     with pytest.raises(NotOwnerError):
         await erase(pool, epoch, TID)
-    assert TID in await orders.known(pool, [TID])
+    assert TID in await orders.TABLE.known(pool, [TID])
     assert await erase(pool, newer, TID) == 1
 
 
@@ -188,7 +190,7 @@ async def test_an_old_request_erases_nothing_of_a_seller_that_is_back(pool: Pool
     await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"new")
     await write(pool, epoch, version(TID, 1, 5))
     assert await erase(pool, epoch, TID) == 0
-    assert TID in await orders.known(pool, [TID])
+    assert TID in await orders.TABLE.known(pool, [TID])
 
 
 async def test_a_seller_comes_back_only_when_all_is_erased_and_begins_anew(pool: Pool, epoch: int) -> None:
@@ -207,9 +209,9 @@ async def test_a_seller_comes_back_only_when_all_is_erased_and_begins_anew(pool:
     assert await erasures.get(pool, SELLER) is None
 
     await write(pool, epoch, version(TID, 2, 6, seller_memo="second"), version(TID + 1, 1, 5))
-    revisions = {one.tid: one.revision for one in await orders.all_unpublished(pool)}
+    revisions = {one.tid: one.revision for one in await orders.TABLE.all_unpublished(pool)}
     assert revisions == {TID: 4, TID + 1: 4}, "above the tombstone's: readers drop what is not above"
-    (first, _) = await orders.all_unpublished(pool)
+    (first, _) = await orders.TABLE.all_unpublished(pool)
     assert first.step.transitions[0] == "created"
 
 

@@ -19,8 +19,9 @@ from tests.schemas import samples
 from tests.store.databases import SELLER, at, settings_for
 from topsync.store import database, orders, refunds
 from topsync.store.database import Pool
-from topsync.store.orders import UnstorableError, Version
+from topsync.store.orders import Version
 from topsync.store.refunds import RefundVersion
+from topsync.store.versions import UnstorableError
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "erp.md"
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
@@ -45,7 +46,7 @@ TYPE_OF = {
 
 async def store(pool: Pool, *trades: Trade) -> None:
     epoch = await orders.take_over(pool, 0, "test")
-    await orders.upsert(
+    await orders.TABLE.upsert(
         pool, [Version(SELLER, trade, at(0), "push") for trade in trades], partition=0, epoch=epoch
     )
 
@@ -87,7 +88,7 @@ async def test_a_line_is_one_row_with_typed_columns_and_its_orders_key_figures(
 async def test_a_refund_is_one_row_with_typed_columns_named_as_the_platform_names_them(pool: Pool) -> None:
     refund = Refund.from_platform(examples.REFUND)
     epoch = await orders.take_over(pool, 0, "test")
-    await refunds.upsert(pool, [RefundVersion(SELLER, refund, at(0), "push")], partition=0, epoch=epoch)
+    await refunds.TABLE.upsert(pool, [RefundVersion(SELLER, refund, at(0), "push")], partition=0, epoch=epoch)
     row = await pool.fetchrow("select * from erp.refunds where refund_id = $1", refund.refund_id)
     assert row is not None
     fields = {**row}

@@ -16,8 +16,10 @@ from tests.store.databases import SELLER, at, trade, version
 from topsync.store import orders
 from topsync.store.database import Pool, sql
 from topsync.store.listed import Listed
-from topsync.store.orders import Known, NotOwnerError, Unpublished, UnstorableError, Version
+from topsync.store.orders import UnpublishedOrder, Version
+from topsync.store.versions import Known, NotOwnerError, UnstorableError
 
+STATUS = "WAIT_SELLER_SEND_GOODS"
 PARTITION = 3
 TID = 4000000000000000101
 
@@ -29,14 +31,14 @@ async def epoch(pool: Pool) -> int:
 
 async def write(pool: Pool, epoch: int, *versions: Version) -> int:
     """How many rows it changed. What it says to be unpublished is what the table says to be."""
-    written = await orders.upsert(pool, versions, partition=PARTITION, epoch=epoch)
-    found = await orders.unpublished(pool, [version.trade.tid for version in versions])
+    written = await orders.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
+    found = await orders.TABLE.unpublished(pool, [version.trade.tid for version in versions])
     stored = {one.tid: parsed(one) for one in found}
     assert all(parsed(one) == stored[one.tid] for one in written.ahead)
     return written.rows
 
 
-def parsed(ahead: Unpublished) -> Unpublished:
+def parsed(ahead: UnpublishedOrder) -> UnpublishedOrder:
     """With the value in one form: the table's text of it has the keys in an order of its own."""
     return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
 
@@ -47,9 +49,9 @@ async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:
     return found
 
 
-async def publish(pool: Pool, *tids: int) -> list[Unpublished]:
-    ahead = await orders.unpublished(pool, tids)
-    await orders.mark_published(pool, ahead)
+async def publish(pool: Pool, *tids: int) -> list[UnpublishedOrder]:
+    ahead = await orders.TABLE.unpublished(pool, tids)
+    await orders.TABLE.mark_published(pool, ahead)
     return ahead
 
 
@@ -135,8 +137,10 @@ async def test_the_same_state_fetched_later_only_proves_that_it_was_still_curren
     await write(pool, epoch, version(TID, 10, 20, source="push"))
     await publish(pool, TID)
     assert await write(pool, epoch, version(TID, 10, 30, source="sweep", oaid="another")) == 1
-    assert await orders.known(pool, [TID]) == {TID: Known(at(10), at(30), published=True)}
-    assert await orders.unpublished(pool, [TID]) == []
+    assert await orders.TABLE.known(pool, [TID]) == {
+        TID: Known(at(10), at(30), True, "WAIT_SELLER_SEND_GOODS")
+    }
+    assert await orders.TABLE.unpublished(pool, [TID]) == []
     assert (await row(pool))["source"] == "push"
 
 
@@ -145,13 +149,13 @@ async def test_a_new_owner_makes_the_old_epoch_write_nothing(pool: Pool, epoch: 
     assert newer > epoch
     with pytest.raises(NotOwnerError):
         await write(pool, epoch, version(TID, 1, 1))
-    assert await orders.known(pool, [TID]) == {}
+    assert await orders.TABLE.known(pool, [TID]) == {}
     assert await write(pool, newer, version(TID, 1, 1)) == 1
 
 
 async def test_a_partition_that_nobody_took_over_is_written_by_nobody(pool: Pool) -> None:
     with pytest.raises(NotOwnerError):
-        await orders.upsert(pool, [version(TID, 1, 1)], partition=9, epoch=1)
+        await orders.TABLE.upsert(pool, [version(TID, 1, 1)], partition=9, epoch=1)
 
 
 async def test_epochs_of_partitions_are_apart(pool: Pool, epoch: int) -> None:
@@ -170,7 +174,7 @@ async def test_a_take_over_waits_for_the_statement_that_is_under_way(pool: Pool,
         await transaction.commit()
         assert await taking == epoch + 1
     # What the former owner had under way is there before the new one begins to read.
-    assert TID in await orders.known(pool, [TID])
+    assert TID in await orders.TABLE.known(pool, [TID])
 
 
 async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool: Pool, epoch: int) -> None:
@@ -184,12 +188,12 @@ async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool:
         await transaction.commit()
         with pytest.raises(NotOwnerError):
             await writing
-    assert await orders.known(pool, [TID]) == {}
+    assert await orders.TABLE.known(pool, [TID]) == {}
 
 
 async def _upsert_on(connection: object, epoch: int) -> None:
     """The statement on a given connection, so that its transaction can be held open."""
-    await orders.upsert(connection, [version(TID, 1, 1)], partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
+    await orders.TABLE.upsert(connection, [version(TID, 1, 1)], partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
 
 
 WAITING = """
@@ -206,38 +210,39 @@ async def _until_waiting(pool: Pool) -> None:
 
 async def test_what_is_stored_but_not_published_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 1, 5), version(TID + 2, 1, 5))
-    assert [one.tid for one in await orders.all_unpublished(pool)] == [TID, TID + 1, TID + 2]
+    assert [one.tid for one in await orders.TABLE.all_unpublished(pool)] == [TID, TID + 1, TID + 2]
     (ahead,) = await publish(pool, TID)
     assert (ahead.tid, ahead.seller_id, ahead.revision, ahead.modified) == (TID, SELLER, 1, at(1))
     assert orjson.loads(ahead.value) == orjson.loads(trade(TID, 1).to_wire())
-    assert [one.tid for one in await orders.unpublished(pool, [TID, TID + 1])] == [TID + 1]
-    assert [one.tid for one in await orders.all_unpublished(pool)] == [TID + 1, TID + 2]
+    assert [one.tid for one in await orders.TABLE.unpublished(pool, [TID, TID + 1])] == [TID + 1]
+    assert [one.tid for one in await orders.TABLE.all_unpublished(pool)] == [TID + 1, TID + 2]
 
 
 async def test_marking_an_older_revision_does_not_hide_a_newer_one(pool: Pool, epoch: int) -> None:
     """Written between reading what is ahead and marking it: the newer one has still to be published."""
     await write(pool, epoch, version(TID, 1, 5))
-    ahead = await orders.unpublished(pool, [TID])
+    ahead = await orders.TABLE.unpublished(pool, [TID])
     await write(pool, epoch, version(TID, 2, 6))
-    await orders.mark_published(pool, ahead)
-    assert [one.revision for one in await orders.unpublished(pool, [TID])] == [2]
+    await orders.TABLE.mark_published(pool, ahead)
+    assert [one.revision for one in await orders.TABLE.unpublished(pool, [TID])] == [2]
 
 
 async def test_marking_never_goes_back(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5))
-    old = await orders.unpublished(pool, [TID])
+    old = await orders.TABLE.unpublished(pool, [TID])
     await write(pool, epoch, version(TID, 2, 6))
     await publish(pool, TID)
-    await orders.mark_published(pool, old)
-    assert await orders.unpublished(pool, [TID]) == []
-    assert (await row(pool))["published_modified"] == at(2)
+    await orders.TABLE.mark_published(pool, old)
+    assert await orders.TABLE.unpublished(pool, [TID]) == []
 
 
 async def test_known_tells_of_stored_orders_only(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5))
-    assert await orders.known(pool, [TID, TID + 1]) == {TID: Known(at(1), at(5), published=False)}
+    assert await orders.TABLE.known(pool, [TID, TID + 1]) == {
+        TID: Known(at(1), at(5), False, "WAIT_SELLER_SEND_GOODS")
+    }
     await publish(pool, TID)
-    assert (await orders.known(pool, [TID]))[TID].published
+    assert (await orders.TABLE.known(pool, [TID]))[TID].published
 
 
 @pytest.mark.parametrize(
@@ -264,7 +269,7 @@ async def test_outstanding_is_what_is_not_stored_and_published_as_listed(
         await write(pool, epoch, version(TID, *stored))
     if published:
         await publish(pool, TID)
-    found = await orders.outstanding(pool, [Listed(TID, at(listed), at(settled))])
+    found = await orders.TABLE.outstanding(pool, [Listed(TID, at(listed), at(settled))])
     assert found == ({TID} if is_outstanding else set())
 
 
@@ -276,22 +281,24 @@ async def test_one_version_that_cannot_be_stored_is_refused_without_its_values(
     with pytest.raises(UnstorableError) as refused:
         await write(pool, epoch, good, bad)
     assert "secret" not in str(refused.value)
-    assert await orders.known(pool, [TID, TID + 1]) == {}
+    assert await orders.TABLE.known(pool, [TID, TID + 1]) == {}
 
 
 async def test_states_are_streamed_per_seller(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 2, 5))
-    found = {tid: state async for tid, state in orders.states(pool, SELLER)}
-    assert found == await orders.states_of(pool, [TID, TID + 1])
+    found = {tid: state async for tid, state in orders.TABLE.states(pool, SELLER)}
+    assert found == await orders.TABLE.states_of(pool, [TID, TID + 1])
     assert found[TID].content_hash == trade(TID, 1).content_hash()
-    assert [tid async for tid, _ in orders.states(pool, SELLER + 1)] == []
+    assert [tid async for tid, _ in orders.TABLE.states(pool, SELLER + 1)] == []
     assert await orders.count_by_seller(pool) == {SELLER: 2}
 
 
 async def test_ids_and_times_survive_the_database_unchanged(pool: Pool, epoch: int) -> None:
     tid = 2**63 - 1
     await write(pool, epoch, version(tid, 1, 5.000001))
-    assert await orders.known(pool, [tid]) == {tid: Known(at(1), at(5.000001), published=False)}
+    assert await orders.TABLE.known(pool, [tid]) == {
+        tid: Known(at(1), at(5.000001), False, "WAIT_SELLER_SEND_GOODS")
+    }
     assert (await row(pool, tid))["created"] == at(-3600)
 
 
@@ -299,7 +306,7 @@ async def test_ids_and_times_survive_the_database_unchanged(pool: Pool, epoch: i
 
 
 async def step_of(pool: Pool) -> tuple[list[str], str | None, list[str], str]:
-    (ahead,) = await orders.unpublished(pool, [TID])
+    (ahead,) = await orders.TABLE.unpublished(pool, [TID])
     step = ahead.step
     return [str(one) for one in step.transitions], step.status_from, list(step.changed), ahead.source.value
 
@@ -323,7 +330,7 @@ async def test_what_a_version_brought_that_was_never_published_is_told_with_the_
     await write(pool, epoch, version(TID, 2, 2))
     await write(pool, epoch, version(TID, 3, 3, seller_memo="later"))
     assert await step_of(pool) == (["paid"], "WAIT_BUYER_PAY", ["seller_memo", "status"], "push")
-    (left,) = await orders.all_unpublished(pool)
+    (left,) = await orders.TABLE.all_unpublished(pool)
     assert left.step.status_from == "WAIT_BUYER_PAY"
 
 

@@ -49,7 +49,7 @@ async def test_only_a_state_as_promised_and_fetched_late_enough_answers(pool: Po
     epoch = await orders.take_over(pool, 0, "test")
     await refetches.postpone(pool, [wanted(settled=10, modified=5)], wait=NOW)
     for modified, fetched, answered in ((4, 20, False), (5, 9, False), (5, 10, True)):
-        await orders.upsert(pool, [version(TID, modified, fetched)], partition=0, epoch=epoch)
+        await orders.TABLE.upsert(pool, [version(TID, modified, fetched)], partition=0, epoch=epoch)
         await refetches.forget_answered(pool)
         assert (await due(pool) == []) == answered
 
@@ -58,7 +58,7 @@ async def test_what_was_asked_for_and_is_answered_is_forgotten_before_it_is_due_
     epoch = await orders.take_over(pool, 0, "test")
     await refetches.postpone(pool, [wanted(), wanted(TID + 1)], wait=NOW)
     await refetches.asked(pool, {TID: LATER})
-    await orders.upsert(pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(pool, [version(TID, 1, 2)], partition=0, epoch=epoch)
     await refetches.forget_answered(pool)
     assert await due(pool) == [wanted(TID + 1)]
     assert await refetches.waiting(pool) == {"not_there": 1}
@@ -76,10 +76,10 @@ async def test_refunds_are_asked_for_with_their_order_each_once(pool: Pool) -> N
 async def test_an_order_alone_does_not_answer_for_its_refunds(pool: Pool) -> None:
     epoch = await orders.take_over(pool, 0, "test")
     await refetches.postpone(pool, [replace(wanted(settled=10), refund_ids=(7,))], wait=NOW)
-    await orders.upsert(pool, [version(TID, 1, 20)], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(pool, [version(TID, 1, 20)], partition=0, epoch=epoch)
     for fetched, answered in ((None, False), (9, False), (10, True)):
         if fetched is not None:
-            await refunds.upsert(pool, [refund_version(7, TID, 1, fetched)], partition=0, epoch=epoch)
+            await refunds.TABLE.upsert(pool, [refund_version(7, TID, 1, fetched)], partition=0, epoch=epoch)
         await refetches.forget_answered(pool)
         assert (await due(pool) == []) == answered
 
@@ -192,7 +192,7 @@ async def test_what_was_asked_for_counts_until_it_is_stored(pool: Pool) -> None:
     await refetches.bring(pool, [TID], wait=LATER)
     epoch = await orders.take_over(pool, 0, "test")
     for fetched, counted in ((4, 1), (5, 0)):
-        await orders.upsert(pool, [version(TID, 1, fetched)], partition=0, epoch=epoch)
+        await orders.TABLE.upsert(pool, [version(TID, 1, fetched)], partition=0, epoch=epoch)
         assert await refetches.being_brought(pool) == counted
 
 
@@ -253,7 +253,7 @@ async def test_messages_that_wait_are_answered_by_what_answers_a_message(
     epoch = await orders.take_over(pool, 0, "test")
     await linger(pool, waiting(second=3.2), NOW)
     await linger(pool, waiting(TID + 1, second=3.2), LATER)
-    await orders.upsert(pool, [version(TID, modified, fetched)], partition=0, epoch=epoch)
+    await orders.TABLE.upsert(pool, [version(TID, modified, fetched)], partition=0, epoch=epoch)
     await refetches.forget_answered(pool)
     assert (await refetches.lingered(pool, limit=10) == []) is answered
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,8 +18,8 @@ from tests.store.databases import SELLER, at, refund_version
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
 from topsync.store.listed import Listed
-from topsync.store.orders import NotOwnerError, State, UnstorableError
-from topsync.store.refunds import KnownRefund, RefundVersion, UnpublishedRefund
+from topsync.store.refunds import RefundVersion, UnpublishedRefund
+from topsync.store.versions import Known, NotOwnerError, State, UnstorableError
 
 PARTITION = 3
 REFUND = 180000000000000101
@@ -30,7 +32,17 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: RefundVersion) -> int:
-    return await refunds.upsert(pool, versions, partition=PARTITION, epoch=epoch)
+    """How many rows it changed. What it says to be unpublished is what the table says to be."""
+    written = await refunds.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
+    found = await refunds.TABLE.unpublished(pool, [version.key for version in versions])
+    stored = {one.key: parsed(one) for one in found}
+    assert all(parsed(one) == stored[one.key] for one in written.ahead)
+    return written.rows
+
+
+def parsed(ahead: UnpublishedRefund) -> UnpublishedRefund:
+    """With the value in one form: the table's text of it has the keys in an order of its own."""
+    return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
 
 
 async def row(pool: Pool, refund_id: int = REFUND) -> asyncpg.Record:
@@ -40,8 +52,8 @@ async def row(pool: Pool, refund_id: int = REFUND) -> asyncpg.Record:
 
 
 async def publish(pool: Pool, *refund_ids: int) -> list[UnpublishedRefund]:
-    ahead = await refunds.unpublished(pool, refund_ids)
-    await refunds.mark_published(pool, ahead)
+    ahead = await refunds.TABLE.unpublished(pool, refund_ids)
+    await refunds.TABLE.mark_published(pool, ahead)
     return ahead
 
 
@@ -137,7 +149,7 @@ async def test_what_a_crash_left_unpublished_is_told_together_with_what_came_nex
 ) -> None:
     """Whoever waits for `created` gets it, although its version was never published."""
     await write(pool, epoch, refund_version(REFUND, TID, 1, 5))
-    assert [one.revision for one in await refunds.all_unpublished(pool)] == [1]
+    assert [one.revision for one in await refunds.TABLE.all_unpublished(pool)] == [1]
     await write(pool, epoch, refund_version(REFUND, TID, 2, 6, status="SUCCESS", source="sweep"))
     (ahead,) = await publish(pool, REFUND)
     assert (ahead.revision, ahead.tid, ahead.seller_id) == (2, TID, SELLER)
@@ -146,9 +158,9 @@ async def test_what_a_crash_left_unpublished_is_told_together_with_what_came_nex
         RefundTransition.SUCCEEDED,
         RefundTransition.CORRECTED,
     )
-    assert await refunds.all_unpublished(pool) == await refunds.unpublished(pool, [REFUND]) == []
+    assert await refunds.TABLE.all_unpublished(pool) == await refunds.TABLE.unpublished(pool, [REFUND]) == []
     await write(pool, epoch, refund_version(REFUND, TID, 3, 7, status="SUCCESS", refund_fee="1.00"))
-    (ahead,) = await refunds.unpublished(pool, [REFUND])
+    (ahead,) = await refunds.TABLE.unpublished(pool, [REFUND])
     assert (ahead.step.transitions, ahead.step.changed) == ((RefundTransition.UPDATED,), ("refund_fee",))
 
 
@@ -156,22 +168,22 @@ async def test_a_listed_refund_is_outstanding_until_it_is_published_as_listed(po
     def listed(modified: float, settled_after: float) -> list[Listed]:
         return [Listed(REFUND, at(modified), at(settled_after))]
 
-    assert await refunds.outstanding(pool, listed(10, 11)) == {REFUND}
+    assert await refunds.TABLE.outstanding(pool, listed(10, 11)) == {REFUND}
     await write(pool, epoch, refund_version(REFUND, TID, 10, 11))
-    assert await refunds.outstanding(pool, listed(10, 11)) == {REFUND}, "stored, but not published"
+    assert await refunds.TABLE.outstanding(pool, listed(10, 11)) == {REFUND}, "stored, but not published"
     await publish(pool, REFUND)
-    assert await refunds.outstanding(pool, listed(10, 11)) == set()
-    assert await refunds.outstanding(pool, listed(10, 12)) == {REFUND}, "fetched within the second"
-    assert await refunds.outstanding(pool, listed(11, 11)) == {REFUND}, "listed newer"
+    assert await refunds.TABLE.outstanding(pool, listed(10, 11)) == set()
+    assert await refunds.TABLE.outstanding(pool, listed(10, 12)) == {REFUND}, "fetched within the second"
+    assert await refunds.TABLE.outstanding(pool, listed(11, 11)) == {REFUND}, "listed newer"
 
 
 async def test_what_is_known_and_in_which_state(pool: Pool, epoch: int) -> None:
     one = refund_version(REFUND, TID, 10, 11)
     await write(pool, epoch, one)
-    assert await refunds.known(pool, [REFUND, 7]) == {
-        REFUND: KnownRefund(at(10), at(11), False, "WAIT_SELLER_AGREE")
+    assert await refunds.TABLE.known(pool, [REFUND, 7]) == {
+        REFUND: Known(at(10), at(11), False, "WAIT_SELLER_AGREE")
     }
     state = State(at(10), one.refund.content_hash())
-    assert await refunds.states_of(pool, [REFUND, 7]) == {REFUND: state}
-    assert [found async for found in refunds.states(pool, SELLER)] == [(REFUND, state)]
-    assert [found async for found in refunds.states(pool, SELLER + 1)] == []
+    assert await refunds.TABLE.states_of(pool, [REFUND, 7]) == {REFUND: state}
+    assert [found async for found in refunds.TABLE.states(pool, SELLER)] == [(REFUND, state)]
+    assert [found async for found in refunds.TABLE.states(pool, SELLER + 1)] == []

@@ -27,7 +27,7 @@ from topsync.service import Lifetime
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings
 from topsync.store import database
 from topsync.store.database import Pool
-from topsync.store.order_table import OrderTable
+from topsync.store.shared_table import SharedTables
 from topsync.stream.topics import Registry
 from topsync.top.client import TopClient
 
@@ -94,7 +94,7 @@ class Storm:
         own, kafka = settings.load(EnricherSettings), settings.load(KafkaSettings)
         topics = systems.registry(self.system)
         async with database.connect(_database(self.system, name)) as pool:
-            table = OrderTable(pool)
+            tables = SharedTables(pool)
             enricher = Enricher(
                 settings=own,
                 kafka=kafka,
@@ -102,10 +102,13 @@ class Storm:
                     topics=topics,
                     clock=self.clock,
                     pool=pool,
-                    orders=table,
+                    tables=tables,
                     batches=BatchReader(
-                        *(pool, table, self.client, self.clock, self.sessions, topics),
-                        self._refunds(pool, topics),
+                        *(pool, tables.orders, self.client, self.clock, self.sessions, topics),
+                        RefundReader(
+                            *(pool, tables.refunds, self.client, self.clock, self.sessions, topics),
+                            enabled=True,
+                        ),
                     ),
                     room=Room(own.enricher_max_bytes),
                     limit=Limit(
@@ -118,8 +121,10 @@ class Storm:
             )
             await enricher.run(lifetime)
 
-    def _refunds(self, pool: Pool, topics: Registry) -> RefundReader:
-        return RefundReader(pool, self.client, self.clock, self.sessions, topics, enabled=True)
+    def _refunds(self, pool: Pool, tables: SharedTables, topics: Registry) -> RefundReader:
+        return RefundReader(
+            *(pool, tables.refunds, self.client, self.clock, self.sessions, topics), enabled=True
+        )
 
 
 def _database(system: System, writer: str) -> DatabaseSettings:

@@ -27,7 +27,7 @@ from tests.system.test_writer import (
 from topsync import settings
 from topsync.settings import EnricherSettings
 from topsync.store import erasures, orders, sellers
-from topsync.store.orders import NotOwnerError
+from topsync.store.versions import NotOwnerError
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.group_progress import group_progress
@@ -106,7 +106,7 @@ async def test_what_a_crash_left_between_table_and_topic_is_told_by_the_next_own
         await dying.publish(batch, {})
         await erasures.begin(installation.pool, SELLER)
         await dying.store(erasing())
-        assert await orders.known(installation.pool, [TID]) == {}, "the content is gone at once"
+        assert await orders.TABLE.known(installation.pool, [TID]) == {}, "the content is gone at once"
         assert await rows(installation) == (0, 1)
 
         heir = await stack.enter_async_context(taking_over(installation))
@@ -178,7 +178,7 @@ async def test_an_old_owner_neither_erases_nor_publishes_behind_the_tombstone(
         old = await stack.enter_async_context(taking_over(installation))
         batch = batch_of("held back", modified=5)
         await old.store(batch)
-        held_back = await orders.unpublished(installation.pool, [TID])
+        held_back = await orders.TABLE.unpublished(installation.pool, [TID])
         await erasures.begin(installation.pool, SELLER)
 
         new = await stack.enter_async_context(taking_over(installation))

@@ -41,9 +41,10 @@ from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 from topsync.store import database, orders, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.order_table import OrderTable
-from topsync.store.orders import NotOwnerError, Version
+from topsync.store.orders import Version
 from topsync.store.refetches import Refetch
+from topsync.store.shared_table import SharedTables
+from topsync.store.versions import NotOwnerError
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.ownership import Member
@@ -151,7 +152,7 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
     """P4: nothing leads to the order any more, no hint and no snapshot; only the table knows."""
     epoch = await orders.take_over(installation.pool, ONE_PARTITION, "an enricher that dies")
     dying = Version(SELLER, Trade.from_platform(trade("left behind", TID, modified=5)), at(10), "push")
-    await orders.upsert(installation.pool, [dying], partition=ONE_PARTITION, epoch=epoch)
+    await orders.TABLE.upsert(installation.pool, [dying], partition=ONE_PARTITION, epoch=epoch)
 
     async with enricher():
         await eventually(lambda: is_published(installation, TID))
@@ -309,12 +310,12 @@ async def a_process(installation: Installation, kind: type[Enricher] = Enricher)
     pool, topics = installation.pool, installation.topics
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
     async with runtime.open_gateway(pool) as (client, clock):
-        of_refunds = RefundReader(pool, client, clock, sessions, topics, enabled=True)
-        table = OrderTable(pool)
-        reader = BatchReader(pool, table, client, clock, sessions, topics, of_refunds)
+        tables = SharedTables(pool)
+        of_refunds = RefundReader(pool, tables.refunds, client, clock, sessions, topics, enabled=True)
+        reader = BatchReader(pool, tables.orders, client, clock, sessions, topics, of_refunds)
         own = settings.load(EnricherSettings)
         limit = Limit(share=1, records=100, least=1)
-        tools = Tools(topics, clock, pool, table, reader, Room(own.enricher_max_bytes), limit)
+        tools = Tools(topics, clock, pool, tables, reader, Room(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")
 
 
@@ -427,4 +428,4 @@ async def is_published(installation: Installation, tid: int) -> bool:
 
 
 async def nothing_is_unpublished(installation: Installation) -> bool:
-    return not await orders.all_unpublished(installation.pool)
+    return not await orders.TABLE.all_unpublished(installation.pool)

@@ -89,7 +89,7 @@ class OrderList(PlatformList):
 
     async def outstanding(self, pool: Pool, listed: Sequence[Listed]) -> set[int]:
         """See the base."""
-        return await orders.outstanding(pool, listed)
+        return await orders.TABLE.outstanding(pool, listed)
 
     def hint(self, listed: Listed, *, now: datetime) -> Change:
         """See the base."""
@@ -132,7 +132,7 @@ class RefundList(PlatformList):
 
     async def outstanding(self, pool: Pool, listed: Sequence[Listed]) -> set[int]:
         """See the base."""
-        return await refunds.outstanding(pool, listed)
+        return await refunds.TABLE.outstanding(pool, listed)
 
     def hint(self, listed: Listed, *, now: datetime) -> Change:
         """See the base. Of the order it promises nothing: the orders' own list does."""

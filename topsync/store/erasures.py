@@ -16,7 +16,7 @@ from typing import Final
 import asyncpg
 
 from topsync.store.database import Pool, sql
-from topsync.store.orders import NotOwnerError
+from topsync.store.versions import NotOwnerError
 
 UNDER_WAY: Final = "is being erased: run `topsync sellers erase` again until it is done"
 DONE: Final = "its data was erased"

@@ -42,27 +42,27 @@ with owner as materialized (
     where (o.modified, o.fetched_at, o.content_hash)
         < (excluded.modified, excluded.fetched_at, excluded.content_hash)
     returning
-        o.tid, o.revision, o.source, o.step::text as step,
-        o.published_revision < o.revision as unpublished, o.xmax = 0 as inserted
+        o.tid as key, o.revision, o.published_revision < o.revision as unpublished, o.xmax = 0 as inserted
 ), answers as (
-    select array(select partition from owner) as owned, null as tid, null as revision, null as source, null as step,
-        null as unpublished, null as inserted
+    select array(select partition from owner) as owned, null as key, null as revision, null as unpublished,
+        null as inserted
     union all
-    select null, tid, revision, source, step, unpublished, inserted from written
+    select null, key, revision, unpublished, inserted from written
 )
 select * from answers order by owned nulls last
 
 
 -- name: before
 -- Of the given orders, those that are stored with other content, as they are stored.
-select o.tid, o.trade::text as trade, o.published_revision < o.revision as unpublished, o.step::text as step
+select
+    o.tid as key, o.trade::text as value, o.published_revision < o.revision as unpublished, o.step::text as step
 from unnest($1::bigint[], $2::bytea[]) as t (tid, content_hash)
 join orders as o using (tid)
 where o.content_hash <> t.content_hash
 
 
 -- name: known
-select tid, modified, fetched_at, published_revision >= revision as published
+select tid as key, modified, fetched_at, published_revision >= revision as published, status
 from orders
 where tid = any($1::bigint[])
 
@@ -76,7 +76,9 @@ where o.tid = any($1::bigint[])
 
 -- name: unpublished
 -- Of the given orders, those whose newest version is not in the topic yet.
-select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade, source, step::text as step
+select
+    tid as key, tid, null as oid, seller_id, revision, modified, status, fetched_at, trade::text as value, source,
+    step::text as step
 from orders
 where tid = any($1::bigint[]) and published_revision < revision
 order by tid
@@ -84,7 +86,9 @@ order by tid
 
 -- name: all_unpublished
 -- Every order whose newest version is not in the topic yet: what a crash between table and topic left.
-select tid, seller_id, revision, modified, status, fetched_at, trade::text as trade, source, step::text as step
+select
+    tid as key, tid, null as oid, seller_id, revision, modified, status, fetched_at, trade::text as value, source,
+    step::text as step
 from orders
 where published_revision < revision
 order by tid
@@ -94,17 +98,15 @@ order by tid
 -- Nobody waits for the disk: what a crash of the database undoes here is published once more.
 with hurried as materialized (select set_config('synchronous_commit', 'off', true))
 update orders as o
-set
-    published_revision = greatest(o.published_revision, t.revision),
-    published_modified = greatest(o.published_modified, t.modified)
-from unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) as t (tid, revision, modified), hurried
+set published_revision = greatest(o.published_revision, t.revision)
+from unnest($1::bigint[], $2::bigint[]) as t (tid, revision), hurried
 where o.tid = t.tid
 
 
 -- name: outstanding
 -- Of the orders that the platform lists, those that are not yet stored and published as listed. An equal
 -- `modified` counts only when the stored state was fetched late enough to be final for that second.
-select t.tid
+select t.tid as key
 from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t (tid, modified, settled_after)
 left join orders as o using (tid)
 where o.tid is null
@@ -121,11 +123,11 @@ returning epoch
 
 
 -- name: states
-select tid, modified, content_hash from orders where seller_id = $1
+select tid as key, modified, content_hash from orders where seller_id = $1
 
 
 -- name: states_of
-select tid, modified, content_hash from orders where tid = any($1::bigint[])
+select tid as key, modified, content_hash from orders where tid = any($1::bigint[])
 
 
 -- name: count_by_seller

@@ -1,21 +1,26 @@
 -- name: upsert
--- Writes refunds of one partition's orders under the version guard, if the writer still owns the partition.
+-- Writes refunds of several partitions' orders under the version guard, of those that the writer still owns.
 -- Older never wins. Within the second of `modified` the platform's own version decides where both have one
 -- that differs, and otherwise the later fetch does. Of an erased seller nothing is written; of one that is back,
--- revisions go on rising.
+-- revisions go on rising. Answers as `upsert` of orders does.
 with owner as materialized (
-    select 1 from partition_owners where partition = $1 and epoch = $2 for share
+    select partition
+    from partition_owners
+    where (partition, epoch) in (select * from unnest($1::integer[], $2::bigint[]))
+    order by partition
+    for share
 ), incoming as (
     select t.*, coalesce(s.revision_floor, 0) + 1 as revision
     from unnest(
-        $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::timestamptz[], $8::timestamptz[],
-        $9::bigint[], $10::text[], $11::bytea[], $12::timestamptz[], $13::text[], $14::text[], $15::text[]
+        $3::integer[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::bytea[],
+        $10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[]
     ) as t (
-        refund_id, tid, oid, seller_id, created, modified, refund_version, status, content_hash, fetched_at,
-        source, refund, step
+        partition, refund_id, seller_id, created, modified, status, content_hash, fetched_at, source, refund, step,
+        tid, oid, refund_version
     )
+    join owner using (partition)
     left join sellers as s on s.seller_id = t.seller_id
-    where exists (select from owner) and s.state is distinct from 'erased'
+    where s.state is distinct from 'erased'
 ), written as (
     insert into refunds as r (
         refund_id, tid, oid, seller_id, created, modified, refund_version, status, content_hash, fetched_at,
@@ -43,15 +48,21 @@ with owner as materialized (
               when r.refund_version <> excluded.refund_version then r.refund_version < excluded.refund_version
               else r.fetched_at < excluded.fetched_at
           end)
-    returning 1
+    returning
+        r.refund_id as key, r.revision, r.published_revision < r.revision as unpublished, r.xmax = 0 as inserted
+), answers as (
+    select array(select partition from owner) as owned, null as key, null as revision, null as unpublished,
+        null as inserted
+    union all
+    select null, key, revision, unpublished, inserted from written
 )
-select (select count(*) from owner) as owned, (select count(*) from written) as written
+select * from answers order by owned nulls last
 
 
 -- name: before
 -- Of the given refunds, those that are stored with other content, as they are stored.
 select
-    r.refund_id, r.refund::text as refund, r.published_revision < r.revision as unpublished,
+    r.refund_id as key, r.refund::text as value, r.published_revision < r.revision as unpublished,
     r.step::text as step
 from unnest($1::bigint[], $2::bytea[]) as t (refund_id, content_hash)
 join refunds as r using (refund_id)
@@ -59,7 +70,7 @@ where r.content_hash <> t.content_hash
 
 
 -- name: known
-select refund_id, modified, fetched_at, published_revision >= revision as published, status
+select refund_id as key, modified, fetched_at, published_revision >= revision as published, status
 from refunds
 where refund_id = any($1::bigint[])
 
@@ -67,7 +78,7 @@ where refund_id = any($1::bigint[])
 -- name: unpublished
 -- Of the given refunds, those whose newest version is not in the topic yet.
 select
-    refund_id, tid, oid, seller_id, revision, modified, status, fetched_at, refund::text as refund, source,
+    refund_id as key, tid, oid, seller_id, revision, modified, status, fetched_at, refund::text as value, source,
     step::text as step
 from refunds
 where refund_id = any($1::bigint[]) and published_revision < revision
@@ -77,7 +88,7 @@ order by refund_id
 -- name: all_unpublished
 -- Every refund whose newest version is not in the topic yet: what a crash between table and topic left.
 select
-    refund_id, tid, oid, seller_id, revision, modified, status, fetched_at, refund::text as refund, source,
+    refund_id as key, tid, oid, seller_id, revision, modified, status, fetched_at, refund::text as value, source,
     step::text as step
 from refunds
 where published_revision < revision
@@ -85,16 +96,18 @@ order by refund_id
 
 
 -- name: mark_published
+-- Nobody waits for the disk: what a crash of the database undoes here is published once more.
+with hurried as materialized (select set_config('synchronous_commit', 'off', true))
 update refunds as r
 set published_revision = greatest(r.published_revision, t.revision)
-from unnest($1::bigint[], $2::bigint[]) as t (refund_id, revision)
+from unnest($1::bigint[], $2::bigint[]) as t (refund_id, revision), hurried
 where r.refund_id = t.refund_id
 
 
 -- name: outstanding
 -- Of the refunds that the platform lists, those that are not yet stored and published as listed. An equal
 -- `modified` counts only when the stored state was fetched late enough to be final for that second.
-select t.refund_id
+select t.refund_id as key
 from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t (refund_id, modified, settled_after)
 left join refunds as r using (refund_id)
 where r.refund_id is null
@@ -105,8 +118,8 @@ order by t.refund_id
 
 
 -- name: states
-select refund_id, modified, content_hash from refunds where seller_id = $1
+select refund_id as key, modified, content_hash from refunds where seller_id = $1
 
 
 -- name: states_of
-select refund_id, modified, content_hash from refunds where refund_id = any($1::bigint[])
+select refund_id as key, modified, content_hash from refunds where refund_id = any($1::bigint[])

@@ -1,4 +1,4 @@
-"""The orders' table for all partitions of a process: one statement, and what is one's stays one's."""
+"""A table for all partitions of a process: one statement, and what is one's stays one's."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, version
 from topsync.store import orders
 from topsync.store.database import Pool
-from topsync.store.order_table import OrderTable
-from topsync.store.orders import NotOwnerError, Part, UnstorableError, Version, Written
+from topsync.store.orders import Version
+from topsync.store.shared_table import SharedTable, SharedTables
+from topsync.store.versions import NotOwnerError, Part, UnstorableError, Written
 
 TID = 4000000000000000101
 PARTITIONS = 5
@@ -24,7 +26,9 @@ async def epochs(pool: Pool) -> list[int]:
     return [await orders.take_over(pool, partition, "test") for partition in range(PARTITIONS)]
 
 
-async def write_all(table: OrderTable, parts: list[Part]) -> list[Written | BaseException]:
+async def write_all(
+    table: SharedTable[Version, Transition], parts: list[Part[Version]]
+) -> list[Written[Transition] | BaseException]:
     """All at once."""
     return await asyncio.gather(*(table.upsert(part) for part in parts), return_exceptions=True)
 
@@ -35,11 +39,11 @@ async def statements(pool: Pool) -> int:
 
 
 async def test_parts_of_several_partitions_are_one_statement(pool: Pool, epochs: list[int]) -> None:
-    table = OrderTable(pool)
+    table = SharedTables(pool).orders
     parts = [Part(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)]
     written = await write_all(table, parts)
     assert [one.rows for one in written if isinstance(one, Written)] == [1] * PARTITIONS
-    assert [[ahead.tid for ahead in one.ahead] for one in written if isinstance(one, Written)] == [
+    assert [[ahead.key for ahead in one.ahead] for one in written if isinstance(one, Written)] == [
         [TID + number] for number in range(PARTITIONS)
     ]
     assert await statements(pool) == 1
@@ -48,11 +52,16 @@ async def test_parts_of_several_partitions_are_one_statement(pool: Pool, epochs:
 async def test_a_partition_that_was_lost_is_refused_alone(pool: Pool, epochs: list[int]) -> None:
     await orders.take_over(pool, 2, "another")
     parts = [Part(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)]
-    written = await write_all(OrderTable(pool), parts)
+    written = await write_all(SharedTables(pool).orders, parts)
     assert isinstance(written[2], NotOwnerError)
     assert "partition 2" in str(written[2])
     assert [type(one) for one in written[:2] + written[3:]] == [Written] * 4
-    assert (await orders.known(pool, range(TID, TID + PARTITIONS))).keys() == {TID, TID + 1, TID + 3, TID + 4}
+    assert (await orders.TABLE.known(pool, range(TID, TID + PARTITIONS))).keys() == {
+        TID,
+        TID + 1,
+        TID + 3,
+        TID + 4,
+    }
 
 
 async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
@@ -62,14 +71,14 @@ async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
     broken = versions[3].trade.model_copy(update={"status": UNSTORABLE})
     versions[3] = Version(SELLER, broken, at(2), "push")
     parts = [Part(number, epochs[number], [versions[number]]) for number in range(PARTITIONS)]
-    written = await write_all(OrderTable(pool), parts)
+    written = await write_all(SharedTables(pool).orders, parts)
     assert isinstance(written[3], UnstorableError)
     assert [type(one) for one in written[:3] + written[4:]] == [Written] * 4
-    assert len(await orders.known(pool, range(TID, TID + PARTITIONS))) == 4
+    assert len(await orders.TABLE.known(pool, range(TID, TID + PARTITIONS))) == 4
 
 
 async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> None:
-    table = OrderTable(pool)
+    table = SharedTables(pool).orders
     await table.upsert(Part(0, epochs[0], [version(TID, 1, 2), version(TID + 1, 3, 4)]))
     one, both, none = await asyncio.gather(
         table.known({TID}), table.known({TID, TID + 1}), table.known({TID + 2})
@@ -79,7 +88,7 @@ async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> 
 
 
 async def test_what_is_published_is_marked_for_all(pool: Pool, epochs: list[int]) -> None:
-    table = OrderTable(pool)
+    table = SharedTables(pool).orders
     written = [await table.upsert(Part(n, epochs[n], [version(TID + n, 1, 2)])) for n in (0, 1)]
     await asyncio.gather(*(table.mark_published(one.ahead) for one in written))
-    assert await orders.all_unpublished(pool) == []
+    assert await orders.TABLE.all_unpublished(pool) == []

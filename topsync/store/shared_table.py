@@ -1,0 +1,92 @@
+"""The tables of versions as the partitions of a process use them together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final, Generic
+
+from topsync.store import orders, refunds
+from topsync.store.database import Pool
+from topsync.store.together import Together
+from topsync.store.versions import (
+    Known,
+    NotOwnerError,
+    Part,
+    T,
+    Unpublished,
+    UnstorableError,
+    V,
+    VersionTable,
+    Written,
+)
+
+AT_MOST_KNOWN: Final = 2000
+"""Looked up at once."""
+
+AT_MOST_WRITTEN: Final = 400
+"""Written at once, each of some kilobytes."""
+
+
+class SharedTable(Generic[V, T]):
+    """What a `VersionTable` does, with the statements that are asked for at the same time made one."""
+
+    def __init__(self, pool: Pool, table: VersionTable[V, T]) -> None:
+        self._pool = pool
+        self._table = table
+        self._known = Together(self._known_of_all, weigh=len, at_most=AT_MOST_KNOWN)
+        self._upsert: Together[Part[V], Written[T]] = Together(
+            self._upsert_all, weigh=_versions_of, at_most=AT_MOST_WRITTEN
+        )
+        self._mark_published = Together(self._mark_all_published, weigh=len, at_most=AT_MOST_KNOWN)
+
+    async def known(self, keys: Collection[int]) -> dict[int, Known]:
+        """See `VersionTable.known`."""
+        found = await self._known(keys)
+        return {key: one for key in keys if (one := found.get(key)) is not None}
+
+    async def upsert(self, part: Part[V]) -> Written[T]:
+        """See `VersionTable.upsert`. What is wrong with the versions of one partition concerns no other."""
+        return await self._upsert(part)
+
+    async def mark_published(self, versions: Sequence[Unpublished[T]]) -> None:
+        """See `VersionTable.mark_published`."""
+        await self._mark_published(versions)
+
+    async def unpublished(self, keys: Collection[int]) -> list[Unpublished[T]]:
+        """See `VersionTable.unpublished`."""
+        return await self._table.unpublished(self._pool, keys)
+
+    async def all_unpublished(self) -> list[Unpublished[T]]:
+        """See `VersionTable.all_unpublished`."""
+        return await self._table.all_unpublished(self._pool)
+
+    async def _known_of_all(self, asked: Sequence[Collection[int]]) -> list[dict[int, Known]]:
+        found = await self._table.known(self._pool, {key for keys in asked for key in keys})
+        return [found] * len(asked)
+
+    async def _upsert_all(
+        self, parts: Sequence[Part[V]]
+    ) -> Sequence[Written[T] | NotOwnerError | UnstorableError]:
+        try:
+            return await self._table.upsert_parts(self._pool, parts)
+        except UnstorableError as error:
+            if len(parts) == 1:
+                return [error]
+        return [(await self._upsert_all([part]))[0] for part in parts]
+
+    async def _mark_all_published(self, published: Sequence[Sequence[Unpublished[T]]]) -> list[None]:
+        every = [version for versions in published for version in versions]
+        await self._table.mark_published(self._pool, every)
+        return [None] * len(published)
+
+
+class SharedTables:
+    """The tables of both kinds, for all partitions of a process."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.orders = SharedTable(pool, orders.TABLE)
+        self.refunds = SharedTable(pool, refunds.TABLE)
+
+
+def _versions_of(part: Part[Any]) -> int:
+    return len(part.versions)

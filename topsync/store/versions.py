@@ -1,0 +1,339 @@
+"""Tables of versions: guarded by age and by the epoch of their one writer, behind the topics.
+
+Orders and refunds are kept alike (`topsync.store.orders`, `topsync.store.refunds`): each row is the newest
+version of one, with what it brings beside the version that the topic has. The statements of a table have the
+same names and answer with the same columns.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+import asyncpg
+import orjson
+
+from schemas import platform_object
+from schemas.change import Source
+from schemas.steps import Step, join
+from topsync.store import steps
+from topsync.store.database import Pool, sql
+from topsync.store.listed import Listed
+
+_STATES_AT_ONCE: Final = 1000
+
+
+class NotOwnerError(RuntimeError):
+    """Another process has taken the partition over; nothing was written."""
+
+
+class UnstorableError(ValueError):
+    """The database cannot hold one of the versions; nothing was written. The text holds no values."""
+
+
+class Version(ABC):
+    """One full object as it was read from the platform, ready to be written."""
+
+    seller_id: int
+    fetched_at: datetime
+    """Platform time at which the fetch began: the state is not older than this."""
+    source: str
+    """How it was found."""
+
+    @property
+    @abstractmethod
+    def key(self) -> int:
+        """Its id."""
+
+    @property
+    @abstractmethod
+    def tid(self) -> int:
+        """Its order's id: itself, where it is one."""
+
+    @property
+    @abstractmethod
+    def oid(self) -> int | None:
+        """Its order's line; none where it is an order."""
+
+    @property
+    @abstractmethod
+    def created(self) -> datetime | None:
+        """When it came into being, where that is known."""
+
+    @property
+    @abstractmethod
+    def modified(self) -> datetime:
+        """When the platform changed it last."""
+
+    @property
+    @abstractmethod
+    def status(self) -> str:
+        """The platform's word for how far it is."""
+
+    @cached_property
+    @abstractmethod
+    def content(self) -> Mapping[str, Any]:
+        """What topic and table have of it: JSON, read."""
+
+    @cached_property
+    @abstractmethod
+    def content_hash(self) -> bytes:
+        """Digest of its own content."""
+
+    @cached_property
+    def wire(self) -> str:
+        """The JSON of topic and table."""
+        return platform_object.wire(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a table knows of an order or refund."""
+
+    modified: datetime
+    fetched_at: datetime
+    published: bool
+    status: str
+
+
+T = TypeVar("T", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished(Generic[T]):
+    """A stored version that the topic does not have yet."""
+
+    key: int
+    """Its id."""
+    tid: int
+    """Its order's id: itself, where it is one."""
+    oid: int | None
+    """Its order's line; none where it is an order."""
+    seller_id: int
+    revision: int
+    modified: datetime
+    status: str
+    fetched_at: datetime
+    value: str
+    """The JSON for the topic."""
+    source: Source
+    """How this version was found."""
+    step: Step[T]
+    """What has happened since the version that was published last."""
+
+
+V = TypeVar("V", bound=Version)
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[V]):
+    """What the owner of one partition writes of its orders or their refunds, at most one version of each."""
+
+    partition: int
+    epoch: int
+    versions: Sequence[V]
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """What an upsert has done."""
+
+    rows: int
+    """How many rows changed; also those that were only seen to be current still."""
+    ahead: list[Unpublished[T]]
+    """Those of them that the topic does not have yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of an order or refund, for comparing: equal means that nothing changed."""
+
+    modified: datetime
+    content_hash: bytes
+
+
+class VersionTable(ABC, Generic[V, T]):
+    """The statements of one kind. Whoever writes an order's partition is the one writer of both kinds."""
+
+    noun: ClassVar[str]
+    """Of the statements."""
+    words: type[T]
+    """What may have happened."""
+
+    @abstractmethod
+    def _of_its_own(self, versions: Sequence[V], /) -> list[list[Any]]:
+        """The columns that only this kind has, as the statement `upsert` takes them."""
+
+    @abstractmethod
+    def _step(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source) -> Step[T]:
+        """What has happened between two versions, the later of which reached us by `source`."""
+
+    async def upsert(self, pool: Pool, versions: Sequence[V], *, partition: int, epoch: int) -> Written[T]:
+        """Write versions of one partition, at most one of each order or refund.
+
+        Idempotent: writing the same versions again changes nothing. What each version brings beside the one
+        before is noted with it; nobody else writes what is of a partition, so the one before is the one
+        read here.
+
+        Raises:
+            NotOwnerError: the epoch is no longer the partition's.
+            UnstorableError: see there.
+        """
+        (written,) = await self.upsert_parts(pool, [Part(partition, epoch, versions)])
+        if isinstance(written, NotOwnerError):
+            raise written
+        return written
+
+    async def upsert_parts(self, pool: Pool, parts: Sequence[Part[V]]) -> list[Written[T] | NotOwnerError]:
+        """The same for several partitions at once; what becomes of each, in order.
+
+        Raises:
+            UnstorableError: see there.
+        """
+        versions = [version for part in parts for version in part.versions]
+        try:
+            before = await self._before(pool, versions)
+            brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
+            owned, *rows = await self._upsert(pool, parts, list(brought.values()))
+        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, ValueError) as error:
+            # Refused by the server, e.g. as too long for an index, or by the driver before it.
+            raise UnstorableError(type(error).__name__) from None
+        unpublished = {row["key"]: row for row in rows if row["unpublished"]}
+        # Of what was stored with the same content, the row keeps what it has.
+        kept = [key for key, row in unpublished.items() if key not in before and not row["inserted"]]
+        ahead = {
+            version.key: _ahead(version, row["revision"], brought[version.key])
+            for version in versions
+            if (row := unpublished.get(version.key)) is not None
+        }
+        ahead |= {one.key: one for one in await self.unpublished(pool, kept)} if kept else {}
+        written = {row["key"] for row in rows}
+        return [_written(part, owned["owned"], written, ahead) for part in parts]
+
+    async def _before(self, pool: Pool, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
+        """Of these, those that are stored with other content."""
+        keys, hashes = [one.key for one in versions], [one.content_hash for one in versions]
+        return {row["key"]: row for row in await pool.fetch(self._sql("before"), keys, hashes)}
+
+    async def _upsert(
+        self, pool: Pool, parts: Sequence[Part[V]], brought: Sequence[Step[T]]
+    ) -> list[asyncpg.Record]:
+        """First the partitions that are owned, then the rows written."""
+        versions = [version for part in parts for version in part.versions]
+        return await pool.fetch(
+            self._sql("upsert"),
+            [part.partition for part in parts],
+            [part.epoch for part in parts],
+            [part.partition for part in parts for _ in part.versions],
+            [version.key for version in versions],
+            [version.seller_id for version in versions],
+            [version.created for version in versions],
+            [version.modified for version in versions],
+            [version.status for version in versions],
+            [version.content_hash for version in versions],
+            [version.fetched_at for version in versions],
+            [version.source for version in versions],
+            [version.wire for version in versions],
+            list(map(steps.write, brought)),
+            *self._of_its_own(versions),
+        )
+
+    def _brought(self, before: asyncpg.Record | None, version: V) -> Step[T]:
+        """What a version brings beside what subscribers have been told."""
+        source = Source(version.source)
+        if before is None:
+            return self._step(None, version.content, source)
+        step = self._step(orjson.loads(before["value"]), version.content, source)
+        return join(steps.read(before["step"], self.words), step) if before["unpublished"] else step
+
+    async def known(self, pool: Pool, keys: Iterable[int]) -> dict[int, Known]:
+        """What is stored of these; absent ones are absent from the answer."""
+        rows = await pool.fetch(self._sql("known"), list(keys))
+        return {
+            row["key"]: Known(row["modified"], row["fetched_at"], row["published"], row["status"])
+            for row in rows
+        }
+
+    async def unpublished(self, pool: Pool, keys: Iterable[int]) -> list[Unpublished[T]]:
+        """Of these, the versions that still have to be published."""
+        return list(map(self._read, await pool.fetch(self._sql("unpublished"), list(keys))))
+
+    async def all_unpublished(self, pool: Pool) -> list[Unpublished[T]]:
+        """Every version that still has to be published, of all partitions: read by repairs after a crash."""
+        return list(map(self._read, await pool.fetch(self._sql("all_unpublished"))))
+
+    def _read(self, row: asyncpg.Record) -> Unpublished[T]:
+        return Unpublished(
+            key=row["key"],
+            tid=row["tid"],
+            oid=row["oid"],
+            seller_id=row["seller_id"],
+            revision=row["revision"],
+            modified=row["modified"],
+            status=row["status"],
+            fetched_at=row["fetched_at"],
+            value=row["value"],
+            source=Source(row["source"]),
+            step=steps.read(row["step"], self.words),
+        )
+
+    async def mark_published(self, pool: Pool, versions: Sequence[Unpublished[T]]) -> None:
+        """Note that the topic has these versions. Idempotent."""
+        keys, revisions = [version.key for version in versions], [version.revision for version in versions]
+        await pool.execute(self._sql("mark_published"), keys, revisions)
+
+    async def outstanding(self, pool: Pool, listed: Sequence[Listed]) -> set[int]:
+        """Of what is listed, the ids of those not yet stored and published as listed."""
+        rows = await pool.fetch(
+            self._sql("outstanding"),
+            [one.id for one in listed],
+            [one.modified for one in listed],
+            [one.settled_after for one in listed],
+        )
+        return {row["key"] for row in rows}
+
+    async def states(self, pool: Pool, seller_id: int) -> AsyncIterator[tuple[int, State]]:
+        """The state of everything stored of a seller, streamed."""
+        async with pool.acquire() as connection, connection.transaction():
+            async for row in connection.cursor(self._sql("states"), seller_id, prefetch=_STATES_AT_ONCE):
+                yield row["key"], State(row["modified"], row["content_hash"])
+
+    async def states_of(self, pool: Pool, keys: Iterable[int]) -> dict[int, State]:
+        """The states of these; absent ones are absent from the answer."""
+        rows = await pool.fetch(self._sql("states_of"), list(keys))
+        return {row["key"]: State(row["modified"], row["content_hash"]) for row in rows}
+
+    def _sql(self, verb: str) -> str:
+        return sql(f"{self.noun}.{verb}")
+
+
+def _written(
+    part: Part[Any], owned: Collection[int], written: Collection[int], ahead: Mapping[int, Unpublished[T]]
+) -> Written[T] | NotOwnerError:
+    """What became of one partition's part."""
+    if part.partition not in owned:
+        return NotOwnerError(f"partition {part.partition} has a newer owner than epoch {part.epoch}")
+    keys = [version.key for version in part.versions if version.key in written]
+    return Written(len(keys), [one for key in keys if (one := ahead.get(key)) is not None])
+
+
+def _ahead(version: Version, revision: int, step: Step[T]) -> Unpublished[T]:
+    """A version that has been written, and changed its row."""
+    return Unpublished(
+        key=version.key,
+        tid=version.tid,
+        oid=version.oid,
+        seller_id=version.seller_id,
+        revision=revision,
+        modified=version.modified,
+        status=version.status,
+        fetched_at=version.fetched_at,
+        value=version.wire,
+        source=Source(version.source),
+        step=step,
+    )
