@@ -40,6 +40,9 @@ ORDERS: Final = 2_000
 WARM_UP_SECONDS: Final = 12.0
 """Until the broker's just-in-time compiler has seen the path that is measured."""
 
+SETTLING_SECONDS: Final = 2.0
+"""After each change of the rate, until what the rate before has left waiting is through."""
+
 MEASURED_SECONDS: Final = 20.0
 LOWER: Final = (50, 100, 200, 300, 400)
 HIGHER: Final = (750, 1000, 1250, 1500, 2000)
@@ -71,10 +74,11 @@ async def run() -> Report:
         async with _subscriber(system) as subscriber:
             await _at_rate(system, LOWER[-1], WARM_UP_SECONDS)
             lower = {rate: await _step(system, subscriber, rate) for rate in LOWER}
-            before = await _stages(port)
+            await _at_rate(system, RATE, SETTLING_SECONDS)
+            before = await _enricher(port)
             subscriber.waits.clear()
             await _at_rate(system, RATE, MEASURED_SECONDS)
-            waits, after = list(subscriber.waits), await _stages(port)
+            waits, after = list(subscriber.waits), await _enricher(port)
             rates = {**lower, RATE: _percentiles(waits)}
             for rate in HIGHER:
                 if _lags(rates):
@@ -93,20 +97,27 @@ def _setup() -> str:
         f"After {WARM_UP_SECONDS:.0f} s to warm up, the rates {', '.join(map(str, LOWER))} run for "
         f"{STEP_SECONDS:.0f} s each, {RATE} for {MEASURED_SECONDS:.0f} s, and then "
         f"{', '.join(map(str, HIGHER))} for {STEP_SECONDS:.0f} s each, until the slowest hundredth waits "
-        f"longer than {LAGS_SECONDS:.0f} s. "
+        f"longer than {LAGS_SECONDS:.0f} s; each time {SETTLING_SECONDS:.0f} s pass first. "
         "At 500 all of these processes together take most of the two cores."
     )
 
 
-def _rows(waits: Sequence[float], before: Stages, after: Stages, rates: Rates) -> list[Row]:
+def _rows(waits: Sequence[float], before: Enricher, after: Enricher, rates: Rates) -> list[Row]:
     p50, p99 = _percentiles(waits)
     rows = [
         _milliseconds(f"{RATE} changes a second: median", p50, ANSWER_SECONDS + P50_ALLOWANCE_SECONDS),
         _milliseconds(f"{RATE} changes a second: p99", p99, ANSWER_SECONDS + P99_ALLOWANCE_SECONDS),
         Row(what="orders published in that time", value=len(waits) / MEASURED_SECONDS, unit="/s"),
+        Row(
+            what="the enricher's share of a core",
+            value=(after.cpu_seconds - before.cpu_seconds) / MEASURED_SECONDS,
+            unit="",
+            digits=2,
+        ),
     ]
     for stage in STAGES:
-        seconds, count = (now - then for now, then in zip(after[stage], before[stage], strict=True))
+        pairs = zip(after.stages[stage], before.stages[stage], strict=True)
+        seconds, count = (now - then for now, then in pairs)
         rows.append(_milliseconds(f"mean of the stage *{stage}*", seconds / count))
     for rate in LOWER:
         p50, p99 = rates[rate]
@@ -127,20 +138,28 @@ def _percentiles(waits: Sequence[float]) -> tuple[float, float]:
     return cuts[49], cuts[98]
 
 
-Stages = Mapping[str, tuple[float, float]]
-"""Sum in seconds and count of each stage's histogram."""
+@dataclass(frozen=True, slots=True)
+class Enricher:
+    """What the enricher's metrics tell."""
+
+    cpu_seconds: float
+    stages: Mapping[str, tuple[float, float]]
+    """Sum in seconds and count of each stage's histogram."""
 
 
-async def _stages(port: int) -> Stages:
+async def _enricher(port: int) -> Enricher:
     async with httpx.AsyncClient(trust_env=False) as client:
         text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    families = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    (cpu_seconds,) = (sample.value for sample in families["process_cpu_seconds"])
     values = {
         (sample.name.rpartition("_")[2], sample.labels["stage"]): sample.value
-        for family in text_string_to_metric_families(text)
-        if family.name == "topsync_freshness_stage_seconds"
-        for sample in family.samples
+        for sample in families["topsync_freshness_stage_seconds"]
     }
-    return {stage: (values["sum", stage], values["count", stage]) for stage in STAGES}
+    return Enricher(
+        cpu_seconds=cpu_seconds,
+        stages={stage: (values["sum", stage], values["count", stage]) for stage in STAGES},
+    )
 
 
 async def _at_rate(system: System, rate: float, seconds: float) -> None:
@@ -159,6 +178,7 @@ def _lags(rates: Rates) -> bool:
 
 async def _step(system: System, subscriber: Subscriber, rate: int) -> tuple[float, float]:
     """Median and p99 at a rate, in seconds."""
+    await _at_rate(system, rate, SETTLING_SECONDS)
     subscriber.waits.clear()
     await _at_rate(system, rate, STEP_SECONDS)
     return _percentiles(subscriber.waits)
