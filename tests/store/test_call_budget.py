@@ -256,6 +256,20 @@ async def test_the_longer_of_two_bans_counts_and_a_ban_told_twice_is_no_longer(
         assert [ban.scope for ban in await call_budget.bans(pool)] == [API]
 
 
+async def test_a_process_that_asks_for_no_lease_hears_of_a_ban_before_it_uses_the_place_it_holds(
+    open_one: OpenBook,
+) -> None:
+    async with open_one(Limits()) as mine, open_one(Limits()) as others:
+        holder = BudgetGate(mine, GateConfig(max_in_flight=1, max_wait_seconds=10))
+        async with holder.admit(API, Lane.LIVE):
+            # It has a place and no slot in flight, and so nothing to ask the book for.
+            waiting = asyncio.create_task(holder.enter(API, Lane.LIVE))
+            await until(lambda: any(queue.places for queue in holder._queues.values()))
+            await BudgetGate(others).ban(Scope.APP, API, 60)
+            with pytest.raises(CallLimitedError, match="banned"):
+                await waiting
+
+
 async def test_a_process_that_starts_during_a_ban_makes_no_call(open_one: OpenBook) -> None:
     async with open_one(Limits()) as book:
         await BudgetGate(book).ban(Scope.APP, API, 60)
