@@ -6,6 +6,8 @@ breaks, no place is leased until there is a new one, and the first lease on that
 A ban is stored before its finder goes on, and told to everybody with the commit. Calls that others may
 still begin after that moment are those whose place falls into the milliseconds until they have heard; if
 the message should be stuck, those leased before: at most 1 + limit * LEASE_SECONDS over all processes.
+A lease names the bans, too, but cannot stand in for the message: a process that holds a place for each of
+its callers asks for none, and would use them all before it knew.
 """
 
 from __future__ import annotations

@@ -71,6 +71,18 @@ class Platform:
             for index, first in enumerate(moments)
         )
 
+    def lanes_of_busiest(self, seconds: float, *, until: float) -> Counter[str]:
+        """The calls of each lane in the so many seconds, before `until`, in which most were begun."""
+        calls = [(begun, lane) for begun, (_, lane) in zip(self.begun, self.calls, strict=True)]
+        return max(
+            (
+                Counter(lane for begun, lane in calls if first <= begun < first + seconds)
+                for first in self.begun
+                if first + seconds <= until
+            ),
+            key=Counter.total,
+        )
+
 
 @pytest.fixture
 async def platform() -> AsyncIterator[Platform]:
@@ -130,8 +142,11 @@ async def start(own: DatabaseSettings, pool: Pool, platform: Platform) -> AsyncI
         await process.communicate()
 
 
-async def let_call(*processes: asyncio.subprocess.Process, seconds: float) -> None:
-    """Let these call, all for the same so many seconds: on a busy machine one is up long before another."""
+async def let_call(*processes: asyncio.subprocess.Process, seconds: float) -> float:
+    """Let these call, all for the same so many seconds: on a busy machine one is up long before another.
+
+    Returns when they begin no more calls but those that they wait for.
+    """
     for process in processes:
         assert process.stdout
         assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
@@ -139,6 +154,7 @@ async def let_call(*processes: asyncio.subprocess.Process, seconds: float) -> No
     for process in processes:
         assert process.stdin
         process.stdin.write(f"{ends_at}\n".encode())
+    return ends_at
 
 
 async def report_of(process: asyncio.subprocess.Process) -> dict[str, dict[str, float]]:
@@ -175,24 +191,28 @@ async def test_the_statement_answers_as_the_pure_rule_does(open_one: OpenBook) -
 async def test_many_processes_together_keep_to_the_limit_and_every_lane_gets_its_share(
     start: Start, platform: Platform
 ) -> None:
-    limit, seconds = 100, 4.0
-    everybody = {lane.name: 8 for lane in Lane}
+    # Few enough for a slow machine to use them up: the first lanes go first only where calls are scarce.
+    limit = 25
+    everybody = {lane.name: 2 for lane in Lane}
     processes = [
         await start(callers, limits={"calls_per_second": limit})
-        for callers in ({"LIVE": 30}, {"SWEEP": 30}, everybody, everybody)
+        for callers in ({"LIVE": 8}, {"SWEEP": 8}, everybody, everybody)
     ]
-    await let_call(*processes, seconds=seconds)
+    ends_at = await let_call(*processes, seconds=5)
     reports = [await report_of(process) for process in processes]
     for window in (0.1, 0.5, 1.0):
         assert platform.most_within(window) <= 1 + limit * (window + LEASE_SECONDS + LATE_SECONDS)
-    # Over the whole run the limit is kept to the call, and made use of: of what a starved process leased in
-    # vain there is no more than as much again.
+    # Over the whole run the limit is kept to the call.
     ran = max(platform.begun) - min(platform.begun)
-    assert 0.4 * limit * seconds <= len(platform.calls) <= 1 + limit * (ran + LEASE_SECONDS)
+    assert len(platform.calls) <= 1 + limit * (ran + LEASE_SECONDS)
+    # It is made use of, and then the live lane goes first. A machine that stands still now and then wastes
+    # calls of other seconds.
+    busiest = platform.lanes_of_busiest(2, until=ends_at)
+    assert busiest.total() >= 0.8 * limit * 2
+    assert busiest[Lane.LIVE.label] >= 0.5 * busiest.total()
     by_lane = Counter(lane for _, lane in platform.calls)
     for lane, share in budget.GUARANTEED_SHARES.items():
         assert by_lane[lane.label] >= 0.6 * share * len(platform.calls)
-    assert by_lane[Lane.LIVE.label] >= 0.5 * len(platform.calls)
     # Fair inside a lane: no process of the live lane is kept out by the others.
     live = [report["made"].get("live", 0) for report in reports]
     assert min(live[0], live[2], live[3]) >= 0.1 * sum(live)
@@ -254,6 +274,20 @@ async def test_the_longer_of_two_bans_counts_and_a_ban_told_twice_is_no_longer(
         assert all(gate.closed_for_seconds(API) <= 60 for gate in gates)
         assert all(gate.closed_for_seconds(OTHER) == 0 for gate in gates)
         assert [ban.scope for ban in await call_budget.bans(pool)] == [API]
+
+
+async def test_a_process_that_asks_for_no_lease_hears_of_a_ban_before_it_uses_the_place_it_holds(
+    open_one: OpenBook,
+) -> None:
+    async with open_one(Limits()) as mine, open_one(Limits()) as others:
+        holder = BudgetGate(mine, GateConfig(max_in_flight=1, max_wait_seconds=10))
+        async with holder.admit(API, Lane.LIVE):
+            # It has a place and no slot in flight, and so nothing to ask the book for.
+            waiting = asyncio.create_task(holder.enter(API, Lane.LIVE))
+            await until(lambda: any(queue.places for queue in holder._queues.values()))
+            await BudgetGate(others).ban(Scope.APP, API, 60)
+            with pytest.raises(CallLimitedError, match="banned"):
+                await waiting
 
 
 async def test_a_process_that_starts_during_a_ban_makes_no_call(open_one: OpenBook) -> None:
