@@ -137,7 +137,7 @@ async def _chosen(request: Request) -> AsyncIterator[tuple[Desk, list[Listed]]]:
 def _is_to_be_done(
     request: Request, plan: Sequence[tuple[Letter, str]], *, count: int, possible: str, question: str
 ) -> bool:
-    """Show what would be done; whether it is wanted, which `count` letters may need to be asked."""
+    """Show what would be done, and find out whether it is to be: with `count` letters, there may be none."""
     if not plan:
         _say("no open dead letters")
         return False
