@@ -26,7 +26,7 @@ sellers_app = typer.Typer(help="Sellers and their sessions.", no_args_is_help=Tr
 app.add_typer(sellers_app, name="sellers", rich_help_panel="Operations")
 
 deadletter_app = typer.Typer(
-    help="Records that could not be read or done: see them, try them again.", no_args_is_help=True
+    help="Records that could not be read or done: see them, try them again, close them.", no_args_is_help=True
 )
 app.add_typer(deadletter_app, name="deadletter", rich_help_panel="Operations")
 
@@ -49,6 +49,10 @@ Since = Annotated[
     typer.Option(help="Only from then on: platform time (GMT+8), e.g. '2026-11-20 10:00:00'."),
 ]
 LetterName = Annotated[str, typer.Argument(help="The letter's id, as `list` shows it, e.g. 0/17.")]
+LetterNames = Annotated[list[str] | None, typer.Argument(help="Ids as `list` shows them.")]
+AtOnce = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at once at most.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Sure = Annotated[bool, typer.Option("--yes", help="Do not ask, however many.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: one object a line.")]
 
 SellerName = Annotated[str, typer.Argument(help="The seller's nick or id.")]
@@ -290,14 +294,15 @@ def deadletter_list(
     seller: OfSeller = None,
     tid: OfOrder = None,
     since: Since = None,
-    retried: Annotated[bool, typer.Option("--all", help="Also those that were tried again already.")] = False,
+    dealt_with: Annotated[bool, typer.Option("--all", help="Also the retried and closed ones.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most: the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List the open dead letters, the newest last: when, why, whose order, set aside by whom."""
     from topsync.deadletters import operations
+    from topsync.deadletters.desk import Filter
 
-    which = operations.Filter(reason, seller, tid, since, retried)
+    which = Filter(reason, seller, tid, since, dealt_with)
     asyncio.run(operations.list_letters(which, limit=limit, as_json=as_json))
 
 
@@ -320,14 +325,14 @@ def deadletter_show(
 
 @deadletter_app.command("retry")
 def deadletter_retry(
-    letters: Annotated[list[str] | None, typer.Argument(help="Ids as `list` shows them.")] = None,
+    letters: LetterNames = None,
     reason: Reason = None,
     seller: OfSeller = None,
     tid: OfOrder = None,
     since: Since = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at once at most.")] = 1000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however many.")] = False,
+    limit: AtOnce = 1000,
+    dry_run: DryRun = False,
+    yes: Sure = False,
 ) -> None:
     """Ask the platform again for the orders of dead letters, in the operator's lane. Idempotent.
 
@@ -335,11 +340,38 @@ def deadletter_retry(
     names no order cannot be tried again; the answer says what helps instead.
     """
     from topsync.deadletters import operations
+    from topsync.deadletters.desk import Filter
 
-    which = operations.Filter(reason, seller, tid, since)
-    sys.exit(
-        asyncio.run(operations.retry(letters or [], which, limit=limit, dry_run=dry_run, yes=yes, ask=_ask))
-    )
+    which = Filter(reason, seller, tid, since)
+    request = operations.Request(letters or [], which, limit, dry_run, yes, _ask)
+    sys.exit(asyncio.run(operations.retry(request)))
+
+
+@deadletter_app.command("close")
+def deadletter_close(
+    because: Annotated[
+        str, typer.Option(help="What was done about it, in a line that `list --all` and `show` repeat.")
+    ],
+    letters: LetterNames = None,
+    reason: Reason = None,
+    seller: OfSeller = None,
+    tid: OfOrder = None,
+    since: Since = None,
+    limit: AtOnce = 1000,
+    dry_run: DryRun = False,
+    yes: Sure = False,
+) -> None:
+    """Say that dead letters are dealt with: `list` leaves them out. Nothing else is done about them.
+
+    Which ones: their ids, or open ones by reason, seller, order or time. Meant for letters that name no
+    order and so cannot be tried again; one that does can be, closed or not. Closing again replaces the words.
+    """
+    from topsync.deadletters import operations
+    from topsync.deadletters.desk import Filter
+
+    which = Filter(reason, seller, tid, since)
+    request = operations.Request(letters or [], which, limit, dry_run, yes, _ask)
+    asyncio.run(operations.close(request, because))
 
 
 @schema_app.command("export")

@@ -1,21 +1,24 @@
-"""Operators and dead letters: found, shown without what nobody should see, and tried again once."""
+"""Operators and dead letters: found, shown without what nobody should see, tried again once, and closed."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 
+from schemas import platform_time
 from schemas.change import Change, Source
 from tests.deadletters import letterbox
 from tests.deadletters.letterbox import RECEIVER, TID
 from tests.store.databases import SELLER, at, emptied
 from tests.stream.clusters import create_topics, read_all, settings_for
 from topsync.deadletters import operations, reading
-from topsync.deadletters.operations import Filter
+from topsync.deadletters.desk import Filter
+from topsync.deadletters.operations import Request
 from topsync.deadletters.reading import LettersError
 from topsync.settings import KafkaSettings
 from topsync.store.database import Pool
@@ -24,10 +27,24 @@ from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
 UNKNOWN_SELLER = 999
+EVERYTHING = Filter(dealt_with=True)
 
 
 def nobody(_: str) -> str:
     raise AssertionError("nothing was to be asked")
+
+
+def request(
+    names: Sequence[str],
+    which: Filter | None,
+    *,
+    limit: int = 100,
+    dry_run: bool = False,
+    yes: bool = False,
+    answer: str | None = None,
+) -> Request:
+    ask = nobody if answer is None else lambda _: answer
+    return Request(names, which or Filter(), limit, dry_run, yes, ask)
 
 
 @dataclass
@@ -60,20 +77,35 @@ class Desk:
         return [letter["tid"] for letter in await self.listed(which, limit=limit)]
 
     async def ids(self) -> list[str]:
-        return [str(letter["id"]) for letter in await self.listed(Filter(retried=True))]
+        return [str(letter["id"]) for letter in await self.listed(EVERYTHING)]
 
     async def retry(
         self, *names: str, which: Filter | None = None, dry_run: bool = False, answer: str | None = None
     ) -> tuple[int, str]:
-        status = await operations.retry(
-            names,
-            which or Filter(),
-            limit=100,
-            dry_run=dry_run,
-            yes=False,
-            ask=nobody if answer is None else lambda _: answer,
-        )
+        status = await operations.retry(request(names, which, dry_run=dry_run, answer=answer))
         return status, self.capsys.readouterr().out
+
+    async def close(
+        self,
+        *names: str,
+        because: str = "the platform mended it",
+        which: Filter | None = None,
+        limit: int = 100,
+        dry_run: bool = False,
+        yes: bool = False,
+        answer: str | None = None,
+    ) -> str:
+        asked = request(names, which, limit=limit, dry_run=dry_run, yes=yes, answer=answer)
+        await operations.close(asked, because)
+        return self.capsys.readouterr().out
+
+    async def show(self, name: str) -> str:
+        self.capsys.readouterr()
+        await operations.show(name, original=False, as_json=False)
+        return self.capsys.readouterr().out
+
+    async def marked(self) -> set[str]:
+        return {row["event_id"] for row in await self.pool.fetch("select event_id from dead_letter_marks")}
 
     async def hints(self) -> Sequence[Change]:
         found = await read_all(self.kafka, self.registry.changes.name, 2)
@@ -189,7 +221,7 @@ async def test_what_is_tried_again_is_asked_for_once_and_no_longer_open(desk: De
         (TID + n, Source.OPERATOR, f"dead letter {name}") for n, name in enumerate(names)
     }
     assert await desk.tids() == []
-    assert [letter["retried_at"] is not None for letter in await desk.listed(Filter(retried=True))] == [
+    assert [letter["retried_at"] is not None for letter in await desk.listed(EVERYTHING)] == [
         True,
         True,
     ]
@@ -233,15 +265,166 @@ async def test_many_are_tried_again_only_when_somebody_is_sure(desk: Desk) -> No
         pytest.param(("x",), Filter(), "partition/offset", id="no id"),
     ],
 )
-async def test_what_to_try_again_has_to_be_said_in_one_way(
+async def test_what_to_deal_with_has_to_be_said_in_one_way(
     names: tuple[str, ...], which: Filter, told: str
 ) -> None:
     with pytest.raises(LettersError, match=told):
-        await operations.retry(names, which, limit=1, dry_run=False, yes=True, ask=nobody)
+        await operations.retry(request(names, which, yes=True))
+    with pytest.raises(LettersError, match=told):
+        await operations.close(request(names, which, yes=True), "dealt with")
 
 
 async def test_marks_do_not_outlive_their_letters(desk: Desk) -> None:
-    await desk.pool.execute("insert into dead_letter_retries values ('old', now() - interval '1 year')")
-    await desk.put(letterbox.refused(TID, topic=desk.topic))
+    """Which are younger than the newer of their marks."""
+    await desk.pool.execute(
+        """
+        insert into dead_letter_marks (event_id, retried_at, closed_at, closed_because) values
+            ('retried', now() - interval '1 year', null, null),
+            ('closed', null, now() - interval '1 year', 'x'),
+            ('both', now() - interval '1 year', now() - interval '1 year', 'x'),
+            ('retried of late', now(), now() - interval '1 year', 'x'),
+            ('closed of late', now() - interval '1 year', now(), 'x')
+        """
+    )
+    await desk.put(*(letterbox.refused(TID + n, second=n, topic=desk.topic) for n in range(2)))
+    retried, closed = await desk.ids()
+    await desk.retry(retried)
+    of_late = {"retried of late", "closed of late"}
+    assert len(await desk.marked() - of_late) == 1
+    await desk.pool.execute(
+        "update dead_letter_marks set retried_at = now() - interval '1 year' where closed_at is null"
+    )
+    await desk.close(closed)
+    assert len(await desk.marked() - of_late) == 1
+    assert await desk.marked() > of_late
+
+
+async def test_a_closed_letter_is_no_longer_open_and_says_when_and_why(desk: Desk) -> None:
+    await desk.put(
+        letterbox.unreadable_message(second=0, topic=desk.topic),
+        letterbox.refused(TID, second=1, topic=desk.topic),
+    )
+    closed, still_open = await desk.ids()
+    before = await read_all(desk.kafka, desk.topic, 1)
+    assert len(before) == 2
+    told = await desk.close(closed, because="replayed 10:00 to 10:10")
+    assert "closed 1: replayed 10:00 to 10:10" in told
+    assert [letter["id"] for letter in await desk.listed()] == [still_open]
+
+    first, second = await desk.listed(EVERYTHING)
+    assert first["closed_because"] == "replayed 10:00 to 10:10"
+    assert first["retried_at"] is None
+    at_utc = datetime.fromisoformat(str(first["closed_at"]))
+    assert timedelta() <= datetime.now(UTC) - at_utc < timedelta(minutes=3)
+    assert (second["closed_at"], second["closed_because"]) == (None, None)
+
+    line = f"closed {platform_time.format(at_utc)}: replayed 10:00 to 10:10"
+    assert line in await desk.show(closed)
+    assert "closed" not in await desk.show(still_open)
+    await operations.list_letters(EVERYTHING, limit=50, as_json=False)
+    assert line in desk.capsys.readouterr().out
+
+    assert await desk.hints() == []
+    assert [(one.offset, one.headers, one.value) for one in await read_all(desk.kafka, desk.topic, 1)] == [
+        (one.offset, one.headers, one.value) for one in before
+    ]
+
+
+async def test_a_letter_closed_twice_keeps_the_later_words(desk: Desk) -> None:
+    await desk.put(letterbox.unreadable_message(topic=desk.topic))
+    (name,) = await desk.ids()
+    await desk.close(name, because="first")
+    (once,) = await desk.listed(EVERYTHING)
+    assert ": first" in await desk.close(name, name, because="second", dry_run=True), (
+        "what is replaced is shown"
+    )
+    await desk.close(name, name, because="second")
+    (twice,) = await desk.listed(EVERYTHING)
+    assert twice["closed_because"] == "second"
+    assert str(twice["closed_at"]) > str(once["closed_at"])
+
+
+async def test_a_closed_letter_can_be_retried_and_a_retried_one_closed(desk: Desk) -> None:
+    await desk.put(*(letterbox.refused(TID + n, second=n, topic=desk.topic) for n in range(2)))
+    closed_first, retried_first = await desk.ids()
+    await desk.close(closed_first, because="let it be")
+    assert (await desk.retry(closed_first))[0] == 0
+    await desk.retry(retried_first)
+    assert "before: retried 2" in await desk.close(retried_first, because="let it be")
+
+    assert sorted(hint.tid for hint in await desk.hints()) == [TID, TID + 1]
+    assert await desk.tids() == []
+    for letter in await desk.listed(EVERYTHING):
+        assert letter["retried_at"] is not None
+        assert letter["closed_because"] == "let it be"
+
+
+async def test_letters_are_closed_by_filter_where_they_are_open(desk: Desk) -> None:
+    await desk.put(
+        letterbox.unreadable_message(second=0, topic=desk.topic),
+        letterbox.refused(TID, second=1, topic=desk.topic),
+        letterbox.refused(TID + 1, second=2, topic=desk.topic),
+        letterbox.refused(TID + 2, UNKNOWN_SELLER, second=3, topic=desk.topic),
+    )
+    _, refused, *_ = await desk.ids()
+    await desk.close(refused, because="before")
+    assert "the newest 1" in await desk.close(which=Filter(reason="refused", seller="demo_one"), limit=1)
+    assert await desk.tids() == [None, str(TID + 2)]
+    assert (await desk.listed(EVERYTHING))[1]["closed_because"] == "before"
+    await desk.close(which=Filter(tid=TID + 2))
+    assert await desk.tids() == [None]
+    ten_o_clock = at(0).replace(tzinfo=None, hour=10)  # GMT+8
+    assert "no open" in await desk.close(which=Filter(since=ten_o_clock.replace(minute=1)))
+    await desk.close(which=Filter(since=ten_o_clock))
+    assert await desk.tids() == []
+
+
+async def test_many_are_closed_only_when_somebody_is_sure(desk: Desk) -> None:
+    count = operations.CONFIRM_ABOVE + 1
+    await desk.put(*(letterbox.unreadable_message(second=n, topic=desk.topic) for n in range(count)))
+    which = Filter(reason="unreadable_message")
+    assert f"{count} can be closed" in await desk.close(which=which, dry_run=True)
+    assert "nothing is done" in await desk.close(which=which, answer="")
+    assert len(await desk.listed()) == count
+    await desk.close(which=which, answer="y\n")
+    assert await desk.listed() == []
+    await desk.close(*await desk.ids(), because="all of them", yes=True)
+    assert {letter["closed_because"] for letter in await desk.listed(EVERYTHING)} == {"all of them"}
+
+
+async def test_why_a_letter_is_closed_is_one_line_of_plain_characters(desk: Desk) -> None:
+    await desk.put(letterbox.unreadable_message(topic=desk.topic))
+    (name,) = await desk.ids()
+    await desk.close(name, because=" 已处理\u3000见\n工单\t7 \x1b[2J\x00\udcff[red]")
+    (letter,) = await desk.listed(EVERYTHING)
+    assert letter["closed_because"] == r"已处理 见 工单 7 \x1b[2J\x00\udcff[red]"
+    assert r"工单 7 \x1b[2J\x00\udcff[red]" in await desk.show(name)
+    longest = "办" * operations.BECAUSE_CHARACTERS
+    await desk.close(name, because=longest)
+    assert (await desk.listed(EVERYTHING))[0]["closed_because"] == longest
+    assert (await desk.show(name)).count("办") == len(longest), "none is cut off"
+    await operations.list_letters(EVERYTHING, limit=50, as_json=False)
+    assert desk.capsys.readouterr().out.count("办") == len(longest)
+
+
+@pytest.mark.parametrize(
+    "because",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param(" \n\u3000", id="blank"),
+        pytest.param("x" * (operations.BECAUSE_CHARACTERS + 1), id="too long"),
+    ],
+)
+async def test_why_a_letter_is_closed_has_to_be_said_in_a_sentence(because: str) -> None:
+    with pytest.raises(LettersError, match=f"1 to {operations.BECAUSE_CHARACTERS}"):
+        await operations.close(request(["0/1"], None, yes=True), because)
+
+
+async def test_a_record_that_is_in_the_topic_twice_is_dealt_with_at_once(desk: Desk) -> None:
+    """A mark is of what the letter says, not of its place: a copied topic may hold it twice."""
+    letter = letterbox.refused(TID, topic=desk.topic)
+    await desk.put(letter, letter)
     await desk.retry(*await desk.ids())
-    assert await desk.pool.fetchval("select count(*) from dead_letter_retries") == 1
+    await desk.close(*await desk.ids())
+    assert await desk.listed() == []
+    assert len(await desk.marked()) == 1

@@ -6,96 +6,53 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
-from rich.text import Text
 
 from schemas import platform_time
 from schemas.change import Change
-from topsync import failpoints, runtime
-from topsync.deadletters import reading, retrying, tables
+from topsync import failpoints
+from topsync.deadletters import retrying, tables
+from topsync.deadletters.desk import Desk, Filter, open_desk
 from topsync.deadletters.letters import Letter, LetterId
-from topsync.deadletters.reading import Letters, LettersError, Progress
+from topsync.deadletters.reading import LettersError, Progress
 from topsync.deadletters.retrying import NothingToRetry
 from topsync.deadletters.tables import Listed
-from topsync.settings import KafkaSettings
 from topsync.store import dead_letters, sellers
-from topsync.store.database import Pool
 from topsync.stream import producer as producers
 from topsync.stream import records
-from topsync.stream.topics import Registry
 
 console = Console(highlight=False)
 
 CONFIRM_ABOVE: Final = 10
-"""So many letters are tried again without asking: more is a wish to be sure of."""
+"""So many letters are dealt with without asking: more is a wish to be sure of."""
 
-TOPIC_SLACK: Final = timedelta(days=30)
-"""A topic drops its records by the segment, some time after they are old enough."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which letters are meant; None means any."""
-
-    reason: str | None = None
-    seller: str | None = None
-    """Nick or id."""
-    tid: int | None = None
-    since: datetime | None = None
-    """Without a zone: the platform's time, GMT+8."""
-    retried: bool = False
-    """Also those that were tried again already."""
+BECAUSE_CHARACTERS: Final = 300
+"""Why a letter is closed is a sentence, in a line of a table."""
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What every command needs."""
+class Request:
+    """Which letters somebody wants to be dealt with, and how."""
 
-    pool: Pool
-    kafka: KafkaSettings
-    registry: Registry
-    letters: Letters
-
-    async def newest(self, which: Filter, limit: int, progress: Progress) -> list[Listed]:
-        """The newest letters that are meant, oldest first."""
-        seller_id = None if which.seller is None else await _seller_id(self.pool, which.seller)
-        since = None if which.since is None else which.since.replace(tzinfo=platform_time.CHINA)
-        found: list[Listed] = []
-        async for piece in self.letters.newest_first(since, progress):
-            meant = [letter for letter in piece if _is_meant(letter, which, seller_id)]
-            listed = await self.listed(meant)
-            found += [one for one in listed if which.retried or one.retried_at is None]
-            if len(found) >= limit and len(self.letters.partitions) == 1:
-                break
-        found.sort(key=lambda one: (one.letter.at, one.letter.id))
-        return found[-limit:]
-
-    async def listed(self, found: Sequence[Letter]) -> list[Listed]:
-        """Letters with what became of them."""
-        marks = await dead_letters.retried(self.pool, [letter.event_id for letter in found])
-        return [Listed(letter, marks.get(letter.event_id)) for letter in found]
-
-
-@asynccontextmanager
-async def _desk() -> AsyncIterator[Desk]:
-    kafka, registry = await runtime.open_topics()
-    async with (
-        runtime.open_pool() as pool,
-        reading.open_letters(kafka, registry.dead_letters.name) as letters,
-    ):
-        yield Desk(pool, kafka, registry, letters)
+    names: Sequence[str]
+    which: Filter
+    """Without names: open letters by what they are."""
+    limit: int
+    """So many of these at once, the newest."""
+    dry_run: bool
+    yes: bool
+    ask: Callable[[str], str]
 
 
 async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
     """Show the newest letters, the newest last."""
-    async with _desk() as desk:
+    async with open_desk() as desk:
         with _progress() as progress:
             found = await desk.newest(which, limit, progress)
     if as_json:
@@ -103,7 +60,7 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
             _print_json(tables.as_json(one))
         return
     if not found:
-        _say("no dead letters" if which.retried else "no open dead letters")
+        _say("no dead letters" if which.dealt_with else "no open dead letters")
         return
     console.print(tables.of_all(found))
     if len(found) == limit:
@@ -113,8 +70,8 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
 async def show(name: str, *, original: bool, as_json: bool) -> None:
     """Show one letter; its original only where that is asked for."""
     wanted = _id(name)
-    async with _desk() as desk:
-        (one,) = await desk.listed([await desk.letters.get(wanted)])
+    async with open_desk() as desk:
+        (one,) = await desk.named([wanted])
     if as_json:
         _print_json(tables.as_json(one) | (tables.original_as_json(one.letter) if original else {}))
         return
@@ -123,43 +80,75 @@ async def show(name: str, *, original: bool, as_json: bool) -> None:
         _say(tables.printable_bytes(one.letter.original))
 
 
-async def retry(
-    names: Sequence[str],
-    which: Filter,
-    *,
-    limit: int,
-    dry_run: bool,
-    yes: bool,
-    ask: Callable[[str], str],
-) -> int:
-    """Ask again for the orders of letters, named or meant; 1 where a named one has nothing to ask for."""
-    if not names and which == Filter():
-        raise LettersError("which ones? Name their ids, or give --reason, --seller, --tid or --since")
-    if names and which != Filter():
-        raise LettersError("either ids or --reason, --seller, --tid, --since, but not both")
-    wanted = [_id(name) for name in names]
-    async with _desk() as desk:
-        if wanted:
-            found = await desk.listed([await desk.letters.get(one) for one in dict.fromkeys(wanted)])
-        else:
-            with _progress() as progress:
-                found = await desk.newest(which, limit, progress)
+async def retry(request: Request) -> int:
+    """Ask again for the orders of letters; 1 where a named one has nothing to ask for."""
+    async with _chosen(request) as (desk, found):
         plan = await _plan(desk, found)
-        if not plan:
-            _say("no open dead letters")
-            return 0
-        console.print(_plan_table(plan))
         hints = [(letter, action) for letter, action in plan if isinstance(action, Change)]
-        if dry_run or not hints:
-            _say(f"{len(hints)} of {len(plan)} can be tried again")
-        elif _is_sure(len(hints), yes, ask):
+        if _is_to_be_done(
+            request,
+            [(letter, _retries(action)) for letter, action in plan],
+            count=len(hints),
+            possible=f"{len(hints)} of {len(plan)} can be tried again",
+            question=f"Ask the platform again for {len(hints)} orders?",
+        ):
             await _carry_out(desk, hints)
             _say(f"asked again for {len(hints)} of {len(plan)}; what fails anew is a new letter, in `list`")
-        else:
-            _say("nothing is done; --yes does not ask")
-        if len(found) == limit:
-            _say(f"these are the newest {limit}; when they are done, do it again for the others")
-    return 1 if names and len(hints) < len(plan) else 0
+        if len(hints) < len(plan):
+            _say("what has nothing to retry is for `topsync deadletter close`, once it is dealt with")
+    return 1 if request.names and len(hints) < len(plan) else 0
+
+
+async def close(request: Request, because: str) -> None:
+    """Note that letters are dealt with, and why; of those that are closed already, the new words count."""
+    words = _one_line(because)
+    async with _chosen(request) as (desk, found):
+        if _is_to_be_done(
+            request,
+            [(one.letter, _closes(one)) for one in found],
+            count=len(found),
+            possible=f"{len(found)} can be closed",
+            question=f"Close {len(found)} dead letters?",
+        ):
+            event_ids = [one.letter.event_id for one in found]
+            await dead_letters.mark_closed(desk.pool, event_ids, words, kept=desk.marks_kept)
+            _say(f"closed {len(found)}: {words}")
+
+
+@asynccontextmanager
+async def _chosen(request: Request) -> AsyncIterator[tuple[Desk, list[Listed]]]:
+    """The letters to be dealt with; at the end, whether there may be more of them."""
+    if not request.names and request.which == Filter():
+        raise LettersError("which ones? Name their ids, or give --reason, --seller, --tid or --since")
+    if request.names and request.which != Filter():
+        raise LettersError("either ids or --reason, --seller, --tid, --since, but not both")
+    wanted = [_id(name) for name in request.names]
+    async with open_desk() as desk:
+        if wanted:
+            yield desk, await desk.named(wanted)
+            return
+        with _progress() as progress:
+            found = await desk.newest(request.which, request.limit, progress)
+        yield desk, found
+        if len(found) == request.limit:
+            _say(f"these are the newest {request.limit}; when they are done, do it again for the others")
+
+
+def _is_to_be_done(
+    request: Request, plan: Sequence[tuple[Letter, str]], *, count: int, possible: str, question: str
+) -> bool:
+    """Show what would be done, and find out whether it is to be: with `count` letters, there may be none."""
+    if not plan:
+        _say("no open dead letters")
+        return False
+    console.print(tables.of_plan(plan))
+    if request.dry_run or not count:
+        _say(possible)
+        return False
+    if request.yes or count <= CONFIRM_ABOVE or request.ask(f"{question} ").strip().lower() in ("y", "yes"):
+        return True
+    _say("nothing is done; --yes does not ask")
+    return False
 
 
 async def _plan(desk: Desk, found: Sequence[Listed]) -> list[tuple[Letter, Change | NothingToRetry]]:
@@ -168,8 +157,8 @@ async def _plan(desk: Desk, found: Sequence[Listed]) -> list[tuple[Letter, Chang
     plan: list[tuple[Letter, Change | NothingToRetry]] = []
     for one in found:
         action = retrying.retry(one.letter, now=now)
-        if one.retried_at is not None:
-            action = NothingToRetry(f"tried again already, {platform_time.format(one.retried_at)}")
+        if one.mark.retried_at is not None:
+            action = NothingToRetry(f"tried again already, {platform_time.format(one.mark.retried_at)}")
         elif isinstance(action, Change) and action.seller_id not in known:
             action = NothingToRetry(
                 f"its seller is not known: `topsync sellers authorise`, or `sellers add`, for "
@@ -179,17 +168,12 @@ async def _plan(desk: Desk, found: Sequence[Listed]) -> list[tuple[Letter, Chang
     return plan
 
 
-def _plan_table(plan: Sequence[tuple[Letter, Change | NothingToRetry]]) -> Table:
-    table = Table("id", "reason", "seller", "order", "what is done")
-    for letter, action in plan:
-        table.add_row(
-            str(letter.id),
-            Text(tables.printable(letter.reason)),
-            str(letter.seller_id or ""),
-            str(letter.tid or ""),
-            Text("asked for again" if isinstance(action, Change) else f"nothing: {action.advice}"),
-        )
-    return table
+def _retries(action: Change | NothingToRetry) -> str:
+    return "asked for again" if isinstance(action, Change) else f"nothing: {action.advice}"
+
+
+def _closes(one: Listed) -> str:
+    return "\n".join(["closed", *(f"before: {told}" for told in tables.became(one.mark))])
 
 
 async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None:
@@ -198,35 +182,19 @@ async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None
     async with producers.idempotent(desk.kafka) as producer:
         await producer.publish(changes)
     failpoints.reach("deadletters.hinted")
-    kept = timedelta(hours=desk.kafka.notices_retention_hours) + TOPIC_SLACK
-    await dead_letters.mark_retried(desk.pool, [letter.event_id for letter, _ in hints], kept=kept)
+    event_ids = [letter.event_id for letter, _ in hints]
+    await dead_letters.mark_retried(desk.pool, event_ids, kept=desk.marks_kept)
     failpoints.reach("deadletters.marked")
 
 
-def _is_sure(count: int, yes: bool, ask: Callable[[str], str]) -> bool:
-    return (
-        yes
-        or count <= CONFIRM_ABOVE
-        or ask(f"Ask the platform again for {count} orders? ").strip().lower() in ("y", "yes")
-    )
-
-
-def _is_meant(letter: Letter, which: Filter, seller_id: int | None) -> bool:
-    return (
-        which.reason in (None, letter.reason)
-        and seller_id in (None, letter.seller_id)
-        and which.tid in (None, letter.tid)
-    )
-
-
-async def _seller_id(pool: Pool, name: str) -> int:
-    """Also of a seller that is not known: its letters are why one asks."""
-    found = await sellers.find(pool, name)
-    if found is not None:
-        return found.seller_id
-    if name.isascii() and name.isdigit():
-        return int(name)
-    raise LettersError(f"no seller {name}; see `topsync sellers list`, or give the id")
+def _one_line(because: str) -> str:
+    """An operator's words as they are kept: one line of plain characters."""
+    words = tables.printable(" ".join(because.split()))
+    if not words or len(words) > BECAUSE_CHARACTERS:
+        raise LettersError(
+            f"--because has {len(words)} characters: say in 1 to {BECAUSE_CHARACTERS} what was done"
+        )
+    return words
 
 
 def _id(name: str) -> LetterId:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from schemas import platform_time
 from topsync.deadletters.letters import Letter
+from topsync.store.dead_letters import Mark
 
 ATTRIBUTES: Final = frozenset(
     {f"ce_{name}" for name in ("specversion", "type", "source", "id", "subject", "time", "dataschema")}
@@ -30,12 +30,12 @@ class Listed:
     """A letter and what became of it."""
 
     letter: Letter
-    retried_at: datetime | None
+    mark: Mark
 
 
 def of_all(found: Iterable[Listed]) -> Table:
     """A row for each letter."""
-    table = Table("id", "when (GMT+8)", "reason", "seller", "order", "from", "detail")
+    table = Table(*_columns("id", "when (GMT+8)", "reason", "seller", "order", "from", "detail"))
     for one in found:
         letter = one.letter
         table.add_row(
@@ -45,7 +45,21 @@ def of_all(found: Iterable[Listed]) -> Table:
             _number(letter.seller_id),
             _number(letter.tid),
             Text(printable(letter.origin)),
-            Text(printable(letter.detail) + (" (retried)" if one.retried_at else "")),
+            Text("\n".join([printable(letter.detail), *became(one.mark)])),
+        )
+    return table
+
+
+def of_plan(plan: Iterable[tuple[Letter, str]]) -> Table:
+    """A row for each letter, with what would be done about it."""
+    table = Table(*_columns("id", "reason", "seller", "order", "what is done"))
+    for letter, told in plan:
+        table.add_row(
+            str(letter.id),
+            Text(printable(letter.reason)),
+            _number(letter.seller_id),
+            _number(letter.tid),
+            Text(told),
         )
     return table
 
@@ -53,7 +67,7 @@ def of_all(found: Iterable[Listed]) -> Table:
 def of_one(one: Listed, *, original: bool) -> Table:
     """All that is known about one letter; what is in it only where `original` wishes it."""
     letter = one.letter
-    table = Table(show_header=False, title=f"Dead letter {letter.id}")
+    table = Table(*_columns("", ""), show_header=False, title=f"Dead letter {letter.id}")
     rows = [
         ("event id", letter.event_id),
         ("when (GMT+8)", platform_time.format(letter.at)),
@@ -62,7 +76,7 @@ def of_one(one: Listed, *, original: bool) -> Table:
         ("from", letter.origin),
         ("seller", _number(letter.seller_id)),
         ("order", _number(letter.tid)),
-        ("retried", platform_time.format(one.retried_at) if one.retried_at else "no"),
+        ("state", "; ".join(became(one.mark)) or "open"),
         *((f"header {name}", _header(name, value, original)) for name, value in letter.original_headers),
         ("original", _size(letter.original) + ("" if original else ", shown by --original")),
     ]
@@ -77,14 +91,16 @@ def as_json(one: Listed) -> dict[str, object]:
     return {
         "id": str(letter.id),
         "event_id": letter.event_id,
-        "at": letter.at.isoformat(),
+        "at": letter.at,
         "reason": letter.reason,
         "detail": letter.detail,
         "from": letter.origin,
         "seller_id": _number(letter.seller_id) or None,
         "tid": _number(letter.tid) or None,
         "original_bytes": len(letter.original or b""),
-        "retried_at": one.retried_at.isoformat() if one.retried_at else None,
+        "retried_at": one.mark.retried_at,
+        "closed_at": one.mark.closed_at,
+        "closed_because": one.mark.closed_because,
     }
 
 
@@ -98,6 +114,16 @@ def original_as_json(letter: Letter) -> dict[str, object]:
     }
 
 
+def became(mark: Mark) -> list[str]:
+    """What has been done about a letter; nothing of one that is open."""
+    told = []
+    if mark.retried_at is not None:
+        told.append(f"retried {platform_time.format(mark.retried_at)}")
+    if mark.closed_at is not None:
+        told.append(f"closed {platform_time.format(mark.closed_at)}: {mark.closed_because}")
+    return told
+
+
 def printable(text: str) -> str:
     """A text with everything escaped that is no plain character."""
     return "".join(
@@ -108,6 +134,11 @@ def printable(text: str) -> str:
 def printable_bytes(value: bytes) -> str:
     """Bytes as text where they are that, and escaped where they are not."""
     return printable(value.decode("utf-8", "backslashreplace"))
+
+
+def _columns(*names: str) -> list[Column]:
+    """Nothing is cut on a narrow screen: half an order's number is of no use, and Chinese has no blanks."""
+    return [Column(name, overflow="fold") for name in names]
 
 
 def _header(name: str, value: bytes | None, original: bool) -> str:
