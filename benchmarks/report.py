@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,10 +100,19 @@ def write(report: Report, page: Path = PAGE) -> None:
 
 
 def machine() -> str:
-    """This machine in a few words: processor, usable cores, memory, Python."""
+    """This machine in a few words: processor, usable cores, memory, Python, and how fast it is just now."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{_processor()}, {cores} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+    python = f"Python {platform.python_version()}, counting to ten million in {_counting_seconds():.2f} s"
+    return f"{_processor()}, {cores} cores, {memory:.0f} GiB, {python}"
+
+
+def _counting_seconds() -> float:
+    """A yardstick: a machine that is shared has faster and slower hours."""
+    begun = time.perf_counter()
+    for _ in range(10_000_000):
+        pass
+    return time.perf_counter() - begun
 
 
 def _processor() -> str:
