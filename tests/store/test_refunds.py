@@ -19,7 +19,7 @@ from topsync.store import orders, refunds
 from topsync.store.database import Pool
 from topsync.store.listed import Listed
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
-from topsync.store.versions import Known, NotOwnerError, State, UnstorableError
+from topsync.store.versions import Known, NotOwnerError, Part, State, UnstorableError
 
 PARTITION = 3
 REFUND = 180000000000000101
@@ -136,6 +136,22 @@ async def test_a_former_owner_of_the_orders_partition_writes_nothing(pool: Pool,
     with pytest.raises(NotOwnerError):
         await write(pool, epoch, refund_version(REFUND, TID, 1, 5))
     assert await pool.fetchval("select count(*) from refunds") == 0
+
+
+async def test_of_several_partitions_one_that_was_lost_is_refused_alone(pool: Pool) -> None:
+    epochs = [await orders.take_over(pool, number, "test") for number in range(3)]
+    await orders.take_over(pool, 1, "successor")
+    parts = [
+        Part(number, epochs[number], [refund_version(REFUND + number, TID, 1, 5)]) for number in range(3)
+    ]
+    first, lost, third = await refunds.TABLE.upsert_parts(pool, parts)
+    assert isinstance(lost, NotOwnerError)
+    assert "partition 1" in str(lost)
+    assert not isinstance(first, NotOwnerError)
+    assert not isinstance(third, NotOwnerError)
+    assert [[ahead.key for ahead in one.ahead] for one in (first, third)] == [[REFUND], [REFUND + 2]]
+    assert (await refunds.TABLE.known(pool, range(REFUND, REFUND + 3))).keys() == {REFUND, REFUND + 2}
+    assert await pool.fetchval("select count(distinct xmin::text) from refunds") == 1
 
 
 async def test_what_the_database_cannot_hold_is_said_without_its_values(pool: Pool, epoch: int) -> None:
