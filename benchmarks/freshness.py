@@ -97,8 +97,7 @@ def _setup() -> str:
         f"After {WARM_UP_SECONDS:.0f} s to warm up, the rates {', '.join(map(str, LOWER))} run for "
         f"{STEP_SECONDS:.0f} s each, {RATE} for {MEASURED_SECONDS:.0f} s, and then "
         f"{', '.join(map(str, HIGHER))} for {STEP_SECONDS:.0f} s each, until the slowest hundredth waits "
-        f"longer than {LAGS_SECONDS:.0f} s; each time {SETTLING_SECONDS:.0f} s pass first. "
-        "At 500 all of these processes together take most of the two cores."
+        f"longer than {LAGS_SECONDS:.0f} s; each time {SETTLING_SECONDS:.0f} s pass first."
     )
 
 

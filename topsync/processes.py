@@ -140,8 +140,11 @@ async def enrich(lifetime: Lifetime) -> None:
         runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
-        tables, with_refunds = SharedTables(pool), settings.load(PlatformSettings).refunds
-        of_refunds = RefundReader(pool, tables.refunds, client, clock, sessions, registry, with_refunds)
+        tables = SharedTables(pool)
+        of_refunds = RefundReader(
+            *(pool, tables.refunds, client, clock, sessions, registry),
+            enabled=settings.load(PlatformSettings).refunds,
+        )
         enricher = Enricher(
             settings=own,
             kafka=kafka,

@@ -105,7 +105,7 @@ class Desk:
         return self.capsys.readouterr().out
 
     async def marked(self) -> set[str]:
-        return {row["event_id"] for row in await self.pool.fetch("select event_id from dead_letter_marks")}
+        return {row["event_id"] for row in await self.pool.fetch("select event_id from dead_letter_retries")}
 
     async def hints(self) -> Sequence[Change]:
         found = await read_all(self.kafka, self.registry.changes.name, 2)
@@ -278,7 +278,7 @@ async def test_marks_do_not_outlive_their_letters(desk: Desk) -> None:
     """Which are younger than the newer of their marks."""
     await desk.pool.execute(
         """
-        insert into dead_letter_marks (event_id, retried_at, closed_at, closed_because) values
+        insert into dead_letter_retries (event_id, retried_at, closed_at, closed_because) values
             ('retried', now() - interval '1 year', null, null),
             ('closed', null, now() - interval '1 year', 'x'),
             ('both', now() - interval '1 year', now() - interval '1 year', 'x'),
@@ -292,7 +292,7 @@ async def test_marks_do_not_outlive_their_letters(desk: Desk) -> None:
     of_late = {"retried of late", "closed of late"}
     assert len(await desk.marked() - of_late) == 1
     await desk.pool.execute(
-        "update dead_letter_marks set retried_at = now() - interval '1 year' where closed_at is null"
+        "update dead_letter_retries set retried_at = now() - interval '1 year' where closed_at is null"
     )
     await desk.close(closed)
     assert len(await desk.marked() - of_late) == 1

@@ -26,9 +26,7 @@ from topsync.sellers.sessions import Sessions
 from topsync.service import Lifetime
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings
 from topsync.store import database
-from topsync.store.database import Pool
 from topsync.store.shared_table import SharedTables
-from topsync.stream.topics import Registry
 from topsync.top.client import TopClient
 
 POOL_SIZE = 4
@@ -120,11 +118,6 @@ class Storm:
                 owner=name,
             )
             await enricher.run(lifetime)
-
-    def _refunds(self, pool: Pool, tables: SharedTables, topics: Registry) -> RefundReader:
-        return RefundReader(
-            *(pool, tables.refunds, self.client, self.clock, self.sessions, topics), enabled=True
-        )
 
 
 def _database(system: System, writer: str) -> DatabaseSettings:

@@ -26,6 +26,7 @@ from topsync.store.database import Pool, sql
 from topsync.store.listed import Listed
 
 _STATES_AT_ONCE: Final = 1000
+"""Rows that the server sends at a time where all of a seller's are read."""
 
 
 class NotOwnerError(RuntimeError):

@@ -1,22 +1,23 @@
 -- name: marks
 select event_id, retried_at, closed_at, closed_because
-from dead_letter_marks
+from dead_letter_retries
 where event_id = any($1::text[])
 
 
 -- name: mark_retried
 -- In one order, so that two operators wait for each other and not in a circle.
-insert into dead_letter_marks (event_id, retried_at)
+insert into dead_letter_retries (event_id, retried_at)
 select distinct event_id, now() from unnest($1::text[]) as t (event_id) order by event_id
 on conflict (event_id) do update set retried_at = excluded.retried_at
 
 
 -- name: mark_closed
-insert into dead_letter_marks (event_id, closed_at, closed_because)
-select distinct event_id, now(), $2::text from unnest($1::text[]) as t (event_id) order by event_id
+-- Without a time of a retry: the column's default is what a former version relies on.
+insert into dead_letter_retries (event_id, retried_at, closed_at, closed_because)
+select distinct event_id, null::timestamptz, now(), $2::text from unnest($1::text[]) as t (event_id) order by event_id
 on conflict (event_id) do update set closed_at = excluded.closed_at, closed_because = excluded.closed_because
 
 
 -- name: forget_old
 -- A letter is older than its marks: once the topic has dropped it, nobody asks for them.
-delete from dead_letter_marks where greatest(retried_at, closed_at) < now() - $1::interval
+delete from dead_letter_retries where greatest(retried_at, closed_at) < now() - $1::interval
