@@ -124,7 +124,7 @@ async def waits(system: System, changed: Changed) -> bool:
 
 
 async def is_overdue(system: System, changed: Changed) -> bool:
-    query = "select due_at < now() from refetches where tid = $1"
+    query = "select count(*) from refetches where tid = $1 and due_at < now()"
     return bool(await systems.value(system, query, changed.tid))
 
 
