@@ -83,11 +83,12 @@ class Enricher:
     async def _own(self, partition: int, member: Member) -> None:
         """Write a partition's orders until cancelled, through every failure that can pass."""
         loop = asyncio.get_running_loop()
-        failures = outages = 0
+        failures = outages = epoch = 0
         while True:
             began = loop.time()
             try:
-                await self._write(partition, member)
+                epoch = await orders.take_over(self.tools.pool, partition, self.owner)
+                await self._write(partition, member, epoch)
             except Exception as error:
                 if loop.time() - began > HEALTHY_SECONDS:
                     failures = outages = 0
@@ -104,19 +105,26 @@ class Enricher:
                 log.warning(
                     "partition writer failed; taking over anew", partition=partition, error=repr(error)
                 )
-                await asyncio.sleep(self._wait_seconds(error, failures + outages))
+                if _is_shut_out(error) and await self._has_a_newer_owner(partition, epoch):
+                    # The group tells us so within a session time-out; coming back sooner would only take
+                    # the partition away from its rightful owner.
+                    await asyncio.sleep(self.settings.session_timeout_seconds)
+                else:
+                    await asyncio.sleep(_wait_seconds(error, failures + outages))
 
-    def _wait_seconds(self, error: Exception, failures: int) -> float:
-        """How long to leave a partition alone after a failure."""
-        if any(isinstance(leaf, FencedError | NotOwnerError) for leaf in _leaves(error)):
-            # Somebody else owns it. The group tells us so within a session time-out; coming back sooner
-            # would only take it away from its rightful owner.
-            return self.settings.session_timeout_seconds
-        return min(LONGEST_WAIT_SECONDS, _banned_for_seconds(error)) or RESTART.wait_seconds(failures)
+    async def _has_a_newer_owner(self, partition: int, epoch: int) -> bool:
+        """Whether somebody has taken a partition over since; in doubt they have.
 
-    async def _write(self, partition: int, member: Member) -> None:
-        """Take a partition over and write its orders until cancelled or failed."""
-        epoch = await orders.take_over(self.tools.pool, partition, self.owner)
+        Nobody else need have fenced a writer: Kafka does so by itself when a transaction takes too long, as
+        while the process or the broker was stopped.
+        """
+        try:
+            return await orders.newest_epoch(self.tools.pool, partition) != epoch
+        except OUTAGE_ERRORS:
+            return True
+
+    async def _write(self, partition: int, member: Member, epoch: int) -> None:
+        """Take a partition over under its new epoch, and write its orders until cancelled or failed."""
         failpoints.reach("takeover.epoch_raised")
         group = self.settings.enricher_group
         async with producers.partition_publisher(
@@ -161,6 +169,15 @@ class Enricher:
 
 def _is_passing(error: Exception) -> bool:
     return all(isinstance(leaf, PASSING_ERRORS) for leaf in _leaves(error))
+
+
+def _is_shut_out(error: Exception) -> bool:
+    return any(isinstance(leaf, FencedError | NotOwnerError) for leaf in _leaves(error))
+
+
+def _wait_seconds(error: Exception, failures: int) -> float:
+    """How long to wait before a partition is taken over anew."""
+    return min(LONGEST_WAIT_SECONDS, _banned_for_seconds(error)) or RESTART.wait_seconds(failures)
 
 
 def _is_the_platforms(error: Exception) -> bool:

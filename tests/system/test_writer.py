@@ -68,7 +68,10 @@ ARRIVALS: list[Arrival] = [
 ]
 """A newer state fetched before an older one; one second with several states; two of the same moment."""
 BOUND_SECONDS = 5.0
-"""Shorter than a fenced writer stays away before it comes back."""
+"""Shorter than a writer with a newer owner stays away before it comes back."""
+
+LONG_ENOUGH_TO_COME_BACK_SECONDS = 2.0
+"""For a writer that does not stay away."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,7 @@ async def test_an_older_version_never_follows_a_newer_one(installation: Installa
         snapshot(installation, "older", modified=5, fetched=30),
         snapshot(installation, "the last one", tid=LAST_TID, modified=0, fetched=0),
     ]
-    async with producers.idempotent(installation.kafka) as producer:
-        await producer.publish(arriving)
+    await publish(installation, *arriving)
 
     async with enricher():
         await eventually(lambda: is_published(installation, LAST_TID))
@@ -245,6 +247,31 @@ async def test_a_writer_whose_partition_was_taken_over_neither_stores_nor_publis
         assert [found.title for _, found in await published(installation, TID)] == ["before", "after"]
 
 
+async def test_a_writer_that_was_fenced_by_nobody_is_back_at_once(installation: Installation) -> None:
+    """As after a transaction that took too long: Kafka fences it, and no other owner is there to wait for."""
+    async with enricher():
+        await publish(installation, snapshot(installation, "before", modified=5, fetched=10))
+        await eventually(lambda: is_published(installation, TID))
+        async with fencing(installation):
+            pass
+        await publish(installation, snapshot(installation, "after", modified=6, fetched=11))
+        async with asyncio.timeout(BOUND_SECONDS):
+            await eventually(lambda: has_titles(installation, "before", "after"))
+
+
+async def test_a_writer_with_a_newer_owner_leaves_it_the_partition(installation: Installation) -> None:
+    """Coming back would take it away from its rightful owner; the group tells in time who that is."""
+    async with enricher():
+        await publish(installation, snapshot(installation, "before", modified=5, fetched=10))
+        await eventually(lambda: is_published(installation, TID))
+        epoch = await orders.take_over(installation.pool, ONE_PARTITION, "the rightful owner")
+        async with fencing(installation):
+            await publish(installation, snapshot(installation, "after", modified=6, fetched=11))
+            await asyncio.sleep(LONG_ENOUGH_TO_COME_BACK_SECONDS)
+            assert await orders.newest_epoch(installation.pool, ONE_PARTITION) == epoch
+    assert await has_titles(installation, "before")
+
+
 async def test_a_writer_that_fails_while_it_is_let_go_does_not_come_back(installation: Installation) -> None:
     """P2: the task group swallows the cancellation then; the partition would have two owners for good."""
     async with a_process(installation, FailsWhenCancelled) as process:
@@ -271,7 +298,7 @@ async def test_a_process_that_fails_for_good_is_not_ready_any_more_and_says_why(
 class FailsForGood(Enricher):
     """Comes to more dead letters than are allowed."""
 
-    async def _write(self, partition: int, member: Member) -> None:
+    async def _write(self, partition: int, member: Member, epoch: int) -> None:
         raise TooManyDeadLettersError("a test")
 
 
@@ -288,12 +315,11 @@ async def test_an_order_with_a_dead_letter_is_not_asked_for_again(installation: 
 class FailsWhenCancelled(Enricher):
     """Learns that it is fenced at the moment at which it is told to let go."""
 
-    async def _write(self, partition: int, member: Member) -> None:
+    async def _write(self, partition: int, member: Member, epoch: int) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._be_fenced_when_cancelled(partition))
 
     async def _be_fenced_when_cancelled(self, partition: int) -> None:
-        await orders.take_over(self.tools.pool, partition, self.owner)
         try:
             await asyncio.Event().wait()
         finally:
@@ -317,6 +343,16 @@ async def a_process(installation: Installation, kind: type[Enricher] = Enricher)
         limit = Limit(share=1, records=100, least=1)
         tools = Tools(topics, clock, pool, tables, reader, Room(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")
+
+
+@asynccontextmanager
+async def fencing(installation: Installation) -> AsyncIterator[None]:
+    """Another producer under the partition's transactional id."""
+    own = settings.load(EnricherSettings)
+    async with producers.partition_publisher(
+        installation.kafka, group=own.enricher_group, partition=ONE_PARTITION, spacing_seconds=0
+    ):
+        yield
 
 
 @asynccontextmanager
@@ -421,6 +457,16 @@ async def told(installation: Installation, tid: int) -> list[str]:
         for record in found
         if record.key == records.key_of(tid)
     ]
+
+
+async def publish(installation: Installation, *arriving: Record) -> None:
+    async with producers.idempotent(installation.kafka) as producer:
+        await producer.publish(arriving)
+
+
+async def has_titles(installation: Installation, *titles: str) -> bool:
+    """Whether these are what a subscriber has seen of the order."""
+    return [found.title for _, found in await published(installation, TID)] == [*titles]
 
 
 async def is_published(installation: Installation, tid: int) -> bool:

@@ -113,6 +113,11 @@ async def take_over(pool: Pool, partition: int, owner: str) -> int:
     return int(epoch)
 
 
+async def newest_epoch(pool: Pool, partition: int) -> int:
+    """That of a partition's present owner; there must have been one."""
+    return int(await pool.fetchval(sql("orders.newest_epoch"), partition))
+
+
 async def count_by_seller(pool: Pool) -> dict[int, int]:
     """How many orders are stored of each seller that has any."""
     return {row["seller_id"]: row["orders"] for row in await pool.fetch(sql("orders.count_by_seller"))}

@@ -122,6 +122,10 @@ on conflict (partition) do update set epoch = p.epoch + 1, owner = excluded.owne
 returning epoch
 
 
+-- name: newest_epoch
+select epoch from partition_owners where partition = $1
+
+
 -- name: states
 select tid as key, modified, content_hash from orders where seller_id = $1
 
