@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from pathlib import Path
+from typing import Final, cast
 
 import httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -25,8 +26,18 @@ from topsync.settings import KafkaSettings
 from topsync.stream import topics
 
 ANSWER_SECONDS: Final = 0.02
-RATE: Final = 500
-"""Changes a second, of which each is told by a message."""
+MESSAGES: Final = 500
+"""A second, on a day of the simulator's."""
+
+DAY: Final = """
+[settings]
+day = true
+
+[settings.quirks]
+messages_per_line = true
+"""
+CHANGES_OF_THE_DAY: Final = 280
+"""A second: so many messages tell of them, and some more (the benchmark `coalescing` counts them)."""
 
 P50_ALLOWANCE_SECONDS: Final = 0.02
 P99_ALLOWANCE_SECONDS: Final = 0.1
@@ -37,6 +48,7 @@ PARTITIONS: Final = 2
 SELLERS: Final = 20
 ORDERS: Final = 2_000
 
+WARM_UP_RATE: Final = 400
 WARM_UP_SECONDS: Final = 12.0
 """Until the broker's just-in-time compiler has seen the path that is measured."""
 
@@ -44,8 +56,9 @@ SETTLING_SECONDS: Final = 2.0
 """After each change of the rate, until what the rate before has left waiting is through."""
 
 MEASURED_SECONDS: Final = 20.0
-LOWER: Final = (50, 100, 200, 300, 400)
-HIGHER: Final = (750, 1000, 1250, 1500, 2000)
+RATES: Final = (50, 100, 200, 300, 400, 500, 750, 1000, 1250, 1500, 2000)
+"""Changes a second, of which each is told by one message and each has to be fetched."""
+
 STEP_SECONDS: Final = 8.0
 LAGS_SECONDS: Final = 1.0
 """A rate is one that the enricher does not keep up with when the slowest hundredth waits longer."""
@@ -55,71 +68,82 @@ STAGES: Final = ("fetched", "stored", "published")
 
 
 async def run() -> Report:
-    """Let the simulator be busy, and read what subscribers read."""
-    port = free_port()
-    settings = {
-        "TOPSYNC_PARTITIONS": str(PARTITIONS),
-        "TOPSYNC_CALLS_PER_SECOND": "10000",
-        "TOPSYNC_CALLS_IN_FLIGHT": "64",
-    }
-    scale = Scale(sellers=SELLERS, orders=ORDERS, rate=0)
-    async with (
-        ProcessGroup(run_folders.create()) as group,
-        local_system(group, scale, settings=settings) as system,
-    ):
-        await system.start("push")
-        await system.start("enrich", {"TOPSYNC_TELEMETRY_PORT": str(port)})
-        await system.run("bootstrap")
-        await system.admin("POST", "/answers", {"seconds": ANSWER_SECONDS})
-        async with _subscriber(system) as subscriber:
-            await _at_rate(system, LOWER[-1], WARM_UP_SECONDS)
-            lower = {rate: await _step(system, subscriber, rate) for rate in LOWER}
-            await _at_rate(system, RATE, SETTLING_SECONDS)
-            before = await _enricher(port)
-            subscriber.waits.clear()
-            await _at_rate(system, RATE, MEASURED_SECONDS)
-            waits, after = list(subscriber.waits), await _enricher(port)
-            rates = {**lower, RATE: _percentiles(waits)}
-            for rate in HIGHER:
-                if _lags(rates):
-                    break
-                rates[rate] = await _step(system, subscriber, rate)
-    return Report("freshness", _setup(), _rows(waits, before, after, rates))
+    """Let the simulator be busy, and read what subscribers read: on an ordinary day, and at growing rates."""
+    folder = run_folders.create()
+    day = folder / "day.toml"
+    day.write_text(DAY)
+    async with _system(folder, "--scenario", str(day)) as (system, subscriber, port):
+        of_the_day = await _day(system, subscriber, port)
+    async with _system(run_folders.create()) as (system, subscriber, _):
+        rates = await _rates(system, subscriber)
+    return Report("freshness", _setup(), [*_rows_of_the_day(of_the_day), *_rows(rates)])
+
+
+async def _day(system: System, subscriber: Subscriber, port: int) -> Day:
+    await _at_rate(system, CHANGES_OF_THE_DAY, WARM_UP_SECONDS)
+    messages, before = await _messages(system), await _enricher(port)
+    subscriber.waits.clear()
+    await _at_rate(system, CHANGES_OF_THE_DAY, MEASURED_SECONDS)
+    waits, after = list(subscriber.waits), await _enricher(port)
+    return Day(await _messages(system) - messages, waits, before, after)
+
+
+async def _rates(system: System, subscriber: Subscriber) -> Rates:
+    """Median and p99 of each rate, up to the one that the enricher does not keep up with."""
+    await _at_rate(system, WARM_UP_RATE, WARM_UP_SECONDS)
+    rates: dict[int, tuple[float, float]] = {}
+    for rate in RATES:
+        rates[rate] = await _step(system, subscriber, rate)
+        if rates[rate][1] > LAGS_SECONDS:
+            break
+    return rates
 
 
 def _setup() -> str:
     return (
         "The services as processes on these cores: `topsync simulate`, whose answers take "
-        f"{ANSWER_SECONDS * 1000:.0f} ms and whose orders change by themselves, `topsync push`, one "
-        f"`topsync enrich` and no reconciler; an embedded PostgreSQL and Kafka (one broker, {PARTITIONS} "
-        "partitions). Measured by a subscriber with `read_committed`, by the clock that simulator and "
-        "subscriber share: from the moment that the platform's message names to the record at hand. "
-        f"After {WARM_UP_SECONDS:.0f} s to warm up, the rates {', '.join(map(str, LOWER))} run for "
-        f"{STEP_SECONDS:.0f} s each, {RATE} for {MEASURED_SECONDS:.0f} s, and then "
-        f"{', '.join(map(str, HIGHER))} for {STEP_SECONDS:.0f} s each, until the slowest hundredth waits "
-        f"longer than {LAGS_SECONDS:.0f} s; each time {SETTLING_SECONDS:.0f} s pass first."
+        f"{ANSWER_SECONDS * 1000:.0f} ms, `topsync push`, one `topsync enrich` and no reconciler; embedded "
+        f"PostgreSQL and Kafka (one broker, {PARTITIONS} partitions). Measured by a subscriber with "
+        "`read_committed`, by the clock that simulator and subscriber share: from the moment that the "
+        "platform's first message of a change names to the record at hand. First an ordinary day "
+        f"(`topsync/simulator/day.py`, told for each line) with {CHANGES_OF_THE_DAY} changes a second, for "
+        f"{MEASURED_SECONDS:.0f} s after {WARM_UP_SECONDS:.0f} s to warm up. Then, in a new system, changes "
+        "that are told by one message each and all have to be fetched: each rate for "
+        f"{STEP_SECONDS:.0f} s, {SETTLING_SECONDS:.0f} s after it has begun, until the slowest hundredth "
+        f"waits longer than {LAGS_SECONDS:.0f} s."
     )
 
 
-def _rows(waits: Sequence[float], before: Enricher, after: Enricher, rates: Rates) -> list[Row]:
-    p50, p99 = _percentiles(waits)
+def _rows_of_the_day(day: Day) -> list[Row]:
+    p50, p99 = _percentiles(day.waits)
+    cpu_seconds = day.after.cpu_seconds - day.before.cpu_seconds
     rows = [
-        _milliseconds(f"{RATE} changes a second: median", p50, ANSWER_SECONDS + P50_ALLOWANCE_SECONDS),
-        _milliseconds(f"{RATE} changes a second: p99", p99, ANSWER_SECONDS + P99_ALLOWANCE_SECONDS),
-        Row(what="orders published in that time", value=len(waits) / MEASURED_SECONDS, unit="/s"),
         Row(
-            what="the enricher's share of a core",
-            value=(after.cpu_seconds - before.cpu_seconds) / MEASURED_SECONDS,
+            what="an ordinary day: messages",
+            value=day.messages / MEASURED_SECONDS,
+            unit="/s",
+            at_least=MESSAGES,
+        ),
+        Row(what="an ordinary day: orders published", value=len(day.waits) / MEASURED_SECONDS, unit="/s"),
+        _milliseconds("an ordinary day: median", p50, ANSWER_SECONDS + P50_ALLOWANCE_SECONDS),
+        _milliseconds("an ordinary day: p99", p99, ANSWER_SECONDS + P99_ALLOWANCE_SECONDS),
+        Row(
+            what="an ordinary day: the enricher's share of a core",
+            value=cpu_seconds / MEASURED_SECONDS,
             unit="",
             digits=2,
         ),
     ]
     for stage in STAGES:
-        pairs = zip(after.stages[stage], before.stages[stage], strict=True)
+        pairs = zip(day.after.stages[stage], day.before.stages[stage], strict=True)
         seconds, count = (now - then for now, then in pairs)
-        rows.append(_milliseconds(f"mean of the stage *{stage}*", seconds / count))
-    for rate in LOWER:
-        p50, p99 = rates[rate]
+        rows.append(_milliseconds(f"an ordinary day: mean of the stage *{stage}*", seconds / count))
+    return rows
+
+
+def _rows(rates: Rates) -> list[Row]:
+    rows = []
+    for rate, (p50, p99) in rates.items():
         rows.append(_milliseconds(f"{rate} changes a second: median", p50))
         rows.append(_milliseconds(f"{rate} changes a second: p99", p99))
     takes = max((rate for rate, (_, p99) in rates.items() if p99 <= LAGS_SECONDS), default=0)
@@ -161,6 +185,23 @@ async def _enricher(port: int) -> Enricher:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What was measured of a day."""
+
+    messages: int
+    waits: Sequence[float]
+    """Of each order published, in seconds."""
+    before: Enricher
+    after: Enricher
+
+
+async def _messages(system: System) -> int:
+    """How many messages the platform has sent."""
+    ledger = cast("Mapping[str, Mapping[str, int]]", await system.admin("GET", "/ledger"))
+    return ledger["channel"]["published"]
+
+
 async def _at_rate(system: System, rate: float, seconds: float) -> None:
     await system.admin("POST", "/activity", {"rate": rate})
     await asyncio.sleep(seconds)
@@ -169,10 +210,6 @@ async def _at_rate(system: System, rate: float, seconds: float) -> None:
 
 Rates = Mapping[int, tuple[float, float]]
 """Median and p99 of each rate, in seconds."""
-
-
-def _lags(rates: Rates) -> bool:
-    return any(p99 > LAGS_SECONDS for _, p99 in rates.values())
 
 
 async def _step(system: System, subscriber: Subscriber, rate: int) -> tuple[float, float]:
@@ -197,6 +234,28 @@ class Subscriber:
                     hinted = cloud_events.attributes(record.headers).get("hintedat")
                     if hinted is not None:
                         self.waits.append(now - parse_instant(hinted).timestamp())
+
+
+@asynccontextmanager
+async def _system(folder: Path, *simulator_arguments: str) -> AsyncIterator[tuple[System, Subscriber, int]]:
+    """A system with a subscriber that reads, and the port of the enricher's metrics."""
+    port = free_port()
+    settings = {
+        "TOPSYNC_PARTITIONS": str(PARTITIONS),
+        "TOPSYNC_CALLS_PER_SECOND": "10000",
+        "TOPSYNC_CALLS_IN_FLIGHT": "64",
+    }
+    scale = Scale(sellers=SELLERS, orders=ORDERS, rate=0)
+    async with (
+        ProcessGroup(folder) as group,
+        local_system(group, scale, settings=settings, simulator_arguments=simulator_arguments) as system,
+    ):
+        await system.start("push")
+        await system.start("enrich", {"TOPSYNC_TELEMETRY_PORT": str(port)})
+        await system.run("bootstrap")
+        await system.admin("POST", "/answers", {"seconds": ANSWER_SECONDS})
+        async with _subscriber(system) as subscriber:
+            yield system, subscriber, port
 
 
 @asynccontextmanager
