@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,10 @@ async def read_lines(process: Process, told: list[str]) -> None:
         told.append(line.decode().strip())
 
 
+def is_told(tid: int, told: Sequence[str]) -> bool:
+    return any(f" {tid} " in line for line in told)
+
+
 async def take_out(kafka: KafkaSettings, group: str) -> bool:
     """Take the one member out of its group, as the broker does with the silent; whether it was there."""
     async with topics.admin_client(kafka) as admin:
@@ -212,7 +217,7 @@ async def test_a_subscriber_outlives_that_its_group_is_divided_anew_before_its_c
             # Its next commit comes sooner than the heartbeat that would tell it.
             await eventually(is_out)
             await publish(kafka, [order(registry, trade(tid, 1), 1)])
-            await until(lambda tid=tid: any(str(tid) in one for one in told), within_seconds=BOUND_SECONDS)
+            await until(partial(is_told, tid, told), within_seconds=BOUND_SECONDS)
         assert process.returncode is None
 
 
