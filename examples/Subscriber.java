@@ -8,9 +8,11 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
+import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
@@ -45,7 +47,11 @@ public class Subscriber {
                 for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(500))) {
                     subscriber.take(record);
                 }
-                consumer.commitSync(); // after acting: a crash in between repeats, and loses nothing
+                try {
+                    consumer.commitSync(); // after acting: a crash in between repeats, and loses nothing
+                } catch (CommitFailedException | RebalanceInProgressException dividedAnew) {
+                    // Whoever then has the partition gets the records again.
+                }
                 if (ends.isEmpty()) {
                     ends = consumer.endOffsets(consumer.assignment());
                 }

@@ -170,12 +170,18 @@ def shorten(text: str, columns: int = 28) -> str:
     return text
 
 
+def moment(text: str) -> datetime:
+    """A time in ISO 8601; without an offset it is China's."""
+    typed = datetime.fromisoformat(text)
+    return typed if typed.tzinfo else typed.replace(tzinfo=CHINA)
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("servers", help="brokers, host:port")
     parser.add_argument("--topic", default="taobao.trade.orders.v1")
     parser.add_argument("--cover-days", type=int, default=14, help="for how long the stock should last")
-    parser.add_argument("--now", type=datetime.fromisoformat, help="with offset; without it, the present")
+    parser.add_argument("--now", type=moment, help="up to when; in GMT+8, unless it says otherwise")
     options = parser.parse_args()
     now = options.now or datetime.now(CHINA)
     items = summarise(await read_orders(options.servers, options.topic), now)

@@ -50,10 +50,10 @@ class _Comparison:
         old, new = _resolved(old, self._old), _resolved(new, self._new)
         yield from self._properties(old, new, path)
         yield from _values(old, new, path)
-        if "items" in old and "items" in new:
-            yield from self.of(_schema(old["items"]), _schema(new["items"]), f"{path}[]")
+        if "items" in old or "items" in new:
+            yield from self.of(_schema(old.get("items", {})), _schema(new.get("items", {})), f"{path}[]")
         for keyword in sorted((old.keys() | new.keys()) - _SAYS_NOTHING - _STRUCTURE):
-            if old.get(keyword) != new.get(keyword):
+            if _inlined(old.get(keyword), self._old) != _inlined(new.get(keyword), self._new):
                 yield Change(
                     path,
                     f"`{keyword}` was {_shown(old.get(keyword))} and is {_shown(new.get(keyword))}",
@@ -123,6 +123,19 @@ def _resolved(schema: Schema, root: Schema) -> Schema:
         _, _, name = str(schema["$ref"]).rpartition("/")
         schema = _schema(_schema(root["definitions"])[name])
     return schema
+
+
+def _inlined(value: object, root: Schema) -> object:
+    """A keyword's value with what it refers to in place: `anyOf` and the like hold schemas of their own."""
+    if isinstance(value, Mapping):
+        return {
+            name: _inlined(inner, root)
+            for name, inner in _resolved(value, root).items()
+            if name not in _SAYS_NOTHING or isinstance(inner, Mapping)  # a field may have such a name
+        }
+    if isinstance(value, list):
+        return [_inlined(inner, root) for inner in value]
+    return value
 
 
 def _schema(value: object) -> Schema:

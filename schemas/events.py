@@ -7,7 +7,7 @@ topic may share it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic import BaseModel
@@ -51,6 +51,16 @@ class EventType:
     attributes: tuple[Attribute, ...] = field(default=())
     content_type: str = "application/json"
 
+
+KEYS: Final[Mapping[str, str]] = {
+    "orders": "tid",
+    "refunds": "refund_id",
+    "notifications": "subject",
+    "changes": "tid",
+    "snapshots": "tid",
+    "dead_letters": "as received",
+}
+"""By topic, what the key of its records is: what is ordered, and what compaction keeps the newest of."""
 
 SELLER: Final = Attribute("sellerid", "The platform's user id of the seller.")
 
@@ -196,7 +206,11 @@ EVENTS: Final = (
         "snapshots",
         "A whole order of the bulk export, in the platform's own form; not older than its `time`.",
         None,
-        (SELLER, Attribute("reason", "The export that it comes from.")),
+        (
+            SELLER,
+            Attribute("reason", "The export that it comes from."),
+            replace(FOUND_BY, required=False),  # old records lack it
+        ),
     ),
     EventType(
         cloud_events.DEAD_LETTER_TYPE,

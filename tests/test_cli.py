@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 import typer
@@ -13,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
 from tests.store.databases import SELLER
-from topsync import cli, settings
+from topsync import cli, settings, telemetry
 
 SESSION = "6100e1aDEMOSESSION0001"
 APP_SECRET = "very-secret-value-0001"
@@ -47,6 +48,8 @@ def run(
 ) -> tuple[int, str, str]:
     """What the entry point does: status, output, errors."""
     monkeypatch.setattr(sys, "argv", ["topsync", *arguments])
+    # It would bind the loggers of this process for good to what pytest has put in place of standard error.
+    monkeypatch.setattr(telemetry, "configure_logging", lambda *_, **__: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     written = capsys.readouterr()
@@ -73,6 +76,13 @@ def test_every_command_says_what_it_does_and_what_each_option_means(path: tuple[
             assert getattr(parameter, "help", None), f"{' '.join(path)} {parameter.name}"
 
 
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_no_help_is_broken_in_mid_line_on_a_terminal_of_80_columns(path: tuple[str, ...]) -> None:
+    """The first paragraph is filled; lines of the others stay as they are in the docstring."""
+    _, _, others = (COMMANDS[path].help or "").partition("\n\n")
+    assert all(len(line) <= 78 for line in others.splitlines())
+
+
 def test_without_a_command_the_help_is_shown() -> None:
     shown = CliRunner().invoke(cli.app, [])
     assert "bootstrap" in shown.output
@@ -94,6 +104,90 @@ def test_a_missing_setting_is_one_line_and_status_2(arguments: tuple[str, ...]) 
     assert len(told) == 1
     assert told[0].startswith("topsync")
     assert "it is not set" in told[0]
+
+
+def by_itself(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    """A command as a process of its own: status, output, errors."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "topsync", *arguments],
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin", **environment},
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
+
+
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("migrate",), "topsync: the database (TOPSYNC_DATABASE_URL) does not answer"),
+        (("topics", "plan"), "topsync: Kafka (KAFKA_BOOTSTRAP_SERVERS) does not answer"),
+    ],
+    ids=["database", "Kafka"],
+)
+def test_a_server_that_is_away_is_named_in_one_line_and_no_trace_is_shown(
+    arguments: tuple[str, ...], named: str
+) -> None:
+    status, output, errors = by_itself(
+        *arguments,
+        KAFKA_BOOTSTRAP_SERVERS=NOWHERE,
+        TOPSYNC_DATABASE_URL=f"postgresql://user:secret-word@{NOWHERE}/topsync",
+    )
+    assert (status, output) == (1, "")
+    assert errors.splitlines()[-1].startswith(named)
+    assert "Traceback" not in errors
+    assert "secret-word" not in errors
+
+
+def test_a_database_that_refuses_is_named_in_one_line(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", f"{database_url}_of_nobody")
+    status, _, errors = run(monkeypatch, capsys, "sellers", "list")
+    assert status == 1
+    assert errors.startswith("topsync: the database (TOPSYNC_DATABASE_URL) does not answer, or refuses: ")
+    assert errors.count("\n") == 1
+
+
+def test_what_a_command_prints_has_no_logs_in_it(database_url: str) -> None:
+    """It is for people, and with `--json` for the next command in a pipe."""
+    status, output, errors = by_itself("migrate", TOPSYNC_DATABASE_URL=database_url)
+    assert (status, errors) == (0, "")
+    assert output.startswith("applied: 0001_initial.sql, ")
+    assert output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("2026-11-20 10:00:00", datetime(2026, 11, 20, 10)),  # noqa: DTZ001 -- the platform's
+        ("2026-11-20", datetime(2026, 11, 20)),  # noqa: DTZ001
+        ("2026-11-20T02:00:00Z", datetime(2026, 11, 20, 10)),  # noqa: DTZ001
+        ("2026-11-20T11:00+09:00", datetime(2026, 11, 20, 10)),  # noqa: DTZ001
+    ],
+)
+def test_a_time_is_the_platforms_unless_it_names_another_zone(typed: str, read: datetime) -> None:
+    assert cli.platform_moment(typed) == read
+
+
+@pytest.mark.parametrize("typed", ["2026", "1763600000", "soon", "", "0001-01-01", "1969-12-31"])
+def test_what_is_no_time_of_the_platform_is_refused(typed: str) -> None:
+    """A year alone is a count of seconds to some, and would be a time long ago."""
+    with pytest.raises(typer.BadParameter, match="is no time"):
+        cli.platform_moment(typed)
+
+
+@pytest.mark.parametrize("typed", ["-5", "0", str(2**63), "demo_one"])
+def test_a_seller_without_an_id_of_the_platforms_is_not_added(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    status, _, errors = run(monkeypatch, capsys, "sellers", "add", "--nick", "x", f"--user-id={typed}")
+    assert status == 2
+    assert "--user-id" in errors
 
 
 def test_what_cannot_be_typed_is_refused_with_the_usage(
@@ -121,6 +215,17 @@ def add_seller(monkeypatch: pytest.MonkeyPatch, session: str) -> tuple[int, str]
         cli.app, ["sellers", "add", "--user-id", str(SELLER), "--nick", "demo_one"], input=session
     )
     return ended.exit_code, str(ended.exception or "")
+
+
+def test_the_list_of_sellers_never_cuts_who_it_is_on_a_terminal_of_80_columns(
+    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert add_seller(monkeypatch, f"{SESSION}\n") == (0, "")
+    run(monkeypatch, capsys, "sellers", "pause", "demo_one", "--reason", "a long reason " * 9)
+    _, output, _ = run(monkeypatch, capsys, "sellers", "list")
+    assert max(map(len, output.splitlines())) == 80
+    assert f" {SELLER} " in output
+    assert "…" not in output
 
 
 def test_migrating_twice_says_that_nothing_was_left_to_do(

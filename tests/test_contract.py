@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ from jsonschema import Draft7Validator, ValidationError
 from typer.testing import CliRunner
 
 from schemas import events
+from schemas.cloud_events import DEAD_LETTER_TYPE, SNAPSHOT_TYPE
 from schemas.trade import Trade
+from schemas.transitions import Transition
 from tests.schemas import samples
 from tests.simulator.platform_client import make_world
 from topsync import cli, contract, contract_examples
 from topsync.contract import ContractError
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
-from topsync.stream import topics
+from topsync.stream import records, topics
 
+NOON = datetime(2026, 11, 20, 4, tzinfo=UTC)
 ORDER = contract.schema_path(events.ORDER_SCHEMA)
 
 
@@ -78,6 +82,43 @@ def test_every_example_is_what_its_schema_says(event: events.EventType) -> None:
     Draft7Validator(message["headers"]).validate(example.headers)
     assert set(example.headers) <= set(message["headers"]["properties"]), "every header is written down"
     assert message["examples"] == [{"name": "example", "headers": example.headers, "payload": example.value}]
+
+
+OTHERS = {
+    events.ORDER_ERASED: records.tombstone(
+        "orders",
+        type_=events.ORDER_ERASED,
+        id_=101,
+        seller_id=7,
+        revision=3,
+        erased_at=NOON,
+        published_at=NOON,
+    ),
+    events.REFUND_ERASED: records.tombstone(
+        "refunds",
+        type_=events.REFUND_ERASED,
+        id_=101,
+        seller_id=7,
+        revision=3,
+        erased_at=NOON,
+        published_at=NOON,
+    ),
+    SNAPSHOT_TYPE: records.snapshot(
+        "snapshots", tid=101, seller_id=7, as_of=NOON, reason="export 1", trade=b"{}"
+    ),
+    DEAD_LETTER_TYPE: records.dead_letter(
+        "deadletter", reason="refused", detail="told", original=b"", at=NOON, origin="enricher", seller_id=7
+    ),
+}
+"""Records whose value is none, or not ours: they have no example."""
+
+
+@pytest.mark.parametrize("event", OTHERS)
+def test_every_header_of_a_record_without_an_example_is_written_down(event: str) -> None:
+    told = {name: value.decode() for name, value in OTHERS[event].headers}
+    headers = asyncapi()["components"]["messages"][event]["headers"]
+    Draft7Validator(headers).validate(told)
+    assert set(told) <= set(headers["properties"])
 
 
 def orders() -> Iterator[Trade]:
@@ -182,6 +223,43 @@ def test_a_header_that_is_gone_breaks_those_who_filter_by_it(released: dict[str,
     order["headers"]["properties"]["ce_gone"] = {"type": "string"}
     (told,) = breaks(released)
     assert "ce_gone: removed" in told
+
+
+def test_another_key_breaks_those_who_rely_on_the_order_of_its_records() -> None:
+    made: Any = copy.deepcopy(dict(contract.documents()))
+    paid = events.order_type(Transition.PAID)
+    made[contract.ASYNCAPI]["components"]["messages"][paid]["bindings"]["kafka"]["key"]["title"] = "buyer"
+    (told,) = breaks(contract.documents(), made)
+    assert f"{paid}: keyed by `buyer` and no longer by `tid`" in told
+
+
+def test_a_topic_that_is_not_compacted_any_more_breaks_those_who_read_it_from_the_start() -> None:
+    made: Any = copy.deepcopy(dict(contract.documents()))
+    del made[contract.ASYNCAPI]["channels"]["orders"]["bindings"]["kafka"]["topicConfiguration"][
+        "cleanup.policy"
+    ]
+    (told,) = breaks(contract.documents(), made)
+    assert "{prefix}.trade.orders.v1 is kept by delete and no longer by compact" in told
+
+
+@pytest.mark.parametrize("what", ["payload", "contentType"])
+def test_another_form_of_the_value_in_the_same_version_breaks_its_readers(what: str) -> None:
+    made: Any = copy.deepcopy(dict(contract.documents()))
+    paid = events.order_type(Transition.PAID)
+    made[contract.ASYNCAPI]["components"]["messages"][paid][what] = "another"
+    (told,) = breaks(contract.documents(), made)
+    assert f"{paid}: another {what}" in told
+
+
+def test_a_header_that_may_be_absent_now_or_has_another_form_breaks_those_who_read_it() -> None:
+    made: Any = copy.deepcopy(dict(contract.documents()))
+    paid = events.order_type(Transition.PAID)
+    headers = made[contract.ASYNCAPI]["components"]["messages"][paid]["headers"]
+    headers["required"].remove("ce_transitions")
+    headers["properties"]["ce_time"]["pattern"] = "^[0-9]+$"
+    told = " ".join(breaks(contract.documents(), made))
+    assert "ce_transitions: may be absent now" in told
+    assert "ce_time: `pattern`" in told
 
 
 def test_what_is_new_breaks_nobody(released: dict[str, Any]) -> None:

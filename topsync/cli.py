@@ -40,13 +40,42 @@ JOBS = "Jobs (each ends by itself)"
 OPERATIONS = "Operations"
 TRYING = "Trying it out"
 
+FIRST_YEAR = 2000
+"""Before there was a platform: an earlier time is a slip, and none that Kafka knows."""
+
+
+def platform_moment(text: str) -> datetime:
+    """A time as somebody types it: the platform's (GMT+8), unless it names another zone."""
+    from schemas import platform_time
+
+    try:
+        typed = datetime.fromisoformat(text.strip())
+        moment = typed if typed.tzinfo is None else typed.astimezone(platform_time.CHINA)
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None or moment.year < FIRST_YEAR:
+        raise typer.BadParameter(f"{text!r} is no time such as '2026-11-20 10:00:00'")
+    return moment.replace(tzinfo=None)
+
+
+def platform_id(text: str) -> int:
+    """An id of the platform: a seller's, an order's."""
+    from schemas.types import parse_id
+
+    try:
+        return parse_id(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Moment = partial(typer.Option, parser=platform_moment, metavar="<time>")
 
 Reason = Annotated[str | None, typer.Option(help="Only of this reason, e.g. `refused`.")]
 OfSeller = Annotated[str | None, typer.Option(help="Only of this seller: nick or id.")]
-OfOrder = Annotated[int | None, typer.Option(help="Only of this order.")]
+OfOrder = Annotated[int | None, typer.Option(parser=platform_id, metavar="<id>", help="Only of this order.")]
 Since = Annotated[
     datetime | None,
-    typer.Option(help="Only from then on: platform time (GMT+8), e.g. '2026-11-20 10:00:00'."),
+    Moment(help="Only from then on: platform time (GMT+8), e.g. '2026-11-20 10:00:00'."),
 ]
 LetterName = Annotated[str, typer.Argument(help="The letter's id, as `list` shows it, e.g. 0/17.")]
 LetterNames = Annotated[list[str] | None, typer.Argument(help="Ids as `list` shows them.")]
@@ -60,12 +89,15 @@ SellerName = Annotated[str, typer.Argument(help="The seller's nick or id.")]
 
 def main() -> None:
     """Entry point; a failure that an operator can do something about is one line, not a trace."""
-    from topsync import failpoints
+    from topsync import failpoints, telemetry
     from topsync.service import EXIT_FAILED, EXIT_SETTINGS
-    from topsync.settings import SettingsError
+    from topsync.settings import SettingsError, TelemetrySettings
 
     try:
         failpoints.arm(os.environ)
+        # A command prints for people, or for the next in a pipe; a service sets up its own.
+        quiet = TelemetrySettings.model_construct(log_level="warning", log_format="console")
+        telemetry.configure_logging(quiet, process="command")
         app()
     except* OperatorError as group:
         error = first_of(group)
@@ -140,7 +172,8 @@ def topics_plan() -> None:
 def topics_apply() -> None:
     """Create missing topics and set what differs in their configuration; say what was done.
 
-    The numbers of partitions and replicas are never changed. Where they differ, the exit status is 1.
+    The numbers of partitions and replicas are never changed. Where they differ,
+    the exit status is 1.
     """
     from topsync import operations
 
@@ -149,20 +182,23 @@ def topics_apply() -> None:
 
 @sellers_app.command("add")
 def sellers_add(
-    user_id: Annotated[int, typer.Option(help="The seller's user id on the platform.")],
+    user_id: Annotated[
+        int, typer.Option(parser=platform_id, metavar="<id>", help="The seller's user id on the platform.")
+    ],
     nick: Annotated[str, typer.Option(help="The seller's nick.")],
     token_file: Annotated[
         Path | None, typer.Option(help="Read the session from this file instead of standard input.")
     ] = None,
     ends: Annotated[
         datetime | None,
-        typer.Option(help="When the session ends (GMT+8), so that its end is told in time."),
+        Moment(help="When the session ends (GMT+8), so that its end is told in time."),
     ] = None,
 ) -> None:
     """Add a seller, or give it another session, which is never given on the command line.
 
-    What is read is the session token alone, or the whole JSON answer of the platform's token endpoint, as it
-    came just now: then its ends and its refresh token are kept as well. `sellers authorise` does it for you.
+    What is read is the session token alone, or the whole JSON answer of the
+    platform's token endpoint, as it came just now: then its ends and its refresh
+    token are kept as well. `sellers authorise` does it for you.
     """
     from topsync.sellers import operations
 
@@ -179,7 +215,8 @@ def sellers_add(
 def sellers_import() -> None:
     """Add many sellers at once: read from standard input, one JSON object a line.
 
-    Each line has `user_id`, `nick` and `session`, the session token. All are added, or none.
+    Each line has `user_id`, `nick` and `session`, the session token. All are
+    added, or none.
     """
     from topsync.sellers import operations
 
@@ -198,9 +235,10 @@ def sellers_authorise(
 ) -> None:
     """Have a seller authorise, and keep the session; an expired seller goes on where it stopped.
 
-    Prints the address to open, and asks for what the browser came back with. A session of another seller is
-    refused. What changed without a session is replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md
-    tells it step by step.
+    Prints the address to open, and asks for what the browser came back with. A
+    session of another seller is refused. What changed without a session is
+    replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md tells it step by
+    step.
     """
     from topsync.sellers import operations
 
@@ -235,7 +273,8 @@ def sellers_pause(
 ) -> None:
     """Hold a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
 
-    Running processes notice within ten seconds; what is under way for it comes to its end.
+    Running processes notice within ten seconds; what is under way for it comes to
+    its end.
     """
     from topsync.sellers import operations
 
@@ -263,9 +302,10 @@ def sellers_erase(
 ) -> None:
     """Erase all that is kept of a seller, and tell subscribers by a tombstone of each order.
 
-    Says first what goes, and asks for the seller's nick or id. It may be interrupted at any moment, and run
-    again. The enrichers must be running: only they write orders. Exit status 0: all of it is done.
-    docs/sellers.md says what stays, and for how long.
+    Says first what goes, and asks for the seller's nick or id. It may be
+    interrupted at any moment, and run again. The enrichers must be running: only
+    they write orders. Exit status 0: all of it is done. docs/sellers.md says what
+    stays, and for how long.
     """
     from topsync.sellers import erase_operation
 
@@ -280,8 +320,9 @@ def sellers_rekey(
 ) -> None:
     """Encrypt all stored tokens with the first of TOPSYNC_TOKEN_KEYS, so that older keys can go.
 
-    First give every process the new key in front of the old one. Exit status 0 says that no stored token
-    needs any other key than the first; 1, that some does.
+    First give every process the new key in front of the old one. Exit status 0
+    says that no stored token needs any other key than the first; 1, that some
+    does.
     """
     from topsync.sellers import operations
 
@@ -336,8 +377,9 @@ def deadletter_retry(
 ) -> None:
     """Ask the platform again for the orders of dead letters, in the operator's lane. Idempotent.
 
-    Which ones: their ids, or open ones by reason, seller, order or time. Mend the cause first. A letter that
-    names no order cannot be tried again; the answer says what helps instead.
+    Which ones: their ids, or open ones by reason, seller, order or time. Mend the
+    cause first. A letter that names no order cannot be tried again; the answer
+    says what helps instead.
     """
     from topsync.deadletters import operations
     from topsync.deadletters.desk import Filter
@@ -363,8 +405,9 @@ def deadletter_close(
 ) -> None:
     """Say that dead letters are dealt with: `list` leaves them out. Nothing else is done about them.
 
-    Which ones: their ids, or open ones by reason, seller, order or time. Meant for letters that name no
-    order and so cannot be tried again; one that does can be, closed or not. Closing again replaces the words.
+    Which ones: their ids, or open ones by reason, seller, order or time. Meant
+    for letters that name no order and so cannot be tried again; one that does can
+    be, closed or not. Closing again replaces the words.
     """
     from topsync.deadletters import operations
     from topsync.deadletters.desk import Filter
@@ -408,10 +451,8 @@ def status() -> None:
 @app.command(rich_help_panel=OPERATIONS)
 def replay(
     seller: Annotated[str, typer.Option(help="The seller's nick or id.")],
-    start: Annotated[
-        datetime, typer.Option("--from", help="Platform time (GMT+8), e.g. '2026-11-20 10:00:00'.")
-    ],
-    end: Annotated[datetime, typer.Option("--to", help="Platform time (GMT+8); at most now.")],
+    start: Annotated[datetime, Moment("--from", help="Platform time (GMT+8), e.g. '2026-11-20 10:00:00'.")],
+    end: Annotated[datetime, Moment("--to", help="Platform time (GMT+8); at most now.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would find, and what it would cost.")
     ] = False,
@@ -481,7 +522,7 @@ def simulate(
         int, typer.Option(min=0, max=64, help="Processes that answer calls, for load; 0: this one does.")
     ] = 0,
     start_at: Annotated[
-        datetime | None, typer.Option(help="The platform's clock at the start (GMT+8); without it, now.")
+        datetime | None, Moment(help="The platform's clock at the start (GMT+8); without it, now.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     gateway_port: Annotated[int, typer.Option(help="Port of the REST gateway; 0 chooses a free one.")] = 0,

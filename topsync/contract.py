@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from schemas import compatibility, events, json_schema
 from schemas.events import EventType
@@ -140,7 +140,23 @@ def _compare_events(path: str, old: Json, new: Json) -> list[Finding]:
         if moved[0] in after:
             what = f"{moved[0]} is not in {moved[1]} any more: subscribers do not find it"
             findings.append(Finding(path, what, is_breaking=True))
+    findings += _compare_cleanup(path, old, new)
     return findings or [Finding(path, "only texts, examples or configuration differ", is_breaking=False)]
+
+
+def _compare_cleanup(path: str, old: Json, new: Json) -> list[Finding]:
+    """What is compacted stays compacted: its readers start with all of it, and never see it emptied."""
+    before, after = _cleanup(old), _cleanup(new)
+    return [
+        Finding(
+            path,
+            f"{address} is kept by {after[address]} and no longer by {before[address]}: whoever reads it "
+            "from the start does not find what was there",
+            is_breaking=True,
+        )
+        for address in sorted(before.keys() & after.keys())
+        if before[address] != after[address]
+    ]
 
 
 def _compare_messages(old: Json, new: Json) -> list[compatibility.Change]:
@@ -152,7 +168,20 @@ def _compare_messages(old: Json, new: Json) -> list[compatibility.Change]:
                     "", f"another {what}", "readers of the type do not understand the new one"
                 )
             )
+    if _key(old) not in (None, _key(new)):
+        changes.append(
+            compatibility.Change(
+                "",
+                f"keyed by `{_key(new)}` and no longer by `{_key(old)}`",
+                "what was in one partition is in several, in no order, and compaction keeps the old keys",
+            )
+        )
     return changes
+
+
+def _key(message: Json) -> object:
+    """What the message's key is; None in documents that did not say so yet."""
+    return cast("dict[str, dict[str, Json]]", message["bindings"])["kafka"]["key"].get("title")
 
 
 def _messages(document: Json) -> dict[str, Json]:
@@ -166,6 +195,17 @@ def _places(document: Json) -> set[tuple[str, str]]:
         (name, str(channel["address"]))
         for channel in channels.values()
         for name in cast("Json", channel["messages"])
+    }
+
+
+def _cleanup(document: Json) -> dict[str, object]:
+    """The cleanup policy of each topic, by its address; Kafka's own default is `delete`."""
+    channels = cast("dict[str, dict[str, Any]]", document["channels"])
+    return {
+        channel["address"]: ", ".join(
+            channel["bindings"]["kafka"]["topicConfiguration"].get("cleanup.policy", ["delete"])
+        )
+        for channel in channels.values()
     }
 
 
@@ -230,7 +270,10 @@ def _message(event: EventType) -> Json:
         "headers": _headers(event),
         "payload": _payload(event),
         "bindings": {
-            "kafka": {"key": {"type": "string"}, "bindingVersion": KAFKA_BINDING_VERSION},
+            "kafka": {
+                "key": {"type": "string", "title": events.KEYS[event.topic]},
+                "bindingVersion": KAFKA_BINDING_VERSION,
+            },
         },
     }
     example = contract_examples.of(event)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 E = TypeVar("E", bound=Exception)
@@ -9,6 +11,25 @@ E = TypeVar("E", bound=Exception)
 
 class OperatorError(Exception):
     """A failure whose text is one line for the operator: what is wrong, and what to do."""
+
+
+class UnreachableError(OperatorError):
+    """A server is away, or refuses us."""
+
+
+@contextmanager
+def reaching(server: str, errors: tuple[type[BaseException], ...]) -> Iterator[None]:
+    """Where one of these errors leaves the context, say in one line which server it is about.
+
+    Raises:
+        UnreachableError: in place of any of `errors`.
+    """
+    try:
+        yield
+    except errors as error:
+        # The lines below the first are details, and may quote what is stored.
+        told = str(error).partition("\n")[0] or type(error).__name__
+        raise UnreachableError(f"{server} does not answer, or refuses: {told}") from error
 
 
 def first_of(group: BaseExceptionGroup[E]) -> E:

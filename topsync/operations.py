@@ -14,7 +14,7 @@ from rich.table import Table
 from schemas import platform_time
 from topsync import retry, runtime, settings, standing
 from topsync.audit import Audit, Result
-from topsync.errors import OperatorError
+from topsync.errors import OperatorError, reaching
 from topsync.settings import (
     BudgetSettings,
     DatabaseSettings,
@@ -26,6 +26,7 @@ from topsync.settings import (
 from topsync.store import api_calls, call_budget, database, push_connections, replay_jobs, sellers
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import topic_admin, topics
+from topsync.stream.producer import PublishError
 from topsync.stream.topic_plan import Action, ByHand
 from topsync.stream.topics import TopicsError
 
@@ -42,14 +43,19 @@ class OperationError(OperatorError):
 
 async def migrate() -> None:
     """Bring the schema up to date."""
-    async with database.connect(settings.load(DatabaseSettings)) as pool:
-        applied = await database.migrate(pool)
-    console.print(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
+    own = settings.load(DatabaseSettings)
+    with reaching(database.SERVER, database.REFUSALS):
+        async with database.connect(own) as pool:
+            applied = await database.migrate(pool)
+    told = f"applied: {', '.join(applied)}" if applied else "the schema is up to date"
+    console.print(told, soft_wrap=True)
 
 
 async def plan_topics() -> int:
     """Show how the cluster's topics differ from the registry; 0 when they do not, 1 when they do."""
-    actions = await topic_admin.plan(settings.load(KafkaSettings))
+    own = settings.load(KafkaSettings)
+    with reaching(topics.SERVER, (PublishError,)):
+        actions = await topic_admin.plan(own)
     _show(actions)
     return 1 if actions else 0
 
@@ -57,7 +63,8 @@ async def plan_topics() -> int:
 async def apply_topics() -> int:
     """Do it and show it; 1 when something is left that is never done here, else 0."""
     own = settings.load(KafkaSettings)
-    actions = await topic_admin.apply(own)
+    with reaching(topics.SERVER, (PublishError,)):
+        actions = await topic_admin.apply(own)
     left = [action for action in actions if isinstance(action, ByHand)]
     if not left:
         # The brokers learn of a new topic one after another.

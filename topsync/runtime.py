@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from schemas import platform_time
 from topsync import metrics, retry, settings, shared_budget, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Puller
+from topsync.errors import reaching
 from topsync.sellers.renewal import Renewal
 from topsync.sellers.sessions import Sessions
 from topsync.settings import (
@@ -53,13 +55,19 @@ START = retry.Policy(max_attempts=8, first_wait_seconds=0.5, max_wait_seconds=10
 
 @asynccontextmanager
 async def open_pool() -> AsyncIterator[Pool]:
-    """The database, with its schema checked; waits a little for one that is just starting."""
+    """The database, with its schema checked; waits a little for one that is just starting.
+
+    Raises:
+        UnreachableError: it is away, or refuses us.
+    """
     own = settings.load(DatabaseSettings)
-    await retry.run(
-        lambda: _check_schema(own),
-        decide=lambda error, _: retry.Retry() if isinstance(error, OUTAGE_ERRORS) else retry.GIVE_UP,
-        policy=START,
-    )
+    with reaching(database.SERVER, database.REFUSALS):
+        await retry.run(
+            lambda: _check_schema(own),
+            decide=lambda error, _: retry.Retry() if isinstance(error, OUTAGE_ERRORS) else retry.GIVE_UP,
+            policy=START,
+            on_retry=partial(_waiting, database.SERVER),
+        )
     async with database.connect(own) as pool:
         yield pool
 
@@ -70,14 +78,26 @@ async def _check_schema(own: DatabaseSettings) -> None:
 
 
 async def open_topics() -> tuple[KafkaSettings, Registry]:
-    """The topics as the cluster has them; waits a little for a cluster that is just starting."""
+    """The topics as the cluster has them; waits a little for a cluster that is just starting.
+
+    Raises:
+        UnreachableError: the cluster is away, or refuses us.
+    """
     own = settings.load(KafkaSettings)
-    registry = await retry.run(
-        lambda: topics.require(own),
-        decide=lambda error, _: retry.Retry() if isinstance(error, PublishError) else retry.GIVE_UP,
-        policy=START,
-    )
+    with reaching(topics.SERVER, (PublishError,)):
+        registry = await retry.run(
+            lambda: topics.require(own),
+            decide=lambda error, _: retry.Retry() if isinstance(error, PublishError) else retry.GIVE_UP,
+            policy=START,
+            on_retry=partial(_waiting, topics.SERVER),
+        )
     return own, registry
+
+
+def _waiting(server: str, attempt: retry.Attempt) -> None:
+    log.warning(
+        "waiting for a server", server=server, attempt=attempt.number, error=type(attempt.error).__name__
+    )
 
 
 @asynccontextmanager

@@ -5,24 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.protocol.group import LeaveGroupRequest
 
-from examples.replenishment import Item, summarise
+from examples.replenishment import Item, moment, summarise
 from schemas import transitions
 from schemas.change import Source
 from schemas.trade import Trade
 from tests.store.databases import SELLER, at, platform_trade
 from tests.stream.clusters import create_topics, settings_for
+from tests.support.eventually import eventually, until
 from topsync.local import java, kafka_jars
 from topsync.settings import KafkaSettings
 from topsync.stream import producer as producers
-from topsync.stream import records
+from topsync.stream import records, topics
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
@@ -152,7 +159,76 @@ async def test_both_subscribers_act_once_on_what_they_wait_for_and_go_on_where_t
     assert again == [f"2025-11-20T02:00:05Z {TID + 2} created+paid WAIT_SELLER_SEND_GOODS 186.00 yuan"]
 
 
+@asynccontextmanager
+async def subscribed(
+    kafka: KafkaSettings, registry: Registry, group: str, told: list[str]
+) -> AsyncIterator[Process]:
+    """The subscriber in Python, running; what it prints is added to `told`. It is killed at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-u", EXAMPLES / "subscriber.py", kafka.kafka_bootstrap_servers),
+        *("--topic", registry.orders.name, "--group", group),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,  # its client tells each step of dividing the group
+    )
+    reading = asyncio.create_task(read_lines(process, told))
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+async def read_lines(process: Process, told: list[str]) -> None:
+    assert process.stdout
+    while line := await process.stdout.readline():
+        told.append(line.decode().strip())
+
+
+def is_told(tid: int, told: Sequence[str]) -> bool:
+    return any(f" {tid} " in line for line in told)
+
+
+async def take_out(kafka: KafkaSettings, group: str) -> bool:
+    """Take the one member out of its group, as the broker does with the silent; whether it was there."""
+    async with topics.admin_client(kafka) as admin:
+        try:
+            (answer,) = await admin.describe_consumer_groups([group])
+        except GroupCoordinatorNotAvailableError:  # nobody has joined yet
+            return False
+        ((_, _, state, _, _, members, *_),) = answer.groups
+        if state != "Stable":
+            return False
+        await admin._send_request(LeaveGroupRequest(group, members[0][0]))
+        return True
+
+
+async def test_a_subscriber_outlives_that_its_group_is_divided_anew_before_its_commit(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    group, told = f"{kafka.topic_prefix}-divided", list[str]()
+
+    async def is_out() -> bool:
+        return await take_out(kafka, group)
+
+    async with subscribed(kafka, registry, group, told) as process:
+        for tid in (TID, TID + 1):
+            # Its next commit comes sooner than the heartbeat that would tell it.
+            await eventually(is_out)
+            await publish(kafka, [order(registry, trade(tid, 1), 1)])
+            await until(partial(is_told, tid, told), within_seconds=BOUND_SECONDS)
+        assert process.returncode is None
+
+
 # Replenishment.
+
+
+@pytest.mark.parametrize(
+    ("typed", "hour"), [("2026-11-20 10:00", 2), ("2026-11-20T10:00Z", 10), ("2026-11-20T10:00+09:00", 1)]
+)
+def test_a_moment_is_chinas_unless_it_says_otherwise(typed: str, hour: int) -> None:
+    assert moment(typed) == datetime(2026, 11, 20, hour, tzinfo=UTC)
 
 
 def sale(tid: int, *lines: dict[str, object], days_ago: float = 1, **fields: object) -> Trade:

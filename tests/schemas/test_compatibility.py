@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from schemas import compatibility, json_schema
 from schemas.compatibility import Change
@@ -14,11 +14,18 @@ from schemas.types import Instant, Money, PlatformId
 
 LINE: Any = create_model("Line", oid=(PlatformId, ...), title=(str | None, None))
 
+OPEN: Any = create_model("Note", text=(str, ...))
+SHUT: Any = create_model("Note", __config__=ConfigDict(extra="forbid"), text=(str, ...))
+TEXT = WithJsonSchema({"type": "string"}, mode="serialization")
+
 BASE: dict[str, Any] = {
     "tid": (PlatformId, ...),
     "payment": (Money | None, None),
     "state": (Literal["done", "failed"], ...),
     "lines": (list[LINE], ...),
+    "code": (Annotated[str, Field(max_length=10)], ...),
+    "share": (float, ...),
+    "closed": (OPEN, ...),
 }
 
 
@@ -70,6 +77,14 @@ def test_texts_for_people_may_change() -> None:
         ({"lines": line(oid=(PlatformId | None, None), title=(str | None, None))}, "lines[].oid", "relies"),
         ({"lines": line(oid=(PlatformId, ...), title=(int | None, None))}, "lines[].title", "understand"),
         ({"lines": (str, ...)}, "lines", "does not understand the other"),
+        ({"lines": (list[Any], ...)}, "lines[].oid", "finds nothing"),
+        ({"payment": (Annotated[Money, TEXT] | None, None)}, "payment", "does not understand the other"),
+        ({"code": (Annotated[str, Field(max_length=9)], ...)}, "code", "does not understand the other"),
+        ({"code": (Annotated[str, Field(pattern="^[a-z]+$")], ...)}, "code", "understand"),
+        ({"code": (Annotated[str, Field(min_length=1, max_length=10)], ...)}, "code", "understand"),
+        ({"share": (Annotated[float, Field(le=1)], ...)}, "share", "does not understand the other"),
+        ({"share": (int, ...)}, "share", "does not understand the other"),
+        ({"closed": (SHUT, ...)}, "closed", "does not understand the other"),
     ],
 )
 def test_what_takes_something_from_a_reader_is_named_with_whom_it_breaks(
@@ -79,6 +94,33 @@ def test_what_takes_something_from_a_reader_is_named_with_whom_it_breaks(
     assert path in {change.path for change in found}
     assert any(told in (change.breaks or "") for change in found)
     assert all(str(change).startswith(f"{change.path}: ") for change in found)
+
+
+@pytest.mark.parametrize("kind", [dict[str, LINE], LINE | int], ids=["by name", "an alternative"])
+def test_an_object_is_compared_wherever_it_is_referred_to(kind: Any) -> None:
+    """What refers to it says the same before and after: only the object's own schema differs."""
+    old, new = (json_schema.of(create_model("Order", held=(kind, ...)), "order.v1") for _ in range(2))
+    assert compatibility.changes(old, new) == []
+    del new["definitions"]["Line"]["properties"]["title"]  # type: ignore[index]
+    (found,) = compatibility.changes(old, new)
+    assert (found.path, bool(found.breaks)) == ("held", True)
+
+
+def test_items_that_are_bound_to_a_form_now_or_not_any_more_are_named() -> None:
+    free, bound = {"type": "array"}, {"type": "array", "items": {"type": "string"}}
+    for old, new in ((free, bound), (bound, free)):
+        (found,) = compatibility.changes(old, new)
+        assert (found.path, bool(found.breaks)) == ("[]", True)
+
+
+def test_a_field_that_is_called_as_a_text_for_people_is_a_field() -> None:
+    """Wherever it is: within an alternative, too."""
+    long, short = (
+        {"anyOf": [{"properties": {"title": {"type": kind}}}, {"type": "null"}]}
+        for kind in ("string", "null")
+    )
+    (found,) = compatibility.changes(long, short)
+    assert found.breaks
 
 
 def test_a_value_that_goes_is_named_and_one_that_comes_is_named() -> None:

@@ -132,6 +132,28 @@ async def test_what_is_absent_is_null_and_an_order_without_lines_has_none(pool: 
     assert await pool.fetchval("select count(*) from erp.order_lines") == 0
 
 
+async def test_a_field_in_a_shape_of_its_own_is_null_and_hides_no_order(pool: Pool) -> None:
+    """One value that is no amount or no time would otherwise fail every query that meets its row."""
+    odd = {
+        "payment": "free",
+        "pay_time": "soon",
+        "seller_flag": "red",
+        "is_part_consign": {},
+        "post_fee": "1e400",
+    }
+    lines = {"order": [{**examples.TRADE["orders"]["order"][0], "num": "some", "price": "9" * 40}]}  # type: ignore[index]
+    await store(pool, Trade.from_platform({**examples.TRADE, **odd, "orders": lines}))
+    row = await pool.fetchrow(
+        "select payment, pay_time, seller_flag, is_part_consign, post_fee from erp.orders"
+    )
+    assert row is not None
+    assert set(row) == {None}
+    line = await pool.fetchrow("select num, price, oid from erp.order_lines")
+    assert line is not None
+    assert (line["num"], line["price"]) == (None, None)
+    assert line["oid"] > 0
+
+
 async def test_a_text_that_is_too_long_for_an_index_stops_nobody(pool: Pool) -> None:
     """It is set aside where nothing else helps; a buyer's id is no reason for that."""
     text = secrets.token_hex(20_000)

@@ -60,7 +60,7 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
             _print_json(tables.as_json(one))
         return
     if not found:
-        _say("no dead letters" if which.dealt_with else "no open dead letters")
+        _say(_none(which))
         return
     console.print(tables.of_all(found))
     if len(found) == limit:
@@ -139,7 +139,7 @@ def _is_to_be_done(
 ) -> bool:
     """Show what would be done, and find out whether it is to be: with `count` letters, there may be none."""
     if not plan:
-        _say("no open dead letters")
+        _say(_none(request.which))
         return False
     console.print(tables.of_plan(plan))
     if request.dry_run or not count:
@@ -219,6 +219,17 @@ def _progress() -> Iterator[Progress]:
     with bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _none(which: Filter) -> str:
+    """That there is none, with what was asked for: the cause may be a slip in it."""
+    asked = {"reason": which.reason, "seller": which.seller, "tid": which.tid, "since": which.since}
+    given = " ".join(
+        f"--{name} {tables.printable(str(value))}" for name, value in asked.items() if value is not None
+    )
+    return ("no dead letters" if which.dealt_with else "no open dead letters") + (
+        f" with {given}" if given else ""
+    )
 
 
 def _print_json(content: dict[str, object]) -> None:

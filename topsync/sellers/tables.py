@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from schemas import platform_time
@@ -26,7 +26,13 @@ STYLES = {
 
 def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) -> Table:
     """A row for each seller; `parked` is how many orders of a seller wait for it to be back."""
-    table = Table("id", "nick", "state", "session ends (GMT+8)", "days left", "refreshable", "parked", "why")
+    # On a narrow screen cells take more lines. Who it is stays whole: half an id is nobody's.
+    headings = ("state", "session ends (GMT+8)", "days left", "can refresh", "parked", "why")
+    table = Table(
+        Column("id", no_wrap=True),
+        Column("nick", overflow="fold", min_width=8),
+        *(Column(one, overflow="fold", min_width=max(map(len, one.split(" ")))) for one in headings),
+    )
     for seller in found:
         table.add_row(
             str(seller.seller_id),

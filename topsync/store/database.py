@@ -48,6 +48,17 @@ OUTAGE_ERRORS: tuple[type[BaseException], ...] = (
 """What a statement raises while the database is away, starting or stopping: try again later."""
 
 
+REFUSALS: tuple[type[BaseException], ...] = (
+    *OUTAGE_ERRORS,
+    asyncpg.InvalidAuthorizationSpecificationError,  # with it, a wrong password
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""What keeps somebody out for whom all of it is new: away, or not there, or not for this user."""
+
+SERVER = "the database (TOPSYNC_DATABASE_URL)"
+
+
 class SchemaError(OperatorError):
     """The database's schema is not the one that this code was written for."""
 

@@ -14,6 +14,8 @@ from topsync.stream.producer import MAX_REQUEST_BYTES
 
 HOUR_MS = 3600 * 1000
 
+SERVER = "Kafka (KAFKA_BOOTSTRAP_SERVERS)"
+
 
 class TopicsError(OperatorError):
     """The cluster's topics are not what this version needs. The text says what to do."""
