@@ -164,6 +164,25 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
     assert await told(installation, TID) == ["created,paid,shipped,finished"]
 
 
+async def test_however_much_a_crash_left_is_published_piece_by_piece(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither memory nor a transaction has to hold all of it."""
+    monkeypatch.setattr("consumer.writer.LEFTOVERS_AT_ONCE", 2)
+    tids = [TID + number for number in range(5)]
+    async with taking_over(installation) as dying:
+        for tid in tids:
+            await dying.store(batch_of("left behind", modified=5, tid=tid))
+    async with taking_over(installation) as heir:
+        await heir.publish_leftovers()
+        await heir.publish_leftovers()
+    assert await nothing_is_unpublished(installation)
+    found = await systems.records(installation.kafka, installation.topics.orders)
+    assert [int(record.key or b"") for record in found] == tids, "each once"
+    steps = [later.offset - one.offset for one, later in itertools.pairwise(found)]
+    assert steps == [1, 2, 1, 2], "the mark of a transaction's end takes an offset"
+
+
 @given(
     drawn=st.lists(
         st.tuples(st.integers(5, 6), st.integers(10, 12), st.sampled_from("ab"), st.sampled_from(SOURCES)),
@@ -404,9 +423,9 @@ async def published_by_order(installation: Installation) -> dict[int, list[tuple
     return seen
 
 
-def batch_of(title: str, *, modified: int) -> Batch:
+def batch_of(title: str, *, modified: int, tid: int = TID) -> Batch:
     batch = Batch()
-    version = Version(SELLER, Trade.from_platform(trade(title, TID, modified=modified)), at(10), "push")
+    version = Version(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(10), "push")
     batch.add(version)
     return batch
 
@@ -474,4 +493,4 @@ async def is_published(installation: Installation, tid: int) -> bool:
 
 
 async def nothing_is_unpublished(installation: Installation) -> bool:
-    return not await orders.TABLE.all_unpublished(installation.pool)
+    return not await orders.TABLE.unpublished_ids(installation.pool)

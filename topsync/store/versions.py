@@ -264,9 +264,12 @@ class VersionTable(ABC, Generic[V, T]):
         """Of these, the versions that still have to be published."""
         return list(map(self._read, await pool.fetch(self._sql("unpublished"), list(keys))))
 
-    async def all_unpublished(self, pool: Pool) -> list[Unpublished[T]]:
-        """Every version that still has to be published, of all partitions: read by repairs after a crash."""
-        return list(map(self._read, await pool.fetch(self._sql("all_unpublished"))))
+    async def unpublished_ids(self, pool: Pool) -> list[tuple[int, int]]:
+        """Whatever still has to be published, of all partitions: its id and its order's.
+
+        Read by repairs after a crash.
+        """
+        return [(row["key"], row["tid"]) for row in await pool.fetch(self._sql("unpublished_ids"))]
 
     def _read(self, row: asyncpg.Record) -> Unpublished[T]:
         return Unpublished(
