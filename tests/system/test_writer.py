@@ -44,12 +44,12 @@ from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.store.refetches import Refetch
 from topsync.store.shared_table import SharedTables
-from topsync.store.versions import NotOwnerError
+from topsync.store.versions import MAX_WIRE_BYTES, NotOwnerError
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.ownership import Member
 from topsync.stream.producer import FencedError
-from topsync.stream.records import Record
+from topsync.stream.records import MAX_RECORD_BYTES, Record
 from topsync.stream.topics import Registry
 from topsync.vault import Vault, new_key
 
@@ -329,6 +329,24 @@ async def test_an_order_with_a_dead_letter_is_not_asked_for_again(installation: 
     async with taking_over(installation) as writer:
         await writer.store(Batch(given_up={TID: at(5), LAST_TID: at(4)}))
     assert [one.tid for one in await refetches.due(pool, limit=10)] == [LAST_TID], "promised after that"
+
+
+async def test_an_order_that_the_topic_cannot_hold_is_a_dead_letter_and_holds_up_no_other(
+    installation: Installation,
+) -> None:
+    """Stored, it would be published in vain for ever, with the partition behind it."""
+    huge = "x" * (MAX_RECORD_BYTES + 1)
+    async with taking_over(installation) as writer:
+        batch = batch_of(huge, modified=5)
+        batch.join(batch_of("as ever", modified=5, tid=LAST_TID))
+        await writer.store(batch)
+        await writer.publish(batch, {})
+    assert await nothing_is_unpublished(installation)
+    assert [found.title for _, found in await published(installation, LAST_TID)] == ["as ever"]
+    (letter,) = await systems.records(installation.kafka, installation.topics.dead_letters)
+    told = cloud_events.attributes(letter.headers)
+    assert (letter.key, told["reason"]) == (records.key_of(TID), "unstorable")
+    assert told["detail"].startswith(f"more than {MAX_WIRE_BYTES} bytes; the first ")
 
 
 class FailsWhenCancelled(Enricher):

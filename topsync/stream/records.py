@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -23,6 +23,21 @@ from schemas.types import write_instant
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
 """Above the largest answer (16 MiB) that may have to be set aside whole."""
+
+MAX_ORIGINAL_BYTES = 18 * 1024 * 1024
+"""Of an original that is larger, a dead letter has the beginning: one that Kafka does not take would be
+written anew for ever, and nothing behind it."""
+
+MAX_ORIGINAL_HEADERS_BYTES = 1024 * 1024
+"""Likewise: the first headers that fit."""
+
+HEADER_BYTES = 32
+"""What a header takes besides name and value, and more."""
+
+MAX_DEAD_KEY_BYTES = 64 * 1024
+
+MAX_DETAIL_CHARACTERS = 1000
+"""An order may have thousands of lines, each of them unreadable."""
 
 CONTENT_UNKNOWN = "application/octet-stream"
 
@@ -325,8 +340,14 @@ def dead_letter(
 ) -> Record:
     """What could not be read or done, whole: original bytes and headers, with the reason.
 
-    `reason` is a short fixed word for counting; `detail` explains and holds no personal data.
+    `reason` is a short fixed word for counting; `detail` explains and holds no personal data. Of what is
+    larger than any record that topsync writes only the beginning is kept, and `detail` says so.
     """
+    key = key and key[:MAX_DEAD_KEY_BYTES]
+    detail = detail[:MAX_DETAIL_CHARACTERS]
+    if original is not None and len(original) > MAX_ORIGINAL_BYTES:
+        detail += f"; the first {MAX_ORIGINAL_BYTES} of {len(original)} bytes"
+        original = original[:MAX_ORIGINAL_BYTES]
     headers = cloud_events.headers(
         id=_new_id(),
         type=cloud_events.DEAD_LETTER_TYPE,
@@ -340,7 +361,17 @@ def dead_letter(
             **({} if seller_id is None else {"sellerid": str(seller_id)}),
         },
     )
-    return Record(topic, key, original, headers + [(f"original_{n}", v) for n, v in original_headers])
+    return Record(topic, key, original, [*headers, *_of_the_original(original_headers)])
+
+
+def _of_the_original(headers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    room = MAX_ORIGINAL_HEADERS_BYTES
+    for name, value in headers:
+        # Whoever wrote the record may have written a header without a value.
+        room -= len(name.encode()) + len(value or b"") + HEADER_BYTES
+        if room < 0:
+            return
+        yield f"original_{name}", value
 
 
 def notification(topic: str, told: Notification, *, at: datetime) -> Record:
