@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import orjson
-
 from reconciler import bulk_plan, refetching
 from reconciler.bulk_plan import IMPATIENT, PATIENT, Rules
 from schemas.change import Source
@@ -219,10 +217,10 @@ class BulkDetails:
                     seller_id=one.seller_id,
                     as_of=as_of,
                     reason=f"details {task.task_id}",
-                    trade=orjson.dumps(raw),
+                    trade=written,
                     found_by=Source(one.source),
                 )
-                for one, raw in found.good
+                for one, written in found.good
             ]
         )
         failpoints.reach("bulk.published")
