@@ -36,7 +36,7 @@ def storable_fields(data: Mapping[str, object], levels: int = MAX_DEPTH) -> dict
     Raises:
         ValueError: something is nested deeper than that many levels.
     """
-    return {_storable_text(name): storable(value, levels) for name, value in data.items()}
+    return {storable_text(name): storable(value, levels) for name, value in data.items()}
 
 
 def storable(value: object, levels: int = MAX_DEPTH) -> object:
@@ -44,7 +44,7 @@ def storable(value: object, levels: int = MAX_DEPTH) -> object:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
     if isinstance(value, str):
-        return _storable_text(value)
+        return storable_text(value)
     if isinstance(value, Mapping | list):
         if not levels:
             raise ValueError("nested too deeply")
@@ -54,7 +54,8 @@ def storable(value: object, levels: int = MAX_DEPTH) -> object:
     return value
 
 
-def _storable_text(text: str) -> str:
+def storable_text(text: str) -> str:
+    """The text without what UTF-8 or PostgreSQL cannot hold."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

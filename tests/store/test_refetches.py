@@ -39,6 +39,12 @@ async def test_what_is_noted_is_due_after_its_wait_and_not_before(pool: Pool) ->
     assert await refetches.waiting(pool) == {"not_there": 3}
 
 
+async def test_a_message_of_a_name_that_the_database_cannot_hold_is_noted_all_the_same(pool: Pool) -> None:
+    """The name is for people; the order is what matters."""
+    await refetches.postpone(pool, [replace(wanted(), event="x\x00")], wait=NOW)
+    assert await due(pool) == [replace(wanted(), event="x\ufffd")]
+
+
 async def test_a_second_hint_keeps_the_place_in_time_and_takes_the_later_of_both_promises(pool: Pool) -> None:
     """Else a busy order would be pushed back for ever, and its attempts would never end."""
     await refetches.postpone(pool, [wanted(settled=5, modified=3)], wait=NOW)

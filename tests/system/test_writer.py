@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import cast
 
 import hypothesis
 import orjson
@@ -28,6 +29,8 @@ from consumer.refunds import RefundReader
 from consumer.room import Room
 from consumer.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
+from schemas.change import Hint
+from schemas.cloud_events import Headers
 from schemas.trade import Trade
 from schemas.types import parse_instant
 from tests.stream.clusters import create_topics
@@ -347,6 +350,36 @@ async def test_an_order_that_the_topic_cannot_hold_is_a_dead_letter_and_holds_up
     told = cloud_events.attributes(letter.headers)
     assert (letter.key, told["reason"]) == (records.key_of(TID), "unstorable")
     assert told["detail"].startswith(f"more than {MAX_WIRE_BYTES} bytes; the first ")
+
+
+async def test_records_as_topsync_never_writes_them_stop_nobody(installation: Installation) -> None:
+    """P4: whatever is in the topics, each start would come to it again."""
+    digits = b"9" * 5000
+    changes, good = installation.topics.changes.name, snapshot(installation, "good", modified=5, fetched=10)
+    await sellers.pause(installation.pool, SELLER, "so that what it is about has to be noted")
+    told = Hint(SELLER, LAST_TID, "taobao_trade_\x00", at(0), at(0), at(0))
+    await publish(
+        installation,
+        Record(changes, digits, b"", []),
+        Record(changes, b"1", b"", cast("Headers", [("without a value", None)])),
+        good._replace(headers=[("ce_sellerid", digits)]),
+        good._replace(headers=[*good.headers, ("ce_sellerid", b"9" * 19)]),
+        good._replace(value=None),
+        records.change(changes, told),
+        good,
+    )
+    async with enricher():
+        await eventually(lambda: is_published(installation, TID))
+        await eventually(lambda: is_noted(installation, LAST_TID))
+        await eventually(lambda: dead_letters_are(installation, 5))
+
+
+async def is_noted(installation: Installation, tid: int) -> bool:
+    return tid in await refetches.reasons(installation.pool, [tid])
+
+
+async def dead_letters_are(installation: Installation, count: int) -> bool:
+    return len(await systems.records(installation.kafka, installation.topics.dead_letters)) == count
 
 
 class FailsWhenCancelled(Enricher):

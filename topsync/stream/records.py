@@ -19,7 +19,7 @@ from schemas.notification import Notification
 from schemas.refund_transitions import RefundTransition
 from schemas.steps import Step, T
 from schemas.transitions import Transition
-from schemas.types import write_instant
+from schemas.types import MAX_ID, write_instant
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
 """Above the largest answer (16 MiB) that may have to be set aside whole."""
@@ -38,6 +38,8 @@ MAX_DEAD_KEY_BYTES = 64 * 1024
 
 MAX_DETAIL_CHARACTERS = 1000
 """An order may have thousands of lines, each of them unreadable."""
+
+MAX_ID_DIGITS = len(str(MAX_ID))
 
 CONTENT_UNKNOWN = "application/octet-stream"
 
@@ -65,9 +67,14 @@ def key_of(id: int) -> bytes:  # noqa: A002
     return str(id).encode()
 
 
+def id_of(digits: bytes | None) -> int | None:
+    """The id in a key or header; none where there is none. Of too many digits Python makes no number."""
+    return int(digits) if digits and digits.isdigit() and len(digits) <= MAX_ID_DIGITS else None
+
+
 def tid_of_key(key: bytes | None) -> int | None:
     """The order that a record of `changes` or `snapshots` says to be about; none where it does not say."""
-    return int(key) if key and key.isdigit() else None
+    return id_of(key)
 
 
 def partition_of(tid: int, partitions: int) -> int:
