@@ -41,6 +41,7 @@ from topsync.store.versions import Known
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
+from topsync.top import wire
 from topsync.top.calls import trades
 from topsync.top.client import TopClient
 from topsync.top.errors import (
@@ -457,7 +458,7 @@ class BatchReader:
         try:
             return Trade.from_platform(raw)
         except UnreadableTradeError as error:
-            raise HopelessError("unreadable_answer", str(error), orjson.dumps(raw)) from None
+            raise HopelessError("unreadable_answer", str(error), wire.dumps(raw)) from None
 
     @staticmethod
     def _postpone(need: Need, change: Change, batch: Batch, reason: str, answer: bytes | None = None) -> None:

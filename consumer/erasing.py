@@ -45,8 +45,8 @@ def read_request(record: ConsumerRecord[bytes, bytes]) -> Erasure:
 def seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
     """Whose snapshot a record is, without reading its value; None where it does not say."""
     for name, value in record.headers:
-        if name == "ce_sellerid" and value is not None and value.isdigit():
-            return int(value)
+        if name == "ce_sellerid":
+            return records.id_of(value)
     return None
 
 

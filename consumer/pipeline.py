@@ -217,6 +217,6 @@ class Pipeline:
 
 
 def _size_bytes(record: ConsumerRecord[bytes, bytes]) -> int:
-    """What a record weighs: key, value and headers."""
-    headers = sum(len(name) + len(value) for name, value in record.headers)
+    """What a record weighs: key, value and headers, which need not have a value."""
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers

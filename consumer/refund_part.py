@@ -30,7 +30,7 @@ class RefundPart:
         """Take a version in, unless there is a newer one of the same refund."""
         refund_id = version.refund.refund_id
         other = self.versions.get(refund_id)
-        if other is None or _age(other) <= _age(version):
+        if other is None or _is_older(other, version):
             self.versions[refund_id] = version
 
     def join(self, later: RefundPart) -> None:
@@ -50,8 +50,14 @@ class RefundPart:
                 metrics.REFUND_FRESHNESS.observe(max(0.0, (at - hinted_at).total_seconds()))
 
 
-def _age(version: RefundVersion) -> tuple[datetime, int, datetime]:
-    return version.refund.modified, version.refund.refund_version or 0, version.fetched_at
+def _is_older(one: RefundVersion, other: RefundVersion) -> bool:
+    """What the table decides by, too (`refunds.sql`): how batches are cut must make no difference."""
+    if one.modified != other.modified:
+        return one.modified < other.modified
+    own, others = one.refund.refund_version, other.refund.refund_version
+    if own is not None and others is not None and own != others:
+        return own < others
+    return one.fetched_at < other.fetched_at
 
 
 def record(topic: str, version: UnpublishedRefund, part: RefundPart, *, at: datetime) -> Record:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from consumer import erasing, refund_part
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
@@ -24,6 +25,12 @@ from topsync.stream.producer import Offsets, PartitionPublisher
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
+
+LEFTOVERS_AT_ONCE: Final = 200
+"""Of what a crash left, so many are read and published at once, however many there are: Kafka ends a
+transaction that takes long, and then all of it would be begun again."""
+
+X = TypeVar("X")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +126,10 @@ class PartitionWriter:
 
     async def publish_leftovers(self) -> None:
         """Publish what was stored or erased but, after a crash, not published or not noted as such."""
-        tools = self._tools
-        ahead = [one for one in await tools.tables.orders.all_unpublished() if self._is_mine(one.tid)]
-        refunds_ahead = [
-            one for one in await tools.tables.refunds.all_unpublished() if self._is_mine(one.tid)
-        ]
-        gone = [one for one in await erasures.all_tombstones(tools.pool) if self._is_mine(one.tid)]
+        tables = self._tools.tables
+        ahead = [id_ for id_, tid in await tables.orders.unpublished_ids() if self._is_mine(tid)]
+        refunds_ahead = [id_ for id_, tid in await tables.refunds.unpublished_ids() if self._is_mine(tid)]
+        gone = [one for one in await erasures.all_tombstones(self._tools.pool) if self._is_mine(one.tid)]
         if ahead or refunds_ahead or gone:
             log.info(
                 "publishing what a crash left",
@@ -133,7 +138,12 @@ class PartitionWriter:
                 refunds=len(refunds_ahead),
                 tombstones=len(gone),
             )
-            await self._publish(ahead, refunds_ahead, gone, Batch(), {})
+        for ids in _pieces(ahead):
+            await self._publish(await tables.orders.unpublished(ids), [], [], Batch(), {})
+        for ids in _pieces(refunds_ahead):
+            await self._publish([], await tables.refunds.unpublished(ids), [], Batch(), {})
+        for tombstones in _pieces(gone):
+            await self._publish([], [], tombstones, Batch(), {})
 
     def _is_mine(self, tid: int) -> bool:
         return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
@@ -208,3 +218,8 @@ class PartitionWriter:
         if gone:
             await erasures.forget_tombstones(tools.pool, gone)
             failpoints.reach("erasing.tombstones_forgotten")
+
+
+def _pieces(found: Sequence[X]) -> Iterator[Sequence[X]]:
+    for start in range(0, len(found), LEFTOVERS_AT_ONCE):
+        yield found[start : start + LEFTOVERS_AT_ONCE]

@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import orjson
-
 from reconciler import bulk_plan, refetching
 from reconciler.bulk_plan import IMPATIENT, PATIENT, Rules
 from schemas.change import Source
@@ -38,6 +36,7 @@ from topsync.top.calls.exports import ExportStatus, ExportTask
 from topsync.top.client import TopClient
 from topsync.top.errors import (
     CallLimitedError,
+    DroppedError,
     RequestRefusedError,
     RetryLaterError,
     SessionInvalidError,
@@ -101,11 +100,23 @@ class BulkDetails:
     async def _go_on(self) -> None:
         running = await detail_tasks.open_tasks(self.pool)
         metrics.DETAIL_TASKS.set(len(running))
-        for task in running:
-            if task.task_id is None:
-                await self._request(task)
-        await self._look(running)
+        unanswered = await self._advance(running)
         await self._plan()
+        if unanswered is not None:
+            raise unanswered
+
+    async def _advance(self, running: Sequence[DetailTask]) -> RetryLaterError | None:
+        """Request tasks and look at them, until one is not answered: then it is the last one next time.
+
+        Were it the first again, one seller's outage, or one answer that cannot be read, would hold up all.
+        """
+        for task in running:
+            try:
+                await (self._request(task) if task.task_id is None else self._look(task, task.task_id))
+            except RetryLaterError as error:
+                await self._wait_on(task)
+                return error
+        return None
 
     async def _plan(self) -> None:
         waiting = await refetches.backlogs(self.pool, sources=PATIENT)
@@ -130,17 +141,22 @@ class BulkDetails:
             return
         account = await self.sessions.get(task.seller_id)
         if account is None:
+            # Its orders wait for its return in the backlog: in a task they would take another seller's place.
+            await self._give_back(task)
             return
         tids = bulk_plan.request_order(task.tids, task.failures)
         try:
             created = await details.create(self.client, account.session, tids, lane=LANE)
         except SessionInvalidError:
-            await self.sessions.refused(account)
+            if await self.sessions.refused(account) is None:
+                await self._give_back(task)
         except CallLimitedError as error:
             self._rest(error.wait_seconds, "the platform, or our budget, allows no more tasks now")
             await self._give_back(task)
         except TaskDuplicateError:
             await self._fail(task, "the platform did not name the task that it has already")
+        except DroppedError as error:
+            await self._fail(task, str(error))
         except RequestRefusedError as error:
             self._note_refusal(task.seller_id, error)
             await self._give_back(task)
@@ -161,24 +177,24 @@ class BulkDetails:
             adopted=created.adopted,
         )
 
-    async def _look(self, running: Sequence[DetailTask]) -> None:
-        """Ask about tasks until one is not ready: they run together, so one look tells of all."""
-        for task in running:
-            if task.task_id is None:
-                continue
-            if time.monotonic() < self._look_at:
-                return
-            try:
-                result = await details.result(self.client, task.task_id, lane=LANE)
-            except TaskNotExistError:
-                await self._fail(task, "the platform has forgotten it")
-                continue
-            if result.status in (ExportStatus.NEW, ExportStatus.DOING):
-                await self._wait_on(task)
-            elif result.status is ExportStatus.DONE and result.created_at is not None:
-                await self._hand_over(task, result)
-            else:
-                await self._fail(task, "it failed on the platform")
+    async def _look(self, task: DetailTask, task_id: int) -> None:
+        """Ask about a task, unless one was not ready just now: they run together, so one tells of all."""
+        if time.monotonic() < self._look_at:
+            return
+        try:
+            result = await details.result(self.client, task_id, lane=LANE)
+        except TaskNotExistError:
+            await self._fail(task, "the platform has forgotten it")
+            return
+        except (DroppedError, RequestRefusedError) as error:
+            await self._fail(task, str(error))
+            return
+        if result.status in (ExportStatus.NEW, ExportStatus.DOING):
+            await self._wait_on(task)
+        elif result.status is ExportStatus.DONE and result.created_at is not None:
+            await self._hand_over(task, result)
+        else:
+            await self._fail(task, "it failed on the platform")
 
     async def _wait_on(self, task: DetailTask) -> None:
         self._look_at = time.monotonic() + self.poll_seconds
@@ -201,10 +217,10 @@ class BulkDetails:
                     seller_id=one.seller_id,
                     as_of=as_of,
                     reason=f"details {task.task_id}",
-                    trade=orjson.dumps(raw),
+                    trade=written,
                     found_by=Source(one.source),
                 )
-                for one, raw in found.good
+                for one, written in found.good
             ]
         )
         failpoints.reach("bulk.published")

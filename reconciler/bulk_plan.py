@@ -14,6 +14,8 @@ from schemas import platform_time
 from schemas.change import Source
 from schemas.trade import Trade, UnreadableTradeError
 from topsync.store.refetches import Refetch
+from topsync.stream.records import MAX_RECORD_BYTES
+from topsync.top import wire
 from topsync.top.calls.details import MAX_TRADES, DetailsResult
 
 PATIENT = (Source.PUSH, Source.GAP, Source.SWEEP)
@@ -106,8 +108,9 @@ def as_of(asked_at: datetime, created_at: datetime) -> datetime:
 class Sorted:
     """What of a task's answer is worth handing to the writers."""
 
-    good: list[tuple[Refetch, object]] = field(default_factory=list)
-    """Orders with what the platform said of each, readable and no older than promised."""
+    good: list[tuple[Refetch, bytes]] = field(default_factory=list)
+    """Orders with what the platform said of each: readable, no older than promised, and no larger than Kafka
+    takes."""
     alone: list[int] = field(default_factory=list)
     """Those that have to be asked for one by one."""
 
@@ -124,8 +127,11 @@ def sort_out(wanted: Sequence[Refetch], result: DetailsResult) -> Sorted:
             modified = None
         if modified is None or (one.modified is not None and modified < one.modified):
             found.alone.append(one.tid)
+        elif len(written := wire.dumps(raw)) > MAX_RECORD_BYTES:
+            # Asked for alone, likewise.
+            found.alone.append(one.tid)
         else:
-            found.good.append((one, raw))
+            found.good.append((one, written))
     return found
 
 

@@ -7,12 +7,15 @@ text, or readers would lose its digits.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Final
 
 import orjson
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
+
+MAX_DEPTH: Final = 100
+"""Levels of a value. One that is nested beyond all reason can be read, but not be written again."""
 
 
 def has_storable_texts(data: Mapping[str, object]) -> bool:
@@ -27,25 +30,32 @@ def has_storable_texts(data: Mapping[str, object]) -> bool:
     return b"\\" not in text or b"\\u0000" not in text
 
 
-def storable_fields(data: Mapping[str, object]) -> dict[str, object]:
-    """The data with every name and value made storable, to any depth."""
-    return {_storable_text(name): storable(value) for name, value in data.items()}
+def storable_fields(data: Mapping[str, object], levels: int = MAX_DEPTH) -> dict[str, object]:
+    """The data with every name and value made storable, to any depth that can be written.
+
+    Raises:
+        ValueError: something is nested deeper than that many levels.
+    """
+    return {storable_text(name): storable(value, levels) for name, value in data.items()}
 
 
-def storable(value: object) -> object:
-    """The value made storable, to any depth."""
+def storable(value: object, levels: int = MAX_DEPTH) -> object:
+    """The value made storable; raises as `storable_fields` does."""
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
     if isinstance(value, str):
-        return _storable_text(value)
-    if isinstance(value, Mapping):
-        return storable_fields(value)
-    if isinstance(value, list):
-        return [storable(item) for item in value]
+        return storable_text(value)
+    if isinstance(value, Mapping | list):
+        if not levels:
+            raise ValueError("nested too deeply")
+        if isinstance(value, list):
+            return [storable(item, levels - 1) for item in value]
+        return storable_fields(value, levels - 1)
     return value
 
 
-def _storable_text(text: str) -> str:
+def storable_text(text: str) -> str:
+    """The text without what UTF-8 or PostgreSQL cannot hold."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

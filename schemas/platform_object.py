@@ -62,6 +62,8 @@ class PlatformObject(BaseModel):
                 f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_input=False)
             )
             raise cls.unreadable(f"unreadable {cls.__name__.lower()}: " + "; ".join(problems)) from None
+        except ValueError as error:
+            raise cls.unreadable(f"unreadable {cls.__name__.lower()}: {error}") from None
 
     @classmethod
     def from_wire(cls, value: bytes | str) -> Self:

@@ -431,6 +431,12 @@ async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whol
     assert orjson.loads(original or b"") == trade
 
 
+async def test_a_number_beyond_64_bits_in_such_an_order_stops_nobody(shop: Shop) -> None:
+    body = b'{"trade_fullinfo_get_response":{"trade":{"tid":%d,"odd":%d}}}' % (TID, 10**30)
+    shop.gateway.steps[TID] = [answers(lambda: raw(body))]
+    assert dead(await shop.read(shop.hint())) == {"unreadable_answer": b'{"tid":%d,"odd":%d}' % (TID, 10**30)}
+
+
 async def test_broken_json_is_kept_byte_for_byte_and_shown_by_nothing(shop: Shop) -> None:
     shop.gateway.steps[TID] = [answers(lambda: raw(b"<html>\xff not JSON</html>"))]
     (later,) = (await shop.read(shop.hint())).postponed
@@ -452,7 +458,10 @@ async def test_of_two_snapshots_of_one_order_the_newer_is_written_in_either_orde
         assert batch.versions[TID].trade.modified == at(2)
 
 
-@pytest.mark.parametrize("broken", [b"not json", b"[]", b"{}", b'{"tid":1}'])
+DEEP = orjson.dumps(platform_trade(TID))[:-1] + b',"odd":' + b"[" * 600 + b"]" * 600 + b"}"
+
+
+@pytest.mark.parametrize("broken", [b"not json", b"[]", b"{}", b'{"tid":1}', DEEP], ids=range(5))
 async def test_a_snapshot_that_cannot_be_read_is_set_aside_whole(shop: Shop, broken: bytes) -> None:
     batch = await shop.read(shop.snapshot(trade=broken), shop.snapshot(TID + 4))
     assert dead(batch) == {"unreadable_snapshot": broken}

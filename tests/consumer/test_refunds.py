@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -12,10 +13,19 @@ from consumer.refund_part import RefundPart
 from schemas import cloud_events
 from schemas.change import Change, Source
 from tests.consumer.test_batches import TID, Shop, shop
-from tests.store.databases import SELLER, at, platform_refund, platform_trade, refund_version, version
+from tests.store.databases import (
+    SELLER,
+    at,
+    emptied,
+    platform_refund,
+    platform_trade,
+    refund_version,
+    version,
+)
 from tests.top.gateway import answers_error, answers_html
 from topsync.store import orders, refunds
 from topsync.store.orders import RefundLine
+from topsync.store.refunds import RefundVersion
 from topsync.store.versions import Known
 
 __all__ = ["shop"]
@@ -273,3 +283,33 @@ async def test_batches_that_are_stored_together_keep_the_newest_of_each_and_all_
     assert first.refunds.versions == second.refunds.versions
     assert [later.reason for later in first.refunds.postponed] == ["not_there"]
     assert first.refunds.hinted_at.keys() == {REFUND}
+
+
+AGES = list(itertools.product((1, 2), (None, 5, 6), (7, 8)))
+"""Seconds of `modified`, the platform's own version, seconds of the fetch."""
+
+
+async def test_a_batch_keeps_of_two_versions_the_one_that_the_table_would_keep(
+    migrated_database_url: str,
+) -> None:
+    """P2: else it would depend on how batches are cut what a refund is."""
+    pairs = list(itertools.product(AGES, AGES))
+
+    def versions(number: int) -> list[RefundVersion]:
+        """The first, or the second, of each pair."""
+        return [
+            refund_version(id_, TID, modified, fetched, refund_version=own, title=str(number))
+            for id_, (modified, own, fetched) in enumerate((pair[number] for pair in pairs), start=1)
+        ]
+
+    part = RefundPart()
+    async with emptied(migrated_database_url) as pool:
+        epoch = await orders.take_over(pool, 0, "test")
+        for number in (0, 1):
+            await refunds.TABLE.upsert(pool, versions(number), partition=0, epoch=epoch)
+            for one in versions(number):
+                part.add(one)
+        states = await refunds.TABLE.states_of(pool, part.versions)
+    kept = {id_: one.content_hash for id_, one in part.versions.items()}
+    stored = {id_: state.content_hash for id_, state in states.items()}
+    assert [pairs[id_ - 1] for id_ in kept if kept[id_] != stored[id_]] == []

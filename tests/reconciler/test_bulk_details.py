@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import cast
@@ -40,13 +40,15 @@ from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.top.calls import details, exports
 from topsync.top.client import GatewayConfig, TopClient
-from topsync.top.errors import RetryLaterError
+from topsync.top.errors import BadAnswerError, RetryLaterError
 from topsync.vault import Vault, new_key
 
 CREATE, RESULT = "taobao.topats.trades.fullinfo.get", "taobao.topats.result.get"
 ORDERS = 130
 RULES = Rules(from_seconds=1, tasks_at_once=10, calls_per_second=50, backlog_changes=1000)
 NOBODYS = 4_000_000_999_999_999_900
+REFUSED = 2_000_000_999
+"""A seller whose session the platform does not know."""
 PARTITIONS = 2
 
 
@@ -340,6 +342,66 @@ async def test_an_application_without_the_right_drains_one_by_one_and_asks_once(
         assert desk.calls(CREATE) == 1
         assert len(await desk.hinted()) == RULES.alone_at_once
         assert await detail_tasks.open_tasks(desk.pool) == []
+
+
+async def test_a_seller_whose_session_is_refused_takes_nobodys_place(desk: Desk) -> None:
+    """Its orders would fill the tasks that may run, and all others would wait until it is back."""
+    cipher = desk.bulk.sessions.vault.encrypt(SecretStr("refused"))
+    await sellers.add(desk.pool, seller_id=REFUSED, nick="refused", session_cipher=cipher)
+    refused = range(NOBODYS, NOBODYS + 300)
+    await desk.let_wait(refused, seller_id=REFUSED)
+    await desk.let_wait(desk.tids(100))
+    desk.bulk.rules = replace(RULES, tasks_at_once=2)
+    await desk.drained()
+    assert (await desk.snapshots()).keys() == set(desk.tids(100))
+    assert (await refetches.reasons(desk.pool, refused)).keys() == set(refused), "they are known still"
+    assert desk.calls(CREATE) == 2
+
+
+@pytest.mark.parametrize("call", ["create", "result"])
+async def test_a_task_that_is_not_answered_holds_up_no_other(
+    desk: Desk, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One seller's outage, or one answer that cannot be read."""
+    first, rest = desk.tids(100), desk.tids(200)[100:]
+    answered, unanswered = getattr(details, call), list[object]()
+
+    async def answer(client: TopClient, *what: object, **how: object) -> object:
+        asked_for = what[1] if call == "create" else what[0]
+        if not unanswered:
+            unanswered.append(asked_for)
+        if asked_for == unanswered[0]:
+            raise BadAnswerError("not to be read")
+        return await answered(client, *what, **how)
+
+    monkeypatch.setattr(details, call, answer)
+    await desk.let_wait(first)
+    desk.bulk.poll_seconds = 0.01
+
+    async def are_brought() -> bool:
+        with suppress(RetryLaterError):
+            await desk.bulk.round()
+        return set((await refetches.reasons(desk.pool, rest)).values()) == {refetches.LATE}
+
+    await eventually(lambda: is_raised(desk))
+    await desk.let_wait(rest)
+    await eventually(are_brought)
+    assert (await desk.snapshots()).keys() == set(rest)
+    desk.bulk.deadline_seconds = 0
+    with pytest.raises(RetryLaterError):
+        await desk.bulk.round()
+    assert await detail_tasks.open_tasks(desk.pool) == []
+    waiting = await refetches.reasons(desk.pool, first)
+    assert waiting == dict.fromkeys(first, refetches.BACKLOG), "one by one, when its time is up"
+
+
+async def is_raised(desk: Desk) -> bool:
+    """Whether a round meets something that is not answered."""
+    try:
+        await desk.bulk.round()
+    except RetryLaterError:
+        return True
+    return False
 
 
 async def test_a_seller_without_a_session_keeps_its_backlog(desk: Desk) -> None:

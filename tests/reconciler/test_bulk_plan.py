@@ -11,6 +11,8 @@ from reconciler import bulk_plan
 from reconciler.bulk_plan import Plan, Rules
 from tests.store.databases import SELLER, at, platform_trade
 from topsync.store.refetches import Refetch
+from topsync.stream.records import MAX_RECORD_BYTES
+from topsync.top import wire
 from topsync.top.calls.details import DetailsResult
 from topsync.top.calls.exports import ExportStatus
 
@@ -104,3 +106,15 @@ def test_what_a_task_does_not_show_as_promised_is_asked_for_alone() -> None:
     assert [tid - TID for tid in found.alone] == [2, 3, 4], "older, absent, unreadable"
     waits = bulk_plan.waits(found, stored_within=timedelta(seconds=30))
     assert [waits[TID + number].total_seconds() for number in range(5)] == [30, 30, 0, 0, 0]
+
+
+def test_what_a_task_shows_and_kafka_would_not_take_is_asked_for_alone() -> None:
+    """Else nothing that this task brought, and no other task, would ever be handed over."""
+    wanted = [
+        Refetch(TID + number, SELLER, "x", at(0), at(1), None, "push", "in_task") for number in range(3)
+    ]
+    odd = {0: 1, 1: 10**30, 2: "x" * MAX_RECORD_BYTES}
+    trades = {TID + number: platform_trade(TID + number, 5, odd=value) for number, value in odd.items()}
+    found = bulk_plan.sort_out(wanted, DetailsResult(ExportStatus.DONE, at(9), dict(trades)))
+    assert [wire.loads(written) for _, written in found.good] == [trades[TID], trades[TID + 1]]
+    assert found.alone == [TID + 2]

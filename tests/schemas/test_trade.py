@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import opaque
 from schemas.trade import RECEIVER_FIELDS, OrderLine, Trade, UnreadableTradeError
 from tests.schemas import samples
 from topsync.top import wire
@@ -285,6 +286,26 @@ def test_a_number_beyond_64_bits_in_an_unknown_field_keeps_its_digits_and_stops_
     assert isinstance(raw, Mapping)
     trade = Trade.from_platform(raw)
     assert str(trade.platform_fields["opaque"]) == str(number)
+    assert Trade.from_wire(trade.to_wire()).content_hash() == trade.content_hash()
+
+
+@pytest.mark.parametrize("levels", [opaque.MAX_DEPTH + 1, 300, 900])
+@pytest.mark.parametrize("where", ["unknown", "title", "of_a_line"])
+def test_what_is_nested_too_deeply_to_be_written_again_is_refused(levels: int, where: str) -> None:
+    """Read, it would end whoever writes it: at each attempt anew."""
+    deep: object = 1
+    for _ in range(levels):
+        deep = [deep]
+    fields = {"orders": {"order": [{"oid": 1, "odd": deep}]}} if where == "of_a_line" else {where: deep}
+    with pytest.raises(UnreadableTradeError, match="nested too deeply"):
+        Trade.from_platform(minimal(**fields))
+
+
+def test_what_is_nested_as_deeply_as_can_be_is_carried() -> None:
+    deep: object = 1
+    for _ in range(opaque.MAX_DEPTH):
+        deep = [deep]
+    trade = Trade.from_platform(minimal(odd=deep))
     assert Trade.from_wire(trade.to_wire()).content_hash() == trade.content_hash()
 
 

@@ -21,6 +21,7 @@ from topsync.store import database, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.store.refunds import RefundVersion
+from topsync.store.versions import T, Unpublished, V, VersionTable
 
 BASE = datetime(2025, 11, 20, 2, tzinfo=UTC)
 SELLER = 2200000000001
@@ -112,3 +113,8 @@ def refund_version(
 ) -> RefundVersion:
     refund = Refund.from_platform(platform_refund(refund_id, tid, modified, **fields))
     return RefundVersion(SELLER, refund, at(fetched), source)
+
+
+async def all_unpublished(pool: Pool, table: VersionTable[V, T]) -> list[Unpublished[T]]:
+    """Every version of a table that still has to be published."""
+    return await table.unpublished(pool, [key for key, _ in await table.unpublished_ids(pool)])

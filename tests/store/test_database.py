@@ -14,7 +14,7 @@ import pytest
 from tests.store.databases import settings_for
 from tests.support.eventually import eventually
 from topsync.store import database
-from topsync.store.database import SchemaError
+from topsync.store.database import OUTAGE_ERRORS, SchemaError
 
 
 async def test_a_process_refuses_a_database_without_the_schema_and_says_what_to_run(
@@ -92,3 +92,22 @@ def test_every_statement_of_the_sql_files_has_a_name_and_a_body() -> None:
         text = resources.files("topsync.store").joinpath("sql", f"{noun}.sql").read_text("utf-8")
         for verb in re.findall(r"^-- name: (\S+)$", text, re.MULTILINE):
             assert database.sql(f"{noun}.{verb}")
+
+
+async def test_a_statement_that_the_server_undoes_because_of_a_circle_is_tried_again_as_in_an_outage(
+    database_url: str,
+) -> None:
+    """A process that ended by it would let all its partitions go."""
+    keys = (1, 2)
+    both_hold = asyncio.Barrier(2)
+
+    async def lock(pool: database.Pool, first: int, second: int) -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", first)
+            await both_hold.wait()
+            await connection.execute("select pg_advisory_xact_lock($1)", second)
+
+    async with database.connect(settings_for(database_url)) as pool:
+        ends = await asyncio.gather(lock(pool, *keys), lock(pool, *reversed(keys)), return_exceptions=True)
+    (undone,) = [end for end in ends if end is not None]
+    assert isinstance(undone, OUTAGE_ERRORS)

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.store.databases import SELLER, at, refund_version, version
+from tests.store.databases import SELLER, all_unpublished, at, refund_version, version
 from topsync.store import (
     bootstraps,
     coverage,
@@ -49,7 +49,7 @@ async def write(pool: Pool, epoch: int, *versions: Version) -> int:
 
 
 async def publish(pool: Pool) -> None:
-    await orders.TABLE.mark_published(pool, await orders.TABLE.all_unpublished(pool))
+    await orders.TABLE.mark_published(pool, await all_unpublished(pool, orders.TABLE))
 
 
 async def erase(pool: Pool, epoch: int, *tids: int) -> int:
@@ -171,7 +171,7 @@ async def test_an_order_that_the_topic_may_have_leaves_a_tombstone_too(pool: Poo
     await erasures.begin(pool, SELLER)
     assert await erase(pool, epoch, TID) == 1
     assert [one.tid for one in await erasures.all_tombstones(pool)] == [TID]
-    assert await orders.TABLE.all_unpublished(pool) == []
+    assert await all_unpublished(pool, orders.TABLE) == []
 
 
 async def test_only_the_owner_of_the_partition_erases(pool: Pool, epoch: int) -> None:
@@ -209,9 +209,9 @@ async def test_a_seller_comes_back_only_when_all_is_erased_and_begins_anew(pool:
     assert await erasures.get(pool, SELLER) is None
 
     await write(pool, epoch, version(TID, 2, 6, seller_memo="second"), version(TID + 1, 1, 5))
-    revisions = {one.tid: one.revision for one in await orders.TABLE.all_unpublished(pool)}
+    revisions = {one.tid: one.revision for one in await all_unpublished(pool, orders.TABLE)}
     assert revisions == {TID: 4, TID + 1: 4}, "above the tombstone's: readers drop what is not above"
-    (first, _) = await orders.TABLE.all_unpublished(pool)
+    (first, _) = await all_unpublished(pool, orders.TABLE)
     assert first.step.transitions[0] == "created"
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from datetime import date, timedelta
 
-from tests.store.databases import SELLER, at, version
+from tests.store.databases import SELLER, all_unpublished, at, version
 from topsync.store import api_calls, bootstraps, coverage, orders, replay_jobs, sellers, witness
 from topsync.store.api_calls import Call
 from topsync.store.bootstraps import Step
@@ -151,11 +151,11 @@ async def test_an_exported_order_is_stored_only_when_it_is_as_new_as_in_the_file
     epoch = await orders.take_over(pool, 0, "test")
     assert await missing() == 2
     await orders.TABLE.upsert(pool, [version(1, 4, 9), version(2, 4, 0.5)], partition=0, epoch=epoch)
-    await orders.TABLE.mark_published(pool, await orders.TABLE.all_unpublished(pool))
+    await orders.TABLE.mark_published(pool, await all_unpublished(pool, orders.TABLE))
     assert await missing() == 2, "one is older than in the file, one was fetched before the export"
     await orders.TABLE.upsert(pool, [version(1, 5, 9), version(2, 4, 1)], partition=0, epoch=epoch)
     assert await missing() == 1, "one is not published"
-    await orders.TABLE.mark_published(pool, await orders.TABLE.all_unpublished(pool))
+    await orders.TABLE.mark_published(pool, await all_unpublished(pool, orders.TABLE))
     assert await missing() == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.databases import SELLER, at, trade, version
+from tests.store.databases import SELLER, all_unpublished, at, trade, version
 from topsync.store import orders
 from topsync.store.database import Pool, sql
 from topsync.store.listed import Listed
@@ -210,12 +210,12 @@ async def _until_waiting(pool: Pool) -> None:
 
 async def test_what_is_stored_but_not_published_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 1, 5), version(TID + 2, 1, 5))
-    assert [one.tid for one in await orders.TABLE.all_unpublished(pool)] == [TID, TID + 1, TID + 2]
+    assert [one.tid for one in await all_unpublished(pool, orders.TABLE)] == [TID, TID + 1, TID + 2]
     (ahead,) = await publish(pool, TID)
     assert (ahead.tid, ahead.seller_id, ahead.revision, ahead.modified) == (TID, SELLER, 1, at(1))
     assert orjson.loads(ahead.value) == orjson.loads(trade(TID, 1).to_wire())
     assert [one.tid for one in await orders.TABLE.unpublished(pool, [TID, TID + 1])] == [TID + 1]
-    assert [one.tid for one in await orders.TABLE.all_unpublished(pool)] == [TID + 1, TID + 2]
+    assert [one.tid for one in await all_unpublished(pool, orders.TABLE)] == [TID + 1, TID + 2]
 
 
 async def test_marking_an_older_revision_does_not_hide_a_newer_one(pool: Pool, epoch: int) -> None:
@@ -330,7 +330,7 @@ async def test_what_a_version_brought_that_was_never_published_is_told_with_the_
     await write(pool, epoch, version(TID, 2, 2))
     await write(pool, epoch, version(TID, 3, 3, seller_memo="later"))
     assert await step_of(pool) == (["paid"], "WAIT_BUYER_PAY", ["seller_memo", "status"], "push")
-    (left,) = await orders.TABLE.all_unpublished(pool)
+    (left,) = await all_unpublished(pool, orders.TABLE)
     assert left.step.status_from == "WAIT_BUYER_PAY"
 
 

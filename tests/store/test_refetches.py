@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.store.databases import SELLER, at, refund_version, version
+from tests.support.eventually import eventually
 from topsync.store import detail_tasks, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
 from topsync.store.refetches import Lingering, Refetch
@@ -34,6 +37,12 @@ async def test_what_is_noted_is_due_after_its_wait_and_not_before(pool: Pool) ->
     await refetches.asked(pool, {TID: LATER, TID + 1: NOW})
     assert await due(pool) == [replace(second, attempts=1)]
     assert await refetches.waiting(pool) == {"not_there": 3}
+
+
+async def test_a_message_of_a_name_that_the_database_cannot_hold_is_noted_all_the_same(pool: Pool) -> None:
+    """The name is for people; the order is what matters."""
+    await refetches.postpone(pool, [replace(wanted(), event="x\x00")], wait=NOW)
+    assert await due(pool) == [replace(wanted(), event="x\ufffd")]
 
 
 async def test_a_second_hint_keeps_the_place_in_time_and_takes_the_later_of_both_promises(pool: Pool) -> None:
@@ -276,3 +285,49 @@ def waiting(tid: int = TID, *, second: float) -> Refetch:
 
 async def linger(pool: Pool, one: Refetch, after: timedelta) -> None:
     await refetches.linger(pool, [Lingering(one, at(0) + after)], now=at(0))
+
+
+DOWNWARDS = [TID + 2, TID + 1, TID]
+
+CHANGES: dict[str, Callable[[Pool], Awaitable[object]]] = {
+    "postpone": lambda pool: refetches.postpone(pool, [wanted(tid) for tid in DOWNWARDS], wait=NOW),
+    "asked": lambda pool: refetches.asked(pool, dict.fromkeys(DOWNWARDS, NOW)),
+    "bring": lambda pool: refetches.bring(pool, DOWNWARDS, wait=NOW),
+    "forget": lambda pool: refetches.forget(pool, DOWNWARDS),
+    "give_up": lambda pool: refetches.give_up(pool, dict.fromkeys(DOWNWARDS, at(0))),
+    "forget_told": lambda pool: refetches.forget_told(pool, [wanted(tid) for tid in DOWNWARDS]),
+    "forget_answered": refetches.forget_answered,
+    "hand_over": lambda pool: detail_tasks.hand_over(
+        pool, detail_tasks.DetailTask(1, SELLER, tuple(DOWNWARDS), at(0), 0, None, 0), {TID + 2: NOW}
+    ),
+}
+
+REASONS = {"forget_told": refetches.LINGERING, "hand_over": refetches.IN_TASK}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_whatever_changes_several_rows_takes_them_in_one_order(pool: Pool, change: str) -> None:
+    """Writers and the reconciler change the same rows at the same time, and must not wait in a circle."""
+    epoch = await orders.take_over(pool, 0, "test")
+    versions = [version(tid, 1, 2) for tid in DOWNWARDS]
+    await orders.TABLE.upsert(pool, versions, partition=0, epoch=epoch)
+    for tid in DOWNWARDS:  # each after the other, so that they lie in the table like that
+        one = replace(wanted(tid), reason=REASONS.get(change, "not_there"))
+        await refetches.postpone(pool, [one], wait=NOW)
+
+    async def is_waiting() -> bool:
+        return bool(
+            await pool.fetchval(
+                "select exists (select from pg_stat_activity "
+                "where wait_event_type = 'Lock' and datname = current_database())"
+            )
+        )
+
+    async with pool.acquire() as connection:
+        async with connection.transaction():
+            await connection.execute("select from refetches where tid = $1 for update", TID)
+            changing = asyncio.ensure_future(CHANGES[change](pool))
+            await eventually(is_waiting)
+            free = await connection.fetch("select tid from refetches order by tid for update skip locked")
+            assert [row["tid"] for row in free] == sorted(DOWNWARDS), "nothing is held before the first"
+        await changing

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.refund_transitions import RefundTransition
-from tests.store.databases import SELLER, at, refund_version
+from tests.store.databases import SELLER, all_unpublished, at, refund_version
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
 from topsync.store.listed import Listed
@@ -165,7 +165,7 @@ async def test_what_a_crash_left_unpublished_is_told_together_with_what_came_nex
 ) -> None:
     """Whoever waits for `created` gets it, although its version was never published."""
     await write(pool, epoch, refund_version(REFUND, TID, 1, 5))
-    assert [one.revision for one in await refunds.TABLE.all_unpublished(pool)] == [1]
+    assert [one.revision for one in await all_unpublished(pool, refunds.TABLE)] == [1]
     await write(pool, epoch, refund_version(REFUND, TID, 2, 6, status="SUCCESS", source="sweep"))
     (ahead,) = await publish(pool, REFUND)
     assert (ahead.revision, ahead.tid, ahead.seller_id) == (2, TID, SELLER)
@@ -174,7 +174,7 @@ async def test_what_a_crash_left_unpublished_is_told_together_with_what_came_nex
         RefundTransition.SUCCEEDED,
         RefundTransition.CORRECTED,
     )
-    assert await refunds.TABLE.all_unpublished(pool) == await refunds.TABLE.unpublished(pool, [REFUND]) == []
+    assert await all_unpublished(pool, refunds.TABLE) == await refunds.TABLE.unpublished(pool, [REFUND]) == []
     await write(pool, epoch, refund_version(REFUND, TID, 3, 7, status="SUCCESS", refund_fee="1.00"))
     (ahead,) = await refunds.TABLE.unpublished(pool, [REFUND])
     assert (ahead.step.transitions, ahead.step.changed) == ((RefundTransition.UPDATED,), ("refund_fee",))

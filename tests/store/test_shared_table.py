@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from schemas.transitions import Transition
-from tests.store.databases import SELLER, at, version
+from tests.store.databases import SELLER, all_unpublished, at, version
 from topsync.store import orders
 from topsync.store.database import Pool
 from topsync.store.orders import Version
@@ -91,4 +91,4 @@ async def test_what_is_published_is_marked_for_all(pool: Pool, epochs: list[int]
     table = SharedTables(pool).orders
     written = [await table.upsert(Part(n, epochs[n], [version(TID + n, 1, 2)])) for n in (0, 1)]
     await asyncio.gather(*(table.mark_published(one.ahead) for one in written))
-    assert await orders.TABLE.all_unpublished(pool) == []
+    assert await all_unpublished(pool, orders.TABLE) == []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.conn import AIOKafkaConnection
 
+from schemas import cloud_events
 from tests.stream.clusters import read_all, reading, record, values
 from topsync.settings import KafkaSettings
 from topsync.stream import producer as producers
@@ -55,6 +57,35 @@ async def test_the_largest_record_that_may_have_to_be_set_aside_is_taken(
         await producer.publish([large])
     (found,) = await read_all(kafka, registry.dead_letters.name, 1)
     assert len(found.value or b"") == len(large.value or b"")
+
+
+@pytest.mark.parametrize("part", ["value", "key", "headers"])
+async def test_whatever_record_kafka_has_its_dead_letter_is_taken_too(
+    kafka: KafkaSettings, registry: Registry, part: str
+) -> None:
+    """Else it would be written anew for ever, and nothing behind it, whoever made the record."""
+    large = b"x" * (producers.MAX_REQUEST_BYTES - 1024)
+    letter = records.dead_letter(
+        registry.dead_letters.name,
+        reason="a_test",
+        detail="many lines " * 100_000,
+        original=large if part == "value" else b"1",
+        original_headers=[("a", b"1"), ("b", large if part == "headers" else b"2")],
+        key=large if part == "key" else b"1",
+        at=datetime(2026, 11, 20, tzinfo=UTC),
+        origin="a test",
+    )
+    async with producers.idempotent(kafka) as producer:
+        await producer.publish([letter])
+    (found,) = await read_all(kafka, registry.dead_letters.name, 1)
+    told = cloud_events.attributes(found.headers)
+    assert found.key == letter.key
+    assert (found.key or b"").startswith(b"x" if part == "key" else b"1")
+    assert (found.value or b"").startswith(b"x" if part == "value" else b"1")
+    assert told["detail"].startswith("many lines ")
+    assert (f" of {len(large)} bytes" in told["detail"]) == (part == "value")
+    kept = [("original_a", b"1"), *([] if part == "headers" else [("original_b", b"2")])]
+    assert [one for one in found.headers if one[0].startswith("original_")] == kept
 
 
 async def test_a_transaction_shows_its_records_together_with_its_offsets(

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import cast
 
 import hypothesis
 import orjson
@@ -28,6 +29,8 @@ from consumer.refunds import RefundReader
 from consumer.room import Room
 from consumer.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
+from schemas.change import Hint
+from schemas.cloud_events import Headers
 from schemas.trade import Trade
 from schemas.types import parse_instant
 from tests.stream.clusters import create_topics
@@ -44,12 +47,12 @@ from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.store.refetches import Refetch
 from topsync.store.shared_table import SharedTables
-from topsync.store.versions import NotOwnerError
+from topsync.store.versions import MAX_WIRE_BYTES, NotOwnerError
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.ownership import Member
 from topsync.stream.producer import FencedError
-from topsync.stream.records import Record
+from topsync.stream.records import MAX_RECORD_BYTES, Record
 from topsync.stream.topics import Registry
 from topsync.vault import Vault, new_key
 
@@ -162,6 +165,25 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
 
     assert [found.title for _, found in await published(installation, TID)] == ["left behind"]
     assert await told(installation, TID) == ["created,paid,shipped,finished"]
+
+
+async def test_however_much_a_crash_left_is_published_piece_by_piece(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither memory nor a transaction has to hold all of it."""
+    monkeypatch.setattr("consumer.writer.LEFTOVERS_AT_ONCE", 2)
+    tids = [TID + number for number in range(5)]
+    async with taking_over(installation) as dying:
+        for tid in tids:
+            await dying.store(batch_of("left behind", modified=5, tid=tid))
+    async with taking_over(installation) as heir:
+        await heir.publish_leftovers()
+        await heir.publish_leftovers()
+    assert await nothing_is_unpublished(installation)
+    found = await systems.records(installation.kafka, installation.topics.orders)
+    assert [int(record.key or b"") for record in found] == tids, "each once"
+    steps = [later.offset - one.offset for one, later in itertools.pairwise(found)]
+    assert steps == [1, 2, 1, 2], "the mark of a transaction's end takes an offset"
 
 
 @given(
@@ -312,6 +334,54 @@ async def test_an_order_with_a_dead_letter_is_not_asked_for_again(installation: 
     assert [one.tid for one in await refetches.due(pool, limit=10)] == [LAST_TID], "promised after that"
 
 
+async def test_an_order_that_the_topic_cannot_hold_is_a_dead_letter_and_holds_up_no_other(
+    installation: Installation,
+) -> None:
+    """Stored, it would be published in vain for ever, with the partition behind it."""
+    huge = "x" * (MAX_RECORD_BYTES + 1)
+    async with taking_over(installation) as writer:
+        batch = batch_of(huge, modified=5)
+        batch.join(batch_of("as ever", modified=5, tid=LAST_TID))
+        await writer.store(batch)
+        await writer.publish(batch, {})
+    assert await nothing_is_unpublished(installation)
+    assert [found.title for _, found in await published(installation, LAST_TID)] == ["as ever"]
+    (letter,) = await systems.records(installation.kafka, installation.topics.dead_letters)
+    told = cloud_events.attributes(letter.headers)
+    assert (letter.key, told["reason"]) == (records.key_of(TID), "unstorable")
+    assert told["detail"].startswith(f"more than {MAX_WIRE_BYTES} bytes; the first ")
+
+
+async def test_records_as_topsync_never_writes_them_stop_nobody(installation: Installation) -> None:
+    """P4: whatever is in the topics, each start would come to it again."""
+    digits = b"9" * 5000
+    changes, good = installation.topics.changes.name, snapshot(installation, "good", modified=5, fetched=10)
+    await sellers.pause(installation.pool, SELLER, "so that what it is about has to be noted")
+    told = Hint(SELLER, LAST_TID, "taobao_trade_\x00", at(0), at(0), at(0))
+    await publish(
+        installation,
+        Record(changes, digits, b"", []),
+        Record(changes, b"1", b"", cast("Headers", [("without a value", None)])),
+        good._replace(headers=[("ce_sellerid", digits)]),
+        good._replace(headers=[*good.headers, ("ce_sellerid", b"9" * 19)]),
+        good._replace(value=None),
+        records.change(changes, told),
+        good,
+    )
+    async with enricher():
+        await eventually(lambda: is_published(installation, TID))
+        await eventually(lambda: is_noted(installation, LAST_TID))
+        await eventually(lambda: dead_letters_are(installation, 5))
+
+
+async def is_noted(installation: Installation, tid: int) -> bool:
+    return tid in await refetches.reasons(installation.pool, [tid])
+
+
+async def dead_letters_are(installation: Installation, count: int) -> bool:
+    return len(await systems.records(installation.kafka, installation.topics.dead_letters)) == count
+
+
 class FailsWhenCancelled(Enricher):
     """Learns that it is fenced at the moment at which it is told to let go."""
 
@@ -404,9 +474,9 @@ async def published_by_order(installation: Installation) -> dict[int, list[tuple
     return seen
 
 
-def batch_of(title: str, *, modified: int) -> Batch:
+def batch_of(title: str, *, modified: int, tid: int = TID) -> Batch:
     batch = Batch()
-    version = Version(SELLER, Trade.from_platform(trade(title, TID, modified=modified)), at(10), "push")
+    version = Version(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(10), "push")
     batch.add(version)
     return batch
 
@@ -474,4 +544,4 @@ async def is_published(installation: Installation, tid: int) -> bool:
 
 
 async def nothing_is_unpublished(installation: Installation) -> bool:
-    return not await orders.TABLE.all_unpublished(installation.pool)
+    return not await orders.TABLE.unpublished_ids(installation.pool)

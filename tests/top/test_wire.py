@@ -149,6 +149,9 @@ def test_another_status_is_a_transport_failure(status: int) -> None:
         b'{"error_response":{"msg":"no code"}}',
         b'{"trade_fullinfo_get_response":{"trade":{"payment":NaN}}}',
         b"[" * 100_000,
+        # Read by the fast reader, and by the tolerant one, which each could read more than can be written.
+        full(f'{{"odd":{"[" * wire.MAX_DEPTH}{"]" * wire.MAX_DEPTH}}}'),
+        full(f'{{"payment":0.1,"odd":{"[" * wire.MAX_DEPTH}{"]" * wire.MAX_DEPTH}}}'),
     ],
 )
 def test_what_cannot_be_an_answer_is_a_bad_answer(body: bytes) -> None:
@@ -199,6 +202,15 @@ def test_numbers_keep_their_digits(control: str) -> None:
     assert trade["huge"] == 99999999999999999999
     assert trade["payment"] == "186.10"
     assert trade["orders"]["order"][0]["price"] == "0.1"
+
+
+def test_whatever_is_read_can_be_written_and_read_again() -> None:
+    """What cannot be understood is set aside whole, so this must never fail."""
+    deep: object = 10**30
+    for _ in range(wire.MAX_DEPTH - 1):
+        deep = [deep]
+    document = {"deep": deep, "text": "中\ufffd", "huge": -(10**30)}
+    assert wire.loads(wire.dumps(document)) == document
 
 
 @given(

@@ -44,8 +44,11 @@ OUTAGE_ERRORS: tuple[type[BaseException], ...] = (
     asyncpg.QueryCanceledError,
     # Raised by the pool, in place of AdminShutdownError, as it takes back a connection that just got one.
     asyncpg.InternalClientError,
+    # The server has undone the statement, because it waited for others in a circle.
+    asyncpg.DeadlockDetectedError,
 )
-"""What a statement raises while the database is away, starting or stopping: try again later."""
+"""What a statement raises that the database has undone, or while it is away, starting or stopping: try again
+later."""
 
 
 REFUSALS: tuple[type[BaseException], ...] = (

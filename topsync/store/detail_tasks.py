@@ -87,13 +87,11 @@ async def hand_over(pool: Pool, task: DetailTask, waits: Mapping[int, timedelta]
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
             sql("detail_tasks.hand_over"),
-            list(waits.keys()),
-            list(waits.values()),
-            refetches.LATE,
+            list(task.tids),
+            [waits.get(tid) for tid in task.tids],
             refetches.IN_TASK,
-        )
-        await connection.execute(
-            sql("detail_tasks.give_back"), list(task.tids), refetches.BACKLOG, refetches.IN_TASK
+            refetches.LATE,
+            refetches.BACKLOG,
         )
         await connection.execute(sql("detail_tasks.forget"), task.id)
 

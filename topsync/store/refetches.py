@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
+from schemas.opaque import storable_text
 from topsync.store.database import Pool, sql
 
 NO_NEWS = "no_news"
@@ -135,7 +136,7 @@ async def _note(pool: Pool, wanted: Sequence[Refetch], waits: Sequence[timedelta
         sql("refetches.postpone"),
         [one.tid for one in wanted],
         [one.seller_id for one in wanted],
-        [one.event for one in wanted],
+        [storable_text(one.event) for one in wanted],
         [one.occurred_at for one in wanted],
         [one.settled_after for one in wanted],
         [one.modified for one in wanted],

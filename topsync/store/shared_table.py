@@ -56,9 +56,9 @@ class SharedTable(Generic[V, T]):
         """See `VersionTable.unpublished`."""
         return await self._table.unpublished(self._pool, keys)
 
-    async def all_unpublished(self) -> list[Unpublished[T]]:
-        """See `VersionTable.all_unpublished`."""
-        return await self._table.all_unpublished(self._pool)
+    async def unpublished_ids(self) -> list[tuple[int, int]]:
+        """See `VersionTable.unpublished_ids`."""
+        return await self._table.unpublished_ids(self._pool)
 
     async def _known_of_all(self, asked: Sequence[Collection[int]]) -> list[dict[int, Known]]:
         found = await self._table.known(self._pool, {key for keys in asked for key in keys})

@@ -25,6 +25,10 @@ from topsync.store import steps
 from topsync.store.database import Pool, sql
 from topsync.store.listed import Listed
 
+MAX_WIRE_BYTES: Final = 16 * 1024 * 1024
+"""As large as an answer of the platform may be, and small enough for the topic with all headers. An answer of
+that size can become a larger version: a list of ids, for one, becomes a list of texts."""
+
 _STATES_AT_ONCE: Final = 1000
 """Rows that the server sends at a time where all of a seller's are read."""
 
@@ -34,7 +38,7 @@ class NotOwnerError(RuntimeError):
 
 
 class UnstorableError(ValueError):
-    """The database cannot hold one of the versions; nothing was written. The text holds no values."""
+    """Table or topic cannot hold one of the versions; nothing was written. The text holds no values."""
 
 
 class Version(ABC):
@@ -197,6 +201,9 @@ class VersionTable(ABC, Generic[V, T]):
             UnstorableError: see there.
         """
         versions = [version for part in parts for version in part.versions]
+        if any(map(_is_too_large, versions)):
+            # The topic would never take it, nor anything behind it.
+            raise UnstorableError(f"more than {MAX_WIRE_BYTES} bytes")
         try:
             before = await self._before(pool, versions)
             brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
@@ -264,9 +271,12 @@ class VersionTable(ABC, Generic[V, T]):
         """Of these, the versions that still have to be published."""
         return list(map(self._read, await pool.fetch(self._sql("unpublished"), list(keys))))
 
-    async def all_unpublished(self, pool: Pool) -> list[Unpublished[T]]:
-        """Every version that still has to be published, of all partitions: read by repairs after a crash."""
-        return list(map(self._read, await pool.fetch(self._sql("all_unpublished"))))
+    async def unpublished_ids(self, pool: Pool) -> list[tuple[int, int]]:
+        """Whatever still has to be published, of all partitions: its id and its order's.
+
+        Read by repairs after a crash.
+        """
+        return [(row["key"], row["tid"]) for row in await pool.fetch(self._sql("unpublished_ids"))]
 
     def _read(self, row: asyncpg.Record) -> Unpublished[T]:
         return Unpublished(
@@ -311,6 +321,11 @@ class VersionTable(ABC, Generic[V, T]):
 
     def _sql(self, verb: str) -> str:
         return sql(f"{self.noun}.{verb}")
+
+
+def _is_too_large(version: Version) -> bool:
+    # A character has four bytes at most: hardly any text has to be encoded to know.
+    return 4 * len(version.wire) > MAX_WIRE_BYTES and len(version.wire.encode()) > MAX_WIRE_BYTES
 
 
 def _written(

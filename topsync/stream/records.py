@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,10 +19,27 @@ from schemas.notification import Notification
 from schemas.refund_transitions import RefundTransition
 from schemas.steps import Step, T
 from schemas.transitions import Transition
-from schemas.types import write_instant
+from schemas.types import MAX_ID, write_instant
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
 """Above the largest answer (16 MiB) that may have to be set aside whole."""
+
+MAX_ORIGINAL_BYTES = 18 * 1024 * 1024
+"""Of an original that is larger, a dead letter has the beginning: one that Kafka does not take would be
+written anew for ever, and nothing behind it."""
+
+MAX_ORIGINAL_HEADERS_BYTES = 1024 * 1024
+"""Likewise: the first headers that fit."""
+
+HEADER_BYTES = 32
+"""What a header takes besides name and value, and more."""
+
+MAX_DEAD_KEY_BYTES = 64 * 1024
+
+MAX_DETAIL_CHARACTERS = 1000
+"""An order may have thousands of lines, each of them unreadable."""
+
+MAX_ID_DIGITS = len(str(MAX_ID))
 
 CONTENT_UNKNOWN = "application/octet-stream"
 
@@ -50,9 +67,14 @@ def key_of(id: int) -> bytes:  # noqa: A002
     return str(id).encode()
 
 
+def id_of(digits: bytes | None) -> int | None:
+    """The id in a key or header; none where there is none. Of too many digits Python makes no number."""
+    return int(digits) if digits and digits.isdigit() and len(digits) <= MAX_ID_DIGITS else None
+
+
 def tid_of_key(key: bytes | None) -> int | None:
     """The order that a record of `changes` or `snapshots` says to be about; none where it does not say."""
-    return int(key) if key and key.isdigit() else None
+    return id_of(key)
 
 
 def partition_of(tid: int, partitions: int) -> int:
@@ -325,8 +347,14 @@ def dead_letter(
 ) -> Record:
     """What could not be read or done, whole: original bytes and headers, with the reason.
 
-    `reason` is a short fixed word for counting; `detail` explains and holds no personal data.
+    `reason` is a short fixed word for counting; `detail` explains and holds no personal data. Of what is
+    larger than any record that topsync writes only the beginning is kept, and `detail` says so.
     """
+    key = key and key[:MAX_DEAD_KEY_BYTES]
+    detail = detail[:MAX_DETAIL_CHARACTERS]
+    if original is not None and len(original) > MAX_ORIGINAL_BYTES:
+        detail += f"; the first {MAX_ORIGINAL_BYTES} of {len(original)} bytes"
+        original = original[:MAX_ORIGINAL_BYTES]
     headers = cloud_events.headers(
         id=_new_id(),
         type=cloud_events.DEAD_LETTER_TYPE,
@@ -340,7 +368,17 @@ def dead_letter(
             **({} if seller_id is None else {"sellerid": str(seller_id)}),
         },
     )
-    return Record(topic, key, original, headers + [(f"original_{n}", v) for n, v in original_headers])
+    return Record(topic, key, original, [*headers, *_of_the_original(original_headers)])
+
+
+def _of_the_original(headers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    room = MAX_ORIGINAL_HEADERS_BYTES
+    for name, value in headers:
+        # Whoever wrote the record may have written a header without a value.
+        room -= len(name.encode()) + len(value or b"") + HEADER_BYTES
+        if room < 0:
+            return
+        yield f"original_{name}", value
 
 
 def notification(topic: str, told: Notification, *, at: datetime) -> Record:

@@ -29,6 +29,9 @@ SYSTEM_PARAMETERS: Final = frozenset(
 )
 """What each call carries besides the parameters of its API (reference/top-api.md 1.3)."""
 
+MAX_DEPTH: Final = 100
+"""An answer has ten levels. What is nested beyond all reason can be read, but not be written again."""
+
 QUOTED_TEXTS: Final = 256
 """How many texts are kept as they look when quoted: `fields` is long, and the same in each call."""
 
@@ -156,7 +159,7 @@ def loads(body: bytes) -> object:
     digits that were sent; integers keep every digit.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: it is not JSON, or nested more than `MAX_DEPTH` levels deep.
     """
     body = body.removeprefix(_BOM)
     try:
@@ -168,8 +171,11 @@ def loads(body: bytes) -> object:
 
 
 def dumps(value: object) -> bytes:
-    """JSON of an answer that was read, to be set aside."""
-    return orjson.dumps(value)
+    """JSON of what `loads` has read."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[str, object]]:
@@ -336,29 +342,39 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _holds_float(document: object) -> bool:
-    """Whether orjson has read any number as a float. Each answer is walked through: hence no recursion."""
-    pending: list[Iterable[object]] = [(document,)]
-    for values in pending:
-        # JSON has no subclasses; and most of what is in an answer needs no step of its own that way.
-        types = {*map(type, values)}
-        if float in types:
-            return True
-        if dict in types or list in types:
-            for value in values:
-                if type(value) is dict:
-                    pending.append(value.values())
-                elif type(value) is list:
-                    pending.append(value)
-    return False
+    """Whether orjson has read any number as a float. Each answer is walked through: hence no recursion.
+
+    Raises:
+        ValueError: it is nested too deeply.
+    """
+    level: list[Iterable[object]] = [(document,)]
+    for _ in range(MAX_DEPTH + 1):
+        pending, level = level, []
+        for values in pending:
+            # JSON has no subclasses; and most of what is in an answer needs no step of its own that way.
+            types = {*map(type, values)}
+            if float in types:
+                return True
+            if dict in types or list in types:
+                for value in values:
+                    if type(value) is dict:
+                        level.append(value.values())
+                    elif type(value) is list:
+                        level.append(value)
+        if not level:
+            return False
+    raise ValueError("nested too deeply")
 
 
-def _encodable(value: object) -> object:
+def _encodable(value: object, levels: int = MAX_DEPTH) -> object:
     """The value with lone surrogates, which no UTF-8 text can hold, replaced by U+FFFD."""
     match value:
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict() | list() if not levels:
+            raise ValueError("nested too deeply")
         case dict():
-            return {_encodable(name): _encodable(item) for name, item in value.items()}
+            return {_encodable(name): _encodable(item, levels - 1) for name, item in value.items()}
         case list():
-            return [_encodable(item) for item in value]
+            return [_encodable(item, levels - 1) for item in value]
     return value

@@ -43,14 +43,21 @@ where tid = any($1::bigint[]) and reason = $2
 
 
 -- name: hand_over
+-- Those without a wait are in the backlog again. Locked in one order, as all of `refetches`.
+with held as materialized (
+    select r.tid, t.wait
+    from refetches as r
+    join unnest($1::bigint[], $2::interval[]) as t (tid, wait) using (tid)
+    where r.reason = $3
+    order by r.tid
+    for update of r
+)
 update refetches as r
-set reason = $3, due_at = now() + t.wait
-from unnest($1::bigint[], $2::interval[]) as t (tid, wait)
-where r.tid = t.tid and r.reason = $4
-
-
--- name: give_back
-update refetches set reason = $2 where tid = any($1::bigint[]) and reason = $3
+set
+    reason = case when held.wait is null then $5 else $4 end,
+    due_at = case when held.wait is null then r.due_at else now() + held.wait end
+from held
+where r.tid = held.tid
 
 
 -- name: forget

@@ -84,14 +84,9 @@ where tid = any($1::bigint[]) and published_revision < revision
 order by tid
 
 
--- name: all_unpublished
+-- name: unpublished_ids
 -- Every order whose newest version is not in the topic yet: what a crash between table and topic left.
-select
-    tid as key, tid, null as oid, seller_id, revision, modified, status, fetched_at, trade::text as value, source,
-    step::text as step
-from orders
-where published_revision < revision
-order by tid
+select tid as key, tid from orders where published_revision < revision order by tid
 
 
 -- name: mark_published

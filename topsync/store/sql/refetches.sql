@@ -1,3 +1,6 @@
+-- Whatever changes several rows locks them in the order of `tid`. Writers, the reconciler and its tasks change the
+-- same rows at the same time, and would otherwise wait for each other in a circle.
+
 -- name: postpone
 -- What waits already keeps its place in time: more hints of an order do not push it back. While its seller is
 -- away, attempts do not count, and it is due as soon as the seller is back. Messages that only wait for others
@@ -40,25 +43,30 @@ set
 
 -- name: forget_answered
 -- Of sellers that are away nothing is answered meanwhile: their orders, however many, cost nothing here.
-delete from refetches as r
-using orders as o, sellers as s
-where (r.due_at <= now() or r.attempts > 0)
-  and s.seller_id = r.seller_id
-  and s.state in ('new', 'live')
-  and o.tid = r.tid
-  and (
-      o.fetched_at >= r.settled_after
-      or r.reason = 'lingering'
-      and o.fetched_at >= r.occurred_at
-      and o.modified >= date_trunc('second', r.occurred_at)
-  )
-  and (r.modified is null or o.modified >= r.modified)
-  and not exists (
-      select
-      from unnest(r.refund_ids) as wanted (refund_id)
-      left join refunds as f using (refund_id)
-      where f.refund_id is null or f.fetched_at < r.settled_after
-  )
+delete from refetches
+where tid = any(array(
+    select r.tid
+    from refetches as r
+    join orders as o using (tid)
+    join sellers as s on s.seller_id = r.seller_id
+    where (r.due_at <= now() or r.attempts > 0)
+      and s.state in ('new', 'live')
+      and (
+          o.fetched_at >= r.settled_after
+          or r.reason = 'lingering'
+          and o.fetched_at >= r.occurred_at
+          and o.modified >= date_trunc('second', r.occurred_at)
+      )
+      and (r.modified is null or o.modified >= r.modified)
+      and not exists (
+          select
+          from unnest(r.refund_ids) as wanted (refund_id)
+          left join refunds as f using (refund_id)
+          where f.refund_id is null or f.fetched_at < r.settled_after
+      )
+    order by r.tid
+    for update of r
+))
 
 
 -- name: due
@@ -90,9 +98,15 @@ limit $1
 
 -- name: forget_told
 -- A writer may have noted anew what it was told, or another message, before this runs.
-delete from refetches as r
-using unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after)
-where r.tid = t.tid and r.reason = 'lingering' and r.settled_after <= t.settled_after
+delete from refetches
+where tid = any(array(
+    select r.tid
+    from refetches as r
+    join unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after) using (tid)
+    where r.reason = 'lingering' and r.settled_after <= t.settled_after
+    order by r.tid
+    for update of r
+))
 
 
 -- name: returned
@@ -156,25 +170,42 @@ select tid, reason from refetches where tid = any($1::bigint[])
 
 
 -- name: bring
-update refetches set reason = $2, due_at = now() + $3::interval where tid = any($1::bigint[])
+with held as materialized (
+    select tid from refetches where tid = any($1::bigint[]) order by tid for update
+)
+update refetches as r set reason = $2, due_at = now() + $3::interval from held where r.tid = held.tid
 
 
 -- name: asked
+with held as materialized (
+    select r.tid, t.wait
+    from refetches as r
+    join unnest($1::bigint[], $2::interval[]) as t (tid, wait) using (tid)
+    order by r.tid
+    for update of r
+)
 update refetches as r
-set attempts = r.attempts + 1, due_at = now() + t.wait
-from unnest($1::bigint[], $2::interval[]) as t (tid, wait)
-where r.tid = t.tid
+set attempts = r.attempts + 1, due_at = now() + held.wait
+from held
+where r.tid = held.tid
 
 
 -- name: forget
-delete from refetches where tid = any($1::bigint[])
+delete from refetches
+where tid = any(array(select tid from refetches where tid = any($1::bigint[]) order by tid for update))
 
 
 -- name: give_up
 -- Asked for again, an order with a dead letter would leave another each time.
-delete from refetches as r
-using unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after)
-where r.tid = t.tid and r.settled_after <= t.settled_after
+delete from refetches
+where tid = any(array(
+    select r.tid
+    from refetches as r
+    join unnest($1::bigint[], $2::timestamptz[]) as t (tid, settled_after) using (tid)
+    where r.settled_after <= t.settled_after
+    order by r.tid
+    for update of r
+))
 
 
 -- name: waiting

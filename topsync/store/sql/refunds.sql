@@ -85,14 +85,9 @@ where refund_id = any($1::bigint[]) and published_revision < revision
 order by refund_id
 
 
--- name: all_unpublished
+-- name: unpublished_ids
 -- Every refund whose newest version is not in the topic yet: what a crash between table and topic left.
-select
-    refund_id as key, tid, oid, seller_id, revision, modified, status, fetched_at, refund::text as value, source,
-    step::text as step
-from refunds
-where published_revision < revision
-order by refund_id
+select refund_id as key, tid from refunds where published_revision < revision order by refund_id
 
 
 -- name: mark_published
