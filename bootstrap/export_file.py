@@ -82,13 +82,17 @@ def read_line(line: bytes) -> Line:
     try:
         trade = trade_in(orjson.loads(line))
         tid, modified = parse_id(trade.get("tid")), parse_instant(trade.get("modified"))
-    except ValueError as error:
+        written = orjson.dumps(trade)
+    except (
+        ValueError,
+        orjson.JSONEncodeError,
+    ) as error:  # the latter: nested more deeply than can be written
         found = _TID.search(line)
         try:
             return ToRepair(parse_id(found[1].decode() if found else None))
         except ValueError:
             return Refused(line, f"no trade and no tid in it: {error}")
-    return ExportedTrade(tid, modified, orjson.dumps(trade))
+    return ExportedTrade(tid, modified, written)
 
 
 def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:

@@ -114,6 +114,8 @@ class Batch:
     """What is to be published of the versions, once they are stored."""
     journeys: dict[int, Journey] = field(default_factory=dict)
     """The pushed ones among them."""
+    traces: dict[int, str] = field(default_factory=dict)
+    """By order, the `traceparent` of the last record about it."""
     dead_letters: list[Record] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
@@ -143,6 +145,7 @@ class Batch:
         self.tids |= later.tids
         self.doubtful |= later.doubtful
         self.journeys = later.journeys | self.journeys
+        self.traces |= later.traces
         self.ahead += later.ahead
         self.dead_letters += later.dead_letters
         self.erased |= later.erased
@@ -184,6 +187,14 @@ def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
         need.tid: Journey(need.hinted_at, need.received_at, taken_at)
         for need in needs
         if need.hinted_at is not None and need.received_at is not None
+    }
+
+
+def _traces(hints: Iterable[_Hint]) -> dict[int, str]:
+    return {
+        hint.change.tid: trace
+        for hint in hints
+        if (trace := cloud_events.traceparent(hint.record.headers)) is not None
     }
 
 
@@ -285,12 +296,14 @@ class BatchReader:
         for record in snapshots:
             self._take_snapshot(record, batch)
         if hints:
+            batch.traces |= _traces(hints)
             await self._take_hints(hints, batch, taken_at, late_before)
         fetched = list(batch.versions.values()) if hints else []
-        named = set(batch.refunds.versions)
+        named, traces = set(batch.refunds.versions), batch.traces
         yield batch
         if part := await self.refunds.shown(fetched, named):
-            yield Batch(tids={version.refund.tid for version in part.versions.values()}, refunds=part)
+            tids = {version.refund.tid for version in part.versions.values()}
+            yield Batch(tids=tids, refunds=part, traces={tid: traces[tid] for tid in tids & traces.keys()})
 
     async def _pass_over_erased(
         self, hints: list[_Hint], snapshots: list[ConsumerRecord[bytes, bytes]]
@@ -329,14 +342,19 @@ class BatchReader:
             return
         if self._is_in_its_partition(record, trade.tid, batch):
             batch.add(Version(seller_id, trade, as_of, found_by.value))
+            if (trace := attributes.get("traceparent")) is not None:
+                batch.traces[trade.tid] = trace
             batch.outcomes.append(Outcome(seller_id))
 
     def _read_change(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> Change | None:
         try:
             change = Change.model_validate_json(record.value or b"")
         except ValidationError as error:
-            fields = ", ".join(str(problem["loc"]) for problem in error.errors(include_input=False))
-            self._set_aside(record, batch, "unreadable_change", f"not a change: {fields}")
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}"
+                for problem in error.errors(include_input=False)
+            )
+            self._set_aside(record, batch, "unreadable_change", f"not a change: {problems}")
             return None
         metrics.CHANGES_READ.labels(change.source.value).inc()
         return change if self._is_in_its_partition(record, change.tid, batch) else None

@@ -60,7 +60,9 @@ def _is_older(one: RefundVersion, other: RefundVersion) -> bool:
     return one.fetched_at < other.fetched_at
 
 
-def record(topic: str, version: UnpublishedRefund, part: RefundPart, *, at: datetime) -> Record:
+def record(
+    topic: str, version: UnpublishedRefund, part: RefundPart, *, at: datetime, caused_by: str | None
+) -> Record:
     """The record that publishes a version at that moment. Pure."""
     assert version.oid is not None, "a refund is of a line"
     return records.refund(
@@ -78,4 +80,5 @@ def record(topic: str, version: UnpublishedRefund, part: RefundPart, *, at: date
         value=version.value,
         step=version.step,
         found_by=version.source,
+        caused_by=caused_by,
     )

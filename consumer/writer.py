@@ -196,12 +196,16 @@ class PartitionWriter:
                 value=version.value,
                 step=version.step,
                 found_by=version.source,
+                caused_by=batch.traces.get(version.tid),
             )
             for version in ahead
         ]
         part = batch.refunds
         published += [
-            refund_part.record(tools.topics.refunds.name, version, part, at=now) for version in refunds_ahead
+            refund_part.record(
+                tools.topics.refunds.name, version, part, at=now, caused_by=batch.traces.get(version.tid)
+            )
+            for version in refunds_ahead
         ]
         published += [erasing.record_of(one, tools.topics, published_at=now) for one in gone]
         await self._publisher.publish([*published, *batch.dead_letters, *part.dead_letters], offsets)

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from schemas import trace_context
 from schemas.types import write_instant
 
 CHANGE_TYPE = "taobao.trade.change.v1"
 ERASURE_TYPE = "taobao.trade.erasure.v1"
 SNAPSHOT_TYPE = "taobao.trade.snapshot.v1"
 DEAD_LETTER_TYPE = "taobao.trade.deadletter.v1"
+
+_TRACEPARENT: Final = "ce_traceparent"
 
 MAX_REPEATING: Final = 4096
 """Headers kept of events that began alike: the same kind from the same seller."""
@@ -35,9 +38,11 @@ def headers(
     content_type: str = "application/json",
     schema: str | None = None,
     extensions: Mapping[str, str] | None = None,
+    caused_by: str | None = None,
 ) -> list[tuple[str, bytes]]:
     """Headers of one event; `schema` is the URI of the value's JSON Schema.
 
+    `caused_by` is the `traceparent` of the event that led to this one; without it, this one begins a trace.
     Extension names are lower-case letters and digits (CloudEvents 1.0, 3.1).
     """
     written = [
@@ -45,6 +50,7 @@ def headers(
         ("ce_id", id.encode()),
         ("ce_subject", subject.encode()),
         ("ce_time", write_instant(time).encode()),
+        (_TRACEPARENT, trace_context.go_on(caused_by).encode()),
     ]
     if extensions:
         written += [(f"ce_{name}", value.encode()) for name, value in extensions.items()]
@@ -75,3 +81,11 @@ def attributes(record_headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
         for name, value in record_headers
         if name.startswith("ce_") and value is not None
     }
+
+
+def traceparent(record_headers: Iterable[tuple[str, bytes | None]]) -> str | None:
+    """The `traceparent` of a record, as it came."""
+    for name, value in record_headers:
+        if name == _TRACEPARENT and value is not None:
+            return value.decode("utf-8", "replace")
+    return None

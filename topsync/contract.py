@@ -306,6 +306,8 @@ def _headers(event: EventType) -> Json:
     if event.schema is not None:
         known["ce_dataschema"] = {"const": json_schema.uri(event.schema)}
     required = list(known)
+    # Records from before it was written are in the topics still.
+    known["ce_traceparent"] = {**text, "description": "W3C Trace Context: which events belong together."}
     for attribute in event.attributes:
         known[f"ce_{attribute.name}"] = {**text, "description": attribute.about}
         if attribute.required:

@@ -37,7 +37,8 @@ SELLER_ID = 2200000000001
 PAID = order_type(Transition.PAID)
 GOODS_RETURNED = refund_type(RefundTransition.GOODS_RETURNED)
 EVENT_ID = "8f3a61c09d52e7b4-1"
-"""In place of one that is made up, or the documents would differ each time."""
+TRACEPARENT = "00-9d4f1c86b27a4e0fb3a1d85e6c02f794-51c7d3a9e80b42f6-00"
+"""In place of those that are made up, or the documents would differ each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def of(event: EventType) -> Example | None:
 
 
 def _shown(record: Record) -> Example:
-    headers = {name: value.decode() for name, value in record.headers}
+    headers = {name: value.decode() for name, value in record.headers} | {"ce_traceparent": TRACEPARENT}
     return Example(headers, cast("Json", orjson.loads(record.value or b"{}")))
 
 

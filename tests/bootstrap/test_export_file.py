@@ -125,6 +125,7 @@ def test_a_trade_is_found_in_every_envelope(form: object) -> None:
         orjson.dumps({"trade": {"tid": 4000000000000000101}}),
         orjson.dumps({"error_response": {"code": 15}, "tid": "4000000000000000101"}),
         b'{"trade":{"tid":4000000000000000101,"modified":"soon"}}',
+        line(4000000000000000101)[:-3] + b',"odd":' + b"[" * 600 + b"]" * 600 + b"}}}",
     ],
 )
 def test_a_line_that_cannot_be_read_but_names_its_order_is_repaired_by_id(broken: bytes) -> None:

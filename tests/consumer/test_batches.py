@@ -214,6 +214,16 @@ async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(sho
     assert batch.dead_letters == []
 
 
+async def test_what_is_written_goes_on_with_the_trace_of_the_last_record_about_it(shop: Shop) -> None:
+    for tid in (TID, TID + 4):
+        shop.gateway.trades[tid] = platform_trade(tid)
+    hints, snapshot = [shop.hint(), shop.hint(), shop.hint(TID + 4)], shop.snapshot(TID + 8)
+    strange = shop.received(Record(snapshot.topic, b"", b"not json", [("ce_traceparent", None)]))  # type: ignore[list-item]
+    batch = await shop.read(*hints, snapshot, strange)
+    last = {TID: hints[1], TID + 4: hints[2], TID + 8: snapshot}
+    assert batch.traces == {tid: cloud_events.traceparent(record.headers) for tid, record in last.items()}
+
+
 async def test_what_is_stored_already_costs_no_call_but_is_still_looked_at_for_publishing(shop: Shop) -> None:
     epoch = await orders.take_over(shop.pool, 0, "test")
     await orders.TABLE.upsert(shop.pool, [version(TID, 1, 100)], partition=0, epoch=epoch)

@@ -79,9 +79,11 @@ async def test_a_fetched_order_that_shows_a_refund_otherwise_has_it_fetched_alth
     """P1: neither the refund's message nor a list of refunds is needed where the order was seen."""
     shop.gateway.trades[TID] = refunding_trade(TID, status="SUCCESS")
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, status="SUCCESS")
-    batch = await shop.read(shop.hint(source=Source.SWEEP))
+    hint = shop.hint(source=Source.SWEEP)
+    _, batch = [part async for part in shop.reader.read([hint])]
     assert shop.gateway.refunds_fetched == [REFUND]
     assert batch.refunds.versions[REFUND].source == "sweep"
+    assert batch.traces == {TID: cloud_events.traceparent(hint.headers)}
 
     await store(shop, *batch.refunds.versions.values())
     await shop.read(shop.hint())

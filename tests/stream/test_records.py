@@ -106,6 +106,31 @@ def test_a_header_s_time_is_the_instant_in_utc_whatever_its_offset(instant: date
     assert dict(headers)["ce_time"].decode() == instant.isoformat().removesuffix("+00:00") + "Z"
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+def trace_of(record: Record) -> str:
+    return cloud_events.attributes(record.headers)["traceparent"].split("-")[1]
+
+
+def test_each_event_is_in_a_trace_and_goes_on_with_the_one_that_led_to_it() -> None:
+    assert trace_of(records.change("changes", hint())) != trace_of(records.change("changes", hint()))
+    assert trace_of(an_order(caused_by=TRACEPARENT)) == TRACE
+    letter = records.dead_letter(
+        "deadletter",
+        reason="a_test",
+        detail="a test",
+        original=b"1",
+        original_headers=[("ce_id", b"1"), ("ce_traceparent", TRACEPARENT.encode())],
+        key=b"1",
+        at=at(1),
+        origin="a test",
+    )
+    assert trace_of(letter) == TRACE
+    assert ("original_ce_traceparent", TRACEPARENT.encode()) in letter.headers
+
+
 def test_two_changes_of_one_order_are_two_events() -> None:
     first, second = (cloud_events.attributes(records.change("c", hint()).headers)["id"] for _ in range(2))
     assert first != second

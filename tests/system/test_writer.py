@@ -151,6 +151,17 @@ async def test_an_older_version_never_follows_a_newer_one(installation: Installa
     assert stored == winners[-1]
 
 
+async def test_what_is_published_is_in_the_trace_of_what_led_to_it(installation: Installation) -> None:
+    arriving = snapshot(installation, "traced", modified=5, fetched=10)
+    await publish(installation, arriving)
+    async with enricher():
+        await eventually(lambda: is_published(installation, TID))
+    (found,) = await systems.records(installation.kafka, installation.topics.orders)
+    traces = [cloud_events.traceparent(one.headers) or "" for one in (arriving, found)]
+    (_, led, span, _), (_, followed, other_span, _) = (one.split("-") for one in traces)
+    assert (led, span != other_span) == (followed, True)
+
+
 async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_next_owner(
     installation: Installation,
 ) -> None:

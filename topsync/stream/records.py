@@ -241,10 +241,12 @@ def order(
     value: str,
     step: Step[Transition],
     found_by: Source,
+    caused_by: str | None = None,
 ) -> Record:
     """A full order for `orders`. `hinted_at` is when the platform told of it, where push did.
 
-    `step` is what this version brings beside the one that was published before it.
+    `step` is what this version brings beside the one that was published before it; `caused_by` is the
+    `traceparent` of what led to it.
     """
     extensions = {
         "sellerid": str(seller_id),
@@ -264,6 +266,7 @@ def order(
             time=modified,
             schema=json_schema.uri(events.ORDER_SCHEMA),
             extensions=extensions,
+            caused_by=caused_by,
         ),
     )
 
@@ -284,6 +287,7 @@ def refund(
     value: str,
     step: Step[RefundTransition],
     found_by: Source,
+    caused_by: str | None = None,
 ) -> Record:
     """A full refund for `refunds`; what it has in common with an order's record means the same."""
     extensions = {
@@ -306,6 +310,7 @@ def refund(
             time=modified,
             schema=json_schema.uri(events.REFUND_SCHEMA),
             extensions=extensions,
+            caused_by=caused_by,
         ),
     )
 
@@ -367,6 +372,7 @@ def dead_letter(
             "detail": detail,
             **({} if seller_id is None else {"sellerid": str(seller_id)}),
         },
+        caused_by=cloud_events.traceparent(original_headers),
     )
     return Record(topic, key, original, [*headers, *_of_the_original(original_headers)])
 
