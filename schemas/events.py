@@ -18,6 +18,7 @@ from schemas.erasure import Erasure
 from schemas.notification import NOTIFICATIONS, Notification
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
+from schemas.signal import ReplayRequested
 from schemas.trade import Trade
 from schemas.transitions import Transition
 
@@ -56,6 +57,7 @@ KEYS: Final[Mapping[str, str]] = {
     "orders": "tid",
     "refunds": "refund_id",
     "notifications": "subject",
+    "signals": "replay",
     "changes": "tid",
     "snapshots": "tid",
     "dead_letters": "as received",
@@ -193,6 +195,12 @@ EVENTS: Final = (
     *REFUND_EVENTS,
     *map(_notification, NOTIFICATIONS),
     EventType(
+        ReplayRequested.event_type,
+        "signals",
+        (ReplayRequested.__doc__ or "").strip(),
+        ReplayRequested.event_type,
+    ),
+    EventType(
         cloud_events.CHANGE_TYPE, "changes", "An order may have changed; it is then fetched.", CHANGE_SCHEMA
     ),
     EventType(
@@ -234,6 +242,7 @@ SCHEMAS: Final[Mapping[str, type[BaseModel]]] = {
     ORDER_SCHEMA: Trade,
     REFUND_SCHEMA: Refund,
     **{model.event_type: model for model in NOTIFICATIONS},
+    ReplayRequested.event_type: ReplayRequested,
     CHANGE_SCHEMA: Change,
     ERASURE_SCHEMA: Erasure,
 }

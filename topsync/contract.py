@@ -33,6 +33,9 @@ BINDING_CONFIG: Final = ("cleanup.policy", "retention.ms", "delete.retention.ms"
 INTERNAL: Final = frozenset({"changes", "snapshots", "dead_letters"})
 """Topics that are written down here for operators; they may change with any release."""
 
+ASKED: Final = frozenset({"signals"})
+"""Topics that others write and topsync reads."""
+
 Documents = Mapping[str, Json]
 """Parsed JSON by path within the folder."""
 
@@ -225,12 +228,13 @@ def _asyncapi() -> Json:
         "defaultContentType": "application/json",
         "channels": {name: _channel(name, getattr(registry, name)) for name in names},
         "operations": {
-            f"send_{name}": {
-                "action": "send",
+            f"{action}_{name}": {
+                "action": action,
                 "channel": {"$ref": f"#/channels/{name}"},
-                "summary": f"topsync writes {name.replace('_', ' ')}.",
+                "summary": f"topsync {verb} {name.replace('_', ' ')}.",
             }
             for name in names
+            for action, verb in [("receive", "reads") if name in ASKED else ("send", "writes")]
         },
         "components": {"messages": {event.type: _message(event) for event in events.EVENTS}},
     }

@@ -27,6 +27,7 @@ from schemas.notification import (
 )
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
+from schemas.signal import ReplayRequested
 from schemas.steps import Step
 from schemas.trade import Trade
 from schemas.transitions import Transition
@@ -113,6 +114,10 @@ def _other(event_type: str) -> Record:
     for told in _notifications(at):
         if told.event_type == event_type:
             return records.notification("notifications", told, at=at)
+    if event_type == ReplayRequested.event_type:
+        start = at - timedelta(hours=2)
+        wanted = ReplayRequested(replay="stock-check-17", seller_id=SELLER_ID, start=start, end=at)
+        return records.signal("signals", wanted, at=at)
     tid = cast("int", examples.TRADE["tid"])
     if event_type == ERASURE_TYPE:
         return records.erasure("changes", Erasure(seller_id=SELLER_ID, tid=tid, asked_at=at))

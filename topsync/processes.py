@@ -26,6 +26,7 @@ from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Rules
 from reconciler.refetching import Refetching
 from reconciler.service import Reconciler
+from reconciler.signals import SignalReader
 from topsync import runtime, settings, telemetry
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
@@ -226,6 +227,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reconciler.run(lifetime))
             tasks.create_task(watch.run(lifetime))
+            tasks.create_task(SignalReader(kafka, registry, pool, producer, clock).run(lifetime))
 
 
 async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:

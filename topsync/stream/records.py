@@ -17,6 +17,7 @@ from schemas.cloud_events import Headers
 from schemas.erasure import Erasure
 from schemas.notification import Notification
 from schemas.refund_transitions import RefundTransition
+from schemas.signal import ReplayRequested
 from schemas.steps import Step, T
 from schemas.transitions import Transition
 from schemas.types import MAX_ID, write_instant
@@ -385,6 +386,23 @@ def _of_the_original(headers: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str
         if room < 0:
             return
         yield f"original_{name}", value
+
+
+def signal(topic: str, wanted: ReplayRequested, *, at: datetime) -> Record:
+    """A request for `signals`, made at that moment."""
+    return Record(
+        topic,
+        wanted.replay.encode(),
+        wanted.model_dump_json().encode(),
+        cloud_events.headers(
+            id=wanted.replay,
+            type=wanted.event_type,
+            source=_source(wanted.seller_id),
+            subject=wanted.replay,
+            time=at,
+            schema=json_schema.uri(wanted.event_type),
+        ),
+    )
 
 
 def notification(topic: str, told: Notification, *, at: datetime) -> Record:

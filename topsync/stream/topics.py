@@ -43,6 +43,7 @@ class Registry:
     refunds: Topic
     dead_letters: Topic
     notifications: Topic
+    signals: Topic
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic."""
@@ -53,6 +54,7 @@ class Registry:
             self.refunds,
             self.dead_letters,
             self.notifications,
+            self.signals,
         )
 
 
@@ -113,6 +115,12 @@ def registry(settings: KafkaSettings) -> Registry:
             "ops.notifications.v1",
             1,
             "Begin and complete markers of each bootstrap, outcomes of replays, messages about no order.",
+            retention_ms=settings.notices_retention_hours * HOUR_MS,
+        ),
+        signals=topic(
+            "ops.signals.v1",
+            1,
+            "What others ask of topsync: replays. Each is answered in `notifications`.",
             retention_ms=settings.notices_retention_hours * HOUR_MS,
         ),
     )

@@ -8,9 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from schemas import platform_time
+from schemas import cloud_events, platform_time
+from schemas.notification import ReplayFinished
+from schemas.signal import ReplayRequested
 from tests.support import systems
+from tests.support.eventually import eventually
 from topsync.local.system import System
+from topsync.stream import producer as producers
+from topsync.stream import records
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -42,6 +47,38 @@ async def test_a_replay_does_what_its_dry_run_told_and_does_it_once(calm: System
     again = outcome(await calm.run(*replay, "--id", "after-the-outage"))
     assert again == done
     assert len(await systems.changes(calm)) == hints_before + len(hints)
+
+
+async def test_a_replay_may_be_asked_for_by_topic_and_its_outcome_is_told(calm: System) -> None:
+    seller, *_ = await systems.seller_ids(calm)
+    missed = await systems.change(calm, seller, "create", count=3, message=False)
+    wanted = ReplayRequested(
+        replay="by-topic",
+        seller_id=seller,
+        start=missed[0].modified,
+        end=missed[-1].modified + timedelta(seconds=1),
+    )
+    topics, kafka = systems.registry(calm), systems.kafka_settings(calm)
+    async with producers.idempotent(kafka) as producer:
+        signal = records.signal(topics.signals.name, wanted, at=wanted.end)
+        await producer.publish([signal, signal])
+
+    async def outcomes() -> list[ReplayFinished]:
+        told = await systems.records(kafka, topics.notifications)
+        finished = [
+            ReplayFinished.model_validate_json(one.value or b"")
+            for one in told
+            if cloud_events.attributes(one.headers)["type"] == ReplayFinished.event_type
+        ]
+        return [one for one in finished if one.replay == wanted.replay]
+
+    async def is_told() -> bool:
+        return bool(await outcomes())
+
+    await eventually(is_told)
+    (outcome_,) = await outcomes()
+    assert (outcome_.state, outcome_.orders_to_fetch) == ("done", len(missed))
+    assert await systems.stored(calm, missed) == len(missed)
 
 
 async def test_a_replay_for_nobody_is_one_line_that_says_where_to_look(calm: System) -> None:

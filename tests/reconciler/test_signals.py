@@ -1,0 +1,163 @@
+"""Requests by topic: each is noted once and answered, and none that cannot be read holds up the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import orjson
+import pytest
+
+from reconciler.signals import SignalReader
+from schemas import cloud_events
+from schemas.notification import ReplayFinished
+from schemas.signal import ReplayRequested
+from tests.store.databases import SELLER, at, emptied
+from tests.stream.clusters import create_topics, settings_for
+from tests.support import systems
+from tests.support.eventually import eventually
+from topsync.clock import ServerClock
+from topsync.service import Lifetime
+from topsync.store import replay_jobs, sellers
+from topsync.store.database import Pool
+from topsync.store.replay_jobs import ReplayJob, State
+from topsync.stream import producer as producers
+from topsync.stream import records
+from topsync.stream.producer import Producer
+from topsync.stream.records import Record
+from topsync.stream.topics import Topic
+
+WANTED = ReplayRequested(replay="stock-check-17", seller_id=SELLER, start=at(0), end=at(60), dry_run=True)
+LAST = WANTED.model_copy(update={"replay": "the-last-one"})
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A reader, and what it needs."""
+
+    pool: Pool
+    producer: Producer
+    reader: SignalReader
+
+    async def ask(self, *asked: ReplayRequested | Record) -> None:
+        """Write requests, as anybody may."""
+        topic = self.reader.topics.signals.name
+        await self.producer.publish(
+            [one if isinstance(one, Record) else records.signal(topic, one, at=at(0)) for one in asked]
+        )
+
+    def record(self, value: bytes | None, *, type_: str = ReplayRequested.event_type) -> Record:
+        headers = cloud_events.headers(id="1", type=type_, source="/a/test", subject="x", time=at(0))
+        return Record(self.reader.topics.signals.name, b"x", value, headers)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Let it read until the last request is noted."""
+        lifetime = Lifetime()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.reader.run(lifetime))
+            await eventually(self._is_through)
+            yield
+            lifetime.stop()
+
+    async def _is_through(self) -> bool:
+        return await replay_jobs.get(self.pool, LAST.replay) is not None
+
+    async def written(self, topic: Topic) -> list[Record]:
+        found = await systems.records(self.reader.kafka, topic)
+        return [Record(one.topic, one.key, one.value, list(one.headers)) for one in found]
+
+
+@pytest.fixture
+async def desk(
+    migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
+) -> AsyncIterator[Desk]:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
+    registry = await create_topics(kafka)
+    async with emptied(migrated_database_url) as pool, producers.idempotent(kafka) as producer:
+        await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"")
+        clock = ServerClock()
+        clock.observe(at(100), sent=clock.monotonic(), received=clock.monotonic())
+        yield Desk(pool, producer, SignalReader(kafka, registry, pool, producer, clock))
+
+
+async def test_a_request_becomes_a_job_once_however_often_it_is_made(desk: Desk) -> None:
+    another_span = WANTED.model_copy(update={"end": at(90)})
+    await desk.ask(WANTED, another_span, WANTED, LAST)
+    async with desk.reading():
+        pass
+    noted = ReplayJob("stock-check-17", SELLER, at(0), at(60), dry_run=True)
+    assert await replay_jobs.get(desk.pool, WANTED.replay) == noted
+    assert await desk.pool.fetchval("select count(*) from replay_jobs") == 2
+
+    await replay_jobs.finish(desk.pool, noted, State.DONE, {})
+    await desk.ask(WANTED)
+    for record in await systems.records(desk.reader.kafka, desk.reader.topics.signals):
+        await desk.reader.take(record)  # as after a crash before its offset was committed
+    found = await replay_jobs.get(desk.pool, WANTED.replay)
+    assert found is not None
+    assert found.state is State.DONE, "asked again, it is not done again"
+
+
+async def test_what_was_read_is_not_read_again(desk: Desk) -> None:
+    await desk.ask(desk.record(b"{}"), LAST)
+    for _ in range(2):
+        async with desk.reading():
+            pass
+    assert len(await desk.written(desk.reader.topics.dead_letters)) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (None, "value: "),
+        (b"not json", "value: "),
+        (b"{}", "replay: Field required"),
+        (
+            orjson.dumps({**WANTED.model_dump(mode="json"), "end": "2025-11-20T01:00:00Z"}),
+            "start must be before end",
+        ),
+        (
+            orjson.dumps({**WANTED.model_dump(mode="json"), "replay": "with a space"}),
+            "replay: String should match",
+        ),
+    ],
+    ids=["nothing", "no JSON", "no fields", "backwards", "a strange id"],
+)
+async def test_what_cannot_be_read_is_a_dead_letter_that_says_why_and_the_next_is_read(
+    desk: Desk, value: bytes | None, what: str
+) -> None:
+    await desk.ask(desk.record(value), LAST)
+    async with desk.reading():
+        pass
+    (letter,) = await desk.written(desk.reader.topics.dead_letters)
+    told = cloud_events.attributes(letter.headers)
+    assert (told["reason"], letter.value, letter.key) == ("unreadable_signal", value, b"x")
+    assert what in told["detail"]
+    assert "with a space" not in told["detail"]
+
+
+async def test_a_request_of_a_type_that_nobody_knows_yet_is_told_of(desk: Desk) -> None:
+    value = WANTED.model_dump_json().encode()
+    await desk.ask(desk.record(value, type_="taobao.ops.replay.requested.v2"), LAST)
+    async with desk.reading():
+        pass
+    (letter,) = await desk.written(desk.reader.topics.dead_letters)
+    assert "not of the type" in cloud_events.attributes(letter.headers)["detail"]
+    assert await replay_jobs.get(desk.pool, WANTED.replay) is None
+
+
+async def test_a_request_for_nobody_has_an_outcome_too(desk: Desk) -> None:
+    nobody = WANTED.model_copy(update={"seller_id": SELLER + 7})
+    await desk.ask(nobody, LAST)
+    async with desk.reading():
+        pass
+    (told,) = await desk.written(desk.reader.topics.notifications)
+    outcome = ReplayFinished.model_validate_json(told.value or b"")
+    assert (outcome.replay, outcome.state, outcome.error) == (
+        "stock-check-17",
+        "failed",
+        "there is no such seller",
+    )
