@@ -22,7 +22,7 @@ from consumer.erasing import ErasedSellers
 from consumer.freshness import Journey
 from consumer.refund_part import RefundPart
 from consumer.refunds import RefundReader
-from schemas import cloud_events
+from schemas import cloud_events, problems
 from schemas.change import Change, Source
 from schemas.trade import Trade, UnreadableTradeError
 from schemas.transitions import Transition
@@ -350,11 +350,7 @@ class BatchReader:
         try:
             change = Change.model_validate_json(record.value or b"")
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}"
-                for problem in error.errors(include_input=False)
-            )
-            self._set_aside(record, batch, "unreadable_change", f"not a change: {problems}")
+            self._set_aside(record, batch, "unreadable_change", f"not a change: {problems.told(error)}")
             return None
         metrics.CHANGES_READ.labels(change.source.value).inc()
         return change if self._is_in_its_partition(record, change.tid, batch) else None

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
-from schemas import cloud_events
+from schemas import cloud_events, problems
 from schemas.notification import ReplayFinished
 from schemas.signal import ReplayRequested
 from topsync import metrics, telemetry
@@ -141,8 +141,4 @@ def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
     try:
         return ReplayRequested.model_validate_json(record.value or b"")
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}"
-            for problem in error.errors(include_input=False)
-        )
-        raise ValueError(f"not a request: {problems}") from None
+        raise ValueError(f"not a request: {problems.told(error)}") from None

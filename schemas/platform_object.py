@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas import problems
 from schemas.opaque import Opaque, has_storable_texts, storable_fields
 
 CONTENT_HASH_BYTES: Final = 16
@@ -58,10 +59,7 @@ class PlatformObject(BaseModel):
         try:
             return cls.model_validate(raw if has_storable_texts(raw) else storable_fields(raw))
         except ValidationError as error:
-            problems = (
-                f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors(include_input=False)
-            )
-            raise cls.unreadable(f"unreadable {cls.__name__.lower()}: " + "; ".join(problems)) from None
+            raise cls.unreadable(f"unreadable {cls.__name__.lower()}: {problems.told(error)}") from None
         except ValueError as error:
             raise cls.unreadable(f"unreadable {cls.__name__.lower()}: {error}") from None
 
