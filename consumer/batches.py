@@ -182,9 +182,17 @@ def _seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
         return None
 
 
-def _journeys(needs: Iterable[Need], taken_at: datetime) -> dict[int, Journey]:
+def _journeys(needs: Iterable[Need], hints: Sequence[_Hint], taken_at: datetime) -> dict[int, Journey]:
+    now_ms = time.time() * 1000
+    age_ms = {
+        hint.change.tid: max(0.0, now_ms - hint.record.timestamp)
+        for hint in reversed(hints)  # of several, the first one's stays
+        if hint.change.source is Source.PUSH
+    }
     return {
-        need.tid: Journey(need.hinted_at, need.received_at, taken_at)
+        need.tid: Journey(
+            need.hinted_at, need.received_at, taken_at - timedelta(milliseconds=age_ms[need.tid]), taken_at
+        )
         for need in needs
         if need.hinted_at is not None and need.received_at is not None
     }
@@ -367,7 +375,7 @@ class BatchReader:
     ) -> None:
         needs = decisions.coalesce((hint.change for hint in hints), self.patience)
         batch.tids |= needs.keys()
-        batch.journeys = _journeys(needs.values(), taken_at)
+        batch.journeys = _journeys(needs.values(), hints, taken_at)
         known = await self.orders.known(needs)
         failpoints.reach("enricher.known_read")
         batch.doubtful = {tid for tid, one in known.items() if not one.published}

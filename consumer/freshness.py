@@ -10,7 +10,7 @@ from topsync import metrics
 
 _STAGE_SECONDS: Final = {
     stage: metrics.STAGE_SECONDS.labels(stage)
-    for stage in ("received", "taken", "fetched", "stored", "published")
+    for stage in ("received", "in_kafka", "taken", "fetched", "stored", "published")
 }
 """Looked up once: each order passes all of them."""
 
@@ -23,6 +23,8 @@ class Journey:
     """The platform told of the change."""
     received_at: datetime
     """The push service had the message."""
+    in_kafka_at: datetime
+    """Kafka had the record, by the broker's clock."""
     taken_at: datetime
     """The enricher took the record out of Kafka."""
 
@@ -39,7 +41,7 @@ class Stages:
 def observe(journey: Journey, stages: Stages) -> None:
     """Note one order's way. Estimates of two processes may differ by milliseconds: never below zero."""
     moments = (
-        *(journey.received_at, journey.taken_at),
+        *(journey.received_at, journey.in_kafka_at, journey.taken_at),
         *(stages.fetched_at, stages.stored_at, stages.published_at),
     )
     before = journey.hinted_at

@@ -77,8 +77,8 @@ FRESHNESS = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "topsync_freshness_stage_seconds",
-    "Where that time goes, by the stage that ends: received by push, taken out of Kafka, fetched, stored, "
-    "published.",
+    "Where that time goes, by the stage that ends: received by push, in Kafka, taken out of it, fetched, "
+    "stored, published.",
     ["stage"],
     buckets=STAGE_BUCKETS_SECONDS,
 )

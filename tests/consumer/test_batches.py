@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -212,6 +213,26 @@ async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(sho
     assert batch.tids == {TID}
     assert batch.journeys.keys() == {TID}
     assert batch.dead_letters == []
+
+
+async def test_of_several_messages_the_first_one_s_journey_is_told_with_its_time_in_kafka(shop: Shop) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID)
+    now_ms = int(time.time() * 1000)
+    ages_ms = [300, 20, 5000]
+    sources = [Source.PUSH, Source.PUSH, Source.SWEEP]
+    hints = [
+        replace(shop.hint(source=source), timestamp=now_ms - age_ms)
+        for age_ms, source in zip(ages_ms, sources, strict=True)
+    ]
+    journey = (await shop.read(*hints)).journeys[TID]
+    assert 300 <= (journey.taken_at - journey.in_kafka_at) / timedelta(milliseconds=1) < 5000
+
+
+async def test_a_broker_whose_clock_is_ahead_has_no_record_after_it_was_taken(shop: Shop) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID)
+    ahead = replace(shop.hint(), timestamp=int(time.time() * 1000) + 60_000)
+    journey = (await shop.read(ahead)).journeys[TID]
+    assert journey.in_kafka_at == journey.taken_at
 
 
 async def test_what_is_written_goes_on_with_the_trace_of_the_last_record_about_it(shop: Shop) -> None:

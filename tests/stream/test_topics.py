@@ -55,6 +55,7 @@ async def test_the_topic_of_orders_is_compacted_and_keeps_tombstones_for_a_day(
     assert configs[registry.orders.name]["delete.retention.ms"] == str(DAY_MS)
     assert configs[registry.changes.name]["cleanup.policy"] == "delete"
     assert int(configs[registry.changes.name]["retention.ms"]) >= DAY_MS
+    assert configs[registry.changes.name]["message.timestamp.type"] == "LogAppendTime", "freshness tells it"
 
 
 @pytest.mark.parametrize("wanted", [3, 5])

@@ -81,6 +81,8 @@ def registry(settings: KafkaSettings) -> Registry:
             partitions,
             "Hints, keyed by tid.",
             retention_ms=settings.changes_retention_hours * HOUR_MS,
+            # Freshness is told stage by stage, and this is one: when the broker had it.
+            message_timestamp_type="LogAppendTime",
         ),
         snapshots=topic(
             "trade.snapshots.v1",
