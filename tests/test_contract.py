@@ -85,24 +85,12 @@ def test_every_example_is_what_its_schema_says(event: events.EventType) -> None:
 
 
 OTHERS = {
-    events.ORDER_ERASED: records.tombstone(
-        "orders",
-        type_=events.ORDER_ERASED,
-        id_=101,
-        seller_id=7,
-        revision=3,
-        erased_at=NOON,
-        published_at=NOON,
-    ),
-    events.REFUND_ERASED: records.tombstone(
-        "refunds",
-        type_=events.REFUND_ERASED,
-        id_=101,
-        seller_id=7,
-        revision=3,
-        erased_at=NOON,
-        published_at=NOON,
-    ),
+    **{
+        type_: records.tombstone(
+            topic, type_=type_, id_=101, seller_id=7, revision=3, erased_at=NOON, published_at=NOON
+        )
+        for type_, topic in ((events.ORDER_ERASED, "orders"), (events.REFUND_ERASED, "refunds"))
+    },
     SNAPSHOT_TYPE: records.snapshot(
         "snapshots", tid=101, seller_id=7, as_of=NOON, reason="export 1", trade=b"{}"
     ),

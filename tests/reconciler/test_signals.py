@@ -58,11 +58,12 @@ class Desk:
         lifetime = Lifetime()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.reader.run(lifetime))
-            await eventually(self._is_through)
+            await eventually(self.is_through)
             yield
             lifetime.stop()
 
-    async def _is_through(self) -> bool:
+    async def is_through(self) -> bool:
+        """Whether the last request is noted."""
         return await replay_jobs.get(self.pool, LAST.replay) is not None
 
     async def written(self, topic: Topic) -> list[Record]:
@@ -107,6 +108,29 @@ async def test_what_was_read_is_not_read_again(desk: Desk) -> None:
         async with desk.reading():
             pass
     assert len(await desk.written(desk.reader.topics.dead_letters)) == 1
+
+
+async def test_a_request_that_cannot_be_noted_now_is_noted_later(desk: Desk) -> None:
+    """The database goes away in the middle of it."""
+    await desk.ask(WANTED, LAST)
+
+    async def is_cut_off() -> bool:
+        return bool(
+            await desk.pool.fetchval(
+                "select bool_or(pg_terminate_backend(pid)) from pg_stat_activity "
+                "where wait_event_type = 'Lock' and datname = current_database()"
+            )
+        )
+
+    async with asyncio.TaskGroup() as tasks:
+        async with desk.pool.acquire() as connection, connection.transaction():
+            await connection.execute("lock table replay_jobs in access exclusive mode")
+            lifetime = Lifetime()
+            tasks.create_task(desk.reader.run(lifetime))
+            await eventually(is_cut_off)
+        await eventually(desk.is_through)
+        lifetime.stop()
+    assert await replay_jobs.get(desk.pool, WANTED.replay) is not None
 
 
 @pytest.mark.parametrize(
