@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -81,11 +82,12 @@ async def run() -> Report:
 
 async def _day(system: System, subscriber: Subscriber, port: int) -> Day:
     await _at_rate(system, CHANGES_OF_THE_DAY, WARM_UP_SECONDS)
-    messages, before = await _messages(system), await _enricher(port)
+    process = system.processes["enrich"].pid
+    messages, before, cores_before = await _messages(system), await _enricher(port), _cores(process)
     subscriber.waits.clear()
     await _at_rate(system, CHANGES_OF_THE_DAY, MEASURED_SECONDS)
-    waits, after = list(subscriber.waits), await _enricher(port)
-    return Day(await _messages(system) - messages, waits, before, after)
+    waits, after, cores_after = list(subscriber.waits), await _enricher(port), _cores(process)
+    return Day(await _messages(system) - messages, waits, before, after, cores_before, cores_after)
 
 
 async def _rates(system: System, subscriber: Subscriber) -> Rates:
@@ -117,6 +119,8 @@ def _setup() -> str:
 def _rows_of_the_day(day: Day) -> list[Row]:
     p50, p99 = _percentiles(day.waits)
     cpu_seconds = day.after.cpu_seconds - day.before.cpu_seconds
+    waited_seconds = day.cores_after.waited_for_seconds - day.cores_before.waited_for_seconds
+    idle_seconds = day.cores_after.idle_seconds - day.cores_before.idle_seconds
     rows = [
         Row(
             what="an ordinary day: messages",
@@ -127,11 +131,11 @@ def _rows_of_the_day(day: Day) -> list[Row]:
         Row(what="an ordinary day: orders published", value=len(day.waits) / MEASURED_SECONDS, unit="/s"),
         _milliseconds("an ordinary day: median", p50, ANSWER_SECONDS + P50_ALLOWANCE_SECONDS),
         _milliseconds("an ordinary day: p99", p99, ANSWER_SECONDS + P99_ALLOWANCE_SECONDS),
-        Row(
-            what="an ordinary day: the enricher's share of a core",
-            value=cpu_seconds / MEASURED_SECONDS,
-            unit="",
-            digits=2,
+        _share("an ordinary day: of its time, the enricher runs", cpu_seconds / MEASURED_SECONDS),
+        _share("an ordinary day: and is ready, but waits for a core", waited_seconds / MEASURED_SECONDS),
+        _share(
+            "an ordinary day: all cores in use",
+            1 - idle_seconds / MEASURED_SECONDS / (os.cpu_count() or 1),
         ),
     ]
     for stage in STAGES:
@@ -151,6 +155,10 @@ def _rows(rates: Rates) -> list[Row]:
     return rows
 
 
+def _share(what: str, share: float) -> Row:
+    return Row(what=what, value=share * 100, unit="%")
+
+
 def _milliseconds(what: str, seconds: float, at_most: float | None = None) -> Row:
     bound = None if at_most is None else at_most * 1000
     return Row(what=what, value=seconds * 1000, unit="ms", at_most=bound, digits=1)
@@ -168,6 +176,23 @@ class Enricher:
     cpu_seconds: float
     stages: Mapping[str, tuple[float, float]]
     """Sum in seconds and count of each stage's histogram."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """What the kernel tells of the cores: `/proc/stat` and `/proc/PID/task/TID/schedstat`."""
+
+    idle_seconds: float
+    """Of all together."""
+    waited_for_seconds: float
+    """By the enricher's threads, ready to run while others had the cores."""
+
+
+def _cores(enricher: int) -> Cores:
+    idle, waiting_for_disk = map(int, Path("/proc/stat").read_text().split(maxsplit=6)[4:6])
+    threads = Path(f"/proc/{enricher}/task").glob("*/schedstat")
+    waited_for = sum(int(thread.read_text().split()[1]) for thread in threads)
+    return Cores((idle + waiting_for_disk) / os.sysconf("SC_CLK_TCK"), waited_for / 1e9)
 
 
 async def _enricher(port: int) -> Enricher:
@@ -194,6 +219,8 @@ class Day:
     """Of each order published, in seconds."""
     before: Enricher
     after: Enricher
+    cores_before: Cores
+    cores_after: Cores
 
 
 async def _messages(system: System) -> int:
