@@ -3,10 +3,10 @@
 *Reading* takes records and finds out what they ask for. Several batches of a topic are read at the same time,
 because a detail call takes longer than everything else together. *Storing* takes what has been read, as it
 comes. *Publishing* takes whatever has been stored meanwhile, in one transaction; offsets go along when
-everything up to them is published.
+everything up to them is published. *Noting* tells the tables what has been published, while the next is.
 
 Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
-not stored (`Turns`), and a batch is not stored while one of its orders is being published.
+not stored (`Turns`), and a batch is not stored while one of its orders is being published and noted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from consumer.freshness import Stages
 from consumer.lane import AHEAD_BATCHES, Lane, Part, Reading
 from consumer.progress import Progress
 from consumer.turns import Turns
-from consumer.writer import PartitionWriter, Tools
+from consumer.writer import PartitionWriter, Published, Tools
 from topsync import failpoints, metrics
 from topsync.stream.ownership import PartitionReader
 from topsync.stream.producer import Offsets
@@ -41,7 +41,7 @@ OFFSETS_EVERY_SECONDS: Final = 0.25
 """How long what is done with waits for a transaction that takes its offsets along."""
 
 AHEAD_GROUPS: Final = 4
-"""Groups that are stored and wait to be published."""
+"""Groups that are stored and wait to be published, or are published and wait to be noted."""
 
 
 @dataclass(slots=True)
@@ -84,9 +84,11 @@ class Pipeline:
         self._backlog = backlog
         self._has_read = asyncio.Event()
         self._groups: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
-        self._unpublished: set[int] = set()
-        """Orders that are stored and not published: those of the groups."""
-        self._has_published = asyncio.Event()
+        self._published: asyncio.Queue[tuple[Published, set[int]]] = asyncio.Queue(AHEAD_GROUPS)
+        """What is to be noted, and the orders that it is about."""
+        self._unnoted: set[int] = set()
+        """Orders that are stored, and not yet noted as published: those of both queues."""
+        self._has_noted = asyncio.Event()
         self._held_bytes = 0
         self._progress = Progress(OFFSETS_EVERY_SECONDS)
 
@@ -103,6 +105,7 @@ class Pipeline:
                 tasks.create_task(self._read_all(snapshots, self._snapshots, tasks))
                 tasks.create_task(self._store_all())
                 tasks.create_task(self._publish_all())
+                tasks.create_task(self._note_all())
         finally:
             self._let_go(self._held_bytes)
 
@@ -164,11 +167,11 @@ class Pipeline:
         group = _Group(fetched_at=now, stored_at=now)
         for part in parts:
             group.add(part)
-        while not group.batch.tids.isdisjoint(self._unpublished):
-            self._has_published.clear()
-            await self._has_published.wait()
+        while not group.batch.tids.isdisjoint(self._unnoted):
+            self._has_noted.clear()
+            await self._has_noted.wait()
         await self._writer.store(group.batch)
-        self._unpublished |= group.batch.tids
+        self._unnoted |= group.batch.tids
         group.stored_at = self._tools.clock.estimate()
         for part in parts:
             part.lane.stored(part.reading)
@@ -191,12 +194,22 @@ class Pipeline:
             offsets = self._progress.take(now=loop.time(), at_once=dies)
             published = await self._writer.publish(group.batch, offsets)
             stages = Stages(group.fetched_at, group.stored_at, self._tools.clock.estimate())
-            for version in published:
+            for version in published.orders:
                 if journey := group.batch.journeys.get(version.tid):
                     freshness.observe(journey, stages)
-            self._unpublished -= group.batch.tids
-            self._has_published.set()
             self._let_go(size_bytes)
+            await self._published.put((published, group.batch.tids))
+
+    async def _note_all(self) -> None:
+        while True:
+            published, tids = await self._published.get()
+            while not self._published.empty():
+                later, others = self._published.get_nowait()
+                published.join(later)
+                tids |= others
+            await self._writer.note(published)
+            self._unnoted -= tids
+            self._has_noted.set()
 
     def _pop_done(self) -> Offsets:
         done = {tp: lane.pop_done() for tp, lane in self._lanes.items()}

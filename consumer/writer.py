@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from consumer import erasing, refund_part
@@ -47,11 +47,26 @@ class Tools:
     """Of the share of records that die."""
 
 
+@dataclass(slots=True)
+class Published:
+    """What a transaction has published, and the tables do not know yet."""
+
+    orders: list[UnpublishedOrder] = field(default_factory=list)
+    refunds: list[UnpublishedRefund] = field(default_factory=list)
+    tombstones: list[Tombstone] = field(default_factory=list)
+
+    def join(self, later: Published) -> None:
+        """Take in what was published after this."""
+        self.orders += later.orders
+        self.refunds += later.refunds
+        self.tombstones += later.tombstones
+
+
 class PartitionWriter:
     """The one writer of a partition's orders, for one ownership (epoch).
 
-    Of an order, storing and publishing must not overlap: what a version brings is told beside what has been
-    published before it.
+    An order is stored, published and noted as published before it is stored again: what a version brings is
+    told beside what has been published before it.
     """
 
     def __init__(self, tools: Tools, partition: int, epoch: int, publisher: PartitionPublisher) -> None:
@@ -105,8 +120,8 @@ class PartitionWriter:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
         await self._publisher.rest()
 
-    async def publish(self, batch: Batch, offsets: Offsets) -> list[UnpublishedOrder]:
-        """Publish what storing a batch has changed, its dead letters and the offsets; says what it was.
+    async def publish(self, batch: Batch, offsets: Offsets) -> Published:
+        """Publish what storing a batch has changed, its dead letters and the offsets; says what to note.
 
         The batch must be stored before, and so must be what the offsets are done with.
 
@@ -121,8 +136,25 @@ class PartitionWriter:
             ahead += await self._tools.tables.orders.unpublished(doubtful)
         refunds_ahead = [version for version in batch.refunds.ahead if version.tid not in buried]
         failpoints.reach("enricher.publishing")
-        await self._publish(ahead, refunds_ahead, gone, batch, offsets)
-        return ahead
+        published = Published(ahead, refunds_ahead, gone)
+        await self._publish(published, batch, offsets)
+        return published
+
+    async def note(self, published: Published) -> None:
+        """Note what the topics have. Idempotent.
+
+        What a crash leaves unnoted is published once more, as the same revision, before anything else.
+        """
+        tables = self._tools.tables
+        if published.orders:
+            await tables.orders.mark_published(published.orders)
+        if published.refunds:
+            failpoints.reach("refunds.orders_marked")
+            await tables.refunds.mark_published(published.refunds)
+        failpoints.reach("enricher.marked")
+        if published.tombstones:
+            await erasures.forget_tombstones(self._tools.pool, published.tombstones)
+            failpoints.reach("erasing.tombstones_forgotten")
 
     async def publish_leftovers(self) -> None:
         """Publish what was stored or erased but, after a crash, not published or not noted as such."""
@@ -139,11 +171,15 @@ class PartitionWriter:
                 tombstones=len(gone),
             )
         for ids in _pieces(ahead):
-            await self._publish(await tables.orders.unpublished(ids), [], [], Batch(), {})
+            await self._publish_at_once(Published(orders=await tables.orders.unpublished(ids)))
         for ids in _pieces(refunds_ahead):
-            await self._publish([], await tables.refunds.unpublished(ids), [], Batch(), {})
+            await self._publish_at_once(Published(refunds=await tables.refunds.unpublished(ids)))
         for tombstones in _pieces(gone):
-            await self._publish([], [], tombstones, Batch(), {})
+            await self._publish_at_once(Published(tombstones=tombstones))
+
+    async def _publish_at_once(self, left: Published) -> None:
+        await self._publish(left, Batch(), {})
+        await self.note(left)
 
     def _is_mine(self, tid: int) -> bool:
         return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
@@ -172,19 +208,12 @@ class PartitionWriter:
                 return []
         return [ahead for version in versions for ahead in await self._upsert(table, [version], set_aside)]
 
-    async def _publish(
-        self,
-        ahead: Sequence[UnpublishedOrder],
-        refunds_ahead: Sequence[UnpublishedRefund],
-        gone: Sequence[Tombstone],
-        batch: Batch,
-        offsets: Offsets,
-    ) -> None:
-        tools = self._tools
-        now = tools.clock.estimate()
+    async def _publish(self, ahead: Published, batch: Batch, offsets: Offsets) -> None:
+        topics, clock = self._tools.topics, self._tools.clock
+        now = clock.estimate()
         published = [
             records.order(
-                tools.topics.orders.name,
+                topics.orders.name,
                 tid=version.tid,
                 seller_id=version.seller_id,
                 revision=version.revision,
@@ -198,32 +227,23 @@ class PartitionWriter:
                 found_by=version.source,
                 caused_by=batch.traces.get(version.tid),
             )
-            for version in ahead
+            for version in ahead.orders
         ]
         part = batch.refunds
         published += [
             refund_part.record(
-                tools.topics.refunds.name, version, part, at=now, caused_by=batch.traces.get(version.tid)
+                topics.refunds.name, version, part, at=now, caused_by=batch.traces.get(version.tid)
             )
-            for version in refunds_ahead
+            for version in ahead.refunds
         ]
-        published += [erasing.record_of(one, tools.topics, published_at=now) for one in gone]
+        published += [erasing.record_of(one, topics, published_at=now) for one in ahead.tombstones]
         await self._publisher.publish([*published, *batch.dead_letters, *part.dead_letters], offsets)
         failpoints.reach("enricher.published")
-        metrics.ORDERS_PUBLISHED.inc(len(ahead))
-        metrics.TOMBSTONES_PUBLISHED.inc(len(gone))
-        if ahead:
-            await tools.tables.orders.mark_published(ahead)
-        if refunds_ahead:
-            failpoints.reach("refunds.orders_marked")
-            await tools.tables.refunds.mark_published(refunds_ahead)
-            part.observe(refunds_ahead, at=tools.clock.estimate())
-        failpoints.reach("enricher.marked")
-        if gone:
-            await erasures.forget_tombstones(tools.pool, gone)
-            failpoints.reach("erasing.tombstones_forgotten")
+        metrics.ORDERS_PUBLISHED.inc(len(ahead.orders))
+        metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))
+        part.observe(ahead.refunds, at=clock.estimate())
 
 
-def _pieces(found: Sequence[X]) -> Iterator[Sequence[X]]:
+def _pieces(found: list[X]) -> Iterator[list[X]]:
     for start in range(0, len(found), LEFTOVERS_AT_ONCE):
         yield found[start : start + LEFTOVERS_AT_ONCE]

@@ -18,6 +18,7 @@ from consumer.batches import Batch, TakeTurn
 from consumer.lane import AHEAD_BATCHES
 from consumer.pipeline import Pipeline
 from consumer.room import Room
+from consumer.writer import Published
 from topsync.clock import ServerClock
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
@@ -45,11 +46,13 @@ class Stages:
         self.most_being_read = 0
         self.judged: dict[tuple[TopicPartition, int], int] = {}
         """Of each record that is judged and not stored yet, by its place: its order."""
-        self.unpublished: set[int] = set()
+        self.unnoted: set[int] = set()
         self.published: dict[TopicPartition, set[int]] = {CHANGES: set(), SNAPSHOTS: set()}
         self.committed = {CHANGES: 0, SNAPSHOTS: 0}
         self.overtaken = False
         self.stored_while_reading = False
+        self.being_noted = False
+        self.published_while_noting = False
         self.done = asyncio.Event()
 
     async def take_time(self) -> None:
@@ -91,7 +94,7 @@ class Stages:
         yield batch
 
     async def store(self, batch: Batch) -> None:
-        assert self.unpublished.isdisjoint(batch.tids), "a step is told beside what has been published"
+        assert self.unnoted.isdisjoint(batch.tids), "a step is told beside what is noted as published"
         places = cast("list[tuple[TopicPartition, int]]", batch.dead_letters)
         snapshots = sum(tp == SNAPSHOTS for tp, _ in places)
         assert snapshots <= BATCH, "a change waits for one batch of snapshots at most"
@@ -99,12 +102,14 @@ class Stages:
         await self.take_time()
         for tp, offset in places:
             del self.judged[tp, offset]
-        self.unpublished |= batch.tids
+        self.unnoted |= batch.tids
 
     async def rest(self) -> None:
         await self.take_time()
 
-    async def publish(self, batch: Batch, offsets: dict[TopicPartition, int]) -> list[object]:
+    async def publish(self, batch: Batch, offsets: dict[TopicPartition, int]) -> Published:
+        """What it is about travels on as its tombstones."""
+        self.published_while_noting |= self.being_noted
         await self.take_time()
         for tp, offset in cast("list[tuple[TopicPartition, int]]", batch.dead_letters):
             self.overtaken |= bool(self.published[tp]) and offset < max(self.published[tp])
@@ -113,10 +118,15 @@ class Stages:
             assert self.committed[tp] < offset, "offsets only rise"
             assert self.published[tp] >= set(range(offset)), "only what is published is done with"
             self.committed[tp] = offset
-        self.unpublished -= batch.tids
         if set(self.committed.values()) == {RECORDS}:
             self.done.set()
-        return []
+        return Published(tombstones=cast("Any", list(batch.tids)))
+
+    async def note(self, published: Published) -> None:
+        self.being_noted = True
+        await self.take_time()
+        self.being_noted = False
+        self.unnoted -= cast("set[int]", set(published.tombstones))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -134,6 +144,7 @@ async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of
     if running.done():
         running.result()
     assert stages.stored_while_reading, "the next batches wait for the one that is stored"
+    assert stages.published_while_noting, "nobody waits for what is only noted"
     assert stages.overtaken, "a slow batch holds up the others"
     assert 2 <= stages.most_being_read <= 2 * AHEAD_BATCHES
     running.cancel()
@@ -144,10 +155,10 @@ async def test_what_a_writer_holds_when_it_is_let_go_is_free_for_the_others() ->
     stages = Stages(seed=1)
     publishing = asyncio.Event()
 
-    async def never_published(*_: object) -> list[object]:
+    async def never_published(*_: object) -> Published:
         publishing.set()
         await asyncio.Event().wait()
-        return []
+        return Published()
 
     tools = writer = cast("Any", stages)
     writer.publish = never_published

@@ -16,6 +16,9 @@ from pydantic import SecretStr
 from schemas import platform_time
 from schemas.refund import Refund
 from schemas.trade import Trade
+from topsync.local import run_folders
+from topsync.local.postgres import EmbeddedPostgres
+from topsync.local.processes import ProcessGroup
 from topsync.settings import DatabaseSettings
 from topsync.store import database, sellers
 from topsync.store.database import Pool
@@ -49,6 +52,15 @@ def migrated_database_url(database_server_url: str) -> Iterator[str]:
     asyncio.run(migrate())
     yield url
     asyncio.run(_on_server(database_server_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@asynccontextmanager
+async def killable_postgres() -> AsyncIterator[EmbeddedPostgres]:
+    """A durable server of a test's own."""
+    async with ProcessGroup(run_folders.create()) as group:
+        postgres = EmbeddedPostgres(group, group.folder / "postgres")
+        await postgres.start()
+        yield postgres
 
 
 async def _on_server(url: str, statement: str) -> None:

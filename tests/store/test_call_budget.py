@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from tests.store.databases import settings_for
+from tests.store.databases import killable_postgres, settings_for
 from tests.support.eventually import until
-from topsync.local import run_folders
-from topsync.local.postgres import EmbeddedPostgres
-from topsync.local.processes import ProcessGroup
 from topsync.settings import DatabaseSettings
 from topsync.shared_budget import SharedBook, open_book
 from topsync.store import call_budget, database
@@ -331,14 +328,6 @@ async def test_a_new_day_of_the_platform_begins_with_the_whole_quota(open_one: O
         assert (await book.lease(ask)).day_is_spent
         await pool.execute("update call_budget set day = day - 1")
         assert (await book.lease(ask)).calls == 1
-
-
-@asynccontextmanager
-async def killable_postgres() -> AsyncIterator[EmbeddedPostgres]:
-    async with ProcessGroup(run_folders.create()) as group:
-        postgres = EmbeddedPostgres(group, group.folder / "postgres")
-        await postgres.start()
-        yield postgres
 
 
 async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_is_back() -> None:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from consumer.batches import Batch
+from consumer.writer import Published
 from schemas import cloud_events
 from schemas.erasure import Erasure
 from tests.support import systems
@@ -23,6 +24,7 @@ from tests.system.test_writer import (
     is_published,
     snapshot,
     taking_over,
+    tell,
 )
 from topsync import settings
 from topsync.settings import EnricherSettings
@@ -103,7 +105,7 @@ async def test_what_a_crash_left_between_table_and_topic_is_told_by_the_next_own
         dying = await stack.enter_async_context(taking_over(installation))
         batch = batch_of("before", modified=5)
         await dying.store(batch)
-        await dying.publish(batch, {})
+        await tell(dying, batch)
         await erasures.begin(installation.pool, SELLER)
         await dying.store(erasing())
         assert await orders.TABLE.known(installation.pool, [TID]) == {}, "the content is gone at once"
@@ -123,13 +125,13 @@ async def test_a_tombstone_whose_publication_was_not_noted_is_told_again_as_the_
         dying = await stack.enter_async_context(taking_over(installation))
         batch = batch_of("before", modified=5)
         await dying.store(batch)
-        await dying.publish(batch, {})
+        await tell(dying, batch)
         await erasures.begin(installation.pool, SELLER)
         await dying.store(erasing())
         with monkeypatch.context() as dies:
             dies.setattr(erasures, "forget_tombstones", _die)
             with pytest.raises(ConnectionError):
-                await dying.publish(erasing(), {})
+                await tell(dying, erasing())
         assert await rows(installation) == (0, 1)
 
         heir = await stack.enter_async_context(taking_over(installation))
@@ -151,7 +153,7 @@ async def test_an_order_stored_and_not_published_is_never_published_once_it_is_e
         await erasures.begin(installation.pool, SELLER)
         heir = await stack.enter_async_context(taking_over(installation))
         await heir.store(erasing())
-        await heir.publish(erasing(), {})
+        await tell(heir, erasing())
     assert await seen(installation) == [(f"{TID}:2", True)], "the topic might have had it"
 
 
@@ -165,7 +167,7 @@ async def test_what_is_in_hand_to_be_published_is_not_once_it_is_erased(installa
         batch.versions.clear()
         batch.join(erasing())
         await writer.store(batch)
-        await writer.publish(batch, {})
+        await tell(writer, batch)
     assert await seen(installation) == [(f"{TID}:2", True)]
     assert await rows(installation) == (0, 0)
 
@@ -185,9 +187,9 @@ async def test_an_old_owner_neither_erases_nor_publishes_behind_the_tombstone(
         with pytest.raises(NotOwnerError):
             await old.store(erasing())
         await new.store(erasing())
-        await new.publish(erasing(), {})
+        await tell(new, erasing())
         with pytest.raises(FencedError):
-            await old._publish(held_back, [], [], Batch(), {})
+            await old._publish(Published(orders=held_back), Batch(), {})
     assert await seen(installation) == [(f"{TID}:2", True)]
 
 
@@ -199,15 +201,15 @@ async def test_a_seller_that_is_added_again_begins_anew_above_its_tombstones(
         writer = await stack.enter_async_context(taking_over(installation))
         batch = batch_of("before", modified=5)
         await writer.store(batch)
-        await writer.publish(batch, {})
+        await tell(writer, batch)
         await erasures.begin(installation.pool, SELLER)
         await writer.store(erasing())
-        await writer.publish(erasing(), {})
+        await tell(writer, erasing())
         await erasures.finish(installation.pool, SELLER)
         await sellers.add(installation.pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
 
         # Whatever asked for the erasure is of the past.
         await writer.store(batch)
         await writer.store(erasing())
-        await writer.publish(batch, {})
+        await tell(writer, batch)
     assert await seen(installation) == [(f"{TID}:1", False), (f"{TID}:2", True), (f"{TID}:3", False)]

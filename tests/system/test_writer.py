@@ -235,7 +235,7 @@ async def test_whatever_the_order_of_arrival_and_the_cut_of_batches_all_end_alik
                 for one in batches[turn] if turn < len(batches) else []:
                     batch.add(a_version(tid, one))
             await writer.store(batch)
-            await writer.publish(batch, {})
+            await tell(writer, batch)
 
     seen = await published_by_order(installation)
     stored = await installation.pool.fetch(
@@ -262,7 +262,7 @@ async def test_a_writer_whose_partition_was_taken_over_neither_stores_nor_publis
         old = await stack.enter_async_context(taking_over(installation))
         before = batch_of("before", modified=5)
         await old.store(before)
-        await old.publish(before, {})
+        await tell(old, before)
         new = await stack.enter_async_context(taking_over(installation))
 
         with pytest.raises(NotOwnerError):
@@ -276,7 +276,7 @@ async def test_a_writer_whose_partition_was_taken_over_neither_stores_nor_publis
             await old.publish(after, {})
         assert [found.title for _, found in await published(installation, TID)] == ["before"]
 
-        await new.publish(after, {})
+        await tell(new, after)
         assert [found.title for _, found in await published(installation, TID)] == ["before", "after"]
 
 
@@ -354,7 +354,7 @@ async def test_an_order_that_the_topic_cannot_hold_is_a_dead_letter_and_holds_up
         batch = batch_of(huge, modified=5)
         batch.join(batch_of("as ever", modified=5, tid=LAST_TID))
         await writer.store(batch)
-        await writer.publish(batch, {})
+        await tell(writer, batch)
     assert await nothing_is_unpublished(installation)
     assert [found.title for _, found in await published(installation, LAST_TID)] == ["as ever"]
     (letter,) = await systems.records(installation.kafka, installation.topics.dead_letters)
@@ -448,6 +448,11 @@ async def taking_over(installation: Installation) -> AsyncIterator[PartitionWrit
             spacing_seconds=0,
         ) as publisher:
             yield PartitionWriter(process.tools, ONE_PARTITION, epoch, publisher)
+
+
+async def tell(writer: PartitionWriter, batch: Batch) -> None:
+    """Publish what has been stored of a batch, and note that."""
+    await writer.note(await writer.publish(batch, {}))
 
 
 def cut_up(permutation: Sequence[Arrival], cuts: Sequence[bool]) -> list[list[Arrival]]:

@@ -90,11 +90,11 @@ select tid as key, tid from orders where published_revision < revision order by 
 
 
 -- name: mark_published
--- Nobody waits for the disk: what a crash of the database undoes here is published once more.
-with hurried as materialized (select set_config('synchronous_commit', 'off', true))
+-- Durable: were it undone by a crash of the database that the writer does not notice, the next version would
+-- tell once more what was told.
 update orders as o
 set published_revision = greatest(o.published_revision, t.revision)
-from unnest($1::bigint[], $2::bigint[]) as t (tid, revision), hurried
+from unnest($1::bigint[], $2::bigint[]) as t (tid, revision)
 where o.tid = t.tid
 
 

@@ -91,11 +91,11 @@ select refund_id as key, tid from refunds where published_revision < revision or
 
 
 -- name: mark_published
--- Nobody waits for the disk: what a crash of the database undoes here is published once more.
-with hurried as materialized (select set_config('synchronous_commit', 'off', true))
+-- Durable: were it undone by a crash of the database that the writer does not notice, the next version would
+-- tell once more what was told.
 update refunds as r
 set published_revision = greatest(r.published_revision, t.revision)
-from unnest($1::bigint[], $2::bigint[]) as t (refund_id, revision), hurried
+from unnest($1::bigint[], $2::bigint[]) as t (refund_id, revision)
 where r.refund_id = t.refund_id
 
 
