@@ -37,8 +37,8 @@ from topsync.simulator.settings import ExportSettings, SimulatorSettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-RATE = 40
-"""Changes a second where every seller has to be met by its fault."""
+RATE = 24
+"""Changes a second where every seller has to be met by its fault: two for each of the twelve."""
 
 QUIETER_RATE = RATE // 2
 """Where all are met at once."""
