@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench soak setup lint format constraints clean
 
+# Where the environment forbids to keep compiled modules, each of hundreds of starts would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv/bin
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))

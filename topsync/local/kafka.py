@@ -42,8 +42,11 @@ BROKER_SESSION_TIMEOUT_AFTER_KILL_SECONDS = 3
 """A controller that comes back refuses the broker until the killed one's session has run out, so this is
 how long a restart after SIGKILL takes."""
 
-BROKER_HEARTBEAT_INTERVAL_MILLISECONDS = 500
-"""Several within either session timeout."""
+BROKER_HEARTBEATS_PER_SESSION = 6
+"""Several, so that a late one does no harm."""
+
+BROKER_HEARTBEAT_INTERVAL_MILLISECONDS = 1000
+"""At most, and Kafka's default: more often only costs processor time."""
 
 INTERNAL_TOPIC_PARTITIONS = 4
 """Of the offsets and the transaction topic; the default of 50 each only makes the first use slow."""
@@ -166,7 +169,12 @@ class EmbeddedKafka:
             "log.dirs": str(self._folder / "logs"),
             "auto.create.topics.enable": "false",
             "broker.session.timeout.ms": session_timeout_seconds * 1000,
-            "broker.heartbeat.interval.ms": BROKER_HEARTBEAT_INTERVAL_MILLISECONDS,
+            "broker.heartbeat.interval.ms": min(
+                session_timeout_seconds * 1000 // BROKER_HEARTBEATS_PER_SESSION,
+                BROKER_HEARTBEAT_INTERVAL_MILLISECONDS,
+            ),
+            # A record twice a second that says that there was nothing to say, for clusters with more brokers.
+            "metadata.max.idle.interval.ms": 0,
             "group.initial.rebalance.delay.ms": 0,
             "offsets.topic.num.partitions": INTERNAL_TOPIC_PARTITIONS,
             "offsets.topic.replication.factor": 1,
