@@ -10,11 +10,13 @@ from datetime import datetime
 import pytest
 import typer
 from cryptography.fernet import Fernet
+from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
 from tests.store.databases import SELLER
 from topsync import cli, settings, telemetry
+from topsync.sellers import operations
 
 SESSION = "6100e1aDEMOSESSION0001"
 APP_SECRET = "very-secret-value-0001"
@@ -220,6 +222,8 @@ def add_seller(monkeypatch: pytest.MonkeyPatch, session: str) -> tuple[int, str]
 def test_the_list_of_sellers_never_cuts_who_it_is_on_a_terminal_of_80_columns(
     installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # The module's own keeps the width that it found when it was first imported.
+    monkeypatch.setattr(operations, "console", Console(highlight=False, width=80))
     assert add_seller(monkeypatch, f"{SESSION}\n") == (0, "")
     run(monkeypatch, capsys, "sellers", "pause", "demo_one", "--reason", "a long reason " * 9)
     _, output, _ = run(monkeypatch, capsys, "sellers", "list")
