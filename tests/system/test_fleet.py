@@ -31,7 +31,7 @@ from topsync.local.system import Scale, System
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE = 15
-"""Enough for every step to be met within a second; more would only be more to do."""
+"""Enough for every step to be met; more would only be more to do."""
 STORM_RATE = 40
 """Here each order that is under way while the group is divided is a chance to go wrong."""
 
