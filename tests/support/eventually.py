@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable
+
+from tests.support import sight
 
 POLL_SECONDS = 0.02
 
@@ -15,35 +18,62 @@ take most of a core from those it waits for."""
 Condition = Callable[[], Awaitable[bool]]
 
 
+class StillNotTrueError(TimeoutError):
+    """What a test waited for did not come true in time; says the condition, and what it sees now."""
+
+
+class NoLongerTrueError(AssertionError):
+    """What had to stay true did not; says the condition, and what it sees now."""
+
+
 async def eventually(condition: Condition, *, within_seconds: float = 60.0) -> None:
-    """Return when `condition()` is true; TimeoutError after `within_seconds`."""
-    async with asyncio.timeout(within_seconds):
-        asked_at = time.monotonic()
-        while not await condition():
-            await _pause_after(asked_at)
-            asked_at = time.monotonic()
+    """Return when `condition()` is true.
+
+    Raises:
+        StillNotTrueError: it was not, within `within_seconds`.
+    """
+    await _until(condition, within_seconds)
 
 
-async def until(condition: Callable[[], bool], *, within_seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, within_seconds: float = 10.0) -> None:
     """`eventually`, for what can be seen without asking anybody."""
-
-    async def seen() -> bool:
-        return condition()
-
-    await eventually(seen, within_seconds=within_seconds)
+    await _until(condition, within_seconds)
 
 
 async def holds(condition: Condition, *, for_seconds: float) -> None:
-    """Return after `for_seconds` in which `condition()` was always true; AssertionError as soon as it is not.
+    """Return after `for_seconds` in which `condition()` was always true.
 
     For what must not happen: choose a time in which it would have happened many times over.
+
+    Raises:
+        NoLongerTrueError: as soon as it is not.
     """
     asked_at = time.monotonic()
     deadline = asked_at + for_seconds
     while asked_at < deadline:
-        assert await condition(), "what had to stay true became false"
+        if not await condition():
+            raise NoLongerTrueError(f"what had to stay true is not\n{await sight.describe(condition)}")
         await _pause_after(asked_at)
         asked_at = time.monotonic()
+
+
+async def _until(condition: Callable[[], object], within_seconds: float) -> None:
+    try:
+        async with asyncio.timeout(within_seconds) as bound:
+            asked_at = time.monotonic()
+            while not await _answer(condition):
+                await _pause_after(asked_at)
+                asked_at = time.monotonic()
+    except TimeoutError as error:
+        if not bound.expired():
+            raise  # the condition's own
+        seen = await sight.describe(condition)
+        raise StillNotTrueError(f"not true within {within_seconds:g} s\n{seen}") from error
+
+
+async def _answer(condition: Callable[[], object]) -> object:
+    answer = condition()
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 async def _pause_after(asked_at: float) -> None:

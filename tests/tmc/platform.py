@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from tests.support.eventually import until
 from topsync.clock import ServerClock
 from topsync.simulator.channel.channel import Channel, ChannelSettings, OutboundMessage
 from topsync.simulator.faults.effects import PLAIN, Fate
@@ -39,9 +40,7 @@ def message(number: int, size: int = 0) -> OutboundMessage:
 
 async def eventually(condition: Callable[[], object]) -> None:
     """Waits until the condition holds; fails when that takes longer than the bound."""
-    async with asyncio.timeout(BOUND_SECONDS):
-        while not condition():  # noqa: ASYNC110 -- any state of either side may be asked for
-            await asyncio.sleep(0.005)
+    await until(condition, within_seconds=BOUND_SECONDS)
 
 
 def set_clock() -> ServerClock:
