@@ -16,6 +16,7 @@ from tests.simulator.raw_socket import (
     RawSocket,
     client_frame,
 )
+from tests.support import pace
 from tests.tmc.platform import APP_KEY, HOST, SECRET, eventually, message, serving
 from topsync.simulator.channel.channel import Channel, ChannelSettings
 from topsync.tmc import messages
@@ -48,16 +49,21 @@ async def test_an_identity_has_one_token_and_each_message_goes_to_one_connection
         platform.channel.publish(message(number))
     await eventually(lambda: platform.channel.ledger()["sent"] == 40)
 
-    async def receive_all(raw: RawSocket) -> list[int]:
-        ids = []
-        try:
-            while True:
-                async with asyncio.timeout(0.2):
-                    ids.append(read_message(await raw.receive_frame(), b"").id)
-        except TimeoutError:
-            return ids
+    received: tuple[list[int], ...] = ([], [], [])
 
-    first, second, third = await asyncio.gather(receive_all(one), receive_all(two), receive_all(other))
+    async def receive_all(raw: RawSocket, into: list[int]) -> None:
+        while True:
+            into.append(read_message(await raw.receive_frame(), b"").id)
+
+    sockets = zip((one, two, other), received, strict=True)
+    readers = [asyncio.create_task(receive_all(raw, into)) for raw, into in sockets]
+    await eventually(lambda: sum(map(len, received)) >= 40)
+    # One message more for the other identity would have come meanwhile.
+    await asyncio.wait(readers, timeout=pace.seconds(0.05))
+    for reader in readers:
+        reader.cancel()
+    await asyncio.wait(readers)
+    first, second, third = received
     assert first
     assert second
     assert len({*first, *second}) == len(first) + len(second) == 40
@@ -223,7 +229,7 @@ async def test_a_message_is_never_given_to_a_connection_that_was_cut(platform: P
 
 async def test_in_silence_nothing_is_sent_and_afterwards_everything(platform: Platform) -> None:
     raw, _ = await platform.connected()
-    platform.channel.silence(0.4, lose_messages=False)
+    platform.channel.silence(600, lose_messages=False)
     platform.channel.publish(message(1))
     newcomer = await platform.open()
     newcomer.send_frame(messages.connect(APP_KEY, "other", 1, SECRET, flag=9))
@@ -233,6 +239,7 @@ async def test_in_silence_nothing_is_sent_and_afterwards_everything(platform: Pl
     for read in reads:
         read.cancel()
     await asyncio.wait(reads)
+    platform.channel.end_silence()
     assert read_message(await raw.receive_frame(), b"").data_id == "1"
     assert (await newcomer.receive_frame()).flag == 9
 

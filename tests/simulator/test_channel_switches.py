@@ -11,6 +11,7 @@ import pytest
 
 from tests.simulator.channel_platform import platform_with, signed
 from tests.simulator.raw_socket import CLOSE, RawSocket
+from tests.support import pace
 from tests.tmc.platform import APP_KEY, eventually, message
 from topsync.simulator.channel.channel import ChannelSettings, OutboundMessage
 from topsync.simulator.channel.settings import Excess, Refusal
@@ -217,13 +218,13 @@ async def test_switch_a_confirm_that_comes_too_early_is_ignored() -> None:
 
 
 async def test_switch_the_idle_timeout_counts_traffic_both_ways() -> None:
-    async with platform_with(ChannelSettings(idle_timeout_seconds=0.3)) as platform:
+    async with platform_with(ChannelSettings(idle_timeout_seconds=pace.seconds(0.3))) as platform:
         raw, token = await platform.connected()
         began = datetime.now(UTC)
 
         def has_talked_long_enough() -> bool:
             raw.send_frame(messages.pull_request(token))
-            return (datetime.now(UTC) - began).total_seconds() > 0.6
+            return (datetime.now(UTC) - began).total_seconds() > pace.seconds(0.6)
 
         await eventually(has_talked_long_enough)
         assert platform.channel.ledger()["connections"] == 1

@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from tests.store.databases import killable_postgres, settings_for
+from tests.support import pace
 from tests.support.eventually import until
 from topsync.settings import DatabaseSettings
 from topsync.shared_budget import SharedBook, open_book
@@ -32,10 +33,10 @@ from topsync.top.gate import BudgetGate, GateConfig
 API = "taobao.trades.sold.increment.get"
 OTHER = "taobao.trade.fullinfo.get"
 
-LATE_SECONDS = 0.2
+LATE_SECONDS = pace.seconds(0.2)
 """How long after it was let through a call may say that it begins, or arrive, on a busy machine."""
 
-HEARD_SECONDS = 0.05
+HEARD_SECONDS = pace.seconds(0.05)
 """Within so long every process has heard of a ban that is stored; a millisecond on an idle machine. Places
 that were leased before reach further, to an eighth of a second."""
 
@@ -257,7 +258,7 @@ async def test_an_idle_budget_admits_at_once(open_one: OpenBook) -> None:
         await asyncio.sleep(1 / 20)
         asked = time.monotonic()
         async with gate.admit(API, Lane.SWEEP):
-            assert time.monotonic() - asked < 0.5
+            assert time.monotonic() - asked < pace.seconds(0.5)
 
 
 async def test_the_longer_of_two_bans_counts_and_a_ban_told_twice_is_no_longer(

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from tests.support import pace
 from tests.tmc.platform import (
     HOST,
     QUICK,
@@ -259,7 +260,7 @@ async def test_a_close_from_the_platform_is_told_and_survived() -> None:
 
 async def test_silence_is_the_end_only_where_it_is_called_abnormal() -> None:
     async with serving() as (channel, uri):
-        quick = {"silence_seconds": 0.2, "connect_timeout_seconds": 0.1}
+        quick = {"silence_seconds": pace.seconds(0.2), "connect_timeout_seconds": pace.seconds(0.1)}
         async with connected(uri) as patient, connected(uri, **quick) as wary:
             channel.silence(60, lose_messages=False)
             channel.publish(message(1))
@@ -329,7 +330,7 @@ async def test_leaving_waits_for_unconfirmed_work_only_so_long() -> None:
         channel.publish(message(1))
         await eventually(lambda: peer.deliveries)
         await asyncio.wait_for(peer.connection.leave(), 4)
-        await asyncio.wait_for(peer.connection.leave(), 1)
+        await asyncio.wait_for(peer.connection.leave(), pace.AT_ONCE_SECONDS)
         assert peer.status.state is State.CLOSED
 
 
@@ -338,7 +339,7 @@ async def test_leaving_while_away_does_not_wait_for_the_next_connection() -> Non
         channel.cut(60, lose_messages=False)
         async with client(uri) as peer:
             await eventually(lambda: channel.ledger()["turned_away"])
-            await asyncio.wait_for(peer.connection.leave(), 1)
+            await asyncio.wait_for(peer.connection.leave(), pace.AT_ONCE_SECONDS)
             assert peer.status.state is State.CLOSED
 
 
@@ -353,7 +354,7 @@ async def test_leaving_cuts_a_hanging_upgrade_short() -> None:
     server = await asyncio.start_server(hang, HOST, 0)
     async with server, client(f"ws://{HOST}:{server.sockets[0].getsockname()[1]}/") as peer:
         await asyncio.wait_for(accepted.wait(), 5)
-        await asyncio.wait_for(peer.connection.leave(), 1)
+        await asyncio.wait_for(peer.connection.leave(), pace.AT_ONCE_SECONDS)
         assert peer.status.state is State.CLOSED
 
 

@@ -14,6 +14,7 @@ from websockets.frames import Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from tests.support import pace
 from tests.tmc.platform import HOST, client, connected, eventually, message, serving
 from topsync.tmc.endings import Cause
 from topsync.tmc.frames import Frame, MessageType, decode, encode
@@ -107,7 +108,7 @@ async def test_what_the_peer_never_acknowledges_proves_nothing_and_then_ends_the
 
 @ACKNOWLEDGEMENTS
 async def test_of_a_silent_connection_only_frames_are_proofs() -> None:
-    quick = {"silence_seconds": 0.5, "connect_timeout_seconds": 0.2}
+    quick = {"silence_seconds": pace.seconds(0.5), "connect_timeout_seconds": pace.seconds(0.2)}
     async with serving() as (channel, uri), connected(uri, **quick) as peer:
         channel.publish(message(1))
         await eventually(lambda: channel.ledger()["confirmed"])

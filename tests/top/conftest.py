@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from tests.store.databases import emptied, migrated_database_url, settings_for
+from tests.support import pace
 from tests.top.gates import MakeGate, gate_on, local_gate
 from tests.top.gateway import APP_KEY, APP_SECRET, Gateway, serving
 from topsync import retry
@@ -45,7 +46,7 @@ def config(gateway: Gateway) -> GatewayConfig:
         url=gateway.url,
         app_key=APP_KEY,
         app_secret=SecretStr(APP_SECRET),
-        read_seconds=0.5,
+        read_seconds=pace.seconds(0.5),
         list_read_seconds=1.0,
         retries=retry.Policy(max_attempts=5, first_wait_seconds=0.01, max_wait_seconds=0.02),
         http=HttpConfig(connect_seconds=1.0, max_answer_bytes=100_000),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests.support import pace
 from tests.top.gateway import Step, answers, drips, never_answers, resets, sample, serving
 from topsync.top.download import DownloadConfig, download
 from topsync.top.errors import DownloadFailedError
@@ -17,7 +18,10 @@ from topsync.top.errors import DownloadFailedError
 FILE = sample("topats_export.zip")
 CHECK_CODE = "401f0ff90ae07fa9b520858309473a97"
 CONFIG = DownloadConfig(
-    allowed_hosts=frozenset({"127.0.0.1"}), max_bytes=10_000, read_seconds=0.3, total_seconds=1.0
+    allowed_hosts=frozenset({"127.0.0.1"}),
+    max_bytes=10_000,
+    read_seconds=pace.seconds(0.3),
+    total_seconds=pace.seconds(1.0),
 )
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from tests.support import pace
 from tests.top.gateway import APP_KEY, APP_SECRET, serving
 from topsync.top import oauth
 from topsync.top.errors import BadAnswerError, GrantRefusedError, TransportError
@@ -73,8 +74,8 @@ async def client(endpoint: Endpoint) -> AsyncIterator[OAuthClient]:
             app_key=APP_KEY,
             app_secret=SecretStr(APP_SECRET),
             redirect_url=CONFIG.redirect_url,
-            read_seconds=0.2,
-            http=HttpConfig(connect_seconds=0.2),
+            read_seconds=pace.seconds(0.2),
+            http=HttpConfig(connect_seconds=pace.seconds(0.2)),
         )
         async with OAuthClient(config) as client:
             yield client
