@@ -1,8 +1,9 @@
 """The audit: order by order, refund by refund, truth = table = compacted topic (I3); no hole in the ledger.
 
 At rest all three are equal at the first look. While they go on changing, a change takes its time through the
-system; so the first look notes, for each order or refund that differs, the state the platform had shown, and
-later looks ask whether table and topic have reached it since. What has not by the end is counted.
+system: what differs at the first look may be on the move. So the first look notes the state that the platform
+showed, and later looks ask whether table and topic have reached it since. What has not when the time is up is
+wrong. The time counts from the end of the first look, which itself takes a minute with many orders.
 
 The truth comes from the simulator's administrative port; the real platform has no such thing.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -105,10 +106,36 @@ class SellerResult:
         return [example for one in self.compared.values() for example in one.examples()][:MAX_EXAMPLES]
 
     @property
+    def differing(self) -> int:
+        """Orders and refunds that differ, or were on the move when they were looked at last."""
+        return sum(len(one.expected) + len(one.unknown) for one in self.compared.values())
+
+    @property
     def is_settled(self) -> bool:
         """Whether nothing is left to wait for."""
-        differing = any(one.expected or one.unknown for one in self.compared.values())
-        return not (differing or self.holes)
+        return not (self.differing or self.holes)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The first look is done with so many sellers."""
+
+    sellers: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnTheMove:
+    """What differs, or is unproven, after a look; it is looked at again until the time is up."""
+
+    differing: int
+    """Orders and refunds."""
+    holes: int
+    seconds_left: float
+
+
+Stage = Compared | OnTheMove
+"""How far an audit has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +146,8 @@ class Result:
     backwards: int
     witnessed: bool
     """Whether `backwards` comes from a reader that was there from the start."""
+    moved: int
+    """Orders and refunds that differed at the first look, and arrived afterwards."""
 
     @property
     def clean(self) -> bool:
@@ -163,42 +192,64 @@ class Audit:
     admin_url: str
     with_refunds: bool
     """Whether refunds are kept: then they are compared, and the ledger must vouch for them."""
+    reached: Callable[[Stage], None] = lambda _: None
+    """Hears how far it has come."""
+    monotonic: Callable[[], float] = time.monotonic
 
     async def run(self, *, settle_seconds: float) -> Result:
-        """Compare; what differs has `settle_seconds` to arrive.
+        """Compare; what differs has `settle_seconds` to arrive, counted from the end of the first look.
 
         Raises:
             AuditError: the simulator's administrative port does not answer.
         """
-        deadline = time.monotonic() + settle_seconds
         kinds = (ORDERS, REFUNDS) if self.with_refunds else (ORDERS,)
         readers = {kind.name: TopicReader(self.kafka, self.topics, kind) for kind in kinds}
         try:
             for reader in readers.values():
                 await reader.start()
-            results = [
-                await self._first_look(seller, kinds, readers) for seller in await sellers.all_of(self.pool)
-            ]
-            while not (settled := await self._look(results, readers)) and time.monotonic() < deadline:
-                await asyncio.sleep(LOOK_AGAIN_SECONDS)
-                for reader in readers.values():
-                    await reader.catch_up()
-            if not settled:
+            results = await self._first_look(kinds, readers)
+            differed = sum(result.differing for result in results)
+            if not await self._settle(results, readers, settle_seconds):
                 await self._count(results, readers)
             ends = {place: end for reader in readers.values() for place, end in reader.ends.items()}
             progress = await wait_until_read(self.pool, ends, within_seconds=WITNESS_WAIT_SECONDS)
         finally:
             for reader in readers.values():
                 await reader.stop()
+        moved = differed - sum(result.differing for result in results)
         if progress is None:
-            return Result(results, sum(reader.backwards for reader in readers.values()), witnessed=False)
+            backwards = sum(reader.backwards for reader in readers.values())
+            return Result(results, backwards, witnessed=False, moved=moved)
         from_start = all(partition.first_offset == 0 for partition in progress.values())
-        return Result(results, len(await witness.findings(self.pool)), witnessed=from_start)
+        return Result(results, len(await witness.findings(self.pool)), witnessed=from_start, moved=moved)
 
     async def _first_look(
-        self, seller: Seller, kinds: Sequence[Kind], readers: Mapping[str, TopicReader]
-    ) -> SellerResult:
-        return SellerResult(seller, {kind.name: await self._compare(seller, kind, readers) for kind in kinds})
+        self, kinds: Sequence[Kind], readers: Mapping[str, TopicReader]
+    ) -> list[SellerResult]:
+        results = []
+        everybody = await sellers.all_of(self.pool)
+        for seller in everybody:
+            compared = {kind.name: await self._compare(seller, kind, readers) for kind in kinds}
+            results.append(SellerResult(seller, compared))
+            self.reached(Compared(len(results), of=len(everybody)))
+        return results
+
+    async def _settle(
+        self, results: list[SellerResult], readers: Mapping[str, TopicReader], seconds: float
+    ) -> bool:
+        """Look again until nothing differs any more, or the time is up; whether nothing does."""
+        deadline = self.monotonic() + seconds
+        while True:
+            for reader in readers.values():
+                await reader.catch_up()
+            if await self._look(results, readers):
+                return True
+            left = deadline - self.monotonic()
+            if left <= 0:
+                return False
+            differing = sum(result.differing for result in results)
+            self.reached(OnTheMove(differing, sum(result.holes for result in results), left))
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     async def _compare(self, seller: Seller, kind: Kind, readers: Mapping[str, TopicReader]) -> Comparison:
         """Everything of one seller: the copies first, so that the truth is never older than they are."""

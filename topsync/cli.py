@@ -476,10 +476,13 @@ def replay(
 @app.command(rich_help_panel=OPERATIONS)
 def audit(
     settle_seconds: Annotated[
-        float, typer.Option(help="Look again for so long while something differs.")
-    ] = 0,
+        float,
+        typer.Option(help="So long what differs at the first look is looked at again; then it is wrong."),
+    ] = 60,
 ) -> None:
     """Compare order by order: platform = table = compacted topic. Exit status 0 only when all four are 0.
+
+    Orders may go on changing: what differs has --settle-seconds to arrive.
 
     The platform's truth is the simulator's: TOPSYNC_SIMULATOR_ADMIN_URL.
     """

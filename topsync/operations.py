@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas import platform_time
-from topsync import retry, runtime, settings, standing
+from topsync import audit_progress, retry, runtime, settings, standing
 from topsync.audit import Audit, Result
 from topsync.errors import OperatorError, reaching
 from topsync.settings import (
@@ -187,8 +187,9 @@ async def audit(*, settle_seconds: float) -> int:
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool:
         with_refunds = settings.load(PlatformSettings).refunds
-        audit = Audit(pool, kafka, registry, admin_url, with_refunds)
-        result = await audit.run(settle_seconds=settle_seconds)
+        with audit_progress.shown() as reached:
+            audit = Audit(pool, kafka, registry, admin_url, with_refunds, reached)
+            result = await audit.run(settle_seconds=settle_seconds)
     print_audit(result, console)
     return 0 if result.clean else 1
 
@@ -211,6 +212,8 @@ def print_audit(result: Result, out: Console) -> None:
     out.print(table)
     for example in [example for one in result.sellers for example in one.examples]:
         out.print(f"  {example}", markup=False)
+    if result.moved:
+        out.print(f"{result.moved} differed at first and arrived since: they were on the move.")
     if not result.witnessed:
         out.print("No witness read the topic from its start: steps back are counted in what is left of it.")
     out.print(result.line(), markup=False, soft_wrap=True)
