@@ -10,6 +10,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +98,17 @@ def database_server_url(request: pytest.FixtureRequest) -> str:
     postgres = EmbeddedPostgres(group, group.folder / "postgres", durable=False)
     _complete(postgres.start())
     return postgres.url
+
+
+@pytest.fixture(scope="session")
+def server_logs(
+    request: pytest.FixtureRequest, kafka_bootstrap_servers: str, database_server_url: str
+) -> list[Path]:
+    """What the embedded servers of all tests log; empty where existing ones are used."""
+    if os.environ.get(KAFKA_VARIABLE) and os.environ.get(DATABASE_VARIABLE):
+        return []
+    group: ProcessGroup = request.getfixturevalue("_server_group")
+    return list(group.folder.glob("*.log"))
 
 
 @pytest.fixture

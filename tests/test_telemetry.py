@@ -56,6 +56,14 @@ class RowError(Exception):
         return f"{{super().__str__()}} DETAIL: {{self.detail}}"
 """
 
+RAISED_WITH_TEXT = f"""
+try:
+    raise ValueError('{{"Receiver_Name": "{SECRET}"}}')
+except ValueError:
+    log.exception("failed")
+    logging.getLogger("asyncio").exception("failed")
+"""
+
 RAISED = """
 try:
     try:
@@ -82,6 +90,10 @@ def test_no_form_of_logging_shows_sessions_receivers_or_rows(form: str) -> None:
     body = "\n".join(
         [
             *(f'log.warning("x", {name}="{SECRET}")' for name in fields),
+            *(f'log.warning("x", answer={{"{name.upper()}": ["{SECRET}"]}})' for name in fields),
+            *(f'log.warning("x", error=repr(ValueError("{name}={SECRET}")))' for name in fields),
+            f'logging.getLogger("aiohttp").error("refused: %s", {{"access_token": "{SECRET}"}})',
+            RAISED_WITH_TEXT,
             f'logging.getLogger("aiokafka").error("x", extra={{"receiver_name": "{SECRET}"}})',
             ROW,
             RAISED.format(log='log.exception("failed")'),
@@ -93,6 +105,16 @@ def test_no_form_of_logging_shows_sessions_receivers_or_rows(form: str) -> None:
     output = "\n".join(logged(body, form=form))
     assert SECRET not in output
     assert output.count("value too long") >= 4, "the error itself is told"
+
+
+def test_what_nobody_catches_is_printed_without_what_must_not_be_shown() -> None:
+    body = f"{ROW}\nraise ExceptionGroup('several', [RowError(), ValueError('session={SECRET}')])"
+    script = LOGGING.format(level="info", format="json", body=body)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60)
+    assert ended.returncode == 1
+    assert SECRET.encode() not in ended.stderr
+    assert b"value too long" in ended.stderr
+    assert b"ValueError: session=***" in ended.stderr
 
 
 def test_chatter_of_libraries_is_left_out_and_their_errors_are_objects_too() -> None:

@@ -12,6 +12,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +29,7 @@ from pydantic import (
 from pydantic_core import Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from topsync import patience
+from topsync import masking, patience
 from topsync.coverage.lateness import Allowances, Lateness, parse_peaks
 from topsync.errors import OperatorError
 from topsync.patience import Patience
@@ -535,10 +536,22 @@ def load(cls: type[S]) -> S:
         SettingsError: one line that names the first wrong setting, its problem and the fix.
     """
     try:
-        return cls(_secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"))
+        loaded = cls(_secrets_dir=os.environ.get(f"{PREFIX}SECRETS_DIR"))
     except ValidationError as error:
         problem = error.errors(include_input=False)[0]
         raise SettingsError(_explain(cls, str(problem["loc"][0]), problem["msg"])) from None
+    _hide_secrets(loaded)
+    return loaded
+
+
+def _hide_secrets(loaded: _Settings) -> None:
+    """No log shows a secret of this process from now on, whoever writes it."""
+    for name in type(loaded).model_fields:
+        value = getattr(loaded, name)
+        if isinstance(value, SecretStr):
+            secret = value.get_secret_value()
+            for part in (secret, *secret.split(","), unquote(urlsplit(secret).password or "")):
+                masking.hide(part)
 
 
 def variable(cls: type[_Settings], name: str) -> str:

@@ -1,27 +1,26 @@
 """Structured logs, and the endpoint for metrics and probes.
 
 Logs are one JSON object a line on standard error. Values that could identify a receiver or open a
-seller's shop must not be handed to a log call at all; as a second fence, known field names are masked.
+seller's shop must not be handed to a log call at all; as a second fence, `topsync/masking.py` hides what
+goes by a known name, at every level and in the texts of errors.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from types import TracebackType
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from topsync import masking
 from topsync.repeats import Repeats
 from topsync.settings import TelemetrySettings
-
-_MASKED = "***"
-_NEVER_LOGGED = frozenset(
-    {"session", "access_token", "refresh_token", "token", "secret", "app_secret", "sign", "password", "trade"}
-)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -31,9 +30,8 @@ def get_logger(name: str) -> FilteringBoundLogger:
 
 
 def _mask(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    for name in event:
-        if name in _NEVER_LOGGED or name.startswith(("receiver_", "buyer_")) or name == "oaid":
-            event[name] = _MASKED
+    for name, value in event.items():
+        event[name] = masking.MASK if masking.is_hidden(name) else masking.mask(value)
     return event
 
 
@@ -44,10 +42,20 @@ def _strip_row_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         error = sys.exc_info()[1]
     elif isinstance(error, tuple):  # from the standard library's loggers
         error = error[1]
-    for found in _all_of(error if isinstance(error, BaseException) else None):
+    _strip_details(error if isinstance(error, BaseException) else None)
+    return event
+
+
+def _strip_details(error: BaseException | None) -> None:
+    for found in _all_of(error):
         if getattr(found, "detail", None) is not None:
             found.detail = None  # type: ignore[attr-defined]
-    return event
+
+
+def _show_masked(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    """What the interpreter prints when nobody caught an error, masked as logs are."""
+    _strip_details(error)
+    sys.stderr.write(masking.mask_text("".join(traceback.format_exception(error))))
 
 
 def _all_of(error: BaseException | None) -> Iterator[BaseException]:
@@ -71,7 +79,6 @@ def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _mask,
         _strip_row_values,
     ]
     renderer: Processor = (
@@ -79,8 +86,10 @@ def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
+    # Last, so that the texts of errors are masked as well.
+    rendering: list[Processor] = [structlog.processors.format_exc_info, _mask, renderer]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -89,11 +98,7 @@ def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],  # what is added is masked, too
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     handler.addFilter(Repeats())
@@ -101,6 +106,7 @@ def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
     root.handlers = [handler]
     root.setLevel(max(level, logging.WARNING))
     structlog.contextvars.bind_contextvars(process=process)
+    sys.excepthook = _show_masked
 
 
 @asynccontextmanager

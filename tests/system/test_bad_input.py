@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import httpx
 import orjson
@@ -34,9 +35,16 @@ BAD_FRAME = bytes(range(256))
 TID = 4_000_000_000_000_000_001
 NEW_ORDERS = 10
 
+REFUSE = """
+create function refuse() returns trigger language plpgsql as $$
+begin
+    raise exception 'too much' using errcode = 'string_data_right_truncation', detail = new.trade::text;
+end $$
+"""
+
 
 async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
-    kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
+    kafka_bootstrap_servers: str, database_url: str, topic_prefix: str, server_logs: list[Path]
 ) -> None:
     async with (
         Simulator(PLATFORM) as platform,
@@ -52,7 +60,7 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
         exported = int(str(trades[0]["tid"]))
         personal = orjson.dumps({**trades[0], "session": seller.session, "tid": None, "modified": None})
 
-        platform.channel.inject(BAD_FRAME)
+        platform.channel.inject(BAD_FRAME + personal)
         message = OutboundMessage(
             user_id=seller.user_id,
             nick=seller.nick,
@@ -72,14 +80,18 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
             reason="a test",
             trade=personal,
         )
+        no_signal = Record(topics.signals.name, b"", personal, [("ce_type", b"x"), ("ce_id", b"1")])
         async with producers.idempotent(systems.kafka_settings(system)) as producer:
-            await producer.publish([no_json, no_trade])
-        await eventually(lambda: dead_letters_are(system, 4))
+            await producer.publish([no_json, no_trade, no_signal])
+        await eventually(lambda: dead_letters_are(system, 5))
+        refused = await an_order_that_the_database_refuses(system, seller.user_id)
+        await eventually(lambda: dead_letters_are(system, 6))
+        said = await what_operators_get_wrong(system, seller.user_id, seller.session)
         created = await systems.change(system, seller.user_id, "create", count=NEW_ORDERS)
         await eventually(lambda: are_stored(system, created))
 
         letters = await dead_letters(system)
-        assert letters["unreadable_frame"].value == BAD_FRAME
+        assert letters["unreadable_frame"].value == BAD_FRAME + personal
         assert content_of(letters["unreadable_message"].value) == message.content
         assert letters["unreadable_change"].value == no_json.value
         assert letters["unreadable_snapshot"].value == no_trade.value
@@ -100,12 +112,58 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
         assert "asked again for 1 of 1" in told
         await eventually(lambda: is_fetched_after(system, exported, before))
         assert "unreadable_snapshot" not in await system.run("deadletter", "list")
+        await systems.rows(system, "drop trigger refused on orders")
+        await eventually(lambda: are_stored(system, [refused]))
 
         await systems.require_clean_audit(system)
         logs = {log.name: log.read_bytes() for log in system.group.folder.glob("*.log")}
         assert {f"{name}.log" for name in SERVICES} <= logs.keys()
         logs["topsync deadletter"] = "".join([*shown, told]).encode()
+        logs["topsync sellers"] = said.encode()
+        logs["headers"] = await all_headers(system)
+        logs |= {f"server: {log.name}": log.read_bytes() for log in server_logs}
         assert_nothing_personal_is_shown(system, logs, await truth(system, seller.user_id), seller.session)
+
+
+async def an_order_that_the_database_refuses(system: System, seller_id: int) -> systems.Changed:
+    """The server's error quotes the row. It stays refused until the trigger is dropped."""
+    (order,) = await systems.change(system, seller_id, "create", message=False)
+    await systems.rows(system, REFUSE)
+    await systems.rows(
+        system,
+        f"create trigger refused before insert on orders for each row when (new.tid = {order.tid}) "
+        "execute function refuse()",
+    )
+    await systems.change(system, seller_id, "pay", tid=order.tid)
+    return order
+
+
+async def what_operators_get_wrong(system: System, seller_id: int, session: str) -> str:
+    """All that commands print that are handed a session in the wrong way."""
+    line = f'{{"user_id": {seller_id}, "session": "{session}", "nick"}}\n'
+    tries = [
+        (("sellers", "import"), line),
+        (("sellers", "add", "--user-id", str(seller_id), "--nick", "x"), f'{{"access_token": "{session}"}}'),
+        (("sellers", "authorise", str(seller_id), "--code", session), ""),
+    ]
+    said = ""
+    for arguments, given in tries:
+        status, output = await system.try_run(*arguments, given=given)
+        assert status != 0, output
+        said += output
+    return said
+
+
+async def all_headers(system: System) -> bytes:
+    """Names and values of every header in every topic."""
+    found = [
+        name.encode() + b"=" + value
+        for topic in systems.registry(system).all()
+        for record in await systems.records(systems.kafka_settings(system), topic)
+        for name, value in record.headers
+    ]
+    assert found
+    return b"\n".join(found)
 
 
 async def truth(system: System, seller_id: int) -> list[dict[str, object]]:
@@ -116,11 +174,9 @@ async def truth(system: System, seller_id: int) -> list[dict[str, object]]:
 
 
 async def dead_letters(system: System) -> dict[str, systems.Record]:
-    """The dead letters by their reason, of which each has one here."""
+    """A dead letter of each reason."""
     found = await systems.records(systems.kafka_settings(system), systems.registry(system).dead_letters)
-    by_reason = {cloud_events.attributes(record.headers)["reason"]: record for record in found}
-    assert len(by_reason) == len(found)
-    return by_reason
+    return {cloud_events.attributes(record.headers)["reason"]: record for record in found}
 
 
 async def dead_letters_are(system: System, count: int) -> bool:
