@@ -1,0 +1,83 @@
+"""What pages tell their readers to type works as it is printed; more in tests/system/calm/test_pages.py."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import orjson
+import pytest
+import typer.main
+
+from tests.support import pages
+from tests.support.pages import Shell
+from topsync import cli
+from topsync.local import paths
+from topsync.simulator.server import Simulator
+from topsync.simulator.settings import SimulatorSettings
+
+RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md"}
+RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/sellers.md", "docs/subscribers.md"}
+"""By tests/system/calm/test_pages.py."""
+
+INLINE = re.compile(r"`(topsync [a-z][^`]*)`")
+PLACEHOLDER = re.compile(r"…|\.\.\.|\bNICK or ID\b")
+
+
+def test_every_page_with_commands_has_somebody_who_runs_them() -> None:
+    assert {page for page in pages.all_pages() if pages.commands(page)} == RUN_HERE | RUN_ON_A_SYSTEM
+
+
+@pytest.mark.parametrize("page", pages.all_pages())
+def test_every_topsync_command_in_running_text_exists_with_its_options(page: str) -> None:
+    root = typer.main.get_command(cli.app)
+    for text in INLINE.findall(pages.read(page)):
+        words = shlex.split(PLACEHOLDER.sub("x", text.replace("\n", " ")))
+        command, rest = root, words[1:]
+        while rest and (group := getattr(command, "commands", None)):
+            assert rest[0] in group, f"{page}: {text}"
+            command, rest = group[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        for word in rest:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known, f"{page}: {text}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+async def test_every_make_line_names_a_target(page: str, tmp_path: Path) -> None:
+    shell = Shell.at(paths.CHECKOUT, tmp_path, {})
+    for command in pages.commands(page):
+        program, *arguments = shlex.split(command.text)
+        assert program == "make"
+        # What it would run is printed instead; the suite cannot run itself.
+        planned = await shell.run(shlex.join(["make", "--dry-run", *arguments]))
+        assert "topsync.local.setup" in planned
+        for argument in arguments:
+            assert argument.removeprefix("ARGS=") in planned or argument in pages.read("Makefile")
+
+
+async def test_the_simulators_lines_do_what_its_page_says(tmp_path: Path) -> None:
+    assert shutil.which("curl"), "install curl: the page uses it"
+    async with Simulator(SimulatorSettings(sellers=1, orders=50)) as platform:
+        shell = Shell.at(tmp_path, tmp_path, {"ADMIN": platform.addresses.admin_url})
+        lines = [command.text for command in pages.commands("docs/simulator.md")]
+        create, pay, *faults = [line for line in lines if line.startswith("curl")]
+        created = orjson.loads((await shell.run(f"{create} --silent --fail")).strip())
+        # The page's order is that of somebody else's simulator.
+        pay = re.sub(r'"tid": \d+', f'"tid": {created["tid"]}', pay)
+        paid = orjson.loads((await shell.run(f"{pay} --silent --fail")).strip())
+        assert paid["tid"] == created["tid"]
+        for line in faults:
+            await shell.run(f"{line} --silent --fail".replace("curl", "curl --globoff"))
+        switched = orjson.loads(await shell.run("curl --silent --fail $ADMIN/faults"))
+        assert "cut" in repr(switched)
+
+
+async def test_the_simulators_program_runs(tmp_path: Path) -> None:
+    program = re.search(r"```python\n(import asyncio.*?)```", pages.read("docs/simulator.md"), re.DOTALL)
+    assert program is not None
+    (tmp_path / "program.py").write_text(program[1])
+    shell = Shell.at(tmp_path, tmp_path, {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(paths.CHECKOUT)})
+    await shell.run_until("python program.py", "gateway_url")
