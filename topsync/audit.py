@@ -19,9 +19,10 @@ import httpx
 
 from topsync import admin_port, standing
 from topsync.audited import ORDERS, REFUNDS, Kind, TopicReader
+from topsync.compacted import Loss
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
-from topsync.store import sellers, witness
+from topsync.store import compacted_topics, sellers, witness
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller
 from topsync.store.sellers import State as SellerState
@@ -78,6 +79,8 @@ class SellerResult:
     """By the kind's name."""
     holes: int = 0
     complete_until: datetime | None = None
+    proven_in: str = ""
+    """Where `complete_until` holds, if not everywhere."""
 
     @property
     def orders(self) -> int:
@@ -119,6 +122,8 @@ class Result:
     backwards: int
     witnessed: bool
     """Whether `backwards` comes from a reader that was there from the start."""
+    losses: list[Loss]
+    """Compacted topics that are known to have lost records: of each seller a hole."""
 
     @property
     def clean(self) -> bool:
@@ -190,10 +195,13 @@ class Audit:
         finally:
             for reader in readers.values():
                 await reader.stop()
+        losses = await compacted_topics.losses(self.pool)
         if progress is None:
-            return Result(results, sum(reader.backwards for reader in readers.values()), witnessed=False)
+            backwards = sum(reader.backwards for reader in readers.values())
+            return Result(results, backwards, witnessed=False, losses=losses)
         from_start = all(partition.first_offset == 0 for partition in progress.values())
-        return Result(results, len(await witness.findings(self.pool)), witnessed=from_start)
+        backwards = len(await witness.findings(self.pool))
+        return Result(results, backwards, witnessed=from_start, losses=losses)
 
     async def _first_look(
         self, seller: Seller, kinds: Sequence[Kind], readers: Mapping[str, TopicReader]
@@ -226,7 +234,7 @@ class Audit:
                         del one.expected[id_]
                 one.unknown = {id_ for id_ in one.unknown if id_ in table or id_ in topic}
             stands = standings[result.seller.seller_id]
-            result.complete_until = stands.complete_until
+            result.complete_until, result.proven_in = stands.complete_until, stands.proven_in
             lacks_refunds = self.with_refunds and not stands.with_refunds
             result.holes = stands.doubts + (lacks_refunds and result.seller.state is not SellerState.ERASED)
         return all(result.is_settled for result in results)
