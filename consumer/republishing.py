@@ -31,7 +31,7 @@ PIECE_BYTES: Final = 4 * 1024 * 1024
 """Of a piece, as stored; a row that is larger goes alone."""
 
 READ_AT_ONCE: Final = 2000
-"""Ids looked through at a time: those of other partitions lie between them."""
+"""Ids looked through at a time, if a piece needs so many: those of other partitions lie between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,9 @@ class Republishing:
         """The next of this partition's ids, and up to which id that is all; at the end, that of before."""
         after, keys = part.done_key, frozenset[int]()
         at_most = max(1, min(PIECE_RECORDS, int(part.per_second)))
+        limit = min(READ_AT_ONCE, 2 * at_most * self.partitions)
         while not keys and (
-            found := await republications.candidates(self.pool, part, after=after, limit=READ_AT_ONCE)
+            found := await republications.candidates(self.pool, part, after=after, limit=limit)
         ):
             keys, after = cut(found, partition=self.partition, partitions=self.partitions, at_most=at_most)
         return keys, after

@@ -118,7 +118,7 @@ async def status() -> None:
     for shown in (table, connections, allowed, calls):
         console.print(shown)
     for line in lost:
-        console.print(line, style="bold red", markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 async def _budget_table(pool: database.Pool) -> Table:

@@ -11,6 +11,7 @@ from typing import Final
 from uuid import uuid4
 
 from rich.console import Console
+from rich.text import Text
 
 from topsync import runtime
 from topsync.compacted import Compacted
@@ -90,14 +91,13 @@ async def follow(id_: str, *, cancel: bool, wait: bool) -> int:
         return await _follow(pool, id_, wait=wait)
 
 
-async def findings(pool: Pool) -> list[str]:
+async def findings(pool: Pool) -> list[Text]:
     """What is wrong with the compacted topics, and what is being done about it: a line each."""
-    found = [str(loss) for loss in await compacted_topics.losses(pool)]
+    found = [Text(str(loss), "bold red") for loss in await compacted_topics.losses(pool)]
     if id_ := await republications.under_way(pool):
         one = await _get(pool, id_)
-        found.append(
-            f"republication {id_} is under way: {one.published.total} of {one.expected.total} records"
-        )
+        done, expected = one.published.total, one.expected.total
+        found.append(Text(f"republication {id_} is under way: {done} of {expected} records"))
     return found
 
 
