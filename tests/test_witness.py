@@ -185,6 +185,7 @@ async def test_an_audit_does_not_wait_for_ever_for_a_witness_that_does_not_run(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done now and then is done all the time."""
     monkeypatch.setattr(witness_module, "TOPICS_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(shortage, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(shortage, "COMPARE_EVERY_SECONDS", 0.05)
     monkeypatch.setattr(shortage, "COMPARE_AGAIN_SECONDS", 0.05)
 

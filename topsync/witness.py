@@ -104,6 +104,7 @@ class Witness:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
         )
+        comparing: asyncio.Task[None] | None = None
         try:
             await consumer.start()
             places = {
@@ -114,8 +115,11 @@ class Witness:
             consumer.assign(list(places))
             shortages = Shortages(self.pool, self._seen)
             await self._begin_anew(consumer, places, shortages)
+            comparing = asyncio.create_task(shortages.run(consumer, places))
             topics_at = save_at = 0.0
             while not stop():
+                if comparing.done():
+                    comparing.result()
                 if time.monotonic() >= topics_at:
                     await self._look_at_topics(consumer, places, shortages)
                     topics_at = time.monotonic() + TOPICS_EVERY_SECONDS
@@ -127,6 +131,9 @@ class Witness:
                     await self._save()
                     save_at = time.monotonic() + SAVE_INTERVAL_SECONDS
         finally:
+            if comparing is not None:
+                comparing.cancel()
+                await asyncio.wait([comparing])
             await consumer.stop()
 
     async def _look_at_topics(
@@ -135,7 +142,6 @@ class Witness:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
                 await self._begin_anew(consumer, places, shortages)
-                await shortages.look(consumer, places)
         except (KafkaError, TimeoutError) as error:
             log.warning("cannot look at the topics; trying again", error=repr(error))
 

@@ -67,7 +67,6 @@ def quick_settings(folder: Path) -> dict[str, str]:
         "TOPSYNC_PULL_INTERVAL_SECONDS": "5",
         "TOPSYNC_EXPORT_POLL_SECONDS": "0.5",
         "TOPSYNC_SESSION_TIMEOUT_SECONDS": "6",
-        "TOPSYNC_TOPIC_WATCH_SECONDS": "1",
         "TOPSYNC_WORK_DIR": str(folder / "exports"),
     }
 

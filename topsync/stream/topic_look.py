@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import NodeNotReadyError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.types import (
     AbstractType,
     Boolean,
@@ -70,7 +71,7 @@ class _Answer(Response):  # type: ignore[misc]
             "topics",
             CompactArray(
                 ("error_code", Int16),
-                ("name", CompactString()),
+                ("topic", CompactString()),
                 ("topic_id", _Uuid),
                 ("is_internal", Boolean),
                 (
@@ -132,15 +133,21 @@ async def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, 
         node = client.get_random_node()
         if node is None:
             raise NodeNotReadyError("the cluster names no broker")
-        answer = await client.send(node, _Metadata(names))
+        try:
+            answer = await client.send(node, _Metadata(names))
+        except NotImplementedError:
+            # The client library says so of a broker that does not know this version.
+            answer = await client.send(node, MetadataRequest(list(names), allow_auto_topic_creation=False))
     finally:
         await client.close()
     found: dict[str, str | None] = {}
-    for code, name, topic_id, *_ in answer.topics:
+    for topic in answer.to_object()["topics"]:
+        name, code = topic["topic"], topic["error_code"]
         if code == UnknownTopicOrPartitionError.errno:
             continue
         if code:
             raise for_code(code)(f"the topic {name}")
+        topic_id = topic.get("topic_id", _NO_ID)
         found[name] = None if topic_id == _NO_ID else str(UUID(bytes=topic_id))
     return found
 
