@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 
 from consumer.backlog import Backlog
 from consumer.pipeline import Pipeline
+from consumer.republishing import Republishing
 from consumer.writer import PartitionWriter, Tools
 from topsync import failpoints, metrics, retry, telemetry
 from topsync.service import Lifetime
@@ -33,6 +34,7 @@ from topsync.stream import producer as producers
 from topsync.stream.ownership import Member
 from topsync.stream.producer import FencedError
 from topsync.top.errors import CallLimitedError, RetryLaterError
+from topsync.topic_watch import TopicWatch
 
 log = telemetry.get_logger(__name__)
 
@@ -44,6 +46,9 @@ LONGEST_WAIT_SECONDS = 60.0
 
 HEALTHY_SECONDS = 30.0
 """A writer that lived so long starts counting its failures anew."""
+
+FIRST_PARTITION = 0
+"""Its owner does what only one of the enrichers need do."""
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, KafkaError, FencedError, NotOwnerError, RetryLaterError, CallLimitedError)
 """What a new take-over can mend. Everything else is a defect and ends the process."""
@@ -70,7 +75,28 @@ class Enricher:
             own=partial(self._own_or_stop, lifetime),
         )
         lifetime.set_ready()
-        await member.run(lambda: lifetime.stopping)
+        watching = asyncio.create_task(self._watch_topics(lifetime, member))
+        watching.add_done_callback(lambda _: lifetime.stop())
+        try:
+            await member.run(lambda: lifetime.stopping)
+        finally:
+            watching.cancel()
+            (outcome,) = await asyncio.gather(watching, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    async def _watch_topics(self, lifetime: Lifetime, member: Member) -> None:
+        """Notice when a compacted topic loses records. Whoever owns the first partition does it for all."""
+        watch = TopicWatch(self.tools.pool, self.kafka, self.tools.topics)
+        while not lifetime.stopping:
+            if FIRST_PARTITION in member.partitions:
+                try:
+                    await watch.look()
+                except (*OUTAGE_ERRORS, KafkaError) as error:
+                    log.warning("cannot look at the topics; trying again", error=repr(error))
+            else:
+                metrics.TOPIC_LOST.clear()
+            await lifetime.sleep(self.settings.topic_watch_seconds)
 
     async def _own_or_stop(self, lifetime: Lifetime, partition: int, member: Member) -> None:
         """Own a partition; where that fails for good, the process is not ready any more, and ends."""
@@ -163,6 +189,7 @@ class Enricher:
                         self.settings.backlog_changes,
                         timedelta(seconds=self.settings.backlog_fresh_seconds),
                     ),
+                    republishing=Republishing(self.tools.pool, partition, topics.changes.partitions),
                 )
                 await pipeline.run(changes_reader, snapshots_reader)
 

@@ -26,6 +26,7 @@ from consumer.batches import Batch
 from consumer.freshness import Stages
 from consumer.lane import AHEAD_BATCHES, Lane, Part, Reading
 from consumer.progress import Progress
+from consumer.republishing import Piece, Republishing
 from consumer.turns import Turns
 from consumer.writer import PartitionWriter, Published, Tools
 from topsync import failpoints, metrics
@@ -52,6 +53,8 @@ class _Group:
     stored_at: datetime
     batch: Batch = field(default_factory=Batch)
     parts: list[Part] = field(default_factory=list)
+    pieces: list[tuple[Piece, asyncio.Future[int]]] = field(default_factory=list)
+    """What is to be published once more along with it, and who waits for that."""
 
     def add(self, part: Part) -> None:
         self.batch.join(part.batch)
@@ -60,6 +63,7 @@ class _Group:
     def join(self, later: _Group) -> None:
         self.batch.join(later.batch)
         self.parts += later.parts
+        self.pieces += later.pieces
         self.fetched_at, self.stored_at = later.fetched_at, later.stored_at
 
 
@@ -74,6 +78,7 @@ class Pipeline:
         batch_changes: int,
         batch_snapshots: int,
         backlog: Backlog | None = None,
+        republishing: Republishing | None = None,
     ) -> None:
         self._tools = tools
         self._writer = writer
@@ -82,6 +87,7 @@ class Pipeline:
         self._lanes: dict[TopicPartition, Lane] = {}
         self._turns = Turns()
         self._backlog = backlog
+        self._republishing = republishing
         self._has_read = asyncio.Event()
         self._groups: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
         self._published: asyncio.Queue[tuple[Published, set[int]]] = asyncio.Queue(AHEAD_GROUPS)
@@ -106,6 +112,8 @@ class Pipeline:
                 tasks.create_task(self._store_all())
                 tasks.create_task(self._publish_all())
                 tasks.create_task(self._note_all())
+                if self._republishing is not None:
+                    tasks.create_task(self._republishing.run(self._publish_again))
         finally:
             self._let_go(self._held_bytes)
 
@@ -192,13 +200,27 @@ class Pipeline:
             # The fewer dead letters a crash repeats, the fewer people look at twice.
             dies = bool(group.batch.dead_letters or group.batch.refunds.dead_letters)
             offsets = self._progress.take(now=loop.time(), at_once=dies)
-            published = await self._writer.publish(group.batch, offsets)
+            # Read at the last moment: whatever is published later is read or stored later.
+            again = Published()
+            for piece, _ in group.pieces:
+                again.join(await self._writer.again(piece))
+            published = await self._writer.publish(group.batch, offsets, again)
+            for _, waiting in group.pieces:
+                if not waiting.done():
+                    waiting.set_result(len(again.orders) + len(again.refunds))
             stages = Stages(group.fetched_at, group.stored_at, self._tools.clock.estimate())
             for version in published.orders:
                 if journey := group.batch.journeys.get(version.tid):
                     freshness.observe(journey, stages)
             self._let_go(size_bytes)
             await self._published.put((published, group.batch.tids))
+
+    async def _publish_again(self, piece: Piece) -> int:
+        """Have a piece published with whatever is published next; how many records Kafka has of it."""
+        now = self._tools.clock.estimate()
+        waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        await self._groups.put(_Group(fetched_at=now, stored_at=now, pieces=[(piece, waiting)]))
+        return await waiting
 
     async def _note_all(self) -> None:
         while True:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, TypeVar
 
 from consumer import erasing, refund_part
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.deadletter_share import Limit, Share
 from consumer.refund_part import RefundPart
+from consumer.republishing import Piece
 from consumer.room import Room
 from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
+from topsync.compacted import Compacted
 from topsync.store import erasures, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.erasures import Tombstone
@@ -22,6 +25,7 @@ from topsync.store.shared_table import SharedTable, SharedTables
 from topsync.store.versions import Part, T, Unpublished, UnstorableError, V
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
+from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
@@ -120,10 +124,19 @@ class PartitionWriter:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
         await self._publisher.rest()
 
-    async def publish(self, batch: Batch, offsets: Offsets) -> Published:
+    async def again(self, piece: Piece) -> Published:
+        """What the tables have of a piece now. Publish it next: later, it may be older than what is there."""
+        match piece.topic:
+            case Compacted.ORDERS:
+                return Published(orders=await self._tools.tables.orders.stored(piece.keys))
+            case Compacted.REFUNDS:
+                return Published(refunds=await self._tools.tables.refunds.stored(piece.keys))
+
+    async def publish(self, batch: Batch, offsets: Offsets, again: Published | None = None) -> Published:
         """Publish what storing a batch has changed, its dead letters and the offsets; says what to note.
 
-        The batch must be stored before, and so must be what the offsets are done with.
+        The batch must be stored before, and so must be what the offsets are done with. What is published
+        `again` is not to be noted.
 
         Raises:
             FencedError: another process has taken the partition over; nothing was published.
@@ -137,7 +150,7 @@ class PartitionWriter:
         refunds_ahead = [version for version in batch.refunds.ahead if version.tid not in buried]
         failpoints.reach("enricher.publishing")
         published = Published(ahead, refunds_ahead, gone)
-        await self._publish(published, batch, offsets)
+        await self._publish(published, batch, offsets, again or Published())
         return published
 
     async def note(self, published: Published) -> None:
@@ -178,7 +191,7 @@ class PartitionWriter:
             await self._publish_at_once(Published(tombstones=tombstones))
 
     async def _publish_at_once(self, left: Published) -> None:
-        await self._publish(left, Batch(), {})
+        await self._publish(left, Batch(), {}, Published())
         await self.note(left)
 
     def _is_mine(self, tid: int) -> bool:
@@ -208,11 +221,27 @@ class PartitionWriter:
                 return []
         return [ahead for version in versions for ahead in await self._upsert(table, [version], set_aside)]
 
-    async def _publish(self, ahead: Published, batch: Batch, offsets: Offsets) -> None:
-        topics, clock = self._tools.topics, self._tools.clock
+    async def _publish(self, ahead: Published, batch: Batch, offsets: Offsets, again: Published) -> None:
+        topics, clock, part = self._tools.topics, self._tools.clock, batch.refunds
         now = clock.estimate()
         published = [
-            records.order(
+            *self._records(again, Batch(), now),
+            *self._records(ahead, batch, now),
+            *(erasing.record_of(one, topics, published_at=now) for one in ahead.tombstones),
+        ]
+        await self._publisher.publish([*published, *batch.dead_letters, *part.dead_letters], offsets)
+        failpoints.reach("enricher.published")
+        metrics.ORDERS_PUBLISHED.inc(len(ahead.orders))
+        metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))
+        metrics.RECORDS_REPUBLISHED.labels("orders").inc(len(again.orders))
+        metrics.RECORDS_REPUBLISHED.labels("refunds").inc(len(again.refunds))
+        part.observe(ahead.refunds, at=clock.estimate())
+
+    def _records(self, found: Published, batch: Batch, now: datetime) -> Iterator[Record]:
+        """The records of these versions, with what the batch knows of how they came."""
+        topics = self._tools.topics
+        for version in found.orders:
+            yield records.order(
                 topics.orders.name,
                 tid=version.tid,
                 seller_id=version.seller_id,
@@ -227,21 +256,10 @@ class PartitionWriter:
                 found_by=version.source,
                 caused_by=batch.traces.get(version.tid),
             )
-            for version in ahead.orders
-        ]
-        part = batch.refunds
-        published += [
-            refund_part.record(
-                topics.refunds.name, version, part, at=now, caused_by=batch.traces.get(version.tid)
+        for refund in found.refunds:
+            yield refund_part.record(
+                topics.refunds.name, refund, batch.refunds, at=now, caused_by=batch.traces.get(refund.tid)
             )
-            for version in ahead.refunds
-        ]
-        published += [erasing.record_of(one, topics, published_at=now) for one in ahead.tombstones]
-        await self._publisher.publish([*published, *batch.dead_letters, *part.dead_letters], offsets)
-        failpoints.reach("enricher.published")
-        metrics.ORDERS_PUBLISHED.inc(len(ahead.orders))
-        metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))
-        part.observe(ahead.refunds, at=clock.estimate())
 
 
 def _pieces(found: list[X]) -> Iterator[list[X]]:

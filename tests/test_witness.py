@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from schemas.change import Source
 from schemas.steps import Step
 from schemas.transitions import Transition
-from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade
-from tests.stream.clusters import BOUND_SECONDS, create_topics, settings_for
-from tests.support.eventually import until
+from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade, version
+from tests.stream.clusters import BOUND_SECONDS, create_topics, make_anew, settings_for
+from tests.support.eventually import eventually, until
+from topsync import shortage
+from topsync import witness as witness_module
+from topsync.compacted import Finder
 from topsync.settings import KafkaSettings
+from topsync.store import compacted_topics, orders
 from topsync.store import witness as store
 from topsync.store.database import Pool
 from topsync.store.witness import Place, Progress
@@ -173,5 +177,79 @@ async def test_an_audit_does_not_wait_for_ever_for_a_witness_that_does_not_run(
     async with emptied(migrated_database_url) as pool:
         place = Place("orders", 0)
         assert await wait_until_read(pool, {place: 1}, within_seconds=0.1) is None
-        await store.save_progress(pool, {place: Progress(0, 1)})
+        await store.save_progress(pool, {place: Progress(0, 1)}, {})
         assert await wait_until_read(pool, {place: 1}, within_seconds=0.1) == {place: Progress(0, 1)}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done now and then is done all the time."""
+    monkeypatch.setattr(witness_module, "TOPICS_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(shortage, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(shortage, "COMPARE_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(shortage, "COMPARE_AGAIN_SECONDS", 0.05)
+
+
+async def store_published(pool: Pool, *tids: int) -> None:
+    """Let the table say that the topic has these."""
+    epoch = await orders.take_over(pool, 0, "test")
+    stored = [version(tid, 1, 5) for tid in tids]
+    written = await orders.TABLE.upsert(pool, stored, partition=0, epoch=epoch)
+    await orders.TABLE.mark_published(pool, written.ahead)
+
+
+async def lacking(pool: Pool) -> int | None:
+    """How many orders the topic is known to lack."""
+    found = [loss for loss in await compacted_topics.losses(pool) if loss.found_by is Finder.WITNESS]
+    return found[0].lacking if found else None
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_the_topic_lacks_beside_the_table_is_found_and_is_no_finding_once_it_is_there(
+    kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
+) -> None:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
+    registry = await create_topics(kafka)
+    async with emptied(migrated_database_url) as pool:
+
+        async def lacks(count: int | None) -> bool:
+            return await lacking(pool) == count
+
+        await store_published(pool, 1, 2, 3, 4)
+        await pool.execute("update orders set revision = 2, published_revision = 2 where tid = 2")
+        await publish(kafka, [published(registry, 1, 1, 1), published(registry, 2, 1, 1)])
+        async with watching(kafka, registry, pool):
+            # Two that were never there, and of one the newest version.
+            await eventually(lambda: lacks(3), within_seconds=BOUND_SECONDS)
+            await publish(kafka, [published(registry, 3, 1, 1), published(registry, 2, 2, 1)])
+            await eventually(lambda: lacks(1), within_seconds=BOUND_SECONDS)
+            # The order that is still lacking is erased: nobody misses it.
+            await pool.execute("delete from orders where tid = 4")
+            await eventually(lambda: lacks(None), within_seconds=BOUND_SECONDS)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_topic_that_was_made_anew_is_read_anew(
+    kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
+) -> None:
+    """What was seen in the one before is not there any more, and an audit must not take it for read."""
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=1)
+    registry = await create_topics(kafka)
+    async with emptied(migrated_database_url) as pool:
+        await store_published(pool, 1, 2, 3)
+        async with watching(kafka, registry, pool) as witness:
+            first = [published(registry, tid, 1, 1) for tid in (1, 2, 3)]
+            await publish(kafka, first)
+            assert await wait_until_read(pool, {Place("orders", 0): 3}, within_seconds=BOUND_SECONDS)
+            await make_anew(kafka, registry.orders)
+            await publish(kafka, first[:1])
+
+            async def is_read_anew() -> bool:
+                progress = (await store.progress(pool))[Place("orders", 0)]
+                return progress == Progress(0, 1) and await lacking(pool) == 2
+
+            await eventually(is_read_anew, within_seconds=BOUND_SECONDS)
+            assert witness.orders == 1
+            await publish(kafka, first[1:])
+            await until(lambda: witness.orders == 3, within_seconds=BOUND_SECONDS)
+        assert await store.findings(pool) == [], "the same versions once more are no step back"

@@ -20,9 +20,10 @@ import httpx
 
 from topsync import admin_port, standing
 from topsync.audited import ORDERS, REFUNDS, Kind, TopicReader
+from topsync.compacted import Loss
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
-from topsync.store import sellers, witness
+from topsync.store import compacted_topics, sellers, witness
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller
 from topsync.store.sellers import State as SellerState
@@ -79,6 +80,8 @@ class SellerResult:
     """By the kind's name."""
     holes: int = 0
     complete_until: datetime | None = None
+    proven_in: str = ""
+    """Where `complete_until` holds, if not everywhere."""
 
     @property
     def orders(self) -> int:
@@ -148,6 +151,8 @@ class Result:
     """Whether `backwards` comes from a reader that was there from the start."""
     moved: int
     """Orders and refunds that differed at the first look, and arrived afterwards."""
+    losses: list[Loss]
+    """Compacted topics that are known to have lost records: of each seller a hole."""
 
     @property
     def clean(self) -> bool:
@@ -216,12 +221,14 @@ class Audit:
         finally:
             for reader in readers.values():
                 await reader.stop()
-        moved = differed - sum(result.differing for result in results)
-        if progress is None:
-            backwards = sum(reader.backwards for reader in readers.values())
-            return Result(results, backwards, witnessed=False, moved=moved)
-        from_start = all(partition.first_offset == 0 for partition in progress.values())
-        return Result(results, len(await witness.findings(self.pool)), witnessed=from_start, moved=moved)
+        seen_here = sum(reader.backwards for reader in readers.values())
+        return Result(
+            results,
+            backwards=seen_here if progress is None else len(await witness.findings(self.pool)),
+            witnessed=progress is not None and all(each.first_offset == 0 for each in progress.values()),
+            moved=differed - sum(result.differing for result in results),
+            losses=await compacted_topics.losses(self.pool),
+        )
 
     async def _first_look(
         self, kinds: Sequence[Kind], readers: Mapping[str, TopicReader]
@@ -277,7 +284,7 @@ class Audit:
                         del one.expected[id_]
                 one.unknown = {id_ for id_ in one.unknown if id_ in table or id_ in topic}
             stands = standings[result.seller.seller_id]
-            result.complete_until = stands.complete_until
+            result.complete_until, result.proven_in = stands.complete_until, stands.proven_in
             lacks_refunds = self.with_refunds and not stands.with_refunds
             result.holes = stands.doubts + (lacks_refunds and result.seller.state is not SellerState.ERASED)
         return all(result.is_settled for result in results)

@@ -235,7 +235,7 @@ def _table(now: Snapshot) -> Group:
         table.add_row(
             one.seller.nick,
             str(one.orders),
-            _ago(now.at, one.complete_until),
+            _ago(now.at, one.complete_until) + one.proven_in,
             str(len(one.holes)),
             str(len(one.open_gaps)),
         )

@@ -50,6 +50,9 @@ Point = Literal[
     # and what an erased seller had.
     "erasing.removed",
     "erasing.tombstones_forgotten",
+    # What an operator asked to be published once more.
+    "republishing.published",
+    "republishing.noted",
     # Push: from the channel into Kafka.
     "push.received",
     "push.sent",

@@ -66,6 +66,15 @@ TOMBSTONES_PUBLISHED = Counter(
 ERASED_PASSED_OVER = Counter(
     "topsync_erased_passed_over_total", "Changes and snapshots of erased sellers, which are passed over."
 )
+TOPIC_LOST = Gauge(
+    "topsync_topic_lost",
+    "1 where a compacted topic lacks records that the table holds, until they are republished; from the "
+    "enricher that owns the first partition.",
+    ["topic"],
+)
+RECORDS_REPUBLISHED = Counter(
+    "topsync_records_republished_total", "Records published once more from the table, by topic.", ["topic"]
+)
 PARTITIONS_OWNED = Gauge("topsync_partitions_owned", "Partitions that this enricher owns.")
 WRITER_RESTARTS = Counter(
     "topsync_writer_restarts_total", "Partition writers that failed and took over anew."

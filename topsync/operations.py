@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas import platform_time
-from topsync import audit_progress, retry, runtime, settings, standing
+from topsync import audit_progress, republish_operation, retry, runtime, settings, standing
 from topsync.audit import Audit, Result
 from topsync.errors import OperatorError, reaching
 from topsync.settings import (
@@ -93,12 +93,13 @@ async def status() -> None:
         table = Table(
             "seller", "state", "orders", "complete until (GMT+8)", "holes", "open gaps", title="Sellers"
         )
-        for one in await standing.of_all(pool):
+        stands = await standing.of_all(pool)
+        for one in stands:
             table.add_row(
                 one.seller.nick,
                 one.seller.state.value,
                 str(one.orders),
-                _until(one.complete_until) + _without_refunds(one),
+                _until(one.complete_until) + _without_refunds(one) + one.proven_in,
                 str(len(one.holes)),
                 str(len(one.open_gaps)),
             )
@@ -113,8 +114,11 @@ async def status() -> None:
         for api, count in (await api_calls.by_api(pool)).items():
             calls.add_row(api, str(count))
         allowed = await _budget_table(pool)
+        lost = await republish_operation.findings(pool)
     for shown in (table, connections, allowed, calls):
         console.print(shown)
+    for line in lost:
+        console.print(line, soft_wrap=True)
 
 
 async def _budget_table(pool: database.Pool) -> Table:
@@ -207,9 +211,11 @@ def print_audit(result: Result, out: Console) -> None:
             str(one.missing),
             str(one.stale),
             str(one.holes),
-            _until(one.complete_until),
+            _until(one.complete_until) + one.proven_in,
         )
     out.print(table)
+    for loss in result.losses:
+        out.print(f"  {loss}", markup=False, soft_wrap=True)
     for example in [example for one in result.sellers for example in one.examples]:
         out.print(f"  {example}", markup=False)
     if result.moved:

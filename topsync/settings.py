@@ -349,6 +349,11 @@ class EnricherSettings(_Settings):
         le=1,
         description="Pause between two transactions of a partition; without it each costs 20 ms more.",
     )
+    topic_watch_seconds: PositiveSeconds = Field(
+        10,
+        description="How often an enricher looks whether `orders` and `refunds` have lost records "
+        "(docs/operations.md).",
+    )
     session_timeout_seconds: PositiveSeconds = Field(
         10, description="An enricher silent for so long loses its partitions."
     )

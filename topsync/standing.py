@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from topsync.compacted import Loss
 from topsync.coverage import spans
-from topsync.store import coverage, gaps, orders, refetches, sellers
+from topsync.store import compacted_topics, coverage, gaps, orders, refetches, sellers
 from topsync.store.coverage import Span
 from topsync.store.database import Pool
 from topsync.store.gaps import Gap
@@ -20,7 +21,10 @@ class Standing:
     seller: Seller
     orders: int
     complete_until: datetime | None
-    """Every change before this moment is stored and published; none before the bootstrap."""
+    """Every change before this moment is stored and published; none before the bootstrap.
+
+    Where a topic has lost records (`losses`), that is true of the table alone.
+    """
     holes: list[Span]
     """Spans between the first and the last proven moment that are not proven."""
     open_gaps: list[Gap]
@@ -28,15 +32,23 @@ class Standing:
     """Orders of which something was heard while the seller was away: asked for when it is back."""
     with_refunds: bool
     """Whether all this holds for refunds as well: they may be switched off, refused, or not listed yet."""
+    losses: tuple[Loss, ...] = ()
+    """The compacted topics that have lost records, perhaps of this seller."""
+
+    @property
+    def proven_in(self) -> str:
+        """For people, behind the time in `complete_until`: where that holds, if not in the topics as well."""
+        return ", in the table only" if self.complete_until is not None and self.losses else ""
 
     @property
     def doubts(self) -> int:
-        """How many spans the ledger cannot vouch for. A seller without a bootstrap is one; an erased one has
-        nothing to be vouched for.
+        """How many spans the ledger cannot vouch for. A seller without a bootstrap is one, and so is each
+        topic that has lost records; an erased one has nothing to be vouched for.
         """
         if self.seller.state is State.ERASED:
             return 0
-        return len(self.holes) + len(self.open_gaps) + (self.complete_until is None)
+        spans_of_time = len(self.holes) + len(self.open_gaps) + (self.complete_until is None)
+        return spans_of_time + len({loss.topic for loss in self.losses})
 
 
 async def of_all(pool: Pool) -> list[Standing]:
@@ -46,6 +58,7 @@ async def of_all(pool: Pool) -> list[Standing]:
     open_gaps = await gaps.open_gaps(pool)
     parked = await refetches.parked(pool)
     with_refunds = await coverage.sellers_with_refunds(pool)
+    losses = tuple(await compacted_topics.losses(pool))
     return [
         Standing(
             seller=seller,
@@ -55,6 +68,7 @@ async def of_all(pool: Pool) -> list[Standing]:
             open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
             parked=parked.get(seller.seller_id, 0),
             with_refunds=seller.seller_id in with_refunds,
+            losses=losses,
         )
         for seller in await sellers.all_of(pool)
     ]

@@ -1,7 +1,8 @@
 """The witness: reads the topics `orders` and `refunds` from their start, as any subscriber would; watches I2.
 
 It knows nothing of the writers. For each order and each refund it remembers the newest version it has seen; a
-record with an older one is a finding. What it saw is kept in PostgreSQL, where `topsync audit` looks.
+record with an older one is a finding. What it saw is kept in PostgreSQL, where `topsync audit` looks. Now and
+then it compares what it has seen with the tables (`topsync/shortage.py`).
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from schemas import cloud_events
 from schemas.types import parse_instant
 from topsync import telemetry
 from topsync.settings import KafkaSettings
+from topsync.shortage import Shortages
 from topsync.store import witness
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.witness import Finding, Place, Progress
+from topsync.stream import topic_look
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
@@ -30,6 +34,11 @@ SAVE_INTERVAL_SECONDS = 0.5
 MAX_FRESHNESS_SAMPLES = 1_000
 """The newest ones: freshness as it is now, not since the start."""
 RATE_WINDOW_SECONDS = 10.0
+
+TOPICS_EVERY_SECONDS = 5.0
+"""How late it may be noticed that a topic was made anew. Then what was seen of it is no longer in it."""
+LOOK_TIMEOUT_SECONDS = 10.0
+"""Nothing is read meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class Witness:
     records: int = 0
     backwards: int = 0
     _seen: dict[str, dict[int, Seen]] = field(default_factory=lambda: {"orders": {}, "refunds": {}})
+    _topic_ids: dict[str, str | None] = field(default_factory=dict)
+    """Kafka's, by the names in the registry."""
     _progress: dict[Place, Progress] = field(default_factory=dict)
     _unsaved: deque[Finding] = field(default_factory=deque)
     _freshness: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FRESHNESS_SAMPLES))
@@ -93,6 +104,7 @@ class Witness:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
         )
+        comparing: asyncio.Task[None] | None = None
         try:
             await consumer.start()
             places = {
@@ -101,11 +113,16 @@ class Witness:
                 for number in range(topic.partitions)
             }
             consumer.assign(list(places))
-            await consumer.seek_to_beginning(*places)
-            for tp, offset in (await consumer.beginning_offsets(list(places))).items():
-                self._progress[places[tp]] = Progress(offset, offset)
-            save_at = 0.0
+            shortages = Shortages(self.pool, self._seen)
+            await self._begin_anew(consumer, places, shortages)
+            comparing = asyncio.create_task(shortages.run(consumer, places))
+            topics_at = save_at = 0.0
             while not stop():
+                if comparing.done():
+                    comparing.result()
+                if time.monotonic() >= topics_at:
+                    await self._look_at_topics(consumer, places, shortages)
+                    topics_at = time.monotonic() + TOPICS_EVERY_SECONDS
                 batches = await consumer.getmany(timeout_ms=200, max_records=2000)
                 for tp, batch in batches.items():
                     self._take(places[tp], batch)
@@ -114,7 +131,36 @@ class Witness:
                     await self._save()
                     save_at = time.monotonic() + SAVE_INTERVAL_SECONDS
         finally:
+            if comparing is not None:
+                comparing.cancel()
+                await asyncio.wait([comparing])
             await consumer.stop()
+
+    async def _look_at_topics(
+        self, consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Place], shortages: Shortages
+    ) -> None:
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
+                await self._begin_anew(consumer, places, shortages)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("cannot look at the topics; trying again", error=repr(error))
+
+    async def _begin_anew(
+        self, consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Place], shortages: Shortages
+    ) -> None:
+        """Read each topic from its start that is not the one read so far; at first, both."""
+        names = {"orders": self.topics.orders.name, "refunds": self.topics.refunds.name}
+        found = await topic_look.topic_ids(self.kafka, list(names.values()))
+        for topic, name in names.items():
+            if topic in self._topic_ids and found.get(name) in (None, self._topic_ids[topic]):
+                continue
+            self._seen[topic].clear()
+            shortages.forget(topic)
+            tps = [tp for tp, place in places.items() if place.topic == topic]
+            await consumer.seek_to_beginning(*tps)
+            for tp, offset in (await consumer.beginning_offsets(tps)).items():
+                self._progress[places[tp]] = Progress(offset, offset)
+            self._topic_ids[topic] = found.get(name)
 
     def _take(self, place: Place, batch: list[ConsumerRecord[bytes, bytes]]) -> None:
         seen = self._seen[place.topic]
@@ -150,7 +196,7 @@ class Witness:
             while self._unsaved:
                 await witness.add_finding(self.pool, self._unsaved[0])
                 self._unsaved.popleft()
-            await witness.save_progress(self.pool, self._progress)
+            await witness.save_progress(self.pool, self._progress, self._topic_ids)
         except OUTAGE_ERRORS as error:
             log.warning("cannot keep what was seen; trying again", error=repr(error))
 

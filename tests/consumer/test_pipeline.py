@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
@@ -17,9 +17,11 @@ from consumer import pipeline
 from consumer.batches import Batch, TakeTurn
 from consumer.lane import AHEAD_BATCHES
 from consumer.pipeline import Pipeline
+from consumer.republishing import Piece
 from consumer.room import Room
 from consumer.writer import Published
 from topsync.clock import ServerClock
+from topsync.compacted import Compacted
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
@@ -53,6 +55,10 @@ class Stages:
         self.stored_while_reading = False
         self.being_noted = False
         self.published_while_noting = False
+        self.stored_revisions = dict.fromkeys(range(ORDERS), 0)
+        self.told_revisions = dict.fromkeys(range(ORDERS), 0)
+        self.pieces = 0
+        """Published once more."""
         self.done = asyncio.Event()
 
     async def take_time(self) -> None:
@@ -102,15 +108,39 @@ class Stages:
         await self.take_time()
         for tp, offset in places:
             del self.judged[tp, offset]
+        for tid in batch.tids:
+            self.stored_revisions[tid] += 1
         self.unnoted |= batch.tids
+
+    async def again(self, piece: Piece) -> Published:
+        """What the table has now, as pairs of order and revision."""
+        await self.take_time()
+        found = [(tid, self.stored_revisions[tid]) for tid in piece.keys]
+        await self.take_time()
+        return Published(orders=cast("Any", found))
+
+    async def run(self, publish: Callable[[Piece], Awaitable[int]]) -> None:
+        """As a `Republishing` does, without end."""
+        while True:
+            tids = frozenset(self.dice.sample(range(ORDERS), 3))
+            assert await publish(Piece(Compacted.ORDERS, tids)) == len(tids)
+            self.pieces += 1
+            await self.take_time()
 
     async def rest(self) -> None:
         await self.take_time()
 
-    async def publish(self, batch: Batch, offsets: dict[TopicPartition, int]) -> Published:
+    async def publish(
+        self, batch: Batch, offsets: dict[TopicPartition, int], again: Published | None = None
+    ) -> Published:
         """What it is about travels on as its tombstones."""
         self.published_while_noting |= self.being_noted
         await self.take_time()
+        for tid, revision in cast("list[tuple[int, int]]", again.orders if again else []):
+            assert revision >= self.told_revisions[tid], "what is published again is never older"
+            self.told_revisions[tid] = revision
+        for tid in batch.tids:
+            self.told_revisions[tid] = self.stored_revisions[tid]
         for tp, offset in cast("list[tuple[TopicPartition, int]]", batch.dead_letters):
             self.overtaken |= bool(self.published[tp]) and offset < max(self.published[tp])
             self.published[tp].add(offset)
@@ -136,7 +166,7 @@ async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of
     monkeypatch.setattr(pipeline, "READ_TIMEOUT_SECONDS", 0.01)
     stages = Stages(seed)
     tools = writer = cast("Any", stages)
-    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH)
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH, republishing=tools)
     running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
     done = asyncio.create_task(stages.done.wait())
     async with asyncio.timeout(BOUND_SECONDS):
@@ -146,6 +176,7 @@ async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of
     assert stages.stored_while_reading, "the next batches wait for the one that is stored"
     assert stages.published_while_noting, "nobody waits for what is only noted"
     assert stages.overtaken, "a slow batch holds up the others"
+    assert stages.pieces > 1, "what is asked for once more is published beside it"
     assert 2 <= stages.most_being_read <= 2 * AHEAD_BATCHES
     running.cancel()
     await asyncio.wait({running})

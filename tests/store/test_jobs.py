@@ -200,8 +200,8 @@ async def test_calls_add_up_by_api_on_the_latest_day(pool: Pool) -> None:
 
 async def test_the_witness_never_reads_backwards_and_keeps_each_finding_once(pool: Pool) -> None:
     order, refund = Place("orders", 1), Place("refunds", 1)
-    await witness.save_progress(pool, {order: Progress(0, 10), refund: Progress(5, 5)})
-    await witness.save_progress(pool, {order: Progress(3, 7), refund: Progress(5, 8)})
+    await witness.save_progress(pool, {order: Progress(0, 10), refund: Progress(5, 5)}, {})
+    await witness.save_progress(pool, {order: Progress(3, 7), refund: Progress(5, 8)}, {})
     assert await witness.progress(pool) == {order: Progress(0, 10), refund: Progress(5, 8)}
     finding = Finding(refund, 6, 101, "revision 1 after 2")
     for _ in range(2):

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from tests.support.eventually import eventually
 from topsync.settings import KafkaSettings
-from topsync.stream import topic_admin, topics
+from topsync.stream import topic_admin, topic_look, topics
 from topsync.stream.records import Record
-from topsync.stream.topics import Registry, TopicsError
+from topsync.stream.topics import Registry, Topic, TopicsError
 
 BOUND_SECONDS = 20.0
 
@@ -72,3 +73,20 @@ async def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[Co
 
 def values(found: Sequence[ConsumerRecord[bytes, bytes]]) -> list[str | None]:
     return [one.value.decode() if one.value is not None else None for one in found]
+
+
+async def make_anew(kafka: KafkaSettings, topic: Topic) -> None:
+    """Delete a topic, as somebody may by mistake, and create it again."""
+    async with topics.admin_client(kafka) as admin:
+        await admin.delete_topics([topic.name])
+    await gone(kafka, topic)
+    await create_topics(kafka)
+
+
+async def gone(kafka: KafkaSettings, topic: Topic) -> None:
+    """Wait until the broker knows a topic no more that is being deleted."""
+
+    async def is_gone() -> bool:
+        return topic.name not in await topic_look.topic_ids(kafka, [topic.name])
+
+    await eventually(is_gone, within_seconds=BOUND_SECONDS)

@@ -189,7 +189,7 @@ async def test_an_old_owner_neither_erases_nor_publishes_behind_the_tombstone(
         await new.store(erasing())
         await tell(new, erasing())
         with pytest.raises(FencedError):
-            await old._publish(Published(orders=held_back), Batch(), {})
+            await old._publish(Published(orders=held_back), Batch(), {}, Published())
     assert await seen(installation) == [(f"{TID}:2", True)]
 
 

@@ -23,7 +23,7 @@ from tests.support import executioner, ownership_history, systems
 from tests.support.eventually import eventually
 from tests.support.ownership_history import Ownership
 from tests.support.storm import storm
-from tests.system import test_dying_commands, test_dying_services
+from tests.system import test_dying_commands, test_dying_services, test_republishing
 from topsync.failpoints import POINTS, Point
 from topsync.local.processes import ManagedProcess
 from topsync.local.system import Scale, System
@@ -195,7 +195,11 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
 
 
 async def test_every_fail_point_has_a_victim() -> None:
-    elsewhere = {*test_dying_services.POINTS_HERE, *test_dying_commands.POINTS_HERE}
+    elsewhere = {
+        *test_dying_services.POINTS_HERE,
+        *test_dying_commands.POINTS_HERE,
+        *test_republishing.POINTS_HERE,
+    }
     assert sorted(chain(*VICTIMS.values(), points_of(BULK_START), elsewhere)) == sorted(POINTS)
 
 

@@ -99,6 +99,7 @@ async def installation(
             "TOPSYNC_APP_KEY": platform.settings.app_key,
             "TOPSYNC_APP_SECRET": platform.settings.app_secret,
             "TOPSYNC_GATEWAY_URL": platform.addresses.gateway_url,
+            "TOPSYNC_SIMULATOR_ADMIN_URL": platform.addresses.admin_url,
             "TOPSYNC_TOKEN_KEYS": new_key(),
             # Each record is a batch of its own: nothing is weighed against each other before the table.
             "TOPSYNC_ENRICHER_BATCH_SNAPSHOTS": "1",

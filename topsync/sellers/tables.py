@@ -112,7 +112,8 @@ def _order_rows(stands: Standing) -> list[tuple[str, Text | str]]:
     ]
     return [
         ("orders", str(stands.orders)),
-        ("complete until", _instant(stands.complete_until, "not bootstrapped")),
+        ("complete until", _instant(stands.complete_until, "not bootstrapped") + stands.proven_in),
+        *([("topics", Text("\n".join(map(str, stands.losses)), "bold red"))] if stands.losses else []),
         ("holes", str(len(stands.holes))),
         ("open gaps", Text("\n".join(gaps)) if gaps else "none"),
         ("parked", f"{stands.parked} orders, asked for when it is back" if stands.parked else "none"),

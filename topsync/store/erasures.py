@@ -199,6 +199,7 @@ async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
             "bootstraps",
             "gaps",
             "replay_jobs",
+            "republications",
             "session_warnings",
             "detail_tasks",
             "coverage",

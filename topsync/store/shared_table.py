@@ -56,6 +56,10 @@ class SharedTable(Generic[V, T]):
         """See `VersionTable.unpublished`."""
         return await self._table.unpublished(self._pool, keys)
 
+    async def stored(self, keys: Collection[int]) -> list[Unpublished[T]]:
+        """See `VersionTable.stored`."""
+        return await self._table.stored(self._pool, keys)
+
     async def unpublished_ids(self) -> list[tuple[int, int]]:
         """See `VersionTable.unpublished_ids`."""
         return await self._table.unpublished_ids(self._pool)

@@ -111,7 +111,7 @@ T = TypeVar("T", bound=StrEnum)
 
 @dataclass(frozen=True, slots=True)
 class Unpublished(Generic[T]):
-    """A stored version that the topic does not have yet."""
+    """A stored version that the topic does not have, or is to have once more."""
 
     key: int
     """Its id."""
@@ -270,6 +270,10 @@ class VersionTable(ABC, Generic[V, T]):
     async def unpublished(self, pool: Pool, keys: Iterable[int]) -> list[Unpublished[T]]:
         """Of these, the versions that still have to be published."""
         return list(map(self._read, await pool.fetch(self._sql("unpublished"), list(keys))))
+
+    async def stored(self, pool: Pool, keys: Iterable[int]) -> list[Unpublished[T]]:
+        """Of these, the newest versions, to be published once more: as they are, with the same revision."""
+        return list(map(self._read, await pool.fetch(self._sql("stored"), list(keys))))
 
     async def unpublished_ids(self, pool: Pool) -> list[tuple[int, int]]:
         """Whatever still has to be published, of all partitions: its id and its order's.

@@ -37,14 +37,20 @@ class Progress:
     next_offset: int
 
 
-async def save_progress(pool: Pool, progress: Mapping[Place, Progress]) -> None:
-    """Note how far each partition has been read. Idempotent; never moves back."""
+async def save_progress(
+    pool: Pool, progress: Mapping[Place, Progress], topic_ids: Mapping[str, str | None]
+) -> None:
+    """Note how far each partition has been read, of the topics with these ids of Kafka's. Idempotent.
+
+    It never moves back, but for a topic that was made anew.
+    """
     await pool.execute(
         sql("witness.save_progress"),
         [place.topic for place in progress],
         [place.partition for place in progress],
         [read.first_offset for read in progress.values()],
         [read.next_offset for read in progress.values()],
+        [topic_ids.get(place.topic) for place in progress],
     )
 
 

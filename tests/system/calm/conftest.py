@@ -17,7 +17,11 @@ async def calm() -> AsyncIterator[System]:
     A test leaves it as it found it: everything running, nothing changing, no gap open.
     """
     scale = Scale(sellers=2, orders=100, rate=0, seed=3, visibility_delay_seconds=0)
-    settings = {**systems.NO_SWEEPS, "TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "1"}
+    settings = {
+        **systems.NO_SWEEPS,
+        "TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "1",
+        "TOPSYNC_TOPIC_WATCH_SECONDS": "3",
+    }
     async with systems.private_system(scale, settings=settings) as system:
         await system.start_services()
         await system.start("witness")

@@ -158,6 +158,10 @@ delete from gaps where seller_id = $1
 delete from replay_jobs where seller_id = $1
 
 
+-- name: clear_republications
+delete from republications where seller_id = $1
+
+
 -- name: clear_session_warnings
 delete from session_warnings where seller_id = $1
 

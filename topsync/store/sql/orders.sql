@@ -131,3 +131,14 @@ select tid as key, modified, content_hash from orders where tid = any($1::bigint
 
 -- name: count_by_seller
 select seller_id, count(*) as orders from orders group by seller_id
+
+
+-- name: stored
+-- Of the given orders, the newest versions, whether the topic has them or not; none of a seller that is erased.
+select
+    tid as key, tid, null as oid, seller_id, revision, modified, status, fetched_at, trade::text as value, source,
+    step::text as step
+from orders as o
+where tid = any($1::bigint[])
+  and not exists (select from sellers as s where s.seller_id = o.seller_id and s.state = 'erased')
+order by tid

@@ -118,3 +118,14 @@ select refund_id as key, modified, content_hash from refunds where seller_id = $
 
 -- name: states_of
 select refund_id as key, modified, content_hash from refunds where refund_id = any($1::bigint[])
+
+
+-- name: stored
+-- Of the given refunds, the newest versions, whether the topic has them or not; none of a seller that is erased.
+select
+    refund_id as key, tid, oid, seller_id, revision, modified, status, fetched_at, refund::text as value, source,
+    step::text as step
+from refunds as r
+where refund_id = any($1::bigint[])
+  and not exists (select from sellers as s where s.seller_id = r.seller_id and s.state = 'erased')
+order by refund_id

@@ -1,7 +1,18 @@
 -- name: save_progress
-insert into witness_progress as w (topic, partition, first_offset, next_offset)
-select * from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[])
-on conflict (topic, partition) do update set next_offset = greatest(w.next_offset, excluded.next_offset)
+-- Of a topic that was made anew, it begins anew.
+insert into witness_progress as w (topic, partition, first_offset, next_offset, topic_id)
+select * from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::text[])
+on conflict (topic, partition) do update
+set
+    first_offset = case
+        when w.topic_id <> excluded.topic_id then excluded.first_offset
+        else w.first_offset
+    end,
+    next_offset = case
+        when w.topic_id <> excluded.topic_id then excluded.next_offset
+        else greatest(w.next_offset, excluded.next_offset)
+    end,
+    topic_id = coalesce(excluded.topic_id, w.topic_id)
 
 
 -- name: progress

@@ -1,0 +1,233 @@
+"""Republications and losses in the store: durable, one at a time; only what is mended counts as mended."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.store.databases import SELLER, refund_version, version
+from topsync import standing
+from topsync.compacted import Compacted, Finder, Look, Reason
+from topsync.store import compacted_topics, erasures, orders, refunds, republications
+from topsync.store.compacted_topics import LastLook
+from topsync.store.database import Pool
+from topsync.store.orders import Version
+from topsync.store.republications import Counts, Part, State, UnderWayError, Wanted
+
+BOTH = (Compacted.ORDERS, Compacted.REFUNDS)
+ORDERS, REFUNDS = BOTH
+OTHER = SELLER + 1
+LOOK = Look("one", (0,), (10,))
+
+
+@pytest.fixture
+async def stored(pool: Pool) -> None:
+    """Orders 1 to 3 of a seller, 9 of another; a refund of 1, and one of an order that is out of reach."""
+    epoch = await orders.take_over(pool, 0, "test")
+    found = [version(tid, 1, 5) for tid in (1, 2, 3)]
+    found.append(Version(OTHER, version(9, 1, 5).trade, found[0].fetched_at, "push"))
+    await orders.TABLE.upsert(pool, found, partition=0, epoch=epoch)
+    of_refunds = [refund_version(101, 1, 1, 5), refund_version(102, 7, 1, 5)]
+    await refunds.TABLE.upsert(pool, of_refunds, partition=0, epoch=epoch)
+
+
+async def ask(pool: Pool, id_: str, wanted: Wanted | None = None, *partitions: int) -> None:
+    await republications.request(
+        pool,
+        id_,
+        wanted or Wanted(),
+        expected=Counts(4, 2),
+        per_second=100,
+        partitions=partitions or (0, 1),
+    )
+
+
+async def parts(pool: Pool, partition: int) -> list[Part]:
+    """All that is asked of a partition's owner, as it does nothing but say that it is done."""
+    found = []
+    while part := await republications.next_part(pool, partition):
+        found.append(part)
+        await republications.finish_part(pool, part)
+    return found
+
+
+async def state_of(pool: Pool, id_: str) -> State:
+    found = await republications.get(pool, id_)
+    assert found is not None
+    return found.state
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize(
+    ("wanted", "keys"),
+    [
+        pytest.param(Wanted(), ([1, 2, 3, 9], [101, 102]), id="everything"),
+        pytest.param(Wanted(seller_id=OTHER), ([9], []), id="a seller"),
+        pytest.param(Wanted(tids=(7, 1)), ([1], [101, 102]), id="orders, and their refunds"),
+        pytest.param(Wanted((ORDERS,)), ([1, 2, 3, 9], None), id="orders alone"),
+        pytest.param(Wanted((REFUNDS,)), (None, [101, 102]), id="refunds alone"),
+    ],
+)
+async def test_what_is_counted_is_what_the_owners_come_to(
+    pool: Pool, wanted: Wanted, keys: tuple[list[int] | None, list[int] | None]
+) -> None:
+    assert await republications.count(pool, wanted) == Counts(*(len(found or []) for found in keys))
+    await ask(pool, "a", wanted, 0)
+    expected = {topic: found for topic, found in zip(BOTH, keys, strict=True) if found is not None}
+    for topic, part in zip(expected, await parts(pool, 0), strict=True):
+        assert part.topic is topic
+        some = await republications.candidates(pool, part, after=0, limit=1)
+        rest = await republications.candidates(pool, part, after=some[0].key if some else 0, limit=9)
+        assert [one.key for one in [*some, *rest]] == expected[topic]
+
+
+@pytest.mark.usefixtures("stored")
+async def test_of_an_erased_seller_nothing_is_counted_and_nothing_is_read(pool: Pool) -> None:
+    await erasures.begin(pool, SELLER)
+    assert await republications.count(pool, Wanted()) == Counts(1, 0)
+    assert [one.key for one in await orders.TABLE.stored(pool, [1, 9])] == [9]
+    assert await refunds.TABLE.stored(pool, [101]) == []
+
+
+@pytest.mark.usefixtures("stored")
+async def test_what_is_read_is_what_was_published_first(pool: Pool) -> None:
+    first = await orders.TABLE.unpublished(pool, [1])
+    await orders.TABLE.mark_published(pool, first)
+    assert await orders.TABLE.unpublished(pool, [1]) == []
+    assert await orders.TABLE.stored(pool, [1]) == first
+
+
+@pytest.mark.usefixtures("stored")
+async def test_an_order_of_which_nothing_is_stored_is_named(pool: Pool) -> None:
+    assert await republications.unknown_orders(pool, [1, 4, 7, 5]) == [4, 5]
+
+
+async def test_there_is_one_at_a_time(pool: Pool) -> None:
+    """Two at once would come to twice the rate."""
+    asked = await asyncio.gather(*(ask(pool, id_) for id_ in "abc"), return_exceptions=True)
+    assert sorted(isinstance(one, UnderWayError) for one in asked) == [False, True, True]
+    id_ = await republications.under_way(pool)
+    assert id_ is not None
+    await republications.cancel(pool, id_)
+    assert await republications.under_way(pool) is None
+    assert await republications.next_part(pool, 0) is None
+    await ask(pool, "d")
+    assert await state_of(pool, id_) is State.CANCELLED
+    assert await republications.under_way(pool) == "d"
+
+
+async def test_the_rate_is_shared_by_the_partitions_that_have_something_to_do(pool: Pool) -> None:
+    await ask(pool, "a", None, 0, 1, 2, 3)
+    part = await republications.next_part(pool, 0)
+    assert part is not None
+    assert part.per_second == 25
+    for partition in (1, 2):
+        await parts(pool, partition)
+    part = await republications.next_part(pool, 0)
+    assert part is not None
+    assert part.per_second == 50
+
+
+async def test_a_part_goes_on_where_it_stood_and_counts_nothing_twice(pool: Pool) -> None:
+    await ask(pool, "a")
+    part = await republications.next_part(pool, 0)
+    assert part is not None
+    for done_key, published in ((5, 3), (5, 3), (4, 2), (9, 1)):
+        await republications.note(pool, part, done_key=done_key, published=published)
+    again = await republications.next_part(pool, 0)
+    found = await republications.get(pool, "a")
+    assert again is not None
+    assert found is not None
+    assert (again.done_key, found.published) == (9, Counts(4, 0))
+
+
+async def test_it_is_done_when_all_parts_are_however_they_end_together(pool: Pool) -> None:
+    await ask(pool, "a")
+    await asyncio.gather(parts(pool, 0), parts(pool, 1))
+    assert await state_of(pool, "a") is State.DONE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "mended"),
+    [
+        pytest.param(Wanted(), {ORDERS, REFUNDS}, id="everything"),
+        pytest.param(Wanted((REFUNDS,)), {REFUNDS}, id="refunds alone"),
+        pytest.param(Wanted(seller_id=SELLER), set(), id="a seller"),
+        pytest.param(Wanted(tids=(1,)), set(), id="an order"),
+    ],
+)
+async def test_with_its_end_what_was_lost_before_it_is_mended_and_nothing_else(
+    pool: Pool, wanted: Wanted, mended: set[Compacted]
+) -> None:
+    for topic in BOTH:
+        await compacted_topics.add_loss(pool, topic, Finder.ENRICHER, Reason.MADE_ANEW, None)
+    await ask(pool, "a", wanted, 0)
+    await parts(pool, 0)
+    assert {loss.topic for loss in await compacted_topics.losses(pool)} == {*BOTH} - mended
+
+
+async def test_what_is_lost_once_more_meanwhile_is_not_mended(pool: Pool) -> None:
+    await compacted_topics.add_loss(pool, ORDERS, Finder.ENRICHER, Reason.MADE_ANEW, None)
+    await ask(pool, "a", None, 0)
+    await compacted_topics.add_loss(pool, ORDERS, Finder.ENRICHER, Reason.MADE_ANEW, None)
+    await parts(pool, 0)
+    (left,) = await compacted_topics.losses(pool)
+    assert (left.topic, left.reason) == (ORDERS, Reason.MADE_ANEW)
+
+
+async def test_a_cancelled_one_mends_nothing(pool: Pool) -> None:
+    await compacted_topics.add_loss(pool, ORDERS, Finder.ENRICHER, Reason.MADE_ANEW, None)
+    await ask(pool, "a", None, 0)
+    part = await republications.next_part(pool, 0)
+    assert part is not None
+    await republications.cancel(pool, "a")
+    await republications.finish_part(pool, part)
+    assert len(await compacted_topics.losses(pool)) == 1
+
+
+async def test_of_two_looks_at_once_one_counts(pool: Pool) -> None:
+    """The other may be the older one, and would find that the topic has become shorter."""
+    looks = [compacted_topics.note_look(pool, ORDERS, LOOK, None, None) for _ in range(2)]
+    assert sorted(await asyncio.gather(*looks)) == [False, True]
+    last = (await compacted_topics.last_looks(pool))[ORDERS]
+    assert last == LastLook(LOOK, 1)
+    assert await compacted_topics.note_look(pool, ORDERS, Look("one", (0,), (20,)), last, None)
+    assert not await compacted_topics.note_look(pool, ORDERS, LOOK, last, Reason.FALLEN_BACK)
+    assert await compacted_topics.losses(pool) == []
+
+
+async def test_a_topic_that_is_back_unharmed_is_whole_and_one_that_was_harmed_is_not(pool: Pool) -> None:
+    """While a broker starts it may know of no topic."""
+    await compacted_topics.note_look(pool, ORDERS, LOOK, None, None)
+    for reason, left in ((Reason.GONE, 0), (Reason.MADE_ANEW, 1)):
+        await compacted_topics.add_loss(pool, ORDERS, Finder.ENRICHER, reason, None)
+        last = (await compacted_topics.last_looks(pool))[ORDERS]
+        await compacted_topics.note_look(pool, ORDERS, LOOK, last, None)
+        assert len(await compacted_topics.losses(pool)) == left
+
+
+async def test_a_finder_clears_only_what_it_has_found(pool: Pool) -> None:
+    await compacted_topics.add_loss(pool, ORDERS, Finder.ENRICHER, Reason.MADE_ANEW, None)
+    await compacted_topics.add_loss(pool, ORDERS, Finder.WITNESS, Reason.LACKING, 7)
+    await compacted_topics.clear_loss(pool, ORDERS, Finder.WITNESS)
+    (left,) = await compacted_topics.losses(pool)
+    assert left.found_by is Finder.ENRICHER
+
+
+async def test_a_seller_is_not_shown_as_complete_in_a_topic_that_lacks_records(pool: Pool) -> None:
+    await compacted_topics.add_loss(pool, ORDERS, Finder.WITNESS, Reason.LACKING, 7)
+    before, *_ = await standing.of_all(pool)
+    assert [loss.topic for loss in before.losses] == [ORDERS]
+    await compacted_topics.clear_loss(pool, ORDERS, Finder.WITNESS)
+    after, *_ = await standing.of_all(pool)
+    assert (after.losses, after.doubts) == ((), before.doubts - 1)
+
+
+@pytest.mark.usefixtures("stored")
+async def test_an_erased_seller_leaves_no_republication_behind(pool: Pool) -> None:
+    await ask(pool, "a", Wanted(seller_id=SELLER))
+    await erasures.begin(pool, SELLER)
+    async for _ in erasures.clear(pool, SELLER):
+        pass
+    assert await republications.get(pool, "a") is None

@@ -1,0 +1,41 @@
+"""P1, P5: a whole system that lost its topic of orders says so, and is whole again when it says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.stream.clusters import make_anew
+from tests.support import systems
+from tests.support.eventually import eventually
+from topsync.local.system import System
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+
+async def test_a_deleted_topic_is_noticed_and_after_a_republication_the_audit_is_clean(calm: System) -> None:
+    kafka, orders = systems.kafka_settings(calm), systems.registry(calm).orders
+    stored = await systems.value(calm, "select count(*) from orders")
+    await make_anew(kafka, orders)
+    seller, *_ = await systems.seller_ids(calm)
+    changed = await systems.change(calm, seller, "create", count=3)
+
+    async def is_noticed() -> bool:
+        return "the topic orders was deleted and made anew: run `topsync republish`" in await calm.run(
+            "status"
+        )
+
+    await eventually(is_noticed)
+    assert "in the table only" in await calm.run("sellers", "show", str(seller))
+    status, output = await calm.try_run("audit")
+    assert status == 1, output
+
+    async def is_stored() -> bool:
+        return await systems.stored(calm, changed) == len(changed)
+
+    await eventually(is_stored)
+    output = await calm.run("republish", "--only", "orders")
+    assert f"{stored + len(changed):,} orders published again in" in output
+    seen = {int(record.key) for record in await systems.records(kafka, orders)}
+    assert len(seen) == stored + len(changed)
+    assert "made anew" not in await calm.run("status")
+    await systems.require_clean_audit(calm)

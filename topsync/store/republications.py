@@ -1,0 +1,217 @@
+"""Requests to publish again what the tables hold, and how far the owners of the partitions have come.
+
+Whoever asks only asks: each partition's owner, the one writer of its orders, publishes its part in pieces and
+notes each of them here. What came before a crash is found here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+import asyncpg
+
+from topsync.compacted import Compacted
+from topsync.store.database import Pool, sql
+
+MAX_PER_SECOND: Final = 5000
+"""Bounded by the table as well."""
+
+
+class State(StrEnum):
+    """Where a republication stands."""
+
+    UNDER_WAY = "under way"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class UnderWayError(Exception):
+    """Another one is under way: there is one at a time, so that its rate is the rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be published again; by default everything that the tables hold."""
+
+    topics: tuple[Compacted, ...] = (Compacted.ORDERS, Compacted.REFUNDS)
+    seller_id: int | None = None
+    tids: tuple[int, ...] | None = None
+    """These orders, and the refunds of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Records by topic."""
+
+    orders: int
+    refunds: int
+
+    def of(self, topic: Compacted) -> int:
+        """Those of a topic."""
+        return self.orders if topic is Compacted.ORDERS else self.refunds
+
+    @property
+    def total(self) -> int:
+        """Of both topics."""
+        return self.orders + self.refunds
+
+
+@dataclass(frozen=True, slots=True)
+class Republication:
+    """A request, and how far it is. Times are the database's clock."""
+
+    id: str
+    topics: tuple[Compacted, ...]
+    seller_id: int | None
+    some_orders: bool
+    """Whether it is about single orders."""
+    per_second: int
+    expected: Counts
+    """As counted at the request; what has been stored since comes by itself, and may come here as well."""
+    published: Counts
+    requested_at: datetime
+    ended_at: datetime | None
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What the owner of one partition has still to publish of one topic."""
+
+    id: str
+    topic: Compacted
+    partition: int
+    done_key: int
+    """Published up to this id."""
+    seller_id: int | None
+    tids: tuple[int, ...] | None
+    per_second: float
+    """Its share of the rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A row of a table in its order of ids; which partition's it is follows from `tid`."""
+
+    key: int
+    tid: int
+    size_bytes: int
+    """As it is stored, compressed."""
+
+
+async def count(pool: Pool, wanted: Wanted) -> Counts:
+    """How many records that would be."""
+    row = await pool.fetchrow(sql("republications.count"), wanted.seller_id, wanted.tids)
+    assert row is not None
+    of = {topic: row[topic.value] if topic in wanted.topics else 0 for topic in Compacted}
+    return Counts(of[Compacted.ORDERS], of[Compacted.REFUNDS])
+
+
+async def unknown_orders(pool: Pool, tids: Sequence[int]) -> list[int]:
+    """Those of which nothing is stored, neither themselves nor a refund."""
+    known = {row["tid"] for row in await pool.fetch(sql("republications.known_orders"), list(tids))}
+    return [tid for tid in tids if tid not in known]
+
+
+async def request(
+    pool: Pool, id_: str, wanted: Wanted, *, expected: Counts, per_second: int, partitions: Sequence[int]
+) -> None:
+    """Ask the owners of these partitions of `changes` for it.
+
+    Raises:
+        UnderWayError: another one is under way; nothing was requested.
+    """
+    topics = [topic.value for topic in wanted.topics]
+    counted = (expected.orders, expected.refunds)
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                sql("republications.request"),
+                *(id_, topics, wanted.seller_id, wanted.tids, per_second, *counted),
+            )
+            await connection.execute(sql("republications.add_parts"), id_, topics, list(partitions))
+    except asyncpg.UniqueViolationError as error:
+        raise UnderWayError from error
+
+
+async def get(pool: Pool, id_: str) -> Republication | None:
+    """One by id."""
+    row = await pool.fetchrow(sql("republications.get"), id_)
+    if row is None:
+        return None
+    state = State.DONE if row["finished_at"] else State.CANCELLED if row["cancelled_at"] else State.UNDER_WAY
+    return Republication(
+        id=row["id"],
+        topics=tuple(map(Compacted, row["topics"])),
+        seller_id=row["seller_id"],
+        some_orders=row["some_orders"],
+        per_second=row["per_second"],
+        expected=Counts(row["orders"], row["refunds"]),
+        published=Counts(row["orders_published"], row["refunds_published"]),
+        requested_at=row["requested_at"],
+        ended_at=row["finished_at"] or row["cancelled_at"],
+        state=state,
+    )
+
+
+async def under_way(pool: Pool) -> str | None:
+    """The id of the one that is."""
+    id_: str | None = await pool.fetchval(sql("republications.open"))
+    return id_
+
+
+async def next_part(pool: Pool, partition: int) -> Part | None:
+    """What the owner of a partition has to do next."""
+    row = await pool.fetchrow(sql("republications.next_part"), partition)
+    if row is None:
+        return None
+    return Part(
+        id=row["id"],
+        topic=Compacted(row["topic"]),
+        partition=row["partition"],
+        done_key=row["done_key"],
+        seller_id=row["seller_id"],
+        tids=None if row["tids"] is None else tuple(row["tids"]),
+        per_second=row["per_second"] / row["partitions"],
+    )
+
+
+async def candidates(pool: Pool, part: Part, *, after: int, limit: int) -> list[Candidate]:
+    """The next rows behind an id, of whatever partition."""
+    which: tuple[object, ...]
+    if part.tids is not None:
+        of, which = "some", (list(part.tids),)
+    elif part.seller_id is not None:
+        of, which = "seller", (part.seller_id,)
+    else:
+        of, which = "all", ()
+    statement = sql(f"republications.{part.topic}_of_{of}")
+    return [Candidate(*row) for row in await pool.fetch(statement, after, limit, *which)]
+
+
+async def note(pool: Pool, part: Part, *, done_key: int, published: int) -> None:
+    """Note that everything of a part up to an id is published. Idempotent; never moves back."""
+    await pool.execute(
+        sql("republications.note"), part.id, part.topic.value, part.partition, done_key, published
+    )
+
+
+async def finish_part(pool: Pool, part: Part) -> None:
+    """Note that nothing of a part is left.
+
+    With the last part of everything, what its topics were known to lack is there. Idempotent.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(sql("republications.lock"), part.id)
+        await connection.execute(sql("republications.finish_part"), part.id, part.topic.value, part.partition)
+        if await connection.execute(sql("republications.finish"), part.id) == "UPDATE 1":
+            await connection.execute(sql("republications.clear_losses"), part.id)
+
+
+async def cancel(pool: Pool, id_: str) -> None:
+    """End one that is under way; the piece that an owner has in hand is still published. Idempotent."""
+    await pool.execute(sql("republications.cancel"), id_)

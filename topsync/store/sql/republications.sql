@@ -1,0 +1,154 @@
+-- name: count
+-- What there is to be published again, of all, of a seller, or of some orders. Of erased sellers there is nothing.
+with wanted as (
+    select $1::bigint as seller_id, $2::bigint[] as tids
+)
+select
+    (
+        select count(*)
+        from orders as o, wanted as w
+        where (w.seller_id is null or o.seller_id = w.seller_id)
+          and (w.tids is null or o.tid = any(w.tids))
+          and not exists (select from sellers as s where s.seller_id = o.seller_id and s.state = 'erased')
+    ) as orders,
+    (
+        select count(*)
+        from refunds as r, wanted as w
+        where (w.seller_id is null or r.seller_id = w.seller_id)
+          and (w.tids is null or r.tid = any(w.tids))
+          and not exists (select from sellers as s where s.seller_id = r.seller_id and s.state = 'erased')
+    ) as refunds
+
+
+-- name: known_orders
+select tid from orders where tid = any($1::bigint[]) union select tid from refunds where tid = any($1::bigint[])
+
+
+-- name: request
+insert into republications (id, topics, seller_id, tids, per_second, orders, refunds)
+values ($1, $2, $3, $4, $5, $6, $7)
+
+
+-- name: add_parts
+insert into republication_parts (id, topic, partition)
+select $1, topic, partition from unnest($2::text[]) as topic, unnest($3::integer[]) as partition
+
+
+-- name: get
+select
+    r.id, r.topics, r.seller_id, r.per_second, r.orders, r.refunds, r.requested_at, r.finished_at, r.cancelled_at,
+    r.tids is not null as some_orders,
+    coalesce(sum(p.published) filter (where p.topic = 'orders'), 0)::bigint as orders_published,
+    coalesce(sum(p.published) filter (where p.topic = 'refunds'), 0)::bigint as refunds_published
+from republications as r
+left join republication_parts as p using (id)
+where r.id = $1
+group by r.id
+
+
+-- name: open
+select id from republications where finished_at is null and cancelled_at is null
+
+
+-- name: next_part
+-- What a partition's owner has to do next. The rate is shared by the partitions that have still to do something.
+select
+    p.id, p.topic, p.partition, p.done_key, r.seller_id, r.tids, r.per_second,
+    (
+        select count(distinct o.partition)
+        from republication_parts as o
+        where o.id = p.id and o.finished_at is null
+    ) as partitions
+from republication_parts as p
+join republications as r using (id)
+where p.partition = $1 and p.finished_at is null and r.finished_at is null and r.cancelled_at is null
+order by p.topic
+limit 1
+
+
+-- name: orders_of_all
+select tid as key, tid, pg_column_size(trade) as bytes from orders where tid > $1 order by tid limit $2
+
+
+-- name: orders_of_seller
+select tid as key, tid, pg_column_size(trade) as bytes
+from orders
+where seller_id = $3 and tid > $1
+order by tid
+limit $2
+
+
+-- name: orders_of_some
+select tid as key, tid, pg_column_size(trade) as bytes
+from orders
+where tid = any($3::bigint[]) and tid > $1
+order by tid
+limit $2
+
+
+-- name: refunds_of_all
+select refund_id as key, tid, pg_column_size(refund) as bytes
+from refunds
+where refund_id > $1
+order by refund_id
+limit $2
+
+
+-- name: refunds_of_seller
+select refund_id as key, tid, pg_column_size(refund) as bytes
+from refunds
+where seller_id = $3 and refund_id > $1
+order by refund_id
+limit $2
+
+
+-- name: refunds_of_some
+select refund_id as key, tid, pg_column_size(refund) as bytes
+from refunds
+where tid = any($3::bigint[]) and refund_id > $1
+order by refund_id
+limit $2
+
+
+-- name: note
+-- What two owners did of the same counts once.
+update republication_parts
+set done_key = $4, published = published + $5
+where id = $1 and topic = $2 and partition = $3 and done_key < $4
+
+
+-- name: lock
+-- Of two owners who finish the last parts at the same time, the second sees that the first has.
+select 1 from republications where id = $1 for update
+
+
+-- name: finish_part
+update republication_parts set finished_at = clock_timestamp()
+where id = $1 and topic = $2 and partition = $3 and finished_at is null
+
+
+-- name: finish
+update republications as r
+set finished_at = clock_timestamp(), tids = case when tids is not null then '{}'::bigint[] end
+where id = $1
+  and finished_at is null
+  and cancelled_at is null
+  and not exists (select from republication_parts as p where p.id = r.id and p.finished_at is null)
+
+
+-- name: clear_losses
+-- What was noticed before all that the tables hold was asked for is mended; a loss since then is not.
+delete from topic_losses as l
+using republications as r
+where r.id = $1
+  and r.finished_at is not null
+  and r.seller_id is null
+  and r.tids is null
+  and l.topic = any(r.topics)
+  and l.noticed_at < r.requested_at
+
+
+-- name: cancel
+update republications
+set cancelled_at = clock_timestamp(), tids = case when tids is not null then '{}'::bigint[] end
+where id = $1 and finished_at is null and cancelled_at is null

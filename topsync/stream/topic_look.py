@@ -1,0 +1,181 @@
+"""A look at topics from outside: Kafka's id of each, where its partitions begin and end.
+
+Kafka gives each topic an id, and one that is deleted and made anew another one. The client library asks for
+metadata in a version from before that, so the newer request is here. It never creates a topic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Final
+from uuid import UUID
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import NodeNotReadyError, UnknownTopicOrPartitionError, for_code
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.types import (
+    AbstractType,
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+from topsync.compacted import Look
+from topsync.settings import KafkaSettings
+from topsync.stream.topics import Topic
+
+METADATA_KEY: Final = 3
+METADATA_VERSION: Final = 10
+"""The first one with ids of topics: Kafka 2.8."""
+
+_NO_ID: Final = bytes(16)
+
+
+class _Uuid(AbstractType):  # type: ignore[misc]  # aiokafka has no types
+    """16 bytes."""
+
+    @classmethod
+    def encode(cls, value: bytes) -> bytes:
+        return value
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> bytes:
+        return data.read(16)
+
+
+class _Answer(Response):  # type: ignore[misc]
+    API_KEY = METADATA_KEY
+    API_VERSION = METADATA_VERSION
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString()),
+                ("port", Int32),
+                ("rack", CompactString()),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString()),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("topic", CompactString()),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_authorized_operations", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class _Ask(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = METADATA_KEY
+    API_VERSION = METADATA_VERSION
+    RESPONSE_TYPE = _Answer
+    SCHEMA = Schema(
+        ("topics", CompactArray(("topic_id", _Uuid), ("name", CompactString()), ("tags", TaggedFields))),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _Metadata(Request[_Ask]):  # type: ignore[misc]
+    API_KEY = METADATA_KEY
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def build(self, request_struct_class: type[_Ask]) -> _Ask:
+        topics: list[tuple[bytes, str, dict[int, bytes]]] = [(_NO_ID, name, {}) for name in self._names]
+        return request_struct_class(topics, False, False, False, {})
+
+
+async def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str | None]:
+    """Kafka's id of each of these topics; None where the broker has none. What is not there is absent.
+
+    Raises:
+        KafkaError: the cluster does not answer, or not for one of them.
+    """
+    client = AIOKafkaClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    try:
+        await client.bootstrap()
+        node = client.get_random_node()
+        if node is None:
+            raise NodeNotReadyError("the cluster names no broker")
+        try:
+            answer = await client.send(node, _Metadata(names))
+        except NotImplementedError:
+            # The client library says so of a broker that does not know this version.
+            answer = await client.send(node, MetadataRequest(list(names), allow_auto_topic_creation=False))
+    finally:
+        await client.close()
+    found: dict[str, str | None] = {}
+    for topic in answer.to_object()["topics"]:
+        name, code = topic["topic"], topic["error_code"]
+        if code == UnknownTopicOrPartitionError.errno:
+            continue
+        if code:
+            raise for_code(code)(f"the topic {name}")
+        topic_id = topic.get("topic_id", _NO_ID)
+        found[name] = None if topic_id == _NO_ID else str(UUID(bytes=topic_id))
+    return found
+
+
+async def look(settings: KafkaSettings, topics: Sequence[Topic]) -> dict[str, Look]:
+    """These topics as they are now, by name. What is not there is absent.
+
+    Raises:
+        KafkaError: the cluster does not answer, or not for one of them.
+    """
+    ids = await topic_ids(settings, [topic.name for topic in topics])
+    there = [topic for topic in topics if topic.name in ids]
+    partitions = {
+        topic.name: [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+        for topic in there
+    }
+    every = [tp for tps in partitions.values() for tp in tps]
+    if not every:
+        return {}
+    # A consumer of its own each time: one that lives would go on asking for a topic that is gone.
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
+    try:
+        await consumer.start()
+        firsts = await consumer.beginning_offsets(every)
+        ends = await consumer.end_offsets(every)
+    finally:
+        await consumer.stop()
+    return {
+        name: Look(ids[name], tuple(firsts[tp] for tp in tps), tuple(ends[tp] for tp in tps))
+        for name, tps in partitions.items()
+    }
