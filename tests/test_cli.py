@@ -7,16 +7,15 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 
+import orjson
 import pytest
 import typer
 from cryptography.fernet import Fernet
-from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
 from tests.store.databases import SELLER
 from topsync import cli, settings, telemetry
-from topsync.sellers import operations
 
 SESSION = "6100e1aDEMOSESSION0001"
 APP_SECRET = "very-secret-value-0001"
@@ -145,6 +144,72 @@ def test_a_server_that_is_away_is_named_in_one_line_and_no_trace_is_shown(
     assert "secret-word" not in errors
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_of_any_encoding_gets_all_of_it(
+    installed: str, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    add_seller(monkeypatch, f"{SESSION}\n", nick="示例店")
+    seen = "示例店" if encoding == "utf-8" else r"\u793a\u4f8b\u5e97"
+    environment = {"TOPSYNC_DATABASE_URL": installed, "PYTHONIOENCODING": encoding, "COLUMNS": "120"}
+    status, output, errors = by_itself("sellers", "list", **environment)
+    assert (status, errors) == (0, "")
+    assert seen in output
+    status, output, _ = by_itself("sellers", "list", "--json", **environment)
+    assert orjson.loads(output)["sellers"][0]["nick"] == "示例店"
+    assert by_itself("--help", **environment)[0] == 0
+    _, _, errors = by_itself("sellers", "show", "没有", **environment)
+    assert errors.startswith("topsync: no seller ")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("sellers", "show", b"\xff"), ("deadletter", "list", "--reason", b"a\x80"), (b"\xfe",)],
+    ids=["nick", "reason", "command"],
+)
+def test_an_argument_that_is_no_text_is_refused_in_one_line(arguments: tuple[str | bytes, ...]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "topsync", *arguments],
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin"},
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.count(b"\n") == 1
+    assert b" is no text in utf-8" in ended.stderr
+
+
+BEYOND = str(2**63)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("sellers", "show", BEYOND), 1),
+        (("sellers", "pause", BEYOND), 1),
+        (("sellers", "resume", BEYOND), 1),
+        (("sellers", "erase", BEYOND, "--confirm", BEYOND), 1),
+        (("sellers", "add", "--nick", "x", "--user-id", BEYOND), 2),
+        (("deadletter", "list", "--tid", BEYOND), 2),
+        (("deadletter", "show", f"0/{BEYOND}"), 1),
+        (("deadletter", "show", f"{BEYOND}/0"), 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_id_beyond_64_bits_is_refused_without_a_trace(
+    installed: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    expected: int,
+) -> None:
+    status, _, errors = run(monkeypatch, capsys, *arguments)
+    assert status == expected
+    assert "Traceback" not in errors
+    assert expected == 2 or (errors.startswith("topsync: ") and errors.count("\n") == 1)
+
+
 def test_a_database_that_refuses_is_named_in_one_line(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,10 +276,10 @@ def installed(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     return database_url
 
 
-def add_seller(monkeypatch: pytest.MonkeyPatch, session: str) -> tuple[int, str]:
+def add_seller(monkeypatch: pytest.MonkeyPatch, session: str, *, nick: str = "demo_one") -> tuple[int, str]:
     """Through the runner, which can type something in."""
     ended = CliRunner().invoke(
-        cli.app, ["sellers", "add", "--user-id", str(SELLER), "--nick", "demo_one"], input=session
+        cli.app, ["sellers", "add", "--user-id", str(SELLER), "--nick", nick], input=session
     )
     return ended.exit_code, str(ended.exception or "")
 
@@ -222,13 +287,12 @@ def add_seller(monkeypatch: pytest.MonkeyPatch, session: str) -> tuple[int, str]
 def test_the_list_of_sellers_never_cuts_who_it_is_on_a_terminal_of_80_columns(
     installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The module's own keeps the width that it found when it was first imported.
-    monkeypatch.setattr(operations, "console", Console(highlight=False, width=80))
+    monkeypatch.setenv("COLUMNS", "80")
     assert add_seller(monkeypatch, f"{SESSION}\n") == (0, "")
     run(monkeypatch, capsys, "sellers", "pause", "demo_one", "--reason", "a long reason " * 9)
     _, output, _ = run(monkeypatch, capsys, "sellers", "list")
     assert max(map(len, output.splitlines())) == 80
-    assert f" {SELLER} " in output
+    assert f"\n{SELLER} " in output
     assert "…" not in output
 
 

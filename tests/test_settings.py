@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -194,3 +195,74 @@ def test_messages_that_may_wait_are_checked_when_the_settings_are_loaded(
 def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
     waits = ",".join(f"{name}={seconds:g}" for name, seconds in patience.UNHURRIED_SECONDS.items())
     assert f"`{patience.UNHURRIED}` is short for `{waits}`" in settings.reference_page()
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        (
+            "sslmode=verify-full&sslrootcert=/nowhere/ca.pem",
+            "sslrootcert is /nowhere/ca.pem, which cannot be",
+        ),
+        ("sslcert=/nowhere/own.pem", "sslcert is /nowhere/own.pem, which cannot be read: No such file"),
+        ("sslkey=/nowhere/own.key", "sslkey is /nowhere/own.key"),
+        ("sslcrl=/nowhere/crl.pem", "sslcrl is /nowhere/crl.pem"),
+        ("sslmode=verify-ca", "sslmode=verify-ca needs sslrootcert="),
+        ("sslmode=always", "sslmode is none of disable, "),
+    ],
+)
+def test_a_certificate_that_is_not_there_is_a_wrong_setting_and_no_outage(
+    monkeypatch: pytest.MonkeyPatch, query: str, told: str
+) -> None:
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", f"postgresql://user:secret-word@host/x?{query}")
+    assert told in (line := refusal(DatabaseSettings))
+    assert line.startswith("TOPSYNC_DATABASE_URL: ")
+    assert "secret-word" not in line
+
+
+def test_a_certificate_that_the_environment_names_is_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://user@host/x?sslmode=verify-full")
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "ca.pem"))
+    assert f"sslrootcert is {tmp_path}/ca.pem" in refusal(DatabaseSettings)
+    (tmp_path / "ca.pem").touch()
+    settings.load(DatabaseSettings)
+
+
+def test_a_user_id_without_a_name_needs_a_user_in_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: the driver would look the name up, and end with a trace."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "PGUSER", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://host/x")
+    assert "it names no user, and this process's own has no name: write user@host" in refusal(
+        DatabaseSettings
+    )
+    for url in ("postgresql://user@host/x", "postgresql://host/x?user=somebody"):
+        monkeypatch.setenv("TOPSYNC_DATABASE_URL", url)
+        settings.load(DatabaseSettings)
+
+
+def test_a_secret_that_is_no_text_is_one_line_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "TOPSYNC_DATABASE_URL").write_bytes(b"secret-word\xff")
+    monkeypatch.setenv("TOPSYNC_SECRETS_DIR", str(tmp_path))
+    assert refusal(DatabaseSettings).startswith("TOPSYNC_SECRETS_DIR: a file in it is not text in UTF-8.")
+
+
+@pytest.mark.parametrize(
+    "servers", ["a:b:c", "kafka:0", "kafka:65536", "kafka:9092,", "kafka 9092", "kafka:"]
+)
+def test_brokers_that_are_no_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    assert "KAFKA_BOOTSTRAP_SERVERS: Value error, each entry is `host:port`" in refusal(KafkaSettings)
+
+
+@pytest.mark.parametrize(
+    "servers", ["kafka:9092", "kafka", "a.b-c_d:1, [2001:db8::1]:9092", "127.0.0.1:65535"]
+)
+def test_brokers_are_taken_in_every_form(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    assert settings.load(KafkaSettings).kafka_bootstrap_servers == servers

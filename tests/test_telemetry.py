@@ -117,6 +117,21 @@ def test_what_nobody_catches_is_printed_without_what_must_not_be_shown() -> None
     assert b"ValueError: session=***" in ended.stderr
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_break_in_a_nick_forges_no_line_and_no_terminal_obeys_it(form: str) -> None:
+    nick = r"evil\n2026-11-20T10:00:00Z [info] all is well\x1b[2J\x9b1m\u202e"
+    lines = logged(
+        f'log.warning("x", nick="{nick}"); log.warning("{nick}", other=["{nick}"]); '
+        f'logging.getLogger("aiokafka").error("{nick}")',
+        form=form,
+    )
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert "all is well" in lines[0]
+    if form == "json":
+        assert orjson.loads(lines[0])["nick"].endswith("\x1b[2J\x9b1m\u202e")
+
+
 def test_chatter_of_libraries_is_left_out_and_their_errors_are_objects_too() -> None:
     body = 'logging.getLogger("aiokafka").info("chatter"); logging.getLogger("aiokafka").error("broken")'
     (line,) = logged(body)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-
+from topsync import terminal
 from topsync.audit import Compared, Stage
 
 LINE_EVERY_SECONDS = 5.0
@@ -27,21 +27,21 @@ def describe(stage: Stage) -> str:
 @contextmanager
 def shown() -> Iterator[Callable[[Stage], None]]:
     """Show each stage on standard error; what the audit prints is not mixed with it."""
-    console = Console(stderr=True, highlight=False)
+    console = terminal.console(sys.stderr)
     if not console.is_terminal:
-        yield _lines(console)
+        yield _lines()
         return
     with console.status("reading the topics") as status:
         yield lambda stage: status.update(describe(stage))
 
 
-def _lines(console: Console) -> Callable[[Stage], None]:
+def _lines() -> Callable[[Stage], None]:
     due = time.monotonic() + LINE_EVERY_SECONDS
 
     def show(stage: Stage) -> None:
         nonlocal due
         if time.monotonic() >= due:
-            console.print(describe(stage), markup=False, soft_wrap=True)
+            terminal.complain(describe(stage))
             due = time.monotonic() + LINE_EVERY_SECONDS
 
     return show

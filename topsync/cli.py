@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,16 @@ def platform_id(text: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
+def seller_nick(text: str) -> str:
+    """A nick that a seller may have."""
+    from topsync.store import sellers
+
+    try:
+        return sellers.valid_nick(text)
+    except sellers.NickError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Moment = partial(typer.Option, parser=platform_moment, metavar="<time>")
 
 Reason = Annotated[str | None, typer.Option(help="Only of this reason, e.g. `refused`.")]
@@ -83,17 +94,20 @@ AtOnce = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Sure = Annotated[bool, typer.Option("--yes", help="Do not ask, however many.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines: one object a line.")]
+AsDocument = Annotated[bool, typer.Option("--json", help="For machines: one document.")]
 
 SellerName = Annotated[str, typer.Argument(help="The seller's nick or id.")]
 
 
 def main() -> None:
     """Entry point; a failure that an operator can do something about is one line, not a trace."""
-    from topsync import failpoints, telemetry
+    from topsync import failpoints, telemetry, terminal
     from topsync.service import EXIT_FAILED, EXIT_SETTINGS
     from topsync.settings import SettingsError, TelemetrySettings
 
+    terminal.prepare()
     try:
+        _require_text(sys.argv)
         failpoints.arm(os.environ)
         # A command prints for people, or for the next in a pipe; a service sets up its own.
         quiet = TelemetrySettings.model_construct(log_level="warning", log_format="console")
@@ -101,8 +115,18 @@ def main() -> None:
         app()
     except* OperatorError as group:
         error = first_of(group)
-        print(f"topsync: {error}", file=sys.stderr)  # noqa: T201 -- the operator's line
+        terminal.complain(f"topsync: {error}")
         sys.exit(EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuse what the terminal's encoding cannot read: no nick and no id looks like that."""
+    for argument in arguments:
+        if not argument.isprintable() and any("\ud800" <= char <= "\udfff" for char in argument):
+            raise OperatorError(
+                f"{argument} is no text in {sys.getfilesystemencoding()}, in which arguments are read: "
+                "type it again, or set LANG to the encoding of the terminal"
+            )
 
 
 @app.command(rich_help_panel=SERVICES)
@@ -185,7 +209,7 @@ def sellers_add(
     user_id: Annotated[
         int, typer.Option(parser=platform_id, metavar="<id>", help="The seller's user id on the platform.")
     ],
-    nick: Annotated[str, typer.Option(help="The seller's nick.")],
+    nick: Annotated[str, typer.Option(parser=seller_nick, metavar="<nick>", help="The seller's nick.")],
     token_file: Annotated[
         Path | None, typer.Option(help="Read the session from this file instead of standard input.")
     ] = None,
@@ -200,14 +224,14 @@ def sellers_add(
     platform's token endpoint, as it came just now: then its ends and its refresh
     token are kept as well. `sellers authorise` does it for you.
     """
+    from topsync import terminal
     from topsync.sellers import operations
 
-    if token_file is not None:
-        handed_in = operations.read_token_file(token_file)
-    else:
-        handed_in = sys.stdin.buffer.readline(operations.MAX_TOKEN_BYTES)
-        if handed_in.lstrip().startswith(b"{"):
-            handed_in += sys.stdin.buffer.read(operations.MAX_TOKEN_BYTES)
+    handed_in = (
+        operations.read_token_file(token_file)
+        if token_file is not None
+        else terminal.read_secret("The session, or the token endpoint's answer", operations.MAX_TOKEN_BYTES)
+    )
     asyncio.run(operations.add(user_id, nick, handed_in, ends))
 
 
@@ -218,9 +242,11 @@ def sellers_import() -> None:
     Each line has `user_id`, `nick` and `session`, the session token. All are
     added, or none.
     """
+    from topsync import terminal
     from topsync.sellers import operations
 
-    asyncio.run(operations.add_all(sys.stdin.buffer.read(operations.MAX_IMPORT_BYTES + 1)))
+    handed_in = terminal.read_all("One seller a line, as JSON", operations.MAX_IMPORT_BYTES + 1)
+    asyncio.run(operations.add_all(handed_in))
 
 
 @sellers_app.command("authorise")
@@ -240,30 +266,26 @@ def sellers_authorise(
     replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md tells it step by
     step.
     """
+    from topsync import terminal
     from topsync.sellers import operations
 
-    asyncio.run(operations.authorise(seller, code, _ask))
-
-
-def _ask(question: str) -> str:
-    typer.echo(question, nl=False)
-    return sys.stdin.readline()
+    asyncio.run(operations.authorise(seller, code, terminal.ask))
 
 
 @sellers_app.command("list")
-def sellers_list() -> None:
+def sellers_list(as_json: AsDocument = False) -> None:
     """List the sellers: where each stands and why, how long its session lasts, how many orders are parked."""
     from topsync.sellers import operations
 
-    asyncio.run(operations.list_all())
+    asyncio.run(operations.list_all(as_json=as_json))
 
 
 @sellers_app.command("show")
-def sellers_show(seller: SellerName) -> None:
+def sellers_show(seller: SellerName, as_json: AsDocument = False) -> None:
     """Show one seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
     from topsync.sellers import operations
 
-    asyncio.run(operations.show(seller))
+    asyncio.run(operations.show(seller, as_json=as_json))
 
 
 @sellers_app.command("pause")
@@ -307,9 +329,10 @@ def sellers_erase(
     they write orders. Exit status 0: all of it is done. docs/sellers.md says what
     stays, and for how long.
     """
+    from topsync import terminal
     from topsync.sellers import erase_operation
 
-    sys.exit(asyncio.run(erase_operation.erase(seller, confirm, _ask, patience_seconds=wait_seconds)))
+    sys.exit(asyncio.run(erase_operation.erase(seller, confirm, terminal.ask, patience_seconds=wait_seconds)))
 
 
 @sellers_app.command("rekey")
@@ -381,11 +404,12 @@ def deadletter_retry(
     cause first. A letter that names no order cannot be tried again; the answer
     says what helps instead.
     """
+    from topsync import terminal
     from topsync.deadletters import operations
     from topsync.deadletters.desk import Filter
 
     which = Filter(reason, seller, tid, since)
-    request = operations.Request(letters or [], which, limit, dry_run, yes, _ask)
+    request = operations.Request(letters or [], which, limit, dry_run, yes, terminal.ask)
     sys.exit(asyncio.run(operations.retry(request)))
 
 
@@ -409,11 +433,12 @@ def deadletter_close(
     for letters that name no order and so cannot be tried again; one that does can
     be, closed or not. Closing again replaces the words.
     """
+    from topsync import terminal
     from topsync.deadletters import operations
     from topsync.deadletters.desk import Filter
 
     which = Filter(reason, seller, tid, since)
-    request = operations.Request(letters or [], which, limit, dry_run, yes, _ask)
+    request = operations.Request(letters or [], which, limit, dry_run, yes, terminal.ask)
     asyncio.run(operations.close(request, because))
 
 
@@ -432,20 +457,19 @@ def schema_export(
 @schema_app.command("check")
 def schema_check() -> None:
     """Compare the code with the released documents and say what differs. Exit status 0: nothing."""
-    from topsync import contract
+    from topsync import contract, terminal
 
     findings = contract.compare(contract.read(contract.FOLDER), contract.documents())
-    for finding in findings:
-        typer.echo(finding)
+    terminal.say(*map(str, findings))
     sys.exit(1 if findings else 0)
 
 
 @app.command(rich_help_panel=OPERATIONS)
-def status() -> None:
-    """Show sellers, coverage, gaps, push connections and calls of today."""
+def status(as_json: AsDocument = False) -> None:
+    """Show how things stand: services, push, lag, what waits, calls, sellers; and last, what is wrong."""
     from topsync import operations
 
-    asyncio.run(operations.status())
+    asyncio.run(operations.status(as_json=as_json))
 
 
 @app.command(rich_help_panel=OPERATIONS)
@@ -528,6 +552,7 @@ def audit(
         float,
         typer.Option(help="So long what differs at the first look is looked at again; then it is wrong."),
     ] = 60,
+    as_json: AsDocument = False,
 ) -> None:
     """Compare order by order: platform = table = compacted topic. Exit status 0 only when all four are 0.
 
@@ -537,15 +562,15 @@ def audit(
     """
     from topsync import operations
 
-    sys.exit(asyncio.run(operations.audit(settle_seconds=settle_seconds)))
+    sys.exit(asyncio.run(operations.audit(settle_seconds=settle_seconds, as_json=as_json)))
 
 
 @app.command("new-key", rich_help_panel=OPERATIONS)
 def new_key() -> None:
     """Print a fresh key for TOPSYNC_TOKEN_KEYS."""
-    from topsync import vault
+    from topsync import terminal, vault
 
-    typer.echo(vault.new_key())
+    terminal.say(vault.new_key())
 
 
 @app.command("settings", rich_help_panel=OPERATIONS)
@@ -555,10 +580,10 @@ def settings_page(
     ] = False,
 ) -> None:
     """List all settings with default and meaning."""
-    from topsync import operations, settings
+    from topsync import operations, settings, terminal
 
     if markdown:
-        typer.echo(settings.reference_page(), nl=False)
+        terminal.write(settings.reference_page())
     else:
         operations.show_settings()
 

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 
 from schemas import platform_time
-from topsync import runtime, settings, standing, telemetry
+from topsync import runtime, settings, standing, telemetry, terminal
 from topsync.clock import ServerClock
 from topsync.errors import OperatorError
 from topsync.local import run_folders
@@ -33,9 +32,10 @@ from topsync.settings import ReconcilerSettings, TelemetrySettings
 from topsync.standing import Standing
 from topsync.store import api_calls, gaps, push_connections, sellers
 from topsync.store.database import Pool
+from topsync.terminal import Column, Styled, Table
 from topsync.witness import Witness
 
-console = Console(highlight=False)
+console = terminal.console(markup=True)
 
 LIVE_SECONDS = 10.0
 """How long the live table is shown before the outage."""
@@ -114,14 +114,14 @@ def _chapter(title: str, text: str) -> None:
 
 
 def _where(system: System, seconds: float) -> None:
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("Kafka", system.servers.kafka_bootstrap_servers)
-    table.add_row("PostgreSQL", system.servers.database_url.rpartition("@")[2])
-    table.add_row("platform: gateway", system.environment["TOPSYNC_GATEWAY_URL"])
-    table.add_row("platform: channel", system.environment["TOPSYNC_CHANNEL_URL"])
-    table.add_row("platform: admin", system.admin_url)
-    table.add_row("logs and data", _short(system.group.folder))
-    console.print(table)
+    table = terminal.facts("")
+    table.add("Kafka", system.servers.kafka_bootstrap_servers)
+    table.add("PostgreSQL", system.servers.database_url.rpartition("@")[2])
+    table.add("platform: gateway", system.environment["TOPSYNC_GATEWAY_URL"])
+    table.add("platform: channel", system.environment["TOPSYNC_CHANNEL_URL"])
+    table.add("platform: admin", system.admin_url)
+    table.add("logs and data", _short(system.group.folder))
+    terminal.show(table)
     console.print(f"Ready after {seconds:.1f} s.")
 
 
@@ -219,27 +219,29 @@ class _Watch:
 
 
 def _table(now: Snapshot) -> Group:
-    head = Table(show_header=False, box=None, padding=(0, 3, 0, 0))
-    head.add_row(
-        f"orders [bold]{now.orders}[/]",
-        f"published/s [bold]{now.per_second:.1f}[/]",
+    head = Table([Column("", whole=True)] * 6, headed=False)
+    head.add(
+        f"orders {now.orders}",
+        f"published/s {now.per_second:.1f}",
         f"freshness {_freshness(now)}",
-        f"gateway calls [bold]{now.calls}[/]",
-        "push [green]connected[/]" if now.connected else "push [bold red]away[/]",
-        f"open gaps [bold]{now.open_gaps}[/]"
-        if not now.open_gaps
-        else f"open gaps [bold red]{now.open_gaps}[/]",
+        f"gateway calls {now.calls}",
+        Styled("push connected", "green") if now.connected else Styled("push away", "bold red"),
+        Styled(f"open gaps {now.open_gaps}", "bold red" if now.open_gaps else "none"),
     )
-    table = Table("seller", "orders", "complete up to", "holes", "open gaps")
+    columns = (
+        Column("seller"),
+        *(Column(heading, whole=True) for heading in ("orders", "complete up to", "holes", "open gaps")),
+    )
+    table = Table(columns)
     for one in now.sellers:
-        table.add_row(
+        table.add(
             one.seller.nick,
             str(one.orders),
             _ago(now.at, one.complete_until) + one.proven_in,
             str(len(one.holes)),
             str(len(one.open_gaps)),
         )
-    return Group(head, table)
+    return Group(*(each.fitted(console.width)[0] for each in (head, table)))
 
 
 def _line(now: Snapshot) -> str:

@@ -5,32 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import uuid4
 
-from rich.console import Console
-from rich.table import Table
-
 from schemas import platform_time
-from topsync import audit_progress, republish_operation, retry, runtime, settings, standing
+from topsync import audit_progress, overview, overview_tables, retry, runtime, settings, terminal
 from topsync.audit import Audit, Result
 from topsync.errors import OperatorError, reaching
-from topsync.settings import (
-    BudgetSettings,
-    DatabaseSettings,
-    KafkaSettings,
-    PlatformSettings,
-    ReconcilerSettings,
-    SimulatorAdminSettings,
-)
-from topsync.store import api_calls, call_budget, database, push_connections, replay_jobs, sellers
+from topsync.settings import DatabaseSettings, KafkaSettings, PlatformSettings, SimulatorAdminSettings
+from topsync.store import database, replay_jobs, sellers
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import topic_admin, topics
 from topsync.stream.producer import PublishError
 from topsync.stream.topic_plan import Action, ByHand
 from topsync.stream.topics import TopicsError
-
-console = Console(highlight=False)
+from topsync.terminal import Column, Table
 
 SPREADING = retry.Policy(max_attempts=10, first_wait_seconds=0.2, max_wait_seconds=2.0)
 
@@ -48,7 +37,7 @@ async def migrate() -> None:
         async with database.connect(own) as pool:
             applied = await database.migrate(pool)
     told = f"applied: {', '.join(applied)}" if applied else "the schema is up to date"
-    console.print(told, soft_wrap=True)
+    terminal.say(told)
 
 
 async def plan_topics() -> int:
@@ -81,60 +70,23 @@ async def apply_topics() -> int:
 
 def _show(actions: Sequence[Action]) -> None:
     for action in actions:
-        console.print(str(action), markup=False, soft_wrap=True)
+        terminal.say(str(action))
     if not actions:
-        console.print("all topics are as they should be")
+        terminal.say("all topics are as they should be")
 
 
-async def status() -> None:
+async def status(*, as_json: bool = False) -> None:
     """Show how things stand."""
-    silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     async with runtime.open_pool() as pool:
-        table = Table(
-            "seller", "state", "orders", "complete until (GMT+8)", "holes", "open gaps", title="Sellers"
-        )
-        stands = await standing.of_all(pool)
-        for one in stands:
-            table.add_row(
-                one.seller.nick,
-                one.seller.state.value,
-                str(one.orders),
-                _until(one.complete_until) + _without_refunds(one) + one.proven_in,
-                str(len(one.holes)),
-                str(len(one.open_gaps)),
-            )
-        connections = Table("group", "connected since (GMT+8)", "last proof", title="Push connections")
-        for up in await push_connections.up(pool, silent_for=silent_for):
-            connections.add_row(
-                up.channel_group,
-                platform_time.format(up.connected_at),
-                platform_time.format(up.last_proof_at),
-            )
-        calls = Table("API", "calls", title="Gateway calls, latest day")
-        for api, count in (await api_calls.by_api(pool)).items():
-            calls.add_row(api, str(count))
-        allowed = await _budget_table(pool)
-        lost = await republish_operation.findings(pool)
-    for shown in (table, connections, allowed, calls):
-        console.print(shown)
-    for line in lost:
-        console.print(line, soft_wrap=True)
-
-
-async def _budget_table(pool: database.Pool) -> Table:
-    limits = settings.load(BudgetSettings).limits
-    spent = await call_budget.spent_today(pool)
-    table = Table(title="Call budget of all processes", show_header=False)
-    table.add_row("calls a second", f"{limits.calls_per_second:g}")
-    for api, calls_per_second in limits.api_calls_per_second.items():
-        table.add_row(f"  {api}", f"{calls_per_second:g}")
-    table.add_row("leased today", str(spent))
-    if limits.calls_per_day is not None:
-        left = max(0, limits.calls_per_day - spent)
-        table.add_row("left today", f"{left}, the last {limits.live_reserve} for live changes")
-    for ban in await call_budget.bans(pool):
-        table.add_row(f"[bold red]closed[/]: {ban.scope}", f"until {platform_time.format(ban.until)} (GMT+8)")
-    return table
+        seen = await overview.look(pool)
+    if as_json:
+        terminal.write_json(overview_tables.document(seen))
+        return
+    for table in overview_tables.of(seen):
+        terminal.show(table)
+        terminal.say("")
+    wrong = overview.problems(seen)
+    terminal.say(*(f"! {problem}" for problem in wrong) if wrong else ("nothing is wrong",))
 
 
 async def replay(
@@ -165,12 +117,12 @@ async def replay(
         await replay_jobs.request(pool, job)
         done = await _wait_for_outcome(pool, job.id, wait_seconds)
     if done is None:
-        console.print(f"replay {job.id} is still under way; ask again with --id {job.id}")
+        terminal.say(f"replay {job.id} is still under way; ask again with --id {job.id}")
         return 1
-    table = Table(title=f"Replay {done.id}: {done.state.value}", show_header=False)
+    table = terminal.facts(f"Replay {done.id}: {done.state.value}")
     for name, value in (done.outcome or {}).items():
-        table.add_row(name.replace("_", " "), str(value))
-    console.print(table)
+        table.add(name.replace("_", " "), str(value))
+    terminal.show(table)
     return 0 if done.state is State.DONE else 1
 
 
@@ -185,8 +137,8 @@ async def _wait_for_outcome(pool: database.Pool, id: str, wait_seconds: float) -
         await asyncio.sleep(OUTCOME_POLL_SECONDS)
 
 
-async def audit(*, settle_seconds: float) -> int:
-    """Audit and print: a table per seller, then the one line; 0 only when all four counts are 0."""
+async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
+    """Audit and print: a row per seller, then the one line; 0 only when all four counts are 0."""
     admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool:
@@ -194,50 +146,86 @@ async def audit(*, settle_seconds: float) -> int:
         with audit_progress.shown() as reached:
             audit = Audit(pool, kafka, registry, admin_url, with_refunds, reached)
             result = await audit.run(settle_seconds=settle_seconds)
-    print_audit(result, console)
+    if as_json:
+        terminal.write_json(_audit_document(result))
+    else:
+        print_audit(result)
     return 0 if result.clean else 1
 
 
-def print_audit(result: Result, out: Console) -> None:
+def print_audit(result: Result) -> None:
     """The audit for people, and its last line for machines."""
     table = Table(
-        "seller", "orders", "refunds", "missing", "stale", "holes", "complete until (GMT+8)", title="Audit"
+        (
+            Column("id", whole=True, rank=3),
+            Column("seller"),
+            Column("orders", whole=True),
+            Column("refunds", whole=True, rank=2),
+            Column("missing", whole=True),
+            Column("stale", whole=True),
+            Column("holes", whole=True),
+            Column("complete until (GMT+8)", whole=True, rank=1),
+        ),
+        title="Audit",
     )
     for one in result.sellers:
-        table.add_row(
+        table.add(
+            str(one.seller.seller_id),
             one.seller.nick,
             str(one.orders),
             "not kept" if one.refunds is None else str(one.refunds),
             str(one.missing),
             str(one.stale),
             str(one.holes),
-            _until(one.complete_until) + one.proven_in,
+            (platform_time.format(one.complete_until) if one.complete_until else "not bootstrapped")
+            + one.proven_in,
         )
-    out.print(table)
-    for loss in result.losses:
-        out.print(f"  {loss}", markup=False, soft_wrap=True)
-    for example in [example for one in result.sellers for example in one.examples]:
-        out.print(f"  {example}", markup=False)
+    terminal.show(table)
+    terminal.say(*(f"  {loss}" for loss in result.losses))
+    terminal.say(*(f"  {example}" for one in result.sellers for example in one.examples))
     if result.moved:
-        out.print(f"{result.moved} differed at first and arrived since: they were on the move.")
+        terminal.say(f"{result.moved} differed at first and arrived since: they were on the move.")
     if not result.witnessed:
-        out.print("No witness read the topic from its start: steps back are counted in what is left of it.")
-    out.print(result.line(), markup=False, soft_wrap=True)
+        terminal.say(
+            "No witness read the topic from its start: steps back are counted in what is left of it."
+        )
+    terminal.say(result.line())
 
 
-def _until(complete_until: datetime | None) -> str:
-    return platform_time.format(complete_until) if complete_until else "not bootstrapped"
-
-
-def _without_refunds(one: standing.Standing) -> str:
-    return "" if one.with_refunds or one.complete_until is None else ", without refunds"
+def _audit_document(result: Result) -> dict[str, object]:
+    """The audit for machines. The keys are a contract (docs/operations.md)."""
+    return {
+        "clean": result.clean,
+        "orders": result.orders,
+        "missing": result.missing,
+        "stale": result.stale,
+        "backwards": result.backwards,
+        "holes": result.holes,
+        "witnessed": result.witnessed,
+        "moved": result.moved,
+        "lost_topics": [str(loss) for loss in result.losses],
+        "sellers": [
+            {
+                "seller_id": str(one.seller.seller_id),
+                "nick": one.seller.nick,
+                "orders": one.orders,
+                "refunds": one.refunds,
+                "missing": one.missing,
+                "stale": one.stale,
+                "holes": one.holes,
+                "complete_until": one.complete_until,
+                "examples": one.examples,
+            }
+            for one in result.sellers
+        ],
+    }
 
 
 def show_settings() -> None:
-    """All settings, as a table per noun."""
+    """All settings, by noun. Names and defaults are too long for a table on a screen of 80 columns."""
     for cls in settings.ALL:
-        table = Table("variable", "default", "meaning", title=(cls.__doc__ or "").strip())
+        terminal.say("", (cls.__doc__ or "").strip())
         for name, field in cls.model_fields.items():
-            default = "required" if field.is_required() else str(field.default)
-            table.add_row(settings.variable(cls, name), default, field.description)
-        console.print(table)
+            default = "required" if field.is_required() else f"default {field.default}"
+            terminal.say(f"  {settings.variable(cls, name)}  ({default})")
+            terminal.say(*(f"      {line}" for line in terminal.filled(field.description or "", indent=6)))

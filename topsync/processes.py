@@ -330,14 +330,14 @@ async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[Non
 def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
     if not names:
         return [account for account in usable.values() if account.seller.state == "new"]
-    by_name = {account.seller.nick: account for account in usable.values()}
-    by_name |= {str(seller_id): account for seller_id, account in usable.items()}
-    unknown = [name for name in names if name not in by_name]
+    known = [account.seller for account in usable.values()]
+    chosen = {name: sellers.choose(known, name) for name in names}
+    unknown = [name for name, seller in chosen.items() if seller is None]
     if unknown:
         raise BootstrapFailedError(
             f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
         )
-    return [by_name[name] for name in names]
+    return [usable[seller_id] for seller_id in {one.seller_id: one for one in chosen.values() if one}]
 
 
 async def _require_push(pool: Pool, lifetime: Lifetime) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TextIO
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from topsync import terminal
+from topsync.shown import shown
 
 
 class Bars:
@@ -18,7 +22,7 @@ class Bars:
 
     def __init__(self, output: TextIO, steps: Mapping[str, str]) -> None:
         self._steps = steps
-        self._console = Console(file=output, highlight=False)
+        self._console = terminal.console(output)
         self._progress = Progress(
             TextColumn("{task.fields[seller]:<16}", markup=False),
             TextColumn("{task.description:<24}"),
@@ -40,10 +44,11 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Show a sentence above the bars."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(shown(text), soft_wrap=True)
 
     def reporter(self, seller: str) -> Callable[[str, int, int | None], None]:
         """What one seller's work reports its steps to."""
+        seller = shown(seller)
         first = next(iter(self._steps.values()))
         task: TaskID = self._progress.add_task(first, total=None, seller=seller)
         told: set[str] = set()
@@ -53,6 +58,23 @@ class Bars:
             finished = total is not None and done >= total
             if not self._console.is_terminal and finished and step not in told:
                 told.add(step)
-                self._console.print(f"{seller}: {self._steps[step]}: {done} of {total}", markup=False)
+                self._console.print(f"{seller}: {self._steps[step]}: {done} of {total}", soft_wrap=True)
 
         return report
+
+
+@contextmanager
+def looking(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, gone at the end, for a search that takes its time; report (done, total) to it."""
+    console = terminal.console(sys.stderr)
+    bar = Progress(
+        TextColumn(what, markup=False),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

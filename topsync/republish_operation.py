@@ -10,10 +10,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import uuid4
 
-from rich.console import Console
-from rich.text import Text
-
-from topsync import runtime
+from topsync import runtime, terminal
 from topsync.compacted import Compacted
 from topsync.errors import OperatorError, reaching
 from topsync.progress import Bars
@@ -23,8 +20,6 @@ from topsync.store.republications import Counts, Republication, State, UnderWayE
 from topsync.stream import topics
 from topsync.stream.producer import PublishError
 from topsync.topic_watch import TopicWatch
-
-console = Console(highlight=False)
 
 POLL_SECONDS: Final = 0.5
 
@@ -55,7 +50,8 @@ async def republish(wish: Request) -> int:
         wanted = await _wanted(pool, wish)
         expected = await republications.count(pool, wanted)
         if wish.dry_run:
-            _say(f"to be published again: {_counted(wanted.topics, expected)}, {_takes(expected, wish)}")
+            counted = _counted(wanted.topics, expected)
+            terminal.say(f"to be published again: {counted}, {_takes(expected, wish)}")
             return 0
         # What is lost already is noted before the request: with its end it is known to be mended.
         with reaching(topics.SERVER, (PublishError, TimeoutError)):
@@ -76,7 +72,7 @@ async def republish(wish: Request) -> int:
                 f"republication {other} is under way: wait for it with `topsync republish --id {other}`, "
                 f"or end it with `topsync republish --id {other} --cancel`"
             ) from None
-        _say(f"republication {id_}: {_counted(wanted.topics, expected)}, {_takes(expected, wish)}")
+        terminal.say(f"republication {id_}: {_counted(wanted.topics, expected)}, {_takes(expected, wish)}")
         return await _follow(pool, id_, wait=wish.wait)
 
 
@@ -86,18 +82,18 @@ async def follow(id_: str, *, cancel: bool, wait: bool) -> int:
         await _get(pool, id_)
         if cancel:
             await republications.cancel(pool, id_)
-            _say(_told(await _get(pool, id_)))
+            terminal.say(_told(await _get(pool, id_)))
             return 0
         return await _follow(pool, id_, wait=wait)
 
 
-async def findings(pool: Pool) -> list[Text]:
+async def findings(pool: Pool) -> list[str]:
     """What is wrong with the compacted topics, and what is being done about it: a line each."""
-    found = [Text(str(loss), "bold red") for loss in await compacted_topics.losses(pool)]
+    found = [str(loss) for loss in await compacted_topics.losses(pool)]
     if id_ := await republications.under_way(pool):
         one = await _get(pool, id_)
         done, expected = one.published.total, one.expected.total
-        found.append(Text(f"republication {id_} is under way: {done} of {expected} records"))
+        found.append(f"republication {id_} is under way: {done} of {expected} records")
     return found
 
 
@@ -133,15 +129,15 @@ async def _follow(pool: Pool, id_: str, *, wait: bool) -> int:
     try:
         one = await (_wait(pool, id_) if wait else _get(pool, id_))
     except asyncio.CancelledError:
-        _say(f"it goes on without this command: `topsync republish --id {id_}` shows how far it is")
+        terminal.say(f"it goes on without this command: `topsync republish --id {id_}` shows how far it is")
         raise
-    _say(_told(one))
+    terminal.say(_told(one))
     if one.state is State.UNDER_WAY:
         return 0
     for loss in await compacted_topics.losses(pool):
         # As when only one seller's was published again, or the topic was lost once more.
         if loss.topic in one.topics:
-            _say(str(loss))
+            terminal.say(str(loss))
     return 0 if one.state is State.DONE else 1
 
 
@@ -187,8 +183,3 @@ def _takes(expected: Counts, wish: Request) -> str:
 
 def _duration(seconds: float) -> str:
     return str(timedelta(seconds=max(1, round(seconds))))
-
-
-def _say(text: str) -> None:
-    """A line of its own, however narrow the screen: it may hold a command."""
-    console.print(text, markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from topsync import settings, telemetry
+from topsync import settings, telemetry, terminal
 from topsync.errors import OperatorError, first_of
 from topsync.settings import SettingsError, TelemetrySettings
 
@@ -97,7 +97,7 @@ async def _supervise(process: str, body: Callable[[Lifetime], Awaitable[None]]) 
             log.info("ended")
     except* OperatorError as group:
         error = first_of(group)
-        print(f"topsync {process}: {error}", file=sys.stderr)  # noqa: T201 -- for the operator
+        terminal.complain(f"topsync {process}: {error}")
         status = EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_FAILED
     except* Exception:
         log.exception("failed")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -28,8 +29,9 @@ from pydantic import (
 )
 from pydantic_core import Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
 
-from topsync import masking, patience
+from topsync import database_address, masking, patience
 from topsync.coverage.lateness import Allowances, Lateness, parse_peaks
 from topsync.errors import OperatorError
 from topsync.patience import Patience
@@ -43,8 +45,13 @@ DATABASE_URL = TypeAdapter(
 )
 
 
+BROKER = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:,]+)(:(?P<port>[0-9]{1,5}))?")
+MAX_PORT = 65535
+
+
 def _is_database_url(secret: SecretStr) -> SecretStr:
     DATABASE_URL.validate_python(secret.get_secret_value())
+    database_address.check(secret.get_secret_value(), os.environ)
     return secret
 
 
@@ -217,6 +224,15 @@ class KafkaSettings(_Settings):
     notices_retention_hours: int = Field(
         2160, ge=24, description="How long dead letters and notifications are kept."
     )
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _are_addresses(cls, servers: str) -> str:
+        for server in servers.split(","):
+            found = BROKER.fullmatch(server.strip())
+            if found is None or not 0 < int(found["port"] or 1) <= MAX_PORT:
+                raise ValueError("each entry is `host:port`")
+        return servers
 
     @field_validator("min_insync_replicas")
     @classmethod
@@ -545,6 +561,12 @@ def load(cls: type[S]) -> S:
     except ValidationError as error:
         problem = error.errors(include_input=False)[0]
         raise SettingsError(_explain(cls, str(problem["loc"][0]), problem["msg"])) from None
+    except (UnreadableError, OSError) as error:
+        # One of its files is not text, or may not be read; whatever else it says may quote what is in it.
+        cause = error.__cause__ or error
+        is_kept_away = isinstance(cause, OSError) and cause.strerror
+        what = is_kept_away or "a file in it is not text in UTF-8"
+        raise SettingsError(f"{PREFIX}SECRETS_DIR: {what}. See docs/reference/settings.md.") from None
     _hide_secrets(loaded)
     return loaded
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from topsync import metrics, telemetry
+from topsync import identity, metrics, telemetry
 from topsync.settings import DatabaseSettings
 from topsync.store import call_budget
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -95,7 +95,7 @@ class SharedBook:
                     timeout=TIMEOUT_SECONDS,
                     command_timeout=TIMEOUT_SECONDS,
                     server_settings={
-                        "application_name": "topsync call budget",
+                        "application_name": identity.connection_name(),
                         "timezone": "UTC",
                         # A lease is worth less than the wait for a disk: what a crash of the server takes
                         # back, a fraction of a second, is over before it serves again.

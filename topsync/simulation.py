@@ -8,12 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 import orjson
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from schemas import platform_time
-from topsync import service
+from topsync import service, terminal
 from topsync.errors import OperatorError
 from topsync.service import Lifetime
 from topsync.simulator import scenario
@@ -34,15 +31,17 @@ class ScenarioFileError(OperatorError):
 
 
 def list_faults() -> None:
-    """Print the catalogue of faults, as a table."""
-    table = Table(title="Faults; docs/simulator.md has more")
-    table.add_column("fault", no_wrap=True)
-    for heading in ("what happens", "parameters", "a correct client must"):
-        table.add_column(heading)
+    """Print the catalogue of faults."""
     for name, fault in catalogue.FAULTS.items():
-        parameters = "\n".join(f"{each.name} ({each.bounds})" for each in catalogue.parameters(fault))
-        table.add_row(name, fault.meaning(), Text(parameters), fault.client_must, end_section=True)
-    Console().print(table)
+        parameters = ", ".join(f"{each.name} ({each.bounds})" for each in catalogue.parameters(fault))
+        table = terminal.facts(name)
+        table.add("what happens", fault.meaning())
+        if parameters:
+            table.add("parameters", parameters)
+        table.add("a client must", fault.client_must)
+        terminal.show(table)
+        terminal.say("")
+    terminal.say("docs/simulator.md has more.")
 
 
 def run(settings: SimulatorSettings, ready_file: Path | None, scenario_file: Path | None = None) -> None:
@@ -64,7 +63,7 @@ def run(settings: SimulatorSettings, ready_file: Path | None, scenario_file: Pat
     async def body(lifetime: Lifetime) -> None:
         async with Simulator(settings, faults=faults) as simulator:
             addresses = orjson.dumps(asdict(simulator.addresses)).decode()
-            print(addresses, flush=True)  # noqa: T201 -- what the user asked for
+            terminal.write(addresses + "\n")
             if ready_file is not None:
                 part = ready_file.with_suffix(".part")
                 part.write_text(addresses)

@@ -11,6 +11,7 @@ from topsync.store import compacted_topics, coverage, gaps, orders, refetches, s
 from topsync.store.coverage import Span
 from topsync.store.database import Pool
 from topsync.store.gaps import Gap
+from topsync.store.refetches import NONE_WAIT
 from topsync.store.sellers import Seller, State
 
 
@@ -28,6 +29,8 @@ class Standing:
     holes: list[Span]
     """Spans between the first and the last proven moment that are not proven."""
     open_gaps: list[Gap]
+    waiting: int
+    """Orders that are asked for again later, or whose messages wait for others; the parked ones aside."""
     parked: int
     """Orders of which something was heard while the seller was away: asked for when it is back."""
     with_refunds: bool
@@ -56,7 +59,7 @@ async def of_all(pool: Pool) -> list[Standing]:
     stored = await orders.count_by_seller(pool)
     proven = await coverage.proven(pool)
     open_gaps = await gaps.open_gaps(pool)
-    parked = await refetches.parked(pool)
+    waiting = await refetches.of_sellers(pool)
     with_refunds = await coverage.sellers_with_refunds(pool)
     losses = tuple(await compacted_topics.losses(pool))
     return [
@@ -66,7 +69,8 @@ async def of_all(pool: Pool) -> list[Standing]:
             complete_until=spans.complete_until(proven.get(seller.seller_id, [])),
             holes=spans.holes(proven.get(seller.seller_id, [])),
             open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
-            parked=parked.get(seller.seller_id, 0),
+            waiting=waiting.get(seller.seller_id, NONE_WAIT).waiting,
+            parked=waiting.get(seller.seller_id, NONE_WAIT).parked,
             with_refunds=seller.seller_id in with_refunds,
             losses=losses,
         )

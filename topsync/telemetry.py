@@ -21,6 +21,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor, Wrapped
 from topsync import masking
 from topsync.repeats import Repeats
 from topsync.settings import TelemetrySettings
+from topsync.shown import shown, shown_json, shown_lines
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -72,6 +73,22 @@ def _all_of(error: BaseException | None) -> Iterator[BaseException]:
             waiting += found.exceptions
 
 
+def _show_texts(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """For a line that people read: what is foreign in it is shown, and begins no line of its own."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = shown_lines(value) if name == "exception" else shown(value)
+    return event
+
+
+def _as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
+    """A line for machines, that a terminal does not obey either."""
+    return shown_json(str(_JSON(logger, name, event)))
+
+
+_JSON = structlog.processors.JSONRenderer(ensure_ascii=False)
+
+
 def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
     """Set up logging for this process; standard-library loggers (aiokafka, aiohttp) go the same way."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -81,13 +98,13 @@ def configure_logging(settings: TelemetrySettings, *, process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _strip_row_values,
     ]
-    renderer: Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderers: list[Processor] = (
+        [_as_json]
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [_show_texts, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     # Last, so that the texts of errors are masked as well.
-    rendering: list[Processor] = [structlog.processors.format_exc_info, _mask, renderer]
+    rendering: list[Processor] = [structlog.processors.format_exc_info, _mask, *renderers]
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -29,12 +29,19 @@ def hint(tid: int = TID, seller_id: int = SELLER) -> Change:
     )
 
 
-def refused(tid: int = TID, seller_id: int = SELLER, *, second: float = 60, topic: str = TOPIC) -> Record:
+def refused(
+    tid: int = TID,
+    seller_id: int = SELLER,
+    *,
+    second: float = 60,
+    topic: str = TOPIC,
+    reason: str = "refused",
+) -> Record:
     """A hint whose order the platform refuses."""
     original = records.change("changes", hint(tid, seller_id))
     return records.dead_letter(
         topic,
-        reason="refused",
+        reason=reason,
         detail="code 15 (isv.invalid-permission)",
         original=original.value,
         original_headers=original.headers,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import orjson
 import pytest
@@ -16,7 +18,7 @@ from tests.deadletters import letterbox
 from tests.deadletters.letterbox import RECEIVER, TID
 from tests.store.databases import SELLER, at, emptied
 from tests.stream.clusters import create_topics, read_all, settings_for
-from topsync.deadletters import operations, reading
+from topsync.deadletters import operations, reading, reasons
 from topsync.deadletters.desk import Filter
 from topsync.deadletters.operations import Request
 from topsync.deadletters.reading import LettersError
@@ -30,7 +32,7 @@ UNKNOWN_SELLER = 999
 EVERYTHING = Filter(dealt_with=True)
 
 
-def nobody(_: str) -> str:
+async def nobody(_: str) -> str:
     raise AssertionError("nothing was to be asked")
 
 
@@ -43,7 +45,9 @@ def request(
     yes: bool = False,
     answer: str | None = None,
 ) -> Request:
-    ask = nobody if answer is None else lambda _: answer
+    async def ask(question: str) -> str:
+        return await nobody(question) if answer is None else answer
+
     return Request(names, which or Filter(), limit, dry_run, yes, ask)
 
 
@@ -126,10 +130,9 @@ async def desk(
         "TOPSYNC_PARTITIONS": "2",
         "TOPSYNC_REPLICATION_FACTOR": "1",
         "TOPSYNC_DATABASE_URL": migrated_database_url,
+        "COLUMNS": "250",
     }.items():
         monkeypatch.setenv(name, value)
-    # Made when the module was imported, as wide as whoever ran the tests happened to be.
-    monkeypatch.setattr(operations.console, "width", 250)
     # Small, so that every test reads across the seams.
     monkeypatch.setattr(reading, "CHUNK", 3)
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
@@ -167,6 +170,31 @@ async def test_letters_are_found_by_reason_seller_order_and_time(desk: Desk) -> 
     assert await desk.tids(Filter(since=ten_o_clock.replace(year=2100))) == []
     with pytest.raises(LettersError, match="no seller nobody"):
         await desk.listed(Filter(seller="nobody"))
+
+
+async def test_a_slip_in_a_reason_is_no_good_news(desk: Desk) -> None:
+    slip = Filter(reason="refusd")
+    meant = "has the reason refusd: did you mean refused"
+    with pytest.raises(LettersError, match=meant) as refused:
+        await desk.listed(slip)
+    assert all(reason in str(refused.value) for reason in reasons.KNOWN)
+    with pytest.raises(LettersError, match=meant):
+        await desk.retry(which=slip)
+    with pytest.raises(LettersError, match=meant):
+        await desk.close(which=slip)
+    assert await desk.listed(Filter(reason="unstorable")) == []
+
+
+async def test_reasons_of_another_release_are_taken_where_there_are_any(desk: Desk) -> None:
+    await desk.put(letterbox.refused(TID, topic=desk.topic, reason="of_another_release"))
+    assert await desk.tids(Filter(reason="of_another_release")) == [str(TID)]
+
+
+def test_the_page_explains_every_reason_that_commands_know_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    table = page.partition("| reason | what it means | what to do |")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert named == reasons.KNOWN
 
 
 async def test_nothing_of_a_letter_is_shown_but_on_the_wish_to_see_it(desk: Desk) -> None:

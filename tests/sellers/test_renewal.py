@@ -145,7 +145,9 @@ async def test_whoever_comes_second_waits_for_the_outcome(shop: Shop) -> None:
         waiting = asyncio.create_task(other.renewal.renew(seller))
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
-        await sellers.store_refreshed(one.pool, seller, shop.vault.encrypt(SecretStr("new")), seller.life)
+        await sellers.store_refreshed(
+            one.pool, seller, seller.nick, shop.vault.encrypt(SecretStr("new")), seller.life
+        )
         assert (await waiting).version == seller.version + 1
         assert not shop.authorisations.counts
 

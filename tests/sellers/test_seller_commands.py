@@ -15,18 +15,18 @@ from pydantic import SecretStr
 
 from tests.sellers.shops import REDIRECT_URL, Process, Shop
 from topsync.errors import OperatorError
-from topsync.sellers import operations
+from topsync.sellers import erase_operation, operations
 from topsync.sellers.operations import SellerOperationError
 from topsync.sellers.session_rules import REFUSED
 from topsync.settings import VaultSettings
 from topsync.store import erasures, sellers
-from topsync.store.sellers import Seller, State
+from topsync.store.sellers import AmbiguousError, Seller, State
 from topsync.vault import Vault, VaultError, new_key
 
 KEY = new_key()
 
 
-def nobody(_: str) -> str:
+async def nobody(_: str) -> str:
     raise AssertionError("nothing was to be asked")
 
 
@@ -72,7 +72,11 @@ async def authorised(
     shop: Shop, capsys: pytest.CaptureFixture[str], name: str | None, *, seller: int = 0
 ) -> str:
     """What the command prints once the seller has agreed."""
-    await operations.authorise(name, None, lambda _: came_back_with(shop, capsys.readouterr().out, seller))
+
+    async def agree(_: str) -> str:
+        return came_back_with(shop, capsys.readouterr().out, seller)
+
+    await operations.authorise(name, None, agree)
     return capsys.readouterr().out
 
 
@@ -143,7 +147,7 @@ async def test_the_address_of_another_seller_is_not_answered(
 ) -> None:
     came_back: list[str] = []
 
-    def says_no(_: str) -> str:
+    async def says_no(_: str) -> str:
         came_back.append(came_back_with(shop, capsys.readouterr().out))
         return ""
 
@@ -192,6 +196,60 @@ async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_th
         operations.read_token_file(tmp_path / "absent")
 
 
+async def test_an_authorisation_is_kept_although_another_row_has_the_nick(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shops swap their nicks, and a code works only once: it must not be spent for nothing."""
+    first, second = shop.platform.sellers
+    await sellers.add(process.pool, seller_id=second.user_id, nick=first.nick, session_cipher=b"x")
+    await sellers.add(process.pool, seller_id=first.user_id, nick=second.nick, session_cipher=b"x")
+    await operations.authorise(str(first.user_id), code_for(shop), nobody)
+    told = capsys.readouterr().out
+    assert f"{second.user_id} is known under the same nick" in told
+    with pytest.raises(AmbiguousError, match=f"{first.user_id} .*and {second.user_id} "):
+        await operations.pause(first.nick, "for no reason")
+    await operations.authorise(str(second.user_id), code_for(shop, 1), nobody)
+    assert "same nick" not in capsys.readouterr().out
+    for one in (first, second):
+        found = await sellers.find(process.pool, one.nick)
+        assert found is not None
+        assert found.seller_id == one.user_id
+
+
+async def test_what_is_done_to_an_id_is_not_done_to_the_seller_of_that_nick(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meant, other = shop.seller_id, 7
+    await sellers.add(process.pool, seller_id=other, nick=str(meant), session_cipher=b"x")
+    await operations.pause(str(meant), "meant")
+    assert f"({meant}) is paused" in capsys.readouterr().out
+    assert [one.state for one in await sellers.all_of(process.pool)] == [State.NEW, State.PAUSED]
+    with pytest.raises(SellerOperationError, match="nothing is erased"):
+        await erase_operation.erase(str(other), str(meant), nobody, patience_seconds=1)
+    assert [one.state for one in await sellers.all_of(process.pool)] == [State.NEW, State.PAUSED]
+
+
+async def test_sellers_for_machines_are_one_document_whatever_is_in_a_nick(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nick = "\x1b]0;title\x07 [/b] \u202e\n店"
+    await sellers.add(process.pool, seller_id=7, nick=nick, session_cipher=b"x")
+    await sellers.pause(process.pool, 7, "a holiday")
+    await operations.list_all(as_json=True)
+    listed = capsys.readouterr().out
+    await operations.show("7", as_json=True)
+    shown = capsys.readouterr().out
+    for written in (listed, shown):
+        assert written.count("\n") == 1
+        assert written.removesuffix("\n").isprintable()
+    (first, second) = orjson.loads(listed)["sellers"]
+    assert (first["seller_id"], first["nick"], first["reason"]) == ("7", nick, "a holiday")
+    assert second["seller_id"] == str(shop.seller_id)
+    one = orjson.loads(shown)
+    assert first.items() <= one.items()
+    assert (one["orders"], one["complete_until"], one["open_gaps"], one["bulk_start"]) == (0, None, [], None)
+
+
 async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,8 +273,12 @@ async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
         (b'{"user_id": 7, "nick": "n", "session": ""}', "line 2: session: "),
         (b'{"user_id": "x6100secret", "nick": "n", "session": "6100secret"}', "line 2: user_id: "),
         (b'{"user_id": 7, "nick": "n", "session": "6100secret", "ends": 1}', "line 2: ends: "),
+        (b'{"user_id": 9223372036854775808, "nick": "n", "session": "6100secret"}', "line 2: user_id: "),
+        (b'{"user_id": 7, "nick": " ", "session": "6100secret"}', "line 2: nick: "),
+        (b'{"user_id": 7, "nick": "a\\u0000b", "session": "6100secret"}', "line 2: nick: "),
+        (b'\x00{"user_id": 7, "nick": "\xff", "session": "6100secret"}', "line 2: Invalid JSON"),
     ],
-    ids=["no-json", "no-session", "no-id", "more"],
+    ids=["no-json", "no-session", "no-id", "more", "65-bits", "no-nick", "nul", "bytes"],
 )
 async def test_of_an_import_with_a_bad_line_nothing_is_added_and_nothing_shown(
     shop: Shop, process: Process, line: bytes, problem: str
@@ -247,7 +309,7 @@ async def test_list_and_show_tell_where_a_seller_stands_and_what_to_do(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(operations.console, "width", 120)
+    monkeypatch.setenv("COLUMNS", "120")
     await operations.authorise(str(shop.seller_id), code_for(shop), nobody)
     seller = await shop.seller(process)
     await process.pool.execute("update sellers set session_ends_at = now() + interval '6.5 days'")
@@ -255,14 +317,14 @@ async def test_list_and_show_tell_where_a_seller_stands_and_what_to_do(
     await operations.show(seller.nick)
     written = capsys.readouterr().out
     assert re.search(rf"{seller.seller_id} .*{seller.nick} .* new .* 6\.[45] .* yes ", written)
-    for row in ("refreshable +│ until 20", "complete until +│ not bootstrapped", "open gaps +│ none"):
+    for row in ("refreshable +until 20", "complete until +not bootstrapped", "open gaps +none"):
         assert re.search(row, written), row
     assert "level w2 ends" in written
     await sellers.refuse(process.pool, shop.seller_id, seller.version, REFUSED)
     await process.pool.execute("update sellers set refresh_cipher = null")
     await operations.show(seller.nick)
     written += (last := capsys.readouterr().out)
-    assert re.search(rf"why +│ {REFUSED}", last)
+    assert re.search(rf"why +{REFUSED}", last)
     assert f"topsync sellers authorise {shop.seller_id}" in last
     with pytest.raises(SellerOperationError, match="no seller nobody"):
         await operations.show("nobody")

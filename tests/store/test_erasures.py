@@ -90,7 +90,7 @@ async def test_an_erased_seller_has_no_session_and_no_way_back_to_one(pool: Pool
     assert (row["grant_facts"], row["authorised_at"]) == ("{}", None)
 
     # Whoever still has the session in hand writes none of it back, and wakes nobody.
-    assert not await sellers.store_refreshed(pool, before, b"new", sellers.UNKNOWN)
+    assert not await sellers.store_refreshed(pool, before, before.nick, b"new", sellers.UNKNOWN)
     assert not await sellers.refuse(pool, SELLER, before.version, "refused")
     assert not await sellers.cancel(pool, SELLER, at(99), "cancelled")
     assert not await sellers.pause(pool, SELLER, "a test")

@@ -10,7 +10,7 @@ from tests.store.databases import SELLER, at
 from topsync.store import bootstraps, sellers
 from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.sellers import Life, Seller, State
+from topsync.store.sellers import AmbiguousError, Life, NickError, Seller, State
 
 REFUSED = "the platform refused the session"
 CANCELLED = "the seller cancelled the authorisation"
@@ -52,6 +52,55 @@ async def test_sellers_are_found_by_nick_or_id_and_keep_their_state_when_added_a
     assert [seller.seller_id for seller in await sellers.all_of(pool)] == [SELLER, SELLER + 1]
 
 
+async def add(pool: Pool, seller_id: int, nick: str) -> None:
+    await sellers.add(pool, seller_id=seller_id, nick=nick, session_cipher=b"x")
+
+
+async def test_an_id_wins_over_another_sellers_nick(pool: Pool) -> None:
+    await add(pool, 7, str(SELLER))
+    found = await sellers.find(pool, str(SELLER))
+    assert found is not None
+    assert (found.seller_id, found.nick) == (SELLER, "demo_one")
+    assert (named := await sellers.find(pool, "7")) is not None
+    assert named.name == f"{SELLER} (7)"
+
+
+async def test_two_shops_may_swap_their_nicks_and_meanwhile_only_ids_name_them(pool: Pool) -> None:
+    await add(pool, SELLER, "demo_two")
+    with pytest.raises(AmbiguousError, match=f"{SELLER} .*and {SELLER + 1} "):
+        await sellers.find(pool, "demo_two")
+    assert (await the_seller(pool)).nick == "demo_two"
+    await add(pool, SELLER + 1, "demo_one")
+    for name, seller_id in (("demo_two", SELLER), ("demo_one", SELLER + 1)):
+        found = await sellers.find(pool, name)
+        assert found is not None
+        assert found.seller_id == seller_id
+
+
+@pytest.mark.parametrize("nick", ["", "  ", "\t\n", "x" * 101, "a\x00b", "a\ud800b"])
+async def test_what_cannot_be_a_nick_is_refused_and_names_nobody(pool: Pool, nick: str) -> None:
+    with pytest.raises(NickError):
+        await add(pool, 7, nick)
+    assert await sellers.get(pool, 7) is None
+    assert await sellers.find(pool, nick) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "stored"),
+    [(" demo ", "demo"), ("", "before"), (" ", "before"), ("a\x00b", "a\ufffdb"), ("x" * 200, "x" * 100)],
+)
+def test_a_session_is_kept_whatever_nick_comes_with_it(told: str, stored: str) -> None:
+    assert sellers.granted_nick(told, "before", 7) == stored
+    assert sellers.granted_nick("", None, 7) == "7"
+    assert sellers.valid_nick(stored) == stored
+
+
+async def test_a_refresh_brings_the_nick_that_the_platform_says_now(pool: Pool) -> None:
+    before = await the_seller(pool)
+    assert await sellers.store_refreshed(pool, before, "renamed", b"new", GRANTED)
+    assert (await the_seller(pool)).nick == "renamed"
+
+
 @pytest.mark.parametrize("before", [State.NEW, State.LIVE])
 async def test_a_renewed_session_makes_an_expired_seller_what_it_was(pool: Pool, before: State) -> None:
     if before is State.LIVE:
@@ -75,7 +124,7 @@ async def test_a_refusal_of_an_older_session_leaves_the_newer_one_alone(pool: Po
 async def test_a_slower_refresh_does_not_undo_a_newer_session(pool: Pool) -> None:
     before = await the_seller(pool)
     await renew(pool)
-    assert not await sellers.store_refreshed(pool, before, b"slow", Life())
+    assert not await sellers.store_refreshed(pool, before, before.nick, b"slow", Life())
     assert (await the_seller(pool)).session_cipher == b"another"
 
 

@@ -31,7 +31,10 @@ def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def erase(confirmation: str | None = NICK, *, answer: str = "") -> int:
-    return await erase_operation.erase(str(SELLER), confirmation, lambda _: answer, patience_seconds=30)
+    async def ask(_: str) -> str:
+        return answer
+
+    return await erase_operation.erase(str(SELLER), confirmation, ask, patience_seconds=30)
 
 
 def files(folder: Path) -> list[Path]:

@@ -99,10 +99,10 @@ def _is_meant(letter: Letter, which: Filter, seller_id: int | None) -> bool:
 
 
 async def _seller_id(pool: Pool, name: str) -> int:
-    """Also of a seller that is not known: its letters are why one asks."""
+    """Digits are an id, also of a seller that is not known: its letters are why one asks."""
+    if name.isascii() and name.isdigit():
+        return int(name)
     found = await sellers.find(pool, name)
     if found is not None:
         return found.seller_id
-    if name.isascii() and name.isdigit():
-        return int(name)
     raise LettersError(f"no seller {name}; see `topsync sellers list`, or give the id")

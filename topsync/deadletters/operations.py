@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
-
 from schemas import platform_time
 from schemas.change import Change
-from topsync import failpoints
-from topsync.deadletters import retrying, tables
+from topsync import failpoints, terminal
+from topsync.deadletters import reasons, retrying, tables
 from topsync.deadletters.desk import Desk, Filter, open_desk
 from topsync.deadletters.letters import Letter, LetterId
-from topsync.deadletters.reading import LettersError, Progress
+from topsync.deadletters.reading import LettersError
 from topsync.deadletters.retrying import NothingToRetry
 from topsync.deadletters.tables import Listed
+from topsync.progress import looking
+from topsync.shown import shown
 from topsync.store import dead_letters, sellers
 from topsync.stream import producer as producers
 from topsync.stream import records
 
-console = Console(highlight=False)
+LOOKING: Final = "looking through the dead letters"
 
 CONFIRM_ABOVE: Final = 10
 """So many letters are dealt with without asking: more is a wish to be sure of."""
@@ -47,24 +43,37 @@ class Request:
     """So many of these at once, the newest."""
     dry_run: bool
     yes: bool
-    ask: Callable[[str], str]
+    ask: Callable[[str], Awaitable[str]]
 
 
 async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
-    """Show the newest letters, the newest last."""
+    """Show the newest letters, the newest last.
+
+    Raises:
+        LettersError: there is none, and its reason is none that this release gives.
+    """
     async with open_desk() as desk:
-        with _progress() as progress:
+        with looking(LOOKING) as progress:
             found = await desk.newest(which, limit, progress)
+    _refuse_slip(which, found)
     if as_json:
         for one in found:
-            _print_json(tables.as_json(one))
+            terminal.write_json(tables.as_json(one))
         return
     if not found:
-        _say(_none(which))
+        terminal.say(_none(which))
         return
-    console.print(tables.of_all(found))
+    terminal.show(tables.of_all(found))
     if len(found) == limit:
-        _say(f"the newest {limit}; there may be older ones: --limit, --since, --reason, --seller, --tid")
+        terminal.say(
+            f"the newest {limit}; there may be older ones: --limit, --since, --reason, --seller, --tid"
+        )
+
+
+def _refuse_slip(which: Filter, found: Sequence[Listed]) -> None:
+    """A slip of the pen is no good news. What another release set aside has reasons of its own."""
+    if which.reason is not None and not found and which.reason not in reasons.KNOWN:
+        raise LettersError(reasons.unknown(which.reason))
 
 
 async def show(name: str, *, original: bool, as_json: bool) -> None:
@@ -73,11 +82,11 @@ async def show(name: str, *, original: bool, as_json: bool) -> None:
     async with open_desk() as desk:
         (one,) = await desk.named([wanted])
     if as_json:
-        _print_json(tables.as_json(one) | (tables.original_as_json(one.letter) if original else {}))
+        terminal.write_json(tables.as_json(one) | (tables.original_as_json(one.letter) if original else {}))
         return
-    console.print(tables.of_one(one, original=original))
+    terminal.show(tables.of_one(one, original=original))
     if original and one.letter.original is not None:
-        _say(tables.printable_bytes(one.letter.original))
+        terminal.say(tables.readable(one.letter.original))
 
 
 async def retry(request: Request) -> int:
@@ -85,17 +94,24 @@ async def retry(request: Request) -> int:
     async with _chosen(request) as (desk, found):
         plan = await _plan(desk, found)
         hints = [(letter, action) for letter, action in plan if isinstance(action, Change)]
-        if _is_to_be_done(
+        if await _is_to_be_done(
             request,
             [(letter, _retries(action)) for letter, action in plan],
             count=len(hints),
             possible=f"{len(hints)} of {len(plan)} can be tried again",
             question=f"Ask the platform again for {len(hints)} orders?",
+            advice=[
+                f"{letter.id}: {action.advice}"
+                for letter, action in plan
+                if isinstance(action, NothingToRetry)
+            ],
         ):
             await _carry_out(desk, hints)
-            _say(f"asked again for {len(hints)} of {len(plan)}; what fails anew is a new letter, in `list`")
+            terminal.say(
+                f"asked again for {len(hints)} of {len(plan)}; what fails anew is a new letter, in `list`"
+            )
         if len(hints) < len(plan):
-            _say("what has nothing to retry is for `topsync deadletter close`, once it is dealt with")
+            terminal.say("what has nothing to retry is for `topsync deadletter close`, once it is dealt with")
     return 1 if request.names and len(hints) < len(plan) else 0
 
 
@@ -103,7 +119,7 @@ async def close(request: Request, because: str) -> None:
     """Note that letters are dealt with, and why; of those that are closed already, the new words count."""
     words = _one_line(because)
     async with _chosen(request) as (desk, found):
-        if _is_to_be_done(
+        if await _is_to_be_done(
             request,
             [(one.letter, _closes(one)) for one in found],
             count=len(found),
@@ -112,7 +128,7 @@ async def close(request: Request, because: str) -> None:
         ):
             event_ids = [one.letter.event_id for one in found]
             await dead_letters.mark_closed(desk.pool, event_ids, words, kept=desk.marks_kept)
-            _say(f"closed {len(found)}: {words}")
+            terminal.say(f"closed {len(found)}: {words}")
 
 
 @asynccontextmanager
@@ -127,27 +143,42 @@ async def _chosen(request: Request) -> AsyncIterator[tuple[Desk, list[Listed]]]:
         if wanted:
             yield desk, await desk.named(wanted)
             return
-        with _progress() as progress:
+        with looking(LOOKING) as progress:
             found = await desk.newest(request.which, request.limit, progress)
+        _refuse_slip(request.which, found)
         yield desk, found
         if len(found) == request.limit:
-            _say(f"these are the newest {request.limit}; when they are done, do it again for the others")
+            terminal.say(
+                f"these are the newest {request.limit}; when they are done, do it again for the others"
+            )
 
 
-def _is_to_be_done(
-    request: Request, plan: Sequence[tuple[Letter, str]], *, count: int, possible: str, question: str
+async def _is_to_be_done(
+    request: Request,
+    plan: Sequence[tuple[Letter, str]],
+    *,
+    count: int,
+    possible: str,
+    question: str,
+    advice: Sequence[str] = (),
 ) -> bool:
-    """Show what would be done, and find out whether it is to be: with `count` letters, there may be none."""
+    """Show what would be done, and find out whether it is to be: with `count` letters, there may be none.
+
+    `advice` is for the others, in lines of their own: a command in a table would be broken.
+    """
     if not plan:
-        _say(_none(request.which))
+        terminal.say(_none(request.which))
         return False
-    console.print(tables.of_plan(plan))
+    terminal.show(tables.of_plan(plan))
+    terminal.say(*advice)
     if request.dry_run or not count:
-        _say(possible)
+        terminal.say(possible)
         return False
-    if request.yes or count <= CONFIRM_ABOVE or request.ask(f"{question} ").strip().lower() in ("y", "yes"):
+    if request.yes or count <= CONFIRM_ABOVE:
         return True
-    _say("nothing is done; --yes does not ask")
+    if (await request.ask(f"{question} ")).strip().lower() in ("y", "yes"):
+        return True
+    terminal.say("nothing is done; --yes does not ask")
     return False
 
 
@@ -169,11 +200,11 @@ async def _plan(desk: Desk, found: Sequence[Listed]) -> list[tuple[Letter, Chang
 
 
 def _retries(action: Change | NothingToRetry) -> str:
-    return "asked for again" if isinstance(action, Change) else f"nothing: {action.advice}"
+    return "asked for again" if isinstance(action, Change) else "nothing, see below"
 
 
 def _closes(one: Listed) -> str:
-    return "\n".join(["closed", *(f"before: {told}" for told in tables.became(one.mark))])
+    return "; ".join(["closed", *(f"before: {told}" for told in tables.became(one.mark))])
 
 
 async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None:
@@ -189,7 +220,7 @@ async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None
 
 def _one_line(because: str) -> str:
     """An operator's words as they are kept: one line of plain characters."""
-    words = tables.printable(" ".join(because.split()))
+    words = shown(" ".join(because.split()))
     if not words or len(words) > BECAUSE_CHARACTERS:
         raise LettersError(
             f"--because has {len(words)} characters: say in 1 to {BECAUSE_CHARACTERS} what was done"
@@ -204,38 +235,10 @@ def _id(name: str) -> LetterId:
         raise LettersError(f"{error}; see `topsync deadletter list`") from None
 
 
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal, for a topic that takes its time."""
-    out = Console(file=sys.stderr)
-    bar = Bar(
-        TextColumn("looking through the dead letters"),
-        BarColumn(bar_width=32),
-        MofNCompleteColumn(),
-        console=out,
-        transient=True,
-        disable=not out.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _none(which: Filter) -> str:
     """That there is none, with what was asked for: the cause may be a slip in it."""
     asked = {"reason": which.reason, "seller": which.seller, "tid": which.tid, "since": which.since}
-    given = " ".join(
-        f"--{name} {tables.printable(str(value))}" for name, value in asked.items() if value is not None
-    )
+    given = " ".join(f"--{name} {value}" for name, value in asked.items() if value is not None)
     return ("no dead letters" if which.dealt_with else "no open dead letters") + (
         f" with {given}" if given else ""
     )
-
-
-def _print_json(content: dict[str, object]) -> None:
-    sys.stdout.write(orjson.dumps(content).decode() + "\n")
-
-
-def _say(text: str) -> None:
-    """A sentence in a line of its own, however narrow the screen: it may hold a command."""
-    console.print(text, markup=False, soft_wrap=True)

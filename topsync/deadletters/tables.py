@@ -1,7 +1,7 @@
 """Dead letters for people and for machines, without I/O. Times are shown in GMT+8.
 
-What is in a letter may be a person's data, and may be anything at all: nothing of the original is shown but
-on the wish of whoever asks, and never a character that a terminal would obey (I9).
+What is in a letter may be a person's data: nothing of the original is shown but on the wish of whoever asks
+(I9).
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from rich.table import Column, Table
-from rich.text import Text
-
 from schemas import platform_time
 from topsync.deadletters.letters import Letter
 from topsync.store.dead_letters import Mark
+from topsync.terminal import Column, Table, facts
 
 ATTRIBUTES: Final = frozenset(
     {f"ce_{name}" for name in ("specversion", "type", "source", "id", "subject", "time", "dataschema")}
@@ -35,39 +33,39 @@ class Listed:
 
 def of_all(found: Iterable[Listed]) -> Table:
     """A row for each letter."""
-    table = Table(*_columns("id", "when (GMT+8)", "reason", "seller", "order", "from", "detail"))
+    table = Table(
+        (
+            *_letter_columns("when (GMT+8)", "reason", "seller", "order"),
+            Column("from", rank=1),
+            Column("detail"),
+        )
+    )
     for one in found:
         letter = one.letter
-        table.add_row(
+        table.add(
             str(letter.id),
             platform_time.format(letter.at),
-            Text(printable(letter.reason)),
+            letter.reason,
             _number(letter.seller_id),
             _number(letter.tid),
-            Text(printable(letter.origin)),
-            Text("\n".join([printable(letter.detail), *became(one.mark)])),
+            letter.origin,
+            "; ".join([*([letter.detail] if letter.detail else []), *became(one.mark)]),
         )
     return table
 
 
 def of_plan(plan: Iterable[tuple[Letter, str]]) -> Table:
     """A row for each letter, with what would be done about it."""
-    table = Table(*_columns("id", "reason", "seller", "order", "what is done"))
+    table = Table((*_letter_columns("reason", "seller", "order"), Column("what is done")))
     for letter, told in plan:
-        table.add_row(
-            str(letter.id),
-            Text(printable(letter.reason)),
-            _number(letter.seller_id),
-            _number(letter.tid),
-            Text(told),
-        )
+        table.add(str(letter.id), letter.reason, _number(letter.seller_id), _number(letter.tid), told)
     return table
 
 
 def of_one(one: Listed, *, original: bool) -> Table:
     """All that is known about one letter; what is in it only where `original` wishes it."""
     letter = one.letter
-    table = Table(*_columns("", ""), show_header=False, title=f"Dead letter {letter.id}")
+    table = facts(f"Dead letter {letter.id}")
     rows = [
         ("event id", letter.event_id),
         ("when (GMT+8)", platform_time.format(letter.at)),
@@ -81,7 +79,7 @@ def of_one(one: Listed, *, original: bool) -> Table:
         ("original", _size(letter.original) + ("" if original else ", shown by --original")),
     ]
     for name, value in rows:
-        table.add_row(Text(printable(name)), Text(printable(value)))
+        table.add(name, value)
     return table
 
 
@@ -124,27 +122,26 @@ def became(mark: Mark) -> list[str]:
     return told
 
 
-def printable(text: str) -> str:
-    """A text with everything escaped that is no plain character."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
-
-
-def printable_bytes(value: bytes) -> str:
+def readable(value: bytes) -> str:
     """Bytes as text where they are that, and escaped where they are not."""
-    return printable(value.decode("utf-8", "backslashreplace"))
+    return value.decode("utf-8", "backslashreplace")
 
 
-def _columns(*names: str) -> list[Column]:
-    """Nothing is cut on a narrow screen: half an order's number is of no use, and Chinese has no blanks."""
-    return [Column(name, overflow="fold") for name in names]
+_RANKS: Final = {"seller": 2, "when (GMT+8)": 3}
+
+
+def _letter_columns(*headings: str) -> list[Column]:
+    """The id, and what else says which letter it is: none of it ever breaks."""
+    return [
+        Column("id", whole=True),
+        *(Column(one, whole=True, rank=_RANKS.get(one, 0)) for one in headings),
+    ]
 
 
 def _header(name: str, value: bytes | None, original: bool) -> str:
     if value is None:
         return "none"
-    return printable_bytes(value) if original or name in ATTRIBUTES else _size(value)
+    return readable(value) if original or name in ATTRIBUTES else _size(value)
 
 
 def _size(value: bytes | None) -> str:

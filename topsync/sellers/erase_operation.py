@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 
-from topsync import retry, runtime, settings
+from topsync import retry, runtime, settings, terminal
 from topsync.errors import first_of
 from topsync.progress import Bars
 from topsync.sellers import erasure, operations, tables
 from topsync.sellers.erasure import Eraser, Outcome
-from topsync.sellers.operations import SellerOperationError
+from topsync.sellers.operations import Ask, SellerOperationError
 from topsync.settings import (
     BootstrapSettings,
     BudgetSettings,
@@ -19,7 +18,7 @@ from topsync.settings import (
     KafkaSettings,
     PlatformSettings,
 )
-from topsync.store import erasures
+from topsync.store import erasures, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import Seller
 from topsync.stream import producer as producers
@@ -34,34 +33,34 @@ RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seco
 """How the platform is called: whoever waits for the end of the data does not wait for the platform."""
 
 
-async def erase(
-    name: str, confirmation: str | None, ask: Callable[[str], str], *, patience_seconds: float
-) -> int:
+async def erase(name: str, confirmation: str | None, ask: Ask, *, patience_seconds: float) -> int:
     """Erase all that is kept of a seller, once its nick or id is typed; 0 when all is done, otherwise 1.
 
-    `confirmation` is what would be typed; without it, `ask` is asked. What was begun goes on.
+    `confirmation` is what would be typed; without it, `ask` is asked. It must mean this seller and no other:
+    a nick may be another's id. What was begun goes on.
     """
     async with runtime.open_pool() as pool:
         seller = await operations.find(pool, name)
         begun = await erasures.get(pool, seller.seller_id)
         if begun is not None and begun.finished_at is not None and begun.platform_told:
-            operations.say(f"{seller.nick} is erased already")
+            terminal.say(f"{seller.name} is erased already")
             return 0
-        operations.console.print(tables.of_erasure(seller, await erasures.preview(pool, seller.seller_id)))
+        terminal.show(tables.of_erasure(seller, await erasures.preview(pool, seller.seller_id)))
         if confirmation is None:
-            confirmation = ask("This cannot be undone. To erase all of it, type the seller's nick or id: ")
-        if confirmation.strip() not in (seller.nick, str(seller.seller_id)):
-            raise SellerOperationError(
-                f"that is neither {seller.nick} nor {seller.seller_id}: nothing is erased"
+            confirmation = await ask(
+                "This cannot be undone. To erase all of it, type the seller's nick or id: "
             )
+        meant = await sellers.find(pool, confirmation.strip())
+        if meant is None or meant.seller_id != seller.seller_id:
+            raise SellerOperationError(f"that does not name {seller.name}: nothing is erased")
         try:
             outcome = await _erase(pool, seller, patience_seconds)
         except (PublishError, *OUTAGE_ERRORS) as error:
             raise SellerOperationError(f"{error!r}; {erasure.GOES_ON}") from None
         except asyncio.CancelledError:
-            operations.say(f"interrupted; {erasure.GOES_ON}")
+            terminal.say(f"interrupted; {erasure.GOES_ON}")
             raise
-    operations.say(_erased(seller, outcome, settings.load(KafkaSettings)))
+    terminal.say(*_erased(seller, outcome, settings.load(KafkaSettings)))
     return 0 if outcome.platform_told else 1
 
 
@@ -95,23 +94,32 @@ async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> Outcome
 
 
 async def _tell_platform(pool: Pool, seller: Seller) -> bool:
-    """Have no more messages of a seller; false where the platform does not answer."""
+    """Have no more messages of a seller; false where the platform does not answer.
+
+    The platform takes a nick, and by now that may be another shop's: of that, messages must go on.
+    """
     told = True
     try:
         async with runtime.open_gateway(pool, retries=RETRIES) as (client, _):
-            # False says that it has let nothing through before.
-            await messages.cancel(client, seller.nick, lane=Lane.OPERATOR)
+            known = await messages.user(client, seller.nick, lane=Lane.OPERATOR)
+            if known is not None and known.user_id != seller.seller_id:
+                terminal.say(
+                    f"on the platform, {seller.nick} is now the nick of {known.user_id}, whose messages "
+                    f"go on; if any of {seller.seller_id} come, they are dropped"
+                )
+            elif known is not None:
+                await messages.cancel(client, seller.nick, lane=Lane.OPERATOR)
     except* TopError as group:
         told = False
-        operations.say(f"the platform could not be told: {first_of(group)}")
+        terminal.say(f"the platform could not be told: {first_of(group)}")
     return told
 
 
-def _erased(seller: Seller, outcome: Outcome, kafka: KafkaSettings) -> str:
+def _erased(seller: Seller, outcome: Outcome, kafka: KafkaSettings) -> list[str]:
     """What was done, and what stays."""
     short, long = kafka.changes_retention_hours / 24, kafka.notices_retention_hours / 24
     told = [
-        f"{seller.nick} is erased: {outcome.orders} orders, {outcome.rows} other rows. What stays:",
+        f"{seller.name} is erased: {outcome.orders} orders, {outcome.rows} other rows. What stays:",
         f"- in `changes`, ids: {short:g} days at most",
         f"- among the dead letters, perhaps whole orders; in the notifications, ids: {long:g} days at most",
         f"- in `orders`, until Kafka compacts it: {kafka.orders_compaction_lag_hours} hours at least",
@@ -125,4 +133,4 @@ def _erased(seller: Seller, outcome: Outcome, kafka: KafkaSettings) -> str:
     if not outcome.platform_told:
         told.append("The platform may go on sending its messages, which are dropped: run the command again")
     told.append("`topsync sellers add` adds it again; it begins anew then.")
-    return "\n".join(told)
+    return told

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from rich.console import Console
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from schemas import platform_time
-from topsync import runtime, standing
+from schemas.types import MAX_ID
+from topsync import runtime, standing, terminal
 from topsync.errors import OperatorError
-from topsync.sellers import session_rules, tables
+from topsync.sellers import documents, session_rules, tables
 from topsync.sellers.renewal import life_of
 from topsync.store import bootstraps, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.sellers import Life, Seller, State
+from topsync.store.sellers import Life, NickError, Seller, State
 from topsync.top import oauth
 from topsync.top.errors import GrantRefusedError, TopError
 from topsync.top.oauth import CallbackError, Grant, OAuthClient, OAuthConfig
 from topsync.vault import Vault
-
-console = Console(highlight=False)
 
 MAX_TOKEN_BYTES = 64 * 1024
 """A token has a hundred characters, the platform's whole answer a thousand."""
@@ -39,7 +37,13 @@ class SellerOperationError(OperatorError):
 
 
 async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) -> None:
-    """Add a seller or give it another session: a token alone, or the token endpoint's whole answer."""
+    """Add a seller or give it another session: a token alone, or the token endpoint's whole answer.
+
+    Raises:
+        NickError: nobody could be called so.
+        SellerOperationError: what was handed in is no session of this seller.
+    """
+    nick = sellers.valid_nick(nick)
     vault, now = runtime.vault(), datetime.now(UTC)
     token, life = _read_session(handed_in, user_id, vault, now)
     if ends is not None:
@@ -48,10 +52,26 @@ async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) 
     async with runtime.open_pool() as pool:
         known = await sellers.get(pool, user_id)
         await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher, life=life)
+        shares = await _sharing(pool, user_id, nick)
     if known is None or known.state is State.ERASED:
-        say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
+        terminal.say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
     else:
-        say(f"{nick} has another session; see: topsync sellers show {user_id}")
+        terminal.say(f"{nick} has another session; see: topsync sellers show {user_id}")
+    terminal.say(*shares)
+
+
+async def _sharing(pool: Pool, seller_id: int, nick: str) -> list[str]:
+    """What to say where another is known under this nick: it was renamed, and we have yet to hear."""
+    others = [
+        seller
+        for seller in await sellers.all_of(pool)
+        if seller.nick == nick and seller.seller_id != seller_id and seller.state is not State.ERASED
+    ]
+    return [
+        f"{other.seller_id} is known under the same nick, so one of the two shops was renamed: its next "
+        "session tells; until then name them by their ids"
+        for other in others
+    ]
 
 
 class HandedIn(BaseModel):
@@ -59,9 +79,17 @@ class HandedIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    user_id: int = Field(gt=0)
-    nick: str = Field(min_length=1)
+    user_id: int = Field(gt=0, le=MAX_ID)
+    nick: str
     session: SecretStr = Field(min_length=1)
+
+    @field_validator("nick")
+    @classmethod
+    def _can_be_stored(cls, nick: str) -> str:
+        try:
+            return sellers.valid_nick(nick)
+        except NickError as error:
+            raise ValueError(str(error)) from None
 
 
 async def add_all(handed_in: bytes) -> None:
@@ -81,7 +109,7 @@ async def add_all(handed_in: bytes) -> None:
             await sellers.add(
                 connection, seller_id=one.user_id, nick=one.nick, session_cipher=cipher, life=life
             )
-    say(f"{len(found)} sellers have their sessions; next, for those that are new: topsync bootstrap")
+    terminal.say(f"{len(found)} sellers have their sessions; next, for those that are new: topsync bootstrap")
 
 
 def _read_line(number: int, line: bytes) -> HandedIn:
@@ -126,7 +154,11 @@ def _read_session(handed_in: bytes, user_id: int, vault: Vault, now: datetime) -
     return grant.access_token, life_of(grant, vault)
 
 
-async def authorise(name: str | None, handed_in: str | None, ask: Callable[[str], str]) -> None:
+Ask = Callable[[str], Awaitable[str]]
+"""Asks whoever runs the command for a line: `terminal.ask`."""
+
+
+async def authorise(name: str | None, handed_in: str | None, ask: Ask) -> None:
     """Have a seller authorise, and store the session. Without a name: whoever does it, added if new.
 
     `handed_in` is the code or the whole address that the seller came back with; without it the address to
@@ -136,34 +168,34 @@ async def authorise(name: str | None, handed_in: str | None, ask: Callable[[str]
     async with runtime.open_pool() as pool:
         expected = None if name is None else await find(pool, name)
         seller_id = ANY_SELLER if expected is None else expected.seller_id
-        code = _code(config, seller_id, handed_in, ask)
+        code = await _code(config, seller_id, handed_in, ask)
         grant = await _exchange(config, code)
         if expected is not None and grant.user_id != expected.seller_id:
             raise SellerOperationError(
-                f"{grant.nick} ({grant.user_id}) has authorised, not {expected.nick} ({seller_id}): nothing "
+                f"{grant.nick} ({grant.user_id}) has authorised, not {expected.name}: nothing "
                 "is stored. Open the address as the right seller, in a window where nobody else is logged in"
             )
         before = await sellers.get(pool, grant.user_id)
         await sellers.add(
             pool,
             seller_id=grant.user_id,
-            nick=grant.nick or (before.nick if before else str(grant.user_id)),
+            nick=sellers.granted_nick(grant.nick, before.nick if before else None, grant.user_id),
             session_cipher=vault.encrypt(grant.access_token),
             life=life_of(grant, vault),
         )
         after = await sellers.get(pool, grant.user_id)
-    assert after is not None
-    say(_authorised(before, after))
+        assert after is not None
+        shares = await _sharing(pool, after.seller_id, after.nick)
+    terminal.say(_authorised(before, after), *shares)
 
 
-def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Callable[[str], str]) -> SecretStr:
+async def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Ask) -> SecretStr:
     now = datetime.now(UTC)
     try:
         if handed_in is None:
             url = oauth.authorise_url(config, oauth.new_state(config, seller_id, now=now))
-            say("The seller opens this address, logs in and agrees:")
-            say(f"\n{url}\n")
-            handed_in = ask("The code, or the whole address that the browser was sent to: ")
+            terminal.say("The seller opens this address, logs in and agrees:", "", url, "")
+            handed_in = await ask("The code, or the whole address that the browser was sent to: ")
         callback = oauth.read_callback(handed_in)
         if callback.state is not None:
             oauth.check_state(config, callback.state, seller_id, now=datetime.now(UTC))
@@ -190,7 +222,7 @@ async def _exchange(config: OAuthConfig, code: SecretStr) -> Grant:
 def _authorised(before: Seller | None, after: Seller) -> str:
     ends_at = after.life.ends_at
     until = "" if ends_at is None else f" until {platform_time.format(ends_at)} (GMT+8)"
-    told = f"{after.nick} has authorised{until}"
+    told = f"{after.name} has authorised{until}"
     if before is None or before.state is State.ERASED:
         return f"{told}; next: topsync bootstrap --seller {after.seller_id}"
     if after.state is State.PAUSED:
@@ -204,11 +236,11 @@ async def pause(name: str, reason: str) -> None:
         seller = await find(pool, name)
         done = await sellers.pause(pool, seller.seller_id, reason)
     if seller.state is State.ERASED:
-        raise SellerOperationError(f"{seller.nick} {seller.reason}")
-    say(
-        f"{seller.nick} is paused: it is not called for after ten seconds at most"
+        raise SellerOperationError(f"{seller.name} {seller.reason}")
+    terminal.say(
+        f"{seller.name} is paused: it is not called for after ten seconds at most"
         if done
-        else f"{seller.nick} is paused already"
+        else f"{seller.name} is paused already"
     )
 
 
@@ -219,13 +251,13 @@ async def resume(name: str) -> None:
         done = await sellers.resume(pool, seller.seller_id, session_rules.REFUSED)
         after = await find(pool, str(seller.seller_id))
     if not done:
-        raise SellerOperationError(f"{seller.nick} is not paused but {seller.state.value}")
-    told = f"{after.nick} is {after.state.value}"
+        raise SellerOperationError(f"{seller.name} is not paused but {seller.state.value}")
+    told = f"{after.name} is {after.state.value}"
     if after.state is State.EXPIRED:
         told += f": its session was refused meanwhile; {session_rules.what_to_do(after, now=None)}"
     elif after.state is State.LIVE:
         told += f"; the time since its last proof is replayed: topsync sellers show {after.seller_id}"
-    say(told)
+    terminal.say(told)
 
 
 async def rekey(*, only_check: bool) -> int:
@@ -246,11 +278,11 @@ async def rekey(*, only_check: bool) -> int:
         found = await sellers.all_of(pool)
     left = [seller for seller in found if not _is_current(seller, vault)]
     if not only_check:
-        say(f"encrypted anew: {done} of {len(found)} sellers")
+        terminal.say(f"encrypted anew: {done} of {len(found)} sellers")
     if left:
-        say(f"{len(left)} of {len(found)} sellers need a key that is not the first one: keep it")
+        terminal.say(f"{len(left)} of {len(found)} sellers need a key that is not the first one: keep it")
         return 1
-    say("every stored token opens with the first key: the others can be removed")
+    terminal.say("every stored token opens with the first key: the others can be removed")
     return 0
 
 
@@ -259,34 +291,42 @@ def _is_current(seller: Seller, vault: Vault) -> bool:
     return all(map(vault.is_current, ciphers))
 
 
-async def list_all() -> None:
+async def list_all(*, as_json: bool = False) -> None:
     """Show all sellers."""
     async with runtime.open_pool() as pool:
         found, parked = await sellers.all_of(pool), await refetches.parked(pool)
-    console.print(tables.of_all(found, parked, datetime.now(UTC)))
+    now = datetime.now(UTC)
+    if as_json:
+        terminal.write_json(
+            {"sellers": [documents.of_seller(one, parked.get(one.seller_id, 0), now) for one in found]}
+        )
+        return
+    terminal.show(tables.of_all(found, parked, now))
+    terminal.say(*tables.what_to_do(found, now))
 
 
-async def show(name: str) -> None:
+async def show(name: str, *, as_json: bool = False) -> None:
     """Show one seller."""
     async with runtime.open_pool() as pool:
         seller = await find(pool, name)
         stands = next(one for one in await standing.of_all(pool) if one.seller.seller_id == seller.seller_id)
         bootstrap = await bootstraps.get(pool, seller.seller_id)
-    console.print(tables.of_one(stands, bootstrap, datetime.now(UTC)))
+    now = datetime.now(UTC)
+    if as_json:
+        terminal.write_json(documents.of_one(stands, bootstrap, now))
+        return
+    terminal.show(tables.of_one(stands, bootstrap, now))
+    terminal.say(*tables.what_to_do([stands.seller], now))
 
 
 async def find(pool: Pool, name: str) -> Seller:
-    """A seller by nick or id.
+    """A seller by nick or id; the id wins.
 
     Raises:
         SellerOperationError: there is none.
+        AmbiguousError: it is the nick of several.
     """
     found = await sellers.find(pool, name)
     if found is None:
         raise SellerOperationError(f"no seller {name}; see `topsync sellers list`")
     return found
-
-
-def say(text: str) -> None:
-    """A sentence in a line of its own, however narrow the screen: it may hold a command or an address."""
-    console.print(text, markup=False, soft_wrap=True)

@@ -80,7 +80,8 @@ class Renewal:
             await sellers.refresh_refused(self.pool, seller, OTHER_SELLER)
             return "refused"
         cipher = self.vault.encrypt(grant.access_token)
-        if await sellers.store_refreshed(self.pool, seller, cipher, life_of(grant, self.vault)):
+        nick = sellers.granted_nick(grant.nick, seller.nick, seller.seller_id)
+        if await sellers.store_refreshed(self.pool, seller, nick, cipher, life_of(grant, self.vault)):
             log.info("session refreshed", seller_id=seller.seller_id, ends_at=_text(grant))
         return "refreshed"
 

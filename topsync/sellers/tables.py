@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
-from rich.table import Column, Table
-from rich.text import Text
-
 from schemas import platform_time
 from topsync.sellers import session_rules
 from topsync.standing import Standing
 from topsync.store.bootstraps import Bootstrap
 from topsync.store.erasures import Preview
 from topsync.store.sellers import Seller, State
+from topsync.terminal import Cell, Column, Styled, Table, facts
 
 STYLES = {
     State.NEW: "cyan",
@@ -26,23 +24,29 @@ STYLES = {
 
 def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) -> Table:
     """A row for each seller; `parked` is how many orders of a seller wait for it to be back."""
-    # On a narrow screen cells take more lines. Who it is stays whole: half an id is nobody's.
-    headings = ("state", "session ends (GMT+8)", "days left", "can refresh", "parked", "why")
     table = Table(
-        Column("id", no_wrap=True),
-        Column("nick", overflow="fold", min_width=8),
-        *(Column(one, overflow="fold", min_width=max(map(len, one.split(" ")))) for one in headings),
+        (
+            Column("id", whole=True),
+            Column("nick"),
+            Column("state", whole=True),
+            Column("session ends", whole=True, rank=2),
+            Column("days", whole=True, rank=1),
+            Column("parked", whole=True, rank=3),
+            Column("refresh", whole=True, rank=4),
+            Column("why"),
+        ),
+        title="Sellers, and the days left of their sessions (times are GMT+8)",
     )
     for seller in found:
-        table.add_row(
+        table.add(
             str(seller.seller_id),
-            Text(seller.nick),
-            _state(seller),
+            seller.nick,
+            state_of(seller),
             _instant(seller.life.ends_at, "not known"),
             _days_left(seller, now),
-            "yes" if session_rules.can_refresh(seller, now=now) else "no",
             str(parked.get(seller.seller_id, 0)),
-            Text(seller.reason or ""),
+            "yes" if session_rules.can_refresh(seller, now=now) else "no",
+            seller.reason or "",
         )
     return table
 
@@ -50,23 +54,30 @@ def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) ->
 def of_one(stands: Standing, bootstrap: Bootstrap | None, now: datetime) -> Table:
     """All that is known about one seller."""
     seller = stands.seller
-    table = Table(show_header=False, title=Text(f"{seller.nick} ({seller.seller_id})"))
+    table = facts(seller.name)
     for heading, content in (*_session_rows(seller, now), *_order_rows(stands)):
-        table.add_row(heading, content)
-    table.add_row(
+        table.add(heading, content)
+    table.add(
         "bulk start",
         "never begun"
         if bootstrap is None
         else f"{bootstrap.step.value}, begun {platform_time.format(bootstrap.started_at)}",
     )
-    if seller.state is State.EXPIRED:
-        table.add_row("what to do", session_rules.what_to_do(seller, now=now))
     return table
+
+
+def what_to_do(found: Iterable[Seller], now: datetime) -> list[str]:
+    """What an operator does about those that the platform refuses, a line each. A command never breaks."""
+    return [
+        f"{seller.seller_id}: {session_rules.what_to_do(seller, now=now)}"
+        for seller in found
+        if seller.state is State.EXPIRED
+    ]
 
 
 def of_erasure(seller: Seller, found: Preview) -> Table:
     """What goes when a seller is erased."""
-    table = Table(show_header=False, title=Text(f"To be erased of {seller.nick} ({seller.seller_id})"))
+    table = facts(f"To be erased of {seller.name}")
     for heading, count in (
         ("orders", found.orders),
         ("refunds", found.refunds),
@@ -78,16 +89,16 @@ def of_erasure(seller: Seller, found: Preview) -> Table:
         ("gaps", found.gaps),
         ("replays", found.replays),
     ):
-        table.add_row(heading, str(count))
+        table.add(heading, str(count))
     return table
 
 
-def _session_rows(seller: Seller, now: datetime) -> list[tuple[str, Text | str]]:
+def _session_rows(seller: Seller, now: datetime) -> list[tuple[str, Cell]]:
     life = seller.life
-    rows: list[tuple[str, Text | str]] = [
-        ("state", _state(seller)),
+    rows: list[tuple[str, Cell]] = [
+        ("state", state_of(seller)),
         ("since", platform_time.format(seller.since)),
-        ("why", Text(seller.reason or "")),
+        ("why", seller.reason or ""),
         ("authorised", _instant(life.authorised_at, "not known")),
         ("session ends", _instant(life.ends_at, "not known")),
         ("days left", _days_left(seller, now)),
@@ -100,11 +111,11 @@ def _session_rows(seller: Seller, now: datetime) -> list[tuple[str, Text | str]]
             for level, seconds in levels.items()
         ]
     if sub_user := life.facts.get("sub_user_id"):
-        rows.append(("granted by", Text(f"sub-account {sub_user}, with its rights")))
+        rows.append(("granted by", f"sub-account {sub_user}, with its rights"))
     return [row for row in rows if row[1]]
 
 
-def _order_rows(stands: Standing) -> list[tuple[str, Text | str]]:
+def _order_rows(stands: Standing) -> list[tuple[str, Cell]]:
     gaps = [
         f"{platform_time.format(gap.began)} to "
         f"{'now' if gap.ended is None else platform_time.format(gap.ended)}: {gap.cause}"
@@ -113,29 +124,31 @@ def _order_rows(stands: Standing) -> list[tuple[str, Text | str]]:
     return [
         ("orders", str(stands.orders)),
         ("complete until", _instant(stands.complete_until, "not bootstrapped") + stands.proven_in),
-        *([("topics", Text("\n".join(map(str, stands.losses)), "bold red"))] if stands.losses else []),
+        *(("topic", Styled(str(loss), "bold red")) for loss in stands.losses),
         ("holes", str(len(stands.holes))),
-        ("open gaps", Text("\n".join(gaps)) if gaps else "none"),
+        *([("open gap", gap) for gap in gaps] or [("open gaps", "none")]),
+        ("waiting", f"{stands.waiting} orders, asked for again by themselves" if stands.waiting else "none"),
         ("parked", f"{stands.parked} orders, asked for when it is back" if stands.parked else "none"),
         *([("replay", "about to begin")] if stands.seller.replay_due else []),
     ]
 
 
-def _state(seller: Seller) -> Text:
-    return Text(seller.state.value, STYLES[seller.state])
+def state_of(seller: Seller) -> Styled:
+    """A seller's state, as it is shown everywhere."""
+    return Styled(seller.state.value, STYLES[seller.state])
 
 
-def _days_left(seller: Seller, now: datetime) -> Text:
+def _days_left(seller: Seller, now: datetime) -> Cell:
     if seller.refused_at is not None:
-        return Text("none", "bold red")
+        return Styled("none", "bold red")
     if seller.life.ends_at is None:
-        return Text("?")
+        return "?"
     days = (seller.life.ends_at - now) / timedelta(days=1)
     first, second, last = session_rules.WARNING_DAYS
     style = (
         "bold red" if days <= last else "red" if days <= second else "yellow" if days <= first else "green"
     )
-    return Text(f"{max(days, 0):.1f}", style)
+    return Styled(f"{max(days, 0):.1f}", style)
 
 
 def _refreshable(seller: Seller, now: datetime) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from topsync import telemetry
+from topsync import identity, telemetry
 from topsync.errors import OperatorError
 from topsync.settings import DatabaseSettings
 
@@ -78,7 +78,7 @@ async def connect(settings: DatabaseSettings) -> AsyncIterator[Pool]:
         min_size=1,
         max_size=settings.database_pool_size,
         command_timeout=settings.database_command_timeout_seconds,
-        server_settings={"application_name": "topsync", "timezone": "UTC"},
+        server_settings={"application_name": identity.connection_name(), "timezone": "UTC"},
         reset=_keep_as_it_is,
     ) as pool:
         yield pool

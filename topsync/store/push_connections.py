@@ -62,3 +62,9 @@ async def up(pool: Pool | Connection, *, silent_for: timedelta) -> list[PushConn
     """Connections that are up and written about recently, oldest first."""
     rows = await pool.fetch(sql("push_connections.up"), silent_for)
     return [PushConnection(*row) for row in rows]
+
+
+async def last(pool: Pool) -> PushConnection | None:
+    """The connection that worked last, up or not; none where there never was any."""
+    row = await pool.fetchrow(sql("push_connections.last"))
+    return None if row is None else PushConnection(*row)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 
 import asyncpg
 
@@ -235,3 +236,21 @@ async def waiting(pool: Pool) -> dict[str, int]:
 async def parked(pool: Pool) -> dict[int, int]:
     """How many are parked of each seller that has any."""
     return {row["seller_id"]: row["orders"] for row in await pool.fetch(sql("refetches.parked"))}
+
+
+class Waiting(NamedTuple):
+    """How many orders of a seller wait."""
+
+    waiting: int
+    """To be asked for again, or for more messages."""
+    parked: int
+    """For their seller to be back."""
+
+
+NONE_WAIT: Final = Waiting(0, 0)
+
+
+async def of_sellers(pool: Pool) -> dict[int, Waiting]:
+    """How many orders wait of each seller that has any."""
+    rows = await pool.fetch(sql("refetches.of_sellers"))
+    return {row["seller_id"]: Waiting(row["waiting"], row["parked"]) for row in rows}

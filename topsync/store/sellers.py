@@ -10,7 +10,7 @@ Each change of state is one statement in `sql/sellers.sql`, so two processes can
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +18,7 @@ from enum import StrEnum
 import asyncpg
 import orjson
 
+from schemas.opaque import storable_text
 from topsync.errors import OperatorError
 from topsync.store.database import Connection, Pool, sql
 
@@ -45,6 +46,18 @@ class ErasedError(OperatorError):
     """The seller's data is being erased, or was."""
 
 
+class NickError(OperatorError):
+    """What is given as a nick cannot be the name of a seller."""
+
+
+class AmbiguousError(OperatorError):
+    """Several sellers are known under that nick."""
+
+
+MAX_NICK_CHARACTERS = 100
+"""As the platform's own calls take it (reference/top-api.md 3.12)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Life:
     """What is known about a session besides the token. Times are platform time."""
@@ -68,6 +81,7 @@ class Seller:
 
     seller_id: int
     nick: str
+    """As the platform last said. It may be renamed: two may have had the same nick, one after the other."""
     session_cipher: bytes = field(repr=False)
     """Empty of an erased seller."""
     state: State
@@ -88,6 +102,54 @@ class Seller:
     """Whether enough time has passed since the last attempt."""
     refresh_under_way: bool
     """Whether some process is refreshing it now."""
+
+    @property
+    def name(self) -> str:
+        """Nick and id, for people: a nick alone may be another seller's id."""
+        return f"{self.nick} ({self.seller_id})"
+
+
+def valid_nick(text: str) -> str:
+    """A nick as it is stored.
+
+    Raises:
+        NickError: nobody could be called so.
+    """
+    nick = text.strip()
+    if not nick:
+        raise NickError("the nick is empty")
+    if len(nick) > MAX_NICK_CHARACTERS:
+        raise NickError(f"the nick has {len(nick)} characters, and may have {MAX_NICK_CHARACTERS}")
+    if nick != storable_text(nick):
+        raise NickError("the nick has characters in it that cannot be stored")
+    return nick
+
+
+def granted_nick(told: str, before: str | None, seller_id: int) -> str:
+    """The nick to store of what the platform says with a session, which is worth more than a nick.
+
+    Where it says none, the nick from before, or else the id. Pure.
+    """
+    nick = storable_text(told).strip()[:MAX_NICK_CHARACTERS].strip()
+    return nick or before or str(seller_id)
+
+
+def choose(named: Iterable[Seller], name: str) -> Seller | None:
+    """Whom an operator means who types an id or a nick. The id wins: it says who a seller is. Pure.
+
+    Raises:
+        AmbiguousError: it is the nick of several.
+    """
+    by_nick: list[Seller] = []
+    for seller in named:
+        if str(seller.seller_id) == name:
+            return seller
+        if seller.nick == name:
+            by_nick.append(seller)
+    if len(by_nick) > 1:
+        ids = " and ".join(f"{seller.seller_id} ({seller.state})" for seller in by_nick)
+        raise AmbiguousError(f"{name} is the nick of {ids}: give the id of the seller that you mean")
+    return by_nick[0] if by_nick else None
 
 
 def _read(row: asyncpg.Record) -> Seller:
@@ -119,18 +181,23 @@ async def add(
 ) -> None:
     """Add a seller, or give one that is known another session. A paused seller stays paused.
 
+    The nick may be that of another row: shops are renamed, and we hear of it one shop after the other.
+
     Raises:
         ErasedError: not all of its data is erased yet; nothing is stored.
+        NickError: nobody could be called so; nothing is stored.
     """
-    if await _store(pool, seller_id, nick, session_cipher, life, None) != "INSERT 0 1":
+    if await _store(pool, seller_id, valid_nick(nick), session_cipher, life, None) != "INSERT 0 1":
         raise ErasedError(
             f"{nick} is being erased: run `topsync sellers erase {seller_id}` until it is done, then again"
         )
 
 
-async def store_refreshed(pool: Pool, seller: Seller, session_cipher: bytes, life: Life) -> bool:
-    """Put another session in the place of this one; false when there is a newer one already."""
-    tag = await _store(pool, seller.seller_id, seller.nick, session_cipher, life, seller.version)
+async def store_refreshed(pool: Pool, seller: Seller, nick: str, session_cipher: bytes, life: Life) -> bool:
+    """Put another session in the place of this one, and the nick that came with it; false when there is a
+    newer one already.
+    """
+    tag = await _store(pool, seller.seller_id, nick, session_cipher, life, seller.version)
     return tag == "INSERT 0 1"
 
 
@@ -173,9 +240,14 @@ async def count_usable(pool: Pool) -> int:
 
 
 async def find(pool: Pool, name: str) -> Seller | None:
-    """One seller by nick or by id in text, as an operator would name it."""
-    found = await _select(pool, name=name)
-    return found[0] if found else None
+    """One seller by nick or by id in text, as an operator would name it; see `choose`.
+
+    Raises:
+        AmbiguousError: it is the nick of several.
+    """
+    if not name or name != storable_text(name):
+        return None
+    return choose(await _select(pool, name=name), name)
 
 
 async def _select(pool: Pool, *, seller_id: int | None = None, name: str | None = None) -> list[Seller]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,9 @@ from topsync.settings import KafkaSettings
 from topsync.stream import topics
 from topsync.stream.topics import Topic
 
+_MEMBERS = 5
+"""In Kafka's answer about a group: error, group, state, kind, protocol, members."""
+
 Offsets = Mapping[TopicPartition, int]
 """For each partition, the offset of the next record."""
 
@@ -20,8 +24,13 @@ class GroupProgress:
     """A look at a group from outside: it is no member, and takes no partition from one."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, partitions: Sequence[TopicPartition]
+        self,
+        group: str,
+        consumer: AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        partitions: Sequence[TopicPartition],
     ) -> None:
+        self._group = group
         self._consumer = consumer
         self._admin = admin
         self._partitions = partitions
@@ -35,6 +44,19 @@ class GroupProgress:
         """How many records before the marks the group has not committed."""
         done = await self._done()
         return sum(max(0, mark - done[tp]) for tp, mark in marks.items())
+
+    async def lag(self) -> dict[str, int]:
+        """How many records of each topic the group has not committed."""
+        lag: Counter[str] = Counter({tp.topic: 0 for tp in self._partitions})
+        done = await self._done()
+        for tp, end in (await self.ends()).items():
+            lag[tp.topic] += max(0, end - done[tp])
+        return dict(lag)
+
+    async def members(self) -> int:
+        """How many processes are in the group now."""
+        (answer,) = await self._admin.describe_consumer_groups([self._group])
+        return sum(len(group[_MEMBERS]) for group in answer.groups)
 
     async def delete_done(self, topic: Topic) -> int:
         """Delete what the group has committed of a topic that nobody else reads; how many records there were.
@@ -81,6 +103,6 @@ async def group_progress(
         consumer.assign(partitions)
         consumer.pause(*partitions)
         async with topics.admin_client(settings) as admin:
-            yield GroupProgress(consumer, admin, partitions)
+            yield GroupProgress(group, consumer, admin, partitions)
     finally:
         await consumer.stop()

@@ -91,11 +91,15 @@ async def test_a_replay_for_nobody_is_one_line_that_says_where_to_look(calm: Sys
 async def test_status_shows_sellers_coverage_push_and_calls(calm: System) -> None:
     output = await calm.run("status")
     for row in await systems.rows(calm, "select nick from sellers"):
-        assert re.search(rf"{row['nick']} +│ live ", output), output
-    assert re.search(r"│ default +│ \d{4}-\d\d-\d\d ", output), output
-    assert re.search(r"│ taobao.trade.fullinfo.get +│ [1-9]", output), output
+        assert re.search(rf"{row['nick']} +live ", output), output
+    assert re.search(r"default +\d{4}-\d\d-\d\d ", output), output
+    assert re.search(r"taobao.trade.fullinfo.get +[1-9]", output), output
+    for service in ("push", "enrich", "reconcile"):
+        assert re.search(rf"^{service} +\S+/\d+ *$", output, re.MULTILINE), output
+    assert re.search(r"^group of the enrichers +\S+: [1-9]\d* members", output, re.MULTILINE), output
+    assert output.splitlines()[-1] == "nothing is wrong"
 
 
 def outcome(output: str) -> Mapping[str, str]:
     """The rows of the table that a replay prints."""
-    return dict(re.findall(r"^│ ([a-z ]+?) +│ (\S+) +│$", output, re.MULTILINE))
+    return dict(re.findall(r"^([a-z ]+?)  +(\S+) *$", output, re.MULTILINE))

@@ -32,3 +32,10 @@ select id, channel_group, connected_at, last_proof_at
 from push_connections
 where lost_at is null and written_at >= now() - $1::interval
 order by connected_at
+
+
+-- name: last
+select id, channel_group, connected_at, last_proof_at, lost_at, reason, cause
+from push_connections
+order by last_proof_at desc
+limit 1

@@ -214,3 +214,9 @@ select reason, count(*) as orders from refetches group by reason
 
 -- name: parked
 select seller_id, count(*) as orders from refetches where parked group by seller_id
+
+
+-- name: of_sellers
+select seller_id, count(*) filter (where not parked) as waiting, count(*) filter (where parked) as parked
+from refetches
+group by seller_id
