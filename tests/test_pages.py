@@ -19,7 +19,7 @@ from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 
 RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md"}
-RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/sellers.md", "docs/subscribers.md"}
+RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", "docs/subscribers.md"}
 """By tests/system/calm/test_pages.py."""
 
 INLINE = re.compile(r"`(topsync [a-z][^`]*)`")

@@ -59,6 +59,12 @@ async def test_what_subscribers_are_told_to_type_works(calm: System, tmp_path: P
     assert '"state": "done"' in by_name["ask_for_replay.py"]
 
 
+async def test_what_operators_are_told_to_type_works(calm: System, tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path, tmp_path, calm.environment)
+    shown = [await shell.run(command.text) for command in pages.commands("docs/operations.md")]
+    assert "is done" in shown[-1]
+
+
 async def test_the_installation_can_be_typed_as_it_is_printed(calm: System, tmp_path: Path) -> None:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
