@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas import cloud_events
 from schemas.types import parse_instant
-from topsync import telemetry
+from topsync import outages, telemetry
 from topsync.settings import KafkaSettings
 from topsync.store import witness
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.witness import Finding, Place, Progress
+from topsync.stream import clients, layout, topics
+from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
@@ -86,35 +89,42 @@ class Witness:
         return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
     async def run(self, stop: Callable[[], bool]) -> None:
-        """Read until `stop()` is true."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.kafka.kafka_bootstrap_servers,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
-        try:
-            await consumer.start()
-            places = {
-                TopicPartition(topic.name, number): Place(name, number)
-                for name, topic in (("orders", self.topics.orders), ("refunds", self.topics.refunds))
-                for number in range(topic.partitions)
-            }
-            consumer.assign(list(places))
-            await consumer.seek_to_beginning(*places)
-            for tp, offset in (await consumer.beginning_offsets(list(places))).items():
-                self._progress[places[tp]] = Progress(offset, offset)
+        """Read until `stop()` is true.
+
+        Raises:
+            UnreachableError: the cluster was away for too long at the start.
+            LayoutError: one of the topics has another number of partitions than it should.
+        """
+        watched = {"orders": self.topics.orders, "refunds": self.topics.refunds}
+        places = {
+            TopicPartition(topic.name, number): Place(name, number)
+            for name, topic in watched.items()
+            for number in range(topic.partitions)
+        }
+        async with outages.opened(
+            topics.SERVER, lambda: self._reader(places), outages=topics.OUTAGES
+        ) as consumer:
             save_at = 0.0
             while not stop():
                 batches = await consumer.getmany(timeout_ms=200, max_records=2000)
                 for tp, batch in batches.items():
                     self._take(places[tp], batch)
                 if time.monotonic() >= save_at:
+                    for topic in watched.values():
+                        layout.require_known(topic, consumer.partitions_for_topic(topic.name))
                     await self._note_positions(consumer, places)
                     await self._save()
                     save_at = time.monotonic() + SAVE_INTERVAL_SECONDS
-        finally:
-            await consumer.stop()
+
+    @asynccontextmanager
+    async def _reader(self, places: Mapping[TopicPartition, Place]) -> AsyncIterator[Consumer]:
+        """A consumer at the beginning of each partition."""
+        async with clients.reader(self.kafka) as consumer:
+            consumer.assign(list(places))
+            await consumer.seek_to_beginning(*places)
+            for tp, offset in (await consumer.beginning_offsets(list(places))).items():
+                self._progress[places[tp]] = Progress(offset, offset)
+            yield consumer
 
     def _take(self, place: Place, batch: list[ConsumerRecord[bytes, bytes]]) -> None:
         seen = self._seen[place.topic]
@@ -137,9 +147,7 @@ class Witness:
         self.records += len(batch)
         self._arrivals.append((time.monotonic(), len(batch)))
 
-    async def _note_positions(
-        self, consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Place]
-    ) -> None:
+    async def _note_positions(self, consumer: Consumer, places: Mapping[TopicPartition, Place]) -> None:
         # The position also passes transaction markers, which are offsets without a record.
         for tp, place in places.items():
             first = self._progress[place].first_offset

@@ -28,8 +28,8 @@ from tests.stream.clusters import create_topics, settings_for
 from tests.support.eventually import eventually, until
 from topsync.local import java, kafka_jars
 from topsync.settings import KafkaSettings
+from topsync.stream import clients, records
 from topsync.stream import producer as producers
-from topsync.stream import records, topics
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
@@ -192,7 +192,7 @@ def is_told(tid: int, told: Sequence[str]) -> bool:
 
 async def take_out(kafka: KafkaSettings, group: str) -> bool:
     """Take the one member out of its group, as the broker does with the silent; whether it was there."""
-    async with topics.admin_client(kafka) as admin:
+    async with clients.admin_client(kafka) as admin:
         try:
             (answer,) = await admin.describe_consumer_groups([group])
         except GroupCoordinatorNotAvailableError:  # nobody has joined yet

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from topsync.settings import KafkaSettings
 from topsync.stream import topic_admin, topics
+from topsync.stream.layout import LayoutError
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry, TopicsError
 
@@ -29,7 +30,7 @@ async def create_topics(kafka: KafkaSettings) -> Registry:
         while True:
             try:
                 return await topics.require(kafka)
-            except TopicsError:
+            except (TopicsError, LayoutError):
                 await asyncio.sleep(0.05)
 
 

@@ -43,7 +43,7 @@ async def test_what_publish_has_returned_from_is_in_the_topic(
 async def test_a_record_that_kafka_refuses_is_an_error_and_never_taken_for_written(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
-    huge = Record(registry.changes.name, b"1", b"x" * (producers.MAX_REQUEST_BYTES + 1), [])
+    huge = Record(registry.changes.name, b"1", b"x" * (records.MAX_REQUEST_BYTES + 1), [])
     async with producers.idempotent(kafka) as producer:
         with pytest.raises(PublishError):
             await producer.publish([record(registry.changes.name, "2"), huge])
@@ -64,7 +64,7 @@ async def test_whatever_record_kafka_has_its_dead_letter_is_taken_too(
     kafka: KafkaSettings, registry: Registry, part: str
 ) -> None:
     """Else it would be written anew for ever, and nothing behind it, whoever made the record."""
-    large = b"x" * (producers.MAX_REQUEST_BYTES - 1024)
+    large = b"x" * (records.MAX_REQUEST_BYTES - 1024)
     letter = records.dead_letter(
         registry.dead_letters.name,
         reason="a_test",
@@ -128,7 +128,7 @@ async def test_a_transaction_that_fails_half_way_shows_nothing_and_moves_no_offs
 ) -> None:
     source = TopicPartition(registry.changes.name, 0)
     group = f"{kafka.topic_prefix}-{GROUP}"
-    huge = Record(registry.orders.name, b"9", b"x" * (producers.MAX_REQUEST_BYTES + 1), [])
+    huge = Record(registry.orders.name, b"9", b"x" * (records.MAX_REQUEST_BYTES + 1), [])
     # The first of them is on its way when the error comes.
     two_batches = [record(registry.orders.name, "1", "x" * producers.MAX_BATCH_BYTES)] * 2
     async with producers.partition_publisher(

@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 
 from schemas import platform_time
 from schemas.change import Change
-from topsync import failpoints
+from topsync import failpoints, runtime
 from topsync.deadletters import retrying, tables
 from topsync.deadletters.desk import Desk, Filter, open_desk
 from topsync.deadletters.letters import Letter, LetterId
@@ -24,7 +24,6 @@ from topsync.deadletters.reading import LettersError, Progress
 from topsync.deadletters.retrying import NothingToRetry
 from topsync.deadletters.tables import Listed
 from topsync.store import dead_letters, sellers
-from topsync.stream import producer as producers
 from topsync.stream import records
 
 console = Console(highlight=False)
@@ -179,7 +178,7 @@ def _closes(one: Listed) -> str:
 async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None:
     """Publish the hints, then mark the letters: after a crash in between they are open, and done again."""
     changes = [records.change(desk.registry.changes.name, hint) for _, hint in hints]
-    async with producers.idempotent(desk.kafka) as producer:
+    async with runtime.open_producer(desk.kafka) as producer:
         await producer.publish(changes)
     failpoints.reach("deadletters.hinted")
     event_ids = [letter.event_id for letter, _ in hints]

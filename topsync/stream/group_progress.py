@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from topsync.settings import KafkaSettings
-from topsync.stream import topics
+from topsync.stream import clients
+from topsync.stream.clients import Admin, Consumer
 from topsync.stream.topics import Topic
 
 Offsets = Mapping[TopicPartition, int]
@@ -19,9 +20,7 @@ Offsets = Mapping[TopicPartition, int]
 class GroupProgress:
     """A look at a group from outside: it is no member, and takes no partition from one."""
 
-    def __init__(
-        self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, partitions: Sequence[TopicPartition]
-    ) -> None:
+    def __init__(self, consumer: Consumer, admin: Admin, partitions: Sequence[TopicPartition]) -> None:
         self._consumer = consumer
         self._admin = admin
         self._partitions = partitions
@@ -69,18 +68,11 @@ async def group_progress(
     partitions = [
         TopicPartition(topic.name, number) for topic in wanted for number in range(topic.partitions)
     ]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        group_id=group,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-    )
-    try:
-        await consumer.start()
+    async with (
+        clients.reader(settings, group_id=group) as consumer,
+        clients.admin_client(settings) as admin,
+    ):
         # By hand: whoever subscribes becomes a member.
         consumer.assign(partitions)
         consumer.pause(*partitions)
-        async with topics.admin_client(settings) as admin:
-            yield GroupProgress(consumer, admin, partitions)
-    finally:
-        await consumer.stop()
+        yield GroupProgress(consumer, admin, partitions)
