@@ -49,7 +49,7 @@ async def drain(enricher: Enricher, lifetime: Lifetime) -> None:
         found = await topics.look(admin, enricher.tools.topics)
     for topic in wanted:
         added = range(topic.partitions, found[topic.name].partitions)
-        moved = await _move(enricher.kafka, [TopicPartition(topic.name, number) for number in added])
+        moved = await move(enricher.kafka, [TopicPartition(topic.name, number) for number in added])
         log.info("moved out of partitions that were added", topic=topic.name, records=moved)
     async with (
         group_progress(enricher.kafka, enricher.settings.enricher_group, wanted) as progress,
@@ -74,7 +74,7 @@ async def _end_when_read(progress: GroupProgress, lifetime: Lifetime) -> bool:
     return False
 
 
-async def _move(kafka: KafkaSettings, added: Sequence[TopicPartition]) -> int:
+async def move(kafka: KafkaSettings, added: Sequence[TopicPartition]) -> int:
     """Write what is in partitions that were added where its keys belong; how many records that were."""
     moved = 0
     if not added:
