@@ -123,6 +123,23 @@ async def publish_and_abort(kafka: KafkaSettings, record: Record) -> None:
         await producer.stop()
 
 
+@pytest.mark.parametrize("program", ["subscriber.py", "replenishment.py"])
+async def test_a_subscriber_that_comes_before_the_topic_says_so_and_creates_none(
+    kafka: KafkaSettings, program: str
+) -> None:
+    topic = f"{kafka.topic_prefix}.never"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, EXAMPLES / program, kafka.kafka_bootstrap_servers, "--topic", topic),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(BOUND_SECONDS):
+        _, told = await process.communicate()
+    assert (process.returncode, told.decode()) == (
+        1,
+        f"{topic} is not there (yet): `topsync topics apply` creates it\n",
+    )
+
+
 async def test_both_subscribers_act_once_on_what_they_wait_for_and_go_on_where_they_stood(
     kafka: KafkaSettings, registry: Registry
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 
 import pytest
 import structlog
@@ -18,7 +18,7 @@ from topsync.stream import topics
 from topsync.stream.ownership import Member
 from topsync.stream.topics import Registry
 
-Use = Callable[[KafkaSettings, Registry, asyncio.Event], Awaitable[None]]
+Use = Callable[[KafkaSettings, Registry, asyncio.Event], Coroutine[None, None, None]]
 """Uses the cluster, and sets the event when it does."""
 
 
