@@ -38,6 +38,16 @@ async def test_missing_topics_are_named_with_what_to_run(
         await topics.require(kafka)
 
 
+async def test_a_topic_that_a_broker_does_not_know_yet_has_no_configuration_there(
+    kafka_bootstrap_servers: str, topic_prefix: str
+) -> None:
+    """The brokers learn of a new topic one after another."""
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
+    orders = topics.registry(kafka).orders.name
+    async with clients.admin_client(kafka) as admin:
+        assert await topics.entries(admin, [orders]) == {}
+
+
 async def test_creating_is_idempotent_also_for_processes_that_do_it_at_once(
     kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:

@@ -101,7 +101,7 @@ async def _widen(admin: Admin, settings: KafkaSettings, topic: Topic) -> None:
 
 async def _alter(admin: Admin, topic: Topic) -> None:
     # The request replaces all that was set for the topic: what an operator has set must be in it, too.
-    ((_, entries),) = await topics.entries(admin, [topic.name])
+    entries = (await topics.entries(admin, [topic.name])).get(topic.name, [])
     kept = {name: value for name, value, _, source in entries if source == DYNAMIC_TOPIC_CONFIG}
     resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, {**kept, **topic.config})
     (answer,) = await admin.alter_configs([resource])

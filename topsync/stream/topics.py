@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
@@ -169,33 +169,39 @@ async def look(admin: Admin, wanted: Registry) -> dict[str, Found]:
         for topic in await admin.describe_topics([topic.name for topic in wanted.all()])
         if not topic["error_code"]
     }
-    configs = {
-        name: {entry[0]: entry[1] for entry in found} for name, found in await entries(admin, described)
-    }
+    configs = await entries(admin, described)
     return {
         name: Found(
-            len(partitions), min(len(partition["replicas"]) for partition in partitions), configs[name]
+            len(described[name]),
+            min(len(partition["replicas"]) for partition in described[name]),
+            {entry[0]: entry[1] for entry in shown},
         )
-        for name, partitions in described.items()
+        for name, shown in configs.items()
     }
 
 
-async def entries(admin: Admin, names: Iterable[str]) -> list[tuple[str, list[tuple[str, str, bool, int]]]]:
-    """For each topic, (name, value, is read-only, source) of each entry of its configuration.
+Entry = tuple[str, str, bool, int]
+"""Of a topic's configuration: name, value, whether it is read-only, and where it comes from."""
+
+
+async def entries(admin: Admin, names: Iterable[str]) -> dict[str, list[Entry]]:
+    """The configuration of each topic, by name; without those that the broker does not know, or not yet.
 
     Raises:
-        TopicsError: the cluster does not show one.
+        TopicsError: the cluster does not show it.
     """
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    shown = []
+    shown: dict[str, list[Entry]] = {}
     for answer in await admin.describe_configs(resources):
         for code, message, _, name, found in answer.resources:
+            if code == UnknownTopicOrPartitionError.errno:
+                continue
             if code:
                 raise TopicsError(
                     f"cannot read the configuration of the topic {name}: {message or code}. topsync must be "
                     "allowed DescribeConfigs on its topics"
                 )
-            shown.append((name, [entry[:4] for entry in found]))
+            shown[name] = [entry[:4] for entry in found]
     return shown
 
 
