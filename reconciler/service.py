@@ -69,8 +69,11 @@ class Reconciler:
     async def run(self, lifetime: Lifetime) -> None:
         """Work, or stand by, until the process is asked to end; what is under way is done again later."""
         lifetime.set_ready()
-        await outages.live_through(
-            lifetime, lambda: self._lead(lifetime), outages=OUTAGE_ERRORS, what="nothing is pulled"
+        await outages.go_on(
+            partial(self._lead, lifetime),
+            lifetime,
+            errors=OUTAGE_ERRORS,
+            what="the database does not answer; trying again",
         )
         await self._drop_everything()
 

@@ -7,6 +7,7 @@ reads some signals again, which changes nothing: a request is known by its id.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiokafka import ConsumerRecord
@@ -52,11 +53,11 @@ class SignalReader:
 
     async def run(self, lifetime: Lifetime) -> None:
         """Read until the process is asked to end."""
-        await outages.live_through(
+        await outages.go_on(
+            partial(self._read_all, lifetime),
             lifetime,
-            lambda: self._read_all(lifetime),
-            outages=PASSING_ERRORS,
-            what="signals are not taken",
+            errors=PASSING_ERRORS,
+            what="signals cannot be read or noted now; trying again",
         )
 
     async def _read_all(self, lifetime: Lifetime) -> None:

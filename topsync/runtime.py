@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from schemas import platform_time
-from topsync import metrics, outages, retry, settings, shared_budget, telemetry
+from topsync import metrics, retry, settings, shared_budget, starts, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Puller
 from topsync.sellers.renewal import Renewal
@@ -57,7 +57,7 @@ async def open_pool() -> AsyncIterator[Pool]:
         UnreachableError: it is away, or refuses us.
     """
     own = settings.load(DatabaseSettings)
-    await outages.reach(
+    await starts.reach(
         database.SERVER, lambda: _check_schema(own), outages=OUTAGE_ERRORS, refusals=database.REFUSALS
     )
     async with database.connect(own) as pool:
@@ -77,7 +77,7 @@ async def open_topics(*, draining: bool = False) -> tuple[KafkaSettings, Registr
         TopicsError, LayoutError: see `topics.require`.
     """
     own = settings.load(KafkaSettings)
-    registry = await outages.reach(
+    registry = await starts.reach(
         topics.SERVER, lambda: topics.require(own, draining=draining), outages=topics.OUTAGES
     )
     return own, registry
@@ -85,7 +85,7 @@ async def open_topics(*, draining: bool = False) -> tuple[KafkaSettings, Registr
 
 def open_producer(kafka: KafkaSettings) -> AbstractAsyncContextManager[Producer]:
     """A producer of a process's own; waits a little for a cluster that has just gone away."""
-    return outages.opened(topics.SERVER, lambda: producers.idempotent(kafka), outages=topics.OUTAGES)
+    return starts.opened(topics.SERVER, lambda: producers.idempotent(kafka), outages=topics.OUTAGES)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas import cloud_events
 from schemas.types import parse_instant
-from topsync import outages, telemetry
+from topsync import starts, telemetry
 from topsync.settings import KafkaSettings
 from topsync.store import witness
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -101,7 +101,7 @@ class Witness:
             for name, topic in watched.items()
             for number in range(topic.partitions)
         }
-        async with outages.opened(
+        async with starts.opened(
             topics.SERVER, lambda: self._reader(places), outages=topics.OUTAGES
         ) as consumer:
             save_at = 0.0

@@ -11,7 +11,7 @@ import structlog
 from tests.stream.clusters import BOUND_SECONDS
 from tests.support.eventually import until
 from tests.support.relay import Relay
-from topsync import outages, retry, runtime
+from topsync import retry, runtime, starts
 from topsync.errors import UnreachableError
 from topsync.settings import KafkaSettings
 from topsync.stream import topics
@@ -64,7 +64,7 @@ async def test_a_cluster_that_is_away_at_its_first_use_is_waited_for(
 async def test_a_cluster_that_stays_away_is_said_in_one_line(
     kafka: KafkaSettings, registry: Registry, use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outages, "START", retry.Policy(max_attempts=2, first_wait_seconds=0.01))
+    monkeypatch.setattr(starts, "START", retry.Policy(max_attempts=2, first_wait_seconds=0.01))
     away = kafka.model_copy(update={"kafka_bootstrap_servers": Relay(kafka.kafka_bootstrap_servers).address})
     with pytest.raises(UnreachableError) as told:
         await use(away, registry, asyncio.Event())

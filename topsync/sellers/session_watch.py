@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from schemas.notification import SessionWarned
@@ -62,8 +63,11 @@ class SessionWatch:
 
     async def run(self, lifetime: Lifetime) -> None:
         """Watch, or stand by, until the process is asked to end."""
-        await outages.live_through(
-            lifetime, lambda: self._lead(lifetime), outages=OUTAGE_ERRORS, what="sessions are not watched"
+        await outages.go_on(
+            partial(self._lead, lifetime),
+            lifetime,
+            errors=OUTAGE_ERRORS,
+            what="cannot watch the sellers' sessions without the database; trying again",
         )
 
     async def _lead(self, lifetime: Lifetime) -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
-from topsync import metrics, outages, telemetry
+from topsync import metrics, starts, telemetry
 from topsync.settings import KafkaSettings
 from topsync.stream import clients, layout, topics
 from topsync.stream.clients import Consumer
@@ -89,7 +89,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             UnreachableError: the cluster was away for too long at the start.
         """
         try:
-            await outages.reach(topics.SERVER, self._consumer.start, outages=topics.OUTAGES)
+            await starts.reach(topics.SERVER, self._consumer.start, outages=topics.OUTAGES)
             self._consumer.subscribe([self._topic.name], listener=self)
             while not stop():
                 await self._consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000))
