@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from benchmarks.report import Report, Row
 from schemas import cloud_events, platform_time
@@ -27,7 +27,7 @@ from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
 from topsync.settings import KafkaSettings
-from topsync.stream import topics
+from topsync.stream import clients, topics
 from topsync.stream.topics import Topic
 
 CHANGES_PER_SECOND: Final = 40
@@ -353,15 +353,9 @@ def _kafka(system: System) -> KafkaSettings:
 
 async def _records(system: System, topic: Topic) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
     """Everything that is in a topic now."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=system.servers.kafka_bootstrap_servers,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
+    kafka = KafkaSettings(kafka_bootstrap_servers=system.servers.kafka_bootstrap_servers)
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-    try:
-        await consumer.start()
+    async with clients.reader(kafka) as consumer:
         consumer.assign(partitions)
         await consumer.seek_to_beginning()
         ends = await consumer.end_offsets(partitions)
@@ -369,5 +363,3 @@ async def _records(system: System, topic: Topic) -> AsyncIterator[ConsumerRecord
             for records in (await consumer.getmany(timeout_ms=200)).values():
                 for record in records:
                     yield record
-    finally:
-        await consumer.stop()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import httpx
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.report import Report, Row
@@ -24,7 +24,8 @@ from topsync.local.ports import free_port
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
 from topsync.settings import KafkaSettings
-from topsync.stream import topics
+from topsync.stream import clients, topics
+from topsync.stream.clients import Consumer
 
 ANSWER_SECONDS: Final = 0.02
 MESSAGES: Final = 500
@@ -253,7 +254,7 @@ class Subscriber:
 
     waits: list[float] = field(default_factory=list)
 
-    async def read(self, consumer: AIOKafkaConsumer) -> None:
+    async def read(self, consumer: Consumer) -> None:
         while True:
             for batch in (await consumer.getmany(timeout_ms=1000)).values():
                 now = time.time()
@@ -290,14 +291,8 @@ async def _subscriber(system: System) -> AsyncIterator[Subscriber]:
     kafka = KafkaSettings(
         kafka_bootstrap_servers=system.environment["KAFKA_BOOTSTRAP_SERVERS"], partitions=PARTITIONS
     )
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.kafka_bootstrap_servers,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-    )
     orders = topics.registry(kafka).orders
-    await consumer.start()
-    try:
+    async with clients.reader(kafka) as consumer:
         partitions = [TopicPartition(orders.name, number) for number in range(orders.partitions)]
         consumer.assign(partitions)
         await consumer.seek_to_end(*partitions)
@@ -305,5 +300,3 @@ async def _subscriber(system: System) -> AsyncIterator[Subscriber]:
         reading = asyncio.create_task(subscriber.read(consumer))
         yield subscriber
         reading.cancel()
-    finally:
-        await consumer.stop()

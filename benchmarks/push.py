@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from pydantic import SecretStr
 
 from benchmarks import channel_source
@@ -28,7 +28,7 @@ from topsync.service import Lifetime, calm_collector
 from topsync.settings import DatabaseSettings, KafkaSettings
 from topsync.store import database
 from topsync.store.database import Pool
-from topsync.stream import topic_admin, topics
+from topsync.stream import clients, topic_admin, topics
 from topsync.stream.topics import Registry, TopicsError
 from topsync.tmc.config import ConnectionConfig
 from topsync.tmc.connection import Connection
@@ -196,9 +196,7 @@ async def _check(kafka: KafkaSettings, registry: Registry, messages: int) -> Non
     Raises:
         RuntimeError: it does not.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.kafka_bootstrap_servers, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
+    async with clients.reader(kafka) as consumer:
         partitions = [TopicPartition(registry.changes.name, number) for number in range(PARTITIONS)]
         consumer.assign(partitions)
         total = sum((await consumer.end_offsets(partitions)).values())
@@ -209,8 +207,6 @@ async def _check(kafka: KafkaSettings, registry: Registry, messages: int) -> Non
                 for records in (await consumer.getmany(timeout_ms=1000)).values():
                     read += len(records)
                     found.update(int(record.key) for record in records)
-    finally:
-        await consumer.stop()
     if total != messages or found != set(channel_source.tids(messages)):
         raise RuntimeError(f"changes holds {total} records about {len(found)} orders, not {messages}")
 

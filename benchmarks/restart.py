@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from benchmarks.report import Report, Row
 from schemas import cloud_events
@@ -16,6 +16,8 @@ from schemas.types import parse_instant
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
+from topsync.settings import KafkaSettings
+from topsync.stream import clients
 
 INSTANCES = ("enrich-0", "enrich-1", "enrich-2")
 PARTITIONS = 6
@@ -106,16 +108,10 @@ async def _owners(system: System) -> Owners:
 
 async def _published(system: System) -> dict[int, list[float]]:
     """When each record of `orders` was published, by partition."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=system.environment["KAFKA_BOOTSTRAP_SERVERS"],
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
+    kafka = KafkaSettings(kafka_bootstrap_servers=system.environment["KAFKA_BOOTSTRAP_SERVERS"])
     partitions = [TopicPartition("taobao.trade.orders.v1", number) for number in range(PARTITIONS)]
     times: dict[int, list[float]] = defaultdict(list)
-    try:
-        await consumer.start()
+    async with clients.reader(kafka) as consumer:
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
@@ -124,8 +120,6 @@ async def _published(system: System) -> dict[int, list[float]]:
                 for record in (await consumer.getmany(tp, timeout_ms=100)).get(tp, []):
                     at = parse_instant(cloud_events.attributes(record.headers)["publishedat"])
                     times[tp.partition].append(at.timestamp())
-    finally:
-        await consumer.stop()
     return times
 
 

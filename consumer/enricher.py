@@ -63,16 +63,19 @@ class Enricher:
     tools: Tools
     owner: str
     """Who this process is, for people who look at the table of owners."""
+    draining: bool = False
+    """Whether there may be more partitions than there should be."""
 
     async def run(self, lifetime: Lifetime) -> None:
         """Own partitions until the process is asked to end; what is in flight is finished or undone."""
         member = Member(
             self.kafka,
-            topic=self.tools.topics.changes.name,
+            topic=self.tools.topics.changes,
             group=self.settings.enricher_group,
             instance_id=self.settings.enricher_instance_id,
             session_timeout_seconds=self.settings.session_timeout_seconds,
             own=partial(self._own_or_stop, lifetime),
+            draining=self.draining,
         )
         lifetime.set_ready()
         watching = asyncio.create_task(self._watch_topics(lifetime, member))

@@ -36,6 +36,7 @@ public class Subscriber {
         settings.put("group.id", arguments[2]);
         settings.put("auto.offset.reset", "earliest"); // a new group begins with everything: that is how to replay
         settings.put("isolation.level", "read_committed"); // an aborted order was never published
+        settings.put("allow.auto.create.topics", "false"); // a topic made by asking for it is not compacted
         settings.put("enable.auto.commit", "false"); // what was taken in is committed when it has been acted on
         boolean untilEnd = arguments.length > 3 && arguments[3].equals("until-end");
         Subscriber subscriber = new Subscriber();

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import math
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,10 @@ def count(item: Item, line: Order, *, age: timedelta, deposit: bool) -> None:
 async def read_orders(servers: str, topic: str) -> list[Order]:
     """The newest version of every order that is in the topic now."""
     newest: dict[bytes, bytes] = {}
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as looking:
+        # Most brokers create what a subscriber asks for, and not compacted; this asks by no name.
+        if topic not in await looking.topics():
+            sys.exit(f"{topic} is not there (yet): `topsync topics apply` creates it")
     consumer = AIOKafkaConsumer(
         topic,
         bootstrap_servers=servers,

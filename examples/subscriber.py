@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import sys
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -25,6 +26,7 @@ WAIT_MILLISECONDS = 500
 
 async def main() -> None:
     options = read_options()
+    await require_topic(options.servers, options.topic)
     consumer = AIOKafkaConsumer(
         options.topic,
         bootstrap_servers=options.servers,
@@ -47,6 +49,13 @@ async def main() -> None:
                 await consumer.commit()
             if not ends:
                 ends = await consumer.end_offsets([*consumer.assignment()])
+
+
+async def require_topic(servers: str, topic: str) -> None:
+    """End where the topic is not there: most brokers create what a subscriber asks for, and not compacted."""
+    async with AIOKafkaConsumer(bootstrap_servers=servers) as looking:
+        if topic not in await looking.topics():  # asks for all of them, and so by no name
+            sys.exit(f"{topic} is not there (yet): `topsync topics apply` creates it")
 
 
 def take(record: ConsumerRecord[bytes, bytes | None], revisions: dict[str, int]) -> None:

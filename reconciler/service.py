@@ -18,7 +18,7 @@ from reconciler.plan import Pull, Rules, Standing
 from reconciler.refetching import Refetching
 from schemas.change import Source
 from schemas.notification import ReplayFinished
-from topsync import failpoints, metrics, telemetry
+from topsync import failpoints, metrics, outages, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
@@ -41,7 +41,6 @@ LEADER_LOCK = 0x72656364
 NOT_SELLERS = frozenset({"job", "refetches", "backlog"})
 """What may be under way beside the pulls of sellers."""
 
-OUTAGE_WAIT_SECONDS = 2.0
 FOR_EVER = timedelta(days=36500)
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
@@ -70,12 +69,12 @@ class Reconciler:
     async def run(self, lifetime: Lifetime) -> None:
         """Work, or stand by, until the process is asked to end; what is under way is done again later."""
         lifetime.set_ready()
-        while not lifetime.stopping:
-            try:
-                await self._lead(lifetime)
-            except OUTAGE_ERRORS as error:
-                log.warning("the database does not answer; trying again", error=repr(error))
-                await lifetime.sleep(OUTAGE_WAIT_SECONDS)
+        await outages.go_on(
+            partial(self._lead, lifetime),
+            lifetime,
+            errors=OUTAGE_ERRORS,
+            what="the database does not answer; trying again",
+        )
         await self._drop_everything()
 
     async def _lead(self, lifetime: Lifetime) -> None:

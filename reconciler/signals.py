@@ -6,26 +6,26 @@ reads some signals again, which changes nothing: a request is known by its id.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
 from schemas import cloud_events, problems
 from schemas.notification import ReplayFinished
 from schemas.signal import ReplayRequested
-from topsync import metrics, telemetry
+from topsync import metrics, outages, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
 from topsync.store import replay_jobs
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.replay_jobs import ReplayJob
-from topsync.stream import records
+from topsync.stream import clients, records
+from topsync.stream.clients import Consumer
 from topsync.stream.producer import Producer
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -36,8 +36,6 @@ READ_TIMEOUT_SECONDS: Final = 1.0
 """A process that is asked to end is heard so late at most."""
 
 AT_ONCE: Final = 100
-
-OUTAGE_WAIT_SECONDS: Final = 2.0
 
 PASSING_ERRORS: Final = (*OUTAGE_ERRORS, KafkaError)
 """What is over some time; until then nothing is committed."""
@@ -55,16 +53,20 @@ class SignalReader:
 
     async def run(self, lifetime: Lifetime) -> None:
         """Read until the process is asked to end."""
-        while not lifetime.stopping:
-            try:
-                async with self._consumer() as consumer:
-                    while not lifetime.stopping:
-                        await self._read(consumer)
-            except PASSING_ERRORS as error:
-                log.warning("signals cannot be read or noted now; trying again", error=repr(error))
-                await lifetime.sleep(OUTAGE_WAIT_SECONDS)
+        await outages.go_on(
+            partial(self._read_all, lifetime),
+            lifetime,
+            errors=PASSING_ERRORS,
+            what="signals cannot be read or noted now; trying again",
+        )
 
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+    async def _read_all(self, lifetime: Lifetime) -> None:
+        group = f"{self.kafka.topic_prefix}.signals"
+        async with clients.reader(self.kafka, self.topics.signals.name, group_id=group) as consumer:
+            while not lifetime.stopping:
+                await self._read(consumer)
+
+    async def _read(self, consumer: Consumer) -> None:
         taken = await consumer.getmany(timeout_ms=int(READ_TIMEOUT_SECONDS * 1000), max_records=AT_ONCE)
         for records_of_one in taken.values():
             for record in records_of_one:
@@ -110,22 +112,6 @@ class SignalReader:
             at=self.clock.now(),
             origin=f"reconciler/{record.topic}/{record.partition}/{record.offset}",
         )
-
-    @asynccontextmanager
-    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
-        consumer = AIOKafkaConsumer(
-            self.topics.signals.name,
-            bootstrap_servers=self.kafka.kafka_bootstrap_servers,
-            group_id=f"{self.kafka.topic_prefix}.signals",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
-        try:
-            await consumer.start()
-            yield consumer
-        finally:
-            await consumer.stop()
 
 
 def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:

@@ -14,8 +14,8 @@ from tests.stream.clusters import create_topics, gone, make_anew, record, settin
 from topsync.compacted import Compacted, Reason
 from topsync.store import compacted_topics, orders
 from topsync.store.database import Pool
+from topsync.stream import clients, topic_look
 from topsync.stream import producer as producers
-from topsync.stream import topic_look, topics
 from topsync.topic_watch import TopicWatch
 
 __all__ = ["migrated_database_url"]
@@ -74,7 +74,7 @@ async def test_records_deleted_from_the_beginning_are_found(watch: TopicWatch) -
     await watch.look()
     before = (await topic_look.look(watch.kafka, [watch.topics.orders]))[watch.topics.orders.name]
     partition = next(number for number, end in enumerate(before.end_offsets) if end)
-    async with topics.admin_client(watch.kafka) as admin:
+    async with clients.admin_client(watch.kafka) as admin:
         resource = ConfigResource(
             ConfigResourceType.TOPIC, watch.topics.orders.name, {"cleanup.policy": "delete"}
         )
@@ -86,7 +86,7 @@ async def test_records_deleted_from_the_beginning_are_found(watch: TopicWatch) -
 
 async def test_a_topic_that_is_gone_is_found_and_never_created_by_the_look(watch: TopicWatch) -> None:
     await watch.look()
-    async with topics.admin_client(watch.kafka) as admin:
+    async with clients.admin_client(watch.kafka) as admin:
         await admin.delete_topics([watch.topics.refunds.name])
     await gone(watch.kafka, watch.topics.refunds)
     assert await lost(watch) == [(Compacted.REFUNDS, Reason.GONE)]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade, version
 from tests.stream.clusters import BOUND_SECONDS, create_topics, make_anew, settings_for
 from tests.support.eventually import eventually, until
+from tests.support.relay import Relay
 from topsync import shortage
 from topsync import witness as witness_module
 from topsync.compacted import Finder
@@ -111,6 +113,21 @@ async def watching(kafka: KafkaSettings, registry: Registry, pool: Pool) -> Asyn
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_witness_waits_for_a_cluster_that_has_just_gone_away(
+    kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
+) -> None:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
+    registry, relay = await create_topics(kafka), Relay(kafka_bootstrap_servers)
+    await publish(kafka, [published(registry, TID, 1, 10)])
+    away = kafka.model_copy(update={"kafka_bootstrap_servers": relay.address})
+    with structlog.testing.capture_logs() as lines:
+        async with emptied(migrated_database_url) as pool, watching(away, registry, pool) as witness:
+            await until(lambda: bool(lines), within_seconds=BOUND_SECONDS)
+            async with relay.open():
+                await until(lambda: witness.records == 1, within_seconds=BOUND_SECONDS)
+    assert {line["event"] for line in lines} == {"waiting for a server"}
 
 
 async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import orjson
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas import cloud_events
 from schemas.refund import Refund
@@ -17,6 +17,7 @@ from topsync.store import orders, refunds
 from topsync.store.database import Pool
 from topsync.store.versions import State
 from topsync.store.witness import Place
+from topsync.stream import clients
 from topsync.stream.topics import Registry, Topic
 from topsync.witness import Seen, judge
 
@@ -76,12 +77,7 @@ class TopicReader:
 
     def __init__(self, kafka: KafkaSettings, topics: Registry, kind: Kind) -> None:
         self._kind = kind
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka.kafka_bootstrap_servers,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
+        self._consumer = clients.consumer(kafka)
         topic = kind.topic(topics)
         self._partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         self._seller_of: dict[int, int] = {}

@@ -138,11 +138,20 @@ def push() -> None:
 
 
 @app.command(rich_help_panel=SERVICES)
-def enrich() -> None:
+def enrich(
+    drain: Annotated[
+        bool,
+        typer.Option(
+            "--drain",
+            help="Read all that is left in `changes` and `snapshots`, and end: before they are made anew, "
+            "because somebody has added partitions (docs/operations.md).",
+        ),
+    ] = False,
+) -> None:
     """Turn `changes` and `snapshots` into full orders: table `orders`, topic `orders`."""
     from topsync import processes, service
 
-    service.run("enrich", processes.enrich)
+    service.run("enrich", partial(processes.enrich, drain=drain))
 
 
 @app.command(rich_help_panel=SERVICES)

@@ -16,6 +16,7 @@ from topsync.settings import DatabaseSettings, KafkaSettings, PlatformSettings, 
 from topsync.store import database, replay_jobs, sellers
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import topic_admin, topics
+from topsync.stream.layout import LayoutError
 from topsync.stream.producer import PublishError
 from topsync.stream.topic_plan import Action, ByHand
 from topsync.stream.topics import TopicsError
@@ -43,7 +44,7 @@ async def migrate() -> None:
 async def plan_topics() -> int:
     """Show how the cluster's topics differ from the registry; 0 when they do not, 1 when they do."""
     own = settings.load(KafkaSettings)
-    with reaching(topics.SERVER, (PublishError,)):
+    with reaching(topics.SERVER, topics.OUTAGES):
         actions = await topic_admin.plan(own)
     _show(actions)
     return 1 if actions else 0
@@ -52,18 +53,20 @@ async def plan_topics() -> int:
 async def apply_topics() -> int:
     """Do it and show it; 1 when something is left that is never done here, else 0."""
     own = settings.load(KafkaSettings)
-    with reaching(topics.SERVER, (PublishError,)):
+    with reaching(topics.SERVER, topics.OUTAGES):
         actions = await topic_admin.apply(own)
-    left = [action for action in actions if isinstance(action, ByHand)]
-    if not left:
-        # The brokers learn of a new topic one after another.
-        await retry.run(
-            lambda: topics.require(own),
-            decide=lambda error, _: (
-                retry.Retry() if actions and isinstance(error, TopicsError) else retry.GIVE_UP
-            ),
-            policy=SPREADING,
-        )
+        left = [action for action in actions if isinstance(action, ByHand)]
+        if not left:
+            # The brokers learn of a new topic one after another.
+            await retry.run(
+                lambda: topics.require(own),
+                decide=lambda error, _: (
+                    retry.Retry()
+                    if actions and isinstance(error, TopicsError | LayoutError)
+                    else retry.GIVE_UP
+                ),
+                policy=SPREADING,
+            )
     _show(actions)
     return 1 if left else 0
 
@@ -143,7 +146,7 @@ async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool:
         with_refunds = settings.load(PlatformSettings).refunds
-        with audit_progress.shown() as reached:
+        with audit_progress.shown() as reached, reaching(topics.SERVER, (PublishError,)):
             audit = Audit(pool, kafka, registry, admin_url, with_refunds, reached)
             result = await audit.run(settle_seconds=settle_seconds)
     if as_json:

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
 from bootstrap.progress import STEPS
-from consumer import batches
+from consumer import batches, draining
 from consumer.batches import BatchReader
 from consumer.channel_token import token_source
 from consumer.deadletter_share import Limit
@@ -131,11 +131,11 @@ async def push(lifetime: Lifetime) -> None:
         await service.run(lifetime)
 
 
-async def enrich(lifetime: Lifetime) -> None:
-    """An enricher: `changes` and `snapshots` to `orders`."""
+async def enrich(lifetime: Lifetime, *, drain: bool = False) -> None:
+    """An enricher: `changes` and `snapshots` to `orders`; with `drain`, until nothing is left of them."""
     _check_settings_of_the_parts()
     own, vault, oauth = settings.load(EnricherSettings), runtime.vault(), runtime.oauth_config()
-    kafka, registry = await runtime.open_topics()
+    kafka, registry = await runtime.open_topics(draining=drain)
     async with (
         runtime.open_pool() as pool,
         runtime.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
@@ -164,8 +164,9 @@ async def enrich(lifetime: Lifetime) -> None:
                 ),
             ),
             owner=own.enricher_instance_id or f"{socket.gethostname()}/{os.getpid()}",
+            draining=drain,
         )
-        await enricher.run(lifetime)
+        await (draining.drain(enricher, lifetime) if drain else enricher.run(lifetime))
 
 
 async def reconcile(lifetime: Lifetime) -> None:
@@ -179,7 +180,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         runtime.open_pool() as pool,
         runtime.open_gateway(pool) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
-        producers.idempotent(kafka) as producer,
+        runtime.open_producer(kafka) as producer,
     ):
         reconciler = Reconciler(
             settings=own,
@@ -245,7 +246,7 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         runtime.open_pool() as pool,
         runtime.open_gateway(pool) as (client, clock),
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
-        producers.idempotent(kafka) as producer,
+        runtime.open_producer(kafka) as producer,
     ):
         accounts = _chosen(await sessions.usable(), names)
         if not accounts:

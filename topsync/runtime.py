@@ -6,16 +6,14 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 
 from schemas import platform_time
-from topsync import metrics, retry, settings, shared_budget, telemetry
+from topsync import metrics, retry, settings, shared_budget, starts, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Puller
-from topsync.errors import reaching
 from topsync.sellers.renewal import Renewal
 from topsync.sellers.sessions import Sessions
 from topsync.settings import (
@@ -31,8 +29,9 @@ from topsync.settings import (
 from topsync.store import api_calls, database
 from topsync.store.api_calls import Call
 from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.stream import producer as producers
 from topsync.stream import topics
-from topsync.stream.producer import Producer, PublishError
+from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
 from topsync.top.client import CallRecord, GatewayConfig, TopClient
 from topsync.top.errors import TopError
@@ -49,9 +48,6 @@ CLOCK_REFINEMENTS = 8
 CLOCK_REFRESH_SECONDS = 60.0
 CALLS_WRITTEN_EVERY_SECONDS = 1.0
 
-START = retry.Policy(max_attempts=8, first_wait_seconds=0.5, max_wait_seconds=10.0)
-"""How long a process waits at its start for servers that start at the same time."""
-
 
 @asynccontextmanager
 async def open_pool() -> AsyncIterator[Pool]:
@@ -61,13 +57,9 @@ async def open_pool() -> AsyncIterator[Pool]:
         UnreachableError: it is away, or refuses us.
     """
     own = settings.load(DatabaseSettings)
-    with reaching(database.SERVER, database.REFUSALS):
-        await retry.run(
-            lambda: _check_schema(own),
-            decide=lambda error, _: retry.Retry() if isinstance(error, OUTAGE_ERRORS) else retry.GIVE_UP,
-            policy=START,
-            on_retry=partial(_waiting, database.SERVER),
-        )
+    await starts.reach(
+        database.SERVER, lambda: _check_schema(own), outages=OUTAGE_ERRORS, refusals=database.REFUSALS
+    )
     async with database.connect(own) as pool:
         yield pool
 
@@ -77,27 +69,23 @@ async def _check_schema(own: DatabaseSettings) -> None:
         await database.require_schema(pool)
 
 
-async def open_topics() -> tuple[KafkaSettings, Registry]:
+async def open_topics(*, draining: bool = False) -> tuple[KafkaSettings, Registry]:
     """The topics as the cluster has them; waits a little for a cluster that is just starting.
 
     Raises:
         UnreachableError: the cluster is away, or refuses us.
+        TopicsError, LayoutError: see `topics.require`.
     """
     own = settings.load(KafkaSettings)
-    with reaching(topics.SERVER, (PublishError,)):
-        registry = await retry.run(
-            lambda: topics.require(own),
-            decide=lambda error, _: retry.Retry() if isinstance(error, PublishError) else retry.GIVE_UP,
-            policy=START,
-            on_retry=partial(_waiting, topics.SERVER),
-        )
+    registry = await starts.reach(
+        topics.SERVER, lambda: topics.require(own, draining=draining), outages=topics.OUTAGES
+    )
     return own, registry
 
 
-def _waiting(server: str, attempt: retry.Attempt) -> None:
-    log.warning(
-        "waiting for a server", server=server, attempt=attempt.number, error=type(attempt.error).__name__
-    )
+def open_producer(kafka: KafkaSettings) -> AbstractAsyncContextManager[Producer]:
+    """A producer of a process's own; waits a little for a cluster that has just gone away."""
+    return starts.opened(topics.SERVER, lambda: producers.idempotent(kafka), outages=topics.OUTAGES)
 
 
 @asynccontextmanager

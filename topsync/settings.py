@@ -193,6 +193,13 @@ class KafkaSettings(_Settings):
         min_length=1,
         description="Brokers to start from, `host:port`, comma-separated.",
     )
+    kafka_metadata_age_seconds: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="How old what a client knows of the cluster may be. So late at most it notices that "
+        "somebody has added partitions.",
+    )
     topic_prefix: str = Field(
         "taobao", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="First part of every topic's name."
     )

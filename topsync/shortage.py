@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from topsync import telemetry
@@ -21,6 +21,7 @@ from topsync.compacted import Compacted, Finder, Reason
 from topsync.store import compacted_topics
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.witness import Place
+from topsync.stream.clients import Consumer
 
 log = telemetry.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Shortages:
     _doubts: dict[Compacted, _Doubt] = field(default_factory=dict)
     _read_once: set[Compacted] = field(default_factory=set)
 
-    async def run(self, consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Place]) -> None:
+    async def run(self, consumer: Consumer, places: Mapping[TopicPartition, Place]) -> None:
         """Compare until cancelled, beside the reading. `consumer` reads all of these partitions."""
         while True:
             try:
@@ -72,9 +73,7 @@ class Shortages:
                 log.warning("cannot compare topic and table; trying again", error=repr(error))
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _look(
-        self, topic: Compacted, consumer: AIOKafkaConsumer, tps: Sequence[TopicPartition]
-    ) -> None:
+    async def _look(self, topic: Compacted, consumer: Consumer, tps: Sequence[TopicPartition]) -> None:
         """Go on with comparing a topic, as far as it is due."""
         if (doubt := self._doubts.get(topic)) is not None:
             await self._settle(topic, doubt, {tp: await consumer.position(tp) for tp in tps})

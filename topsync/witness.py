@@ -10,22 +10,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas import cloud_events
 from schemas.types import parse_instant
-from topsync import telemetry
+from topsync import starts, telemetry
 from topsync.settings import KafkaSettings
 from topsync.shortage import Shortages
 from topsync.store import witness
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.witness import Finding, Place, Progress
-from topsync.stream import topic_look
+from topsync.stream import clients, layout, topic_look, topics
+from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
@@ -97,25 +100,25 @@ class Witness:
         return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
     async def run(self, stop: Callable[[], bool]) -> None:
-        """Read until `stop()` is true."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.kafka.kafka_bootstrap_servers,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-        )
-        comparing: asyncio.Task[None] | None = None
-        try:
-            await consumer.start()
-            places = {
-                TopicPartition(topic.name, number): Place(name, number)
-                for name, topic in (("orders", self.topics.orders), ("refunds", self.topics.refunds))
-                for number in range(topic.partitions)
-            }
-            consumer.assign(list(places))
-            shortages = Shortages(self.pool, self._seen)
-            await self._begin_anew(consumer, places, shortages)
-            comparing = asyncio.create_task(shortages.run(consumer, places))
+        """Read until `stop()` is true.
+
+        Raises:
+            UnreachableError: the cluster was away for too long at the start.
+            LayoutError: one of the topics has another number of partitions than it should.
+        """
+        watched = {"orders": self.topics.orders, "refunds": self.topics.refunds}
+        places = {
+            TopicPartition(topic.name, number): Place(name, number)
+            for name, topic in watched.items()
+            for number in range(topic.partitions)
+        }
+        shortages = Shortages(self.pool, self._seen)
+        async with (
+            starts.opened(
+                topics.SERVER, lambda: self._reader(places, shortages), outages=topics.OUTAGES
+            ) as consumer,
+            _beside(shortages.run(consumer, places)) as comparing,
+        ):
             topics_at = save_at = 0.0
             while not stop():
                 if comparing.done():
@@ -127,17 +130,24 @@ class Witness:
                 for tp, batch in batches.items():
                     self._take(places[tp], batch)
                 if time.monotonic() >= save_at:
+                    for topic in watched.values():
+                        layout.require_known(topic, consumer.partitions_for_topic(topic.name))
                     await self._note_positions(consumer, places)
                     await self._save()
                     save_at = time.monotonic() + SAVE_INTERVAL_SECONDS
-        finally:
-            if comparing is not None:
-                comparing.cancel()
-                await asyncio.wait([comparing])
-            await consumer.stop()
+
+    @asynccontextmanager
+    async def _reader(
+        self, places: Mapping[TopicPartition, Place], shortages: Shortages
+    ) -> AsyncIterator[Consumer]:
+        """A consumer at the beginning of each partition."""
+        async with clients.reader(self.kafka) as consumer:
+            consumer.assign(list(places))
+            await self._begin_anew(consumer, places, shortages)
+            yield consumer
 
     async def _look_at_topics(
-        self, consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Place], shortages: Shortages
+        self, consumer: Consumer, places: Mapping[TopicPartition, Place], shortages: Shortages
     ) -> None:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
@@ -146,7 +156,7 @@ class Witness:
             log.warning("cannot look at the topics; trying again", error=repr(error))
 
     async def _begin_anew(
-        self, consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Place], shortages: Shortages
+        self, consumer: Consumer, places: Mapping[TopicPartition, Place], shortages: Shortages
     ) -> None:
         """Read each topic from its start that is not the one read so far; at first, both."""
         names = {"orders": self.topics.orders.name, "refunds": self.topics.refunds.name}
@@ -183,9 +193,7 @@ class Witness:
         self.records += len(batch)
         self._arrivals.append((time.monotonic(), len(batch)))
 
-    async def _note_positions(
-        self, consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, Place]
-    ) -> None:
+    async def _note_positions(self, consumer: Consumer, places: Mapping[TopicPartition, Place]) -> None:
         # The position also passes transaction markers, which are offsets without a record.
         for tp, place in places.items():
             first = self._progress[place].first_offset
@@ -199,6 +207,17 @@ class Witness:
             await witness.save_progress(self.pool, self._progress, self._topic_ids)
         except OUTAGE_ERRORS as error:
             log.warning("cannot keep what was seen; trying again", error=repr(error))
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Have work done meanwhile; it is given up at the end."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def wait_until_read(

@@ -28,8 +28,8 @@ from tests.stream.clusters import create_topics, settings_for
 from tests.support.eventually import eventually, until
 from topsync.local import java, kafka_jars
 from topsync.settings import KafkaSettings
+from topsync.stream import clients, records
 from topsync.stream import producer as producers
-from topsync.stream import records, topics
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
@@ -123,6 +123,23 @@ async def publish_and_abort(kafka: KafkaSettings, record: Record) -> None:
         await producer.stop()
 
 
+@pytest.mark.parametrize("program", ["subscriber.py", "replenishment.py"])
+async def test_a_subscriber_that_comes_before_the_topic_says_so_and_creates_none(
+    kafka: KafkaSettings, program: str
+) -> None:
+    topic = f"{kafka.topic_prefix}.never"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, EXAMPLES / program, kafka.kafka_bootstrap_servers, "--topic", topic),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(BOUND_SECONDS):
+        _, told = await process.communicate()
+    assert (process.returncode, told.decode()) == (
+        1,
+        f"{topic} is not there (yet): `topsync topics apply` creates it\n",
+    )
+
+
 async def test_both_subscribers_act_once_on_what_they_wait_for_and_go_on_where_they_stood(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
@@ -192,7 +209,7 @@ def is_told(tid: int, told: Sequence[str]) -> bool:
 
 async def take_out(kafka: KafkaSettings, group: str) -> bool:
     """Take the one member out of its group, as the broker does with the silent; whether it was there."""
-    async with topics.admin_client(kafka) as admin:
+    async with clients.admin_client(kafka) as admin:
         try:
             (answer,) = await admin.describe_consumer_groups([group])
         except GroupCoordinatorNotAvailableError:  # nobody has joined yet

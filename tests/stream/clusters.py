@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from tests.support.eventually import eventually
 from topsync.settings import KafkaSettings
-from topsync.stream import topic_admin, topic_look, topics
+from topsync.stream import clients, topic_admin, topic_look, topics
+from topsync.stream.layout import LayoutError
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry, Topic, TopicsError
 
@@ -30,7 +31,7 @@ async def create_topics(kafka: KafkaSettings) -> Registry:
         while True:
             try:
                 return await topics.require(kafka)
-            except TopicsError:
+            except (TopicsError, LayoutError):
                 await asyncio.sleep(0.05)
 
 
@@ -77,7 +78,7 @@ def values(found: Sequence[ConsumerRecord[bytes, bytes]]) -> list[str | None]:
 
 async def make_anew(kafka: KafkaSettings, topic: Topic) -> None:
     """Delete a topic, as somebody may by mistake, and create it again."""
-    async with topics.admin_client(kafka) as admin:
+    async with clients.admin_client(kafka) as admin:
         await admin.delete_topics([topic.name])
     await gone(kafka, topic)
     await create_topics(kafka)

@@ -68,7 +68,7 @@ def membership(
 ) -> Member:
     return Member(
         kafka,
-        topic=registry.changes.name,
+        topic=registry.changes,
         group=f"{kafka.topic_prefix}-group",
         instance_id=instance_id,
         session_timeout_seconds=session_timeout_seconds,

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions
 from aiokafka.conn import AIOKafkaConnection
 
 from schemas import cloud_events
-from tests.stream.clusters import read_all, reading, record, values
+from tests.stream.clusters import BOUND_SECONDS, read_all, reading, record, values
 from topsync.settings import KafkaSettings
+from topsync.stream import clients, records
 from topsync.stream import producer as producers
-from topsync.stream import records
-from topsync.stream.producer import FencedError, PublishError
+from topsync.stream.layout import LayoutError
+from topsync.stream.producer import FencedError, Producer, PublishError
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
@@ -43,7 +45,7 @@ async def test_what_publish_has_returned_from_is_in_the_topic(
 async def test_a_record_that_kafka_refuses_is_an_error_and_never_taken_for_written(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
-    huge = Record(registry.changes.name, b"1", b"x" * (producers.MAX_REQUEST_BYTES + 1), [])
+    huge = Record(registry.changes.name, b"1", b"x" * (records.MAX_REQUEST_BYTES + 1), [])
     async with producers.idempotent(kafka) as producer:
         with pytest.raises(PublishError):
             await producer.publish([record(registry.changes.name, "2"), huge])
@@ -64,7 +66,7 @@ async def test_whatever_record_kafka_has_its_dead_letter_is_taken_too(
     kafka: KafkaSettings, registry: Registry, part: str
 ) -> None:
     """Else it would be written anew for ever, and nothing behind it, whoever made the record."""
-    large = b"x" * (producers.MAX_REQUEST_BYTES - 1024)
+    large = b"x" * (records.MAX_REQUEST_BYTES - 1024)
     letter = records.dead_letter(
         registry.dead_letters.name,
         reason="a_test",
@@ -128,7 +130,7 @@ async def test_a_transaction_that_fails_half_way_shows_nothing_and_moves_no_offs
 ) -> None:
     source = TopicPartition(registry.changes.name, 0)
     group = f"{kafka.topic_prefix}-{GROUP}"
-    huge = Record(registry.orders.name, b"9", b"x" * (producers.MAX_REQUEST_BYTES + 1), [])
+    huge = Record(registry.orders.name, b"9", b"x" * (records.MAX_REQUEST_BYTES + 1), [])
     # The first of them is on its way when the error comes.
     two_batches = [record(registry.orders.name, "1", "x" * producers.MAX_BATCH_BYTES)] * 2
     async with producers.partition_publisher(
@@ -189,3 +191,47 @@ async def test_owners_of_different_partitions_do_not_fence_each_other(
             other.publish([record(registry.orders.name, "2", "other")], {}),
         )
     assert sorted(values(await read_all(kafka, registry.orders.name, 4)), key=str) == ["one", "other"]
+
+
+async def test_while_nobody_knows_of_added_partitions_records_go_where_they_always_went_and_then_nowhere(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    """P2: in another partition an order has another writer."""
+    quick = kafka.model_copy(update={"kafka_metadata_age_seconds": 1.0})
+    wanted = [record(registry.changes.name, str(n)) for n in range(20)]
+    async with producers.idempotent(quick) as producer, clients.admin_client(kafka) as admin:
+        await producer.publish(wanted)
+        await admin.create_partitions({registry.changes.name: NewPartitions(7)})
+        with pytest.raises(LayoutError, match=r"trade\.changes\.v1 has 7 partitions, not 4"):
+            await asyncio.wait_for(publish_for_ever(producer, wanted), BOUND_SECONDS)
+    found = await read_all(kafka, registry.changes.name, 7)
+    assert len(found) >= len(wanted)
+    assert {one.key: one.partition for one in found} == {
+        one.key: records.partition_of(int(one.key), 4) for one in found
+    }
+
+
+async def publish_for_ever(producer: Producer, wanted: list[Record]) -> None:
+    while True:
+        await producer.publish(wanted)
+
+
+async def test_a_writer_publishes_no_order_into_a_topic_with_added_partitions(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    async with clients.admin_client(kafka) as admin:
+        await admin.create_partitions({registry.orders.name: NewPartitions(7)})
+    async with producers.partition_publisher(kafka, group=GROUP, partition=0, spacing_seconds=0) as publisher:
+        with pytest.raises(LayoutError, match=r"trade\.orders\.v1 has 7 partitions, not 4"):
+            await publisher.publish([record(registry.orders.name, "1")], {})
+    assert await read_all(kafka, registry.orders.name, 7) == []
+
+
+async def test_more_partitions_of_a_topic_that_is_not_read_by_key_stop_nobody(
+    kafka: KafkaSettings, registry: Registry
+) -> None:
+    async with clients.admin_client(kafka) as admin:
+        await admin.create_partitions({registry.dead_letters.name: NewPartitions(3)})
+    async with producers.idempotent(kafka) as producer:
+        await producer.publish([record(registry.dead_letters.name, str(n)) for n in range(10)])
+    assert {one.partition for one in await read_all(kafka, registry.dead_letters.name, 3)} == {0}

@@ -7,18 +7,22 @@ from dataclasses import replace
 
 import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
 
-from tests.stream.clusters import create_topics, settings_for
+from tests.stream.clusters import BOUND_SECONDS, create_topics, record, settings_for
+from tests.support.eventually import eventually
 from topsync.settings import KafkaSettings
-from topsync.stream import topic_admin, topic_plan, topics
-from topsync.stream.topic_plan import Action, Alter, ByHand, Create, Found
-from topsync.stream.topics import Topic, TopicsError
+from topsync.stream import clients, layout, topic_admin, topic_plan, topics
+from topsync.stream import producer as producers
+from topsync.stream.layout import LayoutError
+from topsync.stream.topic_plan import Action, Alter, ByHand, Create, Widen
+from topsync.stream.topics import Found, Topic, TopicsError
 
 DAY_MS = 24 * 3600 * 1000
 
 
 async def config_of(kafka: KafkaSettings, name: str) -> dict[str, str]:
-    async with topics.admin_client(kafka) as admin:
+    async with clients.admin_client(kafka) as admin:
         (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     ((_, _, _, _, entries),) = answer.resources
     return {entry[0]: entry[1] for entry in entries}
@@ -32,6 +36,16 @@ async def test_missing_topics_are_named_with_what_to_run(
         TopicsError, match=rf"lacks {topic_prefix}\.trade\.changes\.v1, .*`topsync topics apply`"
     ):
         await topics.require(kafka)
+
+
+async def test_a_topic_that_a_broker_does_not_know_yet_has_no_configuration_there(
+    kafka_bootstrap_servers: str, topic_prefix: str
+) -> None:
+    """The brokers learn of a new topic one after another."""
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
+    orders = topics.registry(kafka).orders.name
+    async with clients.admin_client(kafka) as admin:
+        assert await topics.entries(admin, [orders]) == {}
 
 
 async def test_creating_is_idempotent_also_for_processes_that_do_it_at_once(
@@ -64,12 +78,79 @@ async def test_another_number_of_partitions_is_refused_with_the_numbers_and_the_
 ) -> None:
     """A process that counts partitions otherwise would write orders that are another's."""
     await create_topics(settings_for(kafka_bootstrap_servers, topic_prefix, partitions=4))
-    with pytest.raises(TopicsError) as refused:
+    with pytest.raises(LayoutError) as refused:
         await topics.require(settings_for(kafka_bootstrap_servers, topic_prefix, partitions=wanted))
     told = str(refused.value)
-    assert f"must all be {wanted} (TOPSYNC_PARTITIONS)" in told
-    assert f"'{topic_prefix}.trade.orders.v1': 4" in told
+    assert f"TOPSYNC_PARTITIONS is {wanted}" in told
+    assert f"{topic_prefix}.trade.changes.v1 and the others have 4 partitions" in told
     assert "two writers" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("changes", "run `topsync enrich --drain`, delete this topic"),
+        ("snapshots", "run `topsync enrich --drain`, delete this topic"),
+        ("orders", "delete this topic, then run `topsync topics apply` and `topsync republish`"),
+        ("refunds", "delete this topic, then run `topsync topics apply` and `topsync republish`"),
+    ],
+)
+def test_partitions_that_were_added_to_a_topic_are_refused_with_both_numbers_and_the_cure(
+    name: str, cure: str
+) -> None:
+    topic: Topic = getattr(WANTED, name)
+    counts = {one.name: one.partitions for one in WANTED.all()} | {topic.name: 7}
+    with pytest.raises(LayoutError) as refused:
+        layout.require_all(WANTED, counts)
+    told = str(refused.value)
+    assert told.startswith(f"{topic.name} has 7 partitions, not 4 (TOPSYNC_PARTITIONS)")
+    assert cure in told
+    assert "\n" not in told
+
+
+def test_while_it_is_drained_only_what_is_drained_may_have_more_partitions() -> None:
+    counts = {one.name: one.partitions for one in WANTED.all()}
+    layout.require_all(WANTED, counts | {WANTED.changes.name: 7}, draining=True)
+    for other in ({WANTED.orders.name: 7}, {WANTED.changes.name: 3}):
+        with pytest.raises(LayoutError):
+            layout.require_all(WANTED, counts | other, draining=True)
+
+
+def test_partitions_added_to_a_topic_that_is_not_looked_into_by_key_do_no_harm() -> None:
+    counts = {one.name: one.partitions for one in WANTED.all()}
+    layout.require_all(WANTED, counts | {WANTED.dead_letters.name: 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "value"),
+    [
+        ("orders", "cleanup.policy", "delete"),
+        ("refunds", "cleanup.policy", "compact,delete"),
+        ("orders", "delete.retention.ms", "1000"),
+        ("changes", "retention.ms", "1000"),
+        ("changes", "cleanup.policy", "compact"),
+        ("dead_letters", "max.message.bytes", "1048588"),
+    ],
+)
+async def test_a_topic_that_would_lose_what_it_must_keep_is_refused_at_every_start(
+    kafka_bootstrap_servers: str, topic_prefix: str, name: str, entry: str, value: str
+) -> None:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
+    topic: Topic = getattr(await create_topics(kafka), name)
+    async with clients.admin_client(kafka) as admin:
+        other = {**topic.config, entry: value}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic.name, other)])
+    with pytest.raises(TopicsError) as refused:
+        await topics.require(kafka)
+    assert f"{topic.name} does not keep what it must: {entry} is {value}, not " in str(refused.value)
+    assert "`topsync topics apply`" in str(refused.value)
+    await topic_admin.apply(kafka)
+    await topics.require(kafka)
+
+
+def test_what_keeps_more_than_it_must_is_enough() -> None:
+    longer = {**WANTED.changes.config, "retention.ms": "-1", "max.message.bytes": "99999999"}
+    assert topics.falls_short(WANTED.changes, longer) == {}
 
 
 # Plan and apply.
@@ -123,7 +204,7 @@ async def test_apply_sets_what_an_installation_wants_and_keeps_what_an_operator_
 ) -> None:
     before = settings_for(kafka_bootstrap_servers, topic_prefix)
     name = (await create_topics(before)).changes.name
-    async with topics.admin_client(before) as admin:
+    async with clients.admin_client(before) as admin:
         own = {**topics.registry(before).changes.config, "segment.ms": "3600000"}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, own)])
     wanted = before.model_copy(update={"changes_retention_hours": 48})
@@ -137,11 +218,46 @@ async def test_apply_sets_what_an_installation_wants_and_keeps_what_an_operator_
     assert await topic_admin.plan(wanted) == []
 
 
-async def test_apply_never_changes_the_number_of_partitions(
+async def test_topics_that_somebody_created_by_looking_at_them_are_repaired(
     kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:
-    await create_topics(settings_for(kafka_bootstrap_servers, topic_prefix, partitions=4))
+    """With one partition, and not compacted; `apply` may be run by several at once."""
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
+    async with clients.admin_client(kafka) as admin:
+        await admin._send_request(MetadataRequest([topic.name for topic in topics.registry(kafka).all()]))
+        await eventually(lambda: are_there(kafka), within_seconds=BOUND_SECONDS)
+    with pytest.raises(LayoutError, match="two writers"):
+        await topics.require(kafka)
+    await asyncio.gather(*(topic_admin.apply(kafka) for _ in range(3)))
+    await create_topics(kafka)
+    assert await topic_admin.plan(kafka) == []
+
+
+async def are_there(kafka: KafkaSettings) -> bool:
+    async with clients.admin_client(kafka) as admin:
+        return len(await topics.look(admin, topics.registry(kafka))) == len(topics.registry(kafka).all())
+
+
+async def test_apply_never_changes_the_partitions_of_what_was_written(
+    kafka_bootstrap_servers: str, topic_prefix: str
+) -> None:
+    before = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=4)
+    registry = await create_topics(before)
+    async with producers.idempotent(before) as producer:
+        await producer.publish([record(registry.orders.name, "1")])
     wanted = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=5)
     actions = await topic_admin.apply(wanted)
     assert [type(action) for action in actions] == [ByHand] * 4
+    assert all("TOPSYNC_PARTITIONS must be 4" in str(action) for action in actions)
     assert await topic_admin.plan(wanted) == actions
+
+
+def test_only_where_nothing_was_written_with_another_number_are_partitions_added() -> None:
+    few = replace(found(WANTED.changes), partitions=1)
+    there = AS_IT_SHOULD_BE | {WANTED.changes.name: few}
+    assert topic_plan.plan(WANTED.all(), there, unwritten=[WANTED.changes.name]) == [Widen(WANTED.changes, 1)]
+    (written,) = topic_plan.plan(WANTED.all(), there)
+    assert isinstance(written, ByHand)
+    there[WANTED.orders.name] = replace(found(WANTED.orders), partitions=1)
+    by_hand = topic_plan.plan(WANTED.all(), there, unwritten=[WANTED.changes.name])
+    assert [type(action) for action in by_hand] == [ByHand, ByHand]

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from aiokafka.errors import KafkaError
+
 from schemas import platform_time
 from topsync import runtime
 from topsync.deadletters import reading
 from topsync.deadletters.letters import Letter, LetterId
 from topsync.deadletters.reading import Letters, LettersError, Progress
 from topsync.deadletters.tables import Listed
+from topsync.errors import reaching
 from topsync.settings import KafkaSettings
 from topsync.store import dead_letters, sellers
 from topsync.store.database import Pool
 from topsync.store.dead_letters import Mark
+from topsync.stream import topics
 from topsync.stream.topics import Registry
 
 TOPIC_SLACK: Final = timedelta(days=30)
@@ -81,13 +85,18 @@ class Desk:
 
 @asynccontextmanager
 async def open_desk() -> AsyncIterator[Desk]:
-    """The dead letters and the database of this installation."""
+    """The dead letters and the database of this installation.
+
+    Raises:
+        UnreachableError: a server is away, at the start or later.
+    """
     kafka, registry = await runtime.open_topics()
-    async with (
-        runtime.open_pool() as pool,
-        reading.open_letters(kafka, registry.dead_letters.name) as letters,
-    ):
-        yield Desk(pool, kafka, registry, letters)
+    with reaching(topics.SERVER, (KafkaError,)):
+        async with (
+            runtime.open_pool() as pool,
+            reading.open_letters(kafka, registry.dead_letters.name) as letters,
+        ):
+            yield Desk(pool, kafka, registry, letters)
 
 
 def _is_meant(letter: Letter, which: Filter, seller_id: int | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 
 from schemas import platform_time
 from schemas.change import Change
-from topsync import failpoints, terminal
+from topsync import failpoints, runtime, terminal
 from topsync.deadletters import reasons, retrying, tables
 from topsync.deadletters.desk import Desk, Filter, open_desk
 from topsync.deadletters.letters import Letter, LetterId
@@ -20,7 +20,6 @@ from topsync.deadletters.tables import Listed
 from topsync.progress import looking
 from topsync.shown import shown
 from topsync.store import dead_letters, sellers
-from topsync.stream import producer as producers
 from topsync.stream import records
 
 LOOKING: Final = "looking through the dead letters"
@@ -210,7 +209,7 @@ def _closes(one: Listed) -> str:
 async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None:
     """Publish the hints, then mark the letters: after a crash in between they are open, and done again."""
     changes = [records.change(desk.registry.changes.name, hint) for _, hint in hints]
-    async with producers.idempotent(desk.kafka) as producer:
+    async with runtime.open_producer(desk.kafka) as producer:
         await producer.publish(changes)
     failpoints.reach("deadletters.hinted")
     event_ids = [letter.event_id for letter, _ in hints]

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from topsync.deadletters import letters
 from topsync.deadletters.letters import Letter, LetterId
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
-from topsync.stream import topics
+from topsync.stream import clients
+from topsync.stream.clients import Consumer
 
 CHUNK: Final = 1000
 """Offsets read at once, backwards from the end: who wants the newest does not wait for the oldest."""
@@ -38,7 +39,7 @@ class LettersError(OperatorError):
 class Letters:
     """The dead letters that the cluster holds."""
 
-    consumer: AIOKafkaConsumer
+    consumer: Consumer
     partitions: list[TopicPartition]
 
     async def get(self, wanted: LetterId) -> Letter:
@@ -99,20 +100,11 @@ class Letters:
 @asynccontextmanager
 async def open_letters(kafka: KafkaSettings, topic: str) -> AsyncIterator[Letters]:
     """The topic of dead letters, to be read."""
-    async with topics.admin_client(kafka) as admin:
+    async with clients.admin_client(kafka) as admin:
         (described,) = await admin.describe_topics([topic])
     partitions = [TopicPartition(topic, number) for number in range(len(described["partitions"]))]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.kafka_bootstrap_servers,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
-    try:
-        await consumer.start()
+    async with clients.reader(kafka) as consumer:
         consumer.assign(partitions)
         # A task of the client that has not begun yet lets its cancellation out of `stop`.
         await asyncio.sleep(0)
         yield Letters(consumer, partitions)
-    finally:
-        await consumer.stop()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient  # noqa: TID251 -- it names no topic
 from aiokafka.errors import KafkaError
 
 from topsync.local import java, kafka_jars
@@ -49,7 +49,11 @@ BROKER_HEARTBEAT_INTERVAL_MILLISECONDS = 1000
 """At most, and Kafka's default: more often only costs processor time."""
 
 INTERNAL_TOPIC_PARTITIONS = 4
-"""Of the offsets and the transaction topic; the default of 50 each only makes the first use slow."""
+"""Of the offsets and the transaction topic; the default of 50 each only makes the first use slow.
+
+What has to do with topics stays as Kafka has it by default, and as a cluster elsewhere may have it: each
+topic that somebody looks at is created, unless whoever looks forbids it.
+"""
 
 
 class EmbeddedKafka:
@@ -167,7 +171,6 @@ class EmbeddedKafka:
             "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{LOOPBACK}:{self._controller_port}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self._folder / "logs"),
-            "auto.create.topics.enable": "false",
             "broker.session.timeout.ms": session_timeout_seconds * 1000,
             "broker.heartbeat.interval.ms": min(
                 session_timeout_seconds * 1000 // BROKER_HEARTBEATS_PER_SESSION,

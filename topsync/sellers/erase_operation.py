@@ -21,7 +21,6 @@ from topsync.settings import (
 from topsync.store import erasures, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import Seller
-from topsync.stream import producer as producers
 from topsync.stream.group_progress import group_progress
 from topsync.stream.producer import PublishError
 from topsync.top.budget import Lane
@@ -76,7 +75,7 @@ async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> Outcome
         path.unlink(missing_ok=True)
     with Bars(sys.stderr, erasure.STEPS) as bars:
         async with (
-            producers.idempotent(kafka) as producer,
+            runtime.open_producer(kafka) as producer,
             group_progress(kafka, group, [registry.changes, registry.snapshots]) as progress,
         ):
             eraser = Eraser(

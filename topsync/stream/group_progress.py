@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 
 from topsync.settings import KafkaSettings
-from topsync.stream import topics
+from topsync.stream import clients
+from topsync.stream.clients import Admin, Consumer
 from topsync.stream.topics import Topic
 
 _MEMBERS = 5
@@ -24,11 +25,7 @@ class GroupProgress:
     """A look at a group from outside: it is no member, and takes no partition from one."""
 
     def __init__(
-        self,
-        group: str,
-        consumer: AIOKafkaConsumer,
-        admin: AIOKafkaAdminClient,
-        partitions: Sequence[TopicPartition],
+        self, group: str, consumer: Consumer, admin: Admin, partitions: Sequence[TopicPartition]
     ) -> None:
         self._group = group
         self._consumer = consumer
@@ -91,18 +88,11 @@ async def group_progress(
     partitions = [
         TopicPartition(topic.name, number) for topic in wanted for number in range(topic.partitions)
     ]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        group_id=group,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-    )
-    try:
-        await consumer.start()
+    async with (
+        clients.reader(settings, group_id=group) as consumer,
+        clients.admin_client(settings) as admin,
+    ):
         # By hand: whoever subscribes becomes a member.
         consumer.assign(partitions)
         consumer.pause(*partitions)
-        async with topics.admin_client(settings) as admin:
-            yield GroupProgress(group, consumer, admin, partitions)
-    finally:
-        await consumer.stop()
+        yield GroupProgress(group, consumer, admin, partitions)

@@ -11,10 +11,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
-from topsync import metrics, telemetry
+from topsync import metrics, starts, telemetry
 from topsync.settings import KafkaSettings
+from topsync.stream import clients, layout, topics
+from topsync.stream.clients import Consumer
+from topsync.stream.topics import Topic
 
 log = telemetry.get_logger(__name__)
 
@@ -36,22 +39,23 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self,
         settings: KafkaSettings,
         *,
-        topic: str,
+        topic: Topic,
         group: str,
         instance_id: str | None,
         session_timeout_seconds: float,
         own: Callable[[int, Member], Coroutine[None, None, None]],
+        draining: bool = False,
     ) -> None:
+        """With `draining`, the topic may have more partitions than it should; they are not owned."""
         self._topic = topic
+        self._draining = draining
         self._own = own
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._leaving = False
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers,
+        self._consumer = clients.consumer(
+            settings,
             group_id=group,
             group_instance_id=instance_id,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
             session_timeout_ms=int(session_timeout_seconds * 1000),
             heartbeat_interval_ms=int(min(HEARTBEAT_SECONDS, session_timeout_seconds / 4) * 1000),
         )
@@ -81,13 +85,16 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
         Raises:
             Exception: what a partition's task ended with, if it ended by itself.
+            LayoutError: the topic has another number of partitions than it should.
+            UnreachableError: the cluster was away for too long at the start.
         """
         try:
-            await self._consumer.start()
-            self._consumer.subscribe([self._topic], listener=self)
+            await starts.reach(topics.SERVER, self._consumer.start, outages=topics.OUTAGES)
+            self._consumer.subscribe([self._topic.name], listener=self)
             while not stop():
                 await self._consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000))
                 self._raise_if_one_ended()
+                self._require_layout()
         finally:
             self._leaving = True
             await self._let_go(list(self._tasks))
@@ -101,7 +108,8 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             return
         self._consumer.pause(*assigned)
         for partition in sorted(tp.partition for tp in assigned):
-            if partition not in self._tasks:
+            # What was added is nobody's.
+            if partition not in self._tasks and partition < self._topic.partitions:
                 self._tasks[partition] = asyncio.create_task(
                     self._own(partition, self), name=f"partition-{partition}"
                 )
@@ -111,6 +119,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """End the tasks of the partitions that go elsewhere (called by the client)."""
         await self._let_go([tp.partition for tp in revoked])
+
+    def _require_layout(self) -> None:
+        if not self._draining:
+            layout.require_known(self._topic, self._consumer.partitions_for_topic(self._topic.name))
 
     def _raise_if_one_ended(self) -> None:
         for task in self._tasks.values():
@@ -132,29 +144,20 @@ async def partition_reader(
     settings: KafkaSettings, *, topic: str, partition: int, offset: int | None
 ) -> AsyncIterator[PartitionReader]:
     """A reader of one partition from an offset; from the beginning where there is none."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
     tp = TopicPartition(topic, partition)
-    try:
-        await consumer.start()
+    async with clients.reader(settings) as consumer:
         consumer.assign([tp])
         if offset is None:
             await consumer.seek_to_beginning(tp)
         else:
             consumer.seek(tp, offset)
         yield PartitionReader(consumer, tp)
-    finally:
-        await consumer.stop()
 
 
 class PartitionReader:
     """Reads one partition in batches."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> None:
+    def __init__(self, consumer: Consumer, tp: TopicPartition) -> None:
         self._consumer = consumer
         self._next = 0
         self.tp = tp

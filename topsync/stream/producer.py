@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from topsync import failpoints, telemetry
 from topsync.settings import KafkaSettings
-from topsync.stream.records import MAX_RECORD_BYTES, Record, partition_of_key
+from topsync.stream import clients, topics
+from topsync.stream.clients import KafkaProducer
+from topsync.stream.layout import Layout
+from topsync.stream.records import MAX_REQUEST_BYTES, Record
 
 log = telemetry.get_logger(__name__)
 
 STOP_TIMEOUT_SECONDS = 5.0
 """A fenced producer's `stop()` can hang (reference/kafka-local.md), so it is bounded."""
-
-MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 64 * 1024
-"""One record of the largest size, with its headers."""
 
 MAX_BATCH_BYTES = 256 * 1024
 """What goes to a partition at once; one larger record goes alone. Nothing waits for a batch to fill."""
@@ -40,38 +39,42 @@ class FencedError(RuntimeError):
 class Producer:
     """An idempotent producer, acks=all: a record is durable when its future is done."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: KafkaProducer, layout: Layout) -> None:
         self._producer = producer
+        self._layout = layout
 
     async def send(self, records: Sequence[Record]) -> list[asyncio.Future[object]]:
         """Hand records over: all are durable once every future is done, and one that raises says that some
         are not. Records with the same key stay in order, also from one call to the next.
 
-        Waits while the client's buffer is full. Raises PublishError when that takes too long.
+        Waits while the client's buffer is full. Raises PublishError when that takes too long, and LayoutError
+        as `publish` does.
         """
-        return await _send(self._producer, records)
+        return await _send(self._producer, self._layout, records)
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Write records and wait until all are durable.
 
         Raises:
             PublishError: at least one was not acknowledged; writing them all again is harmless.
+            LayoutError: a topic has another number of partitions than it should; none was handed over.
         """
         for outcome in await asyncio.gather(*await self.send(records), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
 
-async def _send(producer: AIOKafkaProducer, records: Sequence[Record]) -> list[asyncio.Future[object]]:
+async def _send(
+    producer: KafkaProducer, layout: Layout, records: Sequence[Record]
+) -> list[asyncio.Future[object]]:
     """Hand records over in as few batches as hold them: of a partition's batches one goes after the other."""
+    for topic in {record.topic for record in records}:
+        # As the client last heard it, which may be some time ago; where a record goes does not depend on it.
+        layout.require(topic, len(await producer.partitions_for(topic)))
     batches: dict[TopicPartition, BatchBuilder] = {}
-    counts: dict[str, int] = {}
     futures: list[asyncio.Future[object]] = []
     for record in records:
-        topic = record.topic
-        if topic not in counts:
-            counts[topic] = len(await producer.partitions_for(topic))
-        partition = TopicPartition(topic, _partition(record.key, counts[topic]))
+        partition = TopicPartition(record.topic, layout.partition_of(record))
         batch = batches.get(partition)
         if batch is not None and _append(batch, record):
             continue
@@ -80,14 +83,16 @@ async def _send(producer: AIOKafkaProducer, records: Sequence[Record]) -> list[a
         batch = batches[partition] = producer.create_batch()
         # Into an empty batch anything goes.
         if not _append(batch, record) or batch.size() > MAX_REQUEST_BYTES:
-            raise MessageSizeTooLargeError(f"a record for {topic} has more than {MAX_REQUEST_BYTES} bytes")
+            raise MessageSizeTooLargeError(
+                f"a record for {record.topic} has more than {MAX_REQUEST_BYTES} bytes"
+            )
     for partition, batch in batches.items():
         futures.append(await _hand_over(producer, partition, batch))
     return futures
 
 
 async def _hand_over(
-    producer: AIOKafkaProducer, partition: TopicPartition, batch: BatchBuilder
+    producer: KafkaProducer, partition: TopicPartition, batch: BatchBuilder
 ) -> asyncio.Future[object]:
     batch.close()
     future: asyncio.Future[object] = await producer.send_batch(
@@ -98,21 +103,16 @@ async def _hand_over(
     return future
 
 
-def _partition(key: bytes | None, partitions: int) -> int:
-    """The client's own default rule; a record without a key goes anywhere."""
-    return partition_of_key(key, partitions) if key is not None else random.randrange(partitions)  # noqa: S311
-
-
 def _append(batch: BatchBuilder, record: Record) -> bool:
     appended = batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
     return appended is not None
 
 
 @asynccontextmanager
-async def idempotent(settings: KafkaSettings) -> AsyncIterator[Producer]:
-    """A started idempotent producer, flushed and closed at the end."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+async def idempotent(settings: KafkaSettings, *, draining: bool = False) -> AsyncIterator[Producer]:
+    """A started idempotent producer, flushed and closed at the end; `draining` is `Layout`'s."""
+    producer = clients.producer(
+        settings,
         acks="all",
         enable_idempotence=True,
         max_batch_size=MAX_BATCH_BYTES,
@@ -120,7 +120,7 @@ async def idempotent(settings: KafkaSettings) -> AsyncIterator[Producer]:
     )
     await _start(producer)
     try:
-        yield Producer(producer)
+        yield Producer(producer, Layout(topics.registry(settings), draining=draining))
     finally:
         await _stop(producer)
 
@@ -132,8 +132,11 @@ class PartitionPublisher:
     generation: fencing rests on this id alone (reference/kafka-local.md).
     """
 
-    def __init__(self, producer: AIOKafkaProducer, *, group: str, spacing_seconds: float) -> None:
+    def __init__(
+        self, producer: KafkaProducer, layout: Layout, *, group: str, spacing_seconds: float
+    ) -> None:
         self._producer = producer
+        self._layout = layout
         self._group = group
         self._spacing_seconds = spacing_seconds
         self._free_at = 0.0
@@ -152,13 +155,14 @@ class PartitionPublisher:
             FencedError: another owner has taken over.
             PublishError: Kafka did not take it; nothing is visible to a `read_committed` reader unless
                 the commit itself was lost on the way, in which case writing it again is a duplicate.
+            LayoutError: a topic has another number of partitions than it should; nothing was written.
         """
         if not records and not offsets:
             return
         await self.rest()
         try:
             async with self._producer.transaction():
-                await asyncio.gather(*await _send(self._producer, records))
+                await asyncio.gather(*await _send(self._producer, self._layout, records))
                 failpoints.reach("enricher.records_sent")
                 if offsets:
                     await self._producer.send_offsets_to_transaction(dict(offsets), self._group)
@@ -174,8 +178,8 @@ async def partition_publisher(
     settings: KafkaSettings, *, group: str, partition: int, spacing_seconds: float
 ) -> AsyncIterator[PartitionPublisher]:
     """Take a partition's publishing over: aborts what an earlier owner has open, and fences it."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+    producer = clients.producer(
+        settings,
         transactional_id=f"{settings.topic_prefix}.{group}.{partition}",
         acks="all",
         max_batch_size=MAX_BATCH_BYTES,
@@ -183,12 +187,13 @@ async def partition_publisher(
     )
     await _start(producer)
     try:
-        yield PartitionPublisher(producer, group=group, spacing_seconds=spacing_seconds)
+        layout = Layout(topics.registry(settings))
+        yield PartitionPublisher(producer, layout, group=group, spacing_seconds=spacing_seconds)
     finally:
         await _stop(producer)
 
 
-async def _start(producer: AIOKafkaProducer) -> None:
+async def _start(producer: KafkaProducer) -> None:
     try:
         await producer.start()
     except BaseException:
@@ -196,7 +201,7 @@ async def _start(producer: AIOKafkaProducer) -> None:
         raise
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
+async def _stop(producer: KafkaProducer) -> None:
     try:
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
             await producer.stop()

@@ -25,6 +25,9 @@ from schemas.types import MAX_ID, write_instant
 MAX_RECORD_BYTES = 20 * 1024 * 1024
 """Above the largest answer (16 MiB) that may have to be set aside whole."""
 
+MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 64 * 1024
+"""One record of the largest size, with its headers."""
+
 MAX_ORIGINAL_BYTES = 18 * 1024 * 1024
 """Of an original that is larger, a dead letter has the beginning: one that Kafka does not take would be
 written anew for ever, and nothing behind it."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from collections.abc import Mapping
+
+from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from topsync import telemetry
 from topsync.settings import KafkaSettings
-from topsync.stream import topic_plan, topics
-from topsync.stream.topic_plan import Action, Alter, Create, Found
-from topsync.stream.topics import Topic, TopicsError
+from topsync.stream import clients, topic_plan, topics
+from topsync.stream.clients import Admin
+from topsync.stream.topic_plan import Action, Alter, Create, Widen
+from topsync.stream.topics import Found, Topic, TopicsError
 
 log = telemetry.get_logger(__name__)
 
@@ -20,7 +24,7 @@ DYNAMIC_TOPIC_CONFIG = 1
 
 async def plan(settings: KafkaSettings) -> list[Action]:
     """What `apply` would do, and what it would leave to people."""
-    async with topics.admin_client(settings) as admin:
+    async with clients.admin_client(settings) as admin:
         return await _plan(admin, settings)
 
 
@@ -33,7 +37,7 @@ async def apply(settings: KafkaSettings) -> list[Action]:
     Raises:
         TopicsError: the cluster refused; the text says what.
     """
-    async with topics.admin_client(settings) as admin:
+    async with clients.admin_client(settings) as admin:
         actions = await _plan(admin, settings)
         for action in actions:
             match action:
@@ -41,37 +45,38 @@ async def apply(settings: KafkaSettings) -> list[Action]:
                     await _create(admin, topic)
                 case Alter(topic):
                     await _alter(admin, topic)
+                case Widen(topic):
+                    await _widen(admin, settings, topic)
     for action in actions:
         log.info("topics", action=str(action))
     return actions
 
 
-async def _plan(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> list[Action]:
-    wanted = topics.registry(settings).all()
-    described = {
-        topic["topic"]: topic["partitions"]
-        for topic in await admin.describe_topics([topic.name for topic in wanted])
-        if not topic["error_code"]
-    }
-    found = {
-        name: Found(
-            len(partitions),
-            min(len(partition["replicas"]) for partition in partitions),
-            {entry[0]: entry[1] for entry in await _entries(admin, name)},
+async def _plan(admin: Admin, settings: KafkaSettings) -> list[Action]:
+    registry = topics.registry(settings)
+    found = await topics.look(admin, registry)
+    doubtful = [
+        topic
+        for topic in registry.all()
+        if topic.name in found
+        and (found[topic.name].partitions, found[topic.name].replicas) != (topic.partitions, topic.replicas)
+    ]
+    unwritten = await _unwritten(settings, {topic.name: found[topic.name] for topic in doubtful})
+    return topic_plan.plan(registry.all(), found, unwritten=unwritten)
+
+
+async def _unwritten(settings: KafkaSettings, found: Mapping[str, Found]) -> set[str]:
+    """Those in which no record ever was: what was deleted, or is out of its time, has moved the end."""
+    if not found:
+        return set()
+    async with clients.reader(settings) as reader:
+        ends = await reader.end_offsets(
+            [TopicPartition(name, number) for name, one in found.items() for number in range(one.partitions)]
         )
-        for name, partitions in described.items()
-    }
-    return topic_plan.plan(wanted, found)
+    return set(found) - {tp.topic for tp, end in ends.items() if end > 0}
 
 
-async def _entries(admin: AIOKafkaAdminClient, name: str) -> list[tuple[str, str, bool, int]]:
-    """(name, value, is read-only, source) of each entry of a topic's configuration."""
-    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
-    ((_, _, _, _, entries),) = answer.resources
-    return [entry[:4] for entry in entries]
-
-
-async def _create(admin: AIOKafkaAdminClient, topic: Topic) -> None:
+async def _create(admin: Admin, topic: Topic) -> None:
     new = NewTopic(
         topic.name,
         num_partitions=topic.partitions,
@@ -84,13 +89,20 @@ async def _create(admin: AIOKafkaAdminClient, topic: Topic) -> None:
             raise TopicsError(f"cannot create the topic {name}: {rest[0] if rest else code}")
 
 
-async def _alter(admin: AIOKafkaAdminClient, topic: Topic) -> None:
+async def _widen(admin: Admin, settings: KafkaSettings, topic: Topic) -> None:
+    try:
+        await admin.create_partitions({topic.name: NewPartitions(topic.partitions)})
+    except KafkaError as error:
+        # Another who does the same may have been first.
+        found = await topics.look(admin, topics.registry(settings))
+        if found[topic.name].partitions != topic.partitions:
+            raise TopicsError(f"cannot add partitions to the topic {topic.name}: {error}") from None
+
+
+async def _alter(admin: Admin, topic: Topic) -> None:
     # The request replaces all that was set for the topic: what an operator has set must be in it, too.
-    kept = {
-        name: value
-        for name, value, _, source in await _entries(admin, topic.name)
-        if source == DYNAMIC_TOPIC_CONFIG
-    }
+    entries = (await topics.entries(admin, [topic.name])).get(topic.name, [])
+    kept = {name: value for name, value, _, source in entries if source == DYNAMIC_TOPIC_CONFIG}
     resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, {**kept, **topic.config})
     (answer,) = await admin.alter_configs([resource])
     for code, message, *_ in answer.resources:

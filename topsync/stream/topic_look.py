@@ -11,8 +11,8 @@ from io import BytesIO
 from typing import Final
 from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.client import AIOKafkaClient
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient  # noqa: TID251 -- for a request that no client of ours makes
 from aiokafka.errors import NodeNotReadyError, UnknownTopicOrPartitionError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
@@ -29,6 +29,7 @@ from aiokafka.protocol.types import (
 
 from topsync.compacted import Look
 from topsync.settings import KafkaSettings
+from topsync.stream import clients
 from topsync.stream.topics import Topic
 
 METADATA_KEY: Final = 3
@@ -168,13 +169,9 @@ async def look(settings: KafkaSettings, topics: Sequence[Topic]) -> dict[str, Lo
     if not every:
         return {}
     # A consumer of its own each time: one that lives would go on asking for a topic that is gone.
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
-    try:
-        await consumer.start()
+    async with clients.reader(settings) as consumer:
         firsts = await consumer.beginning_offsets(every)
         ends = await consumer.end_offsets(every)
-    finally:
-        await consumer.stop()
     return {
         name: Look(ids[name], tuple(firsts[tp] for tp in tps), tuple(ends[tp] for tp in tps))
         for name, tps in partitions.items()

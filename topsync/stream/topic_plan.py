@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from topsync.stream.topics import Topic
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A topic as the cluster has it."""
-
-    partitions: int
-    replicas: int
-    config: Mapping[str, str]
-    """Every entry that applies, also by default."""
+from topsync.stream import layout
+from topsync.stream.topics import Found, Topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +33,18 @@ class Alter:
 
 
 @dataclass(frozen=True, slots=True)
+class Widen:
+    """A topic in which nothing was ever written has too few partitions: whoever looked at it made it."""
+
+    topic: Topic
+    partitions: int
+    """As it has now."""
+
+    def __str__(self) -> str:
+        return f"widen {self.topic.name}: {self.partitions} -> {self.topic.partitions} partitions"
+
+
+@dataclass(frozen=True, slots=True)
 class ByHand:
     """What is never done here."""
 
@@ -52,21 +55,33 @@ class ByHand:
         return f"by hand {self.topic.name}: {self.what}"
 
 
-Action = Create | Alter | ByHand
+Action = Create | Alter | Widen | ByHand
 
 
-def plan(wanted: Iterable[Topic], found: Mapping[str, Found]) -> list[Action]:
-    """Everything that differs, topic by topic; nothing where all is as it should be."""
+def plan(
+    wanted: Sequence[Topic], found: Mapping[str, Found], *, unwritten: Collection[str] = ()
+) -> list[Action]:
+    """Everything that differs, topic by topic; nothing where all is as it should be.
+
+    Of a topic in `unwritten` is known that no record was ever in it.
+    """
+    # What is written under another number of partitions says that the number that is wanted is wrong.
+    may_widen = all(
+        found[topic.name].partitions == topic.partitions
+        for topic in wanted
+        if topic.keyed and topic.name in found.keys() - set(unwritten)
+    )
     actions: list[Action] = []
     for topic in wanted:
         if topic.name in found:
-            actions += _differences(topic, found[topic.name])
+            is_written = topic.name not in unwritten
+            actions += _differences(topic, found[topic.name], is_written=is_written, may_widen=may_widen)
         else:
             actions.append(Create(topic))
     return actions
 
 
-def _differences(topic: Topic, found: Found) -> list[Action]:
+def _differences(topic: Topic, found: Found, *, is_written: bool, may_widen: bool) -> list[Action]:
     actions: list[Action] = []
     entries = {
         name: (found.config.get(name), value)
@@ -75,20 +90,32 @@ def _differences(topic: Topic, found: Found) -> list[Action]:
     }
     if entries:
         actions.append(Alter(topic, entries))
-    if found.partitions != topic.partitions:
-        actions.append(
-            ByHand(
-                topic,
-                f"has {found.partitions} partitions, not {topic.partitions}: with another number, keys would "
-                "change their partition, and orders their writer. TOPSYNC_PARTITIONS must be what is there",
-            )
-        )
+    if topic.keyed and found.partitions != topic.partitions:
+        if found.partitions < topic.partitions and may_widen and not is_written:
+            actions.append(Widen(topic, found.partitions))
+        else:
+            actions.append(ByHand(topic, _partitions(topic, found.partitions, is_written=is_written)))
     if found.replicas != topic.replicas:
-        actions.append(
-            ByHand(
-                topic,
-                f"has {found.replicas} replicas, not {topic.replicas}: use kafka-reassign-partitions, or set "
-                "TOPSYNC_REPLICATION_FACTOR to what is there",
-            )
-        )
+        actions.append(ByHand(topic, _replicas(topic, found.replicas, is_written=is_written)))
     return actions
+
+
+def _partitions(topic: Topic, found: int, *, is_written: bool) -> str:
+    told = (
+        f"has {found} partitions, not {topic.partitions}: with another number, keys would change their "
+        "partition, and orders their writer. If all topics were made so, TOPSYNC_PARTITIONS must be "
+        f"{found}. If not: "
+    )
+    if not is_written:
+        return f"{told}nothing is in it, so delete it, and apply again"
+    if found > topic.partitions:
+        return told + layout.cure(topic, found)
+    return f"{told}see docs/operations.md, Partitions"
+
+
+def _replicas(topic: Topic, found: int, *, is_written: bool) -> str:
+    told = (
+        f"has {found} replicas, not {topic.replicas}: use kafka-reassign-partitions, or set "
+        "TOPSYNC_REPLICATION_FACTOR to what is there"
+    )
+    return told if is_written else f"{told}. Nothing is in it: you may also delete it, and apply again"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
-from topsync.stream.producer import MAX_REQUEST_BYTES
+from topsync.stream import clients, layout
+from topsync.stream.clients import Admin
+from topsync.stream.records import MAX_REQUEST_BYTES
 
 HOUR_MS = 3600 * 1000
 
 SERVER = "Kafka (KAFKA_BOOTSTRAP_SERVERS)"
+
+OUTAGES: tuple[type[BaseException], ...] = (KafkaError, OSError)
+"""What the first use of a cluster raises while it is away or starting: try again later."""
 
 
 class TopicsError(OperatorError):
@@ -31,6 +36,14 @@ class Topic:
     """What is in it, for people."""
     replicas: int = 1
     config: Mapping[str, str] = field(default_factory=dict)
+    keyed: bool = True
+    """Whether the records of a key are looked for in its partition, so that the number of partitions must be
+    this. Of the other topics the first partition is written, and all of them are read."""
+
+    @property
+    def compacted(self) -> bool:
+        """Whether the newest record of each key is kept for ever."""
+        return self.config.get("cleanup.policy") == "compact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,11 @@ class Registry:
     dead_letters: Topic
     notifications: Topic
     signals: Topic
+
+    @property
+    def keyed(self) -> tuple[Topic, ...]:
+        """Those that all have TOPSYNC_PARTITIONS partitions."""
+        return tuple(topic for topic in self.all() if topic.keyed)
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic."""
@@ -61,17 +79,19 @@ class Registry:
 def registry(settings: KafkaSettings) -> Registry:
     """The registry of an installation."""
 
-    def topic(name: str, partitions: int, about: str, **config: int | str) -> Topic:
+    def topic(name: str, partitions: int | None, about: str, **config: int | str) -> Topic:
         return Topic(
             f"{settings.topic_prefix}.{name}",
-            partitions,
+            partitions or 1,
             about,
             settings.replication_factor,
             {
+                "cleanup.policy": "delete",
                 "min.insync.replicas": str(settings.in_sync_replicas),
                 "max.message.bytes": str(MAX_REQUEST_BYTES),
                 **{key.replace("_", "."): str(value) for key, value in config.items()},
             },
+            keyed=partitions is not None,
         )
 
     partitions = settings.partitions
@@ -109,56 +129,121 @@ def registry(settings: KafkaSettings) -> Registry:
         ),
         dead_letters=topic(
             "trade.deadletter.v1",
-            1,
+            None,
             "What could not be read or done, whole, with its reason.",
             retention_ms=settings.notices_retention_hours * HOUR_MS,
         ),
         notifications=topic(
             "ops.notifications.v1",
-            1,
+            None,
             "Begin and complete markers of each bootstrap, outcomes of replays, messages about no order.",
             retention_ms=settings.notices_retention_hours * HOUR_MS,
         ),
         signals=topic(
             "ops.signals.v1",
-            1,
+            None,
             "What others ask of topsync: replays. Each is answered in `notifications`.",
             retention_ms=settings.notices_retention_hours * HOUR_MS,
         ),
     )
 
 
-@asynccontextmanager
-async def admin_client(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A client for the cluster's own affairs."""
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    try:
-        await client.start()
-        yield client
-    finally:
-        await client.close()
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A topic as the cluster has it."""
+
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+    """Every entry that applies, also by default."""
 
 
-async def require(settings: KafkaSettings) -> Registry:
-    """The registry as the cluster has it: every topic exists, and the three keyed ones agree.
+async def look(admin: Admin, wanted: Registry) -> dict[str, Found]:
+    """Those of the topics that are there, by name; looking creates none.
 
     Raises:
-        TopicsError: a topic is missing, or `changes`, `snapshots` and `orders` differ in partitions.
+        TopicsError: the cluster does not show a topic's configuration.
+    """
+    described = {
+        topic["topic"]: topic["partitions"]
+        for topic in await admin.describe_topics([topic.name for topic in wanted.all()])
+        if not topic["error_code"]
+    }
+    configs = await entries(admin, described)
+    return {
+        name: Found(
+            len(described[name]),
+            min(len(partition["replicas"]) for partition in described[name]),
+            {entry[0]: entry[1] for entry in shown},
+        )
+        for name, shown in configs.items()
+    }
+
+
+Entry = tuple[str, str, bool, int]
+"""Of a topic's configuration: name, value, whether it is read-only, and where it comes from."""
+
+
+async def entries(admin: Admin, names: Iterable[str]) -> dict[str, list[Entry]]:
+    """The configuration of each topic, by name; without those that the broker does not know, or not yet.
+
+    Raises:
+        TopicsError: the cluster does not show it.
+    """
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    shown: dict[str, list[Entry]] = {}
+    for answer in await admin.describe_configs(resources):
+        for code, message, _, name, found in answer.resources:
+            if code == UnknownTopicOrPartitionError.errno:
+                continue
+            if code:
+                raise TopicsError(
+                    f"cannot read the configuration of the topic {name}: {message or code}. topsync must be "
+                    "allowed DescribeConfigs on its topics"
+                )
+            shown[name] = [entry[:4] for entry in found]
+    return shown
+
+
+async def require(settings: KafkaSettings, *, draining: bool = False) -> Registry:
+    """The registry as the cluster has it: every topic is there, divided and configured as it must be.
+
+    With `draining`, `changes` and `snapshots` may have more partitions than they should.
+
+    Raises:
+        TopicsError: a topic is missing or differs.
+        LayoutError: a topic has another number of partitions.
     """
     wanted = registry(settings)
-    async with admin_client(settings) as admin:
-        found = {
-            topic["topic"]: len(topic["partitions"])
-            for topic in await admin.describe_topics([topic.name for topic in wanted.all()])
-            if not topic["error_code"]
-        }
+    async with clients.admin_client(settings) as admin:
+        found = await look(admin, wanted)
     missing = [topic.name for topic in wanted.all() if topic.name not in found]
     if missing:
         raise TopicsError(f"the cluster lacks {', '.join(missing)}: run `topsync topics apply` first")
-    counts = {topic.name: found[topic.name] for topic in (wanted.changes, wanted.snapshots, wanted.orders)}
-    if set(counts.values()) != {wanted.changes.partitions}:
-        raise TopicsError(
-            f"partition counts must all be {wanted.changes.partitions} (TOPSYNC_PARTITIONS), "
-            f"but are {counts}: an order would have two writers"
-        )
+    counts = {topic.name: found[topic.name].partitions for topic in wanted.all()}
+    layout.require_all(wanted, counts, draining=draining)
+    for topic in wanted.all():
+        if lacking := falls_short(topic, found[topic.name].config):
+            told = ", ".join(f"{name} is {was}, not {value}" for name, (was, value) in lacking.items())
+            raise TopicsError(
+                f"the topic {topic.name} does not keep what it must: {told}. Run `topsync topics apply`, "
+                "which sets it"
+            )
     return wanted
+
+
+def falls_short(topic: Topic, config: Mapping[str, str]) -> dict[str, tuple[str | None, str]]:
+    """What a topic's configuration promises less of than it must: name to (as it is, as it should be)."""
+    return {
+        name: (config.get(name), value)
+        for name, value in topic.config.items()
+        if not _is_enough(config.get(name), value)
+    }
+
+
+def _is_enough(found: str | None, wanted: str) -> bool:
+    """Of a time, a size or a number more will do, and -1 stands for no bound; a word must be the same."""
+    try:
+        return found is not None and (int(found) == -1 or int(found) >= int(wanted))
+    except ValueError:
+        return found == wanted

@@ -1,0 +1,167 @@
+"""No Kafka client of ours creates a topic by looking at it, also where the broker would (Kafka's default)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+
+import pytest
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
+
+from tests.stream.clusters import BOUND_SECONDS, settings_for
+from tests.support.eventually import eventually
+from topsync.settings import KafkaSettings
+from topsync.stream import clients, group_progress, ownership, topic_admin, topics
+from topsync.stream import producer as producers
+from topsync.stream.ownership import Member
+from topsync.stream.producer import Producer
+from topsync.stream.records import Record
+from topsync.stream.topics import TopicsError
+
+forgiving = pytest.mark.filterwarnings(
+    # A client of aiokafka that is cancelled while it connects leaves its socket to the collector.
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+
+FOREIGN = "foreign"
+
+LOOKING_SECONDS = 2.0
+"""Long enough for a few metadata requests, the first of which would create the topic."""
+
+
+@pytest.fixture
+def kafka(kafka_bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
+    return settings_for(kafka_bootstrap_servers, topic_prefix)
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """What is left behind is collected now, and not in the middle of another test."""
+    yield
+    gc.collect()
+
+
+async def there(kafka: KafkaSettings) -> set[str]:
+    """The topics of this test that the broker has; asks for all of them, and so by no name."""
+    async with clients.admin_client(kafka) as admin:
+        return {name for name in await admin.list_topics() if name.startswith(f"{kafka.topic_prefix}.")}
+
+
+async def publish(kafka: KafkaSettings) -> None:
+    async with producers.idempotent(kafka) as producer:
+        await producer.publish([Record(topics.registry(kafka).changes.name, b"1", b"{}", [])])
+
+
+async def publish_in_a_transaction(kafka: KafkaSettings) -> None:
+    async with producers.partition_publisher(kafka, group="g", partition=0, spacing_seconds=0) as publisher:
+        await publisher.publish([Record(topics.registry(kafka).orders.name, b"1", b"{}", [])], {})
+
+
+async def subscribe(kafka: KafkaSettings) -> None:
+    async with clients.reader(kafka, topics.registry(kafka).signals.name, group_id=kafka.topic_prefix):
+        pass
+
+
+async def be_a_member(kafka: KafkaSettings) -> None:
+    async def own(partition: int, member: Member) -> None:
+        raise AssertionError(f"there is no partition {partition} of {member}")
+
+    member = Member(
+        kafka,
+        topic=topics.registry(kafka).changes,
+        group=kafka.topic_prefix,
+        instance_id=None,
+        session_timeout_seconds=6,
+        own=own,
+    )
+    await member.run(lambda: False)
+
+
+async def read_a_partition(kafka: KafkaSettings) -> None:
+    name = topics.registry(kafka).changes.name
+    async with ownership.partition_reader(kafka, topic=name, partition=0, offset=0) as reader:
+        await reader.batch(max_records=1, timeout_seconds=60)
+
+
+async def look_at_a_group(kafka: KafkaSettings) -> None:
+    wanted = [topics.registry(kafka).changes]
+    async with group_progress.group_progress(kafka, kafka.topic_prefix, wanted) as progress:
+        await progress.ends()
+
+
+async def plan(kafka: KafkaSettings) -> None:
+    assert len(await topic_admin.plan(kafka)) == len(topics.registry(kafka).all())
+
+
+async def require(kafka: KafkaSettings) -> None:
+    with pytest.raises(TopicsError, match="lacks"):
+        await topics.require(kafka)
+
+
+LOOKS: tuple[Callable[[KafkaSettings], Awaitable[None]], ...] = (
+    publish,
+    publish_in_a_transaction,
+    subscribe,
+    be_a_member,
+    read_a_partition,
+    look_at_a_group,
+    plan,
+    require,
+)
+
+
+async def created_by(look: Callable[[KafkaSettings], Awaitable[None]], kafka: KafkaSettings) -> set[str]:
+    own = kafka.model_copy(update={"topic_prefix": f"{kafka.topic_prefix}-{look.__name__}"})
+    # It waits for the topic, which may be coming, or fails; either is right.
+    with suppress(TimeoutError, KafkaError):
+        async with asyncio.timeout(LOOKING_SECONDS):
+            await look(own)
+    await a_foreign_look_has_created_one(own)
+    return {name for name in await there(own) if not name.endswith(FOREIGN)}
+
+
+async def a_foreign_look_has_created_one(kafka: KafkaSettings) -> None:
+    """What was asked for before would be there by then, too; and it is no broker that never creates."""
+    name = f"{kafka.topic_prefix}.{FOREIGN}"
+    async with clients.admin_client(kafka) as admin:
+        await admin._send_request(MetadataRequest([name]))
+    await eventually(lambda: is_there(kafka, name), within_seconds=BOUND_SECONDS)
+
+
+async def is_there(kafka: KafkaSettings, name: str) -> bool:
+    return name in await there(kafka)
+
+
+@forgiving
+async def test_looking_at_topics_that_are_not_there_creates_none(kafka: KafkaSettings) -> None:
+    created = await asyncio.gather(*(created_by(look, kafka) for look in LOOKS))
+    assert dict(zip([look.__name__ for look in LOOKS], created, strict=True)) == {
+        look.__name__: set() for look in LOOKS
+    }
+
+
+@forgiving
+async def test_a_topic_that_is_deleted_under_a_process_is_not_back_by_its_looking(
+    kafka: KafkaSettings,
+) -> None:
+    """It would be back with one partition, and not compacted."""
+    kafka = kafka.model_copy(update={"kafka_metadata_age_seconds": 1.0})
+    await topic_admin.apply(kafka)
+    changes = topics.registry(kafka).changes.name
+    async with clients.admin_client(kafka) as admin, producers.idempotent(kafka) as producer:
+        await producer.publish([Record(changes, b"1", b"{}", [])])
+        await admin.delete_topics([changes])
+        with suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(3 * LOOKING_SECONDS):
+                await publish_for_ever(producer, changes)
+    await a_foreign_look_has_created_one(kafka)
+    assert changes not in await there(kafka)
+
+
+async def publish_for_ever(producer: Producer, topic: str) -> None:
+    while True:
+        await producer.publish([Record(topic, b"1", b"{}", [])])
