@@ -462,7 +462,7 @@ def replay(
     wait_seconds: Annotated[float, typer.Option(help="How long to wait for the outcome.")] = 300,
 ) -> None:
     """Ask the reconciler to pull a seller's changes of a span again, and show the outcome."""
-    from topsync import operations
+    from topsync.replays import operations
 
     sys.exit(
         asyncio.run(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from uuid import uuid4
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +11,7 @@ from rich.table import Table
 from schemas import platform_time
 from topsync import retry, runtime, settings, standing
 from topsync.audit import Audit, Result
-from topsync.errors import OperatorError, reaching
+from topsync.errors import reaching
 from topsync.settings import (
     BudgetSettings,
     DatabaseSettings,
@@ -23,8 +20,7 @@ from topsync.settings import (
     ReconcilerSettings,
     SimulatorAdminSettings,
 )
-from topsync.store import api_calls, call_budget, database, push_connections, replay_jobs, sellers
-from topsync.store.replay_jobs import ReplayJob, State
+from topsync.store import api_calls, call_budget, database, push_connections
 from topsync.stream import topic_admin, topics
 from topsync.stream.producer import PublishError
 from topsync.stream.topic_plan import Action, ByHand
@@ -33,12 +29,6 @@ from topsync.stream.topics import TopicsError
 console = Console(highlight=False)
 
 SPREADING = retry.Policy(max_attempts=10, first_wait_seconds=0.2, max_wait_seconds=2.0)
-
-OUTCOME_POLL_SECONDS = 0.3
-
-
-class OperationError(OperatorError):
-    """What was asked for cannot be done."""
 
 
 async def migrate() -> None:
@@ -131,54 +121,6 @@ async def _budget_table(pool: database.Pool) -> Table:
     for ban in await call_budget.bans(pool):
         table.add_row(f"[bold red]closed[/]: {ban.scope}", f"until {platform_time.format(ban.until)} (GMT+8)")
     return table
-
-
-async def replay(
-    seller: str,
-    start: datetime,
-    end: datetime,
-    *,
-    dry_run: bool,
-    request_id: str | None,
-    wait_seconds: float,
-) -> int:
-    """Ask for a replay and show its outcome; 0 when it is done, 1 when it failed or is still under way."""
-    if start >= end:
-        raise OperationError("--from must be before --to")
-    async with runtime.open_pool() as pool:
-        found = await sellers.find(pool, seller)
-        if found is None:
-            raise OperationError(f"no seller {seller}; see `topsync sellers list`")
-        if found.state is sellers.State.ERASED:
-            raise OperationError(f"{found.nick} {found.reason}")
-        job = ReplayJob(
-            id=request_id or uuid4().hex[:12],
-            seller_id=found.seller_id,
-            start=start.replace(tzinfo=platform_time.CHINA),
-            end=end.replace(tzinfo=platform_time.CHINA),
-            dry_run=dry_run,
-        )
-        await replay_jobs.request(pool, job)
-        done = await _wait_for_outcome(pool, job.id, wait_seconds)
-    if done is None:
-        console.print(f"replay {job.id} is still under way; ask again with --id {job.id}")
-        return 1
-    table = Table(title=f"Replay {done.id}: {done.state.value}", show_header=False)
-    for name, value in (done.outcome or {}).items():
-        table.add_row(name.replace("_", " "), str(value))
-    console.print(table)
-    return 0 if done.state is State.DONE else 1
-
-
-async def _wait_for_outcome(pool: database.Pool, id: str, wait_seconds: float) -> ReplayJob | None:  # noqa: A002
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        job = await replay_jobs.get(pool, id)
-        if job is not None and job.state in (State.DONE, State.FAILED):
-            return job
-        if time.monotonic() >= deadline:
-            return None
-        await asyncio.sleep(OUTCOME_POLL_SECONDS)
 
 
 async def audit(*, settle_seconds: float) -> int:

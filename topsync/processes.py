@@ -25,6 +25,7 @@ from reconciler import bulk_plan
 from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Rules
 from reconciler.refetching import Refetching
+from reconciler.replays import Replays
 from reconciler.service import Reconciler
 from reconciler.signals import SignalReader
 from topsync import runtime, settings, telemetry
@@ -181,6 +182,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
         producers.idempotent(kafka) as producer,
     ):
+        puller = runtime.puller(pool, client, clock, producer, registry)
         reconciler = Reconciler(
             settings=own,
             rules=Rules(
@@ -189,7 +191,7 @@ async def reconcile(lifetime: Lifetime) -> None:
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
             ),
             pool=pool,
-            puller=runtime.puller(pool, client, clock, producer, registry),
+            puller=puller,
             sessions=sessions,
             clock=clock,
             refetching=Refetching(
@@ -212,8 +214,10 @@ async def reconcile(lifetime: Lifetime) -> None:
                 poll_seconds=own.bulk_poll_seconds,
                 deadline_seconds=own.bulk_deadline_seconds,
             ),
-            notifications_topic=registry.notifications.name,
-            calls_per_second=budget.calls_per_second,
+            replays=Replays(
+                *(pool, puller, sessions, clock, registry.notifications.name),
+                calls_per_second=budget.calls_per_second,
+            ),
         )
         watch = SessionWatch(
             pool=pool,
