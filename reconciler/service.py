@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -35,10 +36,11 @@ log = telemetry.get_logger(__name__)
 LEADER_LOCK = 0x72656364
 """Advisory lock of the one reconciler that works (the letters `recd`)."""
 
-NOT_SELLERS = frozenset({"replay", "refetches", "backlog"})
+NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog"})
 """What may be under way beside the pulls of sellers."""
 
 OUTAGE_WAIT_SECONDS = 2.0
+HAND_BACK_SECONDS = 2.0
 FOR_EVER = timedelta(days=36500)
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
@@ -74,6 +76,7 @@ class Reconciler:
         await self._drop_everything()
 
     async def _lead(self, lifetime: Lifetime) -> None:
+        await self.replays.hand_back()
         async with self.pool.acquire() as connection:
             if not await database.try_lock(connection, LEADER_LOCK):
                 await lifetime.sleep(self.settings.reconcile_poll_seconds)
@@ -98,6 +101,8 @@ class Reconciler:
             self._start("backlog", self.bulk.round)
         if "replay" not in self._busy:
             self._start("replay", self.replays.round)
+        if "cancelled" not in self._busy:
+            self._start("cancelled", self.replays.end_cancelled)
         await self._watch_push(connection)
         open_gaps = await gaps.open_gaps(self.pool)
         metrics.GAPS_OPEN.set(len(open_gaps))
@@ -159,6 +164,10 @@ class Reconciler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # A database that is away is asked again, unless this process ends; that rarely counts, too.
+        with suppress(*OUTAGE_ERRORS):
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await self.replays.hand_back()
 
     async def _pull(self, seller_id: int, pull: Pull) -> None:
         account = await self.sessions.get(seller_id)
