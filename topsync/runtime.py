@@ -95,9 +95,9 @@ async def open_topics() -> tuple[KafkaSettings, Registry]:
 
 
 def _waiting(server: str, attempt: retry.Attempt) -> None:
-    log.warning(
-        "waiting for a server", server=server, attempt=attempt.number, error=type(attempt.error).__name__
-    )
+    # Commands show warnings alone: the first line says what they wait for, and their error says the rest.
+    tell = log.warning if attempt.number == 1 else log.info
+    tell("waiting for a server", server=server, attempt=attempt.number, error=type(attempt.error).__name__)
 
 
 @asynccontextmanager
