@@ -48,7 +48,7 @@ from topsync.settings import (
     PushSettings,
     ReconcilerSettings,
 )
-from topsync.store import push_connections, sellers
+from topsync.store import coverage, push_connections, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import State as SellerState
 from topsync.store.shared_table import SharedTables
@@ -252,6 +252,14 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         producers.idempotent(kafka) as producer,
     ):
         accounts = _chosen(await sessions.usable(), names)
+        passed_over = [] if names else await _passed_over(pool)
+        if passed_over:
+            log.warning("paused or expired sellers are not started", sellers=passed_over)
+        if not accounts and passed_over:
+            raise BootstrapFailedError(
+                f"nothing is started: paused or expired: {', '.join(map(str, passed_over))}; see "
+                "`topsync sellers list`"
+            )
         if not accounts:
             log.info("no seller is new; nothing to do")
             return
@@ -342,6 +350,15 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
             f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
         )
     return [by_name[name] for name in names]
+
+
+async def _passed_over(pool: Pool) -> list[int]:
+    """Sellers without a bulk start that cannot have one now."""
+    proven = await coverage.proven(pool)
+    away = [
+        one for one in await sellers.all_of(pool) if one.state in (SellerState.PAUSED, SellerState.EXPIRED)
+    ]
+    return [one.seller_id for one in away if not proven.get(one.seller_id)]
 
 
 async def _require_push(pool: Pool, lifetime: Lifetime) -> None:
