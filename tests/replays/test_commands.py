@@ -163,12 +163,22 @@ async def test_the_list_is_newest_first_and_never_breaks_an_id_or_a_time_in_80_c
         await desk.job(id_, dry_run=id_ == ids[2])
     await replay_jobs.finish(desk.pool, ids[0], State.FAILED, {"error": "a long reason " * 5})
     await replay_jobs.cancel(desk.pool, ids[1])
+    long_nick = "a shop with a name that goes on and on"
+    await desk.pool.execute("update sellers set nick = $2 where seller_id = $1", SELLER, long_nick)
     await operations.list_jobs(limit=10, as_json=False)
     output, _ = desk.printed()
     assert max(map(len, output.splitlines())) <= 80
     assert sorted(ids, key=output.index) == ids[::-1]
     assert output.count(str(NOW - 2 * HOUR)) == output.count(str(NOW)) == 3
-    for word in ("failed", "cancelled", "requested", "dry run", "by signal", "demo_one", "a long reason"):
+    for word in (
+        "failed",
+        "cancelled",
+        "requested",
+        "dry run",
+        "by signal",
+        "a shop with a",
+        "a long reason",
+    ):
         assert word in output, output
 
 
