@@ -12,7 +12,6 @@ Taking a partition over happens in this order, because each step relies on the o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -24,6 +23,7 @@ from consumer.pipeline import Pipeline
 from consumer.republishing import Republishing
 from consumer.writer import PartitionWriter, Tools
 from topsync import failpoints, metrics, retry, telemetry
+from topsync.errors import flat, leaves
 from topsync.service import Lifetime
 from topsync.settings import EnricherSettings, KafkaSettings
 from topsync.store import orders
@@ -132,7 +132,7 @@ class Enricher:
                     return
                 metrics.WRITER_RESTARTS.inc()
                 log.warning(
-                    "partition writer failed; taking over anew", partition=partition, error=repr(error)
+                    "partition writer failed; taking over anew", partition=partition, error=flat(error)
                 )
                 if _is_shut_out(error) and await self._has_a_newer_owner(partition, epoch):
                     # The group tells us so within a session time-out; coming back sooner would only take
@@ -198,11 +198,11 @@ class Enricher:
 
 
 def _is_passing(error: Exception) -> bool:
-    return all(isinstance(leaf, PASSING_ERRORS) for leaf in _leaves(error))
+    return all(isinstance(leaf, PASSING_ERRORS) for leaf in leaves(error))
 
 
 def _is_shut_out(error: Exception) -> bool:
-    return any(isinstance(leaf, FencedError | NotOwnerError) for leaf in _leaves(error))
+    return any(isinstance(leaf, FencedError | NotOwnerError) for leaf in leaves(error))
 
 
 def _wait_seconds(error: Exception, failures: int) -> float:
@@ -211,20 +211,11 @@ def _wait_seconds(error: Exception, failures: int) -> float:
 
 
 def _is_the_platforms(error: Exception) -> bool:
-    return all(isinstance(leaf, RetryLaterError | CallLimitedError) for leaf in _leaves(error))
+    return all(isinstance(leaf, RetryLaterError | CallLimitedError) for leaf in leaves(error))
 
 
 def _banned_for_seconds(error: Exception) -> float:
     """How long the platform, or our own budget, wants us to wait; 0 where it is something else."""
     return max(
-        (leaf.wait_seconds for leaf in _leaves(error) if isinstance(leaf, CallLimitedError)), default=0.0
+        (leaf.wait_seconds for leaf in leaves(error) if isinstance(leaf, CallLimitedError)), default=0.0
     )
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group of them, or the one error itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

@@ -20,7 +20,7 @@ from datetime import timedelta
 from reconciler import bulk_plan, refetching
 from reconciler.bulk_plan import IMPATIENT, PATIENT, Rules
 from schemas.change import Source
-from topsync import failpoints, metrics, telemetry
+from topsync import durations, failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.sellers.sessions import Sessions
 from topsync.store import detail_tasks, refetches
@@ -280,7 +280,8 @@ class BulkDetails:
     def _rest(self, seconds: float, why: str) -> None:
         """Do without tasks for a while, and say so once."""
         if not self._is_resting():
-            log.warning("backlogs are drained one by one", why=why, seconds=seconds)
+            rest = durations.until(seconds) if math.isfinite(seconds) else "until this process ends"
+            log.warning("backlogs are drained one by one", why=why, rest=rest)
         self._rests_until = max(self._rests_until, time.monotonic() + seconds)
 
     def _is_resting(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,20 +17,17 @@ from reconciler import plan
 from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Pull, Rules, Standing
 from reconciler.refetching import Refetching
-from schemas.change import Source
-from schemas.notification import ReplayFinished
-from topsync import failpoints, metrics, outages, telemetry
+from reconciler.replays import Replays
+from topsync import metrics, outages, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
 from topsync.sellers.sessions import Sessions
 from topsync.service import Lifetime
 from topsync.settings import ReconcilerSettings
-from topsync.store import coverage, database, gaps, push_connections, replay_jobs
+from topsync.store import coverage, database, gaps, push_connections
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
 from topsync.store.gaps import Gap
-from topsync.store.replay_jobs import ReplayJob, State
-from topsync.stream import records
 from topsync.stream.producer import PublishError
 from topsync.top.errors import SessionInvalidError, TopError
 
@@ -38,9 +36,10 @@ log = telemetry.get_logger(__name__)
 LEADER_LOCK = 0x72656364
 """Advisory lock of the one reconciler that works (the letters `recd`)."""
 
-NOT_SELLERS = frozenset({"job", "refetches", "backlog"})
+NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog"})
 """What may be under way beside the pulls of sellers."""
 
+HAND_BACK_SECONDS = 2.0
 FOR_EVER = timedelta(days=36500)
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
@@ -59,9 +58,7 @@ class Reconciler:
     clock: ServerClock
     refetching: Refetching
     bulk: BulkDetails
-    notifications_topic: str
-    calls_per_second: float
-    """What a process may call at most: the estimate of a dry run rests on it."""
+    replays: Replays
     _judges_silence: bool = False
     _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
@@ -78,6 +75,7 @@ class Reconciler:
         await self._drop_everything()
 
     async def _lead(self, lifetime: Lifetime) -> None:
+        await self.replays.hand_back()
         async with self.pool.acquire() as connection:
             if not await database.try_lock(connection, LEADER_LOCK):
                 await lifetime.sleep(self.settings.reconcile_poll_seconds)
@@ -100,6 +98,10 @@ class Reconciler:
             self._start("refetches", self.refetching.round)
         if "backlog" not in self._busy:
             self._start("backlog", self.bulk.round)
+        if "replay" not in self._busy:
+            self._start("replay", self.replays.round)
+        if "cancelled" not in self._busy:
+            self._start("cancelled", self.replays.end_cancelled)
         await self._watch_push(connection)
         open_gaps = await gaps.open_gaps(self.pool)
         metrics.GAPS_OPEN.set(len(open_gaps))
@@ -107,8 +109,6 @@ class Reconciler:
         room = self.settings.reconcile_parallel_sellers - len(self._busy.keys() - NOT_SELLERS)
         for seller_id, pull in plan.in_order(due, self._pulled_at)[: max(0, room)]:
             self._start(seller_id, partial(self._pull, seller_id, pull))
-        if "job" not in self._busy and (job := await replay_jobs.next_open(self.pool)):
-            self._start("job", partial(self._replay, job))
 
     async def _due_pulls(self, open_gaps: Sequence[Gap]) -> dict[int, Pull]:
         """What every seller that is not being pulled needs now."""
@@ -163,6 +163,10 @@ class Reconciler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # A database that is away is asked again, unless this process ends; that rarely counts, too.
+        with suppress(*OUTAGE_ERRORS):
+            async with asyncio.timeout(HAND_BACK_SECONDS):
+                await self.replays.hand_back()
 
     async def _pull(self, seller_id: int, pull: Pull) -> None:
         account = await self.sessions.get(seller_id)
@@ -192,59 +196,3 @@ class Reconciler:
         for gap in plan.closed(mine, proven):
             await gaps.close(self.pool, gap, self.clock.now())
             log.info("gap proven closed", seller_id=seller_id, gap=gap.id)
-
-    async def _replay(self, job: ReplayJob) -> None:
-        """Carry an operator's request out; it always gets an outcome, unless this process dies first."""
-        await replay_jobs.start(self.pool, job)
-        state, outcome = State.DONE, dict[str, object]()
-        try:
-            outcome = await self._replayed(job)
-        except PASSING_ERRORS as error:
-            state, outcome = State.FAILED, {"error": str(error)}
-        except Exception:
-            # A defect, which ends this process: the job must not meet the next one and end it, too.
-            outcome = {"error": "a defect of the reconciler; its log says which"}
-            await replay_jobs.finish(self.pool, job, State.FAILED, outcome)
-            raise
-        # Told first: whoever dies in between does and tells it again, and nobody waits for it in vain.
-        await self.puller.producer.publish(
-            [
-                records.notification(
-                    self.notifications_topic,
-                    ReplayFinished.model_validate(
-                        {"replay": job.id, "seller_id": job.seller_id, "state": state.value, **outcome}
-                    ),
-                    at=self.clock.now(),
-                )
-            ]
-        )
-        failpoints.reach("replay.told")
-        await replay_jobs.finish(self.pool, job, state, outcome)
-        log.info("replay finished", job=job.id, state=state, dry_run=job.dry_run)
-
-    async def _replayed(self, job: ReplayJob) -> dict[str, object]:
-        account = await self.sessions.get(job.seller_id)
-        if account is None:
-            return {"error": "the seller is unknown, paused or expired"}
-        request = Request(
-            seller_id=job.seller_id,
-            session=account.session,
-            start=job.start,
-            end=job.end,
-            source=Source.OPERATOR,
-            reason=f"replay {job.id}",
-        )
-        done = await (self.puller.preview(request) if job.dry_run else self.puller.pull(request))
-        calls = done.calls + done.hinted + (done.refunds_hinted or 0)
-        of_refunds: dict[str, object] = {}
-        if done.refunds_listed is not None:
-            of_refunds = {"refunds_listed": done.refunds_listed, "refunds_to_fetch": done.refunds_hinted}
-        return {
-            "dry_run": job.dry_run,
-            "orders_listed": done.listed,
-            "orders_to_fetch": done.hinted,
-            **of_refunds,
-            "list_calls": done.calls,
-            "calls": calls,
-            "minutes": round(calls / self.calls_per_second / 60, 2),
-        }

@@ -14,16 +14,17 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
+from reconciler import replay_outcomes
 from schemas import cloud_events, problems
-from schemas.notification import ReplayFinished
 from schemas.signal import ReplayRequested
 from topsync import metrics, outages, telemetry
 from topsync.clock import ServerClock
+from topsync.replays import requests
+from topsync.replays.requests import ReplayRefusedError
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
-from topsync.store import replay_jobs
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.replay_jobs import ReplayJob
+from topsync.store.replay_jobs import AskedBy, WantedReplay
 from topsync.stream import clients, records
 from topsync.stream.clients import Consumer
 from topsync.stream.producer import Producer
@@ -83,23 +84,18 @@ class SignalReader:
             log.warning("signal set aside", detail=str(error), offset=record.offset)
             await self.producer.publish([self._dead_letter(record, str(error))])
             return
-        job = ReplayJob(wanted.replay, wanted.seller_id, wanted.start, wanted.end, wanted.dry_run)
-        await replay_jobs.request(self.pool, job)
-        if await replay_jobs.get(self.pool, job.id) is None:
-            await self.producer.publish([self._refusal(wanted)])
-        log.info("replay asked for by a signal", job=job.id, seller_id=job.seller_id, dry_run=job.dry_run)
+        replay = WantedReplay(wanted.replay, wanted.seller_id, wanted.start, wanted.end, wanted.dry_run)
+        asked = {"job": replay.id, "seller_id": replay.seller_id}
+        log.info("replay asked for by a signal", **asked, dry_run=replay.dry_run)
+        try:
+            await requests.note(self.pool, replay, AskedBy.SIGNAL, now=self.clock.now())
+        except ReplayRefusedError as error:
+            log.warning("replay refused", **asked, reason=str(error))
+            await self.producer.publish([self._refusal(replay, str(error))])
 
-    def _refusal(self, wanted: ReplayRequested) -> Record:
-        return records.notification(
-            self.topics.notifications.name,
-            ReplayFinished(
-                replay=wanted.replay,
-                seller_id=wanted.seller_id,
-                state="failed",
-                error="there is no such seller",
-            ),
-            at=self.clock.now(),
-        )
+    def _refusal(self, wanted: WantedReplay, reason: str) -> Record:
+        told = replay_outcomes.failed(replay_outcomes.of_request(wanted), reason)
+        return records.notification(self.topics.notifications.name, told, at=self.clock.now())
 
     def _dead_letter(self, record: ConsumerRecord[bytes, bytes], detail: str) -> Record:
         return records.dead_letter(

@@ -115,7 +115,11 @@ class BootstrapCompleted(Notification, Certificate):
 
 
 class ReplayFinished(Notification):
-    """An operator's replay of a seller's span has ended."""
+    """A replay of a seller's span has ended, or a request for one is refused.
+
+    An id may be used again by mistake, for another seller or span: that request is refused by a record of its
+    own, with the same id. So compare `seller_id`, `start` and `end` with what you asked for.
+    """
 
     event_type: ClassVar[str] = "taobao.ops.replay.finished.v1"
 
@@ -125,6 +129,16 @@ class ReplayFinished(Notification):
     state: Literal["done", "failed"]
     error: str | None = None
     """Why nothing, or not all of it, was done."""
+    start: Instant | None = None
+    """The span that was asked for: from then on ..."""
+    end: Instant | None = None
+    """... up to and including then."""
+    pulled_from: Instant | None = None
+    """What of the span was pulled, or only counted: from then on ..."""
+    pulled_to: Instant | None = None
+    """... up to and including then; both are absent where nothing was."""
+    note: str | None = None
+    """Why that is less than the span, where it is done all the same."""
     dry_run: bool | None = None
     """Whether it only counted."""
     orders_listed: int | None = None

@@ -334,36 +334,6 @@ def test_a_seller_without_a_session_is_refused(
     assert "no session token on standard input" in told
 
 
-def test_a_replay_for_an_unknown_seller_is_refused_with_where_to_look(
-    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    window = ("--from", "2025-11-20 10:00:00", "--to", "2025-11-20 11:00:00")
-    status, _, errors = run(monkeypatch, capsys, "replay", "--seller", "nobody", *window)
-    assert status == 1
-    assert errors == "topsync: no seller nobody; see `topsync sellers list`\n"
-
-
-def test_a_replay_that_ends_before_it_begins_is_refused(
-    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    window = ("--from", "2025-11-20 11:00:00", "--to", "2025-11-20 10:00:00")
-    status, _, errors = run(monkeypatch, capsys, "replay", "--seller", "nobody", *window)
-    assert (status, errors) == (1, "topsync: --from must be before --to\n")
-
-
-def test_a_replay_that_nobody_carries_out_says_how_to_ask_again(
-    installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    add_seller(monkeypatch, f"{SESSION}\n")
-    arguments = ("--from", "2025-11-20 10:00:00", "--to", "2025-11-20 11:00:00", "--id", "mine", "--dry-run")
-    for name in ("demo_one", str(SELLER)):
-        status, output, _ = run(
-            monkeypatch, capsys, "replay", "--seller", name, *arguments, "--wait-seconds", "0"
-        )
-        assert status == 1
-        assert output == "replay mine is still under way; ask again with --id mine\n"
-
-
 def test_a_new_key_is_one_that_the_vault_takes() -> None:
     made = CliRunner().invoke(cli.app, ["new-key"])
     Fernet(made.output.strip())

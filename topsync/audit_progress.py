@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from topsync import terminal
 from topsync.audit import Compared, Stage
+from topsync.progress import moving
 
 LINE_EVERY_SECONDS = 5.0
 
@@ -25,23 +23,7 @@ def describe(stage: Stage) -> str:
 
 
 @contextmanager
-def shown() -> Iterator[Callable[[Stage], None]]:
+def showing() -> Iterator[Callable[[Stage], None]]:
     """Show each stage on standard error; what the audit prints is not mixed with it."""
-    console = terminal.console(sys.stderr)
-    if not console.is_terminal:
-        yield _lines()
-        return
-    with console.status("reading the topics") as status:
-        yield lambda stage: status.update(describe(stage))
-
-
-def _lines() -> Callable[[Stage], None]:
-    due = time.monotonic() + LINE_EVERY_SECONDS
-
-    def show(stage: Stage) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            terminal.complain(describe(stage))
-            due = time.monotonic() + LINE_EVERY_SECONDS
-
-    return show
+    with moving(every_seconds=LINE_EVERY_SECONDS) as show:
+        yield lambda stage: show(describe(stage), "")

@@ -31,6 +31,9 @@ deadletter_app = typer.Typer(
 )
 app.add_typer(deadletter_app, name="deadletter", rich_help_panel="Operations")
 
+replay_app = typer.Typer()
+app.add_typer(replay_app, name="replay", rich_help_panel="Operations")
+
 topics_app = typer.Typer(help="The cluster's topics.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics", rich_help_panel="Jobs (each ends by itself)")
 schema_app = typer.Typer(help="The contract: JSON Schema and AsyncAPI of the topics.", no_args_is_help=True)
@@ -481,29 +484,73 @@ def status(as_json: AsDocument = False) -> None:
     asyncio.run(operations.status(as_json=as_json))
 
 
-@app.command(rich_help_panel=OPERATIONS)
+@replay_app.callback(invoke_without_command=True)
 def replay(
-    seller: Annotated[str, typer.Option(help="The seller's nick or id.")],
-    start: Annotated[datetime, Moment("--from", help="Platform time (GMT+8), e.g. '2026-11-20 10:00:00'.")],
-    end: Annotated[datetime, Moment("--to", help="Platform time (GMT+8); at most now.")],
+    context: typer.Context,
+    seller: Annotated[str | None, typer.Option(help="The seller's nick or id.")] = None,
+    start: Annotated[
+        datetime | None,
+        Moment("--from", help="Platform time (GMT+8), e.g. '2026-11-20 10:00:00'; at most 90 days ago."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        Moment("--to", help="Platform time (GMT+8); up to now is pulled, if it is later."),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it would find, and what it would cost.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Only say what it would fetch and cost. Listing spends calls all the same."
+        ),
     ] = False,
     request_id: Annotated[
-        str | None, typer.Option("--id", help="Makes the request idempotent; without it one is made up.")
+        str | None,
+        typer.Option(
+            "--id",
+            help="Makes the request idempotent; without it one is made up. Alone, it shows that replay.",
+        ),
     ] = None,
-    wait_seconds: Annotated[float, typer.Option(help="How long to wait for the outcome.")] = 300,
+    wait_seconds: Annotated[float, typer.Option(min=0, help="How long to wait for the outcome.")] = 300,
+    as_json: AsJson = False,
 ) -> None:
-    """Ask the reconciler to pull a seller's changes of a span again, and show the outcome."""
-    from topsync import operations
+    """Ask the reconciler to pull a seller's changes of a span again, and show the outcome.
 
-    sys.exit(
-        asyncio.run(
-            operations.replay(
-                seller, start, end, dry_run=dry_run, request_id=request_id, wait_seconds=wait_seconds
-            )
-        )
-    )
+    Ctrl-C does not stop it: `topsync replay --id ID` shows it again. Exit
+    status 0: done; 1: failed, or still under way.
+    """
+    from topsync.replays import operations
+
+    wanted = (seller, start, end)
+    if context.invoked_subcommand is not None:
+        if any((*wanted, request_id, dry_run, as_json)):
+            raise typer.BadParameter(f"options come behind `{context.invoked_subcommand}`, which has its own")
+        return
+    if request_id is not None and not any((*wanted, dry_run)):
+        sys.exit(asyncio.run(operations.show(request_id, wait_seconds=wait_seconds, as_json=as_json)))
+    if seller is None or start is None or end is None:
+        raise typer.BadParameter("a replay needs --seller, --from and --to; --id alone shows one")
+    asked = operations.Asked(seller, start, end, dry_run, request_id)
+    sys.exit(asyncio.run(operations.request(asked, wait_seconds=wait_seconds, as_json=as_json)))
+
+
+@replay_app.command("list")
+def replay_list(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most: the newest.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the replays, the newest first: whose, which span, who asked, and what became of it."""
+    from topsync.replays import operations
+
+    asyncio.run(operations.list_jobs(limit=limit, as_json=as_json))
+
+
+@replay_app.command("cancel")
+def replay_cancel(
+    replay_id: Annotated[str, typer.Argument(help="The replay's id, as `list` shows it.")],
+) -> None:
+    """Cancel a replay: it is not begun, or stops within seconds. What it pulled stays. Idempotent."""
+    from topsync.replays import operations
+
+    sys.exit(asyncio.run(operations.cancel(replay_id)))
 
 
 @app.command(rich_help_panel=OPERATIONS)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
-from datetime import datetime
-from uuid import uuid4
 
 from schemas import platform_time
 from topsync import audit_progress, overview, overview_tables, retry, runtime, settings, terminal
 from topsync.audit import Audit, Result
-from topsync.errors import OperatorError, reaching
+from topsync.errors import reaching
 from topsync.settings import DatabaseSettings, KafkaSettings, PlatformSettings, SimulatorAdminSettings
-from topsync.store import database, replay_jobs, sellers
-from topsync.store.replay_jobs import ReplayJob, State
+from topsync.store import database
 from topsync.stream import topic_admin, topics
 from topsync.stream.layout import LayoutError
 from topsync.stream.producer import PublishError
@@ -23,12 +18,6 @@ from topsync.stream.topics import TopicsError
 from topsync.terminal import Column, Table
 
 SPREADING = retry.Policy(max_attempts=10, first_wait_seconds=0.2, max_wait_seconds=2.0)
-
-OUTCOME_POLL_SECONDS = 0.3
-
-
-class OperationError(OperatorError):
-    """What was asked for cannot be done."""
 
 
 async def migrate() -> None:
@@ -92,61 +81,13 @@ async def status(*, as_json: bool = False) -> None:
     terminal.say(*(f"! {problem}" for problem in wrong) if wrong else ("nothing is wrong",))
 
 
-async def replay(
-    seller: str,
-    start: datetime,
-    end: datetime,
-    *,
-    dry_run: bool,
-    request_id: str | None,
-    wait_seconds: float,
-) -> int:
-    """Ask for a replay and show its outcome; 0 when it is done, 1 when it failed or is still under way."""
-    if start >= end:
-        raise OperationError("--from must be before --to")
-    async with runtime.open_pool() as pool:
-        found = await sellers.find(pool, seller)
-        if found is None:
-            raise OperationError(f"no seller {seller}; see `topsync sellers list`")
-        if found.state is sellers.State.ERASED:
-            raise OperationError(f"{found.nick} {found.reason}")
-        job = ReplayJob(
-            id=request_id or uuid4().hex[:12],
-            seller_id=found.seller_id,
-            start=start.replace(tzinfo=platform_time.CHINA),
-            end=end.replace(tzinfo=platform_time.CHINA),
-            dry_run=dry_run,
-        )
-        await replay_jobs.request(pool, job)
-        done = await _wait_for_outcome(pool, job.id, wait_seconds)
-    if done is None:
-        terminal.say(f"replay {job.id} is still under way; ask again with --id {job.id}")
-        return 1
-    table = terminal.facts(f"Replay {done.id}: {done.state.value}")
-    for name, value in (done.outcome or {}).items():
-        table.add(name.replace("_", " "), str(value))
-    terminal.show(table)
-    return 0 if done.state is State.DONE else 1
-
-
-async def _wait_for_outcome(pool: database.Pool, id: str, wait_seconds: float) -> ReplayJob | None:  # noqa: A002
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        job = await replay_jobs.get(pool, id)
-        if job is not None and job.state in (State.DONE, State.FAILED):
-            return job
-        if time.monotonic() >= deadline:
-            return None
-        await asyncio.sleep(OUTCOME_POLL_SECONDS)
-
-
 async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
     """Audit and print: a row per seller, then the one line; 0 only when all four counts are 0."""
     admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)
     kafka, registry = await runtime.open_topics()
     async with runtime.open_pool() as pool:
         with_refunds = settings.load(PlatformSettings).refunds
-        with audit_progress.shown() as reached, reaching(topics.SERVER, (PublishError,)):
+        with audit_progress.showing() as reached, reaching(topics.SERVER, (PublishError,)):
             audit = Audit(pool, kafka, registry, admin_url, with_refunds, reached)
             result = await audit.run(settle_seconds=settle_seconds)
     if as_json:

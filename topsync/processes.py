@@ -25,6 +25,7 @@ from reconciler import bulk_plan
 from reconciler.bulk_details import BulkDetails
 from reconciler.plan import Rules
 from reconciler.refetching import Refetching
+from reconciler.replays import Replays
 from reconciler.service import Reconciler
 from reconciler.signals import SignalReader
 from topsync import runtime, settings, telemetry
@@ -47,7 +48,7 @@ from topsync.settings import (
     PushSettings,
     ReconcilerSettings,
 )
-from topsync.store import push_connections, sellers
+from topsync.store import coverage, push_connections, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import State as SellerState
 from topsync.store.shared_table import SharedTables
@@ -182,6 +183,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         runtime.open_sessions(pool, clock, vault, oauth) as sessions,
         runtime.open_producer(kafka) as producer,
     ):
+        puller = runtime.puller(pool, client, clock, producer, registry)
         reconciler = Reconciler(
             settings=own,
             rules=Rules(
@@ -190,7 +192,7 @@ async def reconcile(lifetime: Lifetime) -> None:
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
             ),
             pool=pool,
-            puller=runtime.puller(pool, client, clock, producer, registry),
+            puller=puller,
             sessions=sessions,
             clock=clock,
             refetching=Refetching(
@@ -213,8 +215,10 @@ async def reconcile(lifetime: Lifetime) -> None:
                 poll_seconds=own.bulk_poll_seconds,
                 deadline_seconds=own.bulk_deadline_seconds,
             ),
-            notifications_topic=registry.notifications.name,
-            calls_per_second=budget.calls_per_second,
+            replays=Replays(
+                *(pool, puller, sessions, clock, registry.notifications.name),
+                calls_per_second=budget.calls_per_second,
+            ),
         )
         watch = SessionWatch(
             pool=pool,
@@ -249,6 +253,14 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         runtime.open_producer(kafka) as producer,
     ):
         accounts = _chosen(await sessions.usable(), names)
+        passed_over = [] if names else await _passed_over(pool)
+        if passed_over:
+            log.warning("paused or expired sellers are not started", sellers=passed_over)
+        if not accounts and passed_over:
+            raise BootstrapFailedError(
+                f"nothing is started: paused or expired: {', '.join(map(str, passed_over))}; see "
+                "`topsync sellers list`"
+            )
         if not accounts:
             log.info("no seller is new; nothing to do")
             return
@@ -339,6 +351,15 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
             f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
         )
     return [usable[seller_id] for seller_id in {one.seller_id: one for one in chosen.values() if one}]
+
+
+async def _passed_over(pool: Pool) -> list[int]:
+    """Sellers without a bulk start that cannot have one now."""
+    proven = await coverage.proven(pool)
+    away = [
+        one for one in await sellers.all_of(pool) if one.state in (SellerState.PAUSED, SellerState.EXPIRED)
+    ]
+    return [one.seller_id for one in away if not proven.get(one.seller_id)]
 
 
 async def _require_push(pool: Pool, lifetime: Lifetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -78,3 +79,26 @@ def looking(what: str) -> Iterator[Callable[[int, int], None]]:
     with bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def moving(*, every_seconds: float = 0.0) -> Iterator[Callable[[str, str], None]]:
+    """Show on standard error how a wait stands: what it waits for, and a detail that changes all the time.
+
+    On a terminal in place. Elsewhere a line when the text is another one, without its detail, and no more
+    than one in `every_seconds`.
+    """
+    console = terminal.console(sys.stderr)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda text, detail: status.update(shown(f"{text} {detail}".rstrip()))
+        return
+    last, due_at = "", time.monotonic() + every_seconds
+
+    def show_change(text: str, _: str) -> None:
+        nonlocal last, due_at
+        if text != last and time.monotonic() >= due_at:
+            terminal.complain(text)
+            last, due_at = text, time.monotonic() + every_seconds
+
+    yield show_change

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from topsync import identity, metrics, telemetry
+from topsync import durations, identity, metrics, telemetry
 from topsync.settings import DatabaseSettings
 from topsync.store import call_budget
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -75,7 +75,7 @@ class SharedBook:
 
     async def ban(self, scope: str, seconds: float) -> None:
         """See `Book.ban`. Returns when the ban is on the database's disk."""
-        log.warning("banned by the platform", scope=scope, seconds=round(seconds, 1))
+        log.warning("banned by the platform", scope=scope, wait=durations.until(seconds))
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await call_budget.ban(self._pool, scope, seconds)

@@ -60,6 +60,6 @@ async def opened(
 
 
 def _waiting(server: str, attempt: retry.Attempt) -> None:
-    log.warning(
-        "waiting for a server", server=server, attempt=attempt.number, error=type(attempt.error).__name__
-    )
+    # Commands show warnings alone: the first line says what they wait for, and their error says the rest.
+    say = log.warning if attempt.number == 1 else log.info
+    say("waiting for a server", server=server, attempt=attempt.number, error=type(attempt.error).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -331,3 +332,16 @@ def test_pages_too_small_to_overlap_fail_instead_of_going_on_for_ever() -> None:
     platform = MovingList(NOW, [Change(tid, 90, 90) for tid in range(1, 20)])
     with pytest.raises(ListingFailedError, match="too small"):
         read(platform, span(90, 92), limits(3))
+
+
+def test_a_span_of_a_year_takes_no_more_memory_than_what_was_listed_of_it() -> None:
+    whole = span(0, 365 * 86400)
+    tracemalloc.start()
+    try:
+        steps = list_span(whole, limits(100, longest=60), now=at(NOW))
+        wishes = [next(steps)] + [steps.send(Page(at(NOW), 0, {})) for _ in range(9)]
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [wish.span for wish in wishes] == [span(60 * number, 60 * (number + 1)) for number in range(10)]
+    assert peak_bytes < 100_000

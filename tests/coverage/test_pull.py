@@ -55,10 +55,11 @@ class ListGateway(Gateway):
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if not self.script:
-            self.script.append(self._answer)
+            self.script.append(self.answer)
         return await super().handle(request)
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The step that is taken where the script has none."""
         form = await request.post()
         if form["method"] == "taobao.refund.get":
             refused = self.refuses_refunds or self.refuses_to_fetch_refunds

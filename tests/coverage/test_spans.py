@@ -93,13 +93,19 @@ def test_pieces_cover_the_span_share_their_boundaries_and_are_short_enough(
     start: int, length: int, longest: int
 ) -> None:
     whole = span(start, start + length)
-    pieces = spans.cut(whole, timedelta(seconds=longest))
+    pieces = list(spans.cut(whole, timedelta(seconds=longest)))
     assert all(timedelta(0) < piece.end - piece.start <= timedelta(seconds=longest) for piece in pieces)
     assert [piece.start for piece in pieces[1:]] == [piece.end for piece in pieces[:-1]]
     if length:
         assert (pieces[0].start, pieces[-1].end) == (whole.start, whole.end)
     else:
         assert pieces == []
+
+
+def test_pieces_are_made_as_they_are_asked_for_up_to_the_end_of_all_time() -> None:
+    last = datetime.max.replace(tzinfo=UTC)
+    pieces = spans.cut(Span(last - timedelta(days=1_000_000), last), timedelta(days=600_000))
+    assert [piece.end - piece.start for piece in pieces] == [timedelta(days=600_000), timedelta(days=400_000)]
 
 
 @given(cuts=st.lists(st.integers(1, 38), unique=True, max_size=5), reached=st.integers(0, 40))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -22,7 +23,7 @@ from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
-from topsync.store.replay_jobs import ReplayJob, State
+from topsync.store.replay_jobs import AskedBy, State, WantedReplay
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.producer import Producer
@@ -70,6 +71,10 @@ class Desk:
         found = await systems.records(self.reader.kafka, topic)
         return [Record(one.topic, one.key, one.value, list(one.headers)) for one in found]
 
+    async def outcomes(self) -> list[ReplayFinished]:
+        told = await self.written(self.reader.topics.notifications)
+        return [ReplayFinished.model_validate_json(one.value or b"") for one in told]
+
 
 @pytest.fixture
 async def desk(
@@ -85,21 +90,72 @@ async def desk(
 
 
 async def test_a_request_becomes_a_job_once_however_often_it_is_made(desk: Desk) -> None:
-    another_span = WANTED.model_copy(update={"end": at(90)})
-    await desk.ask(WANTED, another_span, WANTED, LAST)
+    await desk.ask(WANTED, WANTED, LAST)
     async with desk.reading():
         pass
-    noted = ReplayJob("stock-check-17", SELLER, at(0), at(60), dry_run=True)
-    assert await replay_jobs.get(desk.pool, WANTED.replay) == noted
+    noted = await replay_jobs.get(desk.pool, WANTED.replay)
+    assert noted is not None
+    assert noted.wanted == WantedReplay("stock-check-17", SELLER, at(0), at(60), dry_run=True)
+    assert noted.asked_by == AskedBy.SIGNAL
     assert await desk.pool.fetchval("select count(*) from replay_jobs") == 2
 
-    await replay_jobs.finish(desk.pool, noted, State.DONE, {})
+    await replay_jobs.finish(desk.pool, noted.id, State.DONE, {})
     await desk.ask(WANTED)
     for record in await systems.records(desk.reader.kafka, desk.reader.topics.signals):
         await desk.reader.take(record)  # as after a crash before its offset was committed
     found = await replay_jobs.get(desk.pool, WANTED.replay)
     assert found is not None
     assert found.state is State.DONE, "asked again, it is not done again"
+    assert await desk.outcomes() == [], "nor is it refused"
+
+
+async def test_an_id_that_stands_for_something_else_is_refused_and_names_what_it_stands_for(
+    desk: Desk,
+) -> None:
+    others = [
+        WANTED.model_copy(update=changed)
+        for changed in ({"end": at(90)}, {"seller_id": SELLER + 1}, {"dry_run": False})
+    ]
+    await desk.ask(WANTED, *others, LAST)
+    async with desk.reading():
+        pass
+    refusals = await desk.outcomes()
+    assert [(one.seller_id, one.start, one.end, one.dry_run) for one in refusals] == [
+        (one.seller_id, one.start, one.end, one.dry_run) for one in others
+    ]
+    assert {one.state for one in refusals} == {"failed"}
+    (told,) = {one.error for one in refusals}
+    assert told == (
+        "the id stock-check-17 is taken: it stands for a dry run of seller 2200000000001 from 2025-11-20 "
+        "10:00:00 (GMT+8) to 2025-11-20 10:01:00 (GMT+8); choose another id, or see what became of it: "
+        "topsync replay --id stock-check-17"
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [
+        (at(0), datetime.max.replace(tzinfo=UTC), "the span ends at 9999-12-31T23:59:59.999999+00:00, which"),
+        (at(-100 * 86400), at(60), "the platform lists nothing that was modified before 2025-08-22 00:00:00"),
+    ],
+    ids=["at the end of all time", "before what the platform lists"],
+)
+async def test_a_span_that_cannot_be_pulled_is_refused_at_once(
+    desk: Desk, start: datetime, end: datetime, why: str
+) -> None:
+    await desk.ask(WANTED.model_copy(update={"start": start, "end": end}), LAST)
+    async with desk.reading():
+        pass
+    (outcome,) = await desk.outcomes()
+    assert (outcome.replay, outcome.state, outcome.start, outcome.end) == (
+        WANTED.replay,
+        "failed",
+        start,
+        end,
+    )
+    assert outcome.error is not None
+    assert outcome.error.startswith(why)
+    assert await replay_jobs.get(desk.pool, WANTED.replay) is None
 
 
 async def test_what_was_read_is_not_read_again(desk: Desk) -> None:
@@ -178,8 +234,7 @@ async def test_a_request_for_nobody_has_an_outcome_too(desk: Desk) -> None:
     await desk.ask(nobody, LAST)
     async with desk.reading():
         pass
-    (told,) = await desk.written(desk.reader.topics.notifications)
-    outcome = ReplayFinished.model_validate_json(told.value or b"")
+    (outcome,) = await desk.outcomes()
     assert (outcome.replay, outcome.state, outcome.error) == (
         "stock-check-17",
         "failed",

@@ -29,7 +29,7 @@ from topsync.store.erasures import Kind, Left, Tombstone
 from topsync.store.orders import Version
 from topsync.store.push_connections import PushConnection
 from topsync.store.refetches import Refetch
-from topsync.store.replay_jobs import ReplayJob
+from topsync.store.replay_jobs import AskedBy, WantedReplay
 from topsync.store.sellers import ErasedError, State
 from topsync.store.versions import NotOwnerError
 
@@ -235,9 +235,8 @@ async def note_everything(pool: Pool) -> None:
         span = Span(at(0), at(60))
         window = PulledWindow(seller_id, span, "sweep", None, at(70), 1, 0, at(60))
         await coverage.record(pool, [window])
-        await replay_jobs.request(
-            pool, ReplayJob(f"job {seller_id}", seller_id, at(0), at(60), dry_run=False)
-        )
+        wanted = WantedReplay(f"job {seller_id}", seller_id, at(0), at(60), dry_run=False)
+        await replay_jobs.request(pool, wanted, AskedBy.OPERATOR)
         refetch = Refetch(seller_id, seller_id, "x", at(0), at(0), None, "push", "not_there")
         await refetches.postpone(pool, [refetch], wait=timedelta(0))
 

@@ -12,7 +12,7 @@ from topsync.store.api_calls import Call
 from topsync.store.bootstraps import Step
 from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.replay_jobs import ReplayJob
+from topsync.store.replay_jobs import AskedBy, ReplayJob, WantedReplay
 from topsync.store.sellers import State
 from topsync.store.witness import Finding, Place, Progress
 
@@ -20,42 +20,93 @@ D0 = date(2025, 11, 20)
 D1 = date(2025, 8, 22)
 
 
-def job(id_: str, *, dry_run: bool = False) -> ReplayJob:
-    return ReplayJob(id_, SELLER, at(0), at(60), dry_run)
+def replay(id_: str, *, dry_run: bool = False) -> WantedReplay:
+    return WantedReplay(id_, SELLER, at(0), at(60), dry_run)
 
 
-async def test_a_replay_asked_for_twice_by_one_id_is_one_job(pool: Pool) -> None:
-    await replay_jobs.request(pool, job("a", dry_run=True))
-    await replay_jobs.request(pool, job("a", dry_run=False))
-    assert await replay_jobs.get(pool, "a") == job("a", dry_run=True)
+async def asked(pool: Pool, wanted: WantedReplay) -> ReplayJob:
+    job = await replay_jobs.request(pool, wanted, AskedBy.OPERATOR)
+    assert job is not None
+    return job
+
+
+async def test_an_id_stands_for_what_was_first_asked_for_by_it(pool: Pool) -> None:
+    first = await asked(pool, replay("a", dry_run=True))
+    assert (first.wanted, first.asked_by, first.cancelled) == (replay("a", dry_run=True), "operator", False)
+    assert await asked(pool, replay("a", dry_run=False)) == first
     assert await pool.fetchval("select count(*) from replay_jobs") == 1
+    nobody = WantedReplay("b", SELLER + 7, at(0), at(60), dry_run=False)
+    assert await replay_jobs.request(pool, nobody, AskedBy.SIGNAL) is None
 
 
-async def test_a_finished_replay_is_not_done_again_when_it_is_asked_for_again(pool: Pool) -> None:
-    await replay_jobs.request(pool, job("a"))
-    await replay_jobs.finish(pool, job("a"), replay_jobs.State.DONE, {"orders_listed": 3})
-    await replay_jobs.request(pool, job("a"))
+async def test_a_finished_replay_is_not_done_again_and_keeps_its_outcome(pool: Pool) -> None:
+    await asked(pool, replay("a"))
+    await replay_jobs.finish(pool, "a", replay_jobs.State.DONE, {"orders_listed": 3})
+    await replay_jobs.finish(pool, "a", replay_jobs.State.FAILED, {"error": "late"})
+    assert not await replay_jobs.cancel(pool, "a")
+    await replay_jobs.start(pool, "a")
+    found = await asked(pool, replay("a"))
     assert await replay_jobs.next_open(pool) is None
-    found = await replay_jobs.get(pool, "a")
-    assert found is not None
     assert (found.state, found.outcome) == (replay_jobs.State.DONE, {"orders_listed": 3})
 
 
 async def test_jobs_are_taken_in_the_order_of_their_request_and_a_half_done_one_again(pool: Pool) -> None:
-    await replay_jobs.request(pool, job("first"))
-    await replay_jobs.request(pool, job("second"))
+    await asked(pool, replay("first"))
+    await asked(pool, replay("second"))
     first = await replay_jobs.next_open(pool)
     assert first is not None
     assert first.id == "first"
-    await replay_jobs.start(pool, first)
+    await replay_jobs.start(pool, "first")
     again = await replay_jobs.next_open(pool)
     assert again is not None
     assert (again.id, again.state) == ("first", replay_jobs.State.RUNNING), "its reconciler died"
-    await replay_jobs.finish(pool, first, replay_jobs.State.FAILED, {"error": "away"})
+    await replay_jobs.finish(pool, "first", replay_jobs.State.FAILED, {"error": "away"})
     following = await replay_jobs.next_open(pool)
     assert following is not None
     assert following.id == "second"
     assert await replay_jobs.get(pool, "third") is None
+    assert [job.id for job in await replay_jobs.newest(pool, 1)] == ["second"]
+
+
+async def test_starts_count_until_they_are_given_back_or_the_job_gets_further(pool: Pool) -> None:
+    await asked(pool, replay("a"))
+
+    async def starts() -> int:
+        job = await replay_jobs.get(pool, "a")
+        assert job is not None
+        return job.starts
+
+    for _ in range(2):
+        await replay_jobs.start(pool, "a")
+    assert await starts() == 2
+    await replay_jobs.give_back(pool, "a")
+    assert await starts() == 1
+    await replay_jobs.start(pool, "a")
+    await replay_jobs.advance(pool, "a", {"orders_listed": 1})
+    assert await starts() == 1
+
+
+async def test_a_cancelled_job_is_not_begun_and_waits_for_its_outcome(pool: Pool) -> None:
+    await asked(pool, replay("a"))
+    assert await replay_jobs.cancel(pool, "a")
+    assert not await replay_jobs.cancel(pool, "a")
+    assert await replay_jobs.next_open(pool) is None
+    assert [job.id for job in await replay_jobs.cancelled(pool)] == ["a"]
+    await replay_jobs.finish(pool, "a", replay_jobs.State.FAILED, {"error": "cancelled"})
+    assert await replay_jobs.cancelled(pool) == []
+
+
+async def test_a_job_that_a_former_version_noted_is_read(pool: Pool) -> None:
+    await pool.execute(
+        "insert into replay_jobs (id, seller_id, span, dry_run) "
+        "values ('old', $1, tstzrange($2, $3, '[]'), true)",
+        SELLER,
+        at(0),
+        at(60),
+    )
+    job = await replay_jobs.next_open(pool)
+    assert job is not None
+    assert (job.wanted, job.asked_by, job.starts) == (replay("old", dry_run=True), None, 0)
 
 
 async def begin(pool: Pool, *, day_zero: date = D0) -> bootstraps.Bootstrap:

@@ -97,20 +97,21 @@ def list_span(span: Span, limits: Limits, *, now: datetime) -> Listing:
         ListingFailedError: a part did not come to rest, or was refused although it cannot be halved.
     """
     done: list[Part] = []
-    pending = cut(span, limits.longest)[::-1]
-    while pending:
-        part = pending.pop()
-        first = yield PageRequest(part, 1, limits.page_size, counting=True)
-        # A total that the page does not bear out may hide an order: smaller windows are asked instead.
-        if not first.refused and first.total is not None and first.total <= len(first.orders):
-            done.append(Part(part, first.asked_at, first.orders))
-            continue
-        halves = _halve(part, limits, now)
-        if halves:
-            pending.extend(reversed(halves))
-        else:
-            orders = yield from _page(part, _answered(first), limits.page_size)
-            done.append(Part(part, first.asked_at, orders))
+    for window in cut(span, limits.longest):
+        pending = [window]
+        while pending:
+            part = pending.pop()
+            first = yield PageRequest(part, 1, limits.page_size, counting=True)
+            # A total that the page does not bear out may hide an order: smaller windows are asked instead.
+            if not first.refused and first.total is not None and first.total <= len(first.orders):
+                done.append(Part(part, first.asked_at, first.orders))
+                continue
+            halves = _halve(part, limits, now)
+            if halves:
+                pending.extend(reversed(halves))
+            else:
+                orders = yield from _page(part, _answered(first), limits.page_size)
+                done.append(Part(part, first.asked_at, orders))
     return done
 
 

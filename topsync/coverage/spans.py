@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from topsync.store.coverage import Span
@@ -58,12 +58,14 @@ def covers(proven: Sequence[Span], span: Span) -> bool:
     return any(known.start <= span.start and span.end <= known.end for known in proven)
 
 
-def cut(span: Span, longest: timedelta) -> list[Span]:
-    """The span in pieces no longer than `longest`, in order; neighbours share their boundary second."""
-    pieces = []
+def cut(span: Span, longest: timedelta) -> Iterator[Span]:
+    """The span in pieces no longer than `longest`, in order, each as it is asked for: there may be millions.
+
+    Neighbours share their boundary second.
+    """
     start = span.start
     while start < span.end:
-        end = min(start + longest, span.end)
-        pieces.append(Span(start, end))
+        # Not `start + longest`, which may lie beyond the last moment that there is.
+        end = span.end if span.end - start <= longest else start + longest
+        yield Span(start, end)
         start = end
-    return pieces

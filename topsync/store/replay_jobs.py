@@ -1,7 +1,8 @@
-"""Replays that operators ask for: durable requests with a durable outcome."""
+"""Replays that operators and subscribers ask for: durable requests with a durable outcome."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,6 +11,9 @@ import asyncpg
 import orjson
 
 from topsync.store.database import Pool, sql
+
+MOST_AT_ONCE = 100
+"""Cancelled jobs that are ended in one go."""
 
 
 class State(StrEnum):
@@ -21,48 +25,124 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+FINISHED = frozenset({State.DONE, State.FAILED})
+
+
+class AskedBy(StrEnum):
+    """How a request came."""
+
+    OPERATOR = "operator"
+    """By the command line."""
+    SIGNAL = "signal"
+    """By the topic `signals`."""
+
+
 @dataclass(frozen=True, slots=True)
-class ReplayJob:
-    """One request: pull a seller's changes in a span again."""
+class WantedReplay:
+    """A request: pull a seller's changes in a span again."""
 
     id: str
     seller_id: int
     start: datetime
     end: datetime
     dry_run: bool
-    state: State = State.REQUESTED
-    outcome: dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayJob:
+    """A request, and what has become of it. Times of its own are the database's clock."""
+
+    wanted: WantedReplay
+    asked_by: str | None
+    """A word of `AskedBy`, or of a newer version; None: a former version noted it."""
+    state: State
+    requested_at: datetime
+    finished_at: datetime | None
+    starts: int
+    """How often it was begun since it last got further; what ends in good order takes its own back."""
+    cancelled: bool
+    """It is not begun, or stops; its outcome follows."""
+    outcome: Mapping[str, object]
+    """What has been found so far, as `ReplayFinished` has it."""
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return self.wanted.id
 
 
 def _read(row: asyncpg.Record) -> ReplayJob:
-    outcome = orjson.loads(row["outcome"]) if row["outcome"] is not None else None
     return ReplayJob(
-        row["id"], row["seller_id"], row["start"], row["end"], row["dry_run"], State(row["state"]), outcome
+        wanted=WantedReplay(row["id"], row["seller_id"], row["start"], row["end"], row["dry_run"]),
+        asked_by=row["asked_by"],
+        state=State(row["state"]),
+        requested_at=row["requested_at"],
+        finished_at=row["finished_at"],
+        starts=row["starts"],
+        cancelled=row["cancelled"],
+        outcome=orjson.loads(row["outcome"]) if row["outcome"] is not None else {},
     )
 
 
-async def request(pool: Pool, job: ReplayJob) -> None:
-    """Ask for a replay. Idempotent by the job's id."""
-    await pool.execute(sql("replay_jobs.request"), job.id, job.seller_id, job.start, job.end, job.dry_run)
+async def request(pool: Pool, wanted: WantedReplay, asked_by: AskedBy) -> ReplayJob | None:
+    """Ask for a replay; the job that its id stands for, which another request may have made before.
 
-
-async def next_open(pool: Pool) -> ReplayJob | None:
-    """The oldest job that is not finished."""
-    row = await pool.fetchrow(sql("replay_jobs.next"))
-    return _read(row) if row else None
-
-
-async def start(pool: Pool, job: ReplayJob) -> None:
-    """Note that a job is under way. Idempotent."""
-    await pool.execute(sql("replay_jobs.start"), job.id)
-
-
-async def finish(pool: Pool, job: ReplayJob, state: State, outcome: dict[str, object]) -> None:
-    """Give a job its outcome."""
-    await pool.execute(sql("replay_jobs.finish"), job.id, state.value, orjson.dumps(outcome).decode())
+    None: there is no such seller, or it is erased. Idempotent.
+    """
+    await pool.execute(
+        sql("replay_jobs.request"),
+        wanted.id,
+        wanted.seller_id,
+        wanted.start,
+        wanted.end,
+        wanted.dry_run,
+        asked_by.value,
+    )
+    return await get(pool, wanted.id)
 
 
 async def get(pool: Pool, id: str) -> ReplayJob | None:  # noqa: A002 -- the column's name
     """One job by id."""
-    row = await pool.fetchrow(sql("replay_jobs.get"), id)
+    row = await pool.fetchrow(sql("replay_jobs.select"), id, 1)
     return _read(row) if row else None
+
+
+async def newest(pool: Pool, limit: int) -> list[ReplayJob]:
+    """The jobs that were asked for last, the newest first."""
+    return [_read(row) for row in await pool.fetch(sql("replay_jobs.select"), None, limit)]
+
+
+async def next_open(pool: Pool) -> ReplayJob | None:
+    """The oldest job that is neither finished nor cancelled."""
+    row = await pool.fetchrow(sql("replay_jobs.open"), False, 1)
+    return _read(row) if row else None
+
+
+async def cancelled(pool: Pool) -> list[ReplayJob]:
+    """Jobs that are cancelled and have no outcome yet."""
+    return [_read(row) for row in await pool.fetch(sql("replay_jobs.open"), True, MOST_AT_ONCE)]
+
+
+async def start(pool: Pool, id: str) -> None:  # noqa: A002
+    """Count a start of a job, which is under way from now on."""
+    await pool.execute(sql("replay_jobs.start"), id)
+
+
+async def give_back(pool: Pool, id: str) -> None:  # noqa: A002
+    """Take a start back: the job has not ended the process that made it."""
+    await pool.execute(sql("replay_jobs.give_back"), id)
+
+
+async def advance(pool: Pool, id: str, outcome: Mapping[str, object]) -> None:  # noqa: A002
+    """Note what has been found so far; of the starts, only the present one counts."""
+    await pool.execute(sql("replay_jobs.advance"), id, orjson.dumps(outcome).decode())
+
+
+async def cancel(pool: Pool, id: str) -> bool:  # noqa: A002
+    """Cancel a job; false where it is finished, or cancelled already, or unknown."""
+    return await pool.execute(sql("replay_jobs.cancel"), id) == "UPDATE 1"
+
+
+async def finish(pool: Pool, id: str, state: State, outcome: Mapping[str, object]) -> None:  # noqa: A002
+    """Give a job its outcome. It keeps the first one."""
+    await pool.execute(sql("replay_jobs.finish"), id, state.value, orjson.dumps(outcome).decode())

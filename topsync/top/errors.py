@@ -31,6 +31,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from topsync import durations
+
 MAX_CODE_TEXT_CHARACTERS = 100
 """Codes are short names; anything longer is not one, and is cut before it can reach a log."""
 
@@ -186,7 +188,9 @@ class CallLimitedError(TopError):
         api: str = "",
         answer: ErrorAnswer | None = None,
     ) -> None:
-        super().__init__(f"{summary}; wait {wait_seconds:.0f} s, scope {scope}", api=api, answer=answer)
+        super().__init__(
+            f"{summary}; wait {durations.until(wait_seconds)}, scope {scope}", api=api, answer=answer
+        )
         self.scope = scope
         self.wait_seconds = wait_seconds
         self.max_inline_wait_seconds = max_inline_wait_seconds

@@ -2,7 +2,7 @@
 
 The rows are in `errors.json`; the first that matches wins. They are those of reference/top-errors.json,
 except that a ban may also last for one more "second": read as no number at all, it would close the gate for
-an hour.
+an hour. A `meaning` is read in logs and outcomes; what only we need to know is in a `note`.
 """
 
 from __future__ import annotations

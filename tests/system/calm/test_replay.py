@@ -31,14 +31,14 @@ async def test_a_replay_does_what_its_dry_run_told_and_does_it_once(calm: System
     hints_before = len(await systems.changes(calm))
 
     told = outcome(await calm.run(*replay, "--dry-run"))
-    assert told["dry run"] == "True"
+    assert told["dry run"] == "yes"
     assert int(told["orders to fetch"]) == MISSED_ORDERS
     assert int(told["calls"]) == int(told["list calls"]) + MISSED_ORDERS
     assert len(await systems.changes(calm)) == hints_before
     assert await systems.stored(calm, missed) == 0
 
     done = outcome(await calm.run(*replay, "--id", "after-the-outage"))
-    assert done == {**told, "dry run": "False"}
+    assert done == {**told, "dry run": "no"}
     assert await systems.stored(calm, missed) == MISSED_ORDERS
     hints = [hint for hint in await systems.changes(calm) if hint["source"] == "operator"]
     assert {int(hint["tid"]) for hint in hints} == {one.tid for one in missed}
@@ -63,20 +63,14 @@ async def test_a_replay_may_be_asked_for_by_topic_and_its_outcome_is_told(calm: 
         signal = records.signal(topics.signals.name, wanted, at=wanted.end)
         await producer.publish([signal, signal])
 
-    async def outcomes() -> list[ReplayFinished]:
-        told = await systems.records(kafka, topics.notifications)
-        finished = [
-            ReplayFinished.model_validate_json(one.value or b"")
-            for one in told
-            if cloud_events.attributes(one.headers)["type"] == ReplayFinished.event_type
-        ]
-        return [one for one in finished if one.replay == wanted.replay]
+    async def its_outcomes() -> list[ReplayFinished]:
+        return [one for one in await outcomes(calm) if one.replay == wanted.replay]
 
     async def is_told() -> bool:
-        return bool(await outcomes())
+        return bool(await its_outcomes())
 
     await eventually(is_told)
-    (outcome_,) = await outcomes()
+    (outcome_,) = await its_outcomes()
     assert (outcome_.state, outcome_.orders_to_fetch) == ("done", len(missed))
     assert await systems.stored(calm, missed) == len(missed)
 
@@ -98,6 +92,34 @@ async def test_status_shows_sellers_coverage_push_and_calls(calm: System) -> Non
         assert re.search(rf"^{service} +\S+/\d+ *$", output, re.MULTILINE), output
     assert re.search(r"^group of the enrichers +\S+: [1-9]\d* members", output, re.MULTILINE), output
     assert output.splitlines()[-1] == "nothing is wrong"
+
+
+async def test_a_replay_of_a_paused_seller_has_failed_on_the_screen_and_in_the_topic(calm: System) -> None:
+    _, seller, *_ = await systems.seller_ids(calm)
+    now = await systems.platform_now(calm)
+    span = ("--from", platform_time.format(now - timedelta(minutes=1)), "--to", platform_time.format(now))
+    await calm.run("sellers", "pause", str(seller))
+    try:
+        status, output = await calm.try_run("replay", "--seller", str(seller), *span, "--id", "while-paused")
+    finally:
+        await calm.run("sellers", "resume", str(seller))
+    assert status == 1
+    assert "Replay while-paused: failed" in output
+    assert "the seller is paused" in output
+    (told,) = [one for one in await outcomes(calm) if one.replay == "while-paused"]
+    assert (told.state, told.seller_id, told.orders_listed) == ("failed", seller, None)
+    assert told.error is not None
+    assert told.error.startswith("the seller is paused")
+
+
+async def outcomes(system: System) -> list[ReplayFinished]:
+    """The outcomes of replays that were told."""
+    told = await systems.records(systems.kafka_settings(system), systems.registry(system).notifications)
+    return [
+        ReplayFinished.model_validate_json(one.value or b"")
+        for one in told
+        if cloud_events.attributes(one.headers)["type"] == ReplayFinished.event_type
+    ]
 
 
 def outcome(output: str) -> Mapping[str, str]:

@@ -69,6 +69,9 @@ async def test_a_bulk_start_that_loses_its_session_says_so_and_goes_on_where_it_
         told = output.splitlines()[-1]
         assert f"run `topsync sellers authorise {seller.user_id}`, then the bootstrap again" in told
         assert await state_of(system, seller.user_id) == "expired"
+        status, output = await system.try_run("bootstrap")
+        assert status == 1, "there is a seller to be started, and nothing was done"
+        assert f"nothing is started: paused or expired: {seller.user_id}" in output.splitlines()[-1]
 
         code = platform.authorisations.new_code(seller)
         await system.run("sellers", "authorise", seller.nick, "--code", code)

@@ -1,0 +1,76 @@
+"""What a replay has found, as it is told and kept. Pure."""
+
+from __future__ import annotations
+
+from schemas.notification import ReplayFinished
+from topsync.coverage import pull
+from topsync.replays import reach
+from topsync.store.coverage import Span
+from topsync.store.replay_jobs import ReplayJob, WantedReplay
+
+IN_THE_ROW = frozenset({"replay", "seller_id", "state"})
+"""What `replay_jobs` has in columns of its own."""
+
+
+def of_request(wanted: WantedReplay) -> ReplayFinished:
+    """The outcome of a request of which nothing is done yet."""
+    return ReplayFinished(
+        replay=wanted.id,
+        seller_id=wanted.seller_id,
+        state="done",
+        start=wanted.start,
+        end=wanted.end,
+        dry_run=wanted.dry_run,
+    )
+
+
+def so_far(job: ReplayJob) -> ReplayFinished:
+    """The outcome of a job as far as it came."""
+    found = ReplayFinished.model_validate(
+        {"replay": job.id, "seller_id": job.wanted.seller_id, "state": "done", **job.outcome}
+    )
+    return of_request(job.wanted).model_copy(update=found.model_dump(exclude_none=True))
+
+
+def kept(told: ReplayFinished) -> dict[str, object]:
+    """What the job's row keeps of an outcome."""
+    return told.model_dump(mode="json", exclude_none=True, exclude=set(IN_THE_ROW))
+
+
+def plus(
+    told: ReplayFinished, piece: Span, found: pull.Outcome, *, calls_per_second: float
+) -> ReplayFinished:
+    """The outcome with another piece."""
+    orders_to_fetch = (told.orders_to_fetch or 0) + found.hinted
+    refunds_to_fetch = _sum(told.refunds_to_fetch, found.refunds_hinted)
+    list_calls = (told.list_calls or 0) + found.calls
+    calls = list_calls + orders_to_fetch + (refunds_to_fetch or 0)
+    return told.model_copy(
+        update={
+            "pulled_from": told.pulled_from or piece.start,
+            "pulled_to": piece.end,
+            "orders_listed": (told.orders_listed or 0) + found.listed,
+            "orders_to_fetch": orders_to_fetch,
+            "refunds_listed": _sum(told.refunds_listed, found.refunds_listed),
+            "refunds_to_fetch": refunds_to_fetch,
+            "list_calls": list_calls,
+            "calls": calls,
+            "minutes": round(calls / calls_per_second / 60, 2),
+        }
+    )
+
+
+def done(told: ReplayFinished, span: Span) -> ReplayFinished:
+    """The outcome of a job that came to its end, with why that is less than was asked for, if it is."""
+    if told.pulled_from is None or told.pulled_to is None:
+        return told
+    return told.model_copy(update={"note": reach.shortfall(span, Span(told.pulled_from, told.pulled_to))})
+
+
+def failed(told: ReplayFinished, error: str) -> ReplayFinished:
+    """The outcome of a job that did not, as far as it came."""
+    return told.model_copy(update={"state": "failed", "error": error})
+
+
+def _sum(before: int | None, more: int | None) -> int | None:
+    return None if before is None and more is None else (before or 0) + (more or 0)

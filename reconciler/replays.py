@@ -1,0 +1,248 @@
+"""Carries out the replays that operators and subscribers ask for, one after the other, a piece at a time.
+
+A replay's way, and what a crash at each point leaves: noted (it is begun), under way (it goes on after the
+last piece that was noted; if it was what ended the process, it does so twice at most), told (told again, with
+the same outcome), finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from reconciler import replay_outcomes
+from schemas.change import Source
+from schemas.notification import ReplayFinished
+from topsync import failpoints, telemetry
+from topsync.clock import ServerClock
+from topsync.coverage import pull
+from topsync.coverage.listing import ListingFailedError
+from topsync.coverage.pull import NotStoredError, Puller
+from topsync.replays import reach, requests
+from topsync.sellers.sessions import Account, Sessions
+from topsync.store import replay_jobs, sellers
+from topsync.store.coverage import Span
+from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.replay_jobs import ReplayJob, State
+from topsync.stream import records
+from topsync.stream.producer import PublishError
+from topsync.top.errors import SessionInvalidError, TopError
+
+log = telemetry.get_logger(__name__)
+
+MAX_STARTS: Final = 2
+"""A job that was under way at the end of so many processes is not begun again: it may be what ended them."""
+
+MAX_INTERRUPTIONS: Final = 10
+"""So often in a row a job that gets no further is taken up again, when the database or Kafka goes away."""
+LONGEST_REST_SECONDS: Final = 30.0
+
+LOOK_SECONDS: Final = 1.0
+"""A job that is cancelled stops so much later."""
+
+CANCELLED: Final = "it was cancelled"
+ENDED_PROCESSES: Final = (
+    f"the reconciler ended {MAX_STARTS} times while it was at it, and it may be the cause: see the "
+    "reconciler's log and memory, then ask again with another id"
+)
+DEFECT: Final = "a defect of the reconciler, whose log says which"
+
+
+class ReplayFailedError(Exception):
+    """A replay cannot be carried out, or not to its end; the text says why."""
+
+
+FAILURES = (ReplayFailedError, TopError, NotStoredError, ListingFailedError)
+"""What ends a replay, and not this process."""
+
+INTERRUPTIONS = (*OUTAGE_ERRORS, PublishError)
+"""What is over some time: the job goes on where it was."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """A job under way."""
+
+    job: ReplayJob
+    told: ReplayFinished
+    """What has been found so far."""
+
+    @property
+    def span(self) -> Span:
+        return Span(self.job.wanted.start, self.job.wanted.end)
+
+
+@dataclass(slots=True)
+class Replays:
+    """Everything that replays need; one process does them, the reconciler that leads."""
+
+    pool: Pool
+    puller: Puller
+    sessions: Sessions
+    clock: ServerClock
+    notifications_topic: str
+    calls_per_second: float
+    """What a process may call at most: the estimate of a dry run rests on it."""
+    _running: str | None = None
+    _counted: str | None = None
+    """The job whose start this process has counted and not taken back."""
+    _interruptions: int = 0
+    _not_before: float = float("-inf")
+
+    async def round(self) -> None:
+        """Carry out what is asked for, oldest first, until nothing is left. Idempotent.
+
+        Raises:
+            OSError, asyncpg.PostgresError, PublishError: a server is away; the job goes on later.
+        """
+        while time.monotonic() >= self._not_before and (job := await replay_jobs.next_open(self.pool)):
+            self._running = job.id
+            try:
+                await self._run(job)
+            finally:
+                self._running = None
+
+    async def end_cancelled(self) -> None:
+        """Give jobs that were cancelled while they waited their outcome. Idempotent.
+
+        Raises: see `round`.
+        """
+        for job in await replay_jobs.cancelled(self.pool):
+            if job.id != self._running:  # which ends itself
+                await self._end(job, replay_outcomes.failed(replay_outcomes.so_far(job), CANCELLED))
+
+    async def hand_back(self) -> None:
+        """Say that the job under way has not ended this process, which leaves it to whoever leads next.
+
+        Called again where the database was away, before this process leads. Idempotent.
+
+        Raises:
+            OSError, asyncpg.PostgresError: the database is away.
+        """
+        if self._counted is not None and self._running is None:
+            await replay_jobs.give_back(self.pool, self._counted)
+            self._counted = None
+
+    async def _run(self, job: ReplayJob) -> None:
+        """Carry a request out; it always gets an outcome, unless this process dies first."""
+        run = _Run(job, replay_outcomes.so_far(job))
+        if job.starts >= MAX_STARTS and self._counted != job.id:
+            await self._end(job, replay_outcomes.failed(run.told, ENDED_PROCESSES))
+            return
+        await self._count(job)
+        try:
+            stopped = await self._until_stopped(run)
+            told = replay_outcomes.done(run.told, run.span)
+            if stopped is not None:
+                told = replay_outcomes.failed(run.told, stopped)
+        except FAILURES as error:
+            told = replay_outcomes.failed(run.told, str(error) or type(error).__name__)
+        except INTERRUPTIONS as error:
+            told = self._interrupted(run, error)
+        except Exception:
+            # It ends this process: the job must not meet the next one and end it, too.
+            told = replay_outcomes.failed(run.told, DEFECT)
+            await replay_jobs.finish(self.pool, job.id, State.FAILED, replay_outcomes.kept(told))
+            with suppress(PublishError):
+                await self._tell(told)
+            raise
+        await self._end(job, told)
+
+    async def _count(self, job: ReplayJob) -> None:
+        if self._counted != job.id:
+            self._counted = job.id
+            await replay_jobs.start(self.pool, job.id)
+
+    def _interrupted(self, run: _Run, error: BaseException) -> ReplayFinished:
+        """Rest, and go on later; or give up, where that has not helped.
+
+        Raises:
+            BaseException: `error`, for as long as the job goes on.
+        """
+        self._interruptions += 1
+        if self._interruptions <= MAX_INTERRUPTIONS:
+            self._not_before = time.monotonic() + min(2.0**self._interruptions, LONGEST_REST_SECONDS)
+            raise error
+        return replay_outcomes.failed(run.told, f"interrupted too often: {error or type(error).__name__}")
+
+    async def _until_stopped(self, run: _Run) -> str | None:
+        """Carry a job out to its end; or until somebody wants it stopped: why, in words."""
+        work = asyncio.create_task(self._carry_out(run), name=f"replay-{run.job.id}")
+        try:
+            while True:
+                await asyncio.wait([work], timeout=LOOK_SECONDS)
+                if work.done():
+                    work.result()
+                    return None
+                job = await replay_jobs.get(self.pool, run.job.id)
+                if job is None:
+                    return await self._why_not(run.job) or CANCELLED
+                if job.cancelled:
+                    return CANCELLED
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def _carry_out(self, run: _Run) -> None:
+        now = self.clock.latest_now()
+        whole = reach.pullable(run.span, now=now)
+        if whole is None:
+            raise ReplayFailedError(reach.nothing(run.span, now=now))
+        left = Span(max(whole.start, run.told.pulled_to or whole.start), whole.end)
+        for piece in reach.pieces(left):
+            found = await self._pull(run.job, piece)
+            run.told = replay_outcomes.plus(run.told, piece, found, calls_per_second=self.calls_per_second)
+            await replay_jobs.advance(self.pool, run.job.id, replay_outcomes.kept(run.told))
+            self._interruptions = 0
+
+    async def _pull(self, job: ReplayJob, piece: Span) -> pull.Outcome:
+        """Pull or only list a piece, with another session if the first one is refused and there is one."""
+        # The sessions may be stale by seconds: a seller that was paused just now is let be at once.
+        if reason := await self._why_not(job):
+            raise ReplayFailedError(reason)
+        account = await self.sessions.get(job.wanted.seller_id)
+        if account is not None:
+            try:
+                return await self._pull_with(account, job, piece)
+            except SessionInvalidError:
+                account = await self.sessions.refused(account)
+        if account is None:
+            raise ReplayFailedError(
+                await self._why_not(job) or "the seller had no session just now; ask again"
+            )
+        return await self._pull_with(account, job, piece)
+
+    async def _why_not(self, job: ReplayJob) -> str | None:
+        return requests.why_not(await sellers.get(self.pool, job.wanted.seller_id))
+
+    async def _pull_with(self, account: Account, job: ReplayJob, piece: Span) -> pull.Outcome:
+        request = pull.Request(
+            seller_id=job.wanted.seller_id,
+            session=account.session,
+            start=piece.start,
+            end=piece.end,
+            source=Source.OPERATOR,
+            reason=f"replay {job.id}",
+        )
+        return await (self.puller.preview(request) if job.wanted.dry_run else self.puller.pull(request))
+
+    async def _end(self, job: ReplayJob, told: ReplayFinished) -> None:
+        """Tell of an outcome and keep it.
+
+        Told first: whoever dies in between does and tells it again, and nobody waits for it in vain.
+        """
+        await self._tell(told)
+        failpoints.reach("replay.told")
+        await replay_jobs.finish(self.pool, job.id, State(told.state), replay_outcomes.kept(told))
+        self._interruptions = 0
+        if self._counted == job.id:
+            self._counted = None
+        log.info("replay finished", job=job.id, state=told.state, error=told.error, dry_run=told.dry_run)
+
+    async def _tell(self, told: ReplayFinished) -> None:
+        await self.puller.producer.publish(
+            [records.notification(self.notifications_topic, told, at=self.clock.now())]
+        )
