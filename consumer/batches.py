@@ -66,6 +66,10 @@ POSTPONED_FOR = timedelta(seconds=2)
 NOT_THERE = "not_there"
 """Why an order is postponed that the platform does not know, or not yet."""
 
+INCOMPLETE = "incomplete_answer"
+"""Why an order is postponed whose detail leaves out what each order has, its lines above all: fields disappear
+on peak days (reference/top-api.md 6.3)."""
+
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
 
@@ -480,6 +484,8 @@ class BatchReader:
         try:
             return Trade.from_platform(raw)
         except UnreadableTradeError as error:
+            if error.is_incomplete:
+                raise PostponedError(INCOMPLETE, wire.dumps(raw)) from None
             raise HopelessError("unreadable_answer", str(error), wire.dumps(raw)) from None
 
     @staticmethod

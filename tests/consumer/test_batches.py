@@ -23,6 +23,7 @@ from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
 from tests.store.databases import SELLER, at, emptied, platform_trade, version
+from tests.support.cases import case
 from tests.top.gates import local_gate
 from tests.top.gateway import (
     APP_KEY,
@@ -451,8 +452,28 @@ async def test_an_answer_without_the_order_is_asked_for_again_and_kept_whole(sho
     assert orjson.loads(later.answer or b"") == orjson.loads(body)["trade_fullinfo_get_response"]
 
 
+@pytest.mark.parametrize("lines", [None, {}, {"order": []}, []], ids=str)
+async def test_a_detail_without_lines_is_no_order_and_is_asked_for_again(shop: Shop, lines: object) -> None:
+    """Taken for one, it would empty the stored order."""
+    shop.gateway.trades[TID] = platform_trade(TID, 9, orders=lines)
+    batch = await shop.read(shop.hint())
+    assert (batch.versions, batch.dead_letters) == ({}, [])
+    (later,) = batch.postponed
+    assert (later.tid, later.reason) == (TID, "incomplete_answer")
+    assert orjson.loads(later.answer or b"") == shop.gateway.trades[TID]
+
+
+async def test_a_detail_without_the_key_of_its_lines_is_asked_for_again(shop: Shop) -> None:
+    body = case("fullinfo_without_orders")
+    tid = int(orjson.loads(body)["trade_fullinfo_get_response"]["trade"]["tid"])
+    shop.gateway.steps[tid] = [answers(lambda: raw(body))]
+    batch = await shop.read(shop.hint(tid))
+    assert not batch.versions
+    assert [later.reason for later in batch.postponed] == ["incomplete_answer"]
+
+
 async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whole(shop: Shop) -> None:
-    trade = {"tid": TID, "status": "X"}
+    trade = {**platform_trade(TID), "modified": "soon"}
     body = orjson.dumps({"trade_fullinfo_get_response": {"trade": trade}})
     shop.gateway.steps[TID] = [answers(lambda: raw(body))]
     batch = await shop.read(shop.hint())
@@ -463,9 +484,11 @@ async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whol
 
 
 async def test_a_number_beyond_64_bits_in_such_an_order_stops_nobody(shop: Shop) -> None:
-    body = b'{"trade_fullinfo_get_response":{"trade":{"tid":%d,"odd":%d}}}' % (TID, 10**30)
+    trade = b'{"tid":%d,"odd":%d}' % (TID, 10**30)
+    body = b'{"trade_fullinfo_get_response":{"trade":%s}}' % trade
     shop.gateway.steps[TID] = [answers(lambda: raw(body))]
-    assert dead(await shop.read(shop.hint())) == {"unreadable_answer": b'{"tid":%d,"odd":%d}' % (TID, 10**30)}
+    (later,) = (await shop.read(shop.hint())).postponed
+    assert (later.reason, later.answer) == ("incomplete_answer", trade)
 
 
 async def test_broken_json_is_kept_byte_for_byte_and_shown_by_nothing(shop: Shop) -> None:
