@@ -67,8 +67,8 @@ NOT_THERE = "not_there"
 """Why an order is postponed that the platform does not know, or not yet."""
 
 INCOMPLETE = "incomplete_answer"
-"""Why an order is postponed whose detail leaves out what each order has, its lines above all: fields disappear
-on peak days (reference/top-api.md 6.3)."""
+"""Why an order is postponed whose detail leaves out what each order has, its lines above all: fields
+disappear on peak days (reference/top-api.md 6.3)."""
 
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""

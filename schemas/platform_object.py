@@ -40,8 +40,8 @@ class PlatformObject(BaseModel):
     unreadable: ClassVar[type[UnreadableError]] = UnreadableError
     """What `from_platform` raises."""
     indispensable: ClassVar[frozenset[str]] = frozenset()
-    """Optional fields of the contract without which the platform's object is unreadable: where they are absent
-    or empty, which is the same on the platform (reference/top-api.md 1.6), or have a shape of their own."""
+    """Optional fields of the contract without which the platform's object is unreadable: where they are
+    absent or empty, which the platform means alike (reference/top-api.md 1.6), or in a shape of their own."""
     typed: ClassVar[frozenset[str]]
     """The names of all fields below but the first."""
     never_empty: ClassVar[frozenset[str]]
@@ -120,7 +120,7 @@ class PlatformObject(BaseModel):
 
     @classmethod
     def _is_absent(cls, name: str, value: object) -> bool:
-        """Whether a value is another form of an absent field: a null, or an empty text for what is no text."""
+        """Whether a value is another form of an absent field: null, or an empty text for what is none."""
         return value is None or (value == "" and name in cls.never_empty)
 
     @classmethod

@@ -8,7 +8,8 @@ same names and answer with the same columns.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -204,13 +205,12 @@ class VersionTable(ABC, Generic[V, T]):
         if any(map(_is_too_large, versions)):
             # The topic would never take it, nor anything behind it.
             raise UnstorableError(f"more than {MAX_WIRE_BYTES} bytes")
-        try:
+        with _refusals():
             before = await self._before(pool, versions)
-            brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
+        # Outside: a defect in here is ours, and no reason to set good orders aside.
+        brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
+        with _refusals():
             owned, *rows = await self._upsert(pool, parts, list(brought.values()))
-        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, ValueError) as error:
-            # Refused by the server, e.g. as too long for an index, or by the driver before it.
-            raise UnstorableError(type(error).__name__) from None
         unpublished = {row["key"]: row for row in rows if row["unpublished"]}
         # Of what was stored with the same content, the row keeps what it has.
         kept = [key for key, row in unpublished.items() if key not in before and not row["inserted"]]
@@ -321,6 +321,21 @@ class VersionTable(ABC, Generic[V, T]):
 
     def _sql(self, verb: str) -> str:
         return sql(f"{self.noun}.{verb}")
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Around one statement: what the database refuses of its arguments, and nothing else, is unstorable."""
+    try:
+        yield
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+        # By the server, e.g. as too long for an index.
+        raise UnstorableError(type(error).__name__) from None
+    except asyncpg.InterfaceError as error:
+        # By the driver before it, whose other complaints are no ValueErrors.
+        if not isinstance(error, ValueError):
+            raise
+        raise UnstorableError(type(error).__name__) from None
 
 
 def _is_too_large(version: Version) -> bool:

@@ -189,8 +189,8 @@ def is_absent(value: object) -> bool:
 def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[str, object]]:
     """The objects of a list, whatever its shape: `items(answer, "trades", "trade")`.
 
-    An empty list is an absent key, null, an empty text, `{}` or `[]`; one element may come without its array; with
-    `simplify` the item level is missing (reference/top-api.md 1.6).
+    An empty list is an absent key, null, an empty text, `{}` or `[]`; one element may come without its array;
+    with `simplify` the item level is missing (reference/top-api.md 1.6).
 
     Raises:
         BadAnswerError: something else than objects is in it.
