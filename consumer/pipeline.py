@@ -190,7 +190,7 @@ class Pipeline:
             size_bytes = sum(part.lane.published(part.reading) for part in group.parts)
             self._progress.add(self._pop_done(), now=loop.time())
             # The fewer dead letters a crash repeats, the fewer people look at twice.
-            dies = bool(group.batch.dead_letters or group.batch.refunds.dead_letters)
+            dies = bool(group.batch.set_aside)
             offsets = self._progress.take(now=loop.time(), at_once=dies)
             published = await self._writer.publish(group.batch, offsets)
             stages = Stages(group.fetched_at, group.stored_at, self._tools.clock.estimate())

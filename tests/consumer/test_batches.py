@@ -200,7 +200,8 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
 
 def dead(batch: Batch) -> dict[str, bytes | None]:
     """The dead letters of a batch: reason and original."""
-    return {cloud_events.attributes(letter.headers)["reason"]: letter.value for letter in batch.dead_letters}
+    found = [letter.record for letter in batch.dead_letters]
+    return {cloud_events.attributes(letter.headers)["reason"]: letter.value for letter in found}
 
 
 async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(shop: Shop) -> None:
@@ -406,7 +407,7 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
     assert batch.versions.keys() == {TID + 1}
     assert dead(batch) == {"refused": record.value}
     assert batch.given_up.keys() == {TID}, "else it would be refused again and again"
-    detail = cloud_events.attributes(batch.dead_letters[0].headers)["detail"]
+    detail = cloud_events.attributes(batch.dead_letters[0].record.headers)["detail"]
     assert f"code {code}" in detail
     assert RECEIVER not in detail
 
@@ -529,7 +530,7 @@ async def test_a_change_that_cannot_be_read_is_set_aside_whole_and_its_values_no
     record = shop.received(Record(shop.registry.changes.name, b"1", value, [("ce_id", b"7")]))
     batch = await shop.read(record)
     assert dead(batch) == {"unreadable_change": value}
-    letter = batch.dead_letters[0]
+    letter = batch.dead_letters[0].record
     assert ("original_ce_id", b"7") in letter.headers
     assert "secret" not in cloud_events.attributes(letter.headers)["detail"]
     assert letter.key == record.key
@@ -552,7 +553,7 @@ async def test_a_record_in_another_partition_than_its_order_is_not_written_here(
 
 async def test_a_dead_letter_says_where_its_record_came_from(shop: Shop) -> None:
     record = shop.snapshot(trade=b"not json")
-    (letter,) = (await shop.read(record)).dead_letters
+    letter = (await shop.read(record)).dead_letters[0].record
     told: Mapping[str, str] = cloud_events.attributes(letter.headers)
     assert told["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
     assert abs(parse_instant(told["time"]) - shop.clock.now()) < timedelta(seconds=60)
@@ -563,7 +564,7 @@ async def test_an_unstorable_version_becomes_a_dead_letter_with_its_order(shop: 
     batch = Batch()
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
     assert dead(batch).keys() == {"unstorable"}
-    assert batch.dead_letters[0].key == records.key_of(TID)
+    assert batch.dead_letters[0].record.key == records.key_of(TID)
 
 
 async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: Shop) -> None:
@@ -585,7 +586,8 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
         shop.snapshot(TID + 7, trade=b"not json"),
         shop.received(Record(shop.registry.changes.name, b"1", b"not json", [])),
     )
-    assert Counter(batch.take_outcomes()) == Counter(
+    dying = [letter.outcome for letter in batch.take_dead_letters() if letter.outcome]
+    assert Counter(batch.take_outcomes() + dying) == Counter(
         [
             *[Outcome(SELLER)] * 3,
             Outcome(SELLER, "refused"),
@@ -595,7 +597,7 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
     )
     assert batch.take_outcomes() == []
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
-    assert batch.take_outcomes() == [Outcome(SELLER, "unstorable")]
+    assert [letter.outcome for letter in batch.take_dead_letters()] == [Outcome(SELLER, "unstorable")]
 
 
 async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones(shop: Shop) -> None:

@@ -35,7 +35,7 @@ NO_RIGHT = "isv.permission-api-package-limit"
 
 
 def reasons(part: RefundPart) -> list[str]:
-    return [cloud_events.attributes(letter.headers)["reason"] for letter in part.dead_letters]
+    return [cloud_events.attributes(letter.record.headers)["reason"] for letter in part.dead_letters]
 
 
 def refunding_trade(
@@ -252,7 +252,7 @@ async def test_an_unreadable_refund_is_set_aside_whole_and_shows_nothing_of_it(
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.refunds[REFUND] = {**platform_refund(REFUND, TID, buyer_nick="secret"), "modified": "soon"}
     batch = await shop.read(shop.hint(refund_id=REFUND))
-    (letter,) = batch.refunds.dead_letters
+    letter = batch.refunds.dead_letters[0].record
     assert cloud_events.attributes(letter.headers)["reason"] == "unreadable_answer"
     assert b"soon" in (letter.value or b"")
     assert "secret" not in str(letter.headers) + caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -44,6 +45,11 @@ class Registry:
     dead_letters: Topic
     notifications: Topic
     signals: Topic
+
+    @property
+    def letters_kept(self) -> timedelta:
+        """For how long the topic keeps a dead letter."""
+        return timedelta(milliseconds=int(self.dead_letters.config["retention.ms"]))
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic."""
