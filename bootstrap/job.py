@@ -233,7 +233,8 @@ class BootstrapJob:
         self._file.unlink(missing_ok=True)
         return await self._state()
 
-    async def _load_some(self, lines: list[Line], export: Export, counts: Counter[str]) -> None:
+    async def _load_some(self, found: list[Line], export: Export, counts: Counter[str]) -> None:
+        lines = [self._believed(line) for line in found]
         rows = [
             (line.tid, line.modified if isinstance(line, ExportedTrade) else None)
             for line in lines
@@ -247,6 +248,12 @@ class BootstrapJob:
         counts["lines"] += len(lines)
         for line in lines:
             counts[_COUNTED_AS[type(line)]] += 1
+
+    def _believed(self, line: Line) -> Line:
+        """The line; one that says to have changed in times to come is asked for by its id."""
+        if isinstance(line, ExportedTrade) and self._clock.is_ahead(line.modified):
+            return ToRepair(line.tid)
+        return line
 
     def _record(self, line: Line, export: Export) -> Record:
         now = self._clock.now()

@@ -361,12 +361,17 @@ class BatchReader:
             seller_id, as_of = parse_id(attributes["sellerid"]), parse_instant(attributes["time"])
             found_by = Source(attributes.get("foundby", Source.BOOTSTRAP))
         except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
-            tid, seller_id = records.tid_of_key(record.key), _seller_of(record)
+            tid = records.tid_of_key(record.key)
             if tid is not None:
                 batch.tids.add(tid)
-            self._set_aside(record, batch, "unreadable_snapshot", str(error), seller_id=seller_id, tid=tid)
+            whose = _seller_of(record)
+            self._set_aside(record, batch, "unreadable_snapshot", str(error), seller_id=whose, tid=tid)
             return
-        if self._is_in_its_partition(record, trade.tid, batch):
+        if not self._is_in_its_partition(record, trade.tid, batch):
+            return
+        if self.clock.is_ahead(trade.modified):
+            self._postpone_snapshot(trade.tid, seller_id, found_by, as_of, batch)
+        else:
             batch.add(Version(seller_id, trade, as_of, found_by.value))
             if (trace := attributes.get("traceparent")) is not None:
                 batch.traces[trade.tid] = trace
@@ -379,7 +384,9 @@ class BatchReader:
             self._set_aside(record, batch, "unreadable_change", f"not a change: {problems.told(error)}")
             return None
         metrics.CHANGES_READ.labels(change.source.value).inc()
-        return change if self._is_in_its_partition(record, change.tid, batch) else None
+        if not self._is_in_its_partition(record, change.tid, batch):
+            return None
+        return decisions.believable(change, latest_now=self.clock.latest_now())
 
     def _is_in_its_partition(self, record: ConsumerRecord[bytes, bytes], tid: int, batch: Batch) -> bool:
         """Whether the order is ours to write: a record under a wrong key would give it a second writer."""
@@ -502,11 +509,32 @@ class BatchReader:
                 raise
             raise HopelessError("refused", str(error)) from None
         try:
-            return Trade.from_platform(raw)
+            trade = Trade.from_platform(raw)
         except UnreadableTradeError as error:
             if error.is_incomplete:
                 raise PostponedError(INCOMPLETE, wire.dumps(raw)) from None
             raise HopelessError("unreadable_answer", str(error), wire.dumps(raw)) from None
+        if self.clock.is_ahead(trade.modified):
+            # Taken for a version, it would hide every change until then.
+            raise PostponedError(refetches.MODIFIED_AHEAD, wire.dumps(raw))
+        return trade
+
+    @staticmethod
+    def _postpone_snapshot(tid: int, seller_id: int, source: Source, as_of: datetime, batch: Batch) -> None:
+        metrics.ORDERS_POSTPONED.labels(refetches.MODIFIED_AHEAD).inc()
+        batch.tids.add(tid)
+        batch.postponed.append(
+            Refetch(
+                tid=tid,
+                seller_id=seller_id,
+                event="listed",
+                occurred_at=as_of,
+                settled_after=as_of,
+                modified=None,
+                source=source.value,
+                reason=refetches.MODIFIED_AHEAD,
+            )
+        )
 
     @staticmethod
     def _postpone(need: Need, change: Change, batch: Batch, reason: str, answer: bytes | None = None) -> None:

@@ -162,6 +162,9 @@ class RefundReader:
             detail = "the refund is one of another order"
             self._set_aside(refund.refund_id, need, part, "refund_of_another_order", detail)
             return
+        if self.clock.is_ahead(refund.modified):
+            self._postpone(refund.refund_id, need, part, refetches.MODIFIED_AHEAD)
+            return
         if need.modified is not None and refund.modified < need.modified:
             self._postpone(refund.refund_id, need, part, "detail_behind")
             return

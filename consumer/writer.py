@@ -227,7 +227,8 @@ class PartitionWriter:
     ) -> list[Unpublished[T]]:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
         try:
-            return (await table.upsert(Part(self._partition, self._epoch, versions))).ahead
+            latest_now = self._tools.clock.latest_now()
+            return (await table.upsert(Part(self._partition, self._epoch, versions, latest_now))).ahead
         except UnstorableError as error:
             if len(versions) == 1:
                 set_aside(versions[0], str(error))

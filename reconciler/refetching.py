@@ -96,7 +96,9 @@ def hints(due: Refetch, *, now: datetime) -> list[Change]:
 
 
 def _subject(given_up: Refetch) -> Subject:
-    return Subject(given_up.tid, 0, given_up.reason)
+    """What its letter is about: where refunds are wanted, the one that the letter's hint names."""
+    refund_id = given_up.refund_ids[-1] if given_up.refund_ids else 0
+    return Subject(given_up.tid, refund_id, given_up.reason)
 
 
 def _measure(waiting: Mapping[str, int]) -> None:
@@ -194,7 +196,7 @@ class Refetching:
             self.topics.dead_letters.name,
             reason=one.reason,
             detail=f"asked for again {one.attempts} times",
-            original=one.answer or orjson.dumps(hint(one, now=now).model_dump(mode="json")),
+            original=one.answer or orjson.dumps(hints(one, now=now)[-1].model_dump(mode="json")),
             key=records.key_of(one.tid),
             at=now,
             origin="reconciler/refetching",

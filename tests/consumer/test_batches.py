@@ -473,6 +473,39 @@ async def test_a_detail_without_the_key_of_its_lines_is_asked_for_again(shop: Sh
     assert [later.reason for later in batch.postponed] == ["incomplete_answer"]
 
 
+AHEAD = [timedelta(seconds=10), timedelta(hours=13), timedelta(days=2_900_000)]
+
+
+@pytest.mark.parametrize("ahead", AHEAD, ids=str)
+async def test_a_detail_that_lies_ahead_is_no_version_and_is_asked_for_again(
+    shop: Shop, ahead: timedelta
+) -> None:
+    """Taken for one, it would hide whatever changes until then."""
+    lie = shop.clock.now() + ahead
+    shop.gateway.trades[TID] = {**platform_trade(TID), "modified": platform_time.format(lie)}
+    batch = await shop.read(shop.hint())
+    assert (batch.versions, batch.dead_letters) == ({}, [])
+    (later,) = batch.postponed
+    assert (later.reason, later.modified) == ("modified_ahead", None)
+    assert orjson.loads(later.answer or b"") == shop.gateway.trades[TID]
+
+
+async def test_an_exported_order_that_lies_ahead_is_asked_for_by_its_id(shop: Shop) -> None:
+    lie = platform_time.format(shop.clock.now() + timedelta(hours=13))
+    batch = await shop.read(shop.snapshot(trade={**platform_trade(TID), "modified": lie}))
+    assert (batch.versions, batch.dead_letters) == ({}, [])
+    (later,) = batch.postponed
+    assert (later.tid, later.reason, later.source) == (TID, "modified_ahead", "bootstrap")
+
+
+async def test_a_list_that_lies_ahead_promises_nothing(shop: Shop) -> None:
+    lie = shop.clock.now() + timedelta(hours=13)
+    shop.gateway.trades[TID] = platform_trade(TID)
+    batch = await shop.read(shop.hint(modified=lie, source=Source.SWEEP))
+    assert batch.versions.keys() == {TID}
+    assert batch.postponed == []
+
+
 async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whole(shop: Shop) -> None:
     trade = {**platform_trade(TID), "modified": "soon"}
     body = orjson.dumps({"trade_fullinfo_get_response": {"trade": trade}})

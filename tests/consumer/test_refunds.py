@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from consumer import decisions
 from consumer.batches import POSTPONED_FOR
 from consumer.refund_part import RefundPart
-from schemas import cloud_events
+from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from tests.consumer.test_batches import TID, Shop, shop
 from tests.store.databases import (
@@ -150,6 +151,17 @@ async def test_a_refund_that_is_not_shown_as_promised_is_asked_for_again_with_it
     assert (batch.refunds.versions, batch.refunds.dead_letters, batch.postponed) == ({}, [], [])
     (later,) = batch.refunds.postponed
     assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), reason)
+    assert batch.versions.keys() == {TID}, "the order goes on"
+
+
+async def test_a_refund_that_lies_ahead_is_no_version_and_is_asked_for_again(shop: Shop) -> None:
+    lie = platform_time.format(shop.clock.now() + timedelta(hours=13))
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.refunds[REFUND] = {**platform_refund(REFUND, TID), "modified": lie}
+    batch = await shop.read(shop.hint(refund_id=REFUND))
+    assert batch.refunds.versions == {}
+    (later,) = batch.refunds.postponed
+    assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), "modified_ahead")
     assert batch.versions.keys() == {TID}, "the order goes on"
 
 

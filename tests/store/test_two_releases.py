@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas import cloud_events, steps
+from schemas import cloud_events, steps, transitions
 from schemas.change import Change, Source
 from schemas.steps import Step
 from schemas.transitions import Transition
@@ -130,7 +130,7 @@ async def test_a_defect_in_what_a_version_brings_is_no_reason_to_set_it_aside(
     def broken(*_: object) -> Step[Transition]:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(orders.transitions, "step", broken)
+    monkeypatch.setattr(transitions, "step", broken)
     with pytest.raises(ValueError, match="a defect") as raised:
         await orders.TABLE.upsert(pool, [version(TID, 1, 1)], partition=0, epoch=epoch)
     assert not isinstance(raised.value, UnstorableError)

@@ -94,6 +94,7 @@ BROKEN: Final[Mapping[str, Mapping[str, object]]] = {
     "session_expired": {},
     "auth_cancelled": {"after_seconds": 0},
     "stale_detail": {"lag_seconds": 2},
+    "modified_ahead": {},
     "fresh_trade_missing": {},
     "peak": {"late_seconds": 6},
     "visibility": {"max_delay_seconds": 2},

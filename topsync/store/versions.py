@@ -143,6 +143,9 @@ class Part(Generic[V]):
     partition: int
     epoch: int
     versions: Sequence[V]
+    latest_now: datetime | None = None
+    """The latest that platform time can be: what is stored with a `modified` ahead of it does not hide these.
+    Where nobody says, it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,15 @@ class VersionTable(ABC, Generic[V, T]):
     def _step(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source) -> Step[T]:
         """What has happened between two versions, the later of which reached us by `source`."""
 
-    async def upsert(self, pool: Pool, versions: Sequence[V], *, partition: int, epoch: int) -> Written[T]:
+    async def upsert(
+        self,
+        pool: Pool,
+        versions: Sequence[V],
+        *,
+        partition: int,
+        epoch: int,
+        latest_now: datetime | None = None,
+    ) -> Written[T]:
         """Write versions of one partition, at most one of each order or refund.
 
         Idempotent: writing the same versions again changes nothing. What each version brings beside the one
@@ -190,7 +201,7 @@ class VersionTable(ABC, Generic[V, T]):
             NotOwnerError: the epoch is no longer the partition's.
             UnstorableError: see there.
         """
-        (written,) = await self.upsert_parts(pool, [Part(partition, epoch, versions)])
+        (written,) = await self.upsert_parts(pool, [Part(partition, epoch, versions, latest_now)])
         if isinstance(written, NotOwnerError):
             raise written
         return written
@@ -249,6 +260,7 @@ class VersionTable(ABC, Generic[V, T]):
             [version.wire for version in versions],
             list(map(steps.write, brought)),
             *self._of_its_own(versions),
+            max((part.latest_now for part in parts if part.latest_now is not None), default=None),
         )
 
     def _brought(self, before: asyncpg.Record | None, version: V) -> Step[T]:
@@ -298,13 +310,19 @@ class VersionTable(ABC, Generic[V, T]):
         keys, revisions = [version.key for version in versions], [version.revision for version in versions]
         await pool.execute(self._sql("mark_published"), keys, revisions)
 
-    async def outstanding(self, pool: Pool, listed: Sequence[Listed]) -> set[int]:
-        """Of what is listed, the ids of those not yet stored and published as listed."""
+    async def outstanding(
+        self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime | None = None
+    ) -> set[int]:
+        """Of what is listed, the ids of those not yet stored and published as listed.
+
+        A stored `modified` ahead of `latest_now`, the latest that platform time can be, is no newer one.
+        """
         rows = await pool.fetch(
             self._sql("outstanding"),
             [one.id for one in listed],
             [one.modified for one in listed],
             [one.settled_after for one in listed],
+            latest_now,
         )
         return {row["key"] for row in rows}
 
