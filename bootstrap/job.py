@@ -234,7 +234,8 @@ class BootstrapJob:
         return await self._state()
 
     async def _load_some(self, found: list[Line], export: Export, counts: Counter[str]) -> None:
-        lines = [self._believed(line) for line in found]
+        latest_now = self._clock.latest_now()
+        lines = [believed(line, latest_now=latest_now) for line in found]
         rows = [
             (line.tid, line.modified if isinstance(line, ExportedTrade) else None)
             for line in lines
@@ -248,12 +249,6 @@ class BootstrapJob:
         counts["lines"] += len(lines)
         for line in lines:
             counts[_COUNTED_AS[type(line)]] += 1
-
-    def _believed(self, line: Line) -> Line:
-        """The line; one that says to have changed in times to come is asked for by its id."""
-        if isinstance(line, ExportedTrade) and self._clock.is_ahead(line.modified):
-            return ToRepair(line.tid)
-        return line
 
     def _record(self, line: Line, export: Export) -> Record:
         now = self._clock.now()
@@ -394,6 +389,13 @@ class BootstrapJob:
 
 
 _COUNTED_AS: dict[type[Line], str] = {ExportedTrade: "published", ToRepair: "repaired", Refused: "refused"}
+
+
+def believed(line: Line, *, latest_now: datetime) -> Line:
+    """The line; one that says to have changed after the latest that it can be now is asked for by its id."""
+    if isinstance(line, ExportedTrade) and line.modified > latest_now:
+        return ToRepair(line.tid)
+    return line
 
 
 def fields_after(failed_exports: int) -> Sequence[str]:
