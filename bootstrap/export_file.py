@@ -17,7 +17,8 @@ from typing import Final
 
 import orjson
 
-from schemas.types import parse_id, parse_instant
+from schemas.trade import Trade
+from schemas.types import parse_id
 from topsync.errors import OperatorError
 from topsync.top.wire import trade_in
 
@@ -51,7 +52,7 @@ class ExportedTrade:
 
 @dataclass(frozen=True, slots=True)
 class ToRepair:
-    """A line that cannot be read but names its order: it is fetched by id."""
+    """A line that names its order but is no complete one, or cannot be read: it is fetched by id."""
 
     tid: int
 
@@ -80,9 +81,9 @@ def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
 def read_line(line: bytes) -> Line:
     """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade."""
     try:
-        trade = trade_in(orjson.loads(line))
-        tid, modified = parse_id(trade.get("tid")), parse_instant(trade.get("modified"))
-        written = orjson.dumps(trade)
+        raw = trade_in(orjson.loads(line))
+        trade = Trade.from_platform(raw)
+        written = orjson.dumps(raw)
     except (
         ValueError,
         orjson.JSONEncodeError,
@@ -92,7 +93,7 @@ def read_line(line: bytes) -> Line:
             return ToRepair(parse_id(found[1].decode() if found else None))
         except ValueError:
             return Refused(line, f"no trade and no tid in it: {error}")
-    return ExportedTrade(tid, modified, written)
+    return ExportedTrade(trade.tid, trade.modified, written)
 
 
 def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:

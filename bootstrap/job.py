@@ -233,7 +233,9 @@ class BootstrapJob:
         self._file.unlink(missing_ok=True)
         return await self._state()
 
-    async def _load_some(self, lines: list[Line], export: Export, counts: Counter[str]) -> None:
+    async def _load_some(self, found: list[Line], export: Export, counts: Counter[str]) -> None:
+        latest_now = self._clock.latest_now()
+        lines = [believed(line, latest_now=latest_now) for line in found]
         rows = [
             (line.tid, line.modified if isinstance(line, ExportedTrade) else None)
             for line in lines
@@ -387,6 +389,13 @@ class BootstrapJob:
 
 
 _COUNTED_AS: dict[type[Line], str] = {ExportedTrade: "published", ToRepair: "repaired", Refused: "refused"}
+
+
+def believed(line: Line, *, latest_now: datetime) -> Line:
+    """The line; one that says to have changed after the latest that it can be now is asked for by its id."""
+    if isinstance(line, ExportedTrade) and line.modified > latest_now:
+        return ToRepair(line.tid)
+    return line
 
 
 def fields_after(failed_exports: int) -> Sequence[str]:

@@ -16,6 +16,7 @@ from pydantic import SecretStr, ValidationError
 from consumer import decisions, erasing
 from consumer.asking import NoSessionError, ask
 from consumer.backlog import Backlog
+from consumer.dead_letters import DeadLetter
 from consumer.deadletter_share import Outcome
 from consumer.decisions import Need
 from consumer.erasing import ErasedSellers
@@ -34,12 +35,12 @@ from topsync.patience import Patience
 from topsync.sellers.sessions import Sessions
 from topsync.store import refetches
 from topsync.store.database import Pool
+from topsync.store.open_letters import Subject
 from topsync.store.orders import UnpublishedOrder, Version
 from topsync.store.refetches import Lingering, Refetch
 from topsync.store.shared_table import SharedTable
 from topsync.store.versions import Known
 from topsync.stream import records
-from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 from topsync.top import wire
 from topsync.top.calls import trades
@@ -65,6 +66,10 @@ POSTPONED_FOR = timedelta(seconds=2)
 
 NOT_THERE = "not_there"
 """Why an order is postponed that the platform does not know, or not yet."""
+
+INCOMPLETE = "incomplete_answer"
+"""Why an order is postponed whose detail leaves out what each order has, its lines above all: fields
+disappear on peak days (reference/top-api.md 6.3)."""
 
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
@@ -116,7 +121,10 @@ class Batch:
     """The pushed ones among them."""
     traces: dict[int, str] = field(default_factory=dict)
     """By order, the `traceparent` of the last record about it."""
-    dead_letters: list[Record] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    """As they were read: nobody has looked yet which of them are repeats."""
+    set_aside: list[DeadLetter] = field(default_factory=list)
+    """Those that are none: to be published."""
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
     lingering: list[Lingering] = field(default_factory=list)
@@ -126,7 +134,7 @@ class Batch:
     given_up: dict[int, datetime] = field(default_factory=dict)
     """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
     outcomes: list[Outcome] = field(default_factory=list)
-    """What became of the records, as far as it tells whether too many die."""
+    """What became of the records that are no dead letters, as far as it tells whether too many die."""
     refunds: RefundPart = field(default_factory=RefundPart)
     """What the batch asks of the refunds of its orders."""
 
@@ -148,6 +156,7 @@ class Batch:
         self.traces |= later.traces
         self.ahead += later.ahead
         self.dead_letters += later.dead_letters
+        self.set_aside += later.set_aside
         self.erased |= later.erased
         self.postponed += later.postponed
         self.lingering += later.lingering
@@ -158,6 +167,12 @@ class Batch:
     def take_outcomes(self) -> list[Outcome]:
         """The outcomes since they were taken last."""
         taken, self.outcomes = self.outcomes, []
+        return taken
+
+    def take_dead_letters(self) -> list[DeadLetter]:
+        """The dead letters since they were taken last, those of refunds among them."""
+        taken = [*self.dead_letters, *self.refunds.dead_letters]
+        self.dead_letters, self.refunds.dead_letters = [], []
         return taken
 
 
@@ -343,12 +358,20 @@ class BatchReader:
         try:
             attributes = cloud_events.attributes(record.headers)
             trade = Trade.from_platform(orjson.loads(record.value))
-            seller_id, as_of = int(attributes["sellerid"]), parse_instant(attributes["time"])
+            seller_id, as_of = parse_id(attributes["sellerid"]), parse_instant(attributes["time"])
             found_by = Source(attributes.get("foundby", Source.BOOTSTRAP))
         except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
-            self._set_aside(record, batch, "unreadable_snapshot", str(error), seller_id=_seller_of(record))
+            tid = records.tid_of_key(record.key)
+            if tid is not None:
+                batch.tids.add(tid)
+            whose = _seller_of(record)
+            self._set_aside(record, batch, "unreadable_snapshot", str(error), seller_id=whose, tid=tid)
             return
-        if self._is_in_its_partition(record, trade.tid, batch):
+        if not self._is_in_its_partition(record, trade.tid, batch):
+            return
+        if self.clock.is_ahead(trade.modified):
+            self._postpone_snapshot(trade.tid, seller_id, found_by, as_of, batch)
+        else:
             batch.add(Version(seller_id, trade, as_of, found_by.value))
             if (trace := attributes.get("traceparent")) is not None:
                 batch.traces[trade.tid] = trace
@@ -361,7 +384,9 @@ class BatchReader:
             self._set_aside(record, batch, "unreadable_change", f"not a change: {problems.told(error)}")
             return None
         metrics.CHANGES_READ.labels(change.source.value).inc()
-        return change if self._is_in_its_partition(record, change.tid, batch) else None
+        if not self._is_in_its_partition(record, change.tid, batch):
+            return None
+        return decisions.believable(change, latest_now=self.clock.latest_now())
 
     def _is_in_its_partition(self, record: ConsumerRecord[bytes, bytes], tid: int, batch: Batch) -> bool:
         """Whether the order is ours to write: a record under a wrong key would give it a second writer."""
@@ -448,7 +473,13 @@ class BatchReader:
         except HopelessError as error:
             batch.given_up[need.tid] = need.settled_after
             self._set_aside(
-                record, batch, error.reason, str(error), original=error.answer, seller_id=need.seller_id
+                record,
+                batch,
+                error.reason,
+                str(error),
+                original=error.answer,
+                seller_id=need.seller_id,
+                tid=need.tid,
             )
 
     async def _fetch(self, need: Need) -> Version:
@@ -478,9 +509,32 @@ class BatchReader:
                 raise
             raise HopelessError("refused", str(error)) from None
         try:
-            return Trade.from_platform(raw)
+            trade = Trade.from_platform(raw)
         except UnreadableTradeError as error:
+            if error.is_incomplete:
+                raise PostponedError(INCOMPLETE, wire.dumps(raw)) from None
             raise HopelessError("unreadable_answer", str(error), wire.dumps(raw)) from None
+        if self.clock.is_ahead(trade.modified):
+            # Taken for a version, it would hide every change until then.
+            raise PostponedError(refetches.MODIFIED_AHEAD, wire.dumps(raw))
+        return trade
+
+    @staticmethod
+    def _postpone_snapshot(tid: int, seller_id: int, source: Source, as_of: datetime, batch: Batch) -> None:
+        metrics.ORDERS_POSTPONED.labels(refetches.MODIFIED_AHEAD).inc()
+        batch.tids.add(tid)
+        batch.postponed.append(
+            Refetch(
+                tid=tid,
+                seller_id=seller_id,
+                event="listed",
+                occurred_at=as_of,
+                settled_after=as_of,
+                modified=None,
+                source=source.value,
+                reason=refetches.MODIFIED_AHEAD,
+            )
+        )
 
     @staticmethod
     def _postpone(need: Need, change: Change, batch: Batch, reason: str, answer: bytes | None = None) -> None:
@@ -491,21 +545,19 @@ class BatchReader:
         """Make a dead letter of a version that the database cannot hold."""
         tid = version.trade.tid
         batch.given_up[tid] = version.fetched_at
-        batch.outcomes.append(Outcome(version.seller_id, "unstorable"))
-        metrics.DEAD_LETTERS.labels("unstorable").inc()
-        log.warning("version set aside", reason="unstorable", detail=detail, tid=tid)
-        batch.dead_letters.append(
-            records.dead_letter(
-                self.topics.dead_letters.name,
-                reason="unstorable",
-                detail=detail,
-                original=version.trade.to_wire().encode(),
-                key=records.key_of(tid),
-                at=self.clock.now(),
-                origin="enricher",
-                seller_id=version.seller_id,
-            )
+        record = records.dead_letter(
+            self.topics.dead_letters.name,
+            reason="unstorable",
+            detail=detail,
+            original=version.trade.to_wire().encode(),
+            key=records.key_of(tid),
+            at=self.clock.now(),
+            origin="enricher",
+            seller_id=version.seller_id,
         )
+        subject, outcome = Subject(tid, 0, "unstorable"), Outcome(version.seller_id, "unstorable")
+        letter = DeadLetter(record, "unstorable", detail, version.seller_id, subject, outcome)
+        batch.dead_letters.append(letter)
 
     def _set_aside(
         self,
@@ -516,29 +568,23 @@ class BatchReader:
         *,
         original: bytes | None = None,
         seller_id: int | None = None,
+        tid: int | None = None,
     ) -> None:
-        """Make a dead letter of a record, or of the `original` answer that it led to."""
-        if reason != UNKNOWN_SELLER:
-            batch.outcomes.append(Outcome(seller_id, reason))
-        metrics.DEAD_LETTERS.labels(reason).inc()
-        log.warning(
-            "record set aside",
+        """Make a dead letter of a record, or of the `original` answer that it led to.
+
+        With a `tid`, of that order, whatever told of it.
+        """
+        letter = records.dead_letter(
+            self.topics.dead_letters.name,
             reason=reason,
             detail=detail,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
+            original=record.value if original is None else original,
+            original_headers=record.headers,
+            key=record.key,
+            at=self.clock.now(),
+            origin=f"enricher/{record.topic}/{record.partition}/{record.offset}",
+            seller_id=seller_id,
         )
-        batch.dead_letters.append(
-            records.dead_letter(
-                self.topics.dead_letters.name,
-                reason=reason,
-                detail=detail,
-                original=record.value if original is None else original,
-                original_headers=record.headers,
-                key=record.key,
-                at=self.clock.now(),
-                origin=f"enricher/{record.topic}/{record.partition}/{record.offset}",
-                seller_id=seller_id,
-            )
-        )
+        subject = None if tid is None else Subject(tid, 0, reason)
+        outcome = None if reason == UNKNOWN_SELLER else Outcome(seller_id, reason)
+        batch.dead_letters.append(DeadLetter(letter, reason, detail, seller_id, subject, outcome))

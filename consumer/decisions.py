@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Change, Source
@@ -42,6 +42,22 @@ class Need:
     by_refund_alone: bool = False
     """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
     months are out of reach (reference/top-api.md 3.4)."""
+
+
+def believable(change: Change, *, latest_now: datetime) -> Change:
+    """The hint without what it says of times to come; `latest_now` is the latest that platform time can be.
+
+    No state would ever answer that, and nothing would ever be as new as it promises.
+    """
+    ahead = change.occurred_at - latest_now
+    told: dict[str, datetime | None] = {}
+    if ahead > timedelta(0):
+        told |= {"occurred_at": latest_now, "settled_after": change.settled_after - ahead}
+    if change.modified is not None and change.modified > latest_now:
+        told["modified"] = None
+    if change.refund_modified is not None and change.refund_modified > latest_now:
+        told["refund_modified"] = None
+    return change.model_copy(update=told) if told else change
 
 
 def coalesce(changes: Iterable[Change], patience: Patience = NO_PATIENCE) -> dict[int, Need]:

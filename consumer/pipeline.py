@@ -198,7 +198,7 @@ class Pipeline:
             size_bytes = sum(part.lane.published(part.reading) for part in group.parts)
             self._progress.add(self._pop_done(), now=loop.time())
             # The fewer dead letters a crash repeats, the fewer people look at twice.
-            dies = bool(group.batch.dead_letters or group.batch.refunds.dead_letters)
+            dies = bool(group.batch.set_aside)
             offsets = self._progress.take(now=loop.time(), at_once=dies)
             # Read at the last moment: whatever is published later is read or stored later.
             again = Published()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from consumer.dead_letters import DeadLetter
 from topsync import metrics
 from topsync.store.refetches import Refetch
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
@@ -23,7 +24,7 @@ class RefundPart:
     """What is to be published of the versions, once they are stored."""
     hinted_at: dict[int, datetime] = field(default_factory=dict)
     """When the platform first told of the pushed ones."""
-    dead_letters: list[Record] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     postponed: list[Refetch] = field(default_factory=list)
 
     def add(self, version: RefundVersion) -> None:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from consumer import decisions
 from consumer.asking import NoSessionError, ask
+from consumer.dead_letters import DeadLetter
 from consumer.decisions import Need
 from consumer.refund_part import RefundPart
 from schemas.change import Change
@@ -25,6 +26,7 @@ from topsync.lanes import LANE_OF
 from topsync.sellers.sessions import Sessions
 from topsync.store import orders, refetches
 from topsync.store.database import Pool
+from topsync.store.open_letters import Subject
 from topsync.store.orders import Version
 from topsync.store.refetches import Refetch
 from topsync.store.refunds import RefundVersion
@@ -160,6 +162,9 @@ class RefundReader:
             detail = "the refund is one of another order"
             self._set_aside(refund.refund_id, need, part, "refund_of_another_order", detail)
             return
+        if self.clock.is_ahead(refund.modified):
+            self._postpone(refund.refund_id, need, part, refetches.MODIFIED_AHEAD)
+            return
         if need.modified is not None and refund.modified < need.modified:
             self._postpone(refund.refund_id, need, part, "detail_behind")
             return
@@ -207,20 +212,19 @@ class RefundReader:
     def set_version_aside(self, version: RefundVersion, part: RefundPart, detail: str) -> None:
         """Make a dead letter of a version that the database cannot hold."""
         refund = version.refund
-        metrics.DEAD_LETTERS.labels("unstorable").inc()
-        log.warning("refund set aside", reason="unstorable", detail=detail, refund_id=refund.refund_id)
-        part.dead_letters.append(
-            records.dead_letter(
-                self.topics.dead_letters.name,
-                reason="unstorable",
-                detail=detail,
-                original=refund.to_wire().encode(),
-                key=records.key_of(refund.tid),
-                at=self.clock.now(),
-                origin="enricher/refunds",
-                seller_id=version.seller_id,
-            )
+        record = records.dead_letter(
+            self.topics.dead_letters.name,
+            reason="unstorable",
+            detail=detail,
+            original=refund.to_wire().encode(),
+            key=records.key_of(refund.tid),
+            at=self.clock.now(),
+            origin="enricher/refunds",
+            seller_id=version.seller_id,
         )
+        subject = Subject(refund.tid, refund.refund_id, "unstorable")
+        letter = DeadLetter(record, "unstorable", detail, version.seller_id, subject, None)
+        part.dead_letters.append(letter)
 
     def _set_aside(
         self,
@@ -233,23 +237,21 @@ class RefundReader:
         original: bytes | None = None,
     ) -> None:
         """Make a dead letter of a refund that cannot be had."""
-        metrics.DEAD_LETTERS.labels(reason).inc()
-        log.warning("refund set aside", reason=reason, detail=detail, refund_id=refund_id, tid=need.tid)
         now = self.clock.now()
         asked = records.change(self.topics.changes.name, _hint(refund_id, need, at=now))
-        part.dead_letters.append(
-            records.dead_letter(
-                self.topics.dead_letters.name,
-                reason=reason,
-                detail=detail,
-                original=original or asked.value,
-                original_headers=() if original else asked.headers,
-                key=records.key_of(need.tid),
-                at=now,
-                origin="enricher/refunds",
-                seller_id=need.seller_id,
-            )
+        record = records.dead_letter(
+            self.topics.dead_letters.name,
+            reason=reason,
+            detail=detail,
+            original=original or asked.value,
+            original_headers=() if original else asked.headers,
+            key=records.key_of(need.tid),
+            at=now,
+            origin="enricher/refunds",
+            seller_id=need.seller_id,
         )
+        subject = Subject(need.tid, refund_id, reason)
+        part.dead_letters.append(DeadLetter(record, reason, detail, need.seller_id, subject, None))
 
 
 def _hint(refund_id: int, need: Need, *, at: datetime) -> Change:

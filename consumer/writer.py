@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
-from consumer import erasing, refund_part
+from consumer import dead_letters, erasing, refund_part
 from consumer.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.dead_letters import DeadLetter
 from consumer.deadletter_share import Limit, Share
 from consumer.refund_part import RefundPart
 from consumer.republishing import Piece
@@ -16,9 +17,10 @@ from consumer.room import Room
 from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.compacted import Compacted
-from topsync.store import erasures, refetches, sellers
+from topsync.store import erasures, open_letters, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.erasures import Tombstone
+from topsync.store.open_letters import OpenLetter
 from topsync.store.orders import UnpublishedOrder, Version
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
 from topsync.store.shared_table import SharedTable, SharedTables
@@ -58,12 +60,14 @@ class Published:
     orders: list[UnpublishedOrder] = field(default_factory=list)
     refunds: list[UnpublishedRefund] = field(default_factory=list)
     tombstones: list[Tombstone] = field(default_factory=list)
+    letters: list[OpenLetter] = field(default_factory=list)
 
     def join(self, later: Published) -> None:
         """Take in what was published after this."""
         self.orders += later.orders
         self.refunds += later.refunds
         self.tombstones += later.tombstones
+        self.letters += later.letters
 
 
 class PartitionWriter:
@@ -97,6 +101,7 @@ class PartitionWriter:
         if batch.refunds.versions:
             await self._store_refunds(batch.refunds)
             failpoints.reach("refunds.stored")
+            await self._weigh(batch)
         if postponed := [*batch.postponed, *batch.refunds.postponed]:
             await refetches.postpone(self._tools.pool, postponed, wait=POSTPONED_FOR)
             failpoints.reach("enricher.postponed_noted")
@@ -114,11 +119,28 @@ class PartitionWriter:
             failpoints.reach("erasing.removed")
 
     async def _weigh(self, batch: Batch) -> None:
-        """Check what has become of a batch's records since the last time."""
+        """Check what has become of a batch's records since the last time; repeats of open letters go.
+
+        What is stored is noted already, letters included, so nothing of an order is overlooked here.
+        """
+        letters = await self._first_ones(batch.take_dead_letters())
         outcomes = batch.take_outcomes()
+        outcomes += [letter.outcome for letter in letters if letter.outcome is not None]
         some_died = any(outcome.reason for outcome in outcomes)
         spares_one = some_died and await sellers.count_usable(self._tools.pool) > 1
         self._share.take(outcomes, spares_one=spares_one)
+        for letter in letters:
+            letter.tell()
+        batch.set_aside += letters
+
+    async def _first_ones(self, letters: list[DeadLetter]) -> list[DeadLetter]:
+        subjects = {letter.subject for letter in letters if letter.subject is not None}
+        if not subjects:
+            return letters
+        kept = self._tools.topics.letters_kept
+        return dead_letters.first_ones(
+            letters, await open_letters.among(self._tools.pool, subjects, kept=kept)
+        )
 
     async def rest(self) -> None:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
@@ -149,7 +171,8 @@ class PartitionWriter:
             ahead += await self._tools.tables.orders.unpublished(doubtful)
         refunds_ahead = [version for version in batch.refunds.ahead if version.tid not in buried]
         failpoints.reach("enricher.publishing")
-        published = Published(ahead, refunds_ahead, gone)
+        opened = [one for letter in batch.set_aside if (one := letter.opened()) is not None]
+        published = Published(ahead, refunds_ahead, gone, opened)
         await self._publish(published, batch, offsets, again or Published())
         return published
 
@@ -168,6 +191,9 @@ class PartitionWriter:
         if published.tombstones:
             await erasures.forget_tombstones(self._tools.pool, published.tombstones)
             failpoints.reach("erasing.tombstones_forgotten")
+        if published.letters:
+            kept = self._tools.topics.letters_kept
+            await open_letters.note(self._tools.pool, published.letters, kept=kept)
 
     async def publish_leftovers(self) -> None:
         """Publish what was stored or erased but, after a crash, not published or not noted as such."""
@@ -214,7 +240,8 @@ class PartitionWriter:
     ) -> list[Unpublished[T]]:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
         try:
-            return (await table.upsert(Part(self._partition, self._epoch, versions))).ahead
+            latest_now = self._tools.clock.latest_now()
+            return (await table.upsert(Part(self._partition, self._epoch, versions, latest_now))).ahead
         except UnstorableError as error:
             if len(versions) == 1:
                 set_aside(versions[0], str(error))
@@ -229,7 +256,7 @@ class PartitionWriter:
             *self._records(ahead, batch, now),
             *(erasing.record_of(one, topics, published_at=now) for one in ahead.tombstones),
         ]
-        await self._publisher.publish([*published, *batch.dead_letters, *part.dead_letters], offsets)
+        await self._publisher.publish([*published, *(letter.record for letter in batch.set_aside)], offsets)
         failpoints.reach("enricher.published")
         metrics.ORDERS_PUBLISHED.inc(len(ahead.orders))
         metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))

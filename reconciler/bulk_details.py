@@ -208,7 +208,9 @@ class BulkDetails:
     async def _hand_over(self, task: DetailTask, result: DetailsResult) -> None:
         assert result.created_at is not None
         as_of = bulk_plan.as_of(task.asked_at, result.created_at)
-        found = bulk_plan.sort_out(await detail_tasks.wanted(self.pool, task), result)
+        found = bulk_plan.sort_out(
+            await detail_tasks.wanted(self.pool, task), result, latest_now=self.clock.latest_now()
+        )
         await self.producer.publish(
             [
                 records.snapshot(

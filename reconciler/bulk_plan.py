@@ -115,8 +115,11 @@ class Sorted:
     """Those that have to be asked for one by one."""
 
 
-def sort_out(wanted: Sequence[Refetch], result: DetailsResult) -> Sorted:
-    """Weigh an answer against what each order was promised to have reached."""
+def sort_out(wanted: Sequence[Refetch], result: DetailsResult, *, latest_now: datetime) -> Sorted:
+    """Weigh an answer against what each order was promised to have reached, and what it can have reached.
+
+    `latest_now` is the latest that platform time can be.
+    """
     found = Sorted()
     for one in wanted:
         raw = result.trades.get(one.tid)
@@ -125,7 +128,8 @@ def sort_out(wanted: Sequence[Refetch], result: DetailsResult) -> Sorted:
         except UnreadableTradeError:
             # Asked for alone, it becomes a dead letter with the whole answer.
             modified = None
-        if modified is None or (one.modified is not None and modified < one.modified):
+        is_ahead = modified is not None and modified > latest_now
+        if modified is None or is_ahead or (one.modified is not None and modified < one.modified):
             found.alone.append(one.tid)
         elif len(written := wire.dumps(raw)) > MAX_RECORD_BYTES:
             # Asked for alone, likewise.

@@ -16,11 +16,13 @@ from enum import Enum
 
 import orjson
 
+from schemas import cloud_events
 from schemas.change import Change, Source
 from topsync import failpoints, metrics, telemetry
 from topsync.clock import ServerClock
-from topsync.store import refetches
+from topsync.store import open_letters, refetches
 from topsync.store.database import Pool
+from topsync.store.open_letters import OpenLetter, Subject
 from topsync.store.refetches import Refetch
 from topsync.stream import records
 from topsync.stream.producer import Producer
@@ -91,6 +93,12 @@ def hints(due: Refetch, *, now: datetime) -> list[Change]:
     """The hints that ask for an order and its refunds again: each names one refund at most."""
     order = hint(due, now=now)
     return [order, *(order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids)]
+
+
+def _subject(given_up: Refetch) -> Subject:
+    """What its letter is about: where refunds are wanted, the one that the letter's hint names."""
+    refund_id = given_up.refund_ids[-1] if given_up.refund_ids else 0
+    return Subject(given_up.tid, refund_id, given_up.reason)
 
 
 def _measure(waiting: Mapping[str, int]) -> None:
@@ -167,11 +175,20 @@ class Refetching:
     async def _give_up(self, wanted: Sequence[Refetch]) -> None:
         if not wanted:
             return
-        for one in wanted:
+        kept = self.topics.letters_kept
+        open_already = await open_letters.among(self.pool, [_subject(one) for one in wanted], kept=kept)
+        first = [one for one in wanted if _subject(one) not in open_already]
+        letters = [self._dead_letter(one) for one in first]
+        for one in first:
             metrics.DEAD_LETTERS.labels(one.reason).inc()
             log.warning("order given up", tid=one.tid, seller_id=one.seller_id, reason=one.reason)
-        await self.producer.publish([self._dead_letter(one) for one in wanted])
+        await self.producer.publish(letters)
         failpoints.reach("refetching.given_up")
+        opened = [
+            OpenLetter(_subject(one), cloud_events.attributes(letter.headers)["id"], one.seller_id)
+            for one, letter in zip(first, letters, strict=True)
+        ]
+        await open_letters.note(self.pool, opened, kept=kept)
 
     def _dead_letter(self, one: Refetch) -> Record:
         now = self.clock.now()
@@ -179,7 +196,7 @@ class Refetching:
             self.topics.dead_letters.name,
             reason=one.reason,
             detail=f"asked for again {one.attempts} times",
-            original=one.answer or orjson.dumps(hint(one, now=now).model_dump(mode="json")),
+            original=one.answer or orjson.dumps(hints(one, now=now)[-1].model_dump(mode="json")),
             key=records.key_of(one.tid),
             at=now,
             origin="reconciler/refetching",

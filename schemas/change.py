@@ -24,6 +24,11 @@ class Source(StrEnum):
     BOOTSTRAP = "bootstrap"
     SWEEP = "sweep"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Source | None:
+        """A newer release, which runs beside this one for a while, has words of its own: the least urgent."""
+        return cls.SWEEP if isinstance(value, str) else None
+
 
 class Change(BaseModel):
     """One hint about one order, and perhaps about one of its refunds."""

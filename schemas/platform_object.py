@@ -26,6 +26,11 @@ CONTENT_HASH_BYTES: Final = 16
 class UnreadableError(ValueError):
     """An object lacks what each of its kind must have. The text names fields and problems, never values."""
 
+    def __init__(self, text: str, *, is_incomplete: bool = False) -> None:
+        super().__init__(text)
+        self.is_incomplete = is_incomplete
+        """Nothing is wrong with what is there: the platform left something out, and may show it later."""
+
 
 class PlatformObject(BaseModel):
     """A platform object: known fields typed, everything else under `platform_fields`."""
@@ -35,9 +40,12 @@ class PlatformObject(BaseModel):
     unreadable: ClassVar[type[UnreadableError]] = UnreadableError
     """What `from_platform` raises."""
     indispensable: ClassVar[frozenset[str]] = frozenset()
-    """Optional fields that make the object unreadable when they come in a shape of their own."""
+    """Optional fields of the contract without which the platform's object is unreadable: where they are
+    absent or empty, which the platform means alike (reference/top-api.md 1.6), or in a shape of their own."""
     typed: ClassVar[frozenset[str]]
     """The names of all fields below but the first."""
+    never_empty: ClassVar[frozenset[str]]
+    """Those of them of which an empty text is no value, but another form of nothing: all but texts."""
 
     platform_fields: dict[str, Opaque] = Field(default_factory=dict)
     """What the platform sent beyond the fields above, unchanged, keys sorted."""
@@ -47,21 +55,31 @@ class PlatformObject(BaseModel):
         """Look up once what each object that is read needs."""
         super().__pydantic_init_subclass__(**kwargs)
         cls.typed = frozenset(cls.model_fields) - {"platform_fields"}
+        texts = {name for name, field in cls.model_fields.items() if field.annotation in (str, str | None)}
+        cls.never_empty = cls.typed - texts
 
     @classmethod
     def from_platform(cls, raw: Mapping[str, object]) -> Self:
         """Read a platform object; an optional field with a shape of its own is kept as it came.
 
         Raises:
-            UnreadableError: a required field is missing or unreadable, also in an object within it. Which
-                subclass, `unreadable` says.
+            UnreadableError: a required or indispensable field is missing or unreadable, also in an object
+                within it. Which subclass, `unreadable` says.
         """
         try:
-            return cls.model_validate(raw if has_storable_texts(raw) else storable_fields(raw))
+            read = cls.model_validate(raw if has_storable_texts(raw) else storable_fields(raw))
         except ValidationError as error:
-            raise cls.unreadable(f"unreadable {cls.__name__.lower()}: {problems.told(error)}") from None
+            missing = all(problem["type"] == "missing" for problem in error.errors(include_url=False))
+            raise cls._unreadable(problems.told(error), is_incomplete=missing) from None
         except ValueError as error:
-            raise cls.unreadable(f"unreadable {cls.__name__.lower()}: {error}") from None
+            raise cls._unreadable(str(error)) from None
+        if absent := sorted(name for name in cls.indispensable if not getattr(read, name)):
+            raise cls._unreadable(f"{', '.join(absent)}: missing", is_incomplete=True)
+        return read
+
+    @classmethod
+    def _unreadable(cls, problem: str, *, is_incomplete: bool = False) -> UnreadableError:
+        return cls.unreadable(f"unreadable {cls.__name__.lower()}: {problem}", is_incomplete=is_incomplete)
 
     @classmethod
     def from_wire(cls, value: bytes | str) -> Self:
@@ -87,8 +105,9 @@ class PlatformObject(BaseModel):
         try:
             return read({**data, "platform_fields": aside})
         except ValidationError as error:
-            # A null is the same as an absent field, also where there must be one.
-            tidy = {name: value for name, value in storable_fields(data).items() if value is not None}
+            # Also where there must be one: it is missing then, and not malformed.
+            storable = storable_fields(data)
+            tidy = {name: value for name, value in storable.items() if not cls._is_absent(name, value)}
             if tidy != data:
                 return cls._read(tidy, read)
             odd = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
@@ -98,6 +117,11 @@ class PlatformObject(BaseModel):
         known = {name: value for name, value in data.items() if name not in odd}
         aside.update((name, data[name]) for name in odd)
         return read({**known, "platform_fields": dict(sorted(aside.items()))})
+
+    @classmethod
+    def _is_absent(cls, name: str, value: object) -> bool:
+        """Whether a value is another form of an absent field: null, or an empty text for what is none."""
+        return value is None or (value == "" and name in cls.never_empty)
 
     @classmethod
     def _optional_fields(cls) -> set[str]:

@@ -37,6 +37,14 @@ class Step(Generic[T]):
     """Names of the fields that differ, sorted, those of lines as `orders.<name>`; never `modified`, which
     always does. Empty where there was no version before: all of it is new.
     """
+    beyond: tuple[str, ...] = ()
+    """Words for what has happened that only a newer release knows, in whose stead this one publishes: as they
+    were noted."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All that has happened, as subscribers are told it."""
+        return (*self.transitions, *self.beyond)
 
     @property
     def main(self) -> T:
@@ -64,6 +72,7 @@ def join(first: Step[T], second: Step[T]) -> Step[T]:
         transitions=_in_order(kind, {*first.transitions, *second.transitions} - {kind(UPDATED)}),
         status_from=first.status_from,
         changed=tuple(sorted({*first.changed, *second.changed})) if first.status_from is not None else (),
+        beyond=tuple(dict.fromkeys((*first.beyond, *second.beyond))),
     )
 
 

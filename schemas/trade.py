@@ -100,7 +100,7 @@ class Trade(PlatformObject):
 
     # What `from_platform` raises.
     unreadable: ClassVar = UnreadableTradeError
-    # Without its lines an order is not complete, whatever shape they came in.
+    # Each order has a line. Without them it is not complete: taken for an order, it would empty a stored one.
     indispensable: ClassVar = frozenset({"orders"})
 
     tid: PlatformId

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -142,6 +142,21 @@ def test_a_clock_that_jumps_without_end_stays_within_memory_and_forgets_no_doubt
     assert len(clock._doubted) <= MAX_DOUBTS
     assert clock.now().timestamp() == pytest.approx(T0)
     assert clock.latest_now().timestamp() == pytest.approx(T0 + 191)
+
+
+def test_a_time_is_ahead_only_where_no_doubt_allows_for_it() -> None:
+    world = World(local=100.0, server=T0)
+    clock = ServerClock(lambda: world.local, doubt_seconds=60)
+    clock.observe(world.told(), sent=world.local, received=world.local)
+    second = timedelta(seconds=1)
+    assert not clock.is_ahead(world.told() + second)
+    assert clock.is_ahead(world.told() + 2 * second)
+    # Set back, for good or by mistake: both times count for a while.
+    clock.observe(world.told() - timedelta(minutes=9), sent=world.local, received=world.local)
+    assert not clock.is_ahead(world.told() + second)
+    world.pass_time(61, 0)
+    clock.observe(world.told() - timedelta(minutes=9), sent=world.local, received=world.local)
+    assert clock.is_ahead(world.told())
 
 
 def test_a_clock_that_was_never_set_says_so() -> None:

@@ -72,6 +72,12 @@ def test_a_sequence_is_clean_exactly_when_neither_part_of_the_version_ever_falls
     assert rising == (not any(findings))
 
 
+def test_a_time_that_lay_ahead_may_be_corrected_and_a_revision_never() -> None:
+    ahead = Seen(at(99), 2, is_ahead=True)
+    assert judge(ahead, Seen(at(5), 3)) is None
+    assert judge(ahead, Seen(at(5), 1)) == "revision 1 after 2"
+
+
 def published(
     registry: Registry, tid: int, revision: int, modified: float, *, late: float | None = None
 ) -> Record:

@@ -136,6 +136,14 @@ class ServerClock:
         _, high = self._bounds()
         return datetime.fromtimestamp(high + self._monotonic(), UTC)
 
+    def is_ahead(self, told: datetime) -> bool:
+        """Whether what the platform says to have happened cannot have: it lies ahead, whichever doubt counts.
+
+        Raises:
+            ClockNotSetError: nothing has been observed yet.
+        """
+        return told > self.latest_now()
+
     def estimate(self) -> datetime:
         """The middle of the newest bounds: for measuring and signing, never for deciding."""
         low, high = self._newest()

@@ -93,6 +93,7 @@ Point = Literal[
     "erasure.rows_cleared",
     "erasure.told",
     # Trying dead letters again: the command.
+    "deadletters.forgotten",
     "deadletters.hinted",
     "deadletters.marked",
     # The bulk start of a seller.

@@ -50,6 +50,8 @@ class Seen:
 
     modified: datetime
     revision: int
+    is_ahead: bool = False
+    """It says to have changed after it was published: no writer believes that, so it may give way."""
 
 
 def judge(before: Seen | None, now: Seen) -> str | None:
@@ -58,7 +60,7 @@ def judge(before: Seen | None, now: Seen) -> str | None:
         return None
     if now.revision < before.revision:
         return f"revision {now.revision} after {before.revision}"
-    if now.modified < before.modified:
+    if now.modified < before.modified and not before.is_ahead:
         return f"modified {now.modified.isoformat()} after {before.modified.isoformat()}"
     return None
 
@@ -180,7 +182,9 @@ class Witness:
                 seen.pop(id_, None)
                 continue
             attributes = cloud_events.attributes(record.headers)
-            now = Seen(parse_instant(attributes["time"]), int(attributes["revision"]))
+            modified = parse_instant(attributes["time"])
+            published_at = parse_instant(attributes["publishedat"])
+            now = Seen(modified, int(attributes["revision"]), is_ahead=modified > published_at)
             if finding := judge(seen.get(id_), now):
                 self.backwards += 1
                 self._unsaved.append(Finding(place, record.offset, id_, finding))
@@ -188,8 +192,7 @@ class Witness:
             else:
                 seen[id_] = now
             if hinted := attributes.get("hintedat"):
-                published = parse_instant(attributes["publishedat"])
-                self._freshness.append(max(0.0, (published - parse_instant(hinted)).total_seconds()))
+                self._freshness.append(max(0.0, (published_at - parse_instant(hinted)).total_seconds()))
         self.records += len(batch)
         self._arrivals.append((time.monotonic(), len(batch)))
 

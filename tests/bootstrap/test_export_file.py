@@ -21,7 +21,8 @@ MODIFIED = "2025-11-19 12:00:00"
 
 
 def trade(tid: object = 101, **fields: object) -> dict[str, object]:
-    return {"tid": tid, "modified": MODIFIED, "status": "TRADE_FINISHED", **fields}
+    own = {"tid": tid, "created": MODIFIED, "modified": MODIFIED, "status": "TRADE_FINISHED"}
+    return {**own, "orders": {"order": [{"oid": tid}]}, **fields}
 
 
 def line(tid: object = 101, **fields: object) -> bytes:
@@ -125,10 +126,13 @@ def test_a_trade_is_found_in_every_envelope(form: object) -> None:
         orjson.dumps({"trade": {"tid": 4000000000000000101}}),
         orjson.dumps({"error_response": {"code": 15}, "tid": "4000000000000000101"}),
         b'{"trade":{"tid":4000000000000000101,"modified":"soon"}}',
+        line(4000000000000000101, orders=None),
+        line(4000000000000000101, orders={}),
+        line(4000000000000000101, status=None),
         line(4000000000000000101)[:-3] + b',"odd":' + b"[" * 600 + b"]" * 600 + b"}}}",
     ],
 )
-def test_a_line_that_cannot_be_read_but_names_its_order_is_repaired_by_id(broken: bytes) -> None:
+def test_a_line_that_is_no_complete_order_but_names_one_is_repaired_by_id(broken: bytes) -> None:
     assert read_line(broken) == ToRepair(4000000000000000101)
 
 

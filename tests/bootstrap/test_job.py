@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bootstrap import job
+from bootstrap.export_file import ExportedTrade, Refused, ToRepair
+from tests.store.databases import at
 from topsync.top.catalogue import FULLINFO_FIELDS
 
 
@@ -12,3 +14,11 @@ def test_after_a_failed_export_the_same_fields_are_asked_for_in_words_that_no_ta
     assert len(set(asked)) == len(asked)
     assert {frozenset(fields) for fields in asked} == {frozenset(FULLINFO_FIELDS)}
     assert asked[0] == FULLINFO_FIELDS
+
+
+def test_a_line_that_lies_ahead_of_time_is_asked_for_by_its_id() -> None:
+    """In `snapshots` it might be read when that time has come, and hide what changed before."""
+    line, refused = ExportedTrade(7, at(9), b"{}"), Refused(b"x", "no tid")
+    assert job.believed(line, latest_now=at(8)) == ToRepair(7)
+    assert job.believed(line, latest_now=at(9)) is line
+    assert job.believed(refused, latest_now=at(8)) is refused

@@ -23,6 +23,7 @@ from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
 from tests.store.databases import SELLER, at, emptied, platform_trade, version
+from tests.support.cases import case
 from tests.top.gates import local_gate
 from tests.top.gateway import (
     APP_KEY,
@@ -199,7 +200,8 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
 
 def dead(batch: Batch) -> dict[str, bytes | None]:
     """The dead letters of a batch: reason and original."""
-    return {cloud_events.attributes(letter.headers)["reason"]: letter.value for letter in batch.dead_letters}
+    found = [letter.record for letter in batch.dead_letters]
+    return {cloud_events.attributes(letter.headers)["reason"]: letter.value for letter in found}
 
 
 async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(shop: Shop) -> None:
@@ -405,7 +407,7 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
     assert batch.versions.keys() == {TID + 1}
     assert dead(batch) == {"refused": record.value}
     assert batch.given_up.keys() == {TID}, "else it would be refused again and again"
-    detail = cloud_events.attributes(batch.dead_letters[0].headers)["detail"]
+    detail = cloud_events.attributes(batch.dead_letters[0].record.headers)["detail"]
     assert f"code {code}" in detail
     assert RECEIVER not in detail
 
@@ -451,8 +453,61 @@ async def test_an_answer_without_the_order_is_asked_for_again_and_kept_whole(sho
     assert orjson.loads(later.answer or b"") == orjson.loads(body)["trade_fullinfo_get_response"]
 
 
+@pytest.mark.parametrize("lines", [None, {}, {"order": []}, []], ids=str)
+async def test_a_detail_without_lines_is_no_order_and_is_asked_for_again(shop: Shop, lines: object) -> None:
+    """Taken for one, it would empty the stored order."""
+    shop.gateway.trades[TID] = platform_trade(TID, 9, orders=lines)
+    batch = await shop.read(shop.hint())
+    assert (batch.versions, batch.dead_letters) == ({}, [])
+    (later,) = batch.postponed
+    assert (later.tid, later.reason) == (TID, "incomplete_answer")
+    assert orjson.loads(later.answer or b"") == shop.gateway.trades[TID]
+
+
+async def test_a_detail_without_the_key_of_its_lines_is_asked_for_again(shop: Shop) -> None:
+    body = case("fullinfo_without_orders")
+    tid = int(orjson.loads(body)["trade_fullinfo_get_response"]["trade"]["tid"])
+    shop.gateway.steps[tid] = [answers(lambda: raw(body))]
+    batch = await shop.read(shop.hint(tid))
+    assert not batch.versions
+    assert [later.reason for later in batch.postponed] == ["incomplete_answer"]
+
+
+AHEAD = [timedelta(seconds=10), timedelta(hours=13), timedelta(days=2_900_000)]
+
+
+@pytest.mark.parametrize("ahead", AHEAD, ids=str)
+async def test_a_detail_that_lies_ahead_is_no_version_and_is_asked_for_again(
+    shop: Shop, ahead: timedelta
+) -> None:
+    """Taken for one, it would hide whatever changes until then."""
+    lie = shop.clock.now() + ahead
+    shop.gateway.trades[TID] = {**platform_trade(TID), "modified": platform_time.format(lie)}
+    batch = await shop.read(shop.hint())
+    assert (batch.versions, batch.dead_letters) == ({}, [])
+    (later,) = batch.postponed
+    assert (later.reason, later.modified) == ("modified_ahead", None)
+    assert orjson.loads(later.answer or b"") == shop.gateway.trades[TID]
+
+
+async def test_an_exported_order_that_lies_ahead_is_asked_for_by_its_id(shop: Shop) -> None:
+    lie = platform_time.format(shop.clock.now() + timedelta(hours=13))
+    batch = await shop.read(shop.snapshot(trade={**platform_trade(TID), "modified": lie}))
+    assert (batch.versions, batch.dead_letters) == ({}, [])
+    (later,) = batch.postponed
+    assert (later.tid, later.reason, later.source) == (TID, "modified_ahead", "bootstrap")
+
+
+async def test_a_list_that_lies_ahead_promises_nothing(shop: Shop) -> None:
+    lie = shop.clock.now() + timedelta(hours=13)
+    shop.gateway.trades[TID] = platform_trade(TID)
+    batch = await shop.read(shop.hint(modified=lie, source=Source.SWEEP))
+    assert batch.versions.keys() == {TID}
+    assert batch.postponed == []
+
+
 async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whole(shop: Shop) -> None:
-    trade = {"tid": TID, "status": "X"}
+    trade = {**platform_trade(TID), "modified": "soon"}
     body = orjson.dumps({"trade_fullinfo_get_response": {"trade": trade}})
     shop.gateway.steps[TID] = [answers(lambda: raw(body))]
     batch = await shop.read(shop.hint())
@@ -463,9 +518,11 @@ async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whol
 
 
 async def test_a_number_beyond_64_bits_in_such_an_order_stops_nobody(shop: Shop) -> None:
-    body = b'{"trade_fullinfo_get_response":{"trade":{"tid":%d,"odd":%d}}}' % (TID, 10**30)
+    trade = b'{"tid":%d,"odd":%d}' % (TID, 10**30)
+    body = b'{"trade_fullinfo_get_response":{"trade":%s}}' % trade
     shop.gateway.steps[TID] = [answers(lambda: raw(body))]
-    assert dead(await shop.read(shop.hint())) == {"unreadable_answer": b'{"tid":%d,"odd":%d}' % (TID, 10**30)}
+    (later,) = (await shop.read(shop.hint())).postponed
+    assert (later.reason, later.answer) == ("incomplete_answer", trade)
 
 
 async def test_broken_json_is_kept_byte_for_byte_and_shown_by_nothing(shop: Shop) -> None:
@@ -506,7 +563,7 @@ async def test_a_change_that_cannot_be_read_is_set_aside_whole_and_its_values_no
     record = shop.received(Record(shop.registry.changes.name, b"1", value, [("ce_id", b"7")]))
     batch = await shop.read(record)
     assert dead(batch) == {"unreadable_change": value}
-    letter = batch.dead_letters[0]
+    letter = batch.dead_letters[0].record
     assert ("original_ce_id", b"7") in letter.headers
     assert "secret" not in cloud_events.attributes(letter.headers)["detail"]
     assert letter.key == record.key
@@ -529,7 +586,7 @@ async def test_a_record_in_another_partition_than_its_order_is_not_written_here(
 
 async def test_a_dead_letter_says_where_its_record_came_from(shop: Shop) -> None:
     record = shop.snapshot(trade=b"not json")
-    (letter,) = (await shop.read(record)).dead_letters
+    letter = (await shop.read(record)).dead_letters[0].record
     told: Mapping[str, str] = cloud_events.attributes(letter.headers)
     assert told["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
     assert abs(parse_instant(told["time"]) - shop.clock.now()) < timedelta(seconds=60)
@@ -540,7 +597,7 @@ async def test_an_unstorable_version_becomes_a_dead_letter_with_its_order(shop: 
     batch = Batch()
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
     assert dead(batch).keys() == {"unstorable"}
-    assert batch.dead_letters[0].key == records.key_of(TID)
+    assert batch.dead_letters[0].record.key == records.key_of(TID)
 
 
 async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: Shop) -> None:
@@ -562,7 +619,8 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
         shop.snapshot(TID + 7, trade=b"not json"),
         shop.received(Record(shop.registry.changes.name, b"1", b"not json", [])),
     )
-    assert Counter(batch.take_outcomes()) == Counter(
+    dying = [letter.outcome for letter in batch.take_dead_letters() if letter.outcome]
+    assert Counter(batch.take_outcomes() + dying) == Counter(
         [
             *[Outcome(SELLER)] * 3,
             Outcome(SELLER, "refused"),
@@ -572,7 +630,7 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
     )
     assert batch.take_outcomes() == []
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
-    assert batch.take_outcomes() == [Outcome(SELLER, "unstorable")]
+    assert [letter.outcome for letter in batch.take_dead_letters()] == [Outcome(SELLER, "unstorable")]
 
 
 async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones(shop: Shop) -> None:

@@ -66,6 +66,15 @@ def answers(change: Change, known: Known | None) -> bool:
     return known.fetched_at >= change.settled_after or (change.source is Source.PUSH and is_shown)
 
 
+def test_what_a_hint_says_of_times_to_come_is_not_waited_for() -> None:
+    """A message of the year 9999 would be asked about for ever, and a `modified` of then never be reached."""
+    lying = hint(1, 9 + LAG_SECONDS, occurred=9, modified=9).model_copy(update={"refund_modified": at(9)})
+    believed = decisions.believable(lying, latest_now=at(5))
+    assert (believed.occurred_at, believed.settled_after) == (at(5), at(5 + LAG_SECONDS))
+    assert (believed.modified, believed.refund_modified) == (None, None)
+    assert decisions.believable(lying, latest_now=at(9)) is lying
+
+
 @given(batch=hints, known=stored)
 def test_an_order_is_fetched_exactly_when_a_hint_of_it_is_not_answered(
     batch: list[Change], known: dict[int, Known]

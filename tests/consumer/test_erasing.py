@@ -47,7 +47,7 @@ async def test_a_request_that_cannot_be_read_or_is_misplaced_erases_nothing(shop
     assert dead(batch) == {"unreadable_erasure": b'{"tid": "secret"}', "wrong_partition": wanted.value}
     assert not batch.erased
     assert b"secret" not in b"".join(
-        value for name, value in batch.dead_letters[0].headers if name == "ce_detail"
+        value for name, value in batch.dead_letters[0].record.headers if name == "ce_detail"
     )
 
 

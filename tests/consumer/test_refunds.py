@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from consumer import decisions
 from consumer.batches import POSTPONED_FOR
 from consumer.refund_part import RefundPart
-from schemas import cloud_events
+from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from tests.consumer.test_batches import TID, Shop, shop
 from tests.store.databases import (
@@ -35,7 +36,7 @@ NO_RIGHT = "isv.permission-api-package-limit"
 
 
 def reasons(part: RefundPart) -> list[str]:
-    return [cloud_events.attributes(letter.headers)["reason"] for letter in part.dead_letters]
+    return [cloud_events.attributes(letter.record.headers)["reason"] for letter in part.dead_letters]
 
 
 def refunding_trade(
@@ -153,6 +154,17 @@ async def test_a_refund_that_is_not_shown_as_promised_is_asked_for_again_with_it
     assert batch.versions.keys() == {TID}, "the order goes on"
 
 
+async def test_a_refund_that_lies_ahead_is_no_version_and_is_asked_for_again(shop: Shop) -> None:
+    lie = platform_time.format(shop.clock.now() + timedelta(hours=13))
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.refunds[REFUND] = {**platform_refund(REFUND, TID), "modified": lie}
+    batch = await shop.read(shop.hint(refund_id=REFUND))
+    assert batch.refunds.versions == {}
+    (later,) = batch.refunds.postponed
+    assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), "modified_ahead")
+    assert batch.versions.keys() == {TID}, "the order goes on"
+
+
 async def test_a_message_that_brings_only_what_was_known_of_the_refund_is_asked_about_again(
     shop: Shop,
 ) -> None:
@@ -252,7 +264,7 @@ async def test_an_unreadable_refund_is_set_aside_whole_and_shows_nothing_of_it(
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.refunds[REFUND] = {**platform_refund(REFUND, TID, buyer_nick="secret"), "modified": "soon"}
     batch = await shop.read(shop.hint(refund_id=REFUND))
-    (letter,) = batch.refunds.dead_letters
+    letter = batch.refunds.dead_letters[0].record
     assert cloud_events.attributes(letter.headers)["reason"] == "unreadable_answer"
     assert b"soon" in (letter.value or b"")
     assert "secret" not in str(letter.headers) + caplog.text

@@ -243,6 +243,34 @@ async def test_what_is_not_stored_in_time_is_claimed_by_nobody(shop: Shop) -> No
     assert await shop.pool.fetchval("select count(*) from windows") == 0
 
 
+async def test_a_listed_time_that_lies_ahead_holds_up_no_pull_and_proves_what_a_later_fetch_does(
+    shop: Shop,
+) -> None:
+    """Nothing will ever be as new as that; but the order may have changed up to the moment of the list."""
+    shop.list_order(TID, 2000)
+    await shop.store(TID)
+    shop.list_order(TID, -30)
+    pulling = asyncio.create_task(shop.puller.pull(shop.request()))
+    await shop.until_hinted(1)
+    shop.list_order(TID, 2000)
+    await shop.store(TID)
+    outcome = await pulling
+    assert (outcome.listed, outcome.hinted) == (1, 1)
+    assert outcome.proven_to is not None
+    (hint,) = {one.tid: one for one in await shop.hints()}.values()
+    assert hint.modified is None
+
+
+async def test_a_stored_time_that_lies_ahead_is_asked_for_when_a_list_tells_of_the_order(shop: Shop) -> None:
+    shop.list_order(TID, -13 * 3600)
+    await shop.store(TID)
+    shop.list_order(TID, 0)
+    with pytest.raises(NotStoredError):
+        await shop.puller.pull(shop.request())
+    assert {one.tid for one in await shop.hints()} == {TID}
+    assert await shop.proven() == []
+
+
 async def test_a_replay_of_a_past_span_repairs_but_proves_nothing(shop: Shop) -> None:
     """An order that is modified behind its end while it is listed is in none of its parts."""
     shop.list_order(TID, 2000)

@@ -92,20 +92,21 @@ def test_what_a_task_does_not_show_as_promised_is_asked_for_alone() -> None:
         promised = None if modified is None else at(modified)
         return Refetch(TID + number, SELLER, "x", at(0), at(1), promised, "push", "in_task")
 
-    wanted = [one(0), one(1, 5), one(2, 6), one(3), one(4)]
+    wanted = [one(0), one(1, 5), one(2, 6), one(3), one(4), one(5)]
     answer = DetailsResult(
         ExportStatus.DONE,
         at(9),
         {
             **{TID + number: platform_trade(TID + number, 5) for number in range(3)},
             TID + 4: {"tid": TID + 4, "modified": "never"},
+            TID + 5: platform_trade(TID + 5, 10),
         },
     )
-    found = bulk_plan.sort_out(wanted, answer)
+    found = bulk_plan.sort_out(wanted, answer, latest_now=at(9))
     assert [found_one.tid - TID for found_one, _ in found.good] == [0, 1]
-    assert [tid - TID for tid in found.alone] == [2, 3, 4], "older, absent, unreadable"
+    assert [tid - TID for tid in found.alone] == [2, 3, 4, 5], "older, absent, unreadable, ahead of time"
     waits = bulk_plan.waits(found, stored_within=timedelta(seconds=30))
-    assert [waits[TID + number].total_seconds() for number in range(5)] == [30, 30, 0, 0, 0]
+    assert [waits[TID + number].total_seconds() for number in range(6)] == [30, 30, 0, 0, 0, 0]
 
 
 def test_what_a_task_shows_and_kafka_would_not_take_is_asked_for_alone() -> None:
@@ -115,6 +116,8 @@ def test_what_a_task_shows_and_kafka_would_not_take_is_asked_for_alone() -> None
     ]
     odd = {0: 1, 1: 10**30, 2: "x" * MAX_RECORD_BYTES}
     trades = {TID + number: platform_trade(TID + number, 5, odd=value) for number, value in odd.items()}
-    found = bulk_plan.sort_out(wanted, DetailsResult(ExportStatus.DONE, at(9), dict(trades)))
+    found = bulk_plan.sort_out(
+        wanted, DetailsResult(ExportStatus.DONE, at(9), dict(trades)), latest_now=at(9)
+    )
     assert [wire.loads(written) for _, written in found.good] == [trades[TID], trades[TID + 1]]
     assert found.alone == [TID + 2]

@@ -121,6 +121,16 @@ async def test_what_is_given_up_becomes_one_dead_letter_with_the_last_answer(des
     assert await refetches.waiting(desk.pool) == {}
 
 
+async def test_what_is_given_up_once_more_leaves_no_second_letter_while_the_first_is_open(desk: Desk) -> None:
+    for _ in range(2):
+        await refetches.postpone(desk.pool, [MISSING], wait=timedelta(0))
+        for _ in range(ATTEMPTS):
+            await refetches.asked(desk.pool, {TID: timedelta(0)})
+        await desk.refetching.round()
+        assert await refetches.waiting(desk.pool) == {}
+    assert len(await read_all(desk.kafka, desk.refetching.topics.dead_letters.name, 1)) == 1
+
+
 async def test_a_returned_sellers_orders_are_told_again_in_order_behind_live_changes(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

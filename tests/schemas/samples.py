@@ -21,7 +21,7 @@ def complete(name: str) -> dict[str, object]:
 
 
 def all_trades() -> Iterator[tuple[str, dict[str, object]]]:
-    """(name, trade) of everything that is a trade: details, export lines, rows of lists with a status."""
+    """(name, trade) of everything that is a trade: details, export lines, rows of lists that have lines."""
     for path in sorted(SAMPLES.glob("trade*_get*.json")):
         for number, trade in enumerate(_trades_in(orjson.loads(path.read_bytes()))):
             yield f"{path.stem}-{number}", trade
@@ -33,7 +33,7 @@ def all_trades() -> Iterator[tuple[str, dict[str, object]]]:
 
 def _trades_in(value: object) -> Iterator[dict[str, object]]:
     if isinstance(value, Mapping):
-        if {"tid", "status", "created", "modified"} <= value.keys():
+        if {"tid", "status", "created", "modified", "orders"} <= value.keys():
             yield dict(value)
             return
         for inner in value.values():

@@ -18,7 +18,7 @@ from tests.schemas import samples
 from topsync.top import wire
 
 TRADES = dict(samples.all_trades())
-REQUIRED = ("tid", "status", "created", "modified")
+REQUIRED = ("tid", "status", "created", "modified", "orders")
 
 LIST_ITEMS = {"orders": "order", "promotion_details": "promotion_detail", "service_orders": "service_order"}
 
@@ -29,6 +29,7 @@ def minimal(**fields: object) -> dict[str, object]:
         "status": "WAIT_BUYER_PAY",
         "created": "2025-11-20 09:31:07",
         "modified": "2025-11-20 10:05:44",
+        "orders": {"order": [{"oid": 4000000000000000101}]},
         **fields,
     }
 
@@ -133,6 +134,23 @@ def test_a_trade_without_a_field_that_every_trade_has_is_refused_by_its_name(mis
 
 
 @pytest.mark.parametrize(
+    ("field", "absent"),
+    [*((name, None) for name in REQUIRED), ("orders", {}), ("orders", {"order": []}), ("orders", [])],
+)
+def test_an_order_without_what_each_has_is_incomplete(field: str, absent: object) -> None:
+    """The platform has no word for an empty list but its absence (reference/top-api.md 1.6)."""
+    with pytest.raises(UnreadableTradeError, match=field) as refused:
+        Trade.from_platform(minimal(**{field: absent}))
+    assert refused.value.is_incomplete
+
+
+def test_what_is_malformed_is_not_incomplete() -> None:
+    with pytest.raises(UnreadableTradeError) as refused:
+        Trade.from_platform(minimal(modified="soon", status=None))
+    assert not refused.value.is_incomplete
+
+
+@pytest.mark.parametrize(
     "field",
     [
         {"created": "secret value"},
@@ -186,19 +204,24 @@ def test_an_odd_field_of_a_line_is_kept_with_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "lines"),
+    ("sent", "read"),
     [
         (None, 0),
         ({}, 0),
         ([], 0),
-        ({"order": []}, 0),
-        ({"order": {"oid": 1}}, 1),
-        ({"order": [{"oid": 1}, {"oid": 2}]}, 2),
+        ({"service_order": []}, 0),
+        ({"service_order": {"oid": 1}}, 1),
+        ({"service_order": [{"oid": 1}, {"oid": 2}]}, 2),
         ([{"oid": 1}], 1),
     ],
 )
-def test_lists_are_read_in_every_form_that_the_platform_has_used(sent: object, lines: int) -> None:
-    assert len(Trade.from_platform(minimal(orders=sent)).orders) == lines
+def test_lists_are_read_in_every_form_that_the_platform_has_used(sent: object, read: int) -> None:
+    assert len(Trade.from_platform(minimal(service_orders=sent)).service_orders) == read
+
+
+@pytest.mark.parametrize("sent", [{"order": {"oid": 1}}, {"order": [{"oid": 1}]}, [{"oid": 1}]], ids=str)
+def test_so_are_the_lines(sent: object) -> None:
+    assert Trade.from_platform(minimal(orders=sent)).orders == [OrderLine(oid=1)]
 
 
 def test_an_unknown_field_is_carried_and_an_absent_or_null_one_is_left_out() -> None:
@@ -207,6 +230,23 @@ def test_an_unknown_field_is_carried_and_an_absent_or_null_one_is_left_out() -> 
     assert wired["platform_fields"] == {"brand_new": {"a": [1, "2", None]}}
     assert "buyer_message" not in wired
     assert "pay_time" not in wired
+
+
+@pytest.mark.parametrize(
+    "field", ["pay_time", "payment", "num", "num_iid", "is_part_consign", "service_orders"]
+)
+def test_an_empty_text_is_no_value_except_of_a_text(field: str) -> None:
+    sent = Trade.from_platform(minimal(**{field: "", "buyer_message": ""}))
+    assert sent == Trade.from_platform(minimal(buyer_message=""))
+    assert sent.buyer_message == ""
+    assert sent.content_hash() == Trade.from_platform(minimal(buyer_message="")).content_hash()
+
+
+def test_a_field_that_each_order_has_is_incomplete_as_an_empty_text() -> None:
+    for field in ("tid", "created", "modified", "orders"):
+        with pytest.raises(UnreadableTradeError, match=field) as refused:
+            Trade.from_platform(minimal(**{field: ""}))
+        assert refused.value.is_incomplete
 
 
 def test_what_no_database_and_no_utf8_can_hold_is_replaced() -> None:

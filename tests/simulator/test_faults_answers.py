@@ -113,6 +113,18 @@ async def test_degraded_lists() -> None:
         assert "available_confirm_fee" in full
 
 
+async def test_modified_ahead() -> None:
+    async with under("modified_ahead") as client:
+        tid = (await client.order("pay"))["tid"]
+        [listed] = [
+            each
+            for each in (await client.increment(NOW, LATER, fields="tid,modified"))["trades"]["trade"]
+            if each["tid"] == tid
+        ]
+        told = (await client.fullinfo(tid))["modified"]
+        assert second_of(told) - second_of(listed["modified"]) == 13 * 3600
+
+
 async def paged(client: Client, start: str, end: str) -> list[set[int]]:
     """What each page of a window held, paging forward as a careless client does."""
     pages: list[set[int]] = []

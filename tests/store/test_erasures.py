@@ -16,6 +16,7 @@ from topsync.store import (
     detail_tasks,
     erasures,
     gaps,
+    open_letters,
     orders,
     push_connections,
     refetches,
@@ -26,6 +27,7 @@ from topsync.store import (
 from topsync.store.coverage import PulledWindow, Span
 from topsync.store.database import Pool
 from topsync.store.erasures import Kind, Left, Tombstone
+from topsync.store.open_letters import OpenLetter, Subject
 from topsync.store.orders import Version
 from topsync.store.push_connections import PushConnection
 from topsync.store.refetches import Refetch
@@ -259,6 +261,8 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
         await sellers.warning_given(pool, seller, 30)
         late = Refetch(seller_id + 10, seller_id, "x", at(0), at(0), None, "push", refetches.BACKLOG)
         await refetches.postpone(pool, [late], wait=timedelta(0))
+        letter = OpenLetter(Subject(seller_id, 0, "refused"), f"event {seller_id}", seller_id)
+        await open_letters.note(pool, [letter], kept=timedelta(days=90))
         assert await detail_tasks.begin(pool, seller_id, sources=["push"], limit=1, asked_at=at(1))
     await write(pool, epoch, version(TID, 1, 5), of_other(TID + 1))
     found = await erasures.preview(pool, SELLER)

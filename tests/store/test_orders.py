@@ -131,6 +131,52 @@ async def test_the_guard(
     assert found["modified"] == at(max(10, modified) if wins else 10)
 
 
+async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: int) -> None:
+    """As a former version stored it, or this one while the clock was in doubt."""
+    await write(pool, epoch, version(TID, 1000, 20, seller_memo="a lie"))
+    paid = version(TID, 30, 31, seller_memo="paid")
+    assert await write(pool, epoch, paid) == 0, "nobody says how late it can be"
+
+    async def write_at(second: float, one: Version) -> int:
+        written = await orders.TABLE.upsert(
+            pool, [one], partition=PARTITION, epoch=epoch, latest_now=at(second)
+        )
+        return written.rows
+
+    assert await write_at(1000, paid) == 0, "it may be true by then"
+    assert await write_at(999, version(TID, 30, 19, seller_memo="fetched before")) == 0
+    assert await write_at(999, paid) == 1
+    assert ((await row(pool))["modified"], (await row(pool))["revision"]) == (at(30), 2)
+    assert await write_at(999, version(TID, 29, 40)) == 0, "and then the guard holds as ever"
+
+
+@pytest.mark.parametrize(
+    ("listed", "stored", "latest_now", "is_outstanding"),
+    [
+        pytest.param(30, (1000, 20), 999, True, id="what is stored lies ahead of time"),
+        pytest.param(30, (1000, 20), 1000, False, id="or is simply newer"),
+        pytest.param(30, (1000, 50), 999, False, id="fetched when the change had settled, it has it"),
+        pytest.param(None, (10, 20), 999, True, id="the list lies ahead: whatever is stored may be old"),
+        pytest.param(None, (10, 50), 999, False, id="until it was fetched later"),
+        pytest.param(None, None, 999, True, id="or where nothing is stored"),
+    ],
+)
+async def test_a_time_that_lies_ahead_proves_nothing(
+    pool: Pool,
+    epoch: int,
+    listed: float | None,
+    stored: tuple[float, float] | None,
+    latest_now: float,
+    is_outstanding: bool,
+) -> None:
+    if stored:
+        await write(pool, epoch, version(TID, *stored))
+        await publish(pool, TID)
+    row = Listed(TID, None if listed is None else at(listed), at(50))
+    found = await orders.TABLE.outstanding(pool, [row], latest_now=at(latest_now))
+    assert found == ({TID} if is_outstanding else set())
+
+
 async def test_the_same_state_fetched_later_only_proves_that_it_was_still_current(
     pool: Pool, epoch: int
 ) -> None:

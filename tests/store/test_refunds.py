@@ -154,6 +154,20 @@ async def test_of_several_partitions_one_that_was_lost_is_refused_alone(pool: Po
     assert await pool.fetchval("select count(distinct xmin::text) from refunds") == 1
 
 
+async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: int) -> None:
+    table = refunds.TABLE
+    await table.upsert(pool, [refund_version(REFUND, TID, 1000, 20)], partition=PARTITION, epoch=epoch)
+    (ahead,) = await table.unpublished(pool, [REFUND])
+    await table.mark_published(pool, [ahead])
+    listed = [Listed(REFUND, at(30), at(31))]
+    assert await table.outstanding(pool, listed, latest_now=at(1000)) == set()
+    assert await table.outstanding(pool, listed, latest_now=at(999)) == {REFUND}
+    agreed = refund_version(REFUND, TID, 30, 31, status="WAIT_BUYER_RETURN_GOODS")
+    for second, rows in ((1000, 0), (999, 1)):
+        written = await table.upsert(pool, [agreed], partition=PARTITION, epoch=epoch, latest_now=at(second))
+        assert written.rows == rows
+
+
 async def test_what_the_database_cannot_hold_is_said_without_its_values(pool: Pool, epoch: int) -> None:
     with pytest.raises(UnstorableError) as refused:
         await write(pool, epoch, refund_version(REFUND, TID, 1, 5, status="ssss" + secrets.token_hex(20_000)))

@@ -28,7 +28,7 @@ __all__ = ["installation"]
 ERASE = ("sellers", "erase", str(SELLER), "--confirm", str(SELLER))
 RETRY = ("deadletter", "retry", "--reason", "refused", "--yes")
 ERASING: list[Point] = [point for point in POINTS if point.startswith("erasure.")]
-RETRYING: list[Point] = ["deadletters.hinted", "deadletters.marked"]
+RETRYING: list[Point] = ["deadletters.forgotten", "deadletters.hinted", "deadletters.marked"]
 POINTS_HERE = frozenset({*ERASING, *RETRYING})
 IN_SECONDS = ("erasure.asked", "erasure.rows_cleared")
 """What the suite has the time for; `make soak` has it for all of them."""

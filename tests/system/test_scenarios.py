@@ -107,6 +107,7 @@ ODD: Final[Mapping[str, Mapping[str, object]]] = {
     "one_as_object": {},
     "unknown_fields": {},
     "degraded_lists": {},
+    "modified_ahead": {},
     "paging_mutation": {},
     "duplicate": {},
     "reorder": {"spread_seconds": 3},

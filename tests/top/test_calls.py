@@ -8,7 +8,18 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from tests.top.gateway import SESSION, Gateway, answers, answers_error, answers_sample, ok, resets, sample
+from tests.support.cases import case
+from tests.top.gateway import (
+    SESSION,
+    Gateway,
+    answers,
+    answers_error,
+    answers_sample,
+    ok,
+    raw,
+    resets,
+    sample,
+)
 from topsync.top.budget import Lane
 from topsync.top.calls import exports, messages, platform, trades
 from topsync.top.calls.exports import ExportResult, ExportStatus, ExportTask
@@ -103,6 +114,34 @@ async def test_a_row_that_cannot_be_understood_is_a_bad_answer_not_a_missing_tra
     gateway.script.append(answers(lambda: ok("trades_sold_increment_get", {"trades": {"trade": [trade]}})))
     with pytest.raises(BadAnswerError):
         await increments(client)
+
+
+async def test_a_row_with_an_empty_time_of_creation_counts(gateway: Gateway, client: TopClient) -> None:
+    gateway.script.append(answers(lambda: raw(case("increment_row_without_created"))))
+    page = await increments(client)
+    assert page.total == 1
+    assert [(row.tid, row.created) for row in page.trades] == [(4000000000409190703, None)]
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+async def test_a_page_is_counted_by_what_it_says_and_not_by_a_field_without_a_value(
+    gateway: Gateway, client: TopClient, nothing: object
+) -> None:
+    body = {"trades": nothing, "total_results": 0, "has_next": nothing}
+    gateway.script.append(answers(lambda: ok("trades_sold_increment_get", body)))
+    page = await increments(client)
+    assert (page.total, page.has_next, page.trades) == (0, None, [])
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+async def test_a_message_without_a_seller_says_so_in_any_way(
+    gateway: Gateway, client: TopClient, nothing: object
+) -> None:
+    row = {"id": 1, "topic": "x", "content": nothing, "pub_time": "2025-11-20 10:30:00", "user_id": nothing}
+    body = {"messages": {"tmc_message": [row]}}
+    gateway.script.append(answers(lambda: ok("tmc_messages_consume", body)))
+    (message,) = await messages.consume(client, lane=Lane.LIVE)
+    assert (message.user_id, message.content) == (None, "")
 
 
 async def test_a_rejected_window_says_how_long_to_wait(gateway: Gateway, client: TopClient) -> None:

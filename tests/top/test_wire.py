@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.cases import case
 from tests.top.gateway import SAMPLES, sample
 from topsync.top import wire
 from topsync.top.errors import BadAnswerError, ErrorAnswer, FailureKind, TransportError
@@ -232,6 +233,7 @@ def test_valid_json_is_read_as_it_is(value: object) -> None:
         ({"trades": None}, []),
         ({"trades": {}}, []),
         ({"trades": []}, []),
+        ({"trades": ""}, []),
         ({"trades": {"trade": None}}, []),
         ({"trades": {"trade": []}}, []),
         ({"trades": {"trade": [{"tid": 1}, {"tid": 2}]}}, [{"tid": 1}, {"tid": 2}]),
@@ -247,6 +249,24 @@ def test_every_shape_of_a_list_is_read(trades: dict[str, object], expected: list
 def test_a_list_of_anything_but_objects_is_refused(trades: object) -> None:
     with pytest.raises(BadAnswerError):
         wire.items({"trades": trades}, "trades", "trade")
+
+
+def test_an_error_without_a_value_is_none_beside_an_answer() -> None:
+    answer = wire.parse("taobao.trade.fullinfo.get", 200, "", case("fullinfo_with_null_error"))
+    assert isinstance(wire.object_in(answer, "trade"), dict)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_trade_is_found_beside_an_envelope_without_a_value(nothing: object) -> None:
+    found = wire.trade_in({"trade_fullinfo_get_response": nothing, "trade": {"tid": 1}})
+    assert found == {"tid": 1}
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_time_without_a_value_is_absent_where_it_may_be(nothing: object) -> None:
+    assert wire.as_optional_instant(nothing) is None
+    with pytest.raises(BadAnswerError):
+        wire.as_instant(nothing)
 
 
 def test_ids_are_integers_or_digits() -> None:
@@ -280,7 +300,7 @@ def test_a_list_of_texts_is_read_with_and_without_its_item_level(topics: object)
     assert wire.texts({"topics": topics}, "topics") == ["a", "b"]
 
 
-@pytest.mark.parametrize("answer", [{}, {"topics": None}, {"topics": {}}, {"topics": []}])
+@pytest.mark.parametrize("answer", [{}, {"topics": None}, {"topics": ""}, {"topics": {}}, {"topics": []}])
 def test_no_texts_are_an_empty_list(answer: dict[str, object]) -> None:
     assert wire.texts(answer, "topics") == []
 

@@ -59,8 +59,11 @@ class PlatformList(ABC):
         """
 
     @abstractmethod
-    async def outstanding(self, pool: Pool, listed: Sequence[Listed]) -> set[int]:
-        """Of what was listed, the ids of those not yet stored and published as listed."""
+    async def outstanding(self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime) -> set[int]:
+        """Of what was listed, the ids of those not yet stored and published as listed.
+
+        What is stored with a time ahead of `latest_now`, the latest that platform time can be, is not newer.
+        """
 
     @abstractmethod
     def hint(self, listed: Listed, *, now: datetime) -> Change:
@@ -87,9 +90,9 @@ class OrderList(PlatformList):
         )
         return page.total, {trade.tid: trade.modified for trade in page.trades}
 
-    async def outstanding(self, pool: Pool, listed: Sequence[Listed]) -> set[int]:
+    async def outstanding(self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime) -> set[int]:
         """See the base."""
-        return await orders.TABLE.outstanding(pool, listed)
+        return await orders.TABLE.outstanding(pool, listed, latest_now=latest_now)
 
     def hint(self, listed: Listed, *, now: datetime) -> Change:
         """See the base."""
@@ -97,7 +100,7 @@ class OrderList(PlatformList):
             seller_id=self.request.seller_id,
             tid=listed.id,
             event="listed",
-            occurred_at=listed.modified,
+            occurred_at=listed.modified or listed.settled_after,
             settled_after=listed.settled_after,
             modified=listed.modified,
             received_at=now,
@@ -130,9 +133,9 @@ class RefundList(PlatformList):
         self._tid_of |= {refund.refund_id: refund.tid for refund in page.refunds}
         return page.total, {refund.refund_id: refund.modified for refund in page.refunds}
 
-    async def outstanding(self, pool: Pool, listed: Sequence[Listed]) -> set[int]:
+    async def outstanding(self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime) -> set[int]:
         """See the base."""
-        return await refunds.TABLE.outstanding(pool, listed)
+        return await refunds.TABLE.outstanding(pool, listed, latest_now=latest_now)
 
     def hint(self, listed: Listed, *, now: datetime) -> Change:
         """See the base. Of the order it promises nothing: the orders' own list does."""
@@ -140,7 +143,7 @@ class RefundList(PlatformList):
             seller_id=self.request.seller_id,
             tid=self._tid_of[listed.id],
             event="listed",
-            occurred_at=listed.modified,
+            occurred_at=listed.modified or listed.settled_after,
             settled_after=listed.settled_after,
             refund_id=listed.id,
             refund_modified=listed.modified,
@@ -149,7 +152,7 @@ class RefundList(PlatformList):
             reason=self.request.reason,
         )
 
-    async def may_fetch(self, pool: Pool, found: Listing) -> bool:
+    async def may_fetch(self, pool: Pool, found: Listing, *, latest_now: datetime) -> bool:
         """Whether what is outstanding may be fetched at all: the right to the list is another one.
 
         Asks for one of them. Where only that one cannot be had, the writers will find out.
@@ -157,7 +160,7 @@ class RefundList(PlatformList):
         Raises:
             TopError: the platform refuses the session, or asks for time.
         """
-        missing = await self.outstanding(pool, list(found.wanted.values()))
+        missing = await self.outstanding(pool, list(found.wanted.values()), latest_now=latest_now)
         if missing:
             try:
                 await refund_calls.get(
@@ -244,12 +247,17 @@ class Lister:
         return Page(asked_at, total, listed)
 
     def _wanted(self, parts: Sequence[Part]) -> dict[int, Listed]:
-        """Everything listed once, as its last part lists it."""
+        """Everything listed once, as its last part lists it.
+
+        A time that lies ahead promises nothing, or the pull would wait for it in vain. What the row says all
+        the same: the order may have changed up to the moment at which it was asked for.
+        """
         wanted: dict[int, Listed] = {}
+        latest_now = self.clock.latest_now()
         for part in parts:
             for id_, modified in part.orders.items():
                 settled = min(modified + platform_time.RESOLUTION, part.asked_at) + self.detail_lag
-                wanted[id_] = Listed(id_, modified, settled)
+                wanted[id_] = Listed(id_, modified if modified <= latest_now else None, settled)
         return wanted
 
 

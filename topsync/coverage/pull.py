@@ -120,7 +120,9 @@ class Puller:
         """What a pull would find now, without hinting or claiming anything."""
         listings = await self._list_all(request)
         for one in listings:
-            one.hinted = await one.of.outstanding(self.pool, list(one.wanted.values()))
+            one.hinted = await one.of.outstanding(
+                self.pool, list(one.wanted.values()), latest_now=self.clock.latest_now()
+            )
         return _outcome(listings, None)
 
     async def list_parts(self, request: Request) -> tuple[list[Part], int]:
@@ -154,7 +156,7 @@ class Puller:
         refunds = RefundList(self.client, request)
         try:
             found = await self._lister.all_of(refunds, start)
-            if await refunds.may_fetch(self.pool, found):
+            if await refunds.may_fetch(self.pool, found, latest_now=self.clock.latest_now()):
                 return found
             reason = "they may be listed and not fetched"
         except RequestRefusedError as error:
@@ -173,7 +175,11 @@ class Puller:
         fewest, give_up_at = total + 1, 0.0
         while True:
             for each, one in zip(left, listings, strict=True):
-                missing = await one.of.outstanding(self.pool, list(each.values())) if each else set()
+                if not each:
+                    continue
+                missing = await one.of.outstanding(
+                    self.pool, list(each.values()), latest_now=self.clock.latest_now()
+                )
                 for id_ in each.keys() - missing:
                     del each[id_]
             count = sum(map(len, left))

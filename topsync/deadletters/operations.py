@@ -19,7 +19,7 @@ from topsync.deadletters.retrying import NothingToRetry
 from topsync.deadletters.tables import Listed
 from topsync.progress import looking
 from topsync.shown import shown
-from topsync.store import dead_letters, sellers
+from topsync.store import dead_letters, open_letters, sellers
 from topsync.stream import records
 
 LOOKING: Final = "looking through the dead letters"
@@ -207,12 +207,17 @@ def _closes(one: Listed) -> str:
 
 
 async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None:
-    """Publish the hints, then mark the letters: after a crash in between they are open, and done again."""
+    """Publish the hints, then mark the letters: after a crash in between they are open, and done again.
+
+    Before that, nobody takes what fails once more for a repeat any longer.
+    """
+    event_ids = [letter.event_id for letter, _ in hints]
+    await open_letters.forget(desk.pool, event_ids)
+    failpoints.reach("deadletters.forgotten")
     changes = [records.change(desk.registry.changes.name, hint) for _, hint in hints]
     async with runtime.open_producer(desk.kafka) as producer:
         await producer.publish(changes)
     failpoints.reach("deadletters.hinted")
-    event_ids = [letter.event_id for letter, _ in hints]
     await dead_letters.mark_retried(desk.pool, event_ids, kept=desk.marks_kept)
     failpoints.reach("deadletters.marked")
 

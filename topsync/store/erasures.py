@@ -202,6 +202,7 @@ async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
             "republications",
             "session_warnings",
             "detail_tasks",
+            "open_letters",
             "coverage",
         ):
             deleted += _count(await connection.execute(sql(f"erasures.clear_{table}"), seller_id))

@@ -12,6 +12,7 @@ class Listed:
 
     id: int
     """`tid`, or `refund_id`."""
-    modified: datetime
+    modified: datetime | None
+    """None: the list names a time that lies ahead, so it only says that there is the order or refund."""
     settled_after: datetime
     """A state with this `modified` is final for us when its fetch began at or after this moment."""

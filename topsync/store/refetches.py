@@ -25,6 +25,9 @@ from topsync.store.database import Pool, sql
 NO_NEWS = "no_news"
 """The reason where the platform told of a change, and then showed what was known before."""
 
+MODIFIED_AHEAD = "modified_ahead"
+"""The reason where the platform shows a `modified` that lies ahead of its own time."""
+
 NO_SESSION = "no_session"
 """The reason where the seller is paused, or its session was refused before."""
 

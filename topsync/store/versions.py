@@ -8,7 +8,8 @@ same names and answer with the same columns.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -142,6 +143,9 @@ class Part(Generic[V]):
     partition: int
     epoch: int
     versions: Sequence[V]
+    latest_now: datetime | None = None
+    """The latest that platform time can be: what is stored with a `modified` ahead of it does not hide these.
+    Where nobody says, it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,15 @@ class VersionTable(ABC, Generic[V, T]):
     def _step(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source) -> Step[T]:
         """What has happened between two versions, the later of which reached us by `source`."""
 
-    async def upsert(self, pool: Pool, versions: Sequence[V], *, partition: int, epoch: int) -> Written[T]:
+    async def upsert(
+        self,
+        pool: Pool,
+        versions: Sequence[V],
+        *,
+        partition: int,
+        epoch: int,
+        latest_now: datetime | None = None,
+    ) -> Written[T]:
         """Write versions of one partition, at most one of each order or refund.
 
         Idempotent: writing the same versions again changes nothing. What each version brings beside the one
@@ -189,7 +201,7 @@ class VersionTable(ABC, Generic[V, T]):
             NotOwnerError: the epoch is no longer the partition's.
             UnstorableError: see there.
         """
-        (written,) = await self.upsert_parts(pool, [Part(partition, epoch, versions)])
+        (written,) = await self.upsert_parts(pool, [Part(partition, epoch, versions, latest_now)])
         if isinstance(written, NotOwnerError):
             raise written
         return written
@@ -204,13 +216,12 @@ class VersionTable(ABC, Generic[V, T]):
         if any(map(_is_too_large, versions)):
             # The topic would never take it, nor anything behind it.
             raise UnstorableError(f"more than {MAX_WIRE_BYTES} bytes")
-        try:
+        with _refusals():
             before = await self._before(pool, versions)
-            brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
+        # Outside: a defect in here is ours, and no reason to set good orders aside.
+        brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
+        with _refusals():
             owned, *rows = await self._upsert(pool, parts, list(brought.values()))
-        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError, ValueError) as error:
-            # Refused by the server, e.g. as too long for an index, or by the driver before it.
-            raise UnstorableError(type(error).__name__) from None
         unpublished = {row["key"]: row for row in rows if row["unpublished"]}
         # Of what was stored with the same content, the row keeps what it has.
         kept = [key for key, row in unpublished.items() if key not in before and not row["inserted"]]
@@ -249,6 +260,7 @@ class VersionTable(ABC, Generic[V, T]):
             [version.wire for version in versions],
             list(map(steps.write, brought)),
             *self._of_its_own(versions),
+            max((part.latest_now for part in parts if part.latest_now is not None), default=None),
         )
 
     def _brought(self, before: asyncpg.Record | None, version: V) -> Step[T]:
@@ -302,13 +314,19 @@ class VersionTable(ABC, Generic[V, T]):
         keys, revisions = [version.key for version in versions], [version.revision for version in versions]
         await pool.execute(self._sql("mark_published"), keys, revisions)
 
-    async def outstanding(self, pool: Pool, listed: Sequence[Listed]) -> set[int]:
-        """Of what is listed, the ids of those not yet stored and published as listed."""
+    async def outstanding(
+        self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime | None = None
+    ) -> set[int]:
+        """Of what is listed, the ids of those not yet stored and published as listed.
+
+        A stored `modified` ahead of `latest_now`, the latest that platform time can be, is no newer one.
+        """
         rows = await pool.fetch(
             self._sql("outstanding"),
             [one.id for one in listed],
             [one.modified for one in listed],
             [one.settled_after for one in listed],
+            latest_now,
         )
         return {row["key"] for row in rows}
 
@@ -325,6 +343,21 @@ class VersionTable(ABC, Generic[V, T]):
 
     def _sql(self, verb: str) -> str:
         return sql(f"{self.noun}.{verb}")
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Around one statement: what the database refuses of its arguments, and nothing else, is unstorable."""
+    try:
+        yield
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+        # By the server, e.g. as too long for an index.
+        raise UnstorableError(type(error).__name__) from None
+    except asyncpg.InterfaceError as error:
+        # By the driver before it, whose other complaints are no ValueErrors.
+        if not isinstance(error, ValueError):
+            raise
+        raise UnstorableError(type(error).__name__) from None
 
 
 def _is_too_large(version: Version) -> bool:

@@ -330,7 +330,7 @@ def _version(
     extensions = {
         "fetchedat": write_instant(fetched_at),
         "publishedat": write_instant(published_at),
-        "transitions": ",".join(step.transitions),
+        "transitions": ",".join(step.words),
         "foundby": found_by.value,
     }
     if step.status_from is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
@@ -62,6 +63,11 @@ class Registry:
     def keyed(self) -> tuple[Topic, ...]:
         """Those that all have TOPSYNC_PARTITIONS partitions."""
         return tuple(topic for topic in self.all() if topic.keyed)
+
+    @property
+    def letters_kept(self) -> timedelta:
+        """For how long the topic keeps a dead letter."""
+        return timedelta(milliseconds=int(self.dead_letters.config["retention.ms"]))
 
     def all(self) -> tuple[Topic, ...]:
         """Every topic."""

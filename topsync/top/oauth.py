@@ -247,7 +247,7 @@ def _seal(config: OAuthConfig, told: str) -> str:
 
 
 def _seconds(answer: Mapping[str, object], name: str) -> int | None:
-    if answer.get(name) is None:
+    if wire.is_absent(answer.get(name)):
         return None
     seconds = wire.as_count(answer[name])
     if seconds > _LONGEST_SECONDS:

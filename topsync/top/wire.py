@@ -143,8 +143,8 @@ def parse(api: str, status: int, content_type: str, body: bytes) -> Mapping[str,
         raise BadAnswerError(f"{len(body)} bytes of {described} are not JSON", api=api) from None
     if not isinstance(document, dict):
         raise BadAnswerError("the answer is not an object", api=api)
-    if "error_response" in document:
-        return error_answer(api, document["error_response"])
+    if not is_absent(error := document.get("error_response")):
+        return error_answer(api, error)
     answer = document.get(root_key(api))
     if not isinstance(answer, dict):
         raise BadAnswerError(f"the answer has no object {root_key(api)}", api=api)
@@ -178,11 +178,19 @@ def dumps(value: object) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def is_absent(value: object) -> bool:
+    """Whether a field has no value: left out, null or an empty text (reference/top-api.md 1.6).
+
+    For whatever is not free text, of which an empty one may be a value.
+    """
+    return value is None or value == ""
+
+
 def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[str, object]]:
     """The objects of a list, whatever its shape: `items(answer, "trades", "trade")`.
 
-    An empty list is an absent key, null, `{}` or `[]`; one element may come without its array; with
-    `simplify` the item level is missing (reference/top-api.md 1.6).
+    An empty list is an absent key, null, an empty text, `{}` or `[]`; one element may come without its array;
+    with `simplify` the item level is missing (reference/top-api.md 1.6).
 
     Raises:
         BadAnswerError: something else than objects is in it.
@@ -192,7 +200,7 @@ def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[
         if value and item not in value:
             raise BadAnswerError(f"{plural} holds no {item}")
         value = value.get(item)
-    if value is None:
+    if is_absent(value):
         return []
     found = value if isinstance(value, list) else [value]
     objects = [element for element in found if isinstance(element, Mapping)]
@@ -210,7 +218,7 @@ def texts(answer: Mapping[str, object], plural: str) -> list[str]:
     value = answer.get(plural)
     if isinstance(value, Mapping):
         value = value.get("string")
-    if value is None:
+    if is_absent(value):
         return []
     found = value if isinstance(value, list) else [value]
     told = [element for element in found if isinstance(element, str)]
@@ -238,8 +246,8 @@ def trade_in(document: object) -> Mapping[str, object]:
         ValueError: there is no object in that place.
     """
     for key in ("trade_fullinfo_get_response", "trade"):
-        if isinstance(document, Mapping) and key in document:
-            document = document[key]
+        if isinstance(document, Mapping) and not is_absent(inner := document.get(key)):
+            document = inner
     if not isinstance(document, Mapping):
         raise ValueError("not an object")
     return document
@@ -270,12 +278,17 @@ def as_instant(value: object) -> datetime:
 
 
 def as_optional_instant(value: object) -> datetime | None:
-    """As `as_instant`; None for a value that is missing.
+    """As `as_instant`; None where there is no value.
 
     Raises:
         BadAnswerError: it is there, and is not a platform time.
     """
-    return None if value is None else as_instant(value)
+    return None if is_absent(value) else as_instant(value)
+
+
+def as_text(value: object) -> str:
+    """A text, empty where there is none; what is no text is written as Python writes it."""
+    return "" if value is None else str(value)
 
 
 def as_count(value: object) -> int:

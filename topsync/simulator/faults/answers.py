@@ -13,6 +13,7 @@ from pydantic import Field
 from topsync.simulator import wire
 from topsync.simulator.errors import ApiError
 from topsync.simulator.faults.base import (
+    DETAILS,
     FULLINFO,
     LISTS,
     LONGEST_SECONDS,
@@ -22,7 +23,7 @@ from topsync.simulator.faults.base import (
     Visit,
 )
 from topsync.simulator.faults.effects import Change, Delivery, Disturbance, Fate, Vision
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import Json, second_of, time_text
 
 _ESCAPED_CONTROL = re.compile(rb"(?<!\\)((?:\\\\)*)\\([nrt])")
 _CONTROLS: Mapping[bytes, bytes] = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
@@ -157,6 +158,28 @@ class DegradedLists(CallFault):
 
     def answer(self, visit: Visit, answer: Json) -> Json:
         return _with_trades(answer, _degraded)
+
+
+class ModifiedAhead(CallFault):
+    """Details say to have changed in times to come."""
+
+    name = "modified_ahead"
+    client_must = "not take that for the newest version, or it hides each change until then, and ask again"
+    reference = "reference/top-api.md 1.8"
+    apis = DETAILS
+
+    ahead_seconds: int = Field(
+        46_800, ge=1, le=LONGEST_SECONDS, description="by how much, from the true `modified`"
+    )
+
+    def answer(self, visit: Visit, answer: Json) -> Json:
+        def ahead(trade: Json) -> Json:
+            if "modified" not in trade:
+                return trade
+            told = second_of(str(trade["modified"])) + self.ahead_seconds
+            return {**trade, "modified": time_text(told)}
+
+        return _with_trades(answer, ahead)
 
 
 class PagingMutation(CallFault):

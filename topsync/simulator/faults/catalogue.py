@@ -32,6 +32,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         answers.UnknownFields,
         answers.Peak,
         answers.DegradedLists,
+        answers.ModifiedAhead,
         answers.PagingMutation,
         exports.WrongMd5,
         exports.CutDownload,

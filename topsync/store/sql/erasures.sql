@@ -170,6 +170,10 @@ delete from session_warnings where seller_id = $1
 delete from detail_tasks where seller_id = $1
 
 
+-- name: clear_open_letters
+delete from open_letters where seller_id = $1
+
+
 -- name: clear_coverage
 delete from coverage where seller_id = $1
 

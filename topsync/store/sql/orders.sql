@@ -3,6 +3,7 @@
 -- Older never wins. Equal `modified` with other content wins only when fetched later: the platform's
 -- resolution is a second. Fetched at the same moment, the greater hash wins, so that whatever comes first, the
 -- outcome is the same. The same version fetched again only proves that it was still current.
+-- What is stored with a `modified` ahead of the platform's time, $14, gives way to whatever is fetched later.
 -- Of an erased seller nothing is written, however it got here; of one that is back, revisions go on rising.
 -- Answers with the partitions that are owned, and then with the rows written.
 with owner as materialized (
@@ -41,6 +42,7 @@ with owner as materialized (
         content_hash = excluded.content_hash
     where (o.modified, o.fetched_at, o.content_hash)
         < (excluded.modified, excluded.fetched_at, excluded.content_hash)
+       or (o.modified > $14::timestamptz and o.fetched_at < excluded.fetched_at)
     returning
         o.tid as key, o.revision, o.published_revision < o.revision as unpublished, o.xmax = 0 as inserted
 ), answers as (
@@ -100,14 +102,18 @@ where o.tid = t.tid
 
 -- name: outstanding
 -- Of the orders that the platform lists, those that are not yet stored and published as listed. An equal
--- `modified` counts only when the stored state was fetched late enough to be final for that second.
+-- `modified` counts only when the stored state was fetched late enough to be final for that second; so does one
+-- that lies ahead of the platform's time, $4, and any where the list does not say a time that can be.
 select t.tid as key
 from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t (tid, modified, settled_after)
 left join orders as o using (tid)
 where o.tid is null
    or o.published_revision < o.revision
    or o.modified < t.modified
-   or (o.modified = t.modified and o.fetched_at < t.settled_after)
+   or (
+       o.fetched_at < t.settled_after
+       and (o.modified = t.modified or t.modified is null or o.modified > $4::timestamptz)
+   )
 order by t.tid
 
 

@@ -2,7 +2,7 @@
 -- Writes refunds of several partitions' orders under the version guard, of those that the writer still owns.
 -- Older never wins. Within the second of `modified` the platform's own version decides where both have one
 -- that differs, and otherwise the later fetch does. Of an erased seller nothing is written; of one that is back,
--- revisions go on rising. Answers as `upsert` of orders does.
+-- revisions go on rising. Answers as `upsert` of orders does, and lets go of a `modified` ahead of $17 like it.
 with owner as materialized (
     select partition
     from partition_owners
@@ -48,6 +48,7 @@ with owner as materialized (
               when r.refund_version <> excluded.refund_version then r.refund_version < excluded.refund_version
               else r.fetched_at < excluded.fetched_at
           end)
+       or (r.modified > $17::timestamptz and r.fetched_at < excluded.fetched_at)
     returning
         r.refund_id as key, r.revision, r.published_revision < r.revision as unpublished, r.xmax = 0 as inserted
 ), answers as (
@@ -100,15 +101,17 @@ where r.refund_id = t.refund_id
 
 
 -- name: outstanding
--- Of the refunds that the platform lists, those that are not yet stored and published as listed. An equal
--- `modified` counts only when the stored state was fetched late enough to be final for that second.
+-- Of the refunds that the platform lists, those that are not yet stored and published as listed; see that of orders.
 select t.refund_id as key
 from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t (refund_id, modified, settled_after)
 left join refunds as r using (refund_id)
 where r.refund_id is null
    or r.published_revision < r.revision
    or r.modified < t.modified
-   or (r.modified = t.modified and r.fetched_at < t.settled_after)
+   or (
+       r.fetched_at < t.settled_after
+       and (r.modified = t.modified or t.modified is null or r.modified > $4::timestamptz)
+   )
 order by t.refund_id
 
 

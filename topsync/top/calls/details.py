@@ -125,7 +125,7 @@ def _trade(row: Mapping[str, object], tid: int) -> Mapping[str, object]:
 def _failure(told: object) -> TopError:
     if not isinstance(told, Mapping):
         return BadAnswerError("a failed subtask without a reason", api=RESULT_API)
-    reason = told.get("error_response", told)
+    reason = told if wire.is_absent(inner := told.get("error_response")) else inner
     if not isinstance(reason, Mapping):
         return BadAnswerError("a failed subtask without a reason", api=RESULT_API)
     answer = wire.error_answer(RESULT_API, {"code": _UNNUMBERED, **reason})

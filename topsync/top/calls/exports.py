@@ -158,7 +158,7 @@ async def tasks(
     return [
         ListedTask(
             wire.as_id(task.get("task_id")),
-            str(task.get("method", "")),
+            wire.as_text(task.get("method")),
             status_of(task.get("status")),
             wire.as_optional_instant(task.get("created")),
         )

@@ -108,7 +108,7 @@ async def user(client: TopClient, nick: str, *, lane: Lane) -> TmcUser | None:
     told = wire.object_in(answer, "tmc_user")
     return TmcUser(
         user_id=wire.as_id(told.get("user_id")),
-        nick=str(told.get("user_nick", "")),
+        nick=wire.as_text(told.get("user_nick")),
         is_valid=wire.as_bool(told.get("is_valid")),
         group=_optional_text(told.get("group_name")),
         topics=frozenset(wire.texts(told, "topics")),
@@ -142,7 +142,7 @@ async def groups(
         raise ValueError(f"at most {MAX_GROUP_NAMES} groups can be asked for")
     parameters: dict[str, Parameter] = {"group_names": names, "page_no": page_no, "page_size": page_size}
     answer = await client.call(ApiRequest("taobao.tmc.groups.get", parameters), lane=lane)
-    return [str(row.get("name", "")) for row in wire.items(answer, "groups", "tmc_group")]
+    return [wire.as_text(row.get("name")) for row in wire.items(answer, "groups", "tmc_group")]
 
 
 async def add_group(client: TopClient, group: str, nicks: Sequence[str], *, lane: Lane) -> None:
@@ -198,8 +198,8 @@ async def queues(client: TopClient, group: str, *, lane: Lane) -> list[QueueCoun
     answer = await client.call(ApiRequest("taobao.tmc.queue.get", {"group_name": group}), lane=lane)
     return [
         QueueCounts(
-            str(row.get("name", "")),
-            str(row.get("broker_name", "")),
+            wire.as_text(row.get("name")),
+            wire.as_text(row.get("broker_name")),
             put=wire.as_count(row.get("put_toal")),  # the platform spells it so
             read=wire.as_count(row.get("get_total")),
         )
@@ -282,10 +282,10 @@ def _message(row: Mapping[str, object]) -> QueuedMessage:
     user_id = row.get("user_id")
     return QueuedMessage(
         id=wire.as_id(row.get("id")),
-        topic=str(row.get("topic", "")),
-        content=str(row.get("content", "")),
+        topic=wire.as_text(row.get("topic")),
+        content=wire.as_text(row.get("content")),
         published_at=wire.as_instant(row.get("pub_time")),
-        user_id=None if user_id is None else wire.as_id(user_id),
+        user_id=None if wire.is_absent(user_id) else wire.as_id(user_id),
         user_nick=_optional_text(row.get("user_nick")),
     )
 

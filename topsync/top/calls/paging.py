@@ -66,13 +66,13 @@ def page(page_no: int, page_size: int, *, use_has_next: bool, fields: Sequence[s
 def total(answer: Mapping[str, object]) -> int | None:
     """How many objects the window holds; only without `use_has_next`."""
     told = answer.get("total_results")
-    return None if told is None else wire.as_count(told)
+    return None if wire.is_absent(told) else wire.as_count(told)
 
 
 def has_next(answer: Mapping[str, object]) -> bool | None:
     """Whether another page follows; only with `use_has_next`."""
     told = answer.get("has_next")
-    return None if told is None else wire.as_bool(told)
+    return None if wire.is_absent(told) else wire.as_bool(told)
 
 
 def oldest_listed(now: datetime) -> datetime:

@@ -1,0 +1,142 @@
+"""Two releases write the same tables while the newer one is rolled out: what one does not know, it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas import cloud_events, steps, transitions
+from schemas.change import Change, Source
+from schemas.steps import Step
+from schemas.transitions import Transition
+from tests.store.databases import SELLER, at, emptied, refund_version, version
+from topsync.store import orders, refunds
+from topsync.store.database import Pool
+from topsync.store.orders import OrderTable, Version
+from topsync.store.versions import UnstorableError
+from topsync.stream import records
+
+TID = 4000000000000000101
+REFUND = 300000000000000001
+
+
+class NewerTransition(StrEnum):
+    """The words of the newer release."""
+
+    CREATED = "created"
+    PAID = "paid"
+    INSURED = "insured"
+    UPDATED = "updated"
+    CORRECTED = "corrected"
+
+
+class NewerTable(OrderTable):
+    """The newer release's way to write `orders`: it finds every version to be insured."""
+
+    words = NewerTransition  # type: ignore[assignment]
+
+    def _step(
+        self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
+    ) -> Step[Transition]:
+        told = steps.told(NewerTransition, [NewerTransition.INSURED], source)
+        status_from = before["status"] if before else None
+        return Step(told, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def pool(migrated_database_url: str) -> AsyncIterator[Pool]:
+    async with emptied(migrated_database_url) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def epoch(pool: Pool) -> int:
+    return await orders.take_over(pool, 0, "test")
+
+
+async def published(pool: Pool, written: list[Version], *, by: OrderTable, epoch: int) -> None:
+    ahead = (await by.upsert(pool, written, partition=0, epoch=epoch)).ahead
+    await by.mark_published(pool, ahead)
+
+
+async def test_what_only_the_newer_release_can_tell_is_told_by_the_older_in_its_stead(
+    pool: Pool, epoch: int
+) -> None:
+    newer, older = NewerTable(), orders.TABLE
+    await published(pool, [version(TID, 1, 1, status="WAIT_BUYER_PAY")], by=older, epoch=epoch)
+    await newer.upsert(pool, [version(TID, 2, 2, status="WAIT_BUYER_PAY", memo=1)], partition=0, epoch=epoch)
+
+    (left,) = await older.unpublished(pool, [TID])
+    assert (left.step.transitions, left.step.beyond) == ((Transition.UPDATED,), ("insured",))
+    record = records.order(
+        "t",
+        tid=TID,
+        seller_id=SELLER,
+        revision=left.revision,
+        status=left.status,
+        modified=left.modified,
+        fetched_at=left.fetched_at,
+        published_at=at(9),
+        hinted_at=None,
+        value=left.value,
+        step=left.step,
+        found_by=left.source,
+    )
+    told = cloud_events.attributes(record.headers)
+    assert (told["transitions"], told["type"]) == ("updated,insured", "taobao.trade.order.updated.v1")
+
+    (joined,) = (await older.upsert(pool, [version(TID, 3, 3)], partition=0, epoch=epoch)).ahead
+    assert joined.step.words == (Transition.PAID, "insured")
+    assert joined.step.status_from == "WAIT_BUYER_PAY"
+    (back,) = await newer.unpublished(pool, [TID])
+    assert back.step.words == (NewerTransition.PAID, NewerTransition.INSURED)
+    assert not back.step.beyond
+
+
+async def test_so_it_is_with_refunds(pool: Pool, epoch: int) -> None:
+    await refunds.TABLE.upsert(pool, [refund_version(REFUND, TID, 1, 1)], partition=0, epoch=epoch)
+    noted = orjson.dumps({"transitions": ["insured", "created"], "status_from": None, "changed": []})
+    await pool.execute("update refunds set step = $1::jsonb", noted.decode())
+    agreed = refund_version(REFUND, TID, 2, 2, status="WAIT_BUYER_RETURN_GOODS")
+    (ahead,) = (await refunds.TABLE.upsert(pool, [agreed], partition=0, epoch=epoch)).ahead
+    assert ahead.step.words == ("created", "agreed", "insured")
+
+
+async def test_who_found_a_version_in_a_way_that_only_the_newer_release_knows_stops_nobody(
+    pool: Pool, epoch: int
+) -> None:
+    await orders.TABLE.upsert(pool, [version(TID, 1, 1)], partition=0, epoch=epoch)
+    await pool.execute("update orders set source = 'oracle'")
+    (left,) = await orders.TABLE.unpublished(pool, [TID])
+    assert left.source is Source.SWEEP
+
+
+def test_a_hint_of_a_newer_release_is_taken_for_the_least_urgent() -> None:
+    moment = "2025-11-20T02:30:00Z"
+    hint = {"seller_id": SELLER, "tid": TID, "event": "x", "source": "oracle"}
+    times = dict.fromkeys(("occurred_at", "settled_after", "received_at"), moment)
+    assert Change.model_validate_json(orjson.dumps(hint | times)).source is Source.SWEEP
+
+
+async def test_a_defect_in_what_a_version_brings_is_no_reason_to_set_it_aside(
+    pool: Pool, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good orders would become dead letters, and nobody would look for the defect."""
+
+    def broken(*_: object) -> Step[Transition]:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(transitions, "step", broken)
+    with pytest.raises(ValueError, match="a defect") as raised:
+        await orders.TABLE.upsert(pool, [version(TID, 1, 1)], partition=0, epoch=epoch)
+    assert not isinstance(raised.value, UnstorableError)
+
+
+async def test_a_value_that_the_driver_cannot_send_is_unstorable(pool: Pool, epoch: int) -> None:
+    bad = Version(2**63, version(TID, 1, 1).trade, at(5), "push")
+    with pytest.raises(UnstorableError):
+        await orders.TABLE.upsert(pool, [bad], partition=0, epoch=epoch)
