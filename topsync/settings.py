@@ -241,6 +241,14 @@ class PushSettings(_Settings):
         ge=65536,
         description="Messages held between channel and Kafka; beyond it, reading stops.",
     )
+    max_frame_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=256 * 1024,
+        le=16 * 1024 * 1024,
+        description="The longest message read from the channel; the platform is known to send some hundred "
+        "bytes, and 200 kB at most. Of a longer one the beginning becomes a dead letter, and it is confirmed "
+        "if its id can be read.",
+    )
     reconnect_initial_seconds: PositiveSeconds = Field(
         3, description="First wait after a lost connection; doubles."
     )

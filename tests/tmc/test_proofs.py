@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
-from websockets.frames import Frame as WebSocketFrame
-from websockets.frames import Opcode
-from websockets.http11 import Request
-from websockets.server import ServerProtocol
 
-from tests.tmc.platform import HOST, client, connected, eventually, message, serving
+from tests.tmc.frozen import frozen_platform
+from tests.tmc.platform import client, connected, eventually, message, serving
 from topsync.tmc.endings import Cause
-from topsync.tmc.frames import Frame, MessageType, decode, encode
 from topsync.tmc.session import State
 
 ACKNOWLEDGEMENTS = pytest.mark.skipif(
     not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux tells what has been acknowledged"
 )
-
-
-class Frozen(asyncio.Protocol):
-    """A platform that accepts a connection and then, on `freeze`, reads nothing more, as a vanished one."""
-
-    def __init__(self) -> None:
-        self.protocol = ServerProtocol()
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def freeze(self) -> None:
-        self.transport.pause_reading()
-
-    def data_received(self, data: bytes) -> None:
-        self.protocol.receive_data(data)
-        for event in self.protocol.events_received():
-            if isinstance(event, Request):
-                self.protocol.send_response(self.protocol.accept(event))
-            elif isinstance(event, WebSocketFrame) and event.opcode is Opcode.BINARY:
-                frame = decode(bytes(event.data))
-                if frame.type is MessageType.CONNECT:
-                    answer = Frame(MessageType.CONNECTACK, flag=frame.flag, token="token-1")
-                    self.protocol.send_binary(encode(answer))
-        for written in self.protocol.data_to_send():
-            self.transport.write(written)
-
-
-@asynccontextmanager
-async def frozen_platform() -> AsyncIterator[tuple[Frozen, str]]:
-    """It takes very little before TCP has to hold back, so that what is written stays unacknowledged."""
-    platform = Frozen()
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-    listener.bind((HOST, 0))
-    server = await asyncio.get_running_loop().create_server(lambda: platform, sock=listener)
-    async with server:
-        yield platform, f"ws://{HOST}:{listener.getsockname()[1]}/"
-        platform.transport.abort()
 
 
 def now() -> datetime:

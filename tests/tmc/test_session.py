@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from topsync.tmc import messages
 from topsync.tmc.frames import Byte, Frame, Int64, MessageType, Value, decode, encode
+from topsync.tmc.incoming import HEAD_BYTES, TAIL_BYTES, Oversized
 from topsync.tmc.session import (
     KNOWN_TOKENS,
     TRANSITIONS,
@@ -117,6 +118,37 @@ def test_pushes_become_messages() -> None:
 @pytest.mark.parametrize("token", [None, "foreign"])
 def test_a_push_with_a_token_that_is_not_ours_cannot_be_confirmed(token: str | None) -> None:
     event = connected().session.receive_binary(push(7, token))
+    assert isinstance(event, Unreadable)
+    assert event.message_id is None
+
+
+def cut(data: bytes) -> Oversized:
+    """As it is left of a message that was too long."""
+    return Oversized(data[:HEAD_BYTES], data[-TAIL_BYTES:], len(data))
+
+
+LONG = "x" * (HEAD_BYTES + TAIL_BYTES)
+
+
+def test_of_too_long_a_message_the_id_and_the_beginning_are_left() -> None:
+    data = push(7, content=LONG)
+    event = connected().session.receive_oversized(cut(data))
+    assert isinstance(event, Unreadable)
+    assert (event.message_id, event.raw) == (7, data[:HEAD_BYTES])
+    assert event.reason == f"the message has {len(data)} bytes; the limit is 10000"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        push(7, __kind=Byte(1), content=LONG),
+        push(7, id="none", content=LONG),
+        ack(1) + LONG.encode(),
+        b"\xff" * len(LONG),
+    ],
+)
+def test_too_long_a_message_that_is_none_of_ours_is_not_confirmed(data: bytes) -> None:
+    event = connected().session.receive_oversized(cut(data))
     assert isinstance(event, Unreadable)
     assert event.message_id is None
 

@@ -19,6 +19,7 @@ class ConnectionConfig:
     `dead_after_seconds`: when TCP gets nothing acknowledged for so long, the peer is dead (5.2).
     `silence_seconds`: when nothing at all has come in for so long while we were listening, the connection
     is given up as silent; `None` where a quiet shop is no reason to (5.2).
+    `max_frame_bytes`: a longer message is not read; its beginning is handed over as unreadable.
     `proof_check_seconds`: how often TCP is asked whether what was written has been acknowledged.
     `max_unconfirmed_bytes`: see `deliveries`; `max_pending_confirms`: confirms kept while away.
     `leave_seconds`: how long `leave` waits for work under way to be confirmed.

@@ -19,7 +19,8 @@ from topsync.tmc.backoff import Backoff
 from topsync.tmc.config import ConnectionConfig
 from topsync.tmc.deliveries import ConfirmOutbox, Delivery, DeliveryBuffer
 from topsync.tmc.endings import Cause, Ending, TokenUnavailableError
-from topsync.tmc.session import Pushed, Refused, Session, State, Unreadable
+from topsync.tmc.incoming import Oversized, Received
+from topsync.tmc.session import Event, Pushed, Refused, Session, State, Unreadable
 from topsync.tmc.status import ConnectionStatus
 from topsync.tmc.websocket import (
     ClosedError,
@@ -322,15 +323,14 @@ class Connection:
     def _has_room(self) -> bool:
         return not self._buffer.is_full and not self._outbox.is_crowded
 
-    def _take(self, received: Iterable[str | bytes]) -> None:
+    def _take(self, received: Iterable[Received]) -> None:
         """What has come in together, in order. A refusal ends the connection."""
         self._heard_at_seconds = self._clock.monotonic()
         now = self._proofs.frame_at = self._clock.now()
-        session, deliveries = self._session, []
+        deliveries = []
         try:
             for data in received:
-                event = session.receive_text(data) if isinstance(data, str) else session.receive_binary(data)
-                match event:
+                match self._event(data):
                     case Pushed(message):
                         self._counters.received += 1
                         deliveries.append(Delivery(message, None, message.id, message.raw, now))
@@ -341,6 +341,13 @@ class Connection:
                         raise _EndedError(Ending(Cause.REFUSED, code, phrase))
         finally:
             self._buffer.put(deliveries)
+
+    def _event(self, data: Received) -> Event | None:
+        if isinstance(data, Oversized):
+            return self._session.receive_oversized(data)
+        if isinstance(data, str):
+            return self._session.receive_text(data)
+        return self._session.receive_binary(data)
 
     async def _watch_silence(self, websocket: WebSocket, limit_seconds: float) -> None:
         while True:

@@ -26,7 +26,7 @@ class Cause(StrEnum):
     SILENT = "silent"
     """Nothing came in for longer than is called normal."""
     GARBLED = "garbled"
-    """The platform broke the WebSocket protocol or sent too large a message, and we closed."""
+    """The platform broke the WebSocket protocol, or sent without end or without reading, and we closed."""
     LEFT = "left"
     """We left in good order."""
     STOPPED = "stopped"

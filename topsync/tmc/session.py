@@ -17,6 +17,7 @@ import structlog
 
 from topsync.tmc import messages
 from topsync.tmc.frames import DEFAULT_MAX_BYTES, Frame, FrameError, MessageType, decode, encode
+from topsync.tmc.incoming import Oversized
 from topsync.tmc.messages import (
     DEFAULT_MAX_CONTENT_BYTES,
     ConnectFields,
@@ -26,6 +27,7 @@ from topsync.tmc.messages import (
     read_message,
 )
 from topsync.tmc.pushes import PushReader
+from topsync.tmc.remains import readable_part
 
 KNOWN_TOKENS: Final = 8
 """How many of the newest tokens are accepted on pushes: the platform may go on using one after a
@@ -223,6 +225,23 @@ class Session:
     def receive_text(self, text: str) -> Event | None:
         """A text WebSocket message: not part of the protocol (reference/tmc-protocol.md 1.4)."""
         return Unreadable(text.encode(), "a text message; only binary ones are defined")
+
+    def receive_oversized(self, message: Oversized) -> Event | None:
+        """A WebSocket message longer than is accepted; with its id among what is left, it can be confirmed.
+
+        What it says is lost. Without an id it comes again, until the platform gives it up after a day.
+        """
+        reason = f"the message has {message.size_bytes} bytes; the limit is {self._max_frame_bytes}"
+        unreadable = Unreadable(message.head, reason)
+        try:
+            frame = decode(readable_part(message), max_bytes=message.size_bytes)
+        except FrameError:
+            return unreadable
+        if frame.type is not MessageType.SEND or frame.token not in self._tokens:
+            return unreadable
+        if self._state is State.LEAVING:
+            return None
+        return Unreadable(message.head, reason, messages.read_id(frame))
 
     def _receive_connect_ack(self, frame: Frame, data: bytes) -> Event:
         # Without a flag it answers the only CONNECT there is; with another's it is a stray (3.3).
