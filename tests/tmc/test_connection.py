@@ -171,7 +171,7 @@ async def test_unreadable_frames_are_handed_over_and_the_connection_stays() -> N
         unreadable = [each for each in peer.deliveries if each.message is None]
         assert [each.raw for each in unreadable][-1] == encode(foreign)
         assert all(each.reason and each.message_id is None for each in unreadable)
-        assert (peer.status.unreadable, peer.status.reconnects) == (4, 0)
+        assert (peer.status.unreadable, peer.status.foreign, peer.status.reconnects) == (3, 1, 0)
         assert peer.status.unconfirmed_bytes == 0
 
 

@@ -13,6 +13,7 @@ from topsync.tmc.session import (
     KNOWN_TOKENS,
     TRANSITIONS,
     Connected,
+    Foreign,
     Pushed,
     Refused,
     Session,
@@ -118,8 +119,14 @@ def test_pushes_become_messages() -> None:
 @pytest.mark.parametrize("token", [None, "foreign"])
 def test_a_push_with_a_token_that_is_not_ours_cannot_be_confirmed(token: str | None) -> None:
     event = connected().session.receive_binary(push(7, token))
-    assert isinstance(event, Unreadable)
-    assert event.message_id is None
+    assert isinstance(event, Foreign)
+    assert event.raw == push(7, token)
+
+
+def test_an_answer_with_a_token_that_is_not_ours_is_foreign_and_one_without_is_no_event() -> None:
+    session = connected().session
+    assert isinstance(session.receive_binary(encode(Frame(MessageType.SENDACK, token="foreign"))), Foreign)
+    assert session.receive_binary(encode(Frame(MessageType.SENDACK))) is None
 
 
 def cut(data: bytes) -> Oversized:
@@ -151,6 +158,11 @@ def test_too_long_a_message_that_is_none_of_ours_is_not_confirmed(data: bytes) -
     event = connected().session.receive_oversized(cut(data))
     assert isinstance(event, Unreadable)
     assert event.message_id is None
+
+
+def test_too_long_a_message_with_a_token_that_is_not_ours_is_foreign() -> None:
+    data = push(7, "foreign", content=LONG)
+    assert isinstance(connected().session.receive_oversized(cut(data)), Foreign)
 
 
 def test_an_unreadable_message_keeps_its_id_and_the_session_goes_on() -> None:
@@ -195,7 +207,7 @@ def test_only_the_newest_tokens_are_remembered() -> None:
         session.upgraded()
         session.connect(NOW_MS)
         session.receive_binary(ack(number, f"token-{number}"))
-    assert isinstance(session.receive_binary(push(1, "token-1")), Unreadable)
+    assert isinstance(session.receive_binary(push(1, "token-1")), Foreign)
     assert isinstance(session.receive_binary(push(1, "token-2")), Pushed)
 
 

@@ -27,6 +27,8 @@ class Cause(StrEnum):
     """Nothing came in for longer than is called normal."""
     GARBLED = "garbled"
     """The platform broke the WebSocket protocol, or sent without end or without reading, and we closed."""
+    FOREIGN_TOKEN = "foreign_token"  # noqa: S105 -- a name, not a secret
+    """What came had a token that was never given to us, and we closed to be given the right one."""
     LEFT = "left"
     """We left in good order."""
     STOPPED = "stopped"
