@@ -22,7 +22,7 @@ from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
-from topsync import failpoints, telemetry
+from topsync import failpoints, private_files, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Outcome, Puller, Request
 from topsync.errors import OperatorError
@@ -181,14 +181,19 @@ class BootstrapJob:
         if result.status is ExportStatus.DONE:
             assert result.url is not None
             assert result.check_code is not None
-            self._file.parent.mkdir(parents=True, exist_ok=True)
             try:
+                private_files.make_folder(self._file.parent)
                 size = await download(result.url, result.check_code, self._file, self.download_config)
                 failpoints.reach("bootstrap.file_written")
             except DownloadFailedError as error:
                 log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=str(error))
                 await asyncio.sleep(self.settings.export_poll_seconds)
                 return state
+            except OSError as error:
+                raise BootstrapFailedError(
+                    f"the export cannot be written to {self._file.parent} ({error.strerror or error}): "
+                    "see to TOPSYNC_WORK_DIR, then run it again; it goes on where it stood"
+                ) from error
         await bootstraps.downloaded(
             self.puller.pool, self._seller_id, check_code=result.check_code, file_bytes=size
         )

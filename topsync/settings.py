@@ -479,11 +479,14 @@ class BootstrapSettings(_Settings):
     bootstrap_parallel_sellers: int = Field(
         4, ge=1, le=64, description="Sellers whose bulk start runs at the same time."
     )
-    work_dir: Path = Field(Path("/var/lib/topsync"), description="Folder for downloaded exports.")
+    work_dir: Path = Field(
+        Path("/var/lib/topsync"),
+        description="Downloaded exports are in its folder `exports`, which is closed to other users.",
+    )
 
     def export_file(self, seller_id: int) -> Path:
         """Where a seller's export is, from its download until it is loaded."""
-        return self.work_dir / f"export-{seller_id}.zip"
+        return self.work_dir / "exports" / f"export-{seller_id}.zip"
 
 
 class TelemetrySettings(_Settings):
