@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 from bootstrap import export_file
+from bootstrap.export_archive import ExportFileError
 from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
@@ -44,6 +46,9 @@ from topsync.top.errors import DownloadFailedError, TaskNotExistError
 log = telemetry.get_logger(__name__)
 
 LINES_AT_ONCE = 500
+BYTES_AT_ONCE = 8 * 1024 * 1024
+"""Many times what that many lines have: a hostile file's lines are long. One line may go beyond it."""
+
 STORE_POLL_SECONDS = 0.2
 MAX_EXPORT_ATTEMPTS = 3
 """How often a failed export or download is asked for anew in one run."""
@@ -218,12 +223,10 @@ class BootstrapJob:
         export = _export_of(state)
         counts: Counter[str] = Counter()
         if export.file_bytes:
-            lines = export_file.read(
-                self._file, max_bytes=self.settings.export_max_bytes, max_ratio=self.settings.export_max_ratio
-            )
-            while some := await asyncio.to_thread(_take, lines):
-                await self._load_some(some, export, counts)
-                self.report("load", counts["lines"], None)
+            try:
+                await self._load_file(export, counts)
+            except ExportFileError as error:
+                await self._give_file_up(error)
         if counts["lines"] != counts["published"] + counts["repaired"] + counts["refused"]:
             raise BootstrapFailedError(f"the export's rows do not add up: {dict(counts)}")
         await bootstraps.loaded(
@@ -237,6 +240,22 @@ class BootstrapJob:
         self.report("load", counts["lines"], counts["lines"])
         self._file.unlink(missing_ok=True)
         return await self._state()
+
+    async def _load_file(self, export: Export, counts: Counter[str]) -> None:
+        lines = export_file.read(
+            self._file, max_bytes=self.settings.export_max_bytes, max_ratio=self.settings.export_max_ratio
+        )
+        while some := await asyncio.to_thread(_take, lines):
+            await self._load_some(some, export, counts)
+            self.report("load", counts["lines"], None)
+
+    async def _give_file_up(self, error: ExportFileError) -> NoReturn:
+        """The file that the platform vouched for is of no use: the next run asks for another export."""
+        await bootstraps.export_failed(self.puller.pool, self._seller_id)
+        self._file.unlink(missing_ok=True)
+        raise BootstrapFailedError(
+            f"{error}; run it again: it asks the platform for a new export. What was loaded stays"
+        ) from error
 
     async def _load_some(self, lines: list[Line], export: Export, counts: Counter[str]) -> None:
         rows = [
@@ -405,7 +424,24 @@ def fields_after(failed_exports: int) -> Sequence[str]:
 
 
 def _take(lines: Iterator[Line]) -> list[Line]:
-    return list(islice(lines, LINES_AT_ONCE))
+    taken: list[Line] = []
+    size = 0
+    for line in islice(lines, LINES_AT_ONCE):
+        taken.append(line)
+        size += _bytes_of(line)
+        if size >= BYTES_AT_ONCE:
+            break
+    return taken
+
+
+def _bytes_of(line: Line) -> int:
+    match line:
+        case ExportedTrade():
+            return len(line.trade)
+        case Refused():
+            return len(line.line)
+        case ToRepair():
+            return 0
 
 
 def _export_of(state: Bootstrap) -> Export:

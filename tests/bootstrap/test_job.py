@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bootstrap import job
+from bootstrap.export_file import Refused
 from topsync.top.catalogue import FULLINFO_FIELDS
 
 
@@ -12,3 +15,14 @@ def test_after_a_failed_export_the_same_fields_are_asked_for_in_words_that_no_ta
     assert len(set(asked)) == len(asked)
     assert {frozenset(fields) for fields in asked} == {frozenset(FULLINFO_FIELDS)}
     assert asked[0] == FULLINFO_FIELDS
+
+
+def test_what_is_loaded_at_once_is_bounded_in_lines_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of a hostile file are long: by their number alone they would take gigabytes."""
+    monkeypatch.setattr(job, "BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr(job, "LINES_AT_ONCE", 5)
+    lines = iter([Refused(b"x" * size, "why") for size in (600, 600, 600, 1, 1, 1, 1, 1, 1)])
+    taken = []
+    while some := job._take(lines):
+        taken.append(len(some))
+    assert taken == [2, 5, 2]
