@@ -18,6 +18,7 @@ import orjson
 from bootstrap import export_archive
 from bootstrap.export_archive import ExportFileError
 from schemas.types import parse_id, parse_instant
+from topsync import json_bounds
 from topsync.top.wire import trade_in
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -75,7 +76,7 @@ def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
 def read_line(line: bytes) -> Line:
     """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade."""
     try:
-        trade = trade_in(orjson.loads(line))
+        trade = trade_in(json_bounds.loads(line))
         tid, modified = parse_id(trade.get("tid")), parse_instant(trade.get("modified"))
         written = orjson.dumps(trade)
     except (

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from schemas import cloud_events, problems
 from schemas.notification import ReplayFinished
 from schemas.signal import ReplayRequested
-from topsync import metrics, telemetry
+from topsync import json_bounds, metrics, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
@@ -138,7 +138,9 @@ def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
     type_ = cloud_events.attributes(record.headers).get("type")
     if type_ != ReplayRequested.event_type:
         raise ValueError(f"not of the type {ReplayRequested.event_type}")
+    value = record.value or b""
+    json_bounds.check(value)
     try:
-        return ReplayRequested.model_validate_json(record.value or b"")
+        return ReplayRequested.model_validate_json(value)
     except ValidationError as error:
         raise ValueError(f"not a request: {problems.told(error)}") from None
