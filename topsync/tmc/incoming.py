@@ -99,8 +99,9 @@ class _Reader(StreamReader):
 
     def read_exact(self, n: int) -> Generator[None, None, bytearray]:
         """See StreamReader. Of what is too long to be read to its end only the beginning is read."""
-        if n <= self._max_bytes:
-            return (yield from super().read_exact(n))
+        return super().read_exact(n) if n <= self._max_bytes else self._read_oversized(n)
+
+    def _read_oversized(self, n: int) -> Generator[None, None, bytearray]:
         gathering = _Gathering(0)
         left = n if n <= MAX_SKIPPED_BYTES else HEAD_BYTES
         while left:
@@ -151,6 +152,11 @@ class BoundedProtocol(ClientProtocol):
 
     def recv_frame(self, frame: Frame) -> None:
         """See Protocol: what a frame means, once it has been read."""
+        # Nearly all are like this, and what follows would find nothing else to do.
+        is_plain = frame.opcode is Opcode.BINARY and frame.fin and self.current_size is None
+        if is_plain and self._bounded.oversized is None:
+            self._messages.append(bytes(frame.data))
+            return
         if frame.opcode is Opcode.PING:
             self._note_ping(bytes(frame.data))
             return
