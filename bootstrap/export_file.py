@@ -7,8 +7,6 @@ names are never used as paths; sizes and ratio are capped while unpacking, not b
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +15,11 @@ from typing import Final
 
 import orjson
 
+from bootstrap import export_archive
+from bootstrap.export_archive import ExportFileError
 from schemas.trade import Trade
 from schemas.types import parse_id
-from topsync.errors import OperatorError
+from topsync import json_bounds
 from topsync.top.wire import trade_in
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -34,10 +34,6 @@ _LINE_END: Final = re.compile(rb"[\r\n]+")
 _TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})(?=[",}\s])')
 """Up to what ends a number or text: half an id would be another order's."""
 _BOM: Final = b"\xef\xbb\xbf"
-
-
-class ExportFileError(OperatorError):
-    """The file is not a zip, or larger than a file of its size may be. The text says which bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
     """Every line of every entry, in order.
 
     Raises:
-        ExportFileError: see there.
+        ExportFileError: the file is no zip that is read here, or holds more than it may.
     """
     for line in _lines(path, max_bytes=max_bytes, max_ratio=max_ratio):
         yield read_line(line)
@@ -81,7 +77,7 @@ def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
 def read_line(line: bytes) -> Line:
     """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade."""
     try:
-        raw = trade_in(orjson.loads(line))
+        raw = trade_in(json_bounds.loads(line))
         trade = Trade.from_platform(raw)
         written = orjson.dumps(raw)
     except (
@@ -99,27 +95,15 @@ def read_line(line: bytes) -> Line:
 def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
     limit = min(max_bytes, max(RATIO_FLOOR_BYTES, int(path.stat().st_size * max_ratio)))
     unpacked = 0
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                if entry.is_dir():
-                    continue
-                rest = b""
-                with archive.open(entry) as stream:
-                    first = True
-                    while chunk := stream.read(CHUNK_BYTES):
-                        unpacked += len(chunk)
-                        if unpacked > limit:
-                            raise ExportFileError(f"the export unpacks to more than {limit} bytes")
-                        *whole, rest = _LINE_END.split(
-                            (rest + chunk).removeprefix(_BOM) if first else rest + chunk
-                        )
-                        first = False
-                        if len(rest) > MAX_LINE_BYTES:
-                            raise ExportFileError(f"a line is longer than {MAX_LINE_BYTES} bytes")
-                        yield from filter(None, map(bytes.strip, whole))
-                if rest.strip():
-                    yield rest.strip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # The last two: a kind of packing that is unknown here, an entry that is encrypted.
-        raise ExportFileError(f"not a readable zip: {error}") from None
+    for entry in export_archive.entries(path, CHUNK_BYTES):
+        rest = b""
+        for number, piece in enumerate(entry):
+            unpacked += len(piece)
+            if unpacked > limit:
+                raise ExportFileError(f"the export unpacks to more than {limit} bytes")
+            *whole, rest = _LINE_END.split(rest + piece if number else piece.removeprefix(_BOM))
+            if len(rest) > MAX_LINE_BYTES:
+                raise ExportFileError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+            yield from filter(None, map(bytes.strip, whole))
+        if rest.strip():
+            yield rest.strip()

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 from bootstrap import export_file
+from bootstrap.export_archive import ExportFileError
 from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
-from topsync import failpoints, telemetry
+from topsync import failpoints, private_files, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Outcome, Puller, Request
 from topsync.errors import OperatorError
@@ -44,6 +46,9 @@ from topsync.top.errors import DownloadFailedError, TaskNotExistError
 log = telemetry.get_logger(__name__)
 
 LINES_AT_ONCE = 500
+BYTES_AT_ONCE = 8 * 1024 * 1024
+"""Many times what that many lines have: a hostile file's lines are long. One line may go beyond it."""
+
 STORE_POLL_SECONDS = 0.2
 MAX_EXPORT_ATTEMPTS = 3
 """How often a failed export or download is asked for anew in one run."""
@@ -181,14 +186,19 @@ class BootstrapJob:
         if result.status is ExportStatus.DONE:
             assert result.url is not None
             assert result.check_code is not None
-            self._file.parent.mkdir(parents=True, exist_ok=True)
             try:
+                private_files.make_folder(self._file.parent)
                 size = await download(result.url, result.check_code, self._file, self.download_config)
                 failpoints.reach("bootstrap.file_written")
             except DownloadFailedError as error:
                 log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=str(error))
                 await asyncio.sleep(self.settings.export_poll_seconds)
                 return state
+            except OSError as error:
+                raise BootstrapFailedError(
+                    f"the export cannot be written to {self._file.parent} ({error.strerror or error}): "
+                    "see to TOPSYNC_WORK_DIR, then run it again; it goes on where it stood"
+                ) from error
         await bootstraps.downloaded(
             self.puller.pool, self._seller_id, check_code=result.check_code, file_bytes=size
         )
@@ -213,12 +223,10 @@ class BootstrapJob:
         export = _export_of(state)
         counts: Counter[str] = Counter()
         if export.file_bytes:
-            lines = export_file.read(
-                self._file, max_bytes=self.settings.export_max_bytes, max_ratio=self.settings.export_max_ratio
-            )
-            while some := await asyncio.to_thread(_take, lines):
-                await self._load_some(some, export, counts)
-                self.report("load", counts["lines"], None)
+            try:
+                await self._load_file(export, counts)
+            except ExportFileError as error:
+                await self._give_file_up(error)
         if counts["lines"] != counts["published"] + counts["repaired"] + counts["refused"]:
             raise BootstrapFailedError(f"the export's rows do not add up: {dict(counts)}")
         await bootstraps.loaded(
@@ -232,6 +240,22 @@ class BootstrapJob:
         self.report("load", counts["lines"], counts["lines"])
         self._file.unlink(missing_ok=True)
         return await self._state()
+
+    async def _load_file(self, export: Export, counts: Counter[str]) -> None:
+        lines = export_file.read(
+            self._file, max_bytes=self.settings.export_max_bytes, max_ratio=self.settings.export_max_ratio
+        )
+        while some := await asyncio.to_thread(_take, lines):
+            await self._load_some(some, export, counts)
+            self.report("load", counts["lines"], None)
+
+    async def _give_file_up(self, error: ExportFileError) -> NoReturn:
+        """The file that the platform vouched for is of no use: the next run asks for another export."""
+        await bootstraps.export_failed(self.puller.pool, self._seller_id)
+        self._file.unlink(missing_ok=True)
+        raise BootstrapFailedError(
+            f"{error}; run it again: it asks the platform for a new export. What was loaded stays"
+        ) from error
 
     async def _load_some(self, found: list[Line], export: Export, counts: Counter[str]) -> None:
         latest_now = self._clock.latest_now()
@@ -409,7 +433,24 @@ def fields_after(failed_exports: int) -> Sequence[str]:
 
 
 def _take(lines: Iterator[Line]) -> list[Line]:
-    return list(islice(lines, LINES_AT_ONCE))
+    taken: list[Line] = []
+    size = 0
+    for line in islice(lines, LINES_AT_ONCE):
+        taken.append(line)
+        size += _bytes_of(line)
+        if size >= BYTES_AT_ONCE:
+            break
+    return taken
+
+
+def _bytes_of(line: Line) -> int:
+    match line:
+        case ExportedTrade():
+            return len(line.trade)
+        case Refused():
+            return len(line.line)
+        case ToRepair():
+            return 0
 
 
 def _export_of(state: Bootstrap) -> Export:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import orjson
-
 from schemas.change import Hint
 from schemas.types import parse_id
+from topsync import json_bounds
+from topsync.json_bounds import TooManyValuesError
 from topsync.tmc.messages import TmcMessage
 
 ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
@@ -16,6 +16,10 @@ ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
 
 
 AUTH_CANCEL_TOPIC = "taobao_top_AuthCancel"
+
+MAX_CONTENT_VALUES = 10_000
+"""A message has some twenty fields (reference/tmc-protocol.md 7.1). Many may come in a second, and the
+process that receives reads all of them."""
 
 
 class UnreadableMessageError(ValueError):
@@ -28,14 +32,16 @@ def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timed
     Only the ids are taken: the rest of a message is a hint at best (reference/top-api.md 3.12).
 
     Raises:
-        UnreadableMessageError: the content is not JSON or names no order, there is no seller that could be
-            one, or the time has none after it.
+        UnreadableMessageError: the content is not JSON, holds too much or names no order, there is no seller
+            that could be one, or the time has none after it.
     """
     if not message.topic.startswith(ORDER_TOPICS):
         return None
     try:
-        content = orjson.loads(message.content)
-    except orjson.JSONDecodeError:
+        content = json_bounds.loads(message.content, MAX_CONTENT_VALUES)
+    except TooManyValuesError as error:
+        raise UnreadableMessageError(f"content holds {error}") from None
+    except ValueError:
         raise UnreadableMessageError("content is not JSON") from None
     if not isinstance(content, dict):
         raise UnreadableMessageError("content is not an object")
@@ -86,7 +92,7 @@ def read_cancellation(message: TmcMessage) -> int | None:
     if message.user_id is not None:
         return message.user_id
     try:
-        content = orjson.loads(message.content)
+        content = json_bounds.loads(message.content, MAX_CONTENT_VALUES)
         return parse_id(content.get("user_id")) if isinstance(content, dict) else None
-    except ValueError:  # orjson's errors are ValueErrors
+    except ValueError:
         return None

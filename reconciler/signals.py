@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from reconciler import replay_outcomes
 from schemas import cloud_events, problems
 from schemas.signal import ReplayRequested
-from topsync import metrics, outages, telemetry
+from topsync import json_bounds, metrics, outages, telemetry
 from topsync.clock import ServerClock
 from topsync.replays import requests
 from topsync.replays.requests import ReplayRefusedError
@@ -120,7 +120,9 @@ def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
     type_ = cloud_events.attributes(record.headers).get("type")
     if type_ != ReplayRequested.event_type:
         raise ValueError(f"not of the type {ReplayRequested.event_type}")
+    value = record.value or b""
+    json_bounds.check(value)
     try:
-        return ReplayRequested.model_validate_json(record.value or b"")
+        return ReplayRequested.model_validate_json(value)
     except ValidationError as error:
         raise ValueError(f"not a request: {problems.told(error)}") from None

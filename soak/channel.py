@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["topsync.tmc"]):
     from topsync.tmc.frames import Frame, FrameError, MessageType, decode, encode
     from topsync.tmc.messages import Kind, MessageError, TmcMessage, read_kind, read_message
     from topsync.tmc.pushes import PushReader
-    from topsync.tmc.session import KNOWN_TOKENS, Pushed, Session, State, Unreadable
+    from topsync.tmc.session import KNOWN_TOKENS, Foreign, Pushed, Session, State, Unreadable
 
 MAX_BYTES: Final = 4096
 MAX_CONTENT_BYTES: Final = 64 * 1024
@@ -105,7 +105,7 @@ def take(session: Session, data: bytes) -> None:
         case Pushed(message):
             assert message.raw is data
             assert len(message.content) <= max(MAX_CONTENT_BYTES, len(data))
-        case Unreadable(raw, reason):
+        case Unreadable(raw, reason) | Foreign(raw, reason):
             assert raw is data
             assert len(reason) < 300
     assert len(session._tokens) <= KNOWN_TOKENS  # noqa: SLF001 -- the bound under test

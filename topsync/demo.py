@@ -22,7 +22,7 @@ from rich.console import Group
 from rich.live import Live
 
 from schemas import platform_time
-from topsync import runtime, settings, standing, telemetry, terminal
+from topsync import private_files, runtime, settings, standing, telemetry, terminal
 from topsync.clock import ServerClock
 from topsync.errors import OperatorError
 from topsync.local import run_folders
@@ -336,10 +336,9 @@ async def _keep_running(watch: _Watch) -> None:
     """Say what can be tried, and stay until Ctrl-C."""
     system = watch.system
     file = system.group.folder / "environment"
-    file.touch(mode=0o600)
-    file.write_text(
-        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in system.environment.items())
-    )
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in system.environment.items()]
+    with private_files.create(file) as environment:
+        environment.write("".join(lines).encode())
     topsync = _short(Path(sys.executable).with_name("topsync"))
     nick = (await sellers.all_of(watch.pool))[0].nick
     now = watch.clock.now()

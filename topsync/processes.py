@@ -108,6 +108,7 @@ async def push(lifetime: Lifetime) -> None:
         pull_interval_seconds=own.pull_interval_seconds,
         dead_after_seconds=own.dead_peer_seconds,
         silence_seconds=own.silence_seconds or None,
+        max_frame_bytes=own.max_frame_bytes,
         max_unconfirmed_bytes=own.max_unconfirmed_bytes,
         reconnect=ReconnectPolicy(
             first_seconds=own.reconnect_initial_seconds,

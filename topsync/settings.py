@@ -265,6 +265,14 @@ class PushSettings(_Settings):
         ge=65536,
         description="Messages held between channel and Kafka; beyond it, reading stops.",
     )
+    max_frame_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=256 * 1024,
+        le=16 * 1024 * 1024,
+        description="The longest message read from the channel; the platform is known to send some hundred "
+        "bytes, and 200 kB at most. Of a longer one the beginning becomes a dead letter, and it is confirmed "
+        "if its id can be read.",
+    )
     reconnect_initial_seconds: PositiveSeconds = Field(
         3, description="First wait after a lost connection; doubles."
     )
@@ -500,11 +508,14 @@ class BootstrapSettings(_Settings):
     bootstrap_parallel_sellers: int = Field(
         4, ge=1, le=64, description="Sellers whose bulk start runs at the same time."
     )
-    work_dir: Path = Field(Path("/var/lib/topsync"), description="Folder for downloaded exports.")
+    work_dir: Path = Field(
+        Path("/var/lib/topsync"),
+        description="Downloaded exports are in its folder `exports`, which is closed to other users.",
+    )
 
     def export_file(self, seller_id: int) -> Path:
         """Where a seller's export is, from its download until it is loaded."""
-        return self.work_dir / f"export-{seller_id}.zip"
+        return self.work_dir / "exports" / f"export-{seller_id}.zip"
 
 
 class TelemetrySettings(_Settings):

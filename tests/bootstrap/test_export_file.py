@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
+import tracemalloc
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -12,10 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootstrap import export_file
-from bootstrap.export_file import ExportedTrade, ExportFileError, Line, Refused, ToRepair, read_line
+from bootstrap import export_archive, export_file
+from bootstrap.export_archive import ExportFileError
+from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair, read_line
 from schemas.types import parse_instant
 from tests.schemas.samples import SAMPLES
+
+CASES = Path(__file__).parents[1] / "data" / "cases"
 
 MODIFIED = "2025-11-19 12:00:00"
 
@@ -268,6 +274,72 @@ def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ExportFileError, match="not a readable zip"):
         read(path)
+
+
+@pytest.mark.parametrize(("name", "method"), [("bzip2", "bzip2"), ("lzma", "LZMA")])
+def test_an_export_packed_by_another_method_is_refused_by_its_name_before_it_is_unpacked(
+    name: str, method: str
+) -> None:
+    path = CASES / f"export_{name}.zip"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ExportFileError, match=rf"export_{name}\.zip is packed with {method}"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_stored_entry_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("trades.txt", line(1) + b"\n" + line(2))
+    assert tids(read(path)) == [1, 2]
+
+
+def test_more_entries_than_any_export_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_archive, "MAX_ENTRIES", 3)
+    assert tids(read(packed(tmp_path, *map(line, (1, 2, 3))))) == [1, 2, 3]
+    with pytest.raises(ExportFileError, match="more than 3 entries"):
+        read(packed(tmp_path, *map(line, (1, 2, 3, 4))))
+
+
+def test_a_table_of_contents_without_end_is_not_read_whole(tmp_path: Path) -> None:
+    path = packed(tmp_path, *[b""] * 70, names=["x" * 65_000 + str(number) for number in range(70)])
+    with pytest.raises(ExportFileError, match="table of contents"):
+        read(path)
+
+
+WHOLE = io.BytesIO()
+with zipfile.ZipFile(WHOLE, "w", zipfile.ZIP_DEFLATED) as _archive:
+    for _name in ("a.txt", "b/", "c.txt"):
+        _archive.writestr(_name, "" if _name.endswith("/") else line(1) + b"\n" + line(2))
+
+
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, len(WHOLE.getvalue()) - 1), st.integers(0, 255)), min_size=1, max_size=4
+    ),
+    keep=st.integers(0, len(WHOLE.getvalue())),
+)
+def test_whatever_is_wrong_with_the_file_it_is_said_in_one_way(
+    changes: list[tuple[int, int]], keep: int
+) -> None:
+    content = bytearray(WHOLE.getvalue())
+    for place, value in changes:
+        content[place] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "export.zip"
+        path.write_bytes(content[:keep] if keep % 2 else content)
+        with suppress(ExportFileError):
+            read(path)
+
+
+def test_a_file_that_is_not_there_is_not_blamed_on_the_platform(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "export.zip")
 
 
 def test_an_empty_archive_holds_no_lines(tmp_path: Path) -> None:

@@ -51,7 +51,12 @@ from topsync.store.shared_table import SharedTables
 from topsync.stream import records, topics
 from topsync.stream.records import Record
 from topsync.top.client import GatewayConfig, TopClient
-from topsync.top.errors import CallLimitedError, RequestRefusedError, ServiceUnavailableError
+from topsync.top.errors import (
+    ApplicationRefusedError,
+    CallLimitedError,
+    RequestRefusedError,
+    ServiceUnavailableError,
+)
 from topsync.vault import Vault, new_key
 
 TID = 4000000000000000101
@@ -415,7 +420,8 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
 @pytest.mark.parametrize(
     ("step", "raised"),
     [
-        (answers_error(25), RequestRefusedError),
+        (answers_error(25), ApplicationRefusedError),
+        (answers_error(1, "isp.get-app-error"), ApplicationRefusedError),
         (answers_error(11, "isv.permission-api-package-limit"), RequestRefusedError),
         (answers_error(22), RequestRefusedError),
         (

@@ -7,7 +7,13 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from consumer.messages import AUTH_CANCEL_TOPIC, UnreadableMessageError, read_cancellation, read_change
+from consumer.messages import (
+    AUTH_CANCEL_TOPIC,
+    MAX_CONTENT_VALUES,
+    UnreadableMessageError,
+    read_cancellation,
+    read_change,
+)
 from schemas.change import Hint, Source
 from tests.store.databases import SELLER, at
 from topsync.tmc.messages import TmcMessage
@@ -150,3 +156,10 @@ def test_a_withdrawn_authorisation_names_its_seller_in_the_message_or_in_its_con
 
 def test_no_other_message_withdraws_an_authorisation() -> None:
     assert read_cancellation(message({"tid": TID, "user_id": 5})) is None
+
+
+def test_a_message_of_a_great_many_values_is_unreadable_and_cancels_nothing() -> None:
+    content = f'{{"tid":{TID},"user_id":{SELLER},"x":[' + "[]," * MAX_CONTENT_VALUES + "0]}"
+    with pytest.raises(UnreadableMessageError, match="more than 10000 values"):
+        read(message(content))
+    assert read_cancellation(message(content, topic=AUTH_CANCEL_TOPIC, user_id=None)) is None

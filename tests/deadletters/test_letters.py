@@ -18,6 +18,7 @@ from tests.deadletters.letterbox import (
     unreadable_snapshot,
 )
 from tests.store.databases import SELLER, at, version
+from topsync import json_bounds
 from topsync.deadletters import letters, retrying
 from topsync.deadletters.letters import LetterId
 from topsync.stream import records
@@ -58,7 +59,10 @@ def test_under_a_wrong_key_the_order_is_the_one_inside() -> None:
         assert letters.read(received(misplaced)).tid == TID
 
 
-@pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"[]", b'{"tid":0}', b'{"tid":"x"}'])
+TOO_MUCH = b'{"tid":101,"x":[' + b"[]," * json_bounds.MAX_VALUES + b"0]}"
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff\x00", b"[]", b'{"tid":0}', b'{"tid":"x"}', TOO_MUCH])
 def test_what_somebody_else_wrote_into_the_topic_is_a_letter_too(value: bytes | None) -> None:
     letter = letters.read(received(Record(TOPIC, b"\xff", value, [("ce_time", b"once")])))
     assert (letter.reason, letter.origin, letter.seller_id, letter.tid) == ("unknown", "unknown", None, None)

@@ -19,6 +19,7 @@ from tests.store.databases import SELLER, at, emptied
 from tests.stream.clusters import create_topics, settings_for
 from tests.support import systems
 from tests.support.eventually import eventually
+from topsync import json_bounds
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.store import replay_jobs, sellers
@@ -203,8 +204,9 @@ async def test_a_request_that_cannot_be_noted_now_is_noted_later(desk: Desk) -> 
             orjson.dumps({**WANTED.model_dump(mode="json"), "replay": "with a space"}),
             "replay: String should match",
         ),
+        (b'{"x":[' + b"[]," * json_bounds.MAX_VALUES + b"0]}", "more than 250000 values"),
     ],
-    ids=["nothing", "no JSON", "no fields", "backwards", "a strange id"],
+    ids=["nothing", "no JSON", "no fields", "backwards", "a strange id", "too many values"],
 )
 async def test_what_cannot_be_read_is_a_dead_letter_that_says_why_and_the_next_is_read(
     desk: Desk, value: bytes | None, what: str

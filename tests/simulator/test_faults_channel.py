@@ -152,6 +152,27 @@ async def test_kick_by_chance() -> None:
             await raw.close()
 
 
+async def test_new_token() -> None:
+    async with under("new_token") as client, listening(client) as listener:
+        [first] = await made(client, 1)
+        client.simulator.clock.advance(5)
+        [second] = await made(client, 1)
+        before, after = await listener.receive(2)
+        assert [tid_in(before), tid_in(after)] == [first, second]
+        assert before.token != after.token
+        # The former token is still known, and the next CONNECT gives the new one.
+        message_id = messages.read_id(before)
+        assert message_id is not None
+        listener.raw.send_frame(messages.confirm(str(before.token), message_id))
+        async with listening(client) as again:
+            assert await again.is_quiet()
+            await listener.raw.close()
+            [third] = await made(client, 1)
+            [frame] = await again.receive(1)
+            assert (tid_in(frame), frame.token) == (third, after.token)
+        assert (await channel_ledger(client))["confirmed"] == 1
+
+
 async def test_raw_frame() -> None:
     async with under("raw_frame") as client, listening(client) as listener:
         assert await listener.is_quiet()

@@ -59,8 +59,10 @@ async def test_only_the_nick_or_the_id_confirms(installation: Installation) -> N
 async def test_it_says_what_goes_and_what_stays_and_files_go_too(
     installation: Installation, work_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = work_dir / f"export-{SELLER + 1}.zip"
-    for file in (kept, work_dir / f"export-{SELLER}.zip", work_dir / f"export-{SELLER}.zip.part"):
+    exports = work_dir / "exports"
+    exports.mkdir()
+    kept = exports / f"export-{SELLER + 1}.zip"
+    for file in (kept, exports / f"export-{SELLER}.zip", exports / f"export-{SELLER}.zip.part"):
         file.write_bytes(b"orders")
     async with producers.idempotent(installation.kafka) as producer, enricher():
         await producer.publish([snapshot(installation, "an order", modified=5, fetched=10)])
@@ -71,7 +73,7 @@ async def test_it_says_what_goes_and_what_stays_and_files_go_too(
     assert "is erased: 1 orders" in shown.out
     assert "What stays" in shown.out
     assert "erasing orders: 1 of 1" in shown.err
-    assert [file.name for file in files(work_dir)] == [kept.name]
+    assert [file.name for file in files(exports)] == [kept.name]
     assert await state_of(installation) is State.ERASED
 
     with pytest.raises(OperatorError, match="its data was erased"):

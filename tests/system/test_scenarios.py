@@ -138,7 +138,17 @@ TOGETHER: Final[Mapping[str, Mapping[str, object]]] = {
 DEAD: Final = {"damaged_frame": "unreadable_frame", "unreadable_content": "unreadable_message"}
 """What of `TOGETHER` leaves letters, and why."""
 
-EVERYBODY: Final = ("clock_skew", "cut", "expire", "half_open", "kick", "outage", "refuse", "silence")
+EVERYBODY: Final = (
+    "clock_skew",
+    "cut",
+    "expire",
+    "half_open",
+    "kick",
+    "new_token",
+    "outage",
+    "refuse",
+    "silence",
+)
 """What hides other faults or is hidden by them: each has a test of its own, or one with its like."""
 
 BESIDE: Final[Mapping[str, tuple[str, Mapping[str, object]]]] = {
@@ -303,6 +313,20 @@ async def test_kick_and_refuse(live: Stage) -> None:
         assert kicked.has_struck
         assert refused.has_struck
         assert live.platform.channel.ledger()["refused"] > 0
+
+
+async def test_new_token(live: Stage) -> None:
+    """What comes with a token that push was never given makes it ask for the right one."""
+    dead = {"unreadable_frame"}
+    async with everybody_whole_after(live, may_be_dead=dead), systems.gaps_opened_and_closed(live.system):
+        connects = live.platform.channel.ledger()["connects"]
+        renewed = live.play("new_token", scenarios.load("new_token", after_seconds=0))
+
+        async def has_come_back() -> bool:
+            return live.platform.channel.ledger()["connects"] > connects
+
+        await eventually(has_come_back)
+        assert renewed.has_struck
 
 
 async def test_silence(live: Stage) -> None:

@@ -34,6 +34,7 @@ from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.connection import Connection
 from topsync.tmc.endings import Cause, Ending
 from topsync.tmc.frames import Byte, Frame, Int64, MessageType, encode
+from topsync.tmc.incoming import HEAD_BYTES
 from topsync.tmc.session import State
 from topsync.tmc.websocket import MAX_INBOX_BYTES, SocketOptions, open_websocket
 
@@ -171,7 +172,7 @@ async def test_unreadable_frames_are_handed_over_and_the_connection_stays() -> N
         unreadable = [each for each in peer.deliveries if each.message is None]
         assert [each.raw for each in unreadable][-1] == encode(foreign)
         assert all(each.reason and each.message_id is None for each in unreadable)
-        assert (peer.status.unreadable, peer.status.reconnects) == (4, 0)
+        assert (peer.status.unreadable, peer.status.foreign, peer.status.reconnects) == (3, 1, 0)
         assert peer.status.unconfirmed_bytes == 0
 
 
@@ -188,14 +189,15 @@ async def test_an_unreadable_message_with_an_id_can_be_confirmed() -> None:
         await eventually(lambda: channel.ledger()["confirmed"] == 1)
 
 
-async def test_a_frame_above_the_limit_costs_the_connection_but_not_the_client() -> None:
-    async with serving() as (channel, uri), connected(uri, max_frame_bytes=2000) as peer:
-        channel.inject(bytes(3000))
-        await eventually(lambda: peer.status.reconnects == 1)
-        assert peer.status.ending is not None
-        assert peer.status.ending.cause is Cause.GARBLED
-        channel.publish(message(1))
-        await eventually(lambda: peer.tids == ["1"])
+async def test_a_message_above_the_limit_is_set_aside_once_and_holds_nothing_up() -> None:
+    async with serving(SOON) as (channel, uri), connected(uri, max_frame_bytes=2000) as peer:
+        for number in range(20):
+            channel.publish(message(number, size=500_000 if number % 5 == 0 else 0))
+        await eventually(lambda: channel.ledger()["confirmed"] == 20)
+        unreadable = [each for each in peer.deliveries if each.message is None]
+        assert len(unreadable) == 4
+        assert all(len(each.raw) == HEAD_BYTES for each in unreadable)
+        assert peer.status.reconnects == 0
 
 
 async def test_a_refusal_is_told_and_tried_again() -> None:

@@ -2,68 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
-from websockets.frames import Frame as WebSocketFrame
-from websockets.frames import Opcode
-from websockets.http11 import Request
-from websockets.server import ServerProtocol
 
 from tests.support import pace
-from tests.tmc.platform import HOST, client, connected, eventually, message, serving
-from topsync.tmc.endings import Cause
-from topsync.tmc.frames import Frame, MessageType, decode, encode
+from tests.tmc.frozen import frozen_platform
+from tests.tmc.platform import client, connected, eventually, message, serving
+from topsync.simulator.channel.channel import ChannelSettings
+from topsync.tmc.backoff import ReconnectPolicy
+from topsync.tmc.endings import Cause, Ending
+from topsync.tmc.foreign import MAX_FRAMES, MAX_KEPT
+from topsync.tmc.frames import Byte, Frame, Int64, MessageType, Value, encode
 from topsync.tmc.session import State
 
 ACKNOWLEDGEMENTS = pytest.mark.skipif(
     not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux tells what has been acknowledged"
 )
-
-
-class Frozen(asyncio.Protocol):
-    """A platform that accepts a connection and then, on `freeze`, reads nothing more, as a vanished one."""
-
-    def __init__(self) -> None:
-        self.protocol = ServerProtocol()
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def freeze(self) -> None:
-        self.transport.pause_reading()
-
-    def data_received(self, data: bytes) -> None:
-        self.protocol.receive_data(data)
-        for event in self.protocol.events_received():
-            if isinstance(event, Request):
-                self.protocol.send_response(self.protocol.accept(event))
-            elif isinstance(event, WebSocketFrame) and event.opcode is Opcode.BINARY:
-                frame = decode(bytes(event.data))
-                if frame.type is MessageType.CONNECT:
-                    answer = Frame(MessageType.CONNECTACK, flag=frame.flag, token="token-1")
-                    self.protocol.send_binary(encode(answer))
-        for written in self.protocol.data_to_send():
-            self.transport.write(written)
-
-
-@asynccontextmanager
-async def frozen_platform() -> AsyncIterator[tuple[Frozen, str]]:
-    """It takes very little before TCP has to hold back, so that what is written stays unacknowledged."""
-    platform = Frozen()
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-    listener.bind((HOST, 0))
-    server = await asyncio.get_running_loop().create_server(lambda: platform, sock=listener)
-    async with server:
-        yield platform, f"ws://{HOST}:{listener.getsockname()[1]}/"
-        platform.transport.abort()
 
 
 def now() -> datetime:
@@ -129,3 +85,66 @@ async def test_what_proved_the_last_connection_says_nothing_about_the_next() -> 
         await eventually(lambda: peer.status.reconnects == 1)
         again = [status for status in peer.told if status.state is State.CONNECTED][1]
         assert again.last_proof_at == again.connected_at
+
+
+async def test_frames_with_a_token_never_given_prove_nothing_and_a_few_of_them_fetch_the_right_one() -> None:
+    async with (
+        serving(ChannelSettings(confirm_timeout_seconds=0.1, redelivery_delay_seconds=0.1)) as (channel, uri),
+        connected(uri, reconnect=ReconnectPolicy(first_seconds=1, jitter=0)) as peer,
+    ):
+        channel.publish(message(1))
+        await eventually(lambda: channel.ledger()["confirmed"] == 1)
+        await eventually(lambda: peer.status.unconfirmed_bytes == 0)
+        since = now()
+        channel.renew_tokens()
+        for number in (2, 3, 4):
+            channel.publish(message(number))
+        await eventually(lambda: peer.status.ending is not None)
+        lost = next(status for status in peer.told if status.state is State.DISCONNECTED)
+        assert lost.ending == Ending(Cause.FOREIGN_TOKEN, phrase="frames: 3")
+        assert lost.last_proof_at is not None
+        # Whatever TCP acknowledged meanwhile.
+        assert lost.last_proof_at <= since
+        assert (lost.foreign, lost.confirmed) == (3, 1)
+        await eventually(lambda: channel.ledger()["confirmed"] == 4)
+        assert peer.status.reconnects == 1
+
+
+async def test_a_single_frame_with_a_token_never_given_is_borne_for_a_while_and_stops_the_proofs() -> None:
+    async with serving(ChannelSettings(delivery_window=1)) as (channel, uri), connected(uri) as peer:
+        channel.inject(stray())
+        await eventually(lambda: peer.status.foreign == 1)
+        proven = peer.status.last_proof_at
+        pulls = channel.ledger()["pulls"]
+        channel.publish(message(1))
+        # Good pushes come and are confirmed, and TCP acknowledges what is written.
+        await eventually(lambda: channel.ledger()["confirmed"] == 1)
+        await eventually(lambda: channel.ledger()["pulls"] > pulls + 3)
+        assert (peer.status.last_proof_at, peer.status.reconnects) == (proven, 0)
+    async with serving() as (channel, uri), connected(uri, foreign_seconds=0.1) as peer:
+        channel.inject(stray())
+        await eventually(lambda: peer.status.reconnects == 1)
+        await eventually(lambda: peer.status.last_proof_at != proven)
+        assert peer.status.ending == Ending(Cause.FOREIGN_TOKEN, phrase="frames: 1")
+
+
+async def test_where_every_frame_is_foreign_only_the_first_few_are_handed_over() -> None:
+    rounds = 4
+    async with serving() as (channel, uri), connected(uri) as peer:
+
+        async def send_strays() -> None:
+            came_back = peer.status.reconnects + 1
+            for _ in range(MAX_FRAMES):
+                channel.inject(stray())
+            await eventually(lambda: peer.status.reconnects == came_back)
+
+        for _ in range(rounds):
+            await send_strays()
+        assert peer.status.foreign == rounds * MAX_FRAMES
+        assert len(peer.deliveries) == MAX_KEPT
+
+
+def stray() -> bytes:
+    """A push that is meant for another client."""
+    custom: dict[str, Value] = {"__kind": Byte(3), "id": Int64(1), "topic": "taobao_trade_TradeCreate"}
+    return encode(Frame(MessageType.SEND, token="foreign", custom=custom))

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from topsync.tmc import messages
 from topsync.tmc.frames import Byte, Frame, Int64, MessageType, Value, decode, encode
+from topsync.tmc.incoming import HEAD_BYTES, TAIL_BYTES, Oversized
 from topsync.tmc.session import (
     KNOWN_TOKENS,
     TRANSITIONS,
     Connected,
+    Foreign,
     Pushed,
     Refused,
     Session,
@@ -117,8 +119,50 @@ def test_pushes_become_messages() -> None:
 @pytest.mark.parametrize("token", [None, "foreign"])
 def test_a_push_with_a_token_that_is_not_ours_cannot_be_confirmed(token: str | None) -> None:
     event = connected().session.receive_binary(push(7, token))
+    assert isinstance(event, Foreign)
+    assert event.raw == push(7, token)
+
+
+def test_an_answer_with_a_token_that_is_not_ours_is_foreign_and_one_without_is_no_event() -> None:
+    session = connected().session
+    assert isinstance(session.receive_binary(encode(Frame(MessageType.SENDACK, token="foreign"))), Foreign)
+    assert session.receive_binary(encode(Frame(MessageType.SENDACK))) is None
+
+
+def cut(data: bytes) -> Oversized:
+    """As it is left of a message that was too long."""
+    return Oversized(data[:HEAD_BYTES], data[-TAIL_BYTES:], len(data))
+
+
+LONG = "x" * (HEAD_BYTES + TAIL_BYTES)
+
+
+def test_of_too_long_a_message_the_id_and_the_beginning_are_left() -> None:
+    data = push(7, content=LONG)
+    event = connected().session.receive_oversized(cut(data))
+    assert isinstance(event, Unreadable)
+    assert (event.message_id, event.raw) == (7, data[:HEAD_BYTES])
+    assert event.reason == f"the message has {len(data)} bytes; the limit is 10000"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        push(7, __kind=Byte(1), content=LONG),
+        push(7, id="none", content=LONG),
+        ack(1) + LONG.encode(),
+        b"\xff" * len(LONG),
+    ],
+)
+def test_too_long_a_message_that_is_none_of_ours_is_not_confirmed(data: bytes) -> None:
+    event = connected().session.receive_oversized(cut(data))
     assert isinstance(event, Unreadable)
     assert event.message_id is None
+
+
+def test_too_long_a_message_with_a_token_that_is_not_ours_is_foreign() -> None:
+    data = push(7, "foreign", content=LONG)
+    assert isinstance(connected().session.receive_oversized(cut(data)), Foreign)
 
 
 def test_an_unreadable_message_keeps_its_id_and_the_session_goes_on() -> None:
@@ -163,7 +207,7 @@ def test_only_the_newest_tokens_are_remembered() -> None:
         session.upgraded()
         session.connect(NOW_MS)
         session.receive_binary(ack(number, f"token-{number}"))
-    assert isinstance(session.receive_binary(push(1, "token-1")), Unreadable)
+    assert isinstance(session.receive_binary(push(1, "token-1")), Foreign)
     assert isinstance(session.receive_binary(push(1, "token-2")), Pushed)
 
 

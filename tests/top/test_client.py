@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -31,9 +32,11 @@ from tests.top.gateway import (
     serving,
 )
 from topsync.clock import ServerClock
+from topsync.errors import OperatorError
 from topsync.top.budget import Lane
 from topsync.top.client import CallRecord, GatewayConfig, TopClient, decide
 from topsync.top.errors import (
+    ApplicationRefusedError,
     BadAnswerError,
     CallLimitedError,
     ClockRefusedError,
@@ -52,6 +55,8 @@ from topsync.top.transport import HttpConfig
 from topsync.top.wire import ApiRequest, Read
 
 FULLINFO = ApiRequest("taobao.trade.fullinfo.get", {"fields": "tid", "tid": 4000000000000000201})
+CASES = Path(__file__).parents[1] / "data" / "cases"
+
 GOOD = "trade_fullinfo_get_presale_step.json"
 
 
@@ -183,7 +188,7 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(
         ("error_w2_security_authorize.json", SessionInvalidError),
         ("error_isv_trade_not_exist.json", TradeNotExistError),
         ("error_isv_parameters_mismatch.json", RequestRefusedError),
-        ("error_invalid_signature.json", RequestRefusedError),
+        ("error_invalid_signature.json", ApplicationRefusedError),
         ("error_isv_service_rejection.json", WindowTooWideError),
         ("error_app_call_limited_app_daily.json", CallLimitedError),
     ],
@@ -196,6 +201,19 @@ async def test_what_a_retry_cannot_mend_is_asked_once(
         await fullinfo(client)
     assert len(gateway.calls()) == 1
     assert caught.value.request_id == "demo0err00001"
+
+
+async def test_an_unknown_application_is_asked_about_once_and_the_operator_reads_what_to_check(
+    gateway: Gateway, client: TopClient
+) -> None:
+    """Else each call would be tried again for ever, as any other failure of the platform's own is."""
+    gateway.script.extend([answers(lambda: raw((CASES / "error_unknown_app.json").read_bytes()))] * 5)
+    # Of an operator's error a process writes the text, which is one line, and ends.
+    with pytest.raises(OperatorError, match="does not know the application: check TOPSYNC_APP_KEY") as caught:
+        await fullinfo(client)
+    assert isinstance(caught.value, ApplicationRefusedError)
+    assert "TOPSYNC_GATEWAY_URL" in str(caught.value)
+    assert len(gateway.calls()) == 1
 
 
 async def test_an_empty_session_asks_for_authorisation_without_a_call(

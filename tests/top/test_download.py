@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gzip
 import hashlib
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from aiohttp import web
 
 from tests.support import pace
 from tests.top.gateway import Step, answers, drips, never_answers, resets, sample, serving
-from topsync.top.download import DownloadConfig, download
+from topsync.top.download import DownloadConfig, download, part_of
 from topsync.top.errors import DownloadFailedError
 
 FILE = sample("topats_export.zip")
@@ -93,6 +96,15 @@ async def redirects(request: web.Request) -> web.StreamResponse:
     raise web.HTTPFound("http://example.invalid/elsewhere")
 
 
+async def compressed(request: web.Request) -> web.StreamResponse:
+    assert request.headers["Accept-Encoding"] == "identity"
+    return web.Response(
+        body=gzip.compress(FILE),
+        content_type="application/octet-stream",
+        headers={"Content-Encoding": "GZip"},
+    )
+
+
 @pytest.mark.parametrize(
     ("step", "reason"),
     [
@@ -107,6 +119,7 @@ async def redirects(request: web.Request) -> web.StreamResponse:
         (file(b"<error>spent</error>", "text/plain"), "error text"),
         (answers(lambda: web.Response(status=502)), "502"),
         (redirects, "302"),
+        (compressed, "compressed"),
     ],
 )
 async def test_a_failed_download_leaves_nothing_and_asks_for_a_fresh_url(
@@ -152,6 +165,28 @@ async def test_a_half_file_of_an_earlier_crash_is_overwritten(tmp_path: Path) ->
     target = tmp_path / "export.zip"
     target.with_name("export.zip.part").write_bytes(b"z" * 50_000)
     await fetch(file(), target)
+    assert target.read_bytes() == FILE
+
+
+async def test_nobody_else_can_read_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "export.zip"
+    before = os.umask(0)
+    try:
+        await fetch(file(), target)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+async def test_a_link_in_the_place_of_the_file_leads_nowhere(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"precious")
+    target = tmp_path / "export.zip"
+    for link in (target, part_of(target)):
+        link.symlink_to(elsewhere)
+    await fetch(file(), target)
+    assert elsewhere.read_bytes() == b"precious"
+    assert not target.is_symlink()
     assert target.read_bytes() == FILE
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from topsync.top import rules
 from topsync.top.errors import (
+    ApplicationRefusedError,
     CallLimitedError,
     ClockRefusedError,
     DroppedError,
@@ -57,6 +58,7 @@ EXAMPLES = [
     "isp.top-remote-connection-timeout-tmall",
     "isp.top-remote-connection-control-error",
     "isp.trade-service-unavailable",
+    "isp.get-app-error",
     "isp.unknown-error",
     "isp.something-new",
     "ism.json-decode-error",
@@ -163,7 +165,9 @@ def test_an_unknown_answer_fails() -> None:
         (653, None, DroppedError),
         (15, "isv.task-not-exist", TaskNotExistError),
         (700, "isv.task-result-empty", TaskResultEmptyError),
-        (25, None, RequestRefusedError),
+        (25, None, ApplicationRefusedError),
+        (29, None, ApplicationRefusedError),
+        (1, "isp.get-app-error", ApplicationRefusedError),
         (31, None, ClockRefusedError),
         (11, "isv.permission-api-package-limit", RequestRefusedError),
         (99999, "unheard.of", RequestRefusedError),

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Self
 
-import orjson
 from aiokafka import ConsumerRecord
-from pydantic import ValidationError
 
 from schemas import cloud_events
 from schemas.change import Change
 from schemas.types import parse_id, parse_instant
+from topsync import json_bounds
 
 ORIGINAL: Final = "original_"
 """Before the names of the headers that the set aside record had."""
@@ -88,8 +87,9 @@ def read(record: ConsumerRecord[bytes, bytes]) -> Letter:
 
 def _hint(value: bytes | None) -> Change | None:
     try:
+        json_bounds.check(value or b"")
         return Change.model_validate_json(value or b"")
-    except ValidationError:
+    except ValueError:  # pydantic's errors are ValueErrors
         return None
 
 
@@ -113,8 +113,8 @@ def _tid(record: ConsumerRecord[bytes, bytes], hint: Change | None) -> int | Non
     if hint is not None:
         return hint.tid
     try:
-        inside = orjson.loads(record.value or b"")
-    except orjson.JSONDecodeError:
+        inside = json_bounds.loads(record.value or b"")
+    except ValueError:
         inside = None
     tid = _id(inside.get("tid")) if isinstance(inside, dict) else None
     return tid if tid is not None else _id((record.key or b"").decode("ascii", "replace"))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import asyncpg
 
+from topsync import private_files
 from topsync.errors import OperatorError
 from topsync.local import run_folders
 from topsync.local.ports import LOOPBACK, free_port
@@ -190,8 +191,8 @@ class EmbeddedPostgres:
         return package
 
     def _write_private(self, path: Path, text: str) -> None:
-        path.touch(mode=0o600)
-        path.write_text(text)
+        with private_files.create(path) as file:
+            file.write(text.encode())
         if self._account is not None:
             os.chown(path, self._account.pw_uid, self._account.pw_gid)
 

@@ -19,6 +19,9 @@ class ConnectionConfig:
     `dead_after_seconds`: when TCP gets nothing acknowledged for so long, the peer is dead (5.2).
     `silence_seconds`: when nothing at all has come in for so long while we were listening, the connection
     is given up as silent; `None` where a quiet shop is no reason to (5.2).
+    `foreign_seconds`: so long after the first frame with a token that is not ours a new one is asked for, if
+    it has not been asked for already because more of them came (3.4).
+    `max_frame_bytes`: a longer message is not read; its beginning is handed over as unreadable.
     `proof_check_seconds`: how often TCP is asked whether what was written has been acknowledged.
     `max_unconfirmed_bytes`: see `deliveries`; `max_pending_confirms`: confirms kept while away.
     `leave_seconds`: how long `leave` waits for work under way to be confirmed.
@@ -38,6 +41,7 @@ class ConnectionConfig:
     ping_interval_seconds: float = 45.0
     dead_after_seconds: float = 60.0
     silence_seconds: float | None = None
+    foreign_seconds: float = 60.0
     proof_check_seconds: float = 1.0
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     max_frame_bytes: int = DEFAULT_MAX_BYTES

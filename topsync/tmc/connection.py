@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from topsync.clock import ServerClock
@@ -19,7 +18,10 @@ from topsync.tmc.backoff import Backoff
 from topsync.tmc.config import ConnectionConfig
 from topsync.tmc.deliveries import ConfirmOutbox, Delivery, DeliveryBuffer
 from topsync.tmc.endings import Cause, Ending, TokenUnavailableError
-from topsync.tmc.session import Pushed, Refused, Session, State, Unreadable
+from topsync.tmc.foreign import ForeignFrames
+from topsync.tmc.incoming import Oversized, Received
+from topsync.tmc.proofs import Proofs
+from topsync.tmc.session import Event, Foreign, Pushed, Refused, Session, State, Unreadable
 from topsync.tmc.status import ConnectionStatus
 from topsync.tmc.websocket import (
     ClosedError,
@@ -60,31 +62,7 @@ class _Counters:
     released: int = 0
     connects: int = 0
     confirms_dropped: int = 0
-
-
-@dataclass(slots=True)
-class _Proofs:
-    """When the newest connection last provably worked. Times are the platform's."""
-
-    connected_at: datetime | None = None
-    frame_at: datetime | None = None
-    written_at: datetime | None = None
-    acknowledged_at: datetime | None = None
-
-    def connected(self, at: datetime) -> None:
-        """A new connection has been accepted: what proved the last one says nothing about it."""
-        self.connected_at, self.written_at, self.acknowledged_at = at, None, None
-
-    def last(self, ending: Ending | None) -> datetime | None:
-        """The last proof, given how the connection ended, if it did (see `ConnectionStatus`)."""
-        if self.connected_at is None:
-            return None
-        known = [self.connected_at]
-        if self.frame_at is not None:
-            known.append(self.frame_at)
-        if self.acknowledged_at is not None and (ending is None or ending.cause is not Cause.SILENT):
-            known.append(self.acknowledged_at)
-        return max(known)
+    foreign: int = 0
 
 
 class Connection:
@@ -120,12 +98,13 @@ class Connection:
         self._outbox = ConfirmOutbox(config.max_pending_confirms)
         self._backoff = Backoff(config.reconnect, random.random)
         self._counters = _Counters()
-        self._proofs = _Proofs()
+        self._proofs = Proofs()
         self._reason = "not started"
         self._changed_at = clock.now()
         self._ending: Ending | None = None
         self._heard_at_seconds = 0.0
         self._accepted_at_seconds: float | None = None
+        self._foreign = ForeignFrames(config.foreign_seconds)
         self._leaving = asyncio.Event()
         self._attempt: asyncio.Timeout | None = None
         self._finished = asyncio.Event()
@@ -150,6 +129,7 @@ class Connection:
             released=counters.released,
             reconnects=max(0, counters.connects - 1),
             confirms_dropped=counters.confirms_dropped,
+            foreign=counters.foreign,
             unconfirmed_bytes=self._buffer.held_bytes,
         )
 
@@ -229,6 +209,7 @@ class Connection:
         """One connection from its opening to its end; answers how it ended."""
         ending = Ending(Cause.LOST)
         self._accepted_at_seconds = None
+        self._foreign.opening()
         self._session.opening()
         try:
             async with asyncio.timeout(None) as attempt:
@@ -322,18 +303,21 @@ class Connection:
     def _has_room(self) -> bool:
         return not self._buffer.is_full and not self._outbox.is_crowded
 
-    def _take(self, received: Iterable[str | bytes]) -> None:
-        """What has come in together, in order. A refusal ends the connection."""
-        self._heard_at_seconds = self._clock.monotonic()
-        now = self._proofs.frame_at = self._clock.now()
-        session, deliveries = self._session, []
+    def _take(self, received: Sequence[Received]) -> None:
+        """What has come in together, in order. A refusal ends the connection, as do a few foreign frames."""
+        now = self._clock.now()
+        deliveries, foreign = [], 0
         try:
             for data in received:
-                event = session.receive_text(data) if isinstance(data, str) else session.receive_binary(data)
-                match event:
+                match self._event(data):
                     case Pushed(message):
                         self._counters.received += 1
+                        self._foreign.pushed()
                         deliveries.append(Delivery(message, None, message.id, message.raw, now))
+                    case Foreign(raw, reason):
+                        foreign += 1
+                        if self._foreign.note(self._clock.monotonic()):
+                            deliveries.append(Delivery(None, reason, None, raw, now))
                     case Unreadable(raw, reason, message_id):
                         self._counters.unreadable += 1
                         deliveries.append(Delivery(None, reason, message_id, raw, now))
@@ -341,6 +325,25 @@ class Connection:
                         raise _EndedError(Ending(Cause.REFUSED, code, phrase))
         finally:
             self._buffer.put(deliveries)
+        if foreign:
+            self._counters.foreign += foreign
+            self._proofs.in_doubt = True
+        if foreign < len(received):
+            self._heard_at_seconds = self._clock.monotonic()
+            self._proofs.frame(now)
+        self._end_if_foreign()
+
+    def _event(self, data: Received) -> Event | None:
+        if isinstance(data, Oversized):
+            return self._session.receive_oversized(data)
+        if isinstance(data, str):
+            return self._session.receive_text(data)
+        return self._session.receive_binary(data)
+
+    def _end_if_foreign(self) -> None:
+        ending = self._foreign.ending(self._clock.monotonic())
+        if ending is not None:
+            raise _EndedError(ending)
 
     async def _watch_silence(self, websocket: WebSocket, limit_seconds: float) -> None:
         while True:
@@ -383,7 +386,8 @@ class Connection:
         while True:
             await asyncio.sleep(self._config.proof_check_seconds)
             if websocket.is_acknowledged:
-                self._proofs.acknowledged_at = self._proofs.written_at
+                self._proofs.acknowledged()
+            self._end_if_foreign()
 
     async def _leave_when_asked(self, websocket: WebSocket) -> None:
         await self._leaving.wait()

@@ -26,7 +26,9 @@ class Cause(StrEnum):
     SILENT = "silent"
     """Nothing came in for longer than is called normal."""
     GARBLED = "garbled"
-    """The platform broke the WebSocket protocol or sent too large a message, and we closed."""
+    """The platform broke the WebSocket protocol, or sent without end or without reading, and we closed."""
+    FOREIGN_TOKEN = "foreign_token"  # noqa: S105 -- a name, not a secret
+    """What came had a token that was never given to us, and we closed to be given the right one."""
     LEFT = "left"
     """We left in good order."""
     STOPPED = "stopped"

@@ -20,8 +20,9 @@ VERSION: Final = 2
 MIN_FRAME_BYTES: Final = 4
 """Version, message type and the end-of-headers mark."""
 
-DEFAULT_MAX_BYTES: Final = 1024 * 1024
-"""No limit of the platform is known (reference/tmc-protocol.md 2.5); 200 kB frames were seen to pass."""
+DEFAULT_MAX_BYTES: Final = 4 * 1024 * 1024
+"""No limit of the platform is known (reference/tmc-protocol.md 2.5). Frames of 200 kB were seen to pass; a
+push about an order has some hundred bytes."""
 
 
 class FrameError(ValueError):

@@ -82,6 +82,11 @@ def read_kind(frame: Frame) -> int | None:
     return _integer(frame.custom.get("__kind"))
 
 
+def read_id(frame: Frame) -> int | None:
+    """The id of a pushed message, which confirms it; `None` for what is none, or has none."""
+    return _integer(frame.custom.get("id")) if read_kind(frame) == Kind.DATA else None
+
+
 def read_message(
     frame: Frame, raw: bytes, *, max_content_bytes: int = DEFAULT_MAX_CONTENT_BYTES
 ) -> TmcMessage:

@@ -17,6 +17,7 @@ import structlog
 
 from topsync.tmc import messages
 from topsync.tmc.frames import DEFAULT_MAX_BYTES, Frame, FrameError, MessageType, decode, encode
+from topsync.tmc.incoming import Oversized
 from topsync.tmc.messages import (
     DEFAULT_MAX_CONTENT_BYTES,
     ConnectFields,
@@ -26,10 +27,13 @@ from topsync.tmc.messages import (
     read_message,
 )
 from topsync.tmc.pushes import PushReader
+from topsync.tmc.remains import readable_part
 
 KNOWN_TOKENS: Final = 8
 """How many of the newest tokens are accepted on pushes: the platform may go on using one after a
 reconnect, as the official client allows for (reference/tmc-protocol.md 3.4). Only the newest is sent."""
+
+FOREIGN_REASON: Final = "the token was never given to this client"
 
 MAX_PHRASE_CHARS: Final = 200
 """How much of the platform's words is kept in reasons and logs; it could send a whole frame of them."""
@@ -96,7 +100,19 @@ class Unreadable:
     message_id: int | None = None
 
 
-Event = Connected | Refused | Pushed | Unreadable
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A frame with a token that was never given to this client, or with none where one is due.
+
+    Not ours to confirm, and no sign that the connection works: if it was meant for us after all, the platform
+    has changed the token, and only a new CONNECT tells the new one (reference/tmc-protocol.md 3.4).
+    """
+
+    raw: bytes = field(repr=False)
+    reason: str
+
+
+Event = Connected | Refused | Pushed | Unreadable | Foreign
 
 
 class Session:
@@ -196,11 +212,7 @@ class Session:
     # Bytes in
 
     def receive_binary(self, data: bytes) -> Event | None:
-        """Takes one binary WebSocket message in; answers what it means, `None` when nothing is to be done.
-
-        A push whose token was never given to this client is `Unreadable` without an id: it is not ours to
-        confirm, and if it was meant for us after all, the platform delivers it again.
-        """
+        """Takes one binary WebSocket message in; answers what it means, `None` when nothing is to be done."""
         if self._state is State.CONNECTED:
             message = self._pushes.read(data)
             if message is not None:
@@ -215,14 +227,32 @@ class Session:
             case MessageType.CONNECTACK:
                 return self._receive_connect_ack(frame, data)
             case MessageType.SENDACK:
-                self._log_send_ack(frame)
-                return None
+                return self._receive_send_ack(frame, data)
             case MessageType.CONNECT:
                 return Unreadable(data, "a CONNECT from the platform")
 
     def receive_text(self, text: str) -> Event | None:
         """A text WebSocket message: not part of the protocol (reference/tmc-protocol.md 1.4)."""
         return Unreadable(text.encode(), "a text message; only binary ones are defined")
+
+    def receive_oversized(self, message: Oversized) -> Event | None:
+        """A WebSocket message longer than is accepted; with its id among what is left, it can be confirmed.
+
+        What it says is lost. Without an id it comes again, until the platform gives it up after a day.
+        """
+        reason = f"the message has {message.size_bytes} bytes; the limit is {self._max_frame_bytes}"
+        unreadable = Unreadable(message.head, reason)
+        try:
+            frame = decode(readable_part(message), max_bytes=message.size_bytes)
+        except FrameError:
+            return unreadable
+        if frame.type is not MessageType.SEND:
+            return unreadable
+        if frame.token not in self._tokens:
+            return Foreign(message.head, FOREIGN_REASON)
+        if self._state is State.LEAVING:
+            return None
+        return Unreadable(message.head, reason, messages.read_id(frame))
 
     def _receive_connect_ack(self, frame: Frame, data: bytes) -> Event:
         # Without a flag it answers the only CONNECT there is; with another's it is a stray (3.3).
@@ -246,7 +276,7 @@ class Session:
 
     def _receive_send(self, frame: Frame, data: bytes) -> Event | None:
         if frame.token not in self._tokens:
-            return Unreadable(data, "the token was never given to this client")
+            return Foreign(data, FOREIGN_REASON)
         kind = messages.read_kind(frame)
         if kind != Kind.DATA:
             return Unreadable(data, f"a SEND of kind {kind}")
@@ -257,10 +287,15 @@ class Session:
         except MessageError as error:
             return Unreadable(data, str(error), error.message_id)
 
-    def _log_send_ack(self, frame: Frame) -> None:
+    def _receive_send_ack(self, frame: Frame, data: bytes) -> Foreign | None:
         """Confirms and pulls are fire and forget; whether production answers them is not known (4.3)."""
-        if frame.status_code <= 0 and not frame.status_phrase:
-            return
+        if frame.token is not None and frame.token not in self._tokens:
+            return Foreign(data, FOREIGN_REASON)
+        if frame.status_code > 0 or frame.status_phrase:
+            self._log_refused_send(frame)
+        return None
+
+    def _log_refused_send(self, frame: Frame) -> None:
         self._sends_refused += 1
         if self._sends_refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...: one may come for each confirm
             _log.warning(

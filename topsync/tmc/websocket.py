@@ -17,18 +17,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, cast
 
-from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake
-from websockets.frames import DATA_OPCODES, CloseCode, Frame, Opcode
+from websockets.frames import CloseCode
 from websockets.protocol import CLOSED, OPEN
 from websockets.uri import parse_uri
+
+from topsync.tmc.incoming import BoundedProtocol, Oversized, Received
 
 MAX_INBOX_BYTES: Final = 256 * 1024
 """Received and not yet taken; beyond it nothing is read. One read of the loop may go beyond it."""
 
-
 MESSAGE_OVERHEAD_BYTES: Final = 64
 """What a message takes beyond its bytes."""
+
+MAX_UNWRITTEN_BYTES: Final = 4 * 1024 * 1024
+"""Written and not yet taken by TCP; beyond it the connection is given up. Each writer waits while TCP takes
+nothing, so this is many times what those of one connection can leave behind."""
 
 
 class ClosedError(Exception):
@@ -82,7 +86,7 @@ class WebSocket(asyncio.Protocol):
     """
 
     def __init__(
-        self, protocol: ClientProtocol, options: SocketOptions, close_timeout_seconds: float
+        self, protocol: BoundedProtocol, options: SocketOptions, close_timeout_seconds: float
     ) -> None:
         loop = asyncio.get_running_loop()
         self._protocol = protocol
@@ -91,20 +95,19 @@ class WebSocket(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._opened: asyncio.Future[None] = loop.create_future()
         self._closed: asyncio.Future[None] = loop.create_future()
-        self._inbox: list[bytes | str] = []
+        self._inbox: list[Received] = []
         self._inbox_bytes = 0
-        self._fragments: bytearray | None = None
-        self._fragments_are_text = False
         self._reading = True
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._error: BaseException | None = None
+        self._broken: str | None = None
         self._giving_up: asyncio.TimerHandle | None = None
 
     # Used by its owner
 
-    async def receive(self) -> list[bytes | str]:
+    async def receive(self) -> list[Received]:
         """Every message that has come in, waiting for one; nothing is lost when it is cancelled.
 
         Raises:
@@ -224,14 +227,17 @@ class WebSocket(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self._writable.set()
+        self._answer_ping()
+        self._write()
 
     # In
 
     def _take_events(self) -> None:
+        self._answer_ping()
         self._write()
-        for event in self._protocol.events_received():
-            if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
-                self._take_frame(event)
+        received = self._protocol.take_messages()
+        self._inbox += received
+        self._inbox_bytes += sum(map(_cost_bytes, received))
         self._note_answer()
         if self._protocol.close_expected():
             self._end_in_time()
@@ -250,22 +256,12 @@ class WebSocket(asyncio.Protocol):
         elif self._protocol.state is OPEN:
             self._opened.set_result(None)
 
-    def _take_frame(self, frame: Frame) -> None:
-        """Fragments are not part of the channel's protocol, but of WebSocket's: they are put together."""
-        if frame.opcode is not Opcode.CONT:
-            if frame.fin:
-                self._put(bytes(frame.data), is_text=frame.opcode is Opcode.TEXT)
-                return
-            self._fragments, self._fragments_are_text = bytearray(), frame.opcode is Opcode.TEXT
-        assert self._fragments is not None, "the core lets no continuation through that continues nothing"
-        self._fragments += frame.data
-        if frame.fin:
-            data, self._fragments = bytes(self._fragments), None
-            self._put(data, is_text=self._fragments_are_text)
-
-    def _put(self, data: bytes, *, is_text: bool) -> None:
-        self._inbox.append(data.decode(errors="replace") if is_text else data)
-        self._inbox_bytes += len(data) + MESSAGE_OVERHEAD_BYTES
+    def _answer_ping(self) -> None:
+        """Answer the last Ping, but only while the peer takes what we write; until then it waits alone."""
+        ping = self._protocol.ping
+        if ping is not None and self._writable.is_set() and self._protocol.state is OPEN:
+            self._protocol.send_pong(ping)
+            self._protocol.ping = None
 
     # Out
 
@@ -288,6 +284,9 @@ class WebSocket(asyncio.Protocol):
             self._transport.write(b"".join(pieces))
             if not pieces[-1]:
                 self._transport.close()
+            elif self._transport.get_write_buffer_size() > MAX_UNWRITTEN_BYTES:
+                self._broken = "it takes nothing of what we write"
+                self._transport.abort()
 
     def _end_in_time(self) -> None:
         if self._giving_up is None:
@@ -300,10 +299,18 @@ class WebSocket(asyncio.Protocol):
         ended = self._protocol.close_exc
         if ended.rcvd is not None:
             return ClosedError(ended.rcvd.code, ended.rcvd.reason, error=self._error)
+        if self._broken is not None:
+            return ClosedError(broken=self._broken, error=self._error)
         broken = self._protocol.parser_exc
         if broken is not None and not isinstance(broken, EOFError):
             return ClosedError(broken=str(broken), error=self._error)
         return ClosedError(error=self._error)
+
+
+def _cost_bytes(message: Received) -> int:
+    if isinstance(message, Oversized):
+        return len(message.head) + len(message.tail) + MESSAGE_OVERHEAD_BYTES
+    return len(message) + MESSAGE_OVERHEAD_BYTES
 
 
 async def open_websocket(
@@ -311,13 +318,15 @@ async def open_websocket(
 ) -> WebSocket:
     """A WebSocket to that address: no subprotocol, no extension, no proxy, no redirect. Not bounded in time.
 
+    Of a message longer than `max_message_bytes` only the ends are handed over (`Oversized`).
+
     Raises:
         InvalidHandshake: the peer does not speak WebSocket to us.
         OSError: no connection came about, `ssl.SSLError` among them.
     """
     address = parse_uri(uri)
     loop = asyncio.get_running_loop()
-    protocol = ClientProtocol(address, max_size=max_message_bytes)
+    protocol = BoundedProtocol(address, max_message_bytes)
     _, websocket = await loop.create_connection(
         lambda: WebSocket(protocol, options, close_timeout_seconds),
         address.host,

@@ -15,6 +15,7 @@ from typing import IO, Final
 
 import httpx
 
+from topsync import private_files
 from topsync.top.errors import DownloadFailedError, TransportError
 from topsync.top.transport import HttpConfig, HttpTransport
 
@@ -22,6 +23,7 @@ WRITE_BYTES: Final = 1024 * 1024
 """How much is gathered before a thread writes and hashes it."""
 
 _FILE_TYPE: Final = "application/octet-stream"
+_IDENTITY: Final = "identity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ async def download(url: str, check_code: str, target: Path, config: DownloadConf
     """Fetch `url` to `target` and return its size in bytes.
 
     The file appears under its name only when it is complete and its md5 is `check_code` (in either case);
-    until then it is `<target>.part`, which is deleted on any failure. One download per target at a time.
+    until then it is `<target>.part`, which is deleted on any failure. Nobody else can read either: they hold
+    buyers' addresses. One download per target at a time.
 
     Raises:
         DownloadFailedError: refused, cut, too large, too slow, an error text in place of a file, or another
@@ -60,7 +63,7 @@ async def download(url: str, check_code: str, target: Path, config: DownloadConf
     _check_host(url, config)
     part = part_of(target)
     try:
-        with await asyncio.to_thread(part.open, "wb") as file:
+        with await asyncio.to_thread(private_files.create, part) as file:
             size, md5 = await _fetch(url, file, config)
             await asyncio.to_thread(_flush, file)
         if md5 != check_code.lower():
@@ -89,7 +92,7 @@ async def _fetch(url: str, file: IO[bytes], config: DownloadConfig) -> tuple[int
         ) as response,
     ):
         _check_answer(response, config.max_bytes)
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             size += len(chunk)
             if size > config.max_bytes:
                 raise DownloadFailedError(f"the file is larger than {config.max_bytes} bytes")
@@ -117,6 +120,9 @@ def _check_answer(response: httpx.Response, max_bytes: int) -> None:
     content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != _FILE_TYPE:
         raise DownloadFailedError(f"an error text ({content_type[:60]}) in place of a file")
+    if response.headers.get("content-encoding", _IDENTITY).strip().lower() != _IDENTITY:
+        # Its size and its md5 are those of the file as it was packed for the export, and of nothing else.
+        raise DownloadFailedError("the file is compressed on its way, which was not asked for")
     announced = response.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise DownloadFailedError(f"the file is larger than {max_bytes} bytes")

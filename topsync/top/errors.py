@@ -14,6 +14,7 @@
     │   ├── TaskNotExistError       create the export task again
     │   ├── TaskDuplicateError      adopt `task_id`
     │   └── TaskResultEmptyError    a success with no trades
+    ├── ApplicationRefusedError   stop: nothing is granted to the application; its settings are wrong
     ├── RequestRefusedError       fail: a defect or a missing right; log it, do not retry, alert
     │   ├── ClockRefusedError       the timestamp was refused, even after the clock was set again
     │   └── GrantRefusedError       no session for this code or refresh token: the seller authorises again
@@ -32,6 +33,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from topsync import durations
+from topsync.errors import OperatorError
 
 MAX_CODE_TEXT_CHARACTERS = 100
 """Codes are short names; anything longer is not one, and is cut before it can reach a log."""
@@ -244,6 +246,14 @@ class TaskDuplicateError(DroppedError):
 
 class RequestRefusedError(TopError):
     """A defect or a configuration that no retry mends: log it with its `request_id` and alert."""
+
+
+class ApplicationRefusedError(TopError, OperatorError):
+    """The platform refuses the application, whoever asks for whom: no retry and no other call helps.
+
+    No `RequestRefusedError`: what is done about a single order or seller would be done to each of them. The
+    text says which settings to check.
+    """
 
 
 class ClockRefusedError(RequestRefusedError):

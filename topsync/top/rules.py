@@ -1,8 +1,10 @@
 """The rule table: from the platform's error codes to what to do. Pure.
 
-The rows are in `errors.json`; the first that matches wins. They are those of reference/top-errors.json,
-except that a ban may also last for one more "second": read as no number at all, it would close the gate for
-an hour. A `meaning` is read in logs and outcomes; what only we need to know is in a `note`.
+The rows are in `errors.json`; the first that matches wins. They are those of reference/top-errors.json, with
+these changes. A ban may also last for one more "second": read as no number at all, it would close the gate
+for an hour. `isp.get-app-error` has a row: as any other `isp.` it would be tried again for ever. And what
+refuses the application says so (`concerns`), and names the settings to check. A `meaning` is read in logs and
+outcomes; what only we need to know is in a `note`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from importlib import resources
 from typing import Any, Final
 
 from topsync.top.errors import (
+    ApplicationRefusedError,
     CallLimitedError,
     ClockRefusedError,
     DroppedError,
@@ -97,6 +100,7 @@ class Rule:
     task_id_from_sub_msg: re.Pattern[str] | None
     handler: Handler | None
     max_attempts: int | None
+    concerns_app: bool
 
     def matches(self, code: int | str, sub_code: str | None) -> bool:
         """Whether this row speaks of such an answer."""
@@ -118,6 +122,7 @@ class Decision:
         resync_clock: set the clock again and retry once.
         task_id: the export task to adopt.
         max_attempts: the row's own bound on attempts.
+        concerns_app: for FAIL, the application is refused, whoever asks.
     """
 
     action: Action
@@ -130,6 +135,7 @@ class Decision:
     task_id: int | None = None
     handler: Handler | None = None
     max_attempts: int | None = None
+    concerns_app: bool = False
 
 
 UNKNOWN: Final = Decision(Action.FAIL, "no rule knows this answer")
@@ -181,6 +187,8 @@ def error_for(api: str, answer: ErrorAnswer) -> TopError:
             return SessionInvalidError(decision.meaning, api=api, answer=answer)
         case Action.DROP:
             return _dropped(api, answer, decision)
+        case Action.FAIL if decision.concerns_app:
+            return ApplicationRefusedError(decision.meaning, api=api, answer=answer)
         case Action.FAIL:
             return RequestRefusedError(decision.meaning, api=api, answer=answer)
 
@@ -226,6 +234,7 @@ def _decision(rule: Rule, code: int | str, sub_msg: str) -> Decision:
         task_id=_number(rule.task_id_from_sub_msg, text),
         handler=rule.handler,
         max_attempts=rule.max_attempts,
+        concerns_app=rule.concerns_app,
     )
 
 
@@ -256,6 +265,7 @@ def _rule(row: Mapping[str, Any]) -> Rule:
         task_id_from_sub_msg=_pattern(row.get("extract")),
         handler=Handler(row["handler"]) if "handler" in row else None,
         max_attempts=row.get("max_attempts"),
+        concerns_app=row.get("concerns") == "application",
     )
 
 

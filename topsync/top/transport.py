@@ -197,7 +197,8 @@ def _plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
     Raises:
         TransportError: it is larger, is cut, or is compressed in a way that was not asked for.
     """
-    if encoding is None or encoding == b"identity":
+    encoding = (encoding or b"identity").strip().lower()
+    if encoding == b"identity":
         return body
     if encoding != b"gzip":
         raise TransportError("the answer is compressed in a way that was not asked for")

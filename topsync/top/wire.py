@@ -18,6 +18,8 @@ import orjson
 
 from schemas import platform_time
 from schemas.types import parse_id, parse_instant
+from topsync import json_bounds
+from topsync.json_bounds import TooManyValuesError
 from topsync.top.errors import BadAnswerError, ErrorAnswer, FailureKind, TransportError
 from topsync.top.sign import SignMethod, sign
 
@@ -132,19 +134,21 @@ def parse(api: str, status: int, content_type: str, body: bytes) -> Mapping[str,
 
     Raises:
         TransportError: another status than 200.
-        BadAnswerError: not JSON even for a tolerant reader, or without the expected root.
+        BadAnswerError: not JSON even for a tolerant reader, without the expected root, or of too many values.
     """
     if status != _HTTP_OK:
         raise TransportError(f"HTTP status {status}", api=api, kind=FailureKind.HTTP_STATUS)
     try:
         document = loads(body)
+    except TooManyValuesError as error:
+        raise BadAnswerError(f"the answer holds {error}", api=api) from None
     except ValueError:
         described = content_type.partition(";")[0][:60] or "no type"
         raise BadAnswerError(f"{len(body)} bytes of {described} are not JSON", api=api) from None
     if not isinstance(document, dict):
         raise BadAnswerError("the answer is not an object", api=api)
-    if not is_absent(error := document.get("error_response")):
-        return error_answer(api, error)
+    if not is_absent(refusal := document.get("error_response")):
+        return error_answer(api, refusal)
     answer = document.get(root_key(api))
     if not isinstance(answer, dict):
         raise BadAnswerError(f"the answer has no object {root_key(api)}", api=api)
@@ -159,8 +163,10 @@ def loads(body: bytes) -> object:
     digits that were sent; integers keep every digit.
 
     Raises:
-        ValueError: it is not JSON, or nested more than `MAX_DEPTH` levels deep.
+        ValueError: it is not JSON, nested more than `MAX_DEPTH` levels deep, or holds too many values
+            (`TooManyValuesError`).
     """
+    json_bounds.check(body)
     body = body.removeprefix(_BOM)
     try:
         document: object = orjson.loads(body)

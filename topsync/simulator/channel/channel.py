@@ -10,7 +10,7 @@ import asyncio
 import random as random_module
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -202,6 +202,15 @@ class Channel:
         for client in list(self._reception.clients.values()):
             if client.is_upgraded and self._random.random() < share:
                 client.close(code, reason)
+
+    def renew_tokens(self) -> None:
+        """Gives every group another token, and pushes with it; clients learn it by their next CONNECT."""
+        for identity in self._queues:
+            connections = self._reception.connections_of(self._door.token_of(identity))
+            token = self._door.renew(identity)
+            for client in connections:
+                if client.recipient is not None:
+                    client.recipient = replace(client.recipient, token=token)
 
     def inject(self, payload: bytes, opcode: Opcode = Opcode.BINARY, *, final: bool = True) -> None:
         """Sends every client that has its upgrade these bytes in a WebSocket frame, whatever they are."""

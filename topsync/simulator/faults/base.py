@@ -132,6 +132,9 @@ class Platform(Protocol):
     def kick(self, code: int, reason: str, share: float) -> None:
         """Send a Close frame to clients of the channel, to each with that chance."""
 
+    def renew_tokens(self) -> None:
+        """Push with tokens that clients are given only by a new CONNECT."""
+
     def inject(self, payload: bytes, opcode: int, *, final: bool) -> None:
         """Send each client of the channel a WebSocket frame as it is given."""
 

@@ -44,6 +44,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         channel.HalfOpen,
         channel.Refuse,
         channel.Kick,
+        channel.NewToken,
         channel.RawFrame,
         channel.Drop,
         channel.Expire,

@@ -110,6 +110,21 @@ class Kick(Fault):
         platform.kick(self.code, self.reason, self.probability)
 
 
+class NewToken(Fault):
+    """The token of each group becomes another, once; clients are given it only by a new CONNECT."""
+
+    name = "new_token"
+    client_must = "confirm nothing that has a token it was never given, and CONNECT anew after a few"
+    reference = "reference/tmc-protocol.md 3.4"
+
+    @property
+    def is_over_at_once(self) -> bool:
+        return True
+
+    def begin(self, platform: Platform, remaining_seconds: float) -> None:
+        platform.renew_tokens()
+
+
 class RawFrame(Fault):
     """Every channel client is sent one WebSocket frame as it is given here, whatever it is."""
 

@@ -57,6 +57,10 @@ class Stage:
         """Send a Close frame to clients of the channel, to each with that chance."""
         self.channel.kick(code, reason, share)
 
+    def renew_tokens(self) -> None:
+        """Push with tokens that clients are given only by a new CONNECT."""
+        self.channel.renew_tokens()
+
     def inject(self, payload: bytes, opcode: int, *, final: bool) -> None:
         """Send each client of the channel a WebSocket frame as it is given."""
         self.channel.inject(payload, Opcode(opcode), final=final)

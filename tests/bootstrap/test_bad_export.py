@@ -1,0 +1,107 @@
+"""An export that the platform vouched for and that is of no use: it is said, and another is asked for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from bootstrap import job
+from bootstrap.job import BootstrapFailedError, BootstrapJob
+from schemas import platform_time
+from tests.bootstrap.test_export_file import CASES, line, packed
+from tests.store.databases import SELLER, emptied
+from tests.stream.clusters import create_topics, settings_for
+from tests.top.gates import local_gate
+from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers, ok, serving
+from topsync.clock import ServerClock
+from topsync.coverage.pull import Puller
+from topsync.sellers.sessions import Account
+from topsync.settings import BootstrapSettings, CoverageSettings
+from topsync.store import bootstraps, sellers
+from topsync.store.bootstraps import Step
+from topsync.stream import producer as producers
+from topsync.top.client import GatewayConfig, TopClient
+from topsync.top.download import DownloadConfig
+
+
+@dataclass
+class Start:
+    """A bulk start whose export has been downloaded, but is not there yet."""
+
+    job: BootstrapJob
+    file: Path
+
+    async def state(self) -> tuple[Step, int]:
+        found = await bootstraps.under_way(self.job.puller.pool, SELLER)
+        return found.step, found.failed_exports
+
+
+@pytest.fixture
+async def start(
+    migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str, tmp_path: Path
+) -> AsyncIterator[Start]:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
+    gateway, clock = Gateway(), ServerClock()
+    registry = await create_topics(kafka)
+    own = BootstrapSettings(work_dir=tmp_path)
+    async with (
+        serving(gateway.handle, "/router/rest") as address,
+        emptied(migrated_database_url) as pool,
+        producers.idempotent(kafka) as producer,
+    ):
+        config = GatewayConfig(
+            url=f"{address}/router/rest", app_key=APP_KEY, app_secret=SecretStr(APP_SECRET)
+        )
+        async with TopClient(config, clock, local_gate()) as client:
+            await client.sync_clock()
+            gateway.script.append(answers(lambda: ok("tmc_user_permit", {"is_success": True})))
+            seller = await sellers.get(pool, SELLER)
+            assert seller is not None
+            puller = Puller(
+                pool=pool,
+                client=client,
+                clock=clock,
+                producer=producer,
+                changes_topic=registry.changes.name,
+                settings=CoverageSettings(),
+                detail_lag=timedelta(0),
+                with_refunds=False,
+            )
+            now = clock.now()
+            today = platform_time.day_of(now)
+            await bootstraps.begin(pool, SELLER, first_day=today - timedelta(days=9), day_zero=today, at=now)
+            await bootstraps.requested(
+                pool, SELLER, task_id=1, created_at=now, created_on=today, adopted=False
+            )
+            await bootstraps.downloaded(pool, SELLER, check_code="0" * 32, file_bytes=217)
+            file = own.export_file(SELLER)
+            file.parent.mkdir()
+            account = Account(seller, SecretStr(SESSION))
+            yield Start(BootstrapJob(account, puller, registry, own, DownloadConfig(), lambda *_: None), file)
+
+
+async def test_an_export_that_cannot_be_read_leads_back_to_a_new_request(start: Start) -> None:
+    shutil.copy(CASES / "export_bzip2.zip", start.file)
+    with pytest.raises(BootstrapFailedError, match=r"packed with bzip2; .* run it again"):
+        await start.job.run()
+    assert await start.state() == (Step.SUBSCRIBED, 1)
+    assert not start.file.exists()
+
+
+async def test_an_export_that_breaks_in_the_middle_does_too(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "LINES_AT_ONCE", 1)
+    content = bytearray(packed(tmp_path, line(1), line(2)).read_bytes())
+    content[content.rindex(b"PK\x03\x04")] ^= 0xFF
+    start.file.write_bytes(content)
+    with pytest.raises(BootstrapFailedError, match="not a readable zip"):
+        await start.job.run()
+    assert await start.state() == (Step.SUBSCRIBED, 1)
+    assert await bootstraps.count_rows(start.job.puller.pool, SELLER) == 1
