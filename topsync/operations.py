@@ -23,7 +23,7 @@ from topsync.settings import (
     ReconcilerSettings,
     SimulatorAdminSettings,
 )
-from topsync.store import api_calls, call_budget, database, push_connections, replay_jobs, sellers
+from topsync.store import api_calls, call_budget, database, push_connections, replay_jobs, schema, sellers
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import topic_admin, topics
 from topsync.stream.producer import PublishError
@@ -45,8 +45,7 @@ async def migrate() -> None:
     """Bring the schema up to date."""
     own = settings.load(DatabaseSettings)
     with reaching(database.SERVER, database.REFUSALS):
-        async with database.connect(own) as pool:
-            applied = await database.migrate(pool)
+        applied = await schema.migrate(own)
     told = f"applied: {', '.join(applied)}" if applied else "the schema is up to date"
     console.print(told, soft_wrap=True)
 

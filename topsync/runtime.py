@@ -28,7 +28,7 @@ from topsync.settings import (
     PlatformSettings,
     VaultSettings,
 )
-from topsync.store import api_calls, database
+from topsync.store import api_calls, database, schema
 from topsync.store.api_calls import Call
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.stream import topics
@@ -74,7 +74,7 @@ async def open_pool() -> AsyncIterator[Pool]:
 
 async def _check_schema(own: DatabaseSettings) -> None:
     async with database.connect(own) as pool:
-        await database.require_schema(pool)
+        await schema.require_schema(pool)
 
 
 async def open_topics() -> tuple[KafkaSettings, Registry]:

@@ -1,4 +1,4 @@
-"""The connection pool and the migrations."""
+"""Connections to PostgreSQL: the pool, what an outage looks like, locks that go with a connection."""
 
 from __future__ import annotations
 
@@ -12,23 +12,19 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from topsync import telemetry
-from topsync.errors import OperatorError
 from topsync.settings import DatabaseSettings
 
 log = telemetry.get_logger(__name__)
 
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
-    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    OwnConnection = asyncpg.Connection[asyncpg.Record]
+    Connection = OwnConnection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:  # the driver's own classes know their parameters only in its stubs
     Pool = asyncpg.Pool
-    Connection = asyncpg.Connection
-
-_MIGRATION_LOCK = 0x746F7073
-"""Advisory lock that keeps two migrating processes apart (the letters `tops`)."""
+    OwnConnection = Connection = asyncpg.Connection
 
 _STATEMENT_NAME = re.compile(r"^-- name: ([a-z_]+)$", re.MULTILINE)
-_MIGRATION_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 OUTAGE_ERRORS: tuple[type[BaseException], ...] = (
     OSError,
@@ -61,9 +57,8 @@ REFUSALS: tuple[type[BaseException], ...] = (
 
 SERVER = "the database (TOPSYNC_DATABASE_URL)"
 
-
-class SchemaError(OperatorError):
-    """The database's schema is not the one that this code was written for."""
+CONNECT_SECONDS = 60.0
+"""Until a connection is made; the driver's own bound."""
 
 
 @asynccontextmanager
@@ -84,6 +79,26 @@ async def connect(settings: DatabaseSettings) -> AsyncIterator[Pool]:
         yield pool
 
 
+async def connect_once(
+    settings: DatabaseSettings,
+    *,
+    timeout_seconds: float = CONNECT_SECONDS,
+    command_timeout_seconds: float | None,
+    server_settings: dict[str, str],
+) -> OwnConnection:
+    """A connection outside any pool, to be closed by the caller. Without a command time-out, none is bounded.
+
+    Raises:
+        OSError, asyncpg.PostgresError: the database cannot be reached.
+    """
+    return await asyncpg.connect(
+        settings.database_url.get_secret_value(),
+        timeout=timeout_seconds,
+        command_timeout=command_timeout_seconds,
+        server_settings=server_settings,
+    )
+
+
 async def _keep_as_it_is(_: object) -> None:
     """What a pool does with a connection that comes back: nothing, in place of a round trip of its own.
 
@@ -102,38 +117,6 @@ def _statements(noun: str) -> dict[str, str]:
     text = resources.files("topsync.store").joinpath("sql", f"{noun}.sql").read_text("utf-8")
     pieces = _STATEMENT_NAME.split(text)
     return {name: body.strip() for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
-
-
-def migrations() -> list[tuple[int, str, str]]:
-    """All migrations as (number, name, text), in order."""
-    found = []
-    for entry in resources.files("topsync.store").joinpath("migrations").iterdir():
-        match = _MIGRATION_NAME.match(entry.name)
-        if match:
-            found.append((int(match[1]), entry.name, entry.read_text("utf-8")))
-    return sorted(found)
-
-
-async def migrate(pool: Pool) -> list[str]:
-    """Bring the schema up to date; each migration is one transaction. Returns the names applied now."""
-    applied = []
-    async with pool.acquire() as connection:
-        with _ended_by_failure(connection):
-            await connection.execute("select pg_advisory_lock($1)", _MIGRATION_LOCK)
-        try:
-            await connection.execute(sql("migrations.create"))
-            done = {row["number"] for row in await connection.fetch(sql("migrations.applied"))}
-            for number, name, text in migrations():
-                if number in done:
-                    continue
-                async with connection.transaction():
-                    await connection.execute(text)
-                    await connection.execute(sql("migrations.record"), number, name)
-                applied.append(name)
-                log.info("migrated", migration=name)
-        finally:
-            await unlock(connection, _MIGRATION_LOCK)
-    return applied
 
 
 async def try_lock(connection: Connection, key: int) -> bool:
@@ -157,16 +140,3 @@ def _ended_by_failure(connection: Connection) -> Iterator[None]:
     except BaseException:
         connection.terminate()
         raise
-
-
-async def require_schema(pool: Pool) -> None:
-    """Check that every migration has been applied.
-
-    Raises:
-        SchemaError: the text names what is missing and what to run.
-    """
-    exists = await pool.fetchval("select to_regclass('migrations') is not null")
-    done = {row["number"] for row in await pool.fetch(sql("migrations.applied"))} if exists else set()
-    missing = [name for number, name, _ in migrations() if number not in done]
-    if missing:
-        raise SchemaError(f"the database lacks {', '.join(missing)}: run `topsync migrate` first")
