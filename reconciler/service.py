@@ -18,10 +18,11 @@ from reconciler.plan import Pull, Rules, Standing
 from reconciler.refetching import Refetching
 from schemas.change import Source
 from schemas.notification import ReplayFinished
-from topsync import failpoints, metrics, telemetry
+from topsync import failpoints, metrics, outages, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
+from topsync.outages import Outage
 from topsync.sellers.sessions import Sessions
 from topsync.service import Lifetime
 from topsync.settings import ReconcilerSettings
@@ -41,8 +42,9 @@ LEADER_LOCK = 0x72656364
 NOT_SELLERS = frozenset({"job", "refetches", "backlog"})
 """What may be under way beside the pulls of sellers."""
 
-OUTAGE_WAIT_SECONDS = 2.0
 FOR_EVER = timedelta(days=36500)
+
+FAILED = "pull failed; nothing is claimed, trying again"
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
 """What a later pull can mend: nothing was claimed, so nothing is lost."""
@@ -65,17 +67,20 @@ class Reconciler:
     """What a process may call at most: the estimate of a dry run rests on it."""
     _judges_silence: bool = False
     _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
+    _outages: dict[object, Outage] = field(default_factory=dict)
+    _not_before: dict[object, float] = field(default_factory=dict)
+    """Of what failed in an outage of the database, by the loop's time."""
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
 
     async def run(self, lifetime: Lifetime) -> None:
         """Work, or stand by, until the process is asked to end; what is under way is done again later."""
         lifetime.set_ready()
-        while not lifetime.stopping:
-            try:
-                await self._lead(lifetime)
-            except OUTAGE_ERRORS as error:
-                log.warning("the database does not answer; trying again", error=repr(error))
-                await lifetime.sleep(OUTAGE_WAIT_SECONDS)
+        await outages.go_on(
+            partial(self._lead, lifetime),
+            lifetime,
+            errors=OUTAGE_ERRORS,
+            what="cannot reconcile without the database; trying again",
+        )
         await self._drop_everything()
 
     async def _lead(self, lifetime: Lifetime) -> None:
@@ -97,9 +102,9 @@ class Reconciler:
     async def _look(self, connection: Connection) -> None:
         """One round: connections to gaps, gaps and sweeps to pulls, requests to jobs, second questions."""
         self._reap()
-        if "refetches" not in self._busy:
+        if self._is_free("refetches"):
             self._start("refetches", self.refetching.round)
-        if "backlog" not in self._busy:
+        if self._is_free("backlog"):
             self._start("backlog", self.bulk.round)
         await self._watch_push(connection)
         open_gaps = await gaps.open_gaps(self.pool)
@@ -108,7 +113,7 @@ class Reconciler:
         room = self.settings.reconcile_parallel_sellers - len(self._busy.keys() - NOT_SELLERS)
         for seller_id, pull in plan.in_order(due, self._pulled_at)[: max(0, room)]:
             self._start(seller_id, partial(self._pull, seller_id, pull))
-        if "job" not in self._busy and (job := await replay_jobs.next_open(self.pool)):
+        if self._is_free("job") and (job := await replay_jobs.next_open(self.pool)):
             self._start("job", partial(self._replay, job))
 
     async def _due_pulls(self, open_gaps: Sequence[Gap]) -> dict[int, Pull]:
@@ -145,12 +150,20 @@ class Reconciler:
             for up in await push_connections.up(connection, silent_for=silent_for):
                 await gaps.end_by(connection, up)
 
+    def _is_free(self, key: object) -> bool:
+        """Whether this may be begun: it is not under way, and an outage does not hold it back."""
+        return key not in self._busy and self._not_before.get(key, 0.0) <= asyncio.get_running_loop().time()
+
     def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:
             try:
                 await work()
+                self._outages.pop(key, None)
+            except OUTAGE_ERRORS as error:
+                outage = self._outages.setdefault(key, Outage(FAILED))
+                self._not_before[key] = asyncio.get_running_loop().time() + outage.failed(error)
             except PASSING_ERRORS as error:
-                log.warning("pull failed; nothing is claimed, trying again", key=str(key), error=str(error))
+                log.warning(FAILED, key=str(key), error=str(error))
 
         self._busy[key] = asyncio.create_task(guarded(), name=f"pull-{key}")
 

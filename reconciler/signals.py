@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from schemas import cloud_events, problems
 from schemas.notification import ReplayFinished
 from schemas.signal import ReplayRequested
-from topsync import metrics, telemetry
+from topsync import metrics, outages, telemetry
 from topsync.clock import ServerClock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
@@ -37,8 +38,6 @@ READ_TIMEOUT_SECONDS: Final = 1.0
 
 AT_ONCE: Final = 100
 
-OUTAGE_WAIT_SECONDS: Final = 2.0
-
 PASSING_ERRORS: Final = (*OUTAGE_ERRORS, KafkaError)
 """What is over some time; until then nothing is committed."""
 
@@ -55,14 +54,17 @@ class SignalReader:
 
     async def run(self, lifetime: Lifetime) -> None:
         """Read until the process is asked to end."""
-        while not lifetime.stopping:
-            try:
-                async with self._consumer() as consumer:
-                    while not lifetime.stopping:
-                        await self._read(consumer)
-            except PASSING_ERRORS as error:
-                log.warning("signals cannot be read or noted now; trying again", error=repr(error))
-                await lifetime.sleep(OUTAGE_WAIT_SECONDS)
+        await outages.go_on(
+            partial(self._read_all, lifetime),
+            lifetime,
+            errors=PASSING_ERRORS,
+            what="signals cannot be read or noted now; trying again",
+        )
+
+    async def _read_all(self, lifetime: Lifetime) -> None:
+        async with self._consumer() as consumer:
+            while not lifetime.stopping:
+                await self._read(consumer)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         taken = await consumer.getmany(timeout_ms=int(READ_TIMEOUT_SECONDS * 1000), max_records=AT_ONCE)

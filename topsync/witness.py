@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from schemas import cloud_events
 from schemas.types import parse_instant
 from topsync import telemetry
+from topsync.outages import Outage
 from topsync.settings import KafkaSettings
 from topsync.store import witness
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -65,6 +66,7 @@ class Witness:
     _unsaved: deque[Finding] = field(default_factory=deque)
     _freshness: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FRESHNESS_SAMPLES))
     _arrivals: deque[tuple[float, int]] = field(default_factory=deque)
+    _outage: Outage = field(default_factory=lambda: Outage("cannot keep what was seen; trying again"))
 
     @property
     def orders(self) -> int:
@@ -111,8 +113,7 @@ class Witness:
                     self._take(places[tp], batch)
                 if time.monotonic() >= save_at:
                     await self._note_positions(consumer, places)
-                    await self._save()
-                    save_at = time.monotonic() + SAVE_INTERVAL_SECONDS
+                    save_at = await self._save() + time.monotonic()
         finally:
             await consumer.stop()
 
@@ -145,14 +146,17 @@ class Witness:
             first = self._progress[place].first_offset
             self._progress[place] = Progress(first, await consumer.position(tp))
 
-    async def _save(self) -> None:
+    async def _save(self) -> float:
+        """Keep what was seen; returns in how many seconds to do so again."""
         try:
             while self._unsaved:
                 await witness.add_finding(self.pool, self._unsaved[0])
                 self._unsaved.popleft()
             await witness.save_progress(self.pool, self._progress)
         except OUTAGE_ERRORS as error:
-            log.warning("cannot keep what was seen; trying again", error=repr(error))
+            return self._outage.failed(error)
+        self._outage.over()
+        return SAVE_INTERVAL_SECONDS
 
 
 async def wait_until_read(

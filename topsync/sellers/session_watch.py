@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from schemas.notification import SessionWarned
-from topsync import metrics, telemetry
+from topsync import metrics, outages, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage import spans
 from topsync.sellers import session_rules
@@ -36,8 +37,6 @@ WATCH_LOCK: Final = 0x77617463
 
 LOOK_SECONDS: Final = 2.0
 """A look is two small queries; a seller that is back waits this long for its replay."""
-
-OUTAGE_WAIT_SECONDS: Final = 2.0
 
 PERMIT_RETRY_SECONDS: Final = 60.0
 """The client has tried again and again by itself: the platform needs time."""
@@ -64,12 +63,12 @@ class SessionWatch:
 
     async def run(self, lifetime: Lifetime) -> None:
         """Watch, or stand by, until the process is asked to end."""
-        while not lifetime.stopping:
-            try:
-                await self._lead(lifetime)
-            except OUTAGE_ERRORS as error:
-                log.warning("the database does not answer; trying again", error=repr(error))
-                await lifetime.sleep(OUTAGE_WAIT_SECONDS)
+        await outages.go_on(
+            partial(self._lead, lifetime),
+            lifetime,
+            errors=OUTAGE_ERRORS,
+            what="cannot watch the sellers' sessions without the database; trying again",
+        )
 
     async def _lead(self, lifetime: Lifetime) -> None:
         async with self.pool.acquire() as connection:
