@@ -32,6 +32,7 @@ from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
 from topsync.errors import OperatorError
 from topsync.progress import Bars
+from topsync.sellers import session_rules
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
 from topsync.service import Lifetime
@@ -248,13 +249,15 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         producers.idempotent(kafka) as producer,
     ):
         accounts = _chosen(await sessions.usable(), names)
+        failures = [] if names else _new_without_session(sessions)
         if not accounts:
+            if failures:
+                raise BootstrapFailedError("; ".join(failures))
             log.info("no seller is new; nothing to do")
             return
         await _require_push(pool, lifetime)
         lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
-        failures: list[str] = []
         with Bars(sys.stderr, STEPS) as bars:
 
             async def run_one(account: Account) -> None:
@@ -335,9 +338,19 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise BootstrapFailedError(
-            f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
+            f"not known, paused, expired or erased, or no key opens their session: {', '.join(unknown)}; "
+            "see `topsync sellers list`"
         )
     return [by_name[name] for name in names]
+
+
+def _new_without_session(sessions: Sessions) -> list[str]:
+    """New sellers that have to be left out, and why: the others go on."""
+    return [
+        f"{seller.nick}: {session_rules.UNREADABLE}"
+        for seller in sessions.unreadable
+        if seller.state is SellerState.NEW
+    ]
 
 
 async def _require_push(pool: Pool, lifetime: Lifetime) -> None:
