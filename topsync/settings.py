@@ -499,8 +499,8 @@ class VaultSettings(_Settings):
     """Encryption of the sellers' session tokens."""
 
     token_keys: SecretStr = Field(
-        description="Fernet keys, comma-separated: the first encrypts, all decrypt (`topsync new-key`). A new "
-        "key goes to the end, and to the front when every process knows it: docs/sellers.md."
+        description="Fernet keys, comma-separated: the first encrypts, all decrypt (`topsync new-key`). A "
+        "new key goes to the end, and to the front when every process knows it: docs/sellers.md."
     )
 
 
