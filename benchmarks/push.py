@@ -26,7 +26,7 @@ from topsync.local.processes import ProcessGroup
 from topsync.local.servers import Servers, local_servers
 from topsync.service import Lifetime, calm_collector
 from topsync.settings import DatabaseSettings, KafkaSettings
-from topsync.store import database
+from topsync.store import database, schema
 from topsync.store.database import Pool
 from topsync.stream import clients, topic_admin, topics
 from topsync.stream.topics import Registry, TopicsError
@@ -213,8 +213,9 @@ async def _check(kafka: KafkaSettings, registry: Registry, messages: int) -> Non
 
 @asynccontextmanager
 async def _database(servers: Servers) -> AsyncIterator[Pool]:
-    async with database.connect(DatabaseSettings(database_url=SecretStr(servers.database_url))) as pool:
-        await database.migrate(pool)
+    own = DatabaseSettings(database_url=SecretStr(servers.database_url))
+    await schema.migrate(own)
+    async with database.connect(own) as pool:
         yield pool
 
 

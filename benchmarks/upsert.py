@@ -27,7 +27,7 @@ from topsync.settings import DatabaseSettings
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.settings import WorldSettings
 from topsync.simulator.world import World
-from topsync.store import database, orders
+from topsync.store import database, orders, schema
 from topsync.store.database import Pool, sql
 from topsync.store.orders import Version
 
@@ -78,8 +78,8 @@ async def run() -> Report:
         postgres = EmbeddedPostgres(group, group.folder / "postgres")
         await postgres.start()
         own = DatabaseSettings(database_url=SecretStr(postgres.url))
+        await schema.migrate(own)
         async with database.connect(own) as pool:
-            await database.migrate(pool)
             epochs = [await orders.take_over(pool, number, "benchmark") for number in range(PARTITIONS)]
 
             async def upsert(number: int, batch: Batch) -> object:

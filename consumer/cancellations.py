@@ -10,6 +10,7 @@ from datetime import datetime
 
 from consumer.messages import read_cancellation
 from topsync import telemetry
+from topsync.outages import Outage
 from topsync.sellers import session_rules
 from topsync.store import sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -26,9 +27,9 @@ class Cancellations:
     """Marks the sellers of such messages as expired. What a crash takes with it is only the promptness."""
 
     pool: Pool
-    retry_seconds: float
     _unwritten: deque[tuple[int, datetime]] = field(default_factory=lambda: deque(maxlen=MAX_UNWRITTEN))
     _due: asyncio.Event = field(default_factory=asyncio.Event)
+    _outage: Outage = field(default_factory=lambda: Outage("cannot mark a seller as expired; trying again"))
 
     def note(self, deliveries: Iterable[Delivery]) -> None:
         """Pick out the messages that withdraw an authorisation. Does not wait."""
@@ -45,9 +46,9 @@ class Cancellations:
             self._due.clear()
             try:
                 await self._write()
+                self._outage.over()
             except OUTAGE_ERRORS as error:
-                log.warning("cannot mark a seller as expired; trying again", error=repr(error))
-                await asyncio.sleep(self.retry_seconds)
+                await asyncio.sleep(self._outage.failed(error))
                 self._due.set()
 
     async def _write(self) -> None:

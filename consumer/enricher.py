@@ -121,8 +121,8 @@ class Enricher:
             except Exception as error:
                 if loop.time() - began > HEALTHY_SECONDS:
                     failures = outages = 0
-                # A ban or an outage of the platform is no failure of ours, however long it is.
-                if _is_the_platforms(error):
+                # A ban, or an outage of platform or database, is no failure of ours, however long it is.
+                if _is_an_outage(error):
                     outages += 1
                 else:
                     failures += 1
@@ -210,8 +210,9 @@ def _wait_seconds(error: Exception, failures: int) -> float:
     return min(LONGEST_WAIT_SECONDS, _banned_for_seconds(error)) or RESTART.wait_seconds(failures)
 
 
-def _is_the_platforms(error: Exception) -> bool:
-    return all(isinstance(leaf, RetryLaterError | CallLimitedError) for leaf in leaves(error))
+def _is_an_outage(error: Exception) -> bool:
+    outages = (RetryLaterError, CallLimitedError, *OUTAGE_ERRORS)
+    return all(isinstance(leaf, outages) for leaf in leaves(error))
 
 
 def _banned_for_seconds(error: Exception) -> float:

@@ -126,7 +126,7 @@ class PushService:
             Line(number, config, self.clock, self.pool, self.token_source)
             for number in range(1, self.connections + 1)
         ]
-        self._cancellations = Cancellations(self.pool, self.proof_interval_seconds)
+        self._cancellations = Cancellations(self.pool)
         self._open_intakes = len(self._lines)
 
     async def run(self, lifetime: Lifetime) -> None:

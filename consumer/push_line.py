@@ -49,6 +49,7 @@ class Line:
         self._current: UUID | None = None
         self._ended: deque[PushConnection] = deque(maxlen=MAX_UNWRITTEN_ENDS)
         self._due = asyncio.Event()
+        self._writes = True
 
     async def keep(self, interval_seconds: float) -> None:
         """Write the connection's state down at each change and at each interval."""
@@ -70,7 +71,14 @@ class Line:
             if self._current is not None:
                 await push_connections.write(self._pool, self._row(status, self._current))
         except OUTAGE_ERRORS as error:
-            log.warning("cannot write the connection's state down; trying again", error=repr(error))
+            # At each interval, or push would be taken for silent once the database is back. Said once.
+            if self._writes:
+                log.warning("cannot write the connection's state down; trying again", error=repr(error))
+            self._writes = False
+        else:
+            if not self._writes:
+                log.warning("the connection's state is written down again", connection=self.number)
+            self._writes = True
 
     def _state_changed(self, status: ConnectionStatus) -> None:
         if self._state is not None:

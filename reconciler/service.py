@@ -22,6 +22,7 @@ from topsync import metrics, outages, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, Request
+from topsync.outages import Outage
 from topsync.sellers.sessions import Sessions
 from topsync.service import Lifetime
 from topsync.settings import ReconcilerSettings
@@ -42,6 +43,8 @@ NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog"})
 HAND_BACK_SECONDS = 2.0
 FOR_EVER = timedelta(days=36500)
 
+FAILED = "pull failed; nothing is claimed, trying again"
+
 PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
 """What a later pull can mend: nothing was claimed, so nothing is lost."""
 
@@ -61,6 +64,9 @@ class Reconciler:
     replays: Replays
     _judges_silence: bool = False
     _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
+    _outages: dict[object, Outage] = field(default_factory=dict)
+    _not_before: dict[object, float] = field(default_factory=dict)
+    """Of what failed in an outage of the database, by the loop's time."""
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
 
     async def run(self, lifetime: Lifetime) -> None:
@@ -70,7 +76,7 @@ class Reconciler:
             partial(self._lead, lifetime),
             lifetime,
             errors=OUTAGE_ERRORS,
-            what="the database does not answer; trying again",
+            what="cannot reconcile without the database; trying again",
         )
         await self._drop_everything()
 
@@ -94,9 +100,9 @@ class Reconciler:
     async def _look(self, connection: Connection) -> None:
         """One round: connections to gaps, gaps and sweeps to pulls, requests to jobs, second questions."""
         self._reap()
-        if "refetches" not in self._busy:
+        if self._is_free("refetches"):
             self._start("refetches", self.refetching.round)
-        if "backlog" not in self._busy:
+        if self._is_free("backlog"):
             self._start("backlog", self.bulk.round)
         if "replay" not in self._busy:
             self._start("replay", self.replays.round)
@@ -144,12 +150,20 @@ class Reconciler:
             for up in await push_connections.up(connection, silent_for=silent_for):
                 await gaps.end_by(connection, up)
 
+    def _is_free(self, key: object) -> bool:
+        """Whether this may be begun: it is not under way, and an outage does not hold it back."""
+        return key not in self._busy and self._not_before.get(key, 0.0) <= asyncio.get_running_loop().time()
+
     def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:
             try:
                 await work()
+                self._outages.pop(key, None)
+            except OUTAGE_ERRORS as error:
+                outage = self._outages.setdefault(key, Outage(FAILED))
+                self._not_before[key] = asyncio.get_running_loop().time() + outage.failed(error)
             except PASSING_ERRORS as error:
-                log.warning("pull failed; nothing is claimed, trying again", key=str(key), error=str(error))
+                log.warning(FAILED, key=str(key), error=str(error))
 
         self._busy[key] = asyncio.create_task(guarded(), name=f"pull-{key}")
 

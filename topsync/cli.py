@@ -355,9 +355,10 @@ def sellers_rekey(
 ) -> None:
     """Encrypt all stored tokens with the first of TOPSYNC_TOKEN_KEYS, so that older keys can go.
 
-    First give every process the new key in front of the old one. Exit status 0
-    says that no stored token needs any other key than the first; 1, that some
-    does.
+    First give every process the new key behind the old one, and when all know
+    it, in front. Says which keys are in use. Exit status 0 says that no stored
+    token needs any other key than the first; 1, that some does, or that no key
+    opens it.
     """
     from topsync.sellers import operations
 

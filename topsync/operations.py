@@ -9,7 +9,7 @@ from topsync import audit_progress, overview, overview_tables, retry, runtime, s
 from topsync.audit import Audit, Result
 from topsync.errors import reaching
 from topsync.settings import DatabaseSettings, KafkaSettings, PlatformSettings, SimulatorAdminSettings
-from topsync.store import database
+from topsync.store import database, schema
 from topsync.stream import topic_admin, topics
 from topsync.stream.layout import LayoutError
 from topsync.stream.producer import PublishError
@@ -24,8 +24,7 @@ async def migrate() -> None:
     """Bring the schema up to date."""
     own = settings.load(DatabaseSettings)
     with reaching(database.SERVER, database.REFUSALS):
-        async with database.connect(own) as pool:
-            applied = await database.migrate(pool)
+        applied = await schema.migrate(own)
     told = f"applied: {', '.join(applied)}" if applied else "the schema is up to date"
     terminal.say(told)
 

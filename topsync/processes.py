@@ -33,6 +33,7 @@ from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
 from topsync.errors import OperatorError
 from topsync.progress import Bars
+from topsync.sellers import session_rules
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
 from topsync.service import Lifetime
@@ -257,18 +258,20 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         passed_over = [] if names else await _passed_over(pool)
         if passed_over:
             log.warning("paused or expired sellers are not started", sellers=passed_over)
+        failures = [] if names else _new_without_session(sessions)
         if not accounts and passed_over:
-            raise BootstrapFailedError(
+            failures.append(
                 f"nothing is started: paused or expired: {', '.join(map(str, passed_over))}; see "
                 "`topsync sellers list`"
             )
         if not accounts:
+            if failures:
+                raise BootstrapFailedError("; ".join(failures))
             log.info("no seller is new; nothing to do")
             return
         await _require_push(pool, lifetime)
         lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
-        failures: list[str] = []
         with Bars(sys.stderr, STEPS) as bars:
 
             async def run_one(account: Account) -> None:
@@ -349,7 +352,8 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
     unknown = [name for name, seller in chosen.items() if seller is None]
     if unknown:
         raise BootstrapFailedError(
-            f"not known, paused, expired or erased: {', '.join(unknown)}; see `topsync sellers list`"
+            f"not known, paused, expired or erased, or no key opens their session: {', '.join(unknown)}; "
+            "see `topsync sellers list`"
         )
     return [usable[seller_id] for seller_id in {one.seller_id: one for one in chosen.values() if one}]
 
@@ -361,6 +365,15 @@ async def _passed_over(pool: Pool) -> list[int]:
         one for one in await sellers.all_of(pool) if one.state in (SellerState.PAUSED, SellerState.EXPIRED)
     ]
     return [one.seller_id for one in away if not proven.get(one.seller_id)]
+
+
+def _new_without_session(sessions: Sessions) -> list[str]:
+    """New sellers that have to be left out, and why: the others go on."""
+    return [
+        f"{seller.nick}: {session_rules.UNREADABLE}"
+        for seller in sessions.unreadable
+        if seller.state is SellerState.NEW
+    ]
 
 
 async def _require_push(pool: Pool, lifetime: Lifetime) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 from schemas import platform_time
 from topsync import metrics, retry, settings, shared_budget, starts, telemetry
 from topsync.clock import ServerClock
 from topsync.coverage.pull import Puller
+from topsync.errors import first_of, reaching
+from topsync.outages import Outage
 from topsync.sellers.renewal import Renewal
 from topsync.sellers.sessions import Sessions
 from topsync.settings import (
@@ -26,7 +29,7 @@ from topsync.settings import (
     PlatformSettings,
     VaultSettings,
 )
-from topsync.store import api_calls, database
+from topsync.store import api_calls, database, schema
 from topsync.store.api_calls import Call
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.stream import producer as producers
@@ -42,6 +45,8 @@ from topsync.vault import Vault
 
 log = telemetry.get_logger(__name__)
 
+T = TypeVar("T")
+
 CLOCK_REFINEMENTS = 8
 """Questions for the time after the first, each halving the uncertainty of a second: to about 4 ms."""
 
@@ -54,19 +59,36 @@ async def open_pool() -> AsyncIterator[Pool]:
     """The database, with its schema checked; waits a little for one that is just starting.
 
     Raises:
-        UnreachableError: it is away, or refuses us.
+        UnreachableError: it is away, or refuses us; also where it was lost later, and nobody waited for it.
     """
     own = settings.load(DatabaseSettings)
-    await starts.reach(
-        database.SERVER, lambda: _check_schema(own), outages=OUTAGE_ERRORS, refusals=database.REFUSALS
+    await _reach_database(lambda: _check_schema(own))
+    async with database.connect(own, _database_now) as pool:
+        try:
+            yield pool
+        except* database.LOST_ERRORS as lost:
+            with reaching(database.SERVER, database.LOST_ERRORS):
+                raise first_of(lost) from None
+
+
+async def _reach_database(call: Callable[[], Awaitable[T]]) -> T:
+    """Use the database as a process does at its start; waits a little for one that is just starting.
+
+    Raises:
+        UnreachableError: it is away, takes no writes, or refuses us.
+    """
+    return await starts.reach(
+        database.SERVER, call, outages=OUTAGE_ERRORS, refusals=database.REFUSALS, may_come=database.may_come
     )
-    async with database.connect(own) as pool:
-        yield pool
+
+
+def _database_now() -> DatabaseSettings:
+    return settings.load(DatabaseSettings)
 
 
 async def _check_schema(own: DatabaseSettings) -> None:
     async with database.connect(own) as pool:
-        await database.require_schema(pool)
+        await schema.require_schema(pool)
 
 
 async def open_topics(*, draining: bool = False) -> tuple[KafkaSettings, Registry]:
@@ -108,16 +130,15 @@ async def open_gateway(
     )
     if retries is not None:
         config = replace(config, retries=retries)
-    async with (
-        shared_budget.open_book(settings.load(DatabaseSettings), pool, budget.limits) as book,
-        TopClient(
-            config,
-            clock,
-            BudgetGate(book, GateConfig(max_in_flight=own.calls_in_flight)),
-            observer=tally.note,
-        ) as client,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with AsyncExitStack() as stack:
+        book = await _reach_database(
+            lambda: stack.enter_async_context(
+                shared_budget.open_book(_database_now(), pool, budget.limits, _database_now)
+            )
+        )
+        gate = BudgetGate(book, GateConfig(max_in_flight=own.calls_in_flight))
+        client = await stack.enter_async_context(TopClient(config, clock, gate, observer=tally.note))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
         await client.sync_clock()
         background = [
             tasks.create_task(_keep_clock(client, clock)),
@@ -185,17 +206,26 @@ class _Tally:
             self._counts[Call(platform_time.day_of(self._clock.now()), record.api, lane, outcome)] += 1
 
     async def write_for_ever(self) -> None:
+        outage, pause_seconds = Outage("cannot write the call counts down"), CALLS_WRITTEN_EVERY_SECONDS
         while True:
-            await asyncio.sleep(CALLS_WRITTEN_EVERY_SECONDS)
+            await asyncio.sleep(pause_seconds)
             try:
                 await self.write()
             except OUTAGE_ERRORS as error:
-                log.warning("cannot write the call counts down", error=repr(error))
+                pause_seconds = outage.failed(error)
+            else:
+                outage.over()
+                pause_seconds = CALLS_WRITTEN_EVERY_SECONDS
 
     async def write(self) -> None:
         counts, self._counts = self._counts, Counter()
-        if counts:
+        if not counts:
+            return
+        try:
             await api_calls.add(self._pool, counts)
+        except OUTAGE_ERRORS:
+            self._counts += counts
+            raise
 
 
 def puller(

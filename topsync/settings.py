@@ -27,7 +27,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import Url
+from pydantic_core import MultiHostUrl, Url
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 
@@ -41,7 +41,7 @@ from topsync.top.sign import SignMethod
 PREFIX = "TOPSYNC_"
 
 DATABASE_URL = TypeAdapter(
-    Annotated[Url, UrlConstraints(allowed_schemes=["postgresql", "postgres"], host_required=True)]
+    Annotated[MultiHostUrl, UrlConstraints(allowed_schemes=["postgresql", "postgres"], host_required=True)]
 )
 
 
@@ -175,7 +175,9 @@ class DatabaseSettings(_Settings):
     """PostgreSQL."""
 
     database_url: SecretUrl = Field(
-        description="The database, e.g. `postgresql://user:password@host:5432/topsync`."
+        description="The database, e.g. `postgresql://user:password@host:5432/topsync`; of several hosts, "
+        "`host1:5432,host2:5432`, the one that takes writes. In a file of `TOPSYNC_SECRETS_DIR` it is read "
+        "again for each new connection: a changed password needs no restart."
     )
     database_pool_size: int = Field(
         8, ge=2, le=200, description="Connections that one process opens at most."
@@ -537,7 +539,8 @@ class VaultSettings(_Settings):
     """Encryption of the sellers' session tokens."""
 
     token_keys: SecretStr = Field(
-        description="Fernet keys, comma-separated: the first encrypts, all decrypt (`topsync new-key`)."
+        description="Fernet keys, comma-separated: the first encrypts, all decrypt (`topsync new-key`). A "
+        "new key goes to the end, and to the front when every process knows it: docs/sellers.md."
     )
 
 

@@ -15,40 +15,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
-
-import asyncpg
+from typing import Final
 
 from topsync import durations, identity, metrics, telemetry
 from topsync.settings import DatabaseSettings
-from topsync.store import call_budget
-from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store import call_budget, database
+from topsync.store.database import OUTAGE_ERRORS, Address, OwnConnection, Pool
 from topsync.top.book import BookAwayError
 from topsync.top.budget import Ask, Grant, Lane, Limits
-
-if TYPE_CHECKING:
-    OwnConnection = asyncpg.Connection[asyncpg.Record]
-else:  # the driver's own class knows its parameter only in its stubs
-    OwnConnection = asyncpg.Connection
 
 log = telemetry.get_logger(__name__)
 
 TIMEOUT_SECONDS: Final = 2.0
 """For a statement or a connection. A database that takes longer counts as away."""
 
-_AWAY: tuple[type[BaseException], ...] = (*OUTAGE_ERRORS, asyncpg.PostgresError)
-
 
 class SharedBook:
     """See `topsync.top.book.Book`."""
 
-    def __init__(self, settings: DatabaseSettings, pool: Pool, limits: Limits) -> None:
+    def __init__(
+        self, settings: DatabaseSettings, pool: Pool, limits: Limits, address: Address | None = None
+    ) -> None:
         self._settings = settings
+        self._address = address
         self._pool = pool
         self._limits = limits
         self._connection: OwnConnection | None = None
         self._heard: Callable[[str, float], None] = _ignore
         self._connecting = asyncio.Lock()
+        self._is_away = False
 
     @property
     def limits(self) -> Limits:
@@ -64,10 +59,15 @@ class SharedBook:
         try:
             connection = await self.connect()
             grant = await call_budget.lease(connection, self._limits, ask, timeout_seconds=TIMEOUT_SECONDS)
-        except _AWAY as error:
+        except OUTAGE_ERRORS as error:
             self.close()
-            log.warning("the call budget cannot be reached: no calls until it can", error=repr(error))
+            if not self._is_away:  # asked again twice a second
+                log.warning("the call budget cannot be reached: no calls until it can", error=repr(error))
+            self._is_away = True
             raise BookAwayError from error
+        if self._is_away:
+            log.warning("the call budget can be reached again")
+        self._is_away = False
         for lane in Lane:
             if (quota := self._limits.quota(lane)) is not None:
                 metrics.CALLS_LEFT_TODAY.labels(lane.label).set(max(0, quota - grant.spent))
@@ -79,7 +79,7 @@ class SharedBook:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await call_budget.ban(self._pool, scope, seconds)
-        except _AWAY as error:
+        except OUTAGE_ERRORS as error:
             log.warning("the ban is not stored yet; only this process keeps it", error=repr(error))
             raise BookAwayError from error
 
@@ -90,10 +90,11 @@ class SharedBook:
         """The connection that leases go over and bans are heard on, made anew when there is none."""
         async with self._connecting:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await asyncpg.connect(
-                    self._settings.database_url.get_secret_value(),
-                    timeout=TIMEOUT_SECONDS,
-                    command_timeout=TIMEOUT_SECONDS,
+                self._connection = await database.connect_once(
+                    self._settings,
+                    self._address,
+                    timeout_seconds=TIMEOUT_SECONDS,
+                    command_timeout_seconds=TIMEOUT_SECONDS,
                     server_settings={
                         "application_name": identity.connection_name(),
                         "timezone": "UTC",
@@ -114,13 +115,15 @@ class SharedBook:
 
 
 @asynccontextmanager
-async def open_book(settings: DatabaseSettings, pool: Pool, limits: Limits) -> AsyncIterator[SharedBook]:
-    """The shared book, connected.
+async def open_book(
+    settings: DatabaseSettings, pool: Pool, limits: Limits, address: Address | None = None
+) -> AsyncIterator[SharedBook]:
+    """The shared book, connected. It asks `address` before each connection, as a pool does.
 
     Raises:
         OSError, asyncpg.PostgresError: the database cannot be reached.
     """
-    book = SharedBook(settings, pool, limits)
+    book = SharedBook(settings, pool, limits, address)
     try:
         await book.connect()
         yield book

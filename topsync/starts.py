@@ -24,7 +24,12 @@ START = retry.Policy(max_attempts=8, first_wait_seconds=0.5, max_wait_seconds=10
 
 
 async def reach(
-    server: str, call: Callable[[], Awaitable[T]], *, outages: Errors, refusals: Errors | None = None
+    server: str,
+    call: Callable[[], Awaitable[T]],
+    *,
+    outages: Errors,
+    refusals: Errors | None = None,
+    may_come: Callable[[Exception], bool] = lambda _: True,
 ) -> T:
     """The answer of a server that may be away for a moment. `call` must be safe to repeat.
 
@@ -33,6 +38,7 @@ async def reach(
         call: the first use of it.
         outages: what `call` raises while the server is away.
         refusals: what is reported as one line; without it, `outages`.
+        may_come: of an outage, whether waiting may end it.
 
     Raises:
         UnreachableError: it has been away for too long, or refuses us.
@@ -40,7 +46,9 @@ async def reach(
     with reaching(server, outages if refusals is None else refusals):
         return await retry.run(
             call,
-            decide=lambda error, _: retry.Retry() if isinstance(error, outages) else retry.GIVE_UP,
+            decide=lambda error, _: (
+                retry.Retry() if isinstance(error, outages) and may_come(error) else retry.GIVE_UP
+            ),
             policy=START,
             on_retry=partial(_waiting, server),
         )

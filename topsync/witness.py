@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 from schemas import cloud_events
 from schemas.types import parse_instant
 from topsync import starts, telemetry
+from topsync.outages import Outage
 from topsync.settings import KafkaSettings
 from topsync.shortage import Shortages
 from topsync.store import witness
@@ -81,6 +82,7 @@ class Witness:
     _unsaved: deque[Finding] = field(default_factory=deque)
     _freshness: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FRESHNESS_SAMPLES))
     _arrivals: deque[tuple[float, int]] = field(default_factory=deque)
+    _outage: Outage = field(default_factory=lambda: Outage("cannot keep what was seen; trying again"))
 
     @property
     def orders(self) -> int:
@@ -135,8 +137,7 @@ class Witness:
                     for topic in watched.values():
                         layout.require_known(topic, consumer.partitions_for_topic(topic.name))
                     await self._note_positions(consumer, places)
-                    await self._save()
-                    save_at = time.monotonic() + SAVE_INTERVAL_SECONDS
+                    save_at = await self._save() + time.monotonic()
 
     @asynccontextmanager
     async def _reader(
@@ -202,14 +203,17 @@ class Witness:
             first = self._progress[place].first_offset
             self._progress[place] = Progress(first, await consumer.position(tp))
 
-    async def _save(self) -> None:
+    async def _save(self) -> float:
+        """Keep what was seen; returns in how many seconds to do so again."""
         try:
             while self._unsaved:
                 await witness.add_finding(self.pool, self._unsaved[0])
                 self._unsaved.popleft()
             await witness.save_progress(self.pool, self._progress, self._topic_ids)
         except OUTAGE_ERRORS as error:
-            log.warning("cannot keep what was seen; trying again", error=repr(error))
+            return self._outage.failed(error)
+        self._outage.over()
+        return SAVE_INTERVAL_SECONDS
 
 
 @asynccontextmanager

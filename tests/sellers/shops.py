@@ -63,8 +63,9 @@ class Process:
         assert found is not None
         return found
 
-    async def works(self, account: Account) -> None:
+    async def works(self, account: Account | None) -> None:
         """Call the platform with an account's session; SessionInvalidError where it is refused."""
+        assert account is not None, "no key opens the session"
         await messages.permit(self.client, account.session)
 
 

@@ -126,7 +126,9 @@ async def test_a_process_that_dies_in_a_refresh_blocks_nobody_for_long(
         if platform_did_it:
             cipher = seller.life.refresh_cipher
             assert cipher is not None
-            await process.oauth.refresh(shop.vault.decrypt(cipher))
+            token = shop.vault.decrypt(cipher)
+            assert token is not None
+            await process.oauth.refresh(token)
         await process.pool.execute(
             "update sellers set refresh_begun_at = now() - interval '1 minute', refresh_not_before = now()"
         )

@@ -21,7 +21,7 @@ from topsync.sellers.session_rules import REFUSED
 from topsync.settings import VaultSettings
 from topsync.store import erasures, sellers
 from topsync.store.sellers import AmbiguousError, Seller, State
-from topsync.vault import Vault, VaultError, new_key
+from topsync.vault import Vault, new_key
 
 KEY = new_key()
 
@@ -352,8 +352,38 @@ async def test_a_rotated_key_can_be_retired_once_the_command_says_so(
         assert cipher is not None
         assert former is not None
         assert vault(new).decrypt(cipher) == vault(KEY).decrypt(former)
-        with pytest.raises(VaultError):
-            vault(KEY).decrypt(cipher)
+        assert vault(KEY).decrypt(cipher) is None
+
+
+async def test_rekey_goes_on_past_a_seller_whose_key_is_lost_and_names_it_and_the_keys_in_use(
+    shop: Shop, process: Process, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = new_key()
+    lost = vault(new_key()).encrypt(SecretStr("lost"))
+    good = vault(KEY).encrypt(SecretStr("good"))
+    # The lost one is the first that is looked at.
+    await sellers.add(process.pool, seller_id=1, nick="lost_shop", session_cipher=lost)
+    await process.pool.execute(
+        "update sellers set refresh_cipher = null, session_cipher = $1 where seller_id > 1", good
+    )
+    monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", f"{new},{KEY}")
+    assert await operations.rekey(only_check=True) == 1
+    written = capsys.readouterr().out
+    (first, second) = vault(new, KEY).key_ids
+    assert f"key 1 of TOPSYNC_TOKEN_KEYS ({first}): 0 of 2 sellers" in written
+    assert f"key 2 of TOPSYNC_TOKEN_KEYS ({second}): 1 of 2 sellers" in written
+    assert f"keep {second}" in written
+
+    assert await operations.rekey(only_check=False) == 1
+    written = capsys.readouterr().out
+    assert "encrypted anew: 1 of 2 sellers" in written
+    assert "no key: lost_shop (1)" in written
+    assert "topsync sellers authorise 1" in written
+    assert "keep" not in written
+    assert vault(new).decrypt((await shop.seller(process)).session_cipher) == SecretStr("good")
+    kept = await sellers.get(process.pool, 1)
+    assert kept is not None
+    assert kept.session_cipher == lost
 
 
 async def test_without_a_callback_the_command_says_which_setting_is_missing(

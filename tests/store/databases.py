@@ -20,7 +20,7 @@ from topsync.local import run_folders
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
 from topsync.settings import DatabaseSettings
-from topsync.store import database, sellers
+from topsync.store import database, schema, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.store.refunds import RefundVersion
@@ -46,8 +46,7 @@ def migrated_database_url(database_server_url: str) -> Iterator[str]:
 
     async def migrate() -> None:
         await _on_server(database_server_url, f"CREATE DATABASE {name}")
-        async with database.connect(settings_for(url)) as pool:
-            await database.migrate(pool)
+        await schema.migrate(settings_for(url))
 
     asyncio.run(migrate())
     yield url

@@ -23,7 +23,7 @@ from tests.support import pace
 from tests.support.eventually import until
 from topsync.settings import DatabaseSettings
 from topsync.shared_budget import SharedBook, open_book
-from topsync.store import call_budget, database
+from topsync.store import call_budget, database, schema
 from topsync.store.database import Pool
 from topsync.top import budget
 from topsync.top.budget import APP, LEASE_SECONDS, Ask, Lane, Limits, Line
@@ -336,33 +336,32 @@ async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_i
     async with killable_postgres() as postgres:
         own = DatabaseSettings.model_validate({"database_url": postgres.url})
         limits = Limits(calls_per_second=100)
-        async with database.connect(own) as pool:
-            await database.migrate(pool)
-            async with open_book(own, pool, limits) as book:
-                gate = BudgetGate(book, GateConfig(ban_jitter_seconds=0.0))
+        await schema.migrate(own)
+        async with database.connect(own) as pool, open_book(own, pool, limits) as book:
+            gate = BudgetGate(book, GateConfig(ban_jitter_seconds=0.0))
 
-                async def caller() -> None:
-                    while True:
-                        async with gate.admit(API, Lane.LIVE):
-                            begun.append(time.monotonic())
+            async def caller() -> None:
+                while True:
+                    async with gate.admit(API, Lane.LIVE):
+                        begun.append(time.monotonic())
 
-                callers = [asyncio.create_task(caller()) for _ in range(20)]
-                await until(lambda: len(begun) > 50)
-                await postgres.kill()
-                gone_at = time.monotonic()
-                await until(lambda: time.monotonic() > gone_at + LEASE_SECONDS)
-                # A ban that is met while the book is away is kept, and told as soon as it is back.
-                await gate.ban(Scope.APP_API, OTHER, 300)
-                await postgres.restart()
-                back_at = time.monotonic()
-                await until(lambda: begun[-1] > back_at)
-                assert not [at for at in begun if gone_at + LEASE_SECONDS < at < back_at - 1]
-                made = len(begun)
-                await until(lambda: len(begun) > made + 50, within_seconds=5)
-                assert [ban.scope for ban in await call_budget.bans(pool)] == [OTHER]
-                for task in callers:
-                    task.cancel()
-                await asyncio.gather(*callers, return_exceptions=True)
+            callers = [asyncio.create_task(caller()) for _ in range(20)]
+            await until(lambda: len(begun) > 50)
+            await postgres.kill()
+            gone_at = time.monotonic()
+            await until(lambda: time.monotonic() > gone_at + LEASE_SECONDS)
+            # A ban that is met while the book is away is kept, and told as soon as it is back.
+            await gate.ban(Scope.APP_API, OTHER, 300)
+            await postgres.restart()
+            back_at = time.monotonic()
+            await until(lambda: begun[-1] > back_at)
+            assert not [at for at in begun if gone_at + LEASE_SECONDS < at < back_at - 1]
+            made = len(begun)
+            await until(lambda: len(begun) > made + 50, within_seconds=5)
+            assert [ban.scope for ban in await call_budget.bans(pool)] == [OTHER]
+            for task in callers:
+                task.cancel()
+            await asyncio.gather(*callers, return_exceptions=True)
 
 
 def test_a_ban_is_read_as_it_is_told() -> None:

@@ -1,10 +1,8 @@
-"""The schema: brought up to date once, by whoever comes first, and required by everybody else."""
+"""Connections to PostgreSQL: their locks, what counts as an outage, and statements by name."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import operator
 import re
 from importlib import resources
 
@@ -14,52 +12,7 @@ import pytest
 from tests.store.databases import settings_for
 from tests.support.eventually import eventually
 from topsync.store import database
-from topsync.store.database import OUTAGE_ERRORS, SchemaError
-
-
-async def test_a_process_refuses_a_database_without_the_schema_and_says_what_to_run(
-    database_url: str,
-) -> None:
-    async with database.connect(settings_for(database_url)) as pool:
-        with pytest.raises(SchemaError, match=r"0001_initial.sql.*run `topsync migrate`"):
-            await database.require_schema(pool)
-        await database.migrate(pool)
-        await database.require_schema(pool)
-
-
-async def test_migrating_again_changes_nothing(database_url: str) -> None:
-    async with database.connect(settings_for(database_url)) as pool:
-        names = [name for _, name, _ in database.migrations()]
-        assert await database.migrate(pool) == names
-        assert await database.migrate(pool) == []
-
-
-async def test_processes_that_migrate_at_the_same_time_apply_each_migration_once(database_url: str) -> None:
-    async with database.connect(settings_for(database_url)) as pool:
-        applied = await asyncio.gather(*(database.migrate(pool) for _ in range(4)))
-        names = [name for _, name, _ in database.migrations()]
-        assert sorted(functools.reduce(operator.iadd, applied, [])) == names
-        assert await pool.fetchval("select count(*) from migrations") == len(names)
-
-
-async def test_a_migration_that_fails_leaves_nothing_behind_and_lets_the_lock_go(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = database.migrations()
-    broken = [*good, (9999, "9999_broken.sql", "create table half (id int); select no_such_function()")]
-    monkeypatch.setattr(database, "migrations", lambda: broken)
-    async with database.connect(settings_for(database_url)) as pool:
-        with pytest.raises(Exception, match="no_such_function"):
-            await database.migrate(pool)
-        assert await pool.fetchval("select to_regclass('half') is null")
-        monkeypatch.setattr(database, "migrations", lambda: good)
-        async with asyncio.timeout(5):
-            assert await database.migrate(pool) == []
-
-
-def test_migrations_are_numbered_without_gap_or_double() -> None:
-    numbers = [number for number, _, _ in database.migrations()]
-    assert numbers == list(range(1, len(numbers) + 1))
+from topsync.store.database import OUTAGE_ERRORS
 
 
 async def test_an_advisory_lock_has_one_holder_until_it_is_given_back(database_url: str) -> None:

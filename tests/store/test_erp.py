@@ -17,7 +17,7 @@ from schemas.refund import Refund
 from schemas.trade import OrderLine, Trade
 from tests.schemas import samples
 from tests.store.databases import SELLER, at, settings_for
-from topsync.store import database, orders, refunds
+from topsync.store import database, orders, refunds, schema
 from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.store.refunds import RefundVersion
@@ -233,29 +233,28 @@ async def test_a_user_who_may_not_create_roles_gets_the_views_without_the_role(d
     """The role belongs to the whole server: it is taken away within a transaction that is undone."""
     name = urlsplit(database_url).path.removeprefix("/")
     owner = f"owner_of_{name}"
-    migrations = {number: text for number, _, text in database.migrations()}
+    migrations = {number: text for number, _, text in schema.migrations()}
     erp = next(text for text in migrations.values() if "create schema erp" in text)
-    async with database.connect(settings_for(database_url)) as pool:
-        await database.migrate(pool)
-        async with pool.acquire() as connection:
-            changes = connection.transaction()
-            await changes.start()
-            try:
-                await connection.execute("drop schema erp cascade")
-                await connection.execute("drop index orders_by_status, orders_by_buyer, orders_by_item")
-                await connection.execute("alter role topsync_reader rename to topsync_reader_elsewhere")
-                await connection.execute(f"create role {owner}")
-                await connection.execute(f"grant create on database {name} to {owner}")
-                await connection.execute(f"alter table orders owner to {owner}")
-                await connection.execute(f"grant all on schema public to {owner}")
-                await connection.execute(f"set local role {owner}")
-                await connection.execute(erp)
-                assert await connection.fetchval("select count(*) from erp.orders") == 0
-                assert not await connection.fetchval(
-                    "select exists (select from pg_roles where rolname = 'topsync_reader')"
-                )
-            finally:
-                await changes.rollback()
+    await schema.migrate(settings_for(database_url))
+    async with database.connect(settings_for(database_url)) as pool, pool.acquire() as connection:
+        changes = connection.transaction()
+        await changes.start()
+        try:
+            await connection.execute("drop schema erp cascade")
+            await connection.execute("drop index orders_by_status, orders_by_buyer, orders_by_item")
+            await connection.execute("alter role topsync_reader rename to topsync_reader_elsewhere")
+            await connection.execute(f"create role {owner}")
+            await connection.execute(f"grant create on database {name} to {owner}")
+            await connection.execute(f"alter table orders owner to {owner}")
+            await connection.execute(f"grant all on schema public to {owner}")
+            await connection.execute(f"set local role {owner}")
+            await connection.execute(erp)
+            assert await connection.fetchval("select count(*) from erp.orders") == 0
+            assert not await connection.fetchval(
+                "select exists (select from pg_roles where rolname = 'topsync_reader')"
+            )
+        finally:
+            await changes.rollback()
 
 
 # The page.

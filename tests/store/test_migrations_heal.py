@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.store.databases import SELLER, at, refund_version, settings_for, version
-from topsync.store import database, orders, refetches, refunds, sellers
+from topsync.store import database, orders, refetches, refunds, schema, sellers
 
 TID = 4000000000000000101
 REFUND = 300000000000000001
@@ -14,8 +14,9 @@ async def test_a_time_ahead_that_a_former_version_stored_gives_way_and_is_asked_
     database_url: str,
 ) -> None:
     """The change that it hid is long past, and no list will tell of it again."""
-    async with database.connect(settings_for(database_url)) as pool:
-        await database.migrate(pool)
+    own = settings_for(database_url)
+    await schema.migrate(own)
+    async with database.connect(own) as pool:
         await pool.execute("drop table open_letters; delete from migrations where number = 15")
         await sellers.add(pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
         epoch = await orders.take_over(pool, 0, "test")
@@ -24,7 +25,7 @@ async def test_a_time_ahead_that_a_former_version_stored_gives_way_and_is_asked_
         refund = [refund_version(REFUND, TID, 13 * HOURS, 0), refund_version(REFUND + 1, TID + 1, 1, 2)]
         await refunds.TABLE.upsert(pool, refund, partition=0, epoch=epoch)
 
-        await database.migrate(pool)
+        await schema.migrate(own)
 
         (wanted,) = await refetches.due(pool, limit=10)
         assert (wanted.tid, wanted.reason, wanted.refund_ids) == (TID, "modified_ahead", (REFUND,))

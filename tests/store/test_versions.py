@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.store.databases import killable_postgres, refund_version, settings_for, version
 from topsync.local.postgres import EmbeddedPostgres
-from topsync.store import database, orders, refunds
+from topsync.store import database, orders, refunds, schema
 from topsync.store.versions import T, V, VersionTable
 
 PARTITION = 3
@@ -15,8 +15,8 @@ REFUND = 180000000000000101
 async def test_what_was_noted_as_published_is_so_after_a_crash_of_the_database() -> None:
     """Nobody may notice the crash, and a version that is not noted is told once more beside the next."""
     async with killable_postgres() as postgres:
+        await schema.migrate(settings_for(postgres.url))
         async with database.connect(settings_for(postgres.url)) as pool:
-            await database.migrate(pool)
             epoch = await orders.take_over(pool, PARTITION, "test")
             order, refund = version(TID, 1, 5), refund_version(REFUND, TID, 1, 5)
             await orders.TABLE.upsert(pool, [order], partition=PARTITION, epoch=epoch)

@@ -43,7 +43,7 @@ from topsync.service import Lifetime
 from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
-from topsync.store import database, dead_letters, open_letters, orders, refetches, sellers
+from topsync.store import database, dead_letters, open_letters, orders, refetches, schema, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import Version
 from topsync.store.refetches import Refetch
@@ -110,8 +110,8 @@ async def installation(
         for name, text in environment.items():
             monkeypatch.setenv(name, text)
         kafka = settings.load(KafkaSettings)
+        await schema.migrate(settings.load(DatabaseSettings))
         async with database.connect(settings.load(DatabaseSettings)) as pool:
-            await database.migrate(pool)
             await sellers.add(pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
             yield Installation(pool, kafka, await create_topics(kafka))
     # A fenced producer of aiokafka leaves failed futures behind. Python complains when it collects them, and

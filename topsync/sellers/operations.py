@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -264,31 +265,50 @@ async def rekey(*, only_check: bool) -> int:
     """Encrypt every token with the first key; 0 when no other key is needed any more, otherwise 1."""
     vault = runtime.vault()
     async with runtime.open_pool() as pool:
-        behind = [seller for seller in await sellers.all_of(pool) if not _is_current(seller, vault)]
-        done = 0
-        for seller in [] if only_check else behind:
-            refresh_cipher = seller.life.refresh_cipher
-            # A session that is renewed at this moment is not replaced, and is looked at below.
-            done += await sellers.reencrypt(
-                pool,
-                seller,
-                session_cipher=vault.reencrypt(seller.session_cipher),
-                refresh_cipher=None if refresh_cipher is None else vault.reencrypt(refresh_cipher),
-            )
+        if not only_check:
+            await _reencrypt_all(pool, vault)
         found = await sellers.all_of(pool)
-    left = [seller for seller in found if not _is_current(seller, vault)]
-    if not only_check:
-        terminal.say(f"encrypted anew: {done} of {len(found)} sellers")
-    if left:
-        terminal.say(f"{len(left)} of {len(found)} sellers need a key that is not the first one: keep it")
+    keys_of = [(seller, {vault.key_of(cipher) for cipher in _ciphers(seller)}) for seller in found]
+    used = Counter(key_id for _, keys in keys_of for key_id in keys)
+    first, *others = vault.key_ids
+    for number, key_id in enumerate(vault.key_ids, start=1):
+        terminal.say(f"key {number} of TOPSYNC_TOKEN_KEYS ({key_id}): {used[key_id]} of {len(found)} sellers")
+    lost = [seller for seller, keys in keys_of if None in keys]
+    for seller in lost:
+        terminal.say(
+            f"no key: {seller.nick} ({seller.seller_id}); add the key that it was stored with, or run "
+            f"`topsync sellers authorise {seller.seller_id}`"
+        )
+    if needed := [key_id for key_id in others if used[key_id]]:
+        terminal.say(f"keep {', '.join(needed)}: not every token is stored under the first key")
+    if lost or needed:
         return 1
-    terminal.say("every stored token opens with the first key: the others can be removed")
+    terminal.say(f"every stored token opens with the first key, {first}: the others can be removed")
     return 0
 
 
-def _is_current(seller: Seller, vault: Vault) -> bool:
-    ciphers = filter(None, (seller.session_cipher, seller.life.refresh_cipher))
-    return all(map(vault.is_current, ciphers))
+async def _reencrypt_all(pool: Pool, vault: Vault) -> None:
+    found = await sellers.all_of(pool)
+    done = 0
+    for seller in found:
+        session, refresh = seller.session_cipher, seller.life.refresh_cipher
+        # What no key opens stays as it is. A session that is renewed at this moment is not replaced.
+        new_session = _under_first(session, vault)
+        new_refresh = None if refresh is None else _under_first(refresh, vault)
+        if (new_session, new_refresh) != (session, refresh):
+            done += await sellers.reencrypt(
+                pool, seller, session_cipher=new_session, refresh_cipher=new_refresh
+            )
+    terminal.say(f"encrypted anew: {done} of {len(found)} sellers")
+
+
+def _under_first(cipher: bytes, vault: Vault) -> bytes:
+    return cipher if vault.is_current(cipher) else vault.reencrypt(cipher) or cipher
+
+
+def _ciphers(seller: Seller) -> list[bytes]:
+    """What is stored encrypted of a seller; nothing of an erased one."""
+    return [cipher for cipher in (seller.session_cipher, seller.life.refresh_cipher) if cipher]
 
 
 async def list_all(*, as_json: bool = False) -> None:

@@ -9,9 +9,11 @@ the wait is over. Where the platform has spent it by then, the seller is told so
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
+
+from pydantic import SecretStr
 
 from topsync import metrics, telemetry
 from topsync.clock import ServerClock
@@ -42,6 +44,8 @@ class Renewal:
     vault: Vault
     oauth: OAuthClient
     clock: ServerClock
+    _told: set[tuple[int, int]] = field(default_factory=set)
+    """Sellers, with the version of a session whose refresh token no key opens, that the log has named."""
 
     async def renew(self, seller: Seller) -> Seller:
         """Try to put another session in the place of this one; the seller as it stands afterwards.
@@ -54,15 +58,24 @@ class Renewal:
         """
         if not session_rules.can_refresh(seller, now=self._now()):
             return seller
+        if (token := self._refresh_token(seller)) is None:
+            return seller
         wait = session_rules.wait_seconds(seller.refresh_attempts + 1)
         if await sellers.begin_refresh(self.pool, seller, not_again_for_seconds=wait):
-            await self._refresh(seller, again_in_seconds=wait)
+            await self._refresh(seller, token, again_in_seconds=wait)
         return await self._outcome(seller)
 
-    async def _refresh(self, seller: Seller, *, again_in_seconds: float) -> None:
+    def _refresh_token(self, seller: Seller) -> SecretStr | None:
         assert seller.life.refresh_cipher is not None
+        token = self.vault.decrypt(seller.life.refresh_cipher)
+        if token is None and (seller.seller_id, seller.version) not in self._told:
+            self._told.add((seller.seller_id, seller.version))
+            log.error("a stored refresh token cannot be decrypted", seller_id=seller.seller_id)
+        return token
+
+    async def _refresh(self, seller: Seller, token: SecretStr, *, again_in_seconds: float) -> None:
         try:
-            grant = await self.oauth.refresh(self.vault.decrypt(seller.life.refresh_cipher))
+            grant = await self.oauth.refresh(token)
         except TransportError as error:
             outcome = "no_answer"
             log.warning("no answer to a refresh; later again", seller_id=seller.seller_id, error=str(error))

@@ -19,12 +19,13 @@ MAX_ATTEMPTS: Final = 48
 
 REFUSED: Final = "the platform refused the session"
 CANCELLED: Final = "the seller cancelled the authorisation"
+UNREADABLE: Final = "no key in TOPSYNC_TOKEN_KEYS opens the stored session"
 
 
 def can_refresh(seller: Seller, *, now: datetime | None) -> bool:
     """Whether a refresh may bring another session; `now` is platform time, None where it is not known."""
     life = seller.life
-    if life.refresh_cipher is None or seller.refresh_attempts >= MAX_ATTEMPTS:
+    if life.refresh_cipher is None or seller.reason == UNREADABLE or seller.refresh_attempts >= MAX_ATTEMPTS:
         return False
     return now is None or life.refresh_ends_at is None or now < life.refresh_ends_at
 
@@ -62,6 +63,8 @@ def warning_due(life: Life, given: Collection[int], *, now: datetime) -> int | N
 
 def what_to_do(seller: Seller, *, now: datetime | None) -> str:
     """What an operator does about a seller whose session is refused, in one sentence."""
+    if seller.reason == UNREADABLE:
+        return f"add the key that it was stored with, or run `topsync sellers authorise {seller.seller_id}`"
     if seller.reason != CANCELLED and can_refresh(seller, now=now):
         return "it is being refreshed"
     return f"run `topsync sellers authorise {seller.seller_id}`"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -93,11 +94,26 @@ class SessionWatch:
         given: defaultdict[int, set[int]] = defaultdict(set)
         for seller_id, days in await sellers.warnings_given(self.pool):
             given[seller_id].add(days)
-        for seller in found:
+        await self.sessions.usable()
+        unreadable = {(seller.seller_id, seller.version) for seller in self.sessions.unreadable}
+        for each in found:
             try:
+                seller = await self._as_its_key_has_it(each, unreadable)
                 await self._see_to(seller, given[seller.seller_id])
             except PublishError as error:
                 log.warning("cannot publish a notification; later again", error=str(error))
+
+    async def _as_its_key_has_it(self, seller: Seller, unreadable: Collection[tuple[int, int]]) -> Seller:
+        """Expire a seller whose session no key opens, and take that back once there is the key."""
+        why = session_rules.UNREADABLE
+        if seller.state in (State.NEW, State.LIVE) and (seller.seller_id, seller.version) in unreadable:
+            changed = await sellers.set_unreadable(self.pool, seller, why)
+        elif (seller.state, seller.reason) == (State.EXPIRED, why) and self.sessions.account(seller):
+            changed = await sellers.set_readable(self.pool, seller, why)
+            log.info("a stored session can be decrypted again", seller_id=seller.seller_id)
+        else:
+            return seller
+        return (await sellers.get(self.pool, seller.seller_id) or seller) if changed else seller
 
     async def _see_to(self, seller: Seller, given: set[int]) -> None:
         now = self.clock.now()
@@ -136,6 +152,8 @@ class SessionWatch:
         if loop.time() < self._permit_at.get(seller.seller_id, 0.0):
             return False
         account = self.sessions.account(seller)
+        if account is None:
+            return False
         try:
             await messages.permit(self.client, account.session, lane=Lane.GAP)
         except SessionInvalidError:

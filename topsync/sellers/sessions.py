@@ -42,10 +42,14 @@ class Sessions:
     vault: Vault
     renewal: Renewal | None = None
     """None: a session that is refused stays so."""
+    unreadable: list[Seller] = field(default_factory=list)
+    """Those that `usable` left out when it last looked, since no key of this process opens their session."""
     _held: dict[int, Account] = field(default_factory=dict)
     _read_at: float = float("-inf")
     _missed: dict[int, tuple[float, Seller | None]] = field(default_factory=dict)
     """Sellers that were asked for and are not held: when they were looked for, and what was found."""
+    _told_unreadable: dict[int, int] = field(default_factory=dict)
+    """The version of a seller's session that the log has told of: looks are frequent."""
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _one_at_a_time: defaultdict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
@@ -55,7 +59,7 @@ class Sessions:
         if account is not None:
             return account
         seller = await self._look_for(seller_id)
-        return self.account(seller) if seller is not None and _is_usable(seller) else None
+        return self._usable_account(seller)
 
     async def knows(self, seller_id: int) -> bool:
         """Whether there is such a seller, in whatever state."""
@@ -71,13 +75,14 @@ class Sessions:
             return seller
 
     async def usable(self) -> dict[int, Account]:
-        """All sellers whose session may be used, by id."""
+        """All sellers whose session may be used and can be read, by id."""
         if time.monotonic() - self._read_at > HELD_SECONDS:
+            found = [seller for seller in await sellers.all_of(self.pool) if _is_usable(seller)]
+            accounts = {seller.seller_id: self.account(seller) for seller in found}
             self._held = {
-                seller.seller_id: self.account(seller)
-                for seller in await sellers.all_of(self.pool)
-                if _is_usable(seller)
+                seller_id: account for seller_id, account in accounts.items() if account is not None
             }
+            self.unreadable = [seller for seller in found if accounts[seller.seller_id] is None]
             self._read_at = time.monotonic()
             self._missed.clear()
         return self._held
@@ -102,7 +107,7 @@ class Sessions:
                     state=seller.state,
                     reason=seller.reason,
                 )
-        return self.account(seller) if seller is not None and _is_usable(seller) else None
+        return self._usable_account(seller)
 
     async def _renewed(self, seller_id: int) -> Seller | None:
         seller = await sellers.get(self.pool, seller_id)
@@ -110,13 +115,22 @@ class Sessions:
             return seller
         return await self.renewal.renew(seller)
 
-    def account(self, seller: Seller) -> Account:
-        """A seller with its session decrypted, whatever its state.
+    def account(self, seller: Seller) -> Account | None:
+        """A seller with its session decrypted, whatever its state; none where no key opens it."""
+        session = self.vault.decrypt(seller.session_cipher)
+        if session is not None:
+            return Account(seller, session)
+        if self._told_unreadable.get(seller.seller_id) != seller.version:
+            self._told_unreadable[seller.seller_id] = seller.version
+            log.error(
+                "a stored session cannot be decrypted; the seller is left alone",
+                seller_id=seller.seller_id,
+                reason=session_rules.UNREADABLE,
+            )
+        return None
 
-        Raises:
-            VaultError: none of the keys fits.
-        """
-        return Account(seller, self.vault.decrypt(seller.session_cipher))
+    def _usable_account(self, seller: Seller | None) -> Account | None:
+        return self.account(seller) if seller is not None and _is_usable(seller) else None
 
 
 def _is_usable(seller: Seller) -> bool:

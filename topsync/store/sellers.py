@@ -5,6 +5,7 @@ Each change of state is one statement in `sql/sellers.sql`, so two processes can
     new ──bulk start done──▶ live        paused ──resume──▶ new, live or expired, whichever it was
     new, live ──refused──▶ expired ──another session──▶ new or live, whichever it was
     new, live, expired ──pause──▶ paused
+    new, live ──no key opens the session──▶ expired ──the key is there──▶ new or live, whichever it was
     whatever it is ──erase──▶ erased ──another session, once all of it is erased──▶ new
 """
 
@@ -262,6 +263,18 @@ async def set_live(connection: Connection, seller_id: int) -> None:
 async def refuse(pool: Pool, seller_id: int, version: int, reason: str) -> bool:
     """Note that the platform refuses this session; false where that is known, or there is a newer one."""
     return await pool.execute(sql("sellers.refuse"), seller_id, version, reason) == "UPDATE 1"
+
+
+async def set_unreadable(pool: Pool, seller: Seller, reason: str) -> bool:
+    """Note that no key opens this session; false where there is a newer one, or the seller is away."""
+    tag = await pool.execute(sql("sellers.set_unreadable"), seller.seller_id, seller.version, reason)
+    return tag == "UPDATE 1"
+
+
+async def set_readable(pool: Pool, seller: Seller, reason: str) -> bool:
+    """Let a seller be what it was before `set_unreadable`, which gave the same reason."""
+    found = await pool.fetchval(sql("sellers.set_readable"), seller.seller_id, seller.version, reason)
+    return found is not None
 
 
 async def cancel(pool: Pool, seller_id: int, at: datetime, reason: str) -> bool:

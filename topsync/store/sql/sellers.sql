@@ -68,6 +68,36 @@ set
 where seller_id = $1 and session_version = $2 and refused_at is null
 
 
+-- name: set_unreadable
+-- The platform has refused nothing: with the key, the session is good again.
+update sellers
+set state = 'expired', state_reason = $3, state_since = now(), updated_at = now()
+where seller_id = $1 and session_version = $2 and state in ('new', 'live')
+
+
+-- name: set_readable
+-- The next end of this session is another one, and warned of again.
+with back as (
+    update sellers as s
+    set
+        state = case
+            when exists (select from bootstraps as b where b.seller_id = s.seller_id and b.state = 'live') then 'live'
+            else 'new'
+        end,
+        state_reason = null,
+        state_since = now(),
+        replay_due = true,
+        updated_at = now()
+    where seller_id = $1 and session_version = $2 and state = 'expired' and state_reason = $3 and refused_at is null
+    returning seller_id, session_version
+),
+forgotten as (
+    delete from session_warnings as w using back
+    where w.seller_id = back.seller_id and w.session_version = back.session_version and w.days = 0
+)
+select seller_id from back
+
+
 -- name: cancel
 -- As refuse, whatever the session, unless it was granted after the message; nothing is left to refresh.
 update sellers

@@ -1,0 +1,154 @@
+"""A session that no key opens: its seller is let be, and says so; all others go on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from tests.sellers.shops import Process, Shop
+from tests.sellers.test_session_watch import Told, a_watch, told
+from topsync.sellers import session_rules
+from topsync.sellers.session_rules import UNREADABLE
+from topsync.settings import VaultSettings
+from topsync.store import coverage, gaps, sellers
+from topsync.store.coverage import Span
+from topsync.store.sellers import Seller, State
+from topsync.vault import Vault, new_key
+
+__all__ = ["told"]
+
+LOST_ID, LOST_NICK = 7, "lost_shop"
+OLD, NEW, LOST = new_key(), new_key(), new_key()
+
+
+def vault(*keys: str) -> Vault:
+    return Vault(VaultSettings(token_keys=SecretStr(",".join(keys))))
+
+
+@pytest.fixture
+async def process(shop: Shop) -> AsyncIterator[Process]:
+    """A process with two sellers, whose keys do not open the first one's session."""
+    async with shop.process() as process:
+        await sellers.add(
+            process.pool,
+            seller_id=LOST_ID,
+            nick=LOST_NICK,
+            session_cipher=vault(LOST).encrypt(SecretStr("lost")),
+        )
+        yield process
+
+
+async def lost(process: Process) -> Seller:
+    found = await sellers.get(process.pool, LOST_ID)
+    assert found is not None
+    return found
+
+
+async def test_a_seller_whose_session_no_key_opens_is_left_out_and_the_others_are_called_for(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usable = await process.sessions.usable()
+    assert list(usable) == [shop.seller_id]
+    await process.works(usable[shop.seller_id])
+    assert [seller.seller_id for seller in process.sessions.unreadable] == [LOST_ID]
+    # Known, so that its orders are parked and are no dead letters.
+    assert await process.sessions.get(LOST_ID) is None
+    assert await process.sessions.knows(LOST_ID)
+    assert capsys.readouterr().out.count("cannot be decrypted") == 1
+
+
+async def test_the_watch_expires_it_warns_of_it_once_and_the_others_stay(
+    shop: Shop, process: Process, told: Told
+) -> None:
+    async with a_watch(process, told) as watch:
+        for _ in range(3):
+            await watch.look()
+    found = await lost(process)
+    assert (found.state, found.reason, found.refused_at) == (State.EXPIRED, UNREADABLE, None)
+    assert f"add the key that it was stored with, or run `topsync sellers authorise {LOST_ID}`" == (
+        session_rules.what_to_do(found, now=None)
+    )
+    warnings = [each for each in await told.all() if each.get("seller_id") == str(LOST_ID)]
+    assert [(each["session"], each["reason"]) for each in warnings] == [("expired", UNREADABLE)]
+    assert (await shop.seller(process)).state is State.NEW
+
+
+async def test_it_is_back_with_its_key_and_what_happened_meanwhile_becomes_a_gap(
+    shop: Shop, process: Process, told: Told
+) -> None:
+    account = await process.account(shop.seller_id)
+    now = process.clock.now()
+    async with process.pool.acquire() as connection, connection.transaction():
+        await coverage.prove(connection, shop.seller_id, Span(now - timedelta(hours=1), now))
+    await process.pool.execute(
+        "update sellers set session_cipher = $1, replay_due = false where seller_id = $2",
+        vault(LOST).encrypt(account.session),
+        shop.seller_id,
+    )
+    process.sessions._read_at = float("-inf")
+    async with a_watch(process, told) as watch:
+        await watch.look()
+    assert (await shop.seller(process)).reason == UNREADABLE
+
+    shop.vault = vault(NEW, LOST)
+    async with shop.process() as with_the_key, a_watch(with_the_key, told) as watch:
+        await watch.look()
+        found = await shop.seller(with_the_key)
+        assert (found.state, found.reason) == (State.NEW, None)
+        assert (await with_the_key.account(shop.seller_id)).session == account.session
+        opened = await gaps.open_gaps(with_the_key.pool)
+        assert [(gap.seller_id, gap.began) for gap in opened] == [(shop.seller_id, now)]
+
+
+async def test_a_new_session_brings_it_back_whatever_became_of_the_key(process: Process, told: Told) -> None:
+    async with a_watch(process, told) as watch:
+        await watch.look()
+        cipher = process.vault.encrypt(SecretStr("another"))
+        await sellers.add(process.pool, seller_id=LOST_ID, nick=LOST_NICK, session_cipher=cipher)
+        await watch.look()
+    assert (await lost(process)).state is State.NEW
+
+
+async def test_a_paused_seller_stays_paused_though_no_key_opens_its_session(
+    process: Process, told: Told
+) -> None:
+    await sellers.pause(process.pool, LOST_ID, "a holiday")
+    async with a_watch(process, told) as watch:
+        await watch.look()
+    assert (await lost(process)).state is State.PAUSED
+
+
+async def test_a_refresh_token_that_no_key_opens_is_not_tried_and_kept_for_its_key(
+    shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unreadable = vault(LOST).encrypt(SecretStr("refresh"))
+    await process.pool.execute(
+        "update sellers set refresh_cipher = $1 where seller_id = $2", unreadable, shop.seller_id
+    )
+    seller = await shop.seller(process)
+    for _ in range(3):
+        assert await process.renewal.renew(seller) == seller
+    after = await shop.seller(process)
+    assert (after.life.refresh_cipher, after.refresh_attempts) == (unreadable, 0)
+    assert shop.authorisations.counts["refresh"] == 0
+    assert capsys.readouterr().out.count("cannot be decrypted") == 1
+
+
+async def test_while_keys_are_changed_processes_of_two_steps_use_each_others_sessions(shop: Shop) -> None:
+    """Each stores what the other then calls with, in the roll that makes the new key known and the next."""
+    for mine, others in (((OLD,), (OLD, NEW)), ((OLD, NEW), (NEW, OLD))):
+        shop.vault = vault(*mine)
+        async with shop.process() as one:
+            shop.vault = vault(*others)
+            async with shop.process() as other:
+                for writer, reader in ((one, other), (other, one)):
+                    token = SecretStr(f"session of {mine} or {others}")
+                    seller = await shop.seller(writer)
+                    assert await sellers.store_refreshed(
+                        writer.pool, seller, seller.nick, writer.vault.encrypt(token), seller.life
+                    )
+                    reader.sessions._read_at = float("-inf")
+                    assert (await reader.account(shop.seller_id)).session == token

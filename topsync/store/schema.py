@@ -1,0 +1,211 @@
+"""The schema: brought up to date by `topsync migrate`, and required by everybody else.
+
+Migrations are applied beside live traffic. So none waits long for a table's lock, since all who come after it
+would wait behind it; but each takes as long as its own work needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import resources
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from topsync import retry, telemetry
+from topsync.errors import OperatorError
+from topsync.settings import DatabaseSettings
+from topsync.store import database
+from topsync.store.database import OwnConnection, Pool, sql
+
+log = telemetry.get_logger(__name__)
+
+_MIGRATION_LOCK: Final = 0x746F7073
+"""Advisory lock that keeps two migrating processes apart (the letters `tops`)."""
+
+OTHERS_POLL_SECONDS: Final = 0.5
+"""Waiting within a statement would keep a snapshot open for as long."""
+
+LOCK_TIMEOUT_SECONDS: Final = 2.0
+"""A migration waits so long for a lock of live traffic, and others may wait as long behind it."""
+
+LOCK_WAITS: Final = retry.Policy(
+    max_attempts=None, max_elapsed_seconds=240.0, first_wait_seconds=1.0, max_wait_seconds=10.0
+)
+"""Live traffic goes on in between. Ends before who waits for the migration's job (deploy/README.md)."""
+
+_LOCKED_OUT: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+
+_MIGRATION_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+
+
+class SchemaError(OperatorError):
+    """The database's schema is not the one that this code was written for, or cannot be made it now."""
+
+
+class Migration(NamedTuple):
+    """One step of the schema, a file of `store/migrations`."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """What tells its text from another."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+class Applied(NamedTuple):
+    """A migration as the database has it."""
+
+    name: str
+    checksum: str | None
+    """None: a former version applied it, which kept none."""
+
+
+def migrations() -> list[Migration]:
+    """All migrations, in order."""
+    found = []
+    for entry in resources.files("topsync.store").joinpath("migrations").iterdir():
+        match = _MIGRATION_NAME.match(entry.name)
+        if match:
+            found.append(Migration(int(match[1]), entry.name, entry.read_text("utf-8")))
+    return sorted(found)
+
+
+async def migrate(settings: DatabaseSettings, *, lock_waits: retry.Policy = LOCK_WAITS) -> list[str]:
+    """Bring the schema up to date; each migration is one transaction. Returns the names applied now.
+
+    Several processes may do so at the same time: one works, the others wait for it. What was applied stays,
+    whatever becomes of the rest; run it again.
+
+    Raises:
+        SchemaError: an applied migration is another here, or live traffic kept a lock throughout.
+        OSError, asyncpg.PostgresError: the database cannot be reached, or a migration is wrong.
+    """
+    connection = await database.connect_once(
+        settings,
+        command_timeout_seconds=None,
+        server_settings={
+            "application_name": "topsync migrate",
+            "timezone": "UTC",
+            "statement_timeout": "0",
+            "lock_timeout": f"{LOCK_TIMEOUT_SECONDS * 1000:.0f}",
+        },
+    )
+    try:
+        async with _alone(connection):
+            return await _apply_missing(connection, partial(_unlocked, lock_waits=lock_waits))
+    finally:
+        connection.terminate()
+
+
+@asynccontextmanager
+async def _alone(connection: OwnConnection) -> AsyncIterator[None]:
+    """Wait until no other process migrates: its lock goes with its connection at the latest."""
+    waited = False
+    while True:
+        if await database.try_lock(connection, _MIGRATION_LOCK):
+            break
+        if not waited:
+            log.warning("another process migrates; waiting for it")
+        waited = True
+        await asyncio.sleep(OTHERS_POLL_SECONDS)
+    yield
+    await database.unlock(connection, _MIGRATION_LOCK)
+
+
+Patiently = Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]]
+"""Does a step, named by the first, until it has the locks that it needs."""
+
+
+async def _apply_missing(connection: OwnConnection, patiently: Patiently) -> list[str]:
+    if not await connection.fetchval(sql("migrations.table_is_current")):
+        await patiently("the table of migrations", lambda: connection.execute(sql("migrations.create")))
+    done = {
+        row["number"]: Applied(row["name"], row["checksum"])
+        for row in await connection.fetch(sql("migrations.applied"))
+    }
+    known = migrations()
+    _require_unchanged(known, done)
+    new = []
+    for migration in known:
+        if applied := done.get(migration.number):
+            if applied.checksum is None:
+                await connection.execute(
+                    sql("migrations.note_checksum"), migration.number, migration.checksum
+                )
+            continue
+        await patiently(migration.name, partial(_apply, connection, migration))
+        new.append(migration.name)
+        log.info("migrated", migration=migration.name)
+    return new
+
+
+def _require_unchanged(known: list[Migration], done: dict[int, Applied]) -> None:
+    for migration in known:
+        applied = done.get(migration.number)
+        if applied is None or applied == (migration.name, migration.checksum):
+            continue
+        if applied.checksum is None and applied.name == migration.name:
+            continue
+        raise SchemaError(
+            f"this release's {migration.name} is not the {applied.name} that was applied to the database. "
+            "Released migrations never change: install a release that has it as it was"
+        )
+
+
+async def _apply(connection: OwnConnection, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(migration.text)
+        await connection.execute(
+            sql("migrations.record"), migration.number, migration.name, migration.checksum
+        )
+
+
+async def _unlocked(name: str, step: Callable[[], Awaitable[object]], *, lock_waits: retry.Policy) -> None:
+    """Do a step that is undone where it does not get its locks in time, until it gets them.
+
+    Raises:
+        SchemaError: it did not, however often.
+    """
+
+    def waiting(attempt: retry.Attempt) -> None:
+        log.warning(
+            "live traffic holds a lock that a migration needs; trying again",
+            migration=name,
+            attempt=attempt.number,
+            wait_seconds=round(attempt.wait_seconds, 1),
+        )
+
+    try:
+        await retry.run(
+            step,
+            decide=lambda error, _: retry.Retry() if isinstance(error, _LOCKED_OUT) else retry.GIVE_UP,
+            policy=lock_waits,
+            on_retry=waiting,
+        )
+    except _LOCKED_OUT:
+        raise SchemaError(
+            f"{name} needs a lock that others hold: end the longest transactions that pg_stat_activity shows "
+            "(xact_start), then run `topsync migrate` again; what was applied before it stays"
+        ) from None
+
+
+async def require_schema(pool: Pool) -> None:
+    """Check that every migration has been applied.
+
+    Raises:
+        SchemaError: the text names what is missing and what to run.
+    """
+    exists = await pool.fetchval("select to_regclass('migrations') is not null")
+    done = {row["number"] for row in await pool.fetch(sql("migrations.numbers"))} if exists else set()
+    missing = [migration.name for migration in migrations() if migration.number not in done]
+    if missing:
+        raise SchemaError(f"the database lacks {', '.join(missing)}: run `topsync migrate` first")
