@@ -132,6 +132,13 @@ def test_a_line_break_in_a_nick_forges_no_line_and_no_terminal_obeys_it(form: st
         assert orjson.loads(lines[0])["nick"].endswith("\x1b[2J\x9b1m\u202e")
 
 
+def test_logs_are_json_whatever_the_encoding_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    (line,) = logged('log.warning("x", nick="café 店 😀")')
+    assert line.isascii()
+    assert orjson.loads(line)["nick"] == "café 店 😀"
+
+
 def test_chatter_of_libraries_is_left_out_and_their_errors_are_objects_too() -> None:
     body = 'logging.getLogger("aiokafka").info("chatter"); logging.getLogger("aiokafka").error("broken")'
     (line,) = logged(body)

@@ -219,11 +219,10 @@ class _Watch:
 
 
 def _table(now: Snapshot) -> Group:
-    head = Table([Column("", whole=True)] * 6, headed=False)
+    # Two rows, for a screen of 80 columns.
+    head = Table([Column("", whole=True)] * 3, headed=False)
+    head.add(f"orders {now.orders}", f"published/s {now.per_second:.1f}", f"freshness {_freshness(now)}")
     head.add(
-        f"orders {now.orders}",
-        f"published/s {now.per_second:.1f}",
-        f"freshness {_freshness(now)}",
         f"gateway calls {now.calls}",
         Styled("push connected", "green") if now.connected else Styled("push away", "bold red"),
         Styled(f"open gaps {now.open_gaps}", "bold red" if now.open_gaps else "none"),

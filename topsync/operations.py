@@ -90,7 +90,7 @@ async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
             audit = Audit(pool, kafka, registry, admin_url, with_refunds, reached)
             result = await audit.run(settle_seconds=settle_seconds)
     if as_json:
-        terminal.write_json(_audit_document(result))
+        terminal.write_json(audit_document(result))
     else:
         print_audit(result)
     return 0 if result.clean else 1
@@ -135,7 +135,7 @@ def print_audit(result: Result) -> None:
     terminal.say(result.line())
 
 
-def _audit_document(result: Result) -> dict[str, object]:
+def audit_document(result: Result) -> dict[str, object]:
     """The audit for machines. The keys are a contract (docs/operations.md)."""
     return {
         "clean": result.clean,

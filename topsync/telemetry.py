@@ -83,7 +83,8 @@ def _show_texts(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
     """A line for machines, that a terminal does not obey either."""
-    return shown_json(str(_JSON(logger, name, event)))
+    has_all = (sys.stderr.encoding or "").lower().startswith("utf")
+    return shown_json(str(_JSON(logger, name, event)), ascii_only=not has_all)
 
 
 _JSON = structlog.processors.JSONRenderer(ensure_ascii=False)

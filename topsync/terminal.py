@@ -12,8 +12,7 @@ import os
 import sys
 import termios
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
@@ -27,7 +26,7 @@ from rich.text import Text
 
 from topsync.shown import CELL_CHARACTERS, shown, shown_json
 
-FOLDED_COLUMNS: Final = 12
+FOLDED_COLUMNS: Final = 11
 """A text in narrower lines than this is no longer readable."""
 
 GAP_COLUMNS: Final = 2
@@ -241,12 +240,19 @@ def read_secret(what: str, limit: int) -> bytes:
     stream = sys.stdin.buffer
     if not sys.stdin.isatty():
         return _line_or_object(stream, limit)
-    sys.stderr.write(f"{what} (it is not shown; Enter ends it): ")
-    sys.stderr.flush()
-    with _unseen(sys.stdin.fileno()):
-        read = _line_or_object(stream, limit)
-    sys.stderr.write("\n")
-    return read
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    silent = [*before]
+    silent[3] &= ~termios.ECHO
+    try:
+        # Within: Ctrl-C may come at any moment, and must not leave the terminal silent.
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, silent)
+        sys.stderr.write(f"{what} (it is not shown; Enter ends it): ")
+        sys.stderr.flush()
+        return _line_or_object(stream, limit)
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        sys.stderr.write("\n")
 
 
 def read_all(what: str, limit: int) -> bytes:
@@ -272,16 +278,3 @@ def _is_json(text: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
-
-
-@contextmanager
-def _unseen(descriptor: int) -> Iterator[None]:
-    """A terminal that does not show what is typed."""
-    before = termios.tcgetattr(descriptor)
-    silent = [*before]
-    silent[3] &= ~termios.ECHO
-    termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)

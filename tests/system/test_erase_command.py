@@ -6,16 +6,22 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from tests.support import systems
 from tests.support.eventually import eventually, holds
 from tests.system.test_writer import SELLER, TID, Installation, enricher, installation, is_published, snapshot
+from topsync import runtime
 from topsync.errors import OperatorError
 from topsync.sellers import erase_operation, operations
+from topsync.simulator.server import Simulator
+from topsync.simulator.settings import SimulatorSettings
 from topsync.store import erasures, sellers
 from topsync.store.erasures import Left
 from topsync.store.sellers import State
 from topsync.stream import producer as producers
+from topsync.top.budget import Lane
+from topsync.top.calls import messages
 
 __all__ = ["installation"]
 
@@ -101,6 +107,27 @@ async def test_a_platform_that_does_not_answer_is_told_by_the_next_run(
     assert await erase() == 0, "without any enricher: nothing else is left to do"
     assert await erase() == 0
     assert "is erased already" in capsys.readouterr().out
+
+
+async def test_the_messages_of_a_shop_that_has_the_nick_by_now_go_on(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The platform is told by the nick, and shops swap their nicks."""
+    async with Simulator(SimulatorSettings(orders=2, sellers=2)) as platform:
+        other = next(seller for seller in platform.sellers if seller.user_id != SELLER)
+        monkeypatch.setenv("TOPSYNC_GATEWAY_URL", platform.addresses.gateway_url)
+        monkeypatch.setenv("TOPSYNC_APP_SECRET", platform.settings.app_secret)
+        monkeypatch.setenv("TOPSYNC_APP_KEY", platform.settings.app_key)
+        async with runtime.open_gateway(installation.pool) as (client, _):
+            session = SecretStr(platform.authorisations.current(other).token)
+            await messages.permit(client, session)
+            await sellers.add(installation.pool, seller_id=SELLER, nick=other.nick, session_cipher=b"x")
+            async with enricher():
+                assert await erase(str(SELLER)) == 0
+            assert f"{other.nick} is now the nick of {other.user_id}" in capsys.readouterr().out
+            known = await messages.user(client, other.nick, lane=Lane.OPERATOR)
+    assert known is not None
+    assert known.is_valid
 
 
 async def test_a_batch_that_was_under_way_when_the_seller_was_stopped_is_waited_for(

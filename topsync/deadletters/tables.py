@@ -36,7 +36,7 @@ def of_all(found: Iterable[Listed]) -> Table:
     table = Table(
         (
             *_letter_columns("when (GMT+8)", "reason", "seller", "order"),
-            Column("from", rank=1),
+            Column("from", rank=3),
             Column("detail"),
         )
     )
@@ -127,7 +127,7 @@ def readable(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-_RANKS: Final = {"seller": 2, "when (GMT+8)": 3}
+_RANKS: Final = {"seller": 2, "when (GMT+8)": 1}
 
 
 def _letter_columns(*headings: str) -> list[Column]:

@@ -1,0 +1,54 @@
+"""What an audit prints: a row for each seller whatever its nick, one line for machines, or one document."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from topsync import operations, terminal
+from topsync.audit import Comparison, Result, SellerResult
+from topsync.audited import ORDERS, REFUNDS
+from topsync.store.sellers import UNKNOWN, Seller, State
+from topsync.store.versions import State as Version
+
+NOW = datetime(2025, 11, 20, 2, tzinfo=UTC)
+NICK = "shop [/b] x\n\x1b[2J"
+TID = 4000000000000000101
+
+
+@pytest.fixture
+def result() -> Result:
+    seller = Seller(
+        2200000000001, NICK, b"", State.LIVE, 1, UNKNOWN, None, None, NOW, False, 0, True, False
+    )  # fmt: skip
+    orders = Comparison(ORDERS, count=7, expected={TID: Version(NOW, b"x")}, lacking={TID: "table"})
+    compared = {ORDERS.name: orders, REFUNDS.name: Comparison(REFUNDS, count=2)}
+    return Result([SellerResult(seller, compared, complete_until=NOW)], backwards=0, witnessed=True)
+
+
+def test_a_nick_of_markup_is_a_row_of_an_audit_on_a_screen_of_80_columns(
+    result: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    operations.print_audit(result)
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if "2025-11-20 10:00:00" in line]
+    assert row.startswith("shop [/b] ")
+    assert all(line.isprintable() and len(line) <= 80 for line in lines)
+    assert lines[-2:] == [
+        f"  order {TID} missing in the table",
+        "AUDIT orders=7 missing=1 stale=0 backwards=0 holes=0",
+    ]
+
+
+def test_for_machines_an_audit_is_one_document(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.write_json(operations.audit_document(result))
+    found = orjson.loads(capsys.readouterr().out)
+    (seller,) = found.pop("sellers")
+    assert found == {
+        "clean": False, "orders": 7, "missing": 1, "stale": 0, "backwards": 0, "holes": 0, "witnessed": True,
+    }  # fmt: skip
+    assert (seller["seller_id"], seller["nick"], seller["refunds"]) == ("2200000000001", NICK, 2)
+    assert (seller["missing"], seller["examples"]) == (1, [f"order {TID} missing in the table"])
