@@ -211,6 +211,11 @@ def print_audit(result: Result, out: Console) -> None:
     out.print(table)
     for example in [example for one in result.sellers for example in one.examples]:
         out.print(f"  {example}", markup=False)
+    if result.agreeing:
+        out.print(
+            f"{result.agreeing} differ only in fields that nobody knows, or that the platform left out "
+            "when they were fetched. They are not stale: the next change of each brings what it lacks."
+        )
     if not result.witnessed:
         out.print("No witness read the topic from its start: steps back are counted in what is left of it.")
     out.print(result.line(), markup=False, soft_wrap=True)
