@@ -348,10 +348,10 @@ async def test_without_type_some_types_are_silently_left_out(client: Client) -> 
     default = await client.call(SOLD_GET, **window, page_size="100")
     everything = await client.call(SOLD_GET, **window, page_size="100", type=ALL_TYPES)
     seen = {trade["type"] for trade in default["trades"]["trade"]}
-    assert not seen & {"nopaid", "eticket"}
+    assert not seen & {"nopaid", "eticket", "pre_auth_type"}
     assert {"fixed", "step", "cod"} <= seen
     assert default["total_results"] < everything["total_results"]
-    hidden = await client.call(SOLD_GET, **window, type="nopaid,eticket")
+    hidden = await client.call(SOLD_GET, **window, type="nopaid,eticket,pre_auth_type")
     assert hidden["total_results"] == everything["total_results"] - default["total_results"]
 
 
