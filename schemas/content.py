@@ -22,6 +22,8 @@ HASH_BYTES: Final = 16
 
 Object = Mapping[str, Any]
 
+_OF_ONE_FORM: Final = frozenset({str, bool})
+
 
 def content_hash(kind: type[PlatformObject], written: Object) -> bytes:
     """Digest of an object's content."""
@@ -44,19 +46,25 @@ def says_no_more(kind: type[PlatformObject], told: Object, known: Object) -> boo
 
 
 def _content(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
-    content = {name: value for name, value in written.items() if name not in kind.not_content}
+    # For each order and line that is stored: copies and look-ups by set are all that it may cost.
+    content = {**written}
+    for name in kind.not_content:
+        content.pop(name, None)
+    counted = kind.counted
     content["platform_fields"] = {
-        name: _in_one_form(value)
-        for name, value in written["platform_fields"].items()
-        if name in kind.known and name not in kind.not_content
+        name: value if type(value) in _OF_ONE_FORM else _in_one_form(value)
+        for name, value in content["platform_fields"].items()
+        if name in counted
     }
-    for name in kind.opaque & content.keys():
-        content[name] = _in_one_form(content[name])
+    for name in kind.opaque:
+        if name in content:
+            content[name] = _in_one_form(content[name])
     for name, part in kind.parts.items():
-        if (value := content.get(name)) is not None:
-            content[name] = (
-                [_content(part, one) for one in value] if isinstance(value, list) else _content(part, value)
-            )
+        value = content.get(name)
+        if isinstance(value, list):
+            content[name] = [_content(part, one) for one in value]
+        elif value is not None:
+            content[name] = _content(part, value)
     return content
 
 
@@ -64,11 +72,14 @@ def _in_one_form(value: object) -> object:
     """A value of the platform's own shape, however it is written this time."""
     if type(value) is int:
         return str(value)
-    if isinstance(value, Mapping):
-        return {name: _in_one_form(inner) for name, inner in value.items()}
+    if isinstance(value, dict):
+        return {
+            name: inner if type(inner) in _OF_ONE_FORM else _in_one_form(inner)
+            for name, inner in value.items()
+        }
     if isinstance(value, list):
         rows = [_in_one_form(row) for row in value]
-        return rows[0] if len(rows) == 1 and isinstance(rows[0], Mapping) else rows
+        return rows[0] if len(rows) == 1 and isinstance(rows[0], dict) else rows
     return value
 
 

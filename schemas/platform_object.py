@@ -47,6 +47,8 @@ class PlatformObject(BaseModel):
     """The names of all fields below but the first."""
     known: ClassVar[frozenset[str]]
     """Those and the carried ones."""
+    counted: ClassVar[frozenset[str]]
+    """Those of the known that are content."""
 
     platform_fields: dict[str, Opaque] = Field(default_factory=dict)
     """What the platform sent beyond the fields above, unchanged, keys sorted."""
@@ -57,6 +59,7 @@ class PlatformObject(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         cls.typed = frozenset(cls.model_fields) - {"platform_fields"}
         cls.known = cls.typed | cls.carried
+        cls.counted = cls.known - cls.not_content
 
     @classmethod
     def from_platform(cls, raw: Mapping[str, object]) -> Self:
