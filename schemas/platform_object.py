@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 import orjson
 from pydantic import (
@@ -19,8 +18,6 @@ from pydantic import (
 
 from schemas import problems
 from schemas.opaque import Opaque, has_storable_texts, storable_fields
-
-CONTENT_HASH_BYTES: Final = 16
 
 
 class UnreadableError(ValueError):
@@ -42,10 +39,24 @@ class PlatformObject(BaseModel):
     indispensable: ClassVar[frozenset[str]] = frozenset()
     """Optional fields of the contract without which the platform's object is unreadable: where they are
     absent or empty, which the platform means alike (reference/top-api.md 1.6), or in a shape of their own."""
+    carried: ClassVar[frozenset[str]] = frozenset()
+    """Fields that the platform documents and we carry under `platform_fields`. Others there nobody knows."""
+    not_content: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose change alone is no change of the object (`schemas.content`)."""
+    left_out: ClassVar[frozenset[str]] = frozenset()
+    """Fields that the platform leaves out at times although they have a value (reference/top-api.md 6.3)."""
+    opaque: ClassVar[frozenset[str]] = frozenset()
+    """Fields below that hold values in the platform's own form."""
+    parts: ClassVar[Mapping[str, type[PlatformObject]]] = {}
+    """Fields below that hold objects read like this one."""
     typed: ClassVar[frozenset[str]]
     """The names of all fields below but the first."""
     never_empty: ClassVar[frozenset[str]]
     """Those of them of which an empty text is no value, but another form of nothing: all but texts."""
+    known: ClassVar[frozenset[str]]
+    """Those and the carried ones."""
+    counted: ClassVar[frozenset[str]]
+    """Those of the known that are content."""
 
     platform_fields: dict[str, Opaque] = Field(default_factory=dict)
     """What the platform sent beyond the fields above, unchanged, keys sorted."""
@@ -57,6 +68,8 @@ class PlatformObject(BaseModel):
         cls.typed = frozenset(cls.model_fields) - {"platform_fields"}
         texts = {name for name, field in cls.model_fields.items() if field.annotation in (str, str | None)}
         cls.never_empty = cls.typed - texts
+        cls.known = cls.typed | cls.carried
+        cls.counted = cls.known - cls.not_content
 
     @classmethod
     def from_platform(cls, raw: Mapping[str, object]) -> Self:
@@ -83,7 +96,7 @@ class PlatformObject(BaseModel):
 
     @classmethod
     def from_wire(cls, value: bytes | str) -> Self:
-        """Read a record of the topic back."""
+        """Read a record of the topic back, as this release reads it: what it knows by now becomes a field."""
         return cls.model_validate_json(value)
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +110,9 @@ class PlatformObject(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _keep_what_is_not_understood(cls, data: object, read: ModelWrapValidatorHandler[Self]) -> Self:
-        return cls._read(data, read) if isinstance(data, Mapping) else read(data)
+        if not isinstance(data, Mapping):
+            return read(data)
+        return cls._read(_with_what_is_known_now(data, cls.typed), read)
 
     @classmethod
     def _read(cls, data: Mapping[str, object], read: ModelWrapValidatorHandler[Self]) -> Self:
@@ -135,19 +150,6 @@ def wire(written: Mapping[str, Any]) -> str:
     return orjson.dumps(written).decode()
 
 
-def content_hash(written: Mapping[str, Any], left_out: frozenset[str]) -> bytes:
-    """Digest of an object as it is on the wire (`to_json`), without some of its fields."""
-    content = {**written}
-    for name in left_out:
-        content.pop(name, None)
-    aside = content["platform_fields"]
-    if not left_out.isdisjoint(aside):  # in a shape of their own
-        content["platform_fields"] = {name: aside[name] for name in aside if name not in left_out}
-    # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
-    text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(text, digest_size=CONTENT_HASH_BYTES).digest()
-
-
 def list_of(item: str) -> BeforeValidator:
     """The platform's `{"order": [...]}` flattened; absent, null, {} and a lone object are accepted (1.6)."""
 
@@ -159,6 +161,16 @@ def list_of(item: str) -> BeforeValidator:
         return value if isinstance(value, list) else [value]
 
     return BeforeValidator(flatten)
+
+
+def _with_what_is_known_now(data: Mapping[str, object], typed: frozenset[str]) -> Mapping[str, object]:
+    """The same where an earlier release carried, as unknown, what has become a field since."""
+    kept = data.get("platform_fields")
+    if not isinstance(kept, Mapping) or typed.isdisjoint(kept):
+        return data
+    known = {name: value for name, value in kept.items() if name in typed and name not in data}
+    rest = {name: value for name, value in kept.items() if name not in known}
+    return {**known, **data, "platform_fields": rest}
 
 
 def _beyond(data: Mapping[str, object], typed: frozenset[str]) -> dict[str, object]:

@@ -5,15 +5,14 @@ Like `schemas.trade`: what is not named here is carried under `platform_fields`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from schemas import platform_object
+from schemas import content
 from schemas.platform_object import PlatformObject, UnreadableError
 from schemas.types import Count, Instant, Milliseconds, Money, PlatformId
 
 NOT_ITS_OWN = frozenset({"buyer_nick", "address", "order_status", "good_status"})
-"""Left out of the content hash: masking (reference/top-api.md 5.7) and the order change them without a change
+"""No content: masking (reference/top-api.md 5.7) and the order change them without a change
 of the refund, and no list would tell."""
 
 
@@ -39,6 +38,10 @@ class Refund(PlatformObject):
     """
 
     unreadable: ClassVar = UnreadableRefundError
+    # What is asked for and has no type of ours (reference/top-api.md 3.10).
+    carried: ClassVar = frozenset({"sku", "operation_contraint", "attribute", "shipping_type"})
+    not_content: ClassVar = NOT_ITS_OWN
+    parts: ClassVar = {"refund_remind_timeout": RefundRemindTimeout}
 
     refund_id: PlatformId
     """Id of the refund."""
@@ -106,10 +109,5 @@ class Refund(PlatformObject):
     """When the platform decides by itself."""
 
     def content_hash(self) -> bytes:
-        """Digest of the refund's own content: equal means that nothing of it changed."""
-        return content_hash(self.to_json())
-
-
-def content_hash(refund: Mapping[str, Any]) -> bytes:
-    """The same of a refund as it is on the wire, read."""
-    return platform_object.content_hash(refund, NOT_ITS_OWN)
+        """Digest of the refund's content (`schemas.content`): equal means that nothing of it changed."""
+        return content.content_hash(Refund, self.to_json())

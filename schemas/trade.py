@@ -10,12 +10,11 @@ Receiver fields are masked by the platform and stored as received; they never go
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from schemas import platform_object
+from schemas import content
 from schemas.opaque import Opaque
 from schemas.platform_object import PlatformObject, UnreadableError, list_of
 from schemas.types import Count, Instant, Money, PlatformId
@@ -35,7 +34,36 @@ RECEIVER_FIELDS = frozenset(
         "oaid",
     }
 )
-"""Left out of the content hash: masking and oaid change without a change of the order (5.7)."""
+"""No content: masking and oaid change without a change of the order (5.7)."""
+
+CARRIED = frozenset(
+    {
+        *("tid_str", "async_modified", "has_post_fee", "credit_card_fee", "paid_coupon_fee", "yfx_fee"),
+        *("tmall_coupon_fee", "coupon_fee", "point_fee", "real_point_fee", "buyer_obtain_point_fee"),
+        *("alipay_point", "alipay_no", "pic_path", "snapshot_url", "send_time", "lm", "sid", "cod_status"),
+        *("has_buyer_message", "buyer_memo", "step_pay_details", "new_presell", "general_new_presell"),
+        *("trade_from", "trade_source", "mark_desc", "toptype", "is_daixiao", "is_brand_sale"),
+        *("is_force_wlb", "is_lgtype", "is_wt", "zero_purchase", "is_sh_ship", "top_hold", "team_buy_hold"),
+        *("share_group_hold", "ofp_hold", "forbid_consign", "seller_rate", "buyer_rate", "can_rate"),
+        *("seller_can_rate", "service_tags", "logistics_infos", "delivery_plan", "trade_ext"),
+    }
+)
+"""What is asked for and has no type of ours (5.2)."""
+
+CARRIED_OF_A_LINE = frozenset(
+    {
+        *("oid_str", "pic_path", "cid", "item_meal_id", "item_meal_name", "shipping_type"),
+        *("timeout_action_time", "special_refund_type", "bind_oid", "bind_oids", "order_from"),
+        *("is_service_order", "is_daixiao", "is_www", "store_code", "estimate_con_time", "customization"),
+        *("zhengji_status", "is_free_gift", "gift_mids", "combine_item_info", "modify_address"),
+        *("seller_rate", "buyer_rate", "snapshot_url"),
+    }
+)
+"""Likewise (5.4)."""
+
+LEFT_OUT = frozenset({"timeout_action_time", "commission_fee", "available_confirm_fee"})
+LEFT_OUT_OF_A_LINE = frozenset({"refund_id", "special_refund_type", "timeout_action_time"})
+"""What the platform does not promise, on sale days and outside (6.3)."""
 
 
 class UnreadableTradeError(UnreadableError):
@@ -44,6 +72,9 @@ class UnreadableTradeError(UnreadableError):
 
 class OrderLine(PlatformObject):
     """One line of a trade (the platform calls it an order). `oid` equals `tid` where there is only one."""
+
+    carried: ClassVar = CARRIED_OF_A_LINE
+    left_out: ClassVar = LEFT_OUT_OF_A_LINE
 
     oid: PlatformId
     """Id of the line; equals `tid` where the order has only one."""
@@ -102,6 +133,11 @@ class Trade(PlatformObject):
     unreadable: ClassVar = UnreadableTradeError
     # Each order has a line. Without them it is not complete: taken for an order, it would empty a stored one.
     indispensable: ClassVar = frozenset({"orders"})
+    carried: ClassVar = CARRIED
+    not_content: ClassVar = RECEIVER_FIELDS
+    left_out: ClassVar = LEFT_OUT
+    opaque: ClassVar = frozenset({"promotion_details", "service_orders"})
+    parts: ClassVar = {"orders": OrderLine}
 
     tid: PlatformId
     """Id of the order."""
@@ -199,10 +235,5 @@ class Trade(PlatformObject):
     """Services, which are not shipped; in the platform's own form."""
 
     def content_hash(self) -> bytes:
-        """Digest of the order's content without receiver fields and oaid: equal means nothing changed."""
-        return content_hash(self.to_json())
-
-
-def content_hash(order: Mapping[str, Any]) -> bytes:
-    """The same of an order as it is on the wire, read."""
-    return platform_object.content_hash(order, RECEIVER_FIELDS)
+        """Digest of the order's content (`schemas.content`): equal means that nothing changed."""
+        return content.content_hash(Trade, self.to_json())

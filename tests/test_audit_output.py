@@ -10,6 +10,7 @@ import pytest
 from topsync import operations, terminal
 from topsync.audit import Comparison, Result, SellerResult
 from topsync.audited import ORDERS, REFUNDS
+from topsync.compared import Shown
 from topsync.store.sellers import UNKNOWN, Seller, State
 from topsync.store.versions import State as Version
 
@@ -23,9 +24,11 @@ def result() -> Result:
     seller = Seller(
         2200000000001, NICK, b"", State.LIVE, 1, UNKNOWN, None, None, NOW, False, 0, True, False
     )  # fmt: skip
-    orders = Comparison(ORDERS, count=7, expected={TID: Version(NOW, b"x")}, lacking={TID: "table"})
+    expected = {TID: Shown(TID, Version(NOW, b"x"), b"", "{}")}
+    orders = Comparison(ORDERS, count=7, expected=expected, lacking={TID: "table"})
     compared = {ORDERS.name: orders, REFUNDS.name: Comparison(REFUNDS, count=2)}
-    return Result([SellerResult(seller, compared, complete_until=NOW)], backwards=0, witnessed=True)
+    sellers = [SellerResult(seller, compared, complete_until=NOW)]
+    return Result(sellers, backwards=0, witnessed=True, moved=3, losses=[])
 
 
 def test_a_nick_of_markup_is_a_row_of_an_audit_on_a_screen_of_80_columns(
@@ -37,8 +40,9 @@ def test_a_nick_of_markup_is_a_row_of_an_audit_on_a_screen_of_80_columns(
     (row,) = [line for line in lines if "2025-11-20 10:00:00" in line]
     assert row.startswith("shop [/b] ")
     assert all(line.isprintable() and len(line) <= 80 for line in lines)
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         f"  order {TID} missing in the table",
+        "3 differed at first and arrived since: they were on the move.",
         "AUDIT orders=7 missing=1 stale=0 backwards=0 holes=0",
     ]
 
@@ -49,6 +53,7 @@ def test_for_machines_an_audit_is_one_document(result: Result, capsys: pytest.Ca
     (seller,) = found.pop("sellers")
     assert found == {
         "clean": False, "orders": 7, "missing": 1, "stale": 0, "backwards": 0, "holes": 0, "witnessed": True,
+        "moved": 3, "agreeing": 0, "lost_topics": [],
     }  # fmt: skip
     assert (seller["seller_id"], seller["nick"], seller["refunds"]) == ("2200000000001", NICK, 2)
     assert (seller["missing"], seller["examples"]) == (1, [f"order {TID} missing in the table"])

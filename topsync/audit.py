@@ -21,6 +21,7 @@ import httpx
 from topsync import admin_port, standing
 from topsync.audited import ORDERS, REFUNDS, Kind, TopicReader
 from topsync.compacted import Loss
+from topsync.compared import Agreement, Shown, agreement
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
 from topsync.store import compacted_topics, sellers, witness
@@ -35,6 +36,8 @@ WITNESS_WAIT_SECONDS = 15.0
 LOOK_AGAIN_SECONDS = 0.5
 ADMIN_TIMEOUT_SECONDS = 60.0
 MAX_EXAMPLES = 5
+LOOKED_AT_ONCE = 1000
+"""Of what seems to differ at the first look, so many are read from the table at a time."""
 
 
 class AuditError(OperatorError):
@@ -50,8 +53,10 @@ class Comparison:
     """Of an erased seller nothing may be left."""
     count: int = 0
     """How many the platform has."""
-    expected: dict[int, State] = field(default_factory=dict)
-    """Those that differ, with the state that the platform showed."""
+    expected: dict[int, Shown] = field(default_factory=dict)
+    """Those that differ, with what the platform showed."""
+    agreeing: set[int] = field(default_factory=set)
+    """Those that differ in nothing that counts: see `Agreement.IN_WHAT_COUNTS`."""
     unknown: set[int] = field(default_factory=set)
     """Those that table or topic have and should not: the platform does not, or the seller is erased."""
     lacking: dict[int, str] = field(default_factory=dict)
@@ -102,6 +107,11 @@ class SellerResult:
     def stale(self) -> int:
         """Orders and refunds that table or topic show otherwise, or that the platform does not have."""
         return sum(one.stale for one in self.compared.values())
+
+    @property
+    def agreeing(self) -> int:
+        """Orders and refunds that differ in nothing that counts: they are neither missing nor stale."""
+        return sum(len(one.agreeing) for one in self.compared.values())
 
     @property
     def examples(self) -> list[str]:
@@ -173,6 +183,11 @@ class Result:
     def stale(self) -> int:
         """See `SellerResult`."""
         return sum(result.stale for result in self.sellers)
+
+    @property
+    def agreeing(self) -> int:
+        """See `SellerResult`."""
+        return sum(result.agreeing for result in self.sellers)
 
     @property
     def holes(self) -> int:
@@ -265,24 +280,45 @@ class Audit:
         found.unknown = table.keys() | topic.of_seller(seller.seller_id)
         if found.is_erased:
             return found
-        async for id_, truth in self._truth(seller.seller_id, kind):
+        differing: dict[int, Shown] = {}
+        async for truth in self._truth(seller.seller_id, kind):
             found.count += 1
-            found.unknown.discard(id_)
-            if not table.get(id_) == topic.states.get(id_) == truth:
-                found.expected[id_] = truth
+            found.unknown.discard(truth.key)
+            is_equal = table.get(truth.key) == topic.states.get(truth.key) == truth.state
+            if not is_equal or topic.unknown.get(truth.key, b"") != truth.unknown:
+                differing[truth.key] = truth
+            if len(differing) >= LOOKED_AT_ONCE:
+                await self._look_closer(found, differing, topic)
+        await self._look_closer(found, differing, topic)
         return found
+
+    async def _look_closer(self, found: Comparison, differing: dict[int, Shown], topic: TopicReader) -> None:
+        """Read what the table has of these, and expect those that do not agree; empties `differing`."""
+        found.expected |= differing
+        async for table in found.kind.stored_of(self.pool, differing):
+            self._strike_out(found, table, topic)
+        differing.clear()
+
+    def _strike_out(self, found: Comparison, table: Shown, topic: TopicReader) -> None:
+        """Expect one no more that table and topic show as the platform did, or newer."""
+        id_ = table.key
+        truth, told = found.expected[id_], topic.states.get(id_)
+        how = agreement(found.kind.model, truth, table, told, topic.unknown.get(id_, b""))
+        if how is Agreement.IN_WHAT_COUNTS:
+            found.agreeing.add(id_)
+        if how is not Agreement.NONE or (_reached(table.state, truth.state) and _reached(told, truth.state)):
+            del found.expected[id_]
 
     async def _look(self, results: list[SellerResult], readers: Mapping[str, TopicReader]) -> bool:
         """Strike out what has arrived, and read the ledger; true when nothing is left to wait for."""
         standings = {one.seller.seller_id: one for one in await standing.of_all(self.pool)}
         for result in results:
             for one in result.compared.values():
-                table = await one.kind.stored_of(self.pool, [*one.expected, *one.unknown])
-                topic = readers[one.kind.name].states
-                for id_, truth in list(one.expected.items()):
-                    if _reached(table.get(id_), truth) and _reached(topic.get(id_), truth):
-                        del one.expected[id_]
-                one.unknown = {id_ for id_ in one.unknown if id_ in table or id_ in topic}
+                topic = readers[one.kind.name]
+                async for table in one.kind.stored_of(self.pool, list(one.expected)):
+                    self._strike_out(one, table, topic)
+                stored = {id_ async for id_, _ in one.kind.values_of(self.pool, one.unknown)}
+                one.unknown = {id_ for id_ in one.unknown if id_ in stored or id_ in topic.states}
             stands = standings[result.seller.seller_id]
             result.complete_until, result.proven_in = stands.complete_until, stands.proven_in
             lacks_refunds = self.with_refunds and not stands.with_refunds
@@ -292,7 +328,7 @@ class Audit:
     async def _count(self, results: list[SellerResult], readers: Mapping[str, TopicReader]) -> None:
         """Tell what is missing from what is stale."""
         for one in [one for result in results for one in result.compared.values()]:
-            table = await one.kind.stored_of(self.pool, one.expected)
+            table = {id_ async for id_, _ in one.kind.values_of(self.pool, one.expected)}
             topic = readers[one.kind.name].states
             one.lacking = {
                 id_: "table" if id_ not in table else "topic"
@@ -300,7 +336,7 @@ class Audit:
                 if id_ not in table or id_ not in topic
             }
 
-    async def _truth(self, seller_id: int, kind: Kind) -> AsyncIterator[tuple[int, State]]:
+    async def _truth(self, seller_id: int, kind: Kind) -> AsyncIterator[Shown]:
         try:
             async with (
                 admin_port.client(self.admin_url, timeout_seconds=ADMIN_TIMEOUT_SECONDS) as client,

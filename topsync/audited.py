@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,7 @@ from aiokafka import ConsumerRecord, TopicPartition
 from schemas import cloud_events
 from schemas.refund import Refund
 from schemas.trade import Trade
+from topsync.compared import Shown, shown
 from topsync.settings import KafkaSettings
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
@@ -33,21 +34,24 @@ class Kind:
     topic: Callable[[Registry], Topic]
     truth: str
     """Where the simulator shows all of a seller's."""
-    of_platform: Callable[[bytes], tuple[int, State]]
-    """Id and state of one, as the platform writes it."""
-    of_topic: Callable[[bytes], tuple[int, State]]
-    """The same, as the topic has it."""
+    model: type[Trade] | type[Refund]
+    """How each is read."""
     stored: Callable[[Pool, int], AsyncIterator[tuple[int, State]]]
-    """All that the table has of a seller."""
-    stored_of: Callable[[Pool, Iterable[int]], Awaitable[dict[int, State]]]
+    """All that the table has of a seller, with the hashes as they were stored."""
+    values_of: Callable[[Pool, Iterable[int]], AsyncIterator[tuple[int, str]]]
 
+    def of_platform(self, line: bytes) -> Shown:
+        """One as the platform writes it."""
+        return shown(self.model.from_platform(orjson.loads(line)))
 
-def _order(trade: Trade) -> tuple[int, State]:
-    return trade.tid, State(trade.modified, trade.content_hash())
+    def of_wire(self, value: bytes | str) -> Shown:
+        """One as topic and table have it."""
+        return shown(self.model.from_wire(value))
 
-
-def _refund(refund: Refund) -> tuple[int, State]:
-    return refund.refund_id, State(refund.modified, refund.content_hash())
+    async def stored_of(self, pool: Pool, ids: Iterable[int]) -> AsyncIterator[Shown]:
+        """What the table has of these, read as this release reads it."""
+        async for _, value in self.values_of(pool, ids):
+            yield self.of_wire(value)
 
 
 ORDERS: Final = Kind(
@@ -55,20 +59,18 @@ ORDERS: Final = Kind(
     "order",
     lambda topics: topics.orders,
     "/truth",
-    lambda line: _order(Trade.from_platform(orjson.loads(line))),
-    lambda value: _order(Trade.from_wire(value)),
+    Trade,
     orders.TABLE.states,
-    orders.TABLE.states_of,
+    orders.TABLE.values_of,
 )
 REFUNDS: Final = Kind(
     "refunds",
     "refund",
     lambda topics: topics.refunds,
     "/truth/refunds",
-    lambda line: _refund(Refund.from_platform(orjson.loads(line))),
-    lambda value: _refund(Refund.from_wire(value)),
+    Refund,
     refunds.TABLE.states,
-    refunds.TABLE.states_of,
+    refunds.TABLE.values_of,
 )
 
 
@@ -83,6 +85,8 @@ class TopicReader:
         self._seller_of: dict[int, int] = {}
         self._seen: dict[int, Seen] = {}
         self.states: dict[int, State] = {}
+        self.unknown: dict[int, bytes] = {}
+        """Digests of what nobody knows, of those that have something of the kind."""
         self.ends: dict[Place, int] = {}
         """Per partition, the offset that has been read up to."""
         self.backwards = 0
@@ -120,13 +124,16 @@ class TopicReader:
     def _take(self, record: ConsumerRecord[bytes, bytes]) -> None:
         id_ = int(record.key)
         if record.value is None:
-            for known in (self.states, self._seen, self._seller_of):
+            for known in (self.states, self.unknown, self._seen, self._seller_of):
                 known.pop(id_, None)
             return
         attributes = cloud_events.attributes(record.headers)
-        _, state = self._kind.of_topic(record.value)
-        now = Seen(state.modified, int(attributes["revision"]))
+        told = self._kind.of_wire(record.value)
+        now = Seen(told.state.modified, int(attributes["revision"]))
         self.backwards += judge(self._seen.get(id_), now) is not None
         self._seen[id_] = now
-        self.states[id_] = state
+        self.states[id_] = told.state
+        self.unknown.pop(id_, None)
+        if told.unknown:
+            self.unknown[id_] = told.unknown
         self._seller_of[id_] = int(attributes["sellerid"])

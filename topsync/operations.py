@@ -128,6 +128,11 @@ def print_audit(result: Result) -> None:
     terminal.say(*(f"  {example}" for one in result.sellers for example in one.examples))
     if result.moved:
         terminal.say(f"{result.moved} differed at first and arrived since: they were on the move.")
+    if result.agreeing:
+        terminal.say(
+            f"{result.agreeing} differ only in fields that nobody knows, or that the platform left out "
+            "when they were fetched. They are not stale: the next change of each brings what it lacks."
+        )
     if not result.witnessed:
         terminal.say(
             "No witness read the topic from its start: steps back are counted in what is left of it."
@@ -146,6 +151,7 @@ def audit_document(result: Result) -> dict[str, object]:
         "holes": result.holes,
         "witnessed": result.witnessed,
         "moved": result.moved,
+        "agreeing": result.agreeing,
         "lost_topics": [str(loss) for loss in result.losses],
         "sellers": [
             {

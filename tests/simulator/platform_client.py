@@ -38,7 +38,12 @@ FULL_FIELDS = (
     "discount_fee,adjust_fee,post_fee,received_payment,available_confirm_fee,commission_fee,has_post_fee,num,"
     "num_iid,price,pic_path,shipping_type,trade_from,is_part_consign,new_presell,receiver_name,receiver_state,"
     "receiver_city,receiver_district,receiver_address,receiver_zip,receiver_mobile,oaid,orders,buyer_message,"
-    "step_trade_status,step_paid_fee,step_pay_details,cod_status,promotion_details"
+    "step_trade_status,step_paid_fee,step_pay_details,cod_status,promotion_details,receiver_phone,receiver_town,receiver_country,"
+    "alipay_no,alipay_point,lm,sid,can_rate,seller_can_rate,forbid_consign,team_buy_hold,share_group_hold,top_hold,"
+    "ofp_hold,send_time,cod_fee,credit_card_fee,yfx_fee,paid_coupon_fee,coupon_fee,tmall_coupon_fee,point_fee,"
+    "real_point_fee,buyer_obtain_point_fee,is_lgtype,is_wt,is_sh_ship,is_brand_sale,is_daixiao,is_force_wlb,"
+    "zero_purchase,toptype,trade_source,mark_desc,buyer_memo,general_new_presell,trade_ext,delivery_plan,"
+    "service_orders,service_tags,logistics_infos,snapshot_url,has_buyer_message"
 )
 
 

@@ -41,6 +41,17 @@ async def test_a_push_has_the_fields_and_types_of_the_reference(platform: Platfo
     assert abs(pushed.published_at - published.published_at) < timedelta(milliseconds=1)
 
 
+async def test_every_messages_id_suffers_in_a_client_that_reads_it_as_floating_point(
+    platform: Platform,
+) -> None:
+    raw, _ = await platform.connected()
+    for number in range(200):
+        platform.channel.publish(message(number))
+    ids = [read_message(await raw.receive_frame(), b"").id for _ in range(200)]
+    assert len(set(ids)) == 200
+    assert not [one for one in ids if int(float(one)) == one]
+
+
 async def test_an_identity_has_one_token_and_each_message_goes_to_one_connection(platform: Platform) -> None:
     (one, token), (two, same) = await platform.connected(), await platform.connected()
     other, different = await platform.connected("other")

@@ -80,10 +80,16 @@ def test_a_list_of_texts_keeps_its_shape() -> None:
 async def test_unknown_fields() -> None:
     async with under("unknown_fields") as client, listening(client) as listener:
         tid = (await client.order("create"))["tid"]
-        assert "x_new_text" in await client.fullinfo(tid, "tid")
+        trade = await client.fullinfo(tid, "tid,orders.oid")
+        assert "x_new_text" in trade
+        assert "x_new_text" in trade["orders"]["order"][0]
         assert "x_new_list" in (await client.increment(NOW, LATER))["trades"]["trade"][0]
         [frame] = await listener.receive(1)
         assert {"x_new_number", "x_new_void", "x_new_bytes"} <= frame.custom.keys()
+        refunds = "taobao.refunds.receive.get"
+        await client.order("refund_create")
+        body = await client.call(refunds, fields="refund_id", start_modified=NOW, end_modified=LATER)
+        assert "x_new_text" in body["refunds"]["refund"][0]
 
 
 async def test_peak() -> None:

@@ -49,7 +49,8 @@ async def test_cut() -> None:
         await listener.raw.ended()
         await made(client, 3)
         counts = await channel_ledger(client)
-        assert (counts["cut"], counts["lost"]) == (1, 3)
+        assert (counts["cut"], counts["cut_off"], counts["lost"]) == (1, 1, 3)
+        assert await struck(client, "cut") == 1
         with pytest.raises((ConnectionError, EOFError)):
             await RawSocket.open(client.simulator.addresses.channel_url)
         client.simulator.clock.advance(20)
@@ -132,9 +133,11 @@ async def test_refuse() -> None:
 
 async def test_kick() -> None:
     async with under("kick") as client, listening(client) as listener:
+        assert await struck(client, "kick") == 0
         client.simulator.clock.advance(5)
         opcode, payload = await listener.raw.receive()
         assert (opcode & 15, payload) == (CLOSE, (1000).to_bytes(2, "big") + b"maintenance")
+        assert (await channel_ledger(client))["kicked"] == await struck(client, "kick") == 1
         async with listening(client) as again:
             assert await again.is_quiet()
 
@@ -148,6 +151,8 @@ async def test_kick_by_chance() -> None:
             return 10 < (await channel_ledger(client))["connections"] < 50
 
         await until(settled)
+        counts = await channel_ledger(client)
+        assert counts["kicked"] == len(sockets) - counts["connections"]
         for raw in sockets:
             await raw.close()
 

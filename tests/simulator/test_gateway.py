@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -34,13 +35,14 @@ from topsync.simulator.clock import PlatformClock
 from topsync.simulator.ids import OrderKey, oid_of, tid_of
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import OldWindow, PageBeyondEnd, PlatformQuirks, UnknownType
-from topsync.top.sign import SignMethod, sign
+from topsync.top.sign import SignMethod, digest, sign
 
 TIME_GET = "taobao.time.get"
 SOLD_GET = "taobao.trades.sold.get"
 INCREMENT = "taobao.trades.sold.increment.get"
 FULLINFO = "taobao.trade.fullinfo.get"
 TODAY = "2025-11-20 00:00:00"
+CASES = Path(__file__).parents[1] / "data" / "cases"
 
 
 def first_tid() -> int:
@@ -152,6 +154,29 @@ async def test_a_wrong_signature_is_never_answered_with_data(client: Client, met
 async def test_empty_values_are_not_part_of_the_signature(client: Client) -> None:
     parameters = client.signed(FULLINFO, tid=str(first_tid()), fields="tid") | {"buyer_nick": ""}
     assert "trade_fullinfo_get_response" in await client.send(parameters)
+
+
+async def test_empty_values_are_part_of_the_signature_where_a_switch_says_so() -> None:
+    async def check(client: Client) -> None:
+        dropped = client.signed(FULLINFO, tid=str(first_tid()), fields="tid") | {"buyer_nick": ""}
+        assert (await client.send(dropped))["error_response"]["code"] == 25
+        without = {name: value for name, value in dropped.items() if name != "sign"}
+        canonical = "".join(name + without[name] for name in sorted(without))
+        signed = digest(canonical, client.simulator.settings.app_secret, SignMethod.MD5)
+        assert "trade_fullinfo_get_response" in await client.send(without | {"sign": signed})
+
+    await quirky(PlatformQuirks(empty_parameters_signed=True), check, frozen_clock())
+
+
+async def test_an_unknown_application_is_told_by_either_code() -> None:
+    """As in tests/data/cases/error_unknown_app.json."""
+
+    async def check(client: Client) -> None:
+        refusal = await client.refused(TIME_GET, app_key="1")
+        case = orjson.loads((CASES / "error_unknown_app.json").read_bytes())["error_response"]
+        assert {name: refusal[name] for name in case} == case
+
+    await quirky(PlatformQuirks(unknown_app_is_a_system_error=True), check, frozen_clock())
 
 
 async def test_chinese_and_reserved_characters_are_signed_raw(client: Client) -> None:
@@ -323,10 +348,10 @@ async def test_without_type_some_types_are_silently_left_out(client: Client) -> 
     default = await client.call(SOLD_GET, **window, page_size="100")
     everything = await client.call(SOLD_GET, **window, page_size="100", type=ALL_TYPES)
     seen = {trade["type"] for trade in default["trades"]["trade"]}
-    assert not seen & {"nopaid", "eticket"}
+    assert not seen & {"nopaid", "eticket", "pre_auth_type"}
     assert {"fixed", "step", "cod"} <= seen
     assert default["total_results"] < everything["total_results"]
-    hidden = await client.call(SOLD_GET, **window, type="nopaid,eticket")
+    hidden = await client.call(SOLD_GET, **window, type="nopaid,eticket,pre_auth_type")
     assert hidden["total_results"] == everything["total_results"] - default["total_results"]
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus, urlsplit
 
+import orjson
 import pytest
 
 from tests.simulator.faults import connect
@@ -157,6 +158,38 @@ async def test_the_admin_gives_a_code_and_withdraws_an_authorisation(sold: Clien
     [first, _] = await sold.admin("GET", "/sellers")
     assert first["session"] == grant["access_token"]
     await sold.admin("POST", "/sessions/1/cancel", status=404)
+
+
+async def test_the_gateway_exchanges_a_code_and_refreshes_as_well(sold: Client) -> None:
+    code = (await sold.admin("POST", f"/sessions/{sold.seller.user_id}/grant"))["code"]
+    granted = orjson.loads((await sold.call("taobao.top.auth.token.create", code=code))["token_result"])
+    assert await works(sold, granted["access_token"])
+    assert granted["taobao_user_id"] == str(sold.seller.user_id)
+    asked = {"refresh_token": granted["refresh_token"]}
+    renewed = orjson.loads((await sold.call("taobao.top.auth.token.refresh", **asked))["token_result"])
+    assert await works(sold, renewed["access_token"])
+    assert not await works(sold, granted["access_token"])
+    for api, spent in (("create", {"code": code}), ("refresh", asked)):
+        refusal = await sold.refused(f"taobao.top.auth.token.{api}", **spent)
+        assert (refusal["code"], refusal["sub_code"]) == (15, "isv.invalid-grant")
+    counts = (await sold.admin("GET", "/ledger"))["oauth"]
+    assert counts == {"authorization_code": 1, "refresh_token": 1, "refused invalid_grant": 2}
+
+
+@pytest.mark.parametrize("from_query", [True, False])
+async def test_the_token_endpoint_reads_a_query_only_where_a_switch_says_so(from_query: bool) -> None:
+    settings = small(oauth=OAuthSettings(token_from_query=from_query))
+    async with Simulator(settings, frozen_clock()) as simulator, Client(simulator) as client:
+        url = f"{simulator.addresses.oauth_url}/token"
+        for verb, refused in (("GET", 405), ("POST", 400)):
+            query = {
+                "grant_type": "authorization_code",
+                "client_id": settings.app_key,
+                "client_secret": settings.app_secret,
+                "code": simulator.authorisations.new_code(client.seller),
+            }
+            async with client.http.request(verb, url, params=query) as response:
+                assert response.status == (200 if from_query else refused), verb
 
 
 async def test_messages_stop_with_the_session_until_they_are_permitted_anew(sold: Client) -> None:

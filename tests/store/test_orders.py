@@ -333,7 +333,7 @@ async def test_one_version_that_cannot_be_stored_is_refused_without_its_values(
 async def test_states_are_streamed_per_seller(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 2, 5))
     found = {tid: state async for tid, state in orders.TABLE.states(pool, SELLER)}
-    assert found == await orders.TABLE.states_of(pool, [TID, TID + 1])
+    assert sorted(found) == [TID, TID + 1]
     assert found[TID].content_hash == trade(TID, 1).content_hash()
     assert [tid async for tid, _ in orders.TABLE.states(pool, SELLER + 1)] == []
     assert await orders.count_by_seller(pool) == {SELLER: 2}

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
 from tests.store.databases import SELLER, all_unpublished, at, refund_version
 from topsync.store import orders, refunds
@@ -214,6 +215,7 @@ async def test_what_is_known_and_in_which_state(pool: Pool, epoch: int) -> None:
         REFUND: Known(at(10), at(11), False, "WAIT_SELLER_AGREE")
     }
     state = State(at(10), one.refund.content_hash())
-    assert await refunds.TABLE.states_of(pool, [REFUND, 7]) == {REFUND: state}
+    [(key, value)] = [found async for found in refunds.TABLE.values_of(pool, [REFUND, 7])]
+    assert (key, Refund.from_wire(value)) == (REFUND, one.refund)
     assert [found async for found in refunds.TABLE.states(pool, SELLER)] == [(REFUND, state)]
     assert [found async for found in refunds.TABLE.states(pool, SELLER + 1)] == []

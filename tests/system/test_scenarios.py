@@ -2,9 +2,10 @@
 
 One system of real processes lives through all files of tests/scenarios, most of them at the same time and
 each aimed at a seller of its own. What concerns the whole platform is played at the same time where one
-fault does not hide another, else one after the other. After each the platform is complete in table and
-topic, nothing went backwards, and the ledger moves on past the fault's end. A fault that did not strike has
-proven nothing, and fails its test.
+fault does not hide another, else one after the other. Each fault begins and ends in the middle of the story,
+which goes on without it for a while. After that the platform is complete in table and topic, nothing went
+backwards, and the ledger moves on past the fault's end. A fault that did not strike has proven nothing, and
+fails its test.
 
 The platform also has the habits that the outage's file gives it.
 """
@@ -30,7 +31,6 @@ from tests.support.servers import fresh_database
 from topsync.audit import SellerResult
 from topsync.local.system import SERVICES, System
 from topsync.simulator import scenario
-from topsync.simulator.director import Wish
 from topsync.simulator.faults.base import FULLINFO
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import ExportSettings, SimulatorSettings
@@ -157,13 +157,17 @@ BESIDE: Final[Mapping[str, tuple[str, Mapping[str, object]]]] = {
     "visibility": ("drop", {"probability": 1}),
     # Details as well as lists.
     "truncated_body": ("truncated_body", {"api": FULLINFO}),
+    "degraded_lists": ("degraded_lists", {"api": FULLINFO}),
     # Only a refusal has a text to escape: here, that the export exists already.
     "escaped_text": ("reset", {}),
 }
 """What is played to the same seller besides, for the fault to matter."""
 
-STORED_AS_SHOWN: Final = ("text_ids", "unknown_fields")
-"""Their shape is kept, rightly, for as long as the platform shows it: each of their orders changes again."""
+CARRIED_ON: Final = ("degraded_lists", "unknown_fields")
+"""What an order lacks by them, or has too much, stays until it changes again: it is not stale."""
+
+CHANGES_AFTERWARDS: Final = 12
+"""How many changes happen once a fault is over, before all comes to rest."""
 
 SESSION: Final = ("session_expired", "auth_cancelled")
 
@@ -206,8 +210,7 @@ async def started(stage: Stage) -> dict[str, Survived]:
     played = play_all(stage, EXPORT)
     stage.live(RATE / 4)
     await stage.system.try_run("bootstrap")
-    over_at = stage.lift(*played)
-    stage.platform.conductor.lift()
+    over_at = await lifted(stage, played)
     return await survived(stage, played, over_at, Counter())
 
 
@@ -229,8 +232,7 @@ async def broken(live: Stage) -> dict[str, Survived]:
     for one in played:
         if one.name in SESSION:
             await eventually(partial(has_expired, live.system, one.seller_id))
-    over_at = live.lift(*played)
-    live.platform.conductor.lift()
+    over_at = await lifted(live, played)
     for one in played:
         if one.name in SESSION:
             await authorise_again(live, one.seller_id)
@@ -246,11 +248,7 @@ async def odd(live: Stage) -> dict[str, Survived]:
     played = play_all(live, ODD)
     live.live(RATE)
     await has_all_struck(played)
-    over_at = live.lift(*played)
-    live.live(0)
-    for one in played:
-        if one.name in STORED_AS_SHOWN and one.seller_id is not None:
-            await change_every_order(live, one.seller_id)
+    over_at = await lifted(live, played)
     return await survived(live, played, over_at, dead)
 
 
@@ -399,6 +397,25 @@ def play_all(stage: Stage, table: Mapping[str, Mapping[str, object]]) -> list[Pl
     return played
 
 
+async def lifted(stage: Stage, played: list[Played]) -> datetime:
+    """End these faults, and all that is beside them, while the story goes on; when they were over."""
+    over_at = stage.lift(*played)
+    stage.platform.conductor.lift()
+    await goes_on(stage)
+    return over_at
+
+
+async def goes_on(stage: Stage) -> None:
+    """Let orders change without any fault for a while."""
+    director = stage.platform.director
+    enough = director.performed + CHANGES_AFTERWARDS
+
+    async def has_gone_on() -> bool:
+        return director.performed >= enough
+
+    await eventually(has_gone_on)
+
+
 async def survived(
     stage: Stage,
     played: list[Played],
@@ -433,6 +450,7 @@ def require_whole(survived: Survived) -> None:
     assert survived.played.has_struck, survived.played.struck
     audit = survived.audit
     assert (audit.missing, audit.stale, audit.holes) == (0, 0, 0), audit.examples
+    assert (audit.agreeing > 0) == (survived.played.name in CARRIED_ON)
     assert survived.complete_until is not None
     assert survived.complete_until > survived.over_at
     assert survived.dead_letters == set()
@@ -445,6 +463,7 @@ async def everybody_whole_after(stage: Stage, *, may_be_dead: Set[str] = frozens
     stage.live(QUIETER_RATE)
     yield
     over_at = stage.platform.clock.now()
+    await goes_on(stage)
     results = await stage.settled()
     assert scenarios.readable(results) == ""
     await stage.eventually_complete(over_at)
@@ -496,13 +515,6 @@ async def reconcile_with(system: System, settings: Mapping[str, str | None]) -> 
         if setting is not None:
             system.environment[name] = setting
     await system.start("reconcile")
-
-
-async def change_every_order(stage: Stage, seller_id: int) -> None:
-    """Let each of a seller's orders change once more."""
-    tids = await systems.rows(stage.system, "select tid from orders where seller_id = $1", seller_id)
-    for row in tids:
-        stage.platform.director.grant(seller_id, Wish("memo", tid=row["tid"]))
 
 
 async def authorise_again(stage: Stage, seller_id: int | None) -> None:

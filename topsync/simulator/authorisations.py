@@ -165,12 +165,31 @@ class Authorisations:
         Raises:
             GrantError: it refuses.
         """
+        return self._counted(form.get("grant_type", ""), lambda: self._answer(form))
+
+    def exchange(self, code: str) -> Json:
+        """The same for a code that came to the gateway, which knows the app by the signature.
+
+        Raises:
+            GrantError: it refuses.
+        """
+        return self._counted("authorization_code", lambda: self._exchange(code, None))
+
+    def refresh(self, refresh_token: str) -> Json:
+        """The same for a refresh that came to the gateway.
+
+        Raises:
+            GrantError: it refuses.
+        """
+        return self._counted("refresh_token", lambda: self._refresh(refresh_token))
+
+    def _counted(self, grant_type: str, answer: Callable[[], Json]) -> Json:
         try:
-            answered = self._answer(form)
+            answered = answer()
         except GrantError as error:
             self.counts[f"refused {error.error}"] += 1
             raise
-        self.counts[form["grant_type"]] += 1
+        self.counts[grant_type] += 1
         return answered
 
     def as_json(self, seller: Seller) -> Json:
@@ -192,22 +211,22 @@ class Authorisations:
             raise GrantError("invalid_client", "client_id or client_secret is wrong")
         match form.get("grant_type"):
             case "authorization_code":
-                return self._exchange(form)
+                return self._exchange(form.get("code", ""), form.get("redirect_uri", ""))
             case "refresh_token":
-                return self._refresh(form)
+                return self._refresh(form.get("refresh_token", ""))
             case _:
                 raise GrantError("unsupported_grant_type", "grant_type is neither known nor supported")
 
-    def _exchange(self, form: Mapping[str, str]) -> Json:
-        code = self._codes.pop(form.get("code", ""), None)
+    def _exchange(self, told: str, redirect_uri: str | None) -> Json:
+        """`redirect_uri` None: the request has no such parameter."""
+        code = self._codes.pop(told, None)
         if code is None or self._second() >= code.ends_at:
             raise GrantError("invalid_grant", "code is unknown, spent or too old")
-        if code.redirect_uri and form.get("redirect_uri") != code.redirect_uri:
+        if code.redirect_uri and redirect_uri not in (None, code.redirect_uri):
             raise GrantError("invalid_grant", "redirect_uri is not the one that the code was sent to")
         return self._granted(code.seller, code.sub_user_id)
 
-    def _refresh(self, form: Mapping[str, str]) -> Json:
-        told = form.get("refresh_token", "")
+    def _refresh(self, told: str) -> Json:
         session = next((each for each in self._current.values() if each.refresh_token == told), None)
         if not told or session is None or not self._is_refreshable(session):
             raise GrantError("invalid_grant", "refresh_token is unknown, spent or too old")

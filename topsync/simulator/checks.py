@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeAlias
@@ -15,9 +15,9 @@ from topsync.simulator.faults.base import Visit
 from topsync.simulator.faults.board import Meeting
 from topsync.simulator.faults.effects import CLEAR, Vision
 from topsync.simulator.sellers import Seller
-from topsync.simulator.settings import Check
+from topsync.simulator.settings import Check, PlatformQuirks
 from topsync.simulator.wire import Json
-from topsync.top.sign import SignMethod, sign
+from topsync.top.sign import SignMethod, digest, sign
 
 CLOCK_TOLERANCE_SECONDS = 600
 """A timestamp may be off by ten minutes, either way."""
@@ -93,15 +93,14 @@ class Doorkeeper:
         apps: Mapping[str, str],
         authorisations: Grants,
         second: Callable[[], int],
-        order: Sequence[Check] = tuple(Check),
-        closed: frozenset[str] = frozenset(),
+        quirks: PlatformQuirks,
     ) -> None:
-        """`apps`: app_key to app_secret; `second`: the platform's time; `closed`: methods without a right."""
+        """`apps`: app_key to app_secret; `second`: the platform's time."""
         self._apis = apis
         self._apps = apps
         self._authorisations = authorisations
         self._second = second
-        self._closed = closed
+        self._quirks = quirks
         steps: Mapping[Check, _Step] = {
             Check.VERSION: self._check_version,
             Check.TIMESTAMP: self._check_timestamp,
@@ -111,7 +110,7 @@ class Doorkeeper:
             Check.PERMISSION: self._check_permission,
             Check.SESSION: self._check_session,
         }
-        self._steps = [steps[check] for check in order]
+        self._steps = [steps[check] for check in quirks.check_order]
 
     def visit(self, parameters: Mapping[str, str]) -> Visit:
         """What a call seems to be, before anything about it is checked."""
@@ -134,7 +133,8 @@ class Doorkeeper:
             raise ApiError(Code.INVALID_METHOD)
         app_key = _present(parameters, "app_key")
         if app_key not in self._apps:
-            raise ApiError(Code.INVALID_APP_KEY)
+            system_error = self._quirks.unknown_app_is_a_system_error
+            raise errors.unknown_app() if system_error else ApiError(Code.INVALID_APP_KEY)
         seller: Seller | None = None
         for step in self._steps:
             seller = step(api, parameters, meeting) or seller
@@ -157,8 +157,14 @@ class Doorkeeper:
         if method is None:
             raise ApiError(Code.INVALID_SIGNATURE)
         secret = self._apps[parameters["app_key"]]
-        if not hmac.compare_digest(told.encode(), sign(parameters, secret, method).encode()):
+        if not hmac.compare_digest(told.encode(), self._signature(parameters, secret, method).encode()):
             raise ApiError(Code.INVALID_SIGNATURE)
+
+    def _signature(self, parameters: Mapping[str, str], secret: str, method: SignMethod) -> str:
+        if not self._quirks.empty_parameters_signed:
+            return sign(parameters, secret, method)
+        names = sorted(name for name in parameters if name != "sign")
+        return digest("".join(name + parameters[name] for name in names), secret, method)
 
     def _check_format(self, _: Api, parameters: Mapping[str, str], __: Meeting) -> None:
         if parameters.get("format", "xml") not in _FORMATS:
@@ -168,7 +174,7 @@ class Doorkeeper:
         meeting.limit()
 
     def _check_permission(self, api: Api, _: Mapping[str, str], __: Meeting) -> None:
-        if api.name in self._closed:
+        if api.name in self._quirks.closed_apis:
             raise errors.closed()
 
     def _check_session(self, api: Api, parameters: Mapping[str, str], _: Meeting) -> Seller | None:

@@ -30,6 +30,10 @@ _SEARCHED_ORDERS = 2000
 _WEIGHTS: Mapping[Kind, int] = {
     Kind.PAY: 60,
     Kind.PAY_DEPOSIT: 60,
+    Kind.CARD: 2,
+    Kind.PRE_AUTH: 40,
+    Kind.HOLD: 2,
+    Kind.RELEASE: 40,
     Kind.SHIP: 40,
     Kind.SHIP_LINE: 12,
     Kind.FINISH: 30,

@@ -6,6 +6,7 @@ developers (reference/top-api.md 5.7).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -42,6 +43,7 @@ _SKUS = (
 _PLACES = (
     ("浙江省", "杭州市", "余杭区"),
     ("广东省", "深圳市", "南山区"),
+    ("海外", "", ""),
     ("上海", "上海市", "浦东新区"),
     ("北京", "北京市", "朝阳区"),
     ("四川省", "成都市", "武侯区"),
@@ -49,6 +51,13 @@ _PLACES = (
     ("湖北省", "", "仙桃市"),  # a county-level city sits in the district, with an empty city
     ("新疆维吾尔自治区", "乌鲁木齐市", "天山区"),
 )
+_MORE: Mapping[str, Mapping[str, str]] = {
+    "余杭区": {"receiver_town": "示例街道"},
+    "昆山市": {"receiver_town": "示例镇", "receiver_phone": "0512-****0000"},
+    "": {"receiver_country": "新加坡"},
+}
+"""What is told of the addressees of some places besides, masked where it must be."""
+_NOTHING_MORE: Mapping[str, str] = {}
 _SURNAMES = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗"
 _MESSAGES = (
     "请发快一点",
@@ -120,6 +129,8 @@ class Receiver(NamedTuple):
     district: str
     mobile: str
     oaid: str
+    more: Mapping[str, str]
+    """Fields that only some have."""
 
 
 class Draft(NamedTuple):
@@ -186,6 +197,7 @@ def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
             district=district,
             mobile=f"*******{digits:04d}",
             oaid=f"1sim{oaid:0{_OAID_DIGITS}x}",
+            more=_MORE.get(district, _NOTHING_MORE),
         ),
         shipping_type=_SHIPPINGS[shipping[0]] if shipping else "virtual",
         trade_from=_TRADE_FROM[origin],

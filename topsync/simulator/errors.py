@@ -9,6 +9,7 @@ from enum import IntEnum
 class Code(IntEnum):
     """Refusals of the gateway itself (reference/top-api.md 2.2)."""
 
+    PLATFORM_SYSTEM = 1
     CALL_LIMITED = 7
     HTTP_ACTION = 9
     APP_PERMISSION = 11
@@ -31,6 +32,7 @@ class Code(IntEnum):
 
 
 _MESSAGES: Mapping[int, str] = {
+    1: "Platform System error: no such application, AppKey: null",
     7: "App Call Limited",
     9: "Http Action Not Allowed",
     11: "Insufficient isv permissions",
@@ -73,6 +75,11 @@ class ApiError(Exception):
 def closed() -> ApiError:
     """The app has no right to this API."""
     return ApiError(Code.APP_PERMISSION, "isv.permission-api-package-limit", "应用没有该接口的权限")
+
+
+def unknown_app() -> ApiError:
+    """The other way in which the platform says that it does not know the application (a public capture)."""
+    return ApiError(Code.PLATFORM_SYSTEM, "isp.get-app-error")
 
 
 def missing(argument: str) -> ApiError:

@@ -1,7 +1,7 @@
 """Trade, order and refund numbers: computed from (seller, number) and back, without a table.
 
-All are above 2**53, where a client that reads JSON numbers as floats corrupts them, and trade and order
-numbers have 19 digits (reference/top-api.md 5.1).
+All are above 2**53, and none is one that floating point happens to hold: a client that reads JSON numbers as
+floats corrupts each of them. Trade and order numbers have 19 digits (reference/top-api.md 5.1).
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ MAX_SELLERS = 4096
 """Sellers share one number space: this many interleave in it."""
 
 MAX_LINES = 9
-"""Lines of one trade, and refunds of one line: each takes one decimal digit of a refund number."""
+"""Lines of one trade, and refunds of one line: each takes four bits of a refund number."""
 
-_TRADE_BASE = 4_000_000_000_000_000_000
 _REFUND_BASE = 180_000_000_000_000_000
-_STRIDE = 100
+_TRADE_BASE = 4_000_000_000_000_000_001
+_STRIDE = 160
+"""From one trade number to the next. A multiple of 32, so that the last five bits of every number are chosen:
+1 for a trade, 2 to 10 for its lines, 1 to 9 (beside 16) for refunds, and never 0. Beyond 2**57 floating point
+holds only multiples of 32, or of more."""
+_ATTEMPT_BITS = 4
 _LARGEST = 2**63 - 1
 
 
@@ -39,15 +43,17 @@ def oid_of(tid: int, line: int, lines: int) -> int:
 
 def refund_id_of(tid: int, line: int, attempt: int) -> int:
     """The number of the `attempt`-th refund (from 1) of a line."""
-    return tid - _TRADE_BASE + _REFUND_BASE + line * 10 + attempt
+    return tid - _TRADE_BASE + _REFUND_BASE + (line << _ATTEMPT_BITS) + attempt
 
 
 def refund_of(refund_id: int) -> tuple[int, int, int] | None:
     """(tid, line, attempt) of a refund number; None for a number that no refund carries."""
     offset = refund_id - _REFUND_BASE
     place = offset % _STRIDE
-    tid, (line, attempt) = offset - place + _TRADE_BASE, divmod(place, 10)
-    return (tid, line, attempt) if line and attempt and key_of(tid) is not None else None
+    tid, (line, attempt) = offset - place + _TRADE_BASE, divmod(place, 1 << _ATTEMPT_BITS)
+    if not line or not 1 <= attempt <= MAX_LINES or key_of(tid) is None:
+        return None
+    return tid, line, attempt
 
 
 def key_of(tid: int) -> OrderKey | None:

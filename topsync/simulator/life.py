@@ -20,9 +20,16 @@ class Kind(StrEnum):
 
     CREATE = "create"
     MODIFY_FEE = "modify_fee"
+    CARD = "card"
+    """Paid by a foreign card, which is being confirmed."""
+    PRE_AUTH = "pre_auth"
+    """A contract without payment, which is being confirmed."""
     PAY = "pay"
     PAY_DEPOSIT = "pay_deposit"
     CLOSE_UNPAID = "close_unpaid"
+    HOLD = "hold"
+    """Paid, and not to be shipped yet: a group is not complete, or the platform wants to look at it."""
+    RELEASE = "release"
     SHIP = "ship"
     SHIP_LINE = "ship_line"
     EXTEND = "extend"
@@ -50,6 +57,7 @@ class TradeType(StrEnum):
     AUTO_DELIVERY = "auto_delivery"
     NOPAID = "nopaid"
     ETICKET = "eticket"
+    PRE_AUTH = "pre_auth_type"
 
 
 REFUND_KINDS = frozenset(
@@ -125,6 +133,9 @@ class OrderState:
     memos: int = 0
     extensions: int = 0
     addresses: int = 0
+    confirming: str = ""
+    """The status while a payment is being confirmed."""
+    held: bool = False
     buyer_rated: bool = False
     seller_rated: bool = False
 
@@ -144,12 +155,16 @@ class OrderState:
         if self.closed_unpaid_at is not None:
             return "TRADE_CLOSED_BY_TAOBAO" if self.deposit_at is None else "TRADE_CLOSED"
         if not self.payable_done:
+            if self.confirming:
+                return self.confirming
             return "TRADE_NO_CREATE_PAY" if self.type is TradeType.NOPAID else "WAIT_BUYER_PAY"
         lines = self.open_lines
         if not lines:
             return "TRADE_CLOSED"
         if self.finished_at is not None:
             return "TRADE_FINISHED"
+        if self.held:
+            return "PAID_FORBID_CONSIGN"
         shipped = [line for line in lines if line.shipped_at is not None]
         if len(shipped) == len(lines):
             return "TRADE_BUYER_SIGNED" if self.signed_at is not None else "WAIT_BUYER_CONFIRM_GOODS"
@@ -157,9 +172,11 @@ class OrderState:
 
     @staticmethod
     def line_status(status: str, line: LineState) -> str:
-        """The status of a line of a trade with this status: the same set without the partial values."""
+        """The status of a line of a trade with this status: the same set without those of parts and holds."""
         if line.refunded:
             return "TRADE_CLOSED"
+        if status == "PAID_FORBID_CONSIGN":
+            return "WAIT_SELLER_SEND_GOODS"
         if status == "SELLER_CONSIGNED_PART":
             return "WAIT_SELLER_SEND_GOODS" if line.shipped_at is None else "WAIT_BUYER_CONFIRM_GOODS"
         return status
@@ -193,6 +210,22 @@ def fold(type_: TradeType, lines: int, events: Iterable[Event]) -> OrderState:
 
 def _modify_fee(state: OrderState, _: Event) -> None:
     state.lines[0].fee_changes += 1
+
+
+def _card(state: OrderState, _: Event) -> None:
+    state.confirming = "PAY_PENDING"
+
+
+def _pre_auth(state: OrderState, _: Event) -> None:
+    state.confirming = "WAIT_PRE_AUTH_CONFIRM"
+
+
+def _hold(state: OrderState, _: Event) -> None:
+    state.held = True
+
+
+def _release(state: OrderState, _: Event) -> None:
+    state.held = False
 
 
 def _pay(state: OrderState, event: Event) -> None:
@@ -291,9 +324,13 @@ def _refund_success(state: OrderState, event: Event) -> None:
 
 _APPLY: Mapping[Kind, Callable[[OrderState, Event], None]] = {
     Kind.MODIFY_FEE: _modify_fee,
+    Kind.CARD: _card,
+    Kind.PRE_AUTH: _pre_auth,
     Kind.PAY: _pay,
     Kind.PAY_DEPOSIT: _pay_deposit,
     Kind.CLOSE_UNPAID: _close_unpaid,
+    Kind.HOLD: _hold,
+    Kind.RELEASE: _release,
     Kind.SHIP: _ship,
     Kind.SHIP_LINE: _ship_line,
     Kind.EXTEND: _extend,

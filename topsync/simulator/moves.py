@@ -47,12 +47,20 @@ def _before_payment(state: OrderState) -> list[Move]:
         return moves
     if state.type is TradeType.STEP:
         return [*moves, Move(Kind.PAY_DEPOSIT if state.deposit_at is None else Kind.PAY)]
+    if state.confirming:
+        return [*moves, Move(Kind.PAY)]
+    if state.type is TradeType.PRE_AUTH:
+        return [*moves, Move(Kind.PRE_AUTH)]
+    if state.type is TradeType.FIXED:
+        moves.append(Move(Kind.CARD))
     if state.lines[0].fee_changes < _MAX_FEE_CHANGES:
         moves.append(Move(Kind.MODIFY_FEE))
     return [*moves, Move(Kind.PAY)]
 
 
 def _under_way(state: OrderState) -> list[Move]:
+    if state.held:
+        return [Move(Kind.RELEASE)]
     moves: list[Move] = []
     waiting = [
         position
@@ -63,6 +71,8 @@ def _under_way(state: OrderState) -> list[Move]:
     unshipped = sum(line.shipped_at is None for line in state.open_lines)
     if waiting:
         moves.append(Move(Kind.ADDRESS))
+        if state.type is TradeType.FIXED and unshipped == len(state.open_lines):
+            moves.append(Move(Kind.HOLD))
         if len(waiting) == unshipped:
             moves.append(Move(Kind.SHIP))
         if unshipped > 1:

@@ -33,12 +33,16 @@ class OAuthEndpoints:
     sellers: list[Seller]
     apps: Mapping[str, str]
     now: Callable[[], datetime]
+    token_from_query: bool
+    """Whether the token endpoint also takes a GET, and parameters from the query."""
 
     def application(self) -> web.Application:
         """The routes."""
         application = web.Application()
         application.router.add_get(AUTHORISE_PATH, self.authorise, allow_head=False)
         application.router.add_post(TOKEN_PATH, self.token)
+        if self.token_from_query:
+            application.router.add_get(TOKEN_PATH, self.token, allow_head=False)
         return application
 
     async def authorise(self, request: web.Request) -> web.Response:
@@ -66,7 +70,8 @@ class OAuthEndpoints:
 
     async def token(self, request: web.Request) -> web.Response:
         """Exchange of a code, and refresh."""
-        form = {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+        form = dict(request.query) if self.token_from_query else {}
+        form |= {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
         try:
             answer, status = self.authorisations.answer(form), 200
         except GrantError as error:

@@ -59,7 +59,7 @@ def _steps(*steps: Step) -> tuple[Step, ...]:
 _DEALT: tuple[Plan, ...] = (
     Plan(70, _FIXED, _steps(Step(Kind.CLOSE_UNPAID, 30 * _MINUTE, 30))),
     Plan(40, _FIXED, _steps(Step(Kind.MEMO, 2 * _HOUR, 600), Step(Kind.CLOSE_UNPAID, _DAY, 60))),
-    Plan(150, _FIXED, _steps(_PAY, Step(Kind.SHIP, 5 * _HOUR, 900), Step(Kind.FINISH, 4 * _DAY, 900))),
+    Plan(100, _FIXED, _steps(_PAY, Step(Kind.SHIP, 5 * _HOUR, 900), Step(Kind.FINISH, 4 * _DAY, 900))),
     Plan(
         140,
         _FIXED,
@@ -206,6 +206,50 @@ _DEALT: tuple[Plan, ...] = (
         max_lines=1,
     ),
     Plan(15, TradeType.NOPAID, _steps(Step(Kind.CLOSE_UNPAID, 3 * _DAY, 900))),
+    Plan(
+        10,
+        _FIXED,
+        _steps(
+            Step(Kind.CARD, 40, 200),
+            Step(Kind.PAY, _DAY, 900),
+            Step(Kind.SHIP, 2 * _DAY, 900),
+            Step(Kind.FINISH, 12 * _DAY, 900),
+        ),
+    ),
+    Plan(
+        10,
+        TradeType.PRE_AUTH,
+        _steps(
+            Step(Kind.PRE_AUTH, 60, 300),
+            Step(Kind.PAY, 2 * _DAY, 900),
+            Step(Kind.SHIP, 3 * _DAY, 900),
+            Step(Kind.FINISH, 9 * _DAY, 900),
+        ),
+        max_lines=1,
+    ),
+    Plan(
+        10,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.HOLD, 25, 300, with_previous=True),
+            Step(Kind.RELEASE, _DAY, 900),
+            Step(Kind.SHIP, 2 * _DAY, 900),
+            Step(Kind.FINISH, 7 * _DAY, 900),
+        ),
+    ),
+    Plan(
+        20,
+        _FIXED,
+        _steps(
+            _PAY,
+            Step(Kind.SHIP, 9 * _HOUR, 900),
+            Step(Kind.REFUND_CREATE, 4 * _DAY, 600, line=1),
+            Step(Kind.REFUND_REFUSE, 5 * _DAY, 600, line=1),
+            Step(Kind.REFUND_CLOSE, 12 * _DAY, 600, line=1),
+            Step(Kind.FINISH, 14 * _DAY, 900),
+        ),
+    ),
 )
 
 _FIRST_SLOTS = [0, *accumulate(plan.per_mille for plan in _DEALT)]

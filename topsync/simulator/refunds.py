@@ -18,11 +18,14 @@ from topsync.simulator.life import LineState, OrderState, Refund, TradeType
 from topsync.simulator.listing import MAX_SCANNED_ORDERS, TooSlowError
 from topsync.simulator.moves import OPEN_REFUNDS
 from topsync.simulator.sellers import Seller
-from topsync.simulator.trades import CARRIER, ITEM_BASE, waybill_of
+from topsync.simulator.trades import CARRIER, ITEM_BASE, SKU_BASE, waybill_of
 from topsync.simulator.wire import Json, money, time_text
 
 _DAY_SECONDS = 86400
 _REMIND_SECONDS = {"WAIT_SELLER_AGREE": 2 * _DAY_SECONDS, "WAIT_BUYER_RETURN_GOODS": 7 * _DAY_SECONDS}
+_RETURNS = (*("REFUND_AND_RETURN",) * 7, "", "REPAIR", "RESHIPPING", "OTHERS")
+"""Empty: an exchange, whose name depends on the shop. As many as make a prime: every life meets each."""
+_EVERY_FIFTH = 5
 _OTHER_REMIND_SECONDS = 10 * _DAY_SECONDS
 """When the platform decides by itself (inferred)."""
 
@@ -100,7 +103,7 @@ def full_refund(seller: Seller, draft: Draft, state: OrderState, line: int, atte
         "good_status": _goods(state, lived, refund),
         "has_good_return": refund.goods_return,
         "refund_phase": refund.phase,
-        "dispute_type": "REFUND_AND_RETURN" if refund.goods_return else "REFUND",
+        "dispute_type": _dispute_type(seller, refund, draft.tid),
         "refund_version": refund.modified * 1000,
         "created": time_text(refund.created),
         "modified": time_text(refund.modified),
@@ -112,13 +115,18 @@ def full_refund(seller: Seller, draft: Draft, state: OrderState, line: int, atte
         "outer_id": f"ITEM-{ordered.item:02d}",
         "reason": "质量问题" if refund.goods_return else "不想要了",
         "desc": "",
-        "cs_status": 1,
-        "advance_status": 0,
+        "cs_status": _arbitration(refund, draft.tid),
+        "advance_status": 1 if refund.phase == "aftersale" and refund.status == "SUCCESS" else 0,
+        "attribute": f";gaia:2;disputeRequest:{'1' if refund.goods_return else '2'};",
         "seller_nick": seller.nick,
         "buyer_nick": draft.buyer_nick,
         "buyer_open_uid": draft.buyer_open_uid,
         "shipping_type": draft.shipping_type,
     }
+    if ordered.sku is not None:
+        told["sku"] = f"{SKU_BASE + ordered.item * 100 + ordered.sku}|{ordered.sku_text}"
+    if refund.status == "WAIT_SELLER_AGREE":
+        told["operation_contraint"] = "refund_onweb" if draft.tid % _EVERY_FIFTH else "cannot_refuse"
     if refund.returned_at is not None:
         told["good_return_time"] = time_text(refund.returned_at)
         told["company_name"] = CARRIER
@@ -126,6 +134,22 @@ def full_refund(seller: Seller, draft: Draft, state: OrderState, line: int, atte
     if refund.status in OPEN_REFUNDS:
         told["refund_remind_timeout"] = _reminder(refund)
     return told
+
+
+def _dispute_type(seller: Seller, refund: Refund, tid: int) -> str:
+    """Mostly money alone, or for goods that come back; sometimes something else altogether."""
+    choice = (tid + refund.attempt) % len(_RETURNS)
+    if not refund.goods_return:
+        return "OTHERS" if choice == 0 else "REFUND"
+    exchange = "TMALL_EXCHANGE" if seller.seller_type == "B" else "TAOBAO_EXCHANGE"
+    return _RETURNS[choice] or exchange
+
+
+def _arbitration(refund: Refund, tid: int) -> int:
+    """Who is refused may ask the platform to decide; what the numbers from 2 to 11 mean is chosen."""
+    if refund.status != "SELLER_REFUSE_BUYER":
+        return 1
+    return 2 + (tid + refund.attempt) % 3
 
 
 def _goods(state: OrderState, line: LineState, refund: Refund) -> str:

@@ -16,6 +16,7 @@ from typing import Self
 from aiohttp import web
 
 from topsync.simulator.admin import Admin
+from topsync.simulator.apis import authorisation as authorisation_apis
 from topsync.simulator.apis import exports as export_apis
 from topsync.simulator.apis import logistics as logistics_apis
 from topsync.simulator.apis import messages as message_apis
@@ -246,6 +247,7 @@ class Simulator:
         quirks = self.settings.quirks
         apis = (
             *system_apis.apis(self.clock),
+            *authorisation_apis.apis(self.authorisations),
             *trade_apis.apis(self.world, quirks),
             *export_apis.apis(exports),
             *refund_apis.apis(self.world, quirks),
@@ -263,14 +265,14 @@ class Simulator:
             apps=self._apps,
             authorisations=self.authorisations,
             second=self.clock.second,
-            order=quirks.check_order,
-            closed=quirks.closed_apis,
+            quirks=quirks,
         )
         replies = Replies(quirks.gzip_minimum_bytes, self.clock.second, self.pace.answer_seconds)
         return Gateway(doorkeeper, exports, self.ledger, quirks, replies, self.board, self._stage)
 
     def _oauth(self) -> OAuthEndpoints:
-        return OAuthEndpoints(self.authorisations, self.sellers, self._apps, self.clock.now)
+        from_query = self.settings.oauth.token_from_query
+        return OAuthEndpoints(self.authorisations, self.sellers, self._apps, self.clock.now, from_query)
 
     def _admin(self) -> Admin:
         return Admin(

@@ -112,6 +112,10 @@ class PlatformQuirks:
     """In which order the gateway refuses a call in which several things are wrong; each is checked once."""
     closed_apis: frozenset[str] = frozenset()
     """Methods that the app has no right to (11); `taobao.topats.*` may be closed to new apps."""
+    unknown_app_is_a_system_error: bool = False
+    """An unknown application is answered with code 1, `isp.get-app-error`, as in a capture, not with 29."""
+    empty_parameters_signed: bool = False
+    """Parameters without a value are part of what is signed, as the generated Python SDK has it (1.4)."""
     gzip_minimum_bytes: int = 1024
     """Answers at least this long are compressed for clients that accept gzip."""
 
@@ -150,6 +154,8 @@ class OAuthSettings:
     """How long a code can be exchanged: not documented."""
     renewal_ends_old_session: bool = True
     """Whether the old session dies with a renewal at once: not documented."""
+    token_from_query: bool = False
+    """Whether the token endpoint also takes a GET, and parameters from the query: not documented."""
     messages_need_session: bool = True
     """Whether a seller's messages stop with the session (6.1, 19: inferred), until permitted anew."""
 

@@ -22,6 +22,11 @@ _TRADE_EVENTS: Mapping[Kind, tuple[str, ...]] = {
     Kind.MODIFY_FEE: ("TradeModifyFee",),
     Kind.PAY: ("TradeBuyerPay",),
     Kind.PAY_DEPOSIT: ("TradeBuyerStepPay",),
+    # No topic is documented for these.
+    Kind.CARD: ("TradeChanged",),
+    Kind.PRE_AUTH: ("TradeChanged",),
+    Kind.HOLD: ("TradeChanged",),
+    Kind.RELEASE: ("TradeChanged",),
     Kind.CLOSE_UNPAID: ("TradeClose",),
     Kind.SHIP: ("TradeSellerShip",),
     Kind.SHIP_LINE: ("TradePartlySellerShip",),
@@ -85,7 +90,7 @@ def _trade_topics(happening: Happening, quirks: PlatformQuirks) -> list[str]:
             return [quirks.address_topic]
         case Kind.CREATE:
             # Cash on delivery and contracts without payment have no Alipay trade.
-            alipay = happening.draft.type not in (TradeType.COD, TradeType.NOPAID)
+            alipay = happening.draft.type not in (TradeType.COD, TradeType.NOPAID, TradeType.PRE_AUTH)
             return [f"{_TRADE}TradeCreate", *([f"{_TRADE}TradeAlipayCreate"] if alipay else [])]
         case kind:
             return [f"{_TRADE}{name}" for name in _TRADE_EVENTS[kind]]

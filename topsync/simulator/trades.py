@@ -9,10 +9,11 @@ from topsync.simulator.amounts import Amounts, amounts_of
 from topsync.simulator.drafts import ITEMS, Draft
 from topsync.simulator.ids import oid_of, refund_id_of
 from topsync.simulator.life import LineState, OrderState, TradeType
+from topsync.simulator.marks import add_marks
 from topsync.simulator.sellers import Seller
 from topsync.simulator.wire import Json, money, time_text
 
-_STEP, _COD = TradeType.STEP, TradeType.COD
+_STEP = TradeType.STEP
 """Looked up once: an enumeration's members cost more than anything else on a line."""
 _DAY_SECONDS = 86400
 _CONFIRM_SECONDS = 10 * _DAY_SECONDS
@@ -20,13 +21,16 @@ _CONFIRM_SECONDS = 10 * _DAY_SECONDS
 _EXTENSION_SECONDS = 3 * _DAY_SECONDS
 _COMMISSION_PER_CENT = 5
 ITEM_BASE = 700_000_000_001
-_SKU_BASE = 5_000_000_000_011
+SKU_BASE = 5_000_000_000_011
 CARRIER = "示例快递"
 _OUTER_IIDS = tuple(f"ITEM-{item:02d}" for item in range(ITEMS))
 _PICTURES = tuple(f"https://img.example.invalid/{item}.jpg" for item in range(ITEMS))
 
 DETAIL_ONLY = frozenset(
-    {"buyer_message", "seller_memo", "promotion_details", "step_pay_details", "available_confirm_fee"}
+    {
+        *("buyer_message", "seller_memo", "promotion_details", "step_pay_details", "available_confirm_fee"),
+        *("service_orders", "service_tags", "logistics_infos", "delivery_plan", "trade_ext"),
+    }
 )
 """Lists carry a subset of the trade fields: never these (reference/top-api.md 3.1, 5.2)."""
 
@@ -44,7 +48,7 @@ def full_trade(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts
         "status": status,
         "created": time_text(state.created),
         "modified": time_text(state.modified),
-        **_times(state, status),
+        **_times(draft, state, status),
         "title": seller.shop,
         "seller_nick": seller.nick,
         "seller_flag": state.memos % 6,
@@ -67,12 +71,12 @@ def full_trade(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts
             ]
         },
     }
+    add_marks(trade, draft, state)
     if draft.buyer_message is not None:
         trade["buyer_message"] = draft.buyer_message
+        trade["has_buyer_message"] = True
     if draft.type is _STEP:
         trade.update(_presale(draft, state, amounts))
-    if draft.type is _COD:
-        trade["cod_status"] = _cod_status(state)
     promotions = _promotions(draft)
     if promotions:
         trade["promotion_details"] = {"promotion_detail": promotions}
@@ -106,13 +110,15 @@ def waybill_of(tid: int, line: int) -> str:
     return f"SIM{(tid // 100) % 10**10:010d}{line}"
 
 
-def _times(state: OrderState, status: str) -> Json:
+def _times(draft: Draft, state: OrderState, status: str) -> Json:
     shipped_at = max((line.shipped_at for line in state.lines if line.shipped_at is not None), default=None)
     times: Json = {}
     if state.paid_at is not None:
         times["pay_time"] = time_text(state.paid_at)
     if shipped_at is not None:
         times["consign_time"] = time_text(shipped_at)
+        if len(state.lines) == 1 and draft.shipping_type != "virtual":
+            times["sid"] = waybill_of(draft.tid, 1)
     if state.ended_at is not None:
         times["end_time"] = time_text(state.ended_at)
     if shipped_at is not None and status == "WAIT_BUYER_CONFIRM_GOODS":
@@ -153,6 +159,7 @@ def _item(draft: Draft) -> Json:
 def _receiver(draft: Draft, state: OrderState) -> Json:
     receiver = draft.receiver
     return {
+        **receiver.more,
         "receiver_name": receiver.name,
         "receiver_state": receiver.state,
         "receiver_city": receiver.city,
@@ -194,8 +201,10 @@ def _order(
         "is_daixiao": False,
         "order_from": draft.trade_from.partition(",")[0],
     }
+    if draft.type is _STEP:
+        order["estimate_con_time"] = "付款后15天内"
     if line.sku is not None:
-        order["sku_id"] = str(_SKU_BASE + line.item * 100 + line.sku)
+        order["sku_id"] = str(SKU_BASE + line.item * 100 + line.sku)
         order["sku_properties_name"] = line.sku_text
         order["outer_sku_id"] = f"SKU-{line.item:02d}-{line.sku}"
     if sums.share:
@@ -274,10 +283,3 @@ def is_part_consign(state: OrderState, status: str) -> bool:
         return False
     parcels = {line.shipped_at for line in state.open_lines if line.shipped_at is not None}
     return len(parcels) > 1 or status == "SELLER_CONSIGNED_PART"
-
-
-def _cod_status(state: OrderState) -> str:
-    if state.finished_at is not None or state.signed_at is not None:
-        return "SIGN_IN"
-    shipped = any(line.shipped_at is not None for line in state.lines)
-    return "ACCEPTED_BY_COMPANY" if shipped else "NEW_CREATED"

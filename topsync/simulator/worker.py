@@ -72,8 +72,7 @@ class Desk:
             apps=plan.apps,
             authorisations=replica,
             second=second,
-            order=plan.quirks.check_order,
-            closed=plan.quirks.closed_apis,
+            quirks=plan.quirks,
         )
 
     def answer(self, exchange: Exchange) -> bool:

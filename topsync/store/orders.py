@@ -8,10 +8,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
-from schemas import transitions
+from schemas import content, transitions
 from schemas.change import Source
 from schemas.steps import Step
-from schemas.trade import Trade, content_hash
+from schemas.trade import Trade
 from schemas.transitions import Order, Transition
 from topsync.store import versions
 from topsync.store.database import Pool, sql
@@ -66,7 +66,7 @@ class Version(versions.Version):
     @cached_property
     def content_hash(self) -> bytes:
         """See `Trade.content_hash`."""
-        return content_hash(self.content)
+        return content.content_hash(Trade, self.content)
 
 
 class OrderTable(VersionTable[Version, Transition]):
@@ -74,6 +74,7 @@ class OrderTable(VersionTable[Version, Transition]):
 
     noun = "orders"
     words = Transition
+    model = Trade
 
     def _of_its_own(self, _: Sequence[Version], /) -> list[list[Any]]:
         return []

@@ -8,9 +8,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
-from schemas import refund_transitions
+from schemas import content, refund_transitions
 from schemas.change import Source
-from schemas.refund import Refund, content_hash
+from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
 from schemas.steps import Step
 from topsync.store import versions
@@ -66,7 +66,7 @@ class RefundVersion(versions.Version):
     @cached_property
     def content_hash(self) -> bytes:
         """See `Refund.content_hash`."""
-        return content_hash(self.content)
+        return content.content_hash(Refund, self.content)
 
 
 class RefundTable(VersionTable[RefundVersion, RefundTransition]):
@@ -74,6 +74,7 @@ class RefundTable(VersionTable[RefundVersion, RefundTransition]):
 
     noun = "refunds"
     words = RefundTransition
+    model = Refund
 
     def _of_its_own(self, versions: Sequence[RefundVersion], /) -> list[list[Any]]:
         return [

@@ -19,8 +19,9 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 import asyncpg
 import orjson
 
-from schemas import platform_object
+from schemas import content, platform_object
 from schemas.change import Source
+from schemas.platform_object import PlatformObject
 from schemas.steps import Step, join
 from topsync.store import steps
 from topsync.store.database import Pool, sql
@@ -31,7 +32,7 @@ MAX_WIRE_BYTES: Final = 16 * 1024 * 1024
 that size can become a larger version: a list of ids, for one, becomes a list of texts."""
 
 _STATES_AT_ONCE: Final = 1000
-"""Rows that the server sends at a time where all of a seller's are read."""
+"""Rows that the server sends at a time where many are read."""
 
 
 class NotOwnerError(RuntimeError):
@@ -160,7 +161,10 @@ class Written(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The state of an order or refund, for comparing: equal means that nothing changed."""
+    """The state of an order or refund, for comparing: equal means that nothing changed.
+
+    That a stored hash differs does not mean that something has: see `VersionTable.upsert`.
+    """
 
     modified: datetime
     content_hash: bytes
@@ -173,6 +177,8 @@ class VersionTable(ABC, Generic[V, T]):
     """Of the statements."""
     words: type[T]
     """What may have happened."""
+    model: ClassVar[type[PlatformObject]]
+    """How a stored value is read."""
 
     @abstractmethod
     def _of_its_own(self, versions: Sequence[V], /) -> list[list[Any]]:
@@ -195,7 +201,8 @@ class VersionTable(ABC, Generic[V, T]):
 
         Idempotent: writing the same versions again changes nothing. What each version brings beside the one
         before is noted with it; nobody else writes what is of a partition, so the one before is the one
-        read here.
+        read here. What has the content of the row is the row's version, whatever the row's hash: that is as
+        the release counted that stored it.
 
         Raises:
             NotOwnerError: the epoch is no longer the partition's.
@@ -219,9 +226,10 @@ class VersionTable(ABC, Generic[V, T]):
         with _refusals():
             before = await self._before(pool, versions)
         # Outside: a defect in here is ours, and no reason to set good orders aside.
+        hashes = {version.key: self._hash(before, version) for version in versions}
         brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
         with _refusals():
-            owned, *rows = await self._upsert(pool, parts, list(brought.values()))
+            owned, *rows = await self._upsert(pool, parts, hashes, list(brought.values()))
         unpublished = {row["key"]: row for row in rows if row["unpublished"]}
         # Of what was stored with the same content, the row keeps what it has.
         kept = [key for key, row in unpublished.items() if key not in before and not row["inserted"]]
@@ -235,12 +243,33 @@ class VersionTable(ABC, Generic[V, T]):
         return [_written(part, owned["owned"], written, ahead) for part in parts]
 
     async def _before(self, pool: Pool, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
-        """Of these, those that are stored with other content."""
+        """Of these, those that are stored with another hash."""
         keys, hashes = [one.key for one in versions], [one.content_hash for one in versions]
         return {row["key"]: row for row in await pool.fetch(self._sql("before"), keys, hashes)}
 
+    def _hash(self, before: dict[int, asyncpg.Record], version: V) -> bytes:
+        """The hash to write a version with: the stored hash of the same version, which leaves `before`.
+
+        Another hash is not always other content: an earlier release may have counted other fields, and the
+        platform may have left fields out this time. Equal `modified` decides which of the two it can be.
+        """
+        stored = before.get(version.key)
+        if stored is None or stored["modified"] != version.modified:
+            return version.content_hash
+        if not content.says_no_more(self.model, version.content, self._reread(stored["value"])):
+            return version.content_hash
+        return bytes(before.pop(version.key)["content_hash"])
+
+    def _reread(self, value: str) -> Mapping[str, Any]:
+        """A stored value as this release reads it."""
+        return self.model.from_wire(value).to_json()
+
     async def _upsert(
-        self, pool: Pool, parts: Sequence[Part[V]], brought: Sequence[Step[T]]
+        self,
+        pool: Pool,
+        parts: Sequence[Part[V]],
+        hashes: Mapping[int, bytes],
+        brought: Sequence[Step[T]],
     ) -> list[asyncpg.Record]:
         """First the partitions that are owned, then the rows written."""
         versions = [version for part in parts for version in part.versions]
@@ -254,7 +283,7 @@ class VersionTable(ABC, Generic[V, T]):
             [version.created for version in versions],
             [version.modified for version in versions],
             [version.status for version in versions],
-            [version.content_hash for version in versions],
+            [hashes[version.key] for version in versions],
             [version.fetched_at for version in versions],
             [version.source for version in versions],
             [version.wire for version in versions],
@@ -336,10 +365,13 @@ class VersionTable(ABC, Generic[V, T]):
             async for row in connection.cursor(self._sql("states"), seller_id, prefetch=_STATES_AT_ONCE):
                 yield row["key"], State(row["modified"], row["content_hash"])
 
-    async def states_of(self, pool: Pool, keys: Iterable[int]) -> dict[int, State]:
-        """The states of these; absent ones are absent from the answer."""
-        rows = await pool.fetch(self._sql("states_of"), list(keys))
-        return {row["key"]: State(row["modified"], row["content_hash"]) for row in rows}
+    async def values_of(self, pool: Pool, keys: Iterable[int]) -> AsyncIterator[tuple[int, str]]:
+        """The JSON of these; absent ones are absent from the answer."""
+        wanted = list(keys)
+        for start in range(0, len(wanted), _STATES_AT_ONCE):
+            some = wanted[start : start + _STATES_AT_ONCE]
+            for row in await pool.fetch(self._sql("values_of"), some):
+                yield row["key"], row["value"]
 
     def _sql(self, verb: str) -> str:
         return sql(f"{self.noun}.{verb}")

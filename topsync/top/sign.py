@@ -30,13 +30,18 @@ def canonical_string(parameters: Mapping[str, str]) -> str:
 
 def sign(parameters: Mapping[str, str], secret: str, method: SignMethod) -> str:
     """Upper-case hexadecimal signature over every parameter that is sent."""
-    text = canonical_string(parameters).encode()
+    return digest(canonical_string(parameters), secret, method)
+
+
+def digest(canonical: str, secret: str, method: SignMethod) -> str:
+    """The signature of a canonical string."""
+    text = canonical.encode()
     if method is SignMethod.MD5:
         key = secret.encode()
         return hashlib.md5(key + text + key, usedforsecurity=False).hexdigest().upper()
-    digest = _keyed(secret, method).copy()
-    digest.update(text)
-    return digest.hexdigest().upper()
+    keyed = _keyed(secret, method).copy()
+    keyed.update(text)
+    return keyed.hexdigest().upper()
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from tests.support.eventually import eventually
 from tests.top.calls.conftest import Form, Platform, running
 from tests.top.gateway import SESSION, Gateway, answers, answers_sample, ok
 from topsync.simulator.faults.exports import FailedExport
+from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PlatformQuirks
 from topsync.top.budget import Lane
 from topsync.top.calls import details, exports, trades
@@ -56,7 +57,7 @@ async def finished(platform: Platform, task_id: int) -> DetailsResult:
 
 
 async def test_a_batch_holds_what_each_detail_call_would_say(platform: Platform) -> None:
-    tids = [platform.order("pay"), platform.order(lines=2), platform.order("pay", "ship", type_=None)]
+    tids = [platform.order("pay"), platform.order(lines=2), platform.order("ship", type_=TradeType.COD)]
     result = await finished(platform, await create(platform, tids))
     assert list(result.trades) == tids
     assert not result.failed

@@ -72,7 +72,8 @@ async def test_a_refund_goes_through_its_states(platform: Platform) -> None:
     (listed,) = await recent(platform)
     refund = await refunds.get(platform.client, platform.session, listed.refund_id, lane=LANE)
     assert (refund.status, refund.good_status) == ("WAIT_SELLER_CONFIRM_GOODS", "BUYER_RETURNED_GOODS")
-    assert (refund.has_good_return, refund.dispute_type) == (True, "REFUND_AND_RETURN")
+    assert refund.has_good_return
+    assert refund.dispute_type not in (None, "REFUND"), "goods come back"
     assert refund.good_return_time == refund.modified == platform.simulator.clock.now()
     assert refund.created == refund.modified - timedelta(minutes=2)
     reminder = refund.refund_remind_timeout

@@ -41,6 +41,7 @@ FULLINFO_ONLY = frozenset(
     {
         *("receiver_name", "receiver_mobile", "receiver_phone", "receiver_address", "receiver_state"),
         *("receiver_city", "receiver_district", "receiver_town", "receiver_zip", "oaid"),
+        *("receiver_phone", "receiver_country"),
         "promotion_details",
     }
 )

@@ -53,7 +53,8 @@ class Channel:
         self._now = now
         self._random = random
         self._fate_of = fate_of
-        self._last_id = random.randrange(10**18, 5 * 10**18)
+        # Odd, as all that follow: beyond 2**53 floating point holds even numbers alone.
+        self._last_id = random.randrange(10**18, 5 * 10**18) | 1
         self._door = Door(settings, apps, random)
         self._apps = tuple(apps)
         self._queues: dict[Identity, MessageQueue] = {}
@@ -152,6 +153,7 @@ class Channel:
             self._faults.lose_until = self._until(seconds)
             for queue in self._queues.values():
                 queue.lose_unconfirmed()
+        self._reception.counts.cut_off += len(self._reception.clients)
         self._drop_clients()
 
     def silence(self, seconds: float, *, lose_messages: bool) -> None:
@@ -201,6 +203,7 @@ class Channel:
         """Sends a Close frame to each connection that has its upgrade, with that chance."""
         for client in list(self._reception.clients.values()):
             if client.is_upgraded and self._random.random() < share:
+                self._reception.counts.kicked += 1
                 client.close(code, reason)
 
     def renew_tokens(self) -> None:
@@ -275,5 +278,5 @@ class Channel:
                 self._wake.set()
 
     def _new_id(self) -> int:
-        self._last_id += 1 + int(self._random.random() * 999)
+        self._last_id += 2 * (1 + int(self._random.random() * 499))
         return self._last_id

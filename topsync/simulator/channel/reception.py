@@ -28,7 +28,9 @@ class Counts:
     refused: int = 0
     """CONNECTs that were answered with an error."""
     kicked: int = 0
-    """Connections that were sent away because a new one took their place."""
+    """Connections that were sent a Close: a new one took their place, or the fault `kick` met them."""
+    cut_off: int = 0
+    """Connections that the fault `cut` dropped."""
     turned_away: int = 0
     """TCP connections that were dropped as they came."""
     not_upgraded: int = 0

@@ -117,14 +117,14 @@ class OneAsObject(CallFault):
 
 
 class UnknownFields(CallFault, MessageFault):
-    """Fields that nobody has heard of, in trades and in the channel's frames."""
+    """Fields that nobody has heard of, in trades, lines, refunds and the channel's frames."""
 
     name = "unknown_fields"
-    client_must = "ignore them, and keep nothing from working"
+    client_must = "ignore them, keep nothing from working, and take no order for changed when they go again"
     reference = "reference/tmc-protocol.md 4.2, 6.1; reference/top-api.md 0 (warning 2)"
 
     def answer(self, visit: Visit, answer: Json) -> Json:
-        return _with_trades(answer, lambda trade: {**trade, **_UNKNOWN_FIELDS}) | _UNKNOWN_FIELDS
+        return cast(Json, _with_unknown_fields(answer)) | _UNKNOWN_FIELDS
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, extra_fields=True)
@@ -235,6 +235,16 @@ def _with_trades(answer: Json, alter: Callable[[Json], Json]) -> Json:
             "trade": [alter(trade) for trade in (trades if isinstance(trades, list) else [trades])]
         }
     return altered
+
+
+def _with_unknown_fields(value: object) -> object:
+    """A copy in which trades, lines and refunds have fields that nobody has heard of."""
+    if isinstance(value, list):
+        return [_with_unknown_fields(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    told = {name: _with_unknown_fields(inner) for name, inner in value.items()}
+    return told | _UNKNOWN_FIELDS if told.keys() & {"tid", "oid", "refund_id"} else told
 
 
 def _without(trade: Json, names: frozenset[str]) -> Json:

@@ -45,6 +45,7 @@ APP_METHODS = frozenset(
         *("taobao.tmc.groups.get", "taobao.tmc.group.add", "taobao.tmc.group.delete"),
         *("taobao.tmc.topic.group.add", "taobao.tmc.topic.group.delete", "taobao.tmc.queue.get"),
         *("taobao.tmc.messages.consume", "taobao.tmc.messages.confirm", "taobao.tmc.auth.get"),
+        *("taobao.top.auth.token.create", "taobao.top.auth.token.refresh"),
     }
 )
 """They need no session."""

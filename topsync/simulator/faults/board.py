@@ -61,7 +61,7 @@ class Switch:
     begun: bool = False
     ended: bool = False
     struck: int = 0
-    """Calls or messages that it has struck, without those it spared."""
+    """Calls or messages that it has struck, without those it spared; 1 for what picks none and has begun."""
     _picked: int = 0
     _concerned: Counter[str] = field(default_factory=Counter)
 
@@ -231,6 +231,9 @@ class FaultBoard:
         due = [switch for switch in self._switches if not switch.begun and switch.since <= now]
         for switch in due:
             switch.begun = True
+            if not isinstance(switch.fault, Selective):
+                switch.struck += 1
+                self._count(switch)
         return due
 
     def end_due(self) -> list[Switch]:

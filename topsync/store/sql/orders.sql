@@ -55,9 +55,10 @@ select * from answers order by owned nulls last
 
 
 -- name: before
--- Of the given orders, those that are stored with other content, as they are stored.
+-- Of the given orders, those that are stored with another hash, as they are stored.
 select
-    o.tid as key, o.trade::text as value, o.published_revision < o.revision as unpublished, o.step::text as step
+    o.tid as key, o.trade::text as value, o.modified, o.content_hash,
+    o.published_revision < o.revision as unpublished, o.step::text as step
 from unnest($1::bigint[], $2::bytea[]) as t (tid, content_hash)
 join orders as o using (tid)
 where o.content_hash <> t.content_hash
@@ -131,8 +132,8 @@ select epoch from partition_owners where partition = $1
 select tid as key, modified, content_hash from orders where seller_id = $1
 
 
--- name: states_of
-select tid as key, modified, content_hash from orders where tid = any($1::bigint[])
+-- name: values_of
+select tid as key, trade::text as value from orders where tid = any($1::bigint[])
 
 
 -- name: count_by_seller

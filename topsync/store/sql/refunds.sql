@@ -61,10 +61,10 @@ select * from answers order by owned nulls last
 
 
 -- name: before
--- Of the given refunds, those that are stored with other content, as they are stored.
+-- Of the given refunds, those that are stored with another hash, as they are stored.
 select
-    r.refund_id as key, r.refund::text as value, r.published_revision < r.revision as unpublished,
-    r.step::text as step
+    r.refund_id as key, r.refund::text as value, r.modified, r.content_hash,
+    r.published_revision < r.revision as unpublished, r.step::text as step
 from unnest($1::bigint[], $2::bytea[]) as t (refund_id, content_hash)
 join refunds as r using (refund_id)
 where r.content_hash <> t.content_hash
@@ -119,8 +119,8 @@ order by t.refund_id
 select refund_id as key, modified, content_hash from refunds where seller_id = $1
 
 
--- name: states_of
-select refund_id as key, modified, content_hash from refunds where refund_id = any($1::bigint[])
+-- name: values_of
+select refund_id as key, refund::text as value from refunds where refund_id = any($1::bigint[])
 
 
 -- name: stored

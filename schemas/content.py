@@ -1,0 +1,115 @@
+"""What of an object counts as its content: two states with the same content are one version.
+
+The platform sends more than anybody asked for, and not always the same of it. So content is what is *known*:
+the typed fields and those that a kind names as carried. What nobody knows is carried beside it and makes no
+version. Nor do the forms in which the platform writes a value of its own shape: numbers come as digits, and a
+list with one element as that element (reference/top-api.md 0, warning 2, and 1.6).
+
+Objects are taken as they are on the wire, read (`PlatformObject.to_json`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from schemas.platform_object import PlatformObject
+
+HASH_BYTES: Final = 16
+
+Object = Mapping[str, Any]
+
+_OF_ONE_FORM: Final = frozenset({str, bool})
+
+
+def content_hash(kind: type[PlatformObject], written: Object) -> bytes:
+    """Digest of an object's content."""
+    return _digest(_content(kind, written))
+
+
+def unknown_hash(kind: type[PlatformObject], written: Object) -> bytes:
+    """Digest of what nobody knows of an object; empty where there is nothing of the kind."""
+    unknown = _unknown(kind, written)
+    return _digest(unknown) if unknown else b""
+
+
+def says_no_more(kind: type[PlatformObject], told: Object, known: Object) -> bool:
+    """Whether a state tells nothing that another one of the same moment does not.
+
+    It is equal, or lacks beside it nothing but fields that the platform leaves out at times.
+    """
+    content = _content(kind, told)
+    return content == _as_far_as(content, kind, _content(kind, known))
+
+
+def _content(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
+    # For each order and line that is stored: copies and look-ups by set are all that it may cost.
+    content = {**written}
+    for name in kind.not_content:
+        content.pop(name, None)
+    counted = kind.counted
+    content["platform_fields"] = {
+        name: value if type(value) in _OF_ONE_FORM else _in_one_form(value)
+        for name, value in content["platform_fields"].items()
+        if name in counted
+    }
+    for name in kind.opaque:
+        if name in content:
+            content[name] = _in_one_form(content[name])
+    for name, part in kind.parts.items():
+        value = content.get(name)
+        if isinstance(value, list):
+            content[name] = [_content(part, one) for one in value]
+        elif value is not None:
+            content[name] = _content(part, value)
+    return content
+
+
+def _in_one_form(value: object) -> object:
+    """A value of the platform's own shape, however it is written this time."""
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, dict):
+        return {
+            name: inner if type(inner) in _OF_ONE_FORM else _in_one_form(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list):
+        rows = [_in_one_form(row) for row in value]
+        return rows[0] if len(rows) == 1 and isinstance(rows[0], dict) else rows
+    return value
+
+
+def _as_far_as(told: Object, kind: type[PlatformObject], known: Object) -> dict[str, Any]:
+    """What is known without what may be left out and is not told."""
+    kept = {name: value for name, value in known.items() if name in told or name not in kind.left_out}
+    kept["platform_fields"] = {
+        name: value
+        for name, value in known["platform_fields"].items()
+        if name in told["platform_fields"] or name not in kind.left_out
+    }
+    for name, part in kind.parts.items():
+        mine, other = kept.get(name), told.get(name)
+        if isinstance(mine, list) and isinstance(other, list) and len(mine) == len(other):
+            kept[name] = [_as_far_as(there, part, here) for here, there in zip(mine, other, strict=True)]
+        elif isinstance(mine, Mapping) and isinstance(other, Mapping):
+            kept[name] = _as_far_as(other, part, mine)
+    return kept
+
+
+def _unknown(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
+    unknown = {name: value for name, value in written["platform_fields"].items() if name not in kind.known}
+    for name, part in kind.parts.items():
+        value = written.get(name) or []
+        rows = [_unknown(part, one) for one in (value if isinstance(value, list) else [value])]
+        if any(rows):
+            unknown[f"{name}."] = rows
+    return unknown
+
+
+def _digest(value: object) -> bytes:
+    # Sorted, because PostgreSQL's jsonb keeps no order of keys and the platform promises none.
+    return hashlib.blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=HASH_BYTES).digest()
