@@ -11,6 +11,7 @@ from topsync.coverage import spans
 from topsync.coverage.lateness import Lateness
 from topsync.store.coverage import Span
 from topsync.store.gaps import Gap
+from topsync.top.calls.paging import oldest_listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,23 @@ def next_pull(standing: Standing, rules: Rules, *, now: datetime) -> Pull | None
     """The most urgent pull that is due; none where there is nothing to do, or no bootstrap yet.
 
     A gap is pulled at once when push is back, for freshness, and again when it is old enough to be proven.
+    What the platform no longer lists is left out: asked for that, it would refuse the whole pull.
     """
     if not standing.proven:
         return None
+    oldest = oldest_listed(now)
     due = [gap for gap in standing.gaps if _is_due(gap, rules, now)]
     if due:
-        began = min(gap.began for gap in due)
+        began = max(min(gap.began for gap in due), oldest)
         start = began - rules.lateness.overlap(began, now=now)
-        return Pull(start, Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
+        return Pull(max(start, oldest), Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
     if rules.sweep_interval and (
         standing.pulled_at is None or _has_passed(rules.sweep_interval, standing.pulled_at, now)
     ):
-        complete_until = spans.complete_until(standing.proven)
-        assert complete_until is not None
-        start = complete_until - rules.lateness.overlap(complete_until, now=now)
-        return Pull(start, Source.SWEEP, "sweep")
+        proven_to = spans.proven_from(standing.proven, oldest)
+        return Pull(
+            max(proven_to - rules.lateness.overlap(proven_to, now=now), oldest), Source.SWEEP, "sweep"
+        )
     return None
 
 
@@ -98,12 +101,18 @@ def _has_passed(interval: timedelta, since: datetime, now: datetime) -> bool:
     return not timedelta(0) <= now - since < interval
 
 
-def closed(gaps: Sequence[Gap], proven: Sequence[Span]) -> list[Gap]:
-    """The gaps that are proven complete. What lies before the bootstrap's first day is nobody's claim."""
+def closed(gaps: Sequence[Gap], proven: Sequence[Span], *, now: datetime) -> list[Gap]:
+    """The gaps that are proven complete, as far as that can be done.
+
+    What lies before the bootstrap's first day is nobody's claim. What the platform no longer lists stays a
+    hole in what is proven, and is no reason to pull the rest again and again.
+    """
     if not proven:
         return []
+    first = max(proven[0].start, oldest_listed(now))
     return [
         gap
         for gap in gaps
-        if gap.ended is not None and spans.covers(proven, Span(max(gap.began, proven[0].start), gap.ended))
+        if gap.ended is not None
+        and (gap.ended <= first or spans.covers(proven, Span(max(gap.began, first), gap.ended)))
     ]

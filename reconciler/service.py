@@ -207,6 +207,6 @@ class Reconciler:
             raise
         proven = (await coverage.proven(self.pool)).get(seller_id, [])
         mine = [gap for gap in await gaps.open_gaps(self.pool) if gap.seller_id == seller_id]
-        for gap in plan.closed(mine, proven):
+        for gap in plan.closed(mine, proven, now=self.clock.now()):
             await gaps.close(self.pool, gap, self.clock.now())
             log.info("gap proven closed", seller_id=seller_id, gap=gap.id)

@@ -44,6 +44,17 @@ def complete_until(proven: Sequence[Span]) -> datetime | None:
     return proven[0].end if proven else None
 
 
+def proven_from(proven: Sequence[Span], oldest: datetime) -> datetime:
+    """How far the time from `oldest` on is proven without a break, or from the bootstrap on if that is later.
+
+    Some of it must be proven.
+    """
+    for span in proven:
+        if span.end > oldest:
+            return span.end if span.start <= oldest or span is proven[0] else oldest
+    return oldest
+
+
 def holes(proven: Sequence[Span]) -> list[Span]:
     """What is missing between the first and the last proven moment."""
     return [
