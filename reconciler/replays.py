@@ -21,6 +21,7 @@ from topsync.clock import ServerClock
 from topsync.coverage import pull
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller
+from topsync.errors import OperatorError
 from topsync.replays import reach, requests
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import replay_jobs, sellers
@@ -142,6 +143,8 @@ class Replays:
             told = replay_outcomes.failed(run.told, str(error) or type(error).__name__)
         except INTERRUPTIONS as error:
             told = self._interrupted(run, error)
+        except OperatorError:
+            raise  # somebody has to see to something first; the job goes on afterwards
         except Exception:
             # It ends this process: the job must not meet the next one and end it, too.
             told = replay_outcomes.failed(run.told, DEFECT)

@@ -37,7 +37,7 @@ from topsync.stream import topics
 from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
 from topsync.top.client import CallRecord, GatewayConfig, TopClient
-from topsync.top.errors import TopError
+from topsync.top.errors import CallLimitedError, RetryLaterError, TopError
 from topsync.top.gate import BudgetGate, GateConfig
 from topsync.top.oauth import OAuthClient, OAuthConfig
 from topsync.top.transport import HttpConfig
@@ -49,6 +49,10 @@ T = TypeVar("T")
 
 CLOCK_REFINEMENTS = 8
 """Questions for the time after the first, each halving the uncertainty of a second: to about 4 ms."""
+
+GATEWAY = "the platform's gateway (TOPSYNC_GATEWAY_URL)"
+GATEWAY_AWAY = (RetryLaterError, CallLimitedError)
+"""What asking for the platform's time raises while the platform is away, or closed to us."""
 
 CLOCK_REFRESH_SECONDS = 60.0
 CALLS_WRITTEN_EVERY_SECONDS = 1.0
@@ -112,11 +116,14 @@ def open_producer(kafka: KafkaSettings) -> AbstractAsyncContextManager[Producer]
 
 @asynccontextmanager
 async def open_gateway(
-    pool: Pool, *, retries: retry.Policy | None = None
+    pool: Pool, *, retries: retry.Policy | None = None, waits: bool = True
 ) -> AsyncIterator[tuple[TopClient, ServerClock]]:
     """The gateway client and the platform's clock, set; `retries` in place of the client's own policy.
 
     Calls keep to the budget that all processes share, and are counted into metrics and the database.
+
+    Raises:
+        UnreachableError: the platform is away, or has closed itself to us; where this `waits`, for too long.
     """
     own, budget = settings.load(PlatformSettings), settings.load(BudgetSettings)
     clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
@@ -139,7 +146,7 @@ async def open_gateway(
         gate = BudgetGate(book, GateConfig(max_in_flight=own.calls_in_flight))
         client = await stack.enter_async_context(TopClient(config, clock, gate, observer=tally.note))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        await client.sync_clock()
+        await _set_clock(client, waits=waits)
         background = [
             tasks.create_task(_keep_clock(client, clock)),
             tasks.create_task(tally.write_for_ever()),
@@ -151,6 +158,15 @@ async def open_gateway(
                 task.cancel()
             with suppress(*OUTAGE_ERRORS):
                 await tally.write()
+
+
+async def _set_clock(client: TopClient, *, waits: bool) -> None:
+    await starts.reach(
+        GATEWAY,
+        client.sync_clock,
+        outages=GATEWAY_AWAY,
+        may_come=lambda error: waits and isinstance(error, RetryLaterError),
+    )
 
 
 def oauth_config() -> OAuthConfig:

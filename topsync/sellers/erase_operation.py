@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from topsync import retry, runtime, settings, terminal
-from topsync.errors import first_of
+from topsync.errors import UnreachableError, first_of
 from topsync.progress import Bars
 from topsync.sellers import erasure, operations, tables
 from topsync.sellers.erasure import Eraser, Outcome
@@ -99,7 +99,7 @@ async def _tell_platform(pool: Pool, seller: Seller) -> bool:
     """
     told = True
     try:
-        async with runtime.open_gateway(pool, retries=RETRIES) as (client, _):
+        async with runtime.open_gateway(pool, retries=RETRIES, waits=False) as (client, _):
             known = await messages.user(client, seller.nick, lane=Lane.OPERATOR)
             if known is not None and known.user_id != seller.seller_id:
                 terminal.say(
@@ -108,7 +108,7 @@ async def _tell_platform(pool: Pool, seller: Seller) -> bool:
                 )
             elif known is not None:
                 await messages.cancel(client, seller.nick, lane=Lane.OPERATOR)
-    except* TopError as group:
+    except* (TopError, UnreachableError) as group:
         told = False
         terminal.say(f"the platform could not be told: {first_of(group)}")
     return told
