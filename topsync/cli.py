@@ -251,8 +251,8 @@ def sellers_add(
 def sellers_import() -> None:
     """Add many sellers at once: read from standard input, one JSON object a line.
 
-    Each line has `user_id`, `nick` and `session`, the session token. All are
-    added, or none.
+    Each line has `user_id`, `nick` and `session`, the session token, and may have
+    `ends`, when the session ends (GMT+8). All are added, or none.
     """
     from topsync import terminal
     from topsync.sellers import operations

@@ -7,14 +7,16 @@ starts them, watches as any subscriber and operator could, cuts the push connect
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shlex
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -22,16 +24,24 @@ from rich.console import Group
 from rich.live import Live
 
 from schemas import platform_time
-from topsync import private_files, runtime, settings, standing, telemetry, terminal
+from topsync import demo_loss, demo_trials, private_files, runtime, settings, standing, telemetry, terminal
 from topsync.clock import ServerClock
+from topsync.demo_loss import Loss
 from topsync.errors import OperatorError
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
-from topsync.settings import ReconcilerSettings, TelemetrySettings
+from topsync.settings import (
+    BudgetSettings,
+    CoverageSettings,
+    KafkaSettings,
+    ReconcilerSettings,
+    TelemetrySettings,
+)
 from topsync.standing import Standing
 from topsync.store import api_calls, gaps, push_connections, sellers
 from topsync.store.database import Pool
+from topsync.stream.topics import Registry
 from topsync.terminal import Column, Styled, Table
 from topsync.witness import Witness
 
@@ -40,6 +50,14 @@ console = terminal.console(markup=True)
 LIVE_SECONDS = 10.0
 """How long the live table is shown before the outage."""
 
+RATE_SECONDS = 10.0
+"""Over so long a rate is measured; it begins anew with each chapter, and so does not count the bulk start."""
+
+ENDS_IN_DAYS = 6
+"""So soon one seller's session ends: the operator is warned, and can try what to do."""
+
+EXAMPLES = 3
+
 REFRESH_SECONDS = 0.5
 LINE_EVERY_SECONDS = 3.0
 """Where the output is no terminal, a line takes the table's place."""
@@ -47,6 +65,19 @@ LINE_EVERY_SECONDS = 3.0
 STEP_SECONDS = 60.0
 SETTLE_SECONDS = 30
 INTERRUPTED = 130
+
+
+WHY = (
+    "Whoever copies orders by messages alone loses some at each disconnect, and never hears of it. topsync "
+    "knows for each seller up to which moment its copy is complete, and proves it. Here it does, for real, "
+    "against a simulated Taobao."
+)
+
+SHORTENED: tuple[tuple[settings.AnyClass, str, str], ...] = (
+    (CoverageSettings, "visibility_allowance_seconds", "seconds until a list is believed"),
+    (ReconcilerSettings, "sweep_interval_seconds", "seconds between sweeps"),
+    (BudgetSettings, "calls_per_second", "calls a second"),
+)
 
 
 class DemoError(OperatorError):
@@ -72,7 +103,7 @@ def run(options: Options) -> int:
     try:
         return asyncio.run(_run(options))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("Stopped; nothing is left running.")
+        console.print("Stopped before the end of the story; nothing is left running.")
         return INTERRUPTED
 
 
@@ -82,6 +113,7 @@ async def _run(options: Options) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     folder = run_folders.create()
     scale = Scale(sellers=options.sellers, orders=options.orders, rate=options.rate, seed=options.seed)
+    console.print(WHY)
     _chapter(
         "Starting",
         "An Apache Kafka, a PostgreSQL and a simulated Taobao with "
@@ -92,18 +124,23 @@ async def _run(options: Options) -> int:
     starting.start()
     async with ProcessGroup(folder) as group, local_system(group, scale) as system:
         starting.stop()
+        await _let_a_session_end_soon(system)
         _where(system, time.monotonic() - started)
         # From here on this process is an operator's: it sees what the environment shows the services.
         os.environ.update(system.environment)
         async with _watching(system) as watch:
-            await system.start_services()
+            await system.start_services(with_metrics=True)
             await _bulk_start(system)
             await _live(watch)
             await _outage(watch, options)
             status = await _audit(system)
             if not options.exit_after:
                 await system.admin("POST", "/activity", {"rate": options.rate})
-                await _keep_running(watch)
+                with suppress(asyncio.CancelledError):  # Ctrl-C is how it is meant to end
+                    await _keep_running(watch)
+                task.uncancel()
+    if not options.exit_after:
+        console.print("Stopped; nothing is left running.")
     return status
 
 
@@ -122,7 +159,27 @@ def _where(system: System, seconds: float) -> None:
     table.add("platform: admin", system.admin_url)
     table.add("logs and data", _short(system.group.folder))
     terminal.show(table)
-    console.print(f"Ready after {seconds:.1f} s.")
+    console.print(f"Ready after {seconds:.1f} s. {_differences(system)}")
+
+
+def _differences(system: System) -> str:
+    """What makes a story of a minute of it, beside what an installation has by default."""
+    told = []
+    for cls, name, meaning in SHORTENED:
+        ours, default = system.environment[settings.variable(cls, name)], cls.model_fields[name].default
+        told.append(f"{meaning} {ours} (by default {default:g})")
+    return f"To be told in a minute, the demo has shorter waits: {'; '.join(told)}."
+
+
+async def _let_a_session_end_soon(system: System) -> None:
+    answer = await system.admin("GET", "/sellers")
+    assert isinstance(answer, list)
+    last = answer[-1]
+    ends_in = {"in_seconds": ENDS_IN_DAYS * 86400, "refreshable": False}
+    await system.admin("POST", f"/sessions/{last['user_id']}/expire", ends_in)
+    answer = await system.admin("GET", "/sellers")
+    assert isinstance(answer, list)
+    await system.import_sellers(answer[-1:])
 
 
 async def _bulk_start(system: System) -> None:
@@ -146,6 +203,22 @@ async def _bulk_start(system: System) -> None:
         raise DemoError(f"the bulk start ended with status {status}; see the logs in {system.group.folder}")
 
 
+@dataclass(slots=True)
+class Rate:
+    """How often a second something happens that is counted."""
+
+    _counted: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def after(self, count: int) -> float:
+        """The rate over the last seconds, now that the count is so high."""
+        now = time.monotonic()
+        self._counted.append((now, count))
+        while now - self._counted[0][0] > RATE_SECONDS:
+            self._counted.popleft()
+        since, before = self._counted[0]
+        return (count - before) / (now - since) if now > since else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """How things stand at one moment."""
@@ -153,7 +226,10 @@ class Snapshot:
     at: datetime
     """Platform time."""
     orders: int
-    per_second: float
+    changes_per_second: float
+    """What the platform does."""
+    published_per_second: float
+    """Orders and refunds together: a change of one may show in both."""
     freshness: tuple[float, float] | None
     connected: bool
     open_gaps: int
@@ -169,6 +245,10 @@ class _Watch:
     pool: Pool
     clock: ServerClock
     witness: Witness
+    kafka: KafkaSettings
+    topics: Registry
+    changes: Rate = field(default_factory=Rate)
+    published: Rate = field(default_factory=Rate)
 
     async def until(
         self, reached: Callable[[Snapshot], bool], *, within_seconds: float, transient: bool = False
@@ -176,6 +256,7 @@ class _Watch:
         """Show the live table until something is reached, or the time is up; whether it was reached."""
         deadline = time.monotonic() + within_seconds
         line_at = 0.0
+        self.changes, self.published = Rate(), Rate()
         with Live(console=console, auto_refresh=False, transient=transient) as live:
             while True:
                 self.system.require_running()
@@ -209,7 +290,8 @@ class _Watch:
         return Snapshot(
             at=self.clock.now(),
             orders=sum(one.orders for one in standings),
-            per_second=self.witness.per_second(),
+            changes_per_second=self.changes.after(await _changes(self.system)),
+            published_per_second=self.published.after(self.witness.records),
             freshness=self.witness.freshness(),
             connected=bool(await push_connections.up(self.pool, silent_for=silent_for)),
             open_gaps=sum(len(one.open_gaps) for one in standings),
@@ -221,7 +303,7 @@ class _Watch:
 def _table(now: Snapshot) -> Group:
     # Two rows, for a screen of 80 columns.
     head = Table([Column("", whole=True)] * 3, headed=False)
-    head.add(f"orders {now.orders}", f"published/s {now.per_second:.1f}", f"freshness {_freshness(now)}")
+    head.add(f"orders {now.orders}", _rates(now), f"freshness {_freshness(now)}")
     head.add(
         f"gateway calls {now.calls}",
         Styled("push connected", "green") if now.connected else Styled("push away", "bold red"),
@@ -246,10 +328,14 @@ def _table(now: Snapshot) -> Group:
 def _line(now: Snapshot) -> str:
     least = min((one.complete_until for one in now.sellers if one.complete_until), default=None)
     return (
-        f"orders {now.orders}  published/s {now.per_second:.1f}  freshness {_freshness(now)}  "
+        f"orders {now.orders}  {_rates(now)}  freshness {_freshness(now)}  "
         f"complete up to {_ago(now.at, least)}  calls {now.calls}  "
         f"push {'connected' if now.connected else 'away'}  open gaps {now.open_gaps}"
     )
+
+
+def _rates(now: Snapshot) -> str:
+    return f"changes/s {now.changes_per_second:.0f}, published/s {now.published_per_second:.0f}"
 
 
 def _freshness(now: Snapshot) -> str:
@@ -271,7 +357,7 @@ async def _watching(system: System) -> AsyncIterator[_Watch]:
         ended = False
         reading = asyncio.create_task(witness.run(lambda: ended))
         try:
-            yield _Watch(system, pool, clock, witness)
+            yield _Watch(system, pool, clock, witness, kafka, registry)
         finally:
             ended = True
             await reading
@@ -293,7 +379,7 @@ async def _outage(watch: _Watch, options: Options) -> None:
         "messages about them are lost for ever. The loss opens a gap for each seller; the reconnection "
         "replays it.",
     )
-    changes_before = await _changes(watch.system)
+    began = watch.clock.now()
     await watch.system.admin(
         "POST", "/faults/cut", {"seconds": options.outage_seconds, "lose_messages": True}
     )
@@ -301,10 +387,22 @@ async def _outage(watch: _Watch, options: Options) -> None:
     for gap in await gaps.open_gaps(watch.pool):
         console.print(f"gap {gap.id}: opened at the last proof of life, {platform_time.format(gap.began)}")
     await watch.step(lambda now: now.connected, "push to come back")
-    missed = await _changes(watch.system) - changes_before
-    console.print(f"push is back; {missed} changes happened meanwhile, and their messages are lost")
+    sellers_ids = [one.seller_id for one in await sellers.all_of(watch.pool)]
+    changed = await demo_loss.changed_between(watch.system, sellers_ids, began, watch.clock.now())
+    console.print(f"push is back; {len(changed)} orders changed meanwhile, and nothing will ever tell of it")
     await watch.step(lambda now: not now.open_gaps, "the gaps to be replayed and proven")
-    console.print("every gap is replayed, and proven closed")
+    _show_loss(await demo_loss.measure(watch.pool, watch.kafka, watch.topics, changed))
+
+
+def _show_loss(loss: Loss) -> None:
+    """What the outage cost, and whom."""
+    lost, missed = len(loss.changed), len(loss.missed)
+    console.print(f"[bold green]{lost} changes lost, {loss.recovered} recovered[/], every gap proven closed.")
+    console.print(
+        f"A consumer of messages alone misses [bold red]{missed}[/] of them, and never hears of it:"
+    )
+    for one in loss.missed[:EXAMPLES]:
+        console.print(f"  {one.tid}: {one.status} since {platform_time.format(one.modified)} (GMT+8)")
 
 
 async def _changes(system: System) -> int:
@@ -336,25 +434,16 @@ async def _keep_running(watch: _Watch) -> None:
     system = watch.system
     file = system.group.folder / "environment"
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in system.environment.items()]
+    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n')
     with private_files.create(file) as environment:
         environment.write("".join(lines).encode())
-    topsync = _short(Path(sys.executable).with_name("topsync"))
     nick = (await sellers.all_of(watch.pool))[0].nick
-    now = watch.clock.now()
-    start, end = platform_time.format(now - timedelta(minutes=5)), platform_time.format(now)
     _chapter("It keeps running", "In another terminal, in this folder:")
-    for command in (
-        f". {_short(file)}",
-        f"{topsync} status",
-        f"{topsync} replay --seller {nick} --from '{start}' --to '{end}' --dry-run",
-        f"{topsync} audit --settle-seconds 30",
-        f'curl -X POST {system.admin_url}/faults/cut -d \'{{"seconds": 20, "lose_messages": true}}\'',
-        f"tail -f {_short(system.group.folder)}/enrich.log",
-    ):
-        console.print(f"  {command}", markup=False, soft_wrap=True)
-    console.print("Ctrl-C ends everything.")
-    while True:
-        await watch.until(lambda _: False, within_seconds=3600)
+    for trial in demo_trials.of(system, environment=_short(file), nick=nick, now=watch.clock.now()):
+        console.print(f"  [dim]# {trial.what}[/]", soft_wrap=True)
+        console.print(f"  {trial.command}", markup=False, soft_wrap=True)
+    console.print(f"\nKafka {system.servers.kafka_bootstrap_servers}. Ctrl-C ends everything.")
+    await watch.until(lambda _: False, within_seconds=math.inf)
 
 
 def _short(path: Path) -> str:

@@ -568,6 +568,9 @@ ALL: tuple[type[_Settings], ...] = (
     SimulatorAdminSettings,
 )
 
+AnyClass = type[_Settings]
+"""One of the classes above."""
+
 S = TypeVar("S", bound=_Settings)
 
 

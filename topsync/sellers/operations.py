@@ -83,6 +83,20 @@ class HandedIn(BaseModel):
     user_id: int = Field(gt=0, le=MAX_ID)
     nick: str
     session: SecretStr = Field(min_length=1)
+    ends: str | None = None
+    """When the session ends, as the platform writes times: GMT+8."""
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The same as an instant."""
+        return None if self.ends is None else platform_time.parse(self.ends)
+
+    @field_validator("ends")
+    @classmethod
+    def _is_a_time(cls, ends: str | None) -> str | None:
+        if ends is not None:
+            platform_time.parse(ends)
+        return ends
 
     @field_validator("nick")
     @classmethod
@@ -103,10 +117,11 @@ async def add_all(handed_in: bytes) -> None:
         raise SellerOperationError(f"more than {MAX_IMPORT_BYTES} bytes: import them in several parts")
     lines = enumerate(handed_in.splitlines(), start=1)
     found = [_read_line(number, line) for number, line in lines if line.strip()]
-    vault, life = runtime.vault(), Life(authorised_at=datetime.now(UTC))
+    vault, now = runtime.vault(), datetime.now(UTC)
     async with runtime.open_pool() as pool, pool.acquire() as connection, connection.transaction():
         for one in found:
             cipher = vault.encrypt(one.session)
+            life = Life(authorised_at=now, ends_at=one.ends_at)
             await sellers.add(
                 connection, seller_id=one.user_id, nick=one.nick, session_cipher=cipher, life=life
             )

@@ -173,13 +173,16 @@ class Admin:
 
     async def sellers(self, _: web.Request) -> web.Response:
         """Who the sellers are, with the sessions that a client needs."""
-        sellers = [book.seller for book in self.world.books]
-        return _json(
-            [
-                {"user_id": s.user_id, "nick": s.nick, "session": self.authorisations.current(s).token}
-                for s in sellers
-            ]
-        )
+        return _json([self._seller_with_session(book.seller) for book in self.world.books])
+
+    def _seller_with_session(self, seller: Seller) -> Json:
+        session = self.authorisations.current(seller)
+        return {
+            "user_id": seller.user_id,
+            "nick": seller.nick,
+            "session": session.token,
+            "ends": time_text(session.ends_at),
+        }
 
     async def sessions(self, _: web.Request) -> web.Response:
         """What each seller has granted, and whether it still works."""

@@ -1,0 +1,45 @@
+"""What somebody can try while the demo runs: commands that work as they are printed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from schemas import platform_time
+from topsync.local import postgres
+from topsync.local.system import System
+
+QUESTION = "select tid, status, payment from erp.orders order by modified desc limit 5"
+REPLAYED = timedelta(minutes=5)
+CUT = '{"seconds": 20, "lose_messages": true}'
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A command for another terminal, in the folder of the checkout."""
+
+    command: str
+    what: str
+    """What it shows."""
+
+
+def of(system: System, *, environment: str, nick: str, now: datetime) -> Iterator[Trial]:
+    """All of them; `environment` is the file that sets up the other terminal, `now` platform time."""
+    yield Trial(f". {environment}", "first: settings, and the commands on the path")
+    yield Trial("topsync status", "how things stand")
+    yield Trial("topsync audit", "order by order, while orders go on changing")
+    yield Trial("python examples/subscriber.py $KAFKA_BOOTSTRAP_SERVERS", "what a subscriber sees")
+    psql = postgres.psql()
+    asks = os.path.relpath(psql) if psql else "psql"
+    yield Trial(f"{asks} $TOPSYNC_DATABASE_URL -c '{QUESTION}'", "what an ERP sees")
+    start, end = platform_time.format(now - REPLAYED), platform_time.format(now)
+    yield Trial(
+        f"topsync replay --seller {nick} --from '{start}' --to '{end}' --dry-run", "what a replay would cost"
+    )
+    yield Trial("topsync sellers list", "one session ends soon: `topsync sellers authorise` renews it")
+    yield Trial(f"curl -d '{CUT}' {system.admin_url}/faults/cut", "another outage (docs/simulator.md)")
+    for name, url in system.metrics.items():
+        yield Trial(f"curl {url}", f"metrics of {name}")
+    yield Trial(f"tail -f {os.path.relpath(system.group.folder)}/enrich.log", "what it logs")
