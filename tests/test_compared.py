@@ -46,7 +46,7 @@ def test_what_nobody_knows_or_was_left_out_is_not_stale(truth: dict[str, Any], c
         {**WHOLE, "top_hold": 1},
         {**LACKING, "seller_memo": "another"},
         {**LACKING, "modified": "2025-11-20 00:00:00"},
-        {**WHOLE, "orders": {}},
+        {**WHOLE, "orders": {"order": [*WHOLE["orders"]["order"], *WHOLE["orders"]["order"]]}},
     ],
 )
 def test_everything_else_is_stale(copy: dict[str, Any]) -> None:

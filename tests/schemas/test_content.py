@@ -114,7 +114,9 @@ def test_a_state_that_only_lacks_what_is_left_out_at_times_says_no_more(
     assert not content.says_no_more(Trade, of_trade(whole), lacking), "what was left out has come"
     other = without({**whole, "status": "TRADE_FINISHED"})
     assert not content.says_no_more(Trade, of_trade(other), of_trade(whole)), "something else has changed"
-    assert not content.says_no_more(Trade, of_trade({**without(whole), "orders": {}}), of_trade(whole))
+    twice = {"order": [*whole["orders"]["order"], *whole["orders"]["order"]]}
+    more = of_trade({**without(whole), "orders": twice})
+    assert not content.says_no_more(Trade, more, of_trade(whole)), "there are other lines"
 
 
 class LaterTrade(Trade):

@@ -15,6 +15,8 @@ KNOWN: Final = frozenset(
         "unreadable_export_line",
         "unreadable_erasure",
         "unreadable_answer",
+        "incomplete_answer",
+        "modified_ahead",
         "unstorable",
         "refused",
         "not_there",

@@ -30,8 +30,7 @@ def of_all(jobs: Iterable[ReplayJob], nicks: Mapping[int, str]) -> Table:
             Column("from (GMT+8)", whole=True),
             Column("to", whole=True, rank=2),
             Column("seller", rank=1),
-            Column("asked by", whole=True, rank=4),
-            Column("dry run", whole=True, rank=3),
+            Column("asked by", whole=True, rank=3),
             Column("outcome"),
         ),
         title="Replays, the newest first",
@@ -45,7 +44,6 @@ def of_all(jobs: Iterable[ReplayJob], nicks: Mapping[int, str]) -> Table:
             moment(wanted.end),
             _seller(job, nicks),
             job.asked_by or "",
-            "yes" if wanted.dry_run else "no",
             _in_short(job),
         )
     return table
@@ -94,9 +92,10 @@ def _seller(job: ReplayJob, nicks: Mapping[int, str]) -> str:
 def _in_short(job: ReplayJob) -> str:
     """What became of a job, in a sentence."""
     found = job.outcome
-    told = [str(found[name]) for name in ("error", "note") if name in found]
+    told = ["dry run"] if job.wanted.dry_run else []
     if "orders_listed" in found:
-        told.insert(0, f"{found['orders_listed']} orders, {found['orders_to_fetch']} to fetch")
+        told.append(f"{found['orders_listed']} orders, {found['orders_to_fetch']} to fetch")
+    told += [str(found[name]) for name in ("error", "note") if name in found]
     if job.state is State.RUNNING and "pulled_to" in found:
         told.append(f"up to {moment(found['pulled_to'])}")
     return "; ".join(told)
