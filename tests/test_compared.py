@@ -8,7 +8,7 @@ import pytest
 
 from schemas.trade import Trade
 from tests.schemas import samples
-from topsync.compared import Agreement, Shown, agreement, shown
+from topsync.compared import Agreement, Shown, agreement, arrival, shown
 from topsync.store.versions import State
 
 WHOLE: dict[str, Any] = {**samples.complete(samples.FULL), "commission_fee": "1.00"}
@@ -67,3 +67,25 @@ def test_what_is_missing_agrees_with_nothing() -> None:
 def test_what_is_shown_does_not_show_it_in_a_log() -> None:
     assert "receiver" not in repr(of(WHOLE))
     assert isinstance(of(WHOLE).state, State)
+
+
+def arrived(shown: list[dict[str, Any]], copy: dict[str, Any]) -> Agreement:
+    table = of(copy)
+    return arrival(Trade, map(of, shown), table, table.state, table.unknown)
+
+
+MEMO = {**WHOLE, "seller_memo": "noted within the same second"}
+LATER = {**MEMO, "modified": "2036-01-01 00:00:00"}
+
+
+def test_a_copy_has_arrived_at_any_state_that_was_shown_or_beyond() -> None:
+    assert arrived([WHOLE, WHOLE], WHOLE) is Agreement.FULL
+    assert arrived([WHOLE, LATER], WHOLE) is Agreement.FULL, "as the first look saw it"
+    assert arrived([WHOLE, WHOLE], LATER) is Agreement.FULL, "newer than anybody has looked"
+    assert arrived([WHOLE, WHOLE], LACKING) is Agreement.IN_WHAT_COUNTS
+    assert arrived([LATER, LATER], WHOLE) is Agreement.NONE
+
+
+def test_of_two_changes_in_one_second_the_second_is_no_stale_first() -> None:
+    assert arrived([WHOLE, WHOLE], MEMO) is Agreement.NONE, "nobody has shown that"
+    assert arrived([WHOLE, MEMO], MEMO) is Agreement.FULL

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,14 +21,13 @@ import httpx
 from topsync import admin_port, standing
 from topsync.audited import ORDERS, REFUNDS, Kind, TopicReader
 from topsync.compacted import Loss
-from topsync.compared import Agreement, Shown, agreement
+from topsync.compared import Agreement, Shown, arrival
 from topsync.errors import OperatorError
 from topsync.settings import KafkaSettings
 from topsync.store import compacted_topics, sellers, witness
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller
 from topsync.store.sellers import State as SellerState
-from topsync.store.versions import State
 from topsync.stream.topics import Registry
 from topsync.witness import wait_until_read
 
@@ -36,6 +35,8 @@ WITNESS_WAIT_SECONDS = 15.0
 LOOK_AGAIN_SECONDS = 0.5
 ADMIN_TIMEOUT_SECONDS = 60.0
 MAX_EXAMPLES = 5
+IDS_AT_ONCE = 200
+"""In one question; they stand in its address."""
 LOOKED_AT_ONCE = 1000
 """Of what seems to differ at the first look, so many are read from the table at a time."""
 
@@ -54,7 +55,9 @@ class Comparison:
     count: int = 0
     """How many the platform has."""
     expected: dict[int, Shown] = field(default_factory=dict)
-    """Those that differ, with what the platform showed."""
+    """Those that differ, with what the platform showed at the first look."""
+    newest: dict[int, Shown] = field(default_factory=dict)
+    """What it has shown of them since: a second change within one second is no later by its `modified`."""
     agreeing: set[int] = field(default_factory=set)
     """Those that differ in nothing that counts: see `Agreement.IN_WHAT_COUNTS`."""
     unknown: set[int] = field(default_factory=set)
@@ -301,12 +304,13 @@ class Audit:
 
     def _strike_out(self, found: Comparison, table: Shown, topic: TopicReader) -> None:
         """Expect one no more that table and topic show as the platform did, or newer."""
-        id_ = table.key
-        truth, told = found.expected[id_], topic.states.get(id_)
-        how = agreement(found.kind.model, truth, table, told, topic.unknown.get(id_, b""))
+        id_, first = table.key, found.expected[table.key]
+        shown = (first, found.newest.get(id_, first))
+        told, unknown = topic.states.get(id_), topic.unknown.get(id_, b"")
+        how = arrival(found.kind.model, shown, table, told, unknown)
         if how is Agreement.IN_WHAT_COUNTS:
             found.agreeing.add(id_)
-        if how is not Agreement.NONE or (_reached(table.state, truth.state) and _reached(told, truth.state)):
+        if how is not Agreement.NONE:
             del found.expected[id_]
 
     async def _look(self, results: list[SellerResult], readers: Mapping[str, TopicReader]) -> bool:
@@ -315,6 +319,9 @@ class Audit:
         for result in results:
             for one in result.compared.values():
                 topic = readers[one.kind.name]
+                for ids in _chunks(sorted(one.expected)):
+                    async for truth in self._truth(result.seller.seller_id, one.kind, ids):
+                        one.newest[truth.key] = truth
                 async for table in one.kind.stored_of(self.pool, list(one.expected)):
                     self._strike_out(one, table, topic)
                 stored = {id_ async for id_, _ in one.kind.values_of(self.pool, one.unknown)}
@@ -336,11 +343,15 @@ class Audit:
                 if id_ not in table or id_ not in topic
             }
 
-    async def _truth(self, seller_id: int, kind: Kind) -> AsyncIterator[Shown]:
+    async def _truth(
+        self, seller_id: int, kind: Kind, ids: Sequence[int] | None = None
+    ) -> AsyncIterator[Shown]:
+        """What the platform has of a seller now: all of it, or of these ids."""
+        asked = {"user_id": str(seller_id)} | ({} if ids is None else {"ids": ",".join(map(str, ids))})
         try:
             async with (
                 admin_port.client(self.admin_url, timeout_seconds=ADMIN_TIMEOUT_SECONDS) as client,
-                client.stream("GET", kind.truth, params={"user_id": seller_id}) as response,
+                client.stream("GET", kind.truth, params=asked) as response,
             ):
                 response.raise_for_status()
                 async for line in _lines(response.aiter_bytes()):
@@ -352,9 +363,9 @@ class Audit:
             ) from None
 
 
-def _reached(copy: State | None, truth: State) -> bool:
-    """Whether a copy shows what the platform showed, or something newer."""
-    return copy is not None and (copy.modified > truth.modified or copy == truth)
+def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield ids[start : start + IDS_AT_ONCE]
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

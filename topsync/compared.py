@@ -6,6 +6,7 @@ left out when an order was fetched comes with the order's next change: neither i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -59,3 +60,24 @@ def agreement(
     if content.says_no_more(model, orjson.loads(table.value), orjson.loads(truth.value)):
         return Agreement.IN_WHAT_COUNTS
     return Agreement.NONE
+
+
+def arrival(
+    model: type[PlatformObject], shown: Iterable[Shown], table: Shown, topic: State | None, unknown: bytes
+) -> Agreement:
+    """Whether the copies have come to one of the states that the platform has shown, or beyond it.
+
+    By its `modified` alone a state is not always known to be beyond another: an order may change twice in one
+    second. So all that the platform has shown counts.
+    """
+    for truth in shown:
+        how = agreement(model, truth, table, topic, unknown)
+        if how is not Agreement.NONE:
+            return how
+        if _is_beyond(table.state, truth.state) and topic is not None and _is_beyond(topic, truth.state):
+            return Agreement.FULL
+    return Agreement.NONE
+
+
+def _is_beyond(copy: State, truth: State) -> bool:
+    return copy.modified > truth.modified or copy == truth

@@ -38,13 +38,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The orders that changed while nobody told."""
+    """Orders whose last change no message has told of: a consumer of messages alone misses all of them."""
 
-    changed: list[Order]
+    orders: list[Order]
     recovered: int
     """Of these, how many our copy has as the platform showed them, or newer."""
-    missed: list[Order]
-    """Of these, what a consumer of messages alone still does not know."""
 
 
 async def changed_between(
@@ -67,12 +65,12 @@ def _order(shown: Mapping[str, object]) -> Order:
 
 
 async def measure(pool: Pool, kafka: KafkaSettings, topics: Registry, changed: Collection[Order]) -> Loss:
-    """Look who has these orders now."""
-    known = await orders.TABLE.known(pool, [one.tid for one in changed])
-    recovered = sum(1 for one in changed if one.tid in known and known[one.tid].modified >= one.modified)
+    """Which of these changes no message has told of, and whether our copy has them now."""
     heard = await _last_messages(kafka, topics)
-    missed = [one for one in changed if one.tid not in heard or heard[one.tid] < one.modified]
-    return Loss(list(changed), recovered, missed)
+    lost = [one for one in changed if one.tid not in heard or heard[one.tid] < one.modified]
+    known = await orders.TABLE.known(pool, [one.tid for one in lost])
+    recovered = sum(1 for one in lost if one.tid in known and known[one.tid].modified >= one.modified)
+    return Loss(lost, recovered)
 
 
 async def _last_messages(kafka: KafkaSettings, topics: Registry) -> dict[int, datetime]:

@@ -31,9 +31,8 @@ def of(system: System, *, environment: str, nick: str, now: datetime) -> Iterato
     yield Trial("topsync status", "how things stand")
     yield Trial("topsync audit", "order by order, while orders go on changing")
     yield Trial("python examples/subscriber.py $KAFKA_BOOTSTRAP_SERVERS", "what a subscriber sees")
-    psql = postgres.psql()
-    asks = os.path.relpath(psql) if psql else "psql"
-    yield Trial(f"{asks} $TOPSYNC_DATABASE_URL -c '{QUESTION}'", "what an ERP sees")
+    if psql := postgres.psql():
+        yield Trial(f"{psql} $TOPSYNC_DATABASE_URL -c '{QUESTION}'", "what an ERP sees")
     start, end = platform_time.format(now - REPLAYED), platform_time.format(now)
     yield Trial(
         f"topsync replay --seller {nick} --from '{start}' --to '{end}' --dry-run", "what a replay would cost"

@@ -174,9 +174,12 @@ class Client:
         newest = self.simulator.authorisations.current(self.seller)
         return await self.token("refresh_token", status=status, refresh_token=newest.refresh_token)
 
-    async def truth(self, user_id: int | None = None, *, of: str = "truth") -> list[dict[str, Any]]:
+    async def truth(
+        self, user_id: int | None = None, *, of: str = "truth", ids: str | None = None
+    ) -> list[dict[str, Any]]:
         url = f"{self.simulator.addresses.admin_url}/{of}"
-        async with self.http.get(url, params={"user_id": str(user_id or self.seller.user_id)}) as response:
+        asked = {"user_id": str(user_id or self.seller.user_id)} | ({} if ids is None else {"ids": ids})
+        async with self.http.get(url, params=asked) as response:
             assert response.status == 200
             return [orjson.loads(line) for line in (await response.read()).split(b"\n") if line]
 

@@ -40,6 +40,8 @@ async def test_a_change_shows_in_details_increments_and_truth(client: Client) ->
     truth = {trade["tid"]: trade for trade in await client.truth()}
     assert len(truth) == 201
     assert truth[paid["tid"]]["modified"] == paid["modified"]
+    # Picked by their ids; one that is not there is left out.
+    assert await client.truth(ids=f"{paid['tid']},17") == [truth[paid["tid"]]]
 
 
 async def test_the_truth_of_refunds_is_what_their_own_call_answers(client: Client) -> None:
@@ -51,6 +53,7 @@ async def test_the_truth_of_refunds_is_what_their_own_call_answers(client: Clien
     (refund,) = [one for one in told if one["tid"] == tid]
     assert len(told) == before + 1
     assert (refund["status"], refund["modified"]) == ("WAIT_SELLER_AGREE", NOW)
+    assert await client.truth(of="truth/refunds", ids=f"{refund['refund_id']},17") == [refund]
 
 
 async def test_a_whole_life_can_be_scripted(client: Client) -> None:

@@ -203,7 +203,9 @@ def psql() -> str | None:
         embedded = _installed_package() / "pginstall" / "bin" / "psql"
     except NoPostgresProgramsError:
         embedded = Path()
-    return shutil.which("psql") or (str(embedded) if embedded.is_file() else None)
+    if shutil.which("psql"):
+        return "psql"
+    return os.path.relpath(embedded) if embedded.is_file() else None
 
 
 def _installed_package() -> Path:

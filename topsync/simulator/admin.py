@@ -24,6 +24,7 @@ from topsync.simulator.faults import catalogue
 from topsync.simulator.faults.conductor import Conductor
 from topsync.simulator.faults.stage import Stage
 from topsync.simulator.fields import parse_fields
+from topsync.simulator.ids import refund_of
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.life import TradeType
 from topsync.simulator.replies import Pace
@@ -236,16 +237,27 @@ class Admin:
         seller = self._seller(request.query.get("user_id", "0"))
         fields = request.query.get("fields")
         mask = parse_fields(fields) if fields else None
-        trades = (self.world.trade(seller, number) for number in self.world.book(seller).numbers())
+        asked = _ids(request)
+        numbers = self.world.book(seller).numbers() if asked is None else self._numbers(seller, asked)
+        trades = (self.world.trade(seller, number) for number in numbers)
         return await _stream(request, (mask.pick(trade) if mask else trade for trade in trades))
 
     @_answers_problems
     async def refund_truth(self, request: web.Request) -> web.StreamResponse:
         """Every refund of a seller's orders as it is now, one in full per line."""
-        book = self.world.book(self._seller(request.query.get("user_id", "0")))
+        seller = self._seller(request.query.get("user_id", "0"))
+        book, asked = self.world.book(seller), _ids(request)
+        named = [found for found in map(refund_of, asked or []) if found is not None]
+        numbers = book.numbers() if asked is None else self._numbers(seller, {tid for tid, _, _ in named})
+        shown = (refund for number in numbers for refund in refunds.all_of(book, number))
         return await _stream(
-            request, (refund for number in book.numbers() for refund in refunds.all_of(book, number))
+            request, (one for one in shown if asked is None or int(str(one["refund_id"])) in asked)
         )
+
+    def _numbers(self, seller: Seller, tids: Iterable[int]) -> list[int]:
+        """The numbers of those of these orders that exist."""
+        found = (self.world.number_of(seller, tid) for tid in sorted(tids))
+        return [number for number in found if number is not None]
 
     async def counts(self, _: web.Request) -> web.Response:
         """Calls per API, what became of messages and grants, what faults did, how many changes were made."""
@@ -315,6 +327,12 @@ class Admin:
     def _clock(self) -> Json:
         now = self.world.clock.now()
         return {"utc": now.isoformat(), "platform": platform_time.format(now), "epoch": now.timestamp()}
+
+
+def _ids(request: web.Request) -> set[int] | None:
+    """The ids that `ids=1,2` names; none where it names no choice."""
+    asked = request.query.get("ids")
+    return None if asked is None else {int(text) for text in asked.split(",")}
 
 
 async def _stream(request: web.Request, objects: Iterable[object]) -> web.StreamResponse:
