@@ -400,7 +400,7 @@ def _show_loss(loss: Loss) -> None:
     console.print(f"[bold green]{lost} changes lost, {loss.recovered} recovered[/], every gap proven closed.")
     console.print(f"A consumer of messages alone misses [bold red]{lost}[/] orders, without a word:")
     for one in loss.orders[:EXAMPLES]:
-        console.print(f"  {one.tid}: {one.status} since {platform_time.format(one.modified)} (GMT+8)")
+        terminal.say(f"  {one.tid}: {one.status} since {platform_time.format(one.modified)} (GMT+8)")
 
 
 async def _changes(system: System) -> int:
@@ -435,11 +435,11 @@ async def _keep_running(watch: _Watch) -> None:
     lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"\n')
     with private_files.create(file) as environment:
         environment.write("".join(lines).encode())
-    nick = (await sellers.all_of(watch.pool))[0].nick
+    seller_id = (await sellers.all_of(watch.pool))[0].seller_id
     _chapter("It keeps running", "In another terminal, in this folder:")
-    for trial in demo_trials.of(system, environment=_short(file), nick=nick, now=watch.clock.now()):
+    for trial in demo_trials.of(system, environment=_short(file), seller_id=seller_id, now=watch.clock.now()):
         console.print(f"  [dim]# {trial.what}[/]", soft_wrap=True)
-        console.print(f"  {trial.command}", markup=False, soft_wrap=True)
+        terminal.say(f"  {trial.command}")
     console.print(f"\nKafka {system.servers.kafka_bootstrap_servers}. Ctrl-C ends everything.")
     await watch.until(lambda _: False, within_seconds=math.inf)
 

@@ -25,7 +25,7 @@ class Trial:
     """What it shows."""
 
 
-def of(system: System, *, environment: str, nick: str, now: datetime) -> Iterator[Trial]:
+def of(system: System, *, environment: str, seller_id: int, now: datetime) -> Iterator[Trial]:
     """All of them; `environment` is the file that sets up the other terminal, `now` platform time."""
     yield Trial(f". {environment}", "first: settings, and the commands on the path")
     yield Trial("topsync status", "how things stand")
@@ -35,7 +35,8 @@ def of(system: System, *, environment: str, nick: str, now: datetime) -> Iterato
         yield Trial(f"{psql} $TOPSYNC_DATABASE_URL -c '{QUESTION}'", "what an ERP sees")
     start, end = platform_time.format(now - REPLAYED), platform_time.format(now)
     yield Trial(
-        f"topsync replay --seller {nick} --from '{start}' --to '{end}' --dry-run", "what a replay would cost"
+        f"topsync replay --seller {seller_id} --from '{start}' --to '{end}' --dry-run",
+        "what a replay would cost",
     )
     yield Trial("topsync sellers list", "one session ends soon: `topsync sellers authorise` renews it")
     yield Trial(f"curl -d '{CUT}' {system.admin_url}/faults/cut", "another outage (docs/simulator.md)")

@@ -160,11 +160,15 @@ def _announcement(job: ReplayJob, *, now: datetime) -> str:
     span = reach.pullable(Span(wanted.start, wanted.end), now=now)
     calls = reach.fewest_list_calls(span, window=window) if span else 0
     if wanted.dry_run:
-        return f"replay {job.id}, a dry run: it fetches nothing, but listing takes at least {calls} calls"
+        return f"replay {job.id}, a dry run: it fetches nothing, but listing takes {_at_least(calls)}"
     return (
-        f"replay {job.id}: listing takes at least {calls} calls, and each order or refund that is missing "
+        f"replay {job.id}: listing takes {_at_least(calls)}, and each order or refund that is missing "
         "another one"
     )
+
+
+def _at_least(calls: int) -> str:
+    return "at least 1 call" if calls == 1 else f"at least {calls} calls"
 
 
 def _way_back(job: ReplayJob) -> str:
