@@ -255,8 +255,15 @@ async def _set_writable(url: str, writable: bool) -> None:
     await _as_admin(url, f"alter system set default_transaction_read_only = {value}", writable=True)
     await _as_admin(url, "select pg_reload_conf()", writable=True)
 
+    async def is_in_force() -> bool:
+        shown: object = await _as_admin(url, "show default_transaction_read_only", writable=False)
+        return shown == value
 
-async def _as_admin(url: str, statement: str, *, writable: bool) -> None:
+    # The server hears of it some time later; a connection made then has it, and so have all that are open.
+    await eventually(is_in_force)
+
+
+async def _as_admin(url: str, statement: str, *, writable: bool) -> object:
     parts = urlsplit(url)
     for password in (parts.password, "shared"):
         try:
@@ -265,9 +272,10 @@ async def _as_admin(url: str, statement: str, *, writable: bool) -> None:
             continue
         if writable:
             await connection.execute("set default_transaction_read_only = off")
-        await connection.execute(statement)
+        found: object = await connection.fetchval(statement)
         await connection.close()
-        return
+        return found
+    raise AssertionError("neither password is the server's")
 
 
 async def test_a_lease_that_meets_a_defect_is_no_budget_that_is_away(database_url: str, pool: Pool) -> None:

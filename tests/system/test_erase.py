@@ -71,7 +71,7 @@ async def without_enrichers_it_says_what_to_start(system: System, seller: int) -
     assert "is `topsync enrich` running?" in output
     assert "Start `topsync enrich`; run the same command again" in output
     assert await state_of(system, seller) == "erased"
-    status, output = await system.try_run("audit")
+    status, output = await system.try_run("audit", "--settle-seconds", "0")
     assert status == 1
     assert "not erased" in output, "its orders are in table and topic still"
     status, output = await system.try_run("sellers", "add", *named(seller), given="a token")

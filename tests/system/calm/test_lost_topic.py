@@ -26,7 +26,7 @@ async def test_a_deleted_topic_is_noticed_and_after_a_republication_the_audit_is
 
     await eventually(is_noticed)
     assert "in the table only" in await calm.run("sellers", "show", str(seller))
-    status, output = await calm.try_run("audit")
+    status, output = await calm.try_run("audit", "--settle-seconds", "0")
     assert status == 1, output
 
     async def is_stored() -> bool:
