@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from tests.support.eventually import NoLongerTrueError, StillNotTrueError, eventually, holds, until
+from tests.support.eventually import NoLongerTrueError, StillNotTrueError, eventually, holds
 
 SHORT = 0.1
 
@@ -21,7 +21,7 @@ async def failure(waiting: Awaitable[None]) -> str:
 
 async def test_it_names_the_condition_its_place_and_both_sides_of_a_comparison() -> None:
     received = [1, 2]
-    text = await failure(until(lambda: len(received) == 3, within_seconds=SHORT))
+    text = await failure(eventually(lambda: len(received) == 3, within_seconds=SHORT))
     assert "not true within 0.1 s" in text
     assert "condition: len(received) == 3  (test_eventually.py:" in text
     assert "len(received) = 2" in text
@@ -30,8 +30,8 @@ async def test_it_names_the_condition_its_place_and_both_sides_of_a_comparison()
 async def test_of_two_lambdas_in_a_line_it_shows_the_right_one() -> None:
     a, b = 1, 2
     one, other = (lambda: a == 9), (lambda: b == 8)
-    assert "condition: a == 9" in await failure(until(one, within_seconds=SHORT))
-    assert "condition: b == 8" in await failure(until(other, within_seconds=SHORT))
+    assert "condition: a == 9" in await failure(eventually(one, within_seconds=SHORT))
+    assert "condition: b == 8" in await failure(eventually(other, within_seconds=SHORT))
 
 
 async def test_it_shows_the_variables_of_a_function_as_it_answered_last() -> None:

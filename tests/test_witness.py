@@ -17,7 +17,7 @@ from schemas.steps import Step
 from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, emptied, migrated_database_url, trade, version
 from tests.stream.clusters import BOUND_SECONDS, create_topics, make_anew, settings_for
-from tests.support.eventually import eventually, until
+from tests.support.eventually import eventually
 from tests.support.relay import Relay
 from topsync import shortage
 from topsync import witness as witness_module
@@ -130,9 +130,9 @@ async def test_the_witness_waits_for_a_cluster_that_has_just_gone_away(
     away = kafka.model_copy(update={"kafka_bootstrap_servers": relay.address})
     with structlog.testing.capture_logs() as lines:
         async with emptied(migrated_database_url) as pool, watching(away, registry, pool) as witness:
-            await until(lambda: bool(lines), within_seconds=BOUND_SECONDS)
+            await eventually(lambda: bool(lines), within_seconds=BOUND_SECONDS)
             async with relay.open():
-                await until(lambda: witness.records == 1, within_seconds=BOUND_SECONDS)
+                await eventually(lambda: witness.records == 1, within_seconds=BOUND_SECONDS)
     assert {line["event"] for line in lines} == {"waiting for a server"}
 
 
@@ -153,7 +153,7 @@ async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
     async with emptied(migrated_database_url) as pool:
         await publish(kafka, clean)
         async with watching(kafka, registry, pool) as witness:
-            await until(lambda: witness.records == len(clean), within_seconds=BOUND_SECONDS)
+            await eventually(lambda: witness.records == len(clean), within_seconds=BOUND_SECONDS)
             assert (witness.orders, witness.backwards) == (2, 0)
             assert witness.freshness() == (3.0, 3.0)
             await publish(kafka, [published(registry, TID, 1, 10), published(registry, TID, 3, 12)])
@@ -167,7 +167,7 @@ async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
             progress = await wait_until_read(pool, ends, within_seconds=BOUND_SECONDS)
             refunds = {Place("refunds", partition): Progress(0, 0) for partition in range(2)}
             assert progress == {place: Progress(0, end) for place, end in ends.items()} | refunds
-            await until(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
+            await eventually(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
         (finding,) = await store.findings(pool)
         assert (finding.id, finding.place) == (TID, Place("orders", records.partition_of(TID, 2)))
         assert finding.finding == "revision 1 after 2"
@@ -185,10 +185,10 @@ async def test_the_witness_watches_refunds_as_well_and_takes_no_refund_for_an_or
             same_id = published(registry, TID, 1, 10)._replace(topic=refund)
             newer = published(registry, TID, 2, 11)._replace(topic=refund)
             await publish(kafka, [published(registry, TID, 3, 12), same_id, newer])
-            await until(lambda: witness.records == 3, within_seconds=BOUND_SECONDS)
+            await eventually(lambda: witness.records == 3, within_seconds=BOUND_SECONDS)
             assert (witness.orders, witness.backwards) == (1, 0)
             await publish(kafka, [same_id])
-            await until(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
+            await eventually(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
             assert await wait_until_read(pool, {Place("refunds", 0): 3}, within_seconds=BOUND_SECONDS)
         assert [(one.place, one.id) for one in await store.findings(pool)] == [(Place("refunds", 0), TID)]
 
@@ -273,5 +273,5 @@ async def test_a_topic_that_was_made_anew_is_read_anew(
             await eventually(is_read_anew, within_seconds=BOUND_SECONDS)
             assert witness.orders == 1
             await publish(kafka, first[1:])
-            await until(lambda: witness.orders == 3, within_seconds=BOUND_SECONDS)
+            await eventually(lambda: witness.orders == 3, within_seconds=BOUND_SECONDS)
         assert await store.findings(pool) == [], "the same versions once more are no step back"

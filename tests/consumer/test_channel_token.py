@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from consumer.channel_token import token_source
 from tests.simulator.platform_client import small
-from tests.tmc.platform import Peer, client, eventually
+from tests.support.eventually import eventually
+from tests.tmc.platform import Peer, client
 from tests.top.gates import local_gate
 from topsync import retry
 from topsync.clock import ServerClock

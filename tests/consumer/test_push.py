@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 from consumer.push import SENT_TOGETHER, PushService
 from tests.store.databases import emptied
 from tests.stream.clusters import create_topics, read_all, settings_for
-from tests.tmc.platform import QUICK, eventually, message, serving, set_clock
+from tests.support.eventually import eventually
+from tests.tmc.platform import QUICK, message, serving, set_clock
 from topsync.service import Lifetime
 from topsync.settings import KafkaSettings
 from topsync.simulator.channel.channel import Channel, ChannelSettings

@@ -25,7 +25,7 @@ from schemas.change import Source
 from schemas.trade import Trade
 from tests.store.databases import SELLER, at, platform_trade
 from tests.stream.clusters import create_topics, settings_for
-from tests.support.eventually import eventually, until
+from tests.support.eventually import eventually
 from topsync.local import java, kafka_jars
 from topsync.settings import KafkaSettings
 from topsync.stream import clients, records
@@ -234,7 +234,7 @@ async def test_a_subscriber_outlives_that_its_group_is_divided_anew_before_its_c
             # Its next commit comes sooner than the heartbeat that would tell it.
             await eventually(is_out)
             await publish(kafka, [order(registry, trade(tid, 1), 1)])
-            await until(partial(is_told, tid, told), within_seconds=BOUND_SECONDS)
+            await eventually(partial(is_told, tid, told), within_seconds=BOUND_SECONDS)
         assert process.returncode is None
 
 

@@ -9,7 +9,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 from tests.support.servers import embedded_only
 from topsync.local.processes import ProcessGroup
 from topsync.local.servers import local_servers
@@ -24,7 +24,7 @@ async def main() -> None:
         local_servers(group, environment=embedded_only()),
     ):
         deaf = await group.start("deaf", IGNORES_SIGTERM)
-        await until(lambda: "deaf" in deaf.log_tail())
+        await eventually(lambda: "deaf" in deaf.log_tail())
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.Event().wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 from tests.support.servers import require_killable_servers
 from topsync.local import paths, run_folders
 
@@ -55,8 +55,8 @@ async def test_all_are_gone_after_the_starter_is_killed(starter: Starter) -> Non
     starter.popen.kill()
     assert starter.popen.wait() == -signal.SIGKILL
 
-    await until(lambda: not family & running(), within_seconds=GONE_WITHIN_SECONDS)
-    await until(lambda: not run_folders.is_in_use(starter.folder))
+    await eventually(lambda: not family & running(), within_seconds=GONE_WITHIN_SECONDS)
+    await eventually(lambda: not run_folders.is_in_use(starter.folder))
 
 
 async def test_all_are_gone_after_ctrl_c_in_a_terminal(starter: Starter) -> None:
@@ -64,8 +64,8 @@ async def test_all_are_gone_after_ctrl_c_in_a_terminal(starter: Starter) -> None
 
     os.killpg(starter.popen.pid, signal.SIGINT)
 
-    await until(lambda: starter.popen.poll() is not None, within_seconds=GONE_WITHIN_SECONDS)
-    await until(lambda: not family & running())
+    await eventually(lambda: starter.popen.poll() is not None, within_seconds=GONE_WITHIN_SECONDS)
+    await eventually(lambda: not family & running())
     # In order: Kafka and PostgreSQL were asked, and had the time to close what they had open.
     assert "database system is shut down" in (starter.folder / "postgres.log").read_text()
 

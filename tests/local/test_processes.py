@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.local.starter import IGNORES_SIGTERM
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 from topsync.local import run_folders
 from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
 
@@ -90,5 +90,5 @@ async def test_a_new_run_removes_ended_runs_and_leaves_running_ones(tmp_path: Pa
 async def started(group: ProcessGroup, name: str, argv: list[str]) -> ManagedProcess:
     """Start a child that prints something once its signal handling stands."""
     child = await group.start(name, argv)
-    await until(lambda: child.log_tail() != "")
+    await eventually(lambda: child.log_tail() != "")
     return child

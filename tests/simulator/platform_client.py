@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -182,13 +180,6 @@ class Client:
         async with self.http.get(url, params=asked) as response:
             assert response.status == 200
             return [orjson.loads(line) for line in (await response.read()).split(b"\n") if line]
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    limit = time.monotonic() + BOUND_SECONDS
-    while not await condition():
-        assert time.monotonic() < limit
-        await asyncio.sleep(0.02)
 
 
 def tids(body: dict[str, Any]) -> list[int]:

@@ -8,7 +8,8 @@ import time
 import orjson
 import pytest
 
-from tests.simulator.platform_client import NOW, Client, frozen_clock, small, tids, until
+from tests.simulator.platform_client import NOW, Client, frozen_clock, small, tids
+from tests.support.eventually import eventually
 from topsync.simulator.server import Simulator
 
 
@@ -159,7 +160,7 @@ async def test_an_answer_takes_its_time_and_says_what_was_so_when_the_call_came(
     async def arrived() -> bool:
         return sum(client.simulator.ledger.per_second.values()) == 1
 
-    await until(arrived)
+    await eventually(arrived)
     await client.order("memo", tid=tid)
     assert (await asked)["seller_memo"] == ""
     assert time.monotonic() - began >= 0.3
@@ -192,7 +193,7 @@ async def test_activity_runs_at_its_rate_and_can_be_paused(client: Client) -> No
         return await performed() > 100
 
     await client.admin("POST", "/activity", {"rate": 500})
-    await until(busy)
+    await eventually(busy)
     await client.admin("POST", "/activity", {"rate": 0})
     paused = await performed()
     assert {await performed() for _ in range(50)} == {paused}
@@ -205,7 +206,7 @@ async def test_under_activity_increments_details_and_truth_agree() -> None:
             simulator.clock.advance(1)
             return simulator.director.performed > 300
 
-        await until(busy)
+        await eventually(busy)
         await client.admin("POST", "/activity", {"rate": 0})
         changed: dict[int, str] = {}
         page = 1

@@ -17,7 +17,8 @@ from tests.simulator.raw_socket import (
     client_frame,
 )
 from tests.support import pace
-from tests.tmc.platform import APP_KEY, HOST, SECRET, eventually, message, serving
+from tests.support.eventually import eventually
+from tests.tmc.platform import APP_KEY, HOST, SECRET, message, serving
 from topsync.simulator.channel.channel import Channel, ChannelSettings
 from topsync.tmc import messages
 from topsync.tmc.frames import Byte, Date, Frame, Int16, Int32, Int64, MessageType, Value, encode

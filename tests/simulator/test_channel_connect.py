@@ -6,7 +6,8 @@ import pytest
 
 from tests.simulator.channel_platform import Platform, signed
 from tests.simulator.raw_socket import BINARY
-from tests.tmc.platform import APP_KEY, SECRET, eventually, message
+from tests.support.eventually import eventually
+from tests.tmc.platform import APP_KEY, SECRET, message
 from topsync.tmc import messages
 from topsync.tmc.frames import Frame, Int32, MessageType, Value, encode
 from topsync.tmc.messages import read_message

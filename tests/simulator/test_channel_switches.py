@@ -12,7 +12,8 @@ import pytest
 from tests.simulator.channel_platform import platform_with, signed
 from tests.simulator.raw_socket import CLOSE, RawSocket
 from tests.support import pace
-from tests.tmc.platform import APP_KEY, eventually, message
+from tests.support.eventually import eventually
+from tests.tmc.platform import APP_KEY, message
 from topsync.simulator.channel.channel import ChannelSettings, OutboundMessage
 from topsync.simulator.channel.settings import Excess, Refusal
 from topsync.tmc import messages

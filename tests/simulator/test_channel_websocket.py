@@ -22,7 +22,8 @@ from tests.simulator.raw_socket import (
     RawSocket,
     client_frame,
 )
-from tests.tmc.platform import APP_KEY, SECRET, eventually
+from tests.support.eventually import eventually
+from tests.tmc.platform import APP_KEY, SECRET
 from topsync.tmc import messages
 from topsync.tmc.frames import Frame, MessageType, encode
 

@@ -9,9 +9,10 @@ import orjson
 import pytest
 
 from tests.simulator.faults import channel_ledger, connect, listening, struck, under
-from tests.simulator.platform_client import NOW, Client, until
+from tests.simulator.platform_client import NOW, Client
 from tests.simulator.raw_socket import BINARY, CLOSE, PING, TEXT, RawSocket
 from tests.simulator.test_faults_calls import listed
+from tests.support.eventually import eventually
 from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.faults.effects import Damage
 from topsync.tmc import messages
@@ -150,7 +151,7 @@ async def test_kick_by_chance() -> None:
         async def settled() -> bool:
             return 10 < (await channel_ledger(client))["connections"] < 50
 
-        await until(settled)
+        await eventually(settled)
         counts = await channel_ledger(client)
         assert counts["kicked"] == len(sockets) - counts["connections"]
         for raw in sockets:
@@ -324,7 +325,7 @@ async def test_the_ledger_tells_what_became_of_messages(client: Client) -> None:
         async def confirmed() -> bool:
             return (await channel_ledger(client))["confirmed"] == 1
 
-        await until(confirmed)
+        await eventually(confirmed)
         client.simulator.clock.advance(60)  # the other times out
         client.simulator.clock.advance(360)
         await listener.receive(1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.simulator.platform_client import until
+from tests.support.eventually import eventually
 from topsync.simulator import http
 from topsync.simulator.http import Exchange, Handler, HttpServer
 
@@ -403,7 +403,7 @@ async def test_a_client_that_does_not_read_is_waited_for_and_one_that_goes_is_no
             async def is_waiting() -> bool:
                 return connection._drained is not None
 
-            await until(is_waiting)
+            await eventually(is_waiting)
             assert len(sent) < blocks
             peer.writer.transport.abort()
             await gone.wait()

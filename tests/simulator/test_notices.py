@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from tests.simulator.platform_client import BOUND_SECONDS, NOW, START, Client, make_world, until
+from tests.simulator.platform_client import BOUND_SECONDS, NOW, START, Client, make_world
+from tests.support.eventually import eventually
 from topsync.simulator.channel.channel import OutboundMessage
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.life import Kind, TradeType
@@ -102,7 +103,7 @@ async def test_a_finished_export_is_announced(client: Client) -> None:
         client.simulator.clock.advance(10)
         return published(client) == 1
 
-    await until(announced)
+    await eventually(announced)
 
 
 def test_topics_follow_the_life_of_a_trade() -> None:

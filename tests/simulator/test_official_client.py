@@ -13,7 +13,8 @@ import uvloop
 from tests.simulator.channel_platform import Platform, platform_with
 from tests.simulator.official_client import OfficialClient, Typed
 from tests.simulator.platform_client import Client
-from tests.tmc.platform import APP_KEY, SECRET, eventually, message
+from tests.support.eventually import eventually
+from tests.tmc.platform import APP_KEY, SECRET, message
 from topsync.simulator.channel.channel import ChannelSettings
 from topsync.simulator.channel.queue import OutboundMessage
 from topsync.simulator.channel.settings import Excess

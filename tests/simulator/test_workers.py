@@ -25,9 +25,9 @@ from tests.simulator.platform_client import (
     all_tids,
     frozen_clock,
     small,
-    until,
 )
 from tests.simulator.test_http import PLAIN, Peer, connected
+from tests.support.eventually import eventually
 from topsync.simulator.front import Front
 from topsync.simulator.http import Exchange
 from topsync.simulator.server import Simulator
@@ -218,7 +218,7 @@ async def test_faults_strike_as_often_as_in_one_process() -> None:
                 answers = [await ask(peer, client, FULLINFO, tid=tid, fields="tid") for peer in (one, other)]
                 return 0 not in map(process_of, answers)
 
-            await until(answered_by_workers)
+            await eventually(answered_by_workers)
 
 
 async def test_what_a_worker_does_not_answer_loses_nothing_on_its_way() -> None:
@@ -298,7 +298,7 @@ async def test_a_worker_that_ends_is_noticed() -> None:
             async with client.http.get(f"{simulator.addresses.admin_url}/healthz") as response:
                 return response.status == 503
 
-        await until(is_unhealthy)
+        await eventually(is_unhealthy)
     with pytest.raises(BaseExceptionGroup) as raised:
         await simulator.stop()
     assert "has ended with status -9" in str(raised.value.exceptions[0].exceptions[0])
@@ -340,7 +340,7 @@ async def test_a_platform_that_is_killed_leaves_no_worker() -> None:
     async def are_gone() -> bool:
         return not any(map(exists, pids))
 
-    await until(are_gone)
+    await eventually(are_gone)
 
 
 def test_a_clock_that_other_processes_do_not_have_is_refused() -> None:

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from tests.store.databases import killable_postgres, settings_for
 from tests.support import pace
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 from topsync.settings import DatabaseSettings
 from topsync.shared_budget import SharedBook, open_book
 from topsync.store import call_budget, database, schema
@@ -240,7 +240,7 @@ async def test_a_process_that_dies_takes_no_more_than_its_lease_with_it(
     dying = await start({"LIVE": 64}, limits=limits)
     living = await start({"LIVE": 16}, limits=limits)
     await let_call(dying, seconds=30)
-    await until(lambda: len(platform.calls) > 30)
+    await eventually(lambda: len(platform.calls) > 30)
     await let_call(living, seconds=3)
     dying.kill()
     await dying.wait()
@@ -268,7 +268,7 @@ async def test_the_longer_of_two_bans_counts_and_a_ban_told_twice_is_no_longer(
         gates = [BudgetGate(book, GateConfig(ban_jitter_seconds=0.0)) for book in (mine, others)]
         for gate, seconds in zip(gates * 2, (60, 20, 60, 20), strict=True):
             await gate.ban(Scope.APP_API, API, seconds)
-        await until(lambda: all(gate.closed_for_seconds(API) > 50 for gate in gates))
+        await eventually(lambda: all(gate.closed_for_seconds(API) > 50 for gate in gates))
         assert all(gate.closed_for_seconds(API) <= 60 for gate in gates)
         assert all(gate.closed_for_seconds(OTHER) == 0 for gate in gates)
         assert [ban.scope for ban in await call_budget.bans(pool)] == [API]
@@ -282,7 +282,7 @@ async def test_a_process_that_asks_for_no_lease_hears_of_a_ban_before_it_uses_th
         async with holder.admit(API, Lane.LIVE):
             # It has a place and no slot in flight, and so nothing to ask the book for.
             waiting = asyncio.create_task(holder.enter(API, Lane.LIVE))
-            await until(lambda: any(queue.places for queue in holder._queues.values()))
+            await eventually(lambda: any(queue.places for queue in holder._queues.values()))
             await BudgetGate(others).ban(Scope.APP, API, 60)
             with pytest.raises(CallLimitedError, match="banned"):
                 await waiting
@@ -346,18 +346,18 @@ async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_i
                         begun.append(time.monotonic())
 
             callers = [asyncio.create_task(caller()) for _ in range(20)]
-            await until(lambda: len(begun) > 50)
+            await eventually(lambda: len(begun) > 50)
             await postgres.kill()
             gone_at = time.monotonic()
-            await until(lambda: time.monotonic() > gone_at + LEASE_SECONDS)
+            await eventually(lambda: time.monotonic() > gone_at + LEASE_SECONDS)
             # A ban that is met while the book is away is kept, and told as soon as it is back.
             await gate.ban(Scope.APP_API, OTHER, 300)
             await postgres.restart()
             back_at = time.monotonic()
-            await until(lambda: begun[-1] > back_at)
+            await eventually(lambda: begun[-1] > back_at)
             assert not [at for at in begun if gone_at + LEASE_SECONDS < at < back_at - 1]
             made = len(begun)
-            await until(lambda: len(begun) > made + 50, within_seconds=5)
+            await eventually(lambda: len(begun) > made + 50, within_seconds=5)
             assert [ban.scope for ban in await call_budget.bans(pool)] == [OTHER]
             for task in callers:
                 task.cancel()

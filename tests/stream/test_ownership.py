@@ -12,7 +12,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from tests.stream.clusters import BOUND_SECONDS, record
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 from topsync.settings import KafkaSettings
 from topsync.stream import ownership
 from topsync.stream import producer as producers
@@ -105,15 +105,15 @@ async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_of
 ) -> None:
     board = Board()
     async with member(kafka, registry, board.as_("first")) as first:
-        await until(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
+        await eventually(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
         async with member(kafka, registry, board.as_("second")) as second:
-            await until(
+            await eventually(
                 lambda: len(board.of("first")) == len(board.of("second")) == 2, within_seconds=BOUND_SECONDS
             )
             assert set(first.partitions) | set(second.partitions) == {0, 1, 2, 3}
             assert not set(first.partitions) & set(second.partitions)
         assert not board.of("second"), "one that ends lets go of its tasks before it leaves"
-        await until(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
+        await eventually(lambda: board.of("first") == {0, 1, 2, 3}, within_seconds=BOUND_SECONDS)
     assert board.running == {}
     assert board.collisions == []
 
@@ -125,10 +125,10 @@ async def test_a_member_hears_of_another_at_once_however_long_it_may_be_silent(
     board = Board()
     loop = asyncio.get_running_loop()
     async with member(kafka, registry, board.as_("first"), session_timeout_seconds=LONG_SECONDS) as first:
-        await until(lambda: len(first.partitions) == 4, within_seconds=BOUND_SECONDS)
+        await eventually(lambda: len(first.partitions) == 4, within_seconds=BOUND_SECONDS)
         began = loop.time()
         async with member(kafka, registry, board.as_("second"), session_timeout_seconds=LONG_SECONDS):
-            await until(
+            await eventually(
                 lambda: len(board.of("first")) == len(board.of("second")) == 2, within_seconds=BOUND_SECONDS
             )
             assert loop.time() - began < LONG_SECONDS / 8
@@ -148,7 +148,7 @@ async def test_a_member_that_comes_back_under_its_name_finds_its_partitions_and_
                 kafka, registry, board.as_("second"), instance_id="1", session_timeout_seconds=LONG_SECONDS
             )
         )
-        await until(
+        await eventually(
             lambda: len(board.of("first")) == len(board.of("second")) == 2, within_seconds=BOUND_SECONDS
         )
         kept, left, begun = board.of("first"), board.of("second"), board.begun["first"]
@@ -157,7 +157,7 @@ async def test_a_member_that_comes_back_under_its_name_finds_its_partitions_and_
         async with member(
             kafka, registry, board.as_("second"), instance_id="1", session_timeout_seconds=LONG_SECONDS
         ):
-            await until(lambda: bool(board.of("second")), within_seconds=BOUND_SECONDS)
+            await eventually(lambda: bool(board.of("second")), within_seconds=BOUND_SECONDS)
             assert (board.of("first"), board.of("second")) == (kept, left)
             assert board.begun["first"] == begun, "the first one's tasks went on"
 
@@ -171,11 +171,11 @@ async def test_one_that_is_leaving_takes_nothing_more(kafka: KafkaSettings, regi
 
     stopping = asyncio.Event()
     leaving = asyncio.create_task(membership(kafka, registry, own_slowly).run(stopping.is_set))
-    await until(lambda: len(board.of("leaving")) == 4, within_seconds=BOUND_SECONDS)
+    await eventually(lambda: len(board.of("leaving")) == 4, within_seconds=BOUND_SECONDS)
     stopping.set()
     async with member(kafka, registry, board.as_("staying")) as staying:
         await asyncio.wait_for(leaving, BOUND_SECONDS)
-        await until(lambda: len(staying.partitions) == 4, within_seconds=BOUND_SECONDS)
+        await eventually(lambda: len(staying.partitions) == 4, within_seconds=BOUND_SECONDS)
     assert board.begun["leaving"] == 4
     assert board.collisions == []
 
@@ -187,7 +187,7 @@ async def test_a_task_that_fails_ends_the_member_with_its_error_and_every_other_
 
     async def own(partition: int, _: Member) -> None:
         if partition == 2:
-            await until(lambda: board.of("first") == {0, 1, 3})
+            await eventually(lambda: board.of("first") == {0, 1, 3})
             raise LookupError("defect")
         await board.run("first", partition)
 
@@ -215,7 +215,7 @@ async def test_a_take_over_reads_the_offset_behind_what_the_former_owner_publish
             await asyncio.Event().wait()
 
     async with member(kafka, registry, own):
-        await until(lambda: len(found) == 4, within_seconds=BOUND_SECONDS)
+        await eventually(lambda: len(found) == 4, within_seconds=BOUND_SECONDS)
     assert found == {0: 41, 1: None, 2: None, 3: None}
 
 

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from tests.stream.clusters import BOUND_SECONDS
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 from tests.support.relay import Relay
 from topsync import retry, runtime, starts
 from topsync.errors import UnreachableError
@@ -51,7 +51,7 @@ async def test_a_cluster_that_is_away_at_its_first_use_is_waited_for(
     away = kafka.model_copy(update={"kafka_bootstrap_servers": relay.address})
     with structlog.testing.capture_logs() as lines:
         using = asyncio.create_task(use(away, registry, used))
-        await until(lambda: bool(lines), within_seconds=BOUND_SECONDS)
+        await eventually(lambda: bool(lines), within_seconds=BOUND_SECONDS)
         assert lines[0]["event"] == "waiting for a server"
         assert lines[0]["server"] == topics.SERVER
         assert not using.done()

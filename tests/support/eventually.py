@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from tests.support import sight
 
@@ -15,7 +15,8 @@ PAUSE_FACTOR, LONGEST_PAUSE_SECONDS = 4, 0.25
 """What takes long is asked less often: a connection made for each question, or a topic read, would otherwise
 take most of a core from those it waits for."""
 
-Condition = Callable[[], Awaitable[bool]]
+Condition = Callable[[], object]
+"""What is asked for its truth: a function, or a coroutine function that has to ask somebody else."""
 
 
 class StillNotTrueError(TimeoutError):
@@ -32,32 +33,6 @@ async def eventually(condition: Condition, *, within_seconds: float = 60.0) -> N
     Raises:
         StillNotTrueError: it was not, within `within_seconds`.
     """
-    await _until(condition, within_seconds)
-
-
-async def until(condition: Callable[[], object], *, within_seconds: float = 10.0) -> None:
-    """`eventually`, for what can be seen without asking anybody."""
-    await _until(condition, within_seconds)
-
-
-async def holds(condition: Condition, *, for_seconds: float) -> None:
-    """Return after `for_seconds` in which `condition()` was always true.
-
-    For what must not happen: choose a time in which it would have happened many times over.
-
-    Raises:
-        NoLongerTrueError: as soon as it is not.
-    """
-    asked_at = time.monotonic()
-    deadline = asked_at + for_seconds
-    while asked_at < deadline:
-        if not await condition():
-            raise NoLongerTrueError(f"what had to stay true is not\n{await sight.describe(condition)}")
-        await _pause_after(asked_at)
-        asked_at = time.monotonic()
-
-
-async def _until(condition: Callable[[], object], within_seconds: float) -> None:
     try:
         async with asyncio.timeout(within_seconds) as bound:
             asked_at = time.monotonic()
@@ -71,7 +46,24 @@ async def _until(condition: Callable[[], object], within_seconds: float) -> None
         raise StillNotTrueError(f"not true within {within_seconds:g} s\n{seen}") from error
 
 
-async def _answer(condition: Callable[[], object]) -> object:
+async def holds(condition: Condition, *, for_seconds: float) -> None:
+    """Return after `for_seconds` in which `condition()` was always true.
+
+    For what must not happen: choose a time in which it would have happened many times over.
+
+    Raises:
+        NoLongerTrueError: as soon as it is not.
+    """
+    asked_at = time.monotonic()
+    deadline = asked_at + for_seconds
+    while asked_at < deadline:
+        if not await _answer(condition):
+            raise NoLongerTrueError(f"what had to stay true is not\n{await sight.describe(condition)}")
+        await _pause_after(asked_at)
+        asked_at = time.monotonic()
+
+
+async def _answer(condition: Condition) -> object:
     answer = condition()
     return await answer if inspect.isawaitable(answer) else answer
 

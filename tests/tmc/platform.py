@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 from topsync.clock import ServerClock
 from topsync.simulator.channel.channel import Channel, ChannelSettings, OutboundMessage
 from topsync.simulator.faults.effects import PLAIN, Fate
@@ -23,8 +23,6 @@ from topsync.tmc.session import State
 APP_KEY = "12345678"
 SECRET = "0123456789abcdef0123456789abcdef"
 HOST = "127.0.0.1"
-BOUND_SECONDS = 15.0
-"""Nothing a test waits for may take longer."""
 
 
 def message(number: int, size: int = 0) -> OutboundMessage:
@@ -36,11 +34,6 @@ def message(number: int, size: int = 0) -> OutboundMessage:
         published_at=datetime.now(UTC),
         data_id=str(number),
     )
-
-
-async def eventually(condition: Callable[[], object]) -> None:
-    """Waits until the condition holds; fails when that takes longer than the bound."""
-    await until(condition, within_seconds=BOUND_SECONDS)
 
 
 def set_clock() -> ServerClock:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.eventually import eventually
 from tests.tmc import vectors
-from tests.tmc.platform import client, connected, eventually, serving
+from tests.tmc.platform import client, connected, serving
 from topsync.tmc import messages
 from topsync.tmc.endings import Cause, Ending, TokenUnavailableError
 from topsync.tmc.messages import ConnectFields

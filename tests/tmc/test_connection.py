@@ -17,17 +17,8 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from tests.support import pace
-from tests.tmc.platform import (
-    HOST,
-    QUICK,
-    Peer,
-    client,
-    connected,
-    eventually,
-    message,
-    serving,
-    set_clock,
-)
+from tests.support.eventually import eventually
+from tests.tmc.platform import HOST, QUICK, Peer, client, connected, message, serving, set_clock
 from topsync.clock import ClockNotSetError, ServerClock
 from topsync.simulator.channel.channel import ChannelSettings
 from topsync.tmc.backoff import ReconnectPolicy

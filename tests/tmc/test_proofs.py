@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support import pace
+from tests.support.eventually import eventually
 from tests.tmc.frozen import frozen_platform
-from tests.tmc.platform import client, connected, eventually, message, serving
+from tests.tmc.platform import client, connected, message, serving
 from topsync.simulator.channel.channel import ChannelSettings
 from topsync.tmc.backoff import ReconnectPolicy
 from topsync.tmc.endings import Cause, Ending

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 from websockets.frames import Opcode
 
+from tests.support.eventually import eventually
 from tests.tmc.frozen import Frozen, frozen_platform
-from tests.tmc.platform import client, eventually
+from tests.tmc.platform import client
 from topsync.tmc.endings import Cause
 from topsync.tmc.incoming import MAX_PINGS_AT_ONCE
 from topsync.tmc.session import State

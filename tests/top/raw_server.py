@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 
 Step = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -74,7 +74,7 @@ async def raw_server(context: ssl.SSLContext | None = None) -> AsyncIterator[Raw
         await listening.wait_closed()
         for writer in server.writers:
             writer.transport.abort()
-        await until(lambda: server.closed == server.opened)
+        await eventually(lambda: server.closed == server.opened)
 
 
 def sends(answer: bytes, *, then_closes: bool = False, piece_bytes: int = 0) -> Step:

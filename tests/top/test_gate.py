@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support import pace
-from tests.support.eventually import until
+from tests.support.eventually import eventually
 from tests.top.gates import MakeGate
 from topsync.top.book import LocalBook
 from topsync.top.budget import LEASE_SECONDS, Ask, Grant, Lane, Limits
@@ -134,7 +134,7 @@ async def test_who_comes_when_a_place_is_due_does_not_overtake_who_waits_for_it(
 
     await caller("before")
     waiting = asyncio.create_task(caller("first"))
-    await until(lambda: any(queue.places for queue in subject._queues.values()))
+    await eventually(lambda: any(queue.places for queue in subject._queues.values()))
     # The place falls due before the event loop can notice it.
     time.sleep(0.06)  # noqa: ASYNC251
     await caller("second")
@@ -321,7 +321,7 @@ async def test_calls_in_a_row_do_not_cost_a_lease_each() -> None:
     assert len(asks) < 200
     # What was leased in vain lapses, and is given back with the next ask.
     begun = time.monotonic()
-    await until(lambda: time.monotonic() > begun + LEASE_SECONDS)
+    await eventually(lambda: time.monotonic() > begun + LEASE_SECONDS)
     await _admitted(subject, API)
     leased, returned = sum(ask.wanted for ask in asks), sum(ask.returned for ask in asks)
     assert 2001 <= leased - returned <= 2001 + asks[-1].wanted

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support import pace
-from tests.support.eventually import holds, until
+from tests.support.eventually import eventually, holds
 from tests.top.raw_server import (
     OK,
     RawServer,
@@ -111,7 +111,7 @@ async def test_idle_connections_to_one_server_do_not_keep_another_from_being_cal
     await asyncio.gather(*(ask(pool, server.url) for _ in range(2)))
     async with raw_server() as other:
         await asyncio.gather(*(ask(pool, other.url) for _ in range(2)))
-        await until(lambda: server.closed == 2)
+        await eventually(lambda: server.closed == 2)
         assert other.opened == 2
 
 
@@ -121,7 +121,7 @@ async def test_nobody_waits_for_a_connection_longer_than_allowed(
     server.script.extend([hangs(), hangs()])
     async with asyncio.TaskGroup() as tasks:
         busy = [tasks.create_task(ask(pool, server.url)) for _ in range(2)]
-        await until(lambda: len(server.requests) == 2)
+        await eventually(lambda: len(server.requests) == 2)
         with pytest.raises(httpx.ConnectTimeout):
             await ask(pool, server.url, connect=0.05)
         for task in busy:
@@ -136,7 +136,7 @@ async def test_a_connection_that_the_server_gives_up_is_not_used_again(
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
     server.script.append(sends(OK if then_closes else closing, then_closes=then_closes))
     assert await ask(pool, server.url) == (200, b"ok")
-    await until(lambda: not pool._connections)
+    await eventually(lambda: not pool._connections)
     assert await ask(pool, server.url) == (200, b"ok")
     assert server.opened == 2
 
@@ -155,7 +155,7 @@ async def test_idle_connections_are_closed_before_the_server_does(
 ) -> None:
     monkeypatch.setattr(pool_module, "KEEPALIVE_SECONDS", 0.05)
     await ask(pool, server.url)
-    await until(lambda: server.closed == 1)
+    await eventually(lambda: server.closed == 1)
     assert await ask(pool, server.url) == (200, b"ok")
 
 
@@ -178,7 +178,7 @@ async def test_what_is_not_an_answer_fails_at_once_and_costs_the_connection(
     server.script.append(sends(answer))
     with pytest.raises(failure):
         await ask(pool, server.url, read=1.0)
-    await until(lambda: server.closed == 1)
+    await eventually(lambda: server.closed == 1)
     assert await ask(pool, server.url) == (200, b"ok")
 
 
@@ -221,7 +221,7 @@ async def test_bytes_that_come_while_a_connection_is_idle_end_it(
     server.script.append(sends_more_later)
     assert await ask(pool, server.url) == (200, b"ok")
     late.set()
-    await until(lambda: server.closed == 1)
+    await eventually(lambda: server.closed == 1)
     assert await ask(pool, server.url) == (200, b"ok")
     assert server.opened == 2
 
@@ -251,7 +251,7 @@ async def test_silence_is_bounded(server: RawServer, pool: PooledTransport, step
     with pytest.raises(httpx.ReadTimeout):
         await ask(pool, server.url, read=0.1)
     assert time.monotonic() - begun < pace.AT_ONCE_SECONDS
-    await until(lambda: server.closed == 1)
+    await eventually(lambda: server.closed == 1)
 
 
 async def test_each_calls_own_bound_holds_on_a_kept_connection(
@@ -285,7 +285,7 @@ async def test_an_answer_that_drips_is_bounded(
     with pytest.raises(httpx.ReadTimeout):
         await ask(pool, server.url, total=0.2)
     assert time.monotonic() - begun < pace.AT_ONCE_SECONDS
-    await until(lambda: server.closed == 1)
+    await eventually(lambda: server.closed == 1)
 
 
 @pytest.mark.parametrize("begin", [b"", HEAD + b"half"])
@@ -300,7 +300,7 @@ async def test_a_cancelled_call_closes_its_connection_and_leaves_its_place(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await until(lambda: server.closed == 1)
+        await eventually(lambda: server.closed == 1)
         assert await ask(pool, server.url, connect=1.0) == (200, b"ok")
 
 
@@ -329,7 +329,7 @@ async def test_an_answer_closed_before_its_end_costs_the_connection(
         httpx.Request("GET", server.url, extensions={"timeout": timeout})
     )
     await response.aclose()
-    await until(lambda: server.closed == 1)
+    await eventually(lambda: server.closed == 1)
     assert await ask(pool, server.url) == (200, b"ok")
 
 
