@@ -1,7 +1,7 @@
 # Two commands are enough: `make demo` and `make test`. Each sets everything up first, in this folder alone.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak setup lint format constraints clean
+.PHONY: help demo test coverage bench soak setup lint format constraints clean
 
 # Where the environment forbids to keep compiled modules, each of hundreds of starts would compile them again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,6 +22,9 @@ demo: setup ## the whole system on this machine, against a simulated platform; o
 
 test: setup ## all tests, with a real Kafka and PostgreSQL; options for pytest in ARGS="..."
 	@$(VENV)/python -m pytest --numprocesses=2 --no-loadscope-reorder $(ARGS)
+
+coverage: setup ## what the tests do not run, by function, and why; ARGS="--again" reports the last run
+	@$(VENV)/python -m tests.measured $(ARGS)
 
 bench: setup ## what it does a second, beside what is possible here; names of benchmarks and --write in ARGS="..."
 	@$(VENV)/python -m benchmarks $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
@@ -16,12 +17,20 @@ import orjson
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from schemas import platform_time
+from tests.support import commands
+from tests.support.commands import ForkingGroup
 from tests.support.eventually import eventually
 from tests.support.servers import embedded_only, require_killable_servers
 from topsync.local import run_folders
-from topsync.local.processes import ManagedProcess, ProcessGroup
+from topsync.local.processes import ManagedProcess
 from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE, Servers
-from topsync.local.system import Scale, System, local_system, quick_settings
+from topsync.local.system import (
+    COMMAND_TIMEOUT_SECONDS,
+    Scale,
+    System,
+    local_system,
+    quick_settings,
+)
 from topsync.settings import KafkaSettings
 from topsync.simulator.server import Simulator
 from topsync.stream import producer as producers
@@ -55,6 +64,19 @@ else:  # the driver's own class knows its parameter only in its stubs
     Connection = asyncpg.Connection
 
 
+class ForkingSystem(System):
+    """A system whose commands are forked from a process that has imported the product."""
+
+    __slots__ = ()
+
+    async def try_run(
+        self, *arguments: str, given: str = "", timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
+    ) -> tuple[int, str]:
+        """Run a command to its end; its status and what it printed."""
+        environment = {**os.environ, **self.environment}
+        return await commands.run(arguments, environment, given=given, timeout_seconds=timeout_seconds)
+
+
 @asynccontextmanager
 async def private_system(
     scale: Scale,
@@ -65,13 +87,14 @@ async def private_system(
     """A system with servers of its own, for tests that kill or freeze them."""
     require_killable_servers()
     async with (
-        ProcessGroup(run_folders.create()) as group,
+        ForkingGroup(run_folders.create()) as group,
         local_system(
             group,
             scale,
             settings=settings,
             simulator_arguments=simulator_arguments,
             servers_environment=embedded_only(),
+            kind=ForkingSystem,
         ) as system,
     ):
         yield system
@@ -88,12 +111,13 @@ async def system_on(
 ) -> AsyncIterator[System]:
     """A system on running servers, apart from what else is on them by database, topics and group."""
     async with (
-        ProcessGroup(run_folders.create()) as group,
+        ForkingGroup(run_folders.create()) as group,
         local_system(
             group,
             scale,
             settings={**apart(topic_prefix), **(settings or {})},
             servers_environment={KAFKA_VARIABLE: kafka_bootstrap_servers, DATABASE_VARIABLE: database_url},
+            kind=ForkingSystem,
         ) as system,
     ):
         yield system
@@ -104,7 +128,7 @@ async def system_against(
     platform: Simulator, kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> AsyncIterator[System]:
     """A system on running servers whose platform runs in the test itself, which can reach into it."""
-    async with ProcessGroup(run_folders.create()) as group:
+    async with ForkingGroup(run_folders.create()) as group:
         environment = {
             KAFKA_VARIABLE: kafka_bootstrap_servers,
             DATABASE_VARIABLE: database_url,
@@ -118,7 +142,9 @@ async def system_against(
             **quick_settings(group.folder),
             **apart(topic_prefix),
         }
-        system = System(group, Servers(kafka_bootstrap_servers, database_url, None, None), environment, {})
+        system = ForkingSystem(
+            group, Servers(kafka_bootstrap_servers, database_url, None, None), environment, {}
+        )
         await system.prepare()
         yield system
 

@@ -14,6 +14,7 @@ import pytest
 from schemas import cloud_events
 from schemas.change import Change, Source
 from tests.support import executioner, systems
+from tests.support.commands import ForkingGroup
 from tests.support.eventually import eventually
 from tests.system.test_writer import SELLER, TID, Installation, enricher, installation, is_published, snapshot
 from topsync.failpoints import POINTS, Point
@@ -37,7 +38,7 @@ IN_SECONDS = ("erasure.asked", "erasure.rows_cleared")
 @pytest.fixture
 async def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProcessGroup]:
     monkeypatch.setenv("TOPSYNC_WORK_DIR", str(tmp_path))
-    async with ProcessGroup(tmp_path / "processes") as group:
+    async with ForkingGroup(tmp_path / "processes") as group:
         yield group
 
 

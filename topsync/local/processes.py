@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pwd import struct_passwd
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from topsync.errors import OperatorError
 from topsync.local import run_folders
@@ -42,12 +42,24 @@ class ProcessFailedError(OperatorError):
     """A child ended, or was not ready in time; the text holds the end of its log."""
 
 
+class Child(Protocol):
+    """A process that this one has started, as `subprocess.Popen` shows it."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    def poll(self) -> int | None:
+        """None while it runs; then the exit status, or minus the number of the signal that ended it."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal. Does nothing to a process that has ended."""
+
+
 class ManagedProcess:
     """One child of a `ProcessGroup`."""
 
-    def __init__(
-        self, name: str, popen: subprocess.Popen[bytes], log: Path, stop_signal: signal.Signals
-    ) -> None:
+    def __init__(self, name: str, popen: Child, log: Path, stop_signal: signal.Signals) -> None:
         self.name = name
         self.log = log
         self._popen = popen
@@ -85,7 +97,7 @@ class ManagedProcess:
 
     def kill(self) -> None:
         """SIGKILL. Does nothing to a process that has ended."""
-        self._popen.kill()
+        self._popen.send_signal(signal.SIGKILL)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal. Does nothing to a process that has ended."""
@@ -201,7 +213,7 @@ class ProcessGroup:
         cwd: Path | None,
         log: Path,
         user: struct_passwd | None,
-    ) -> subprocess.Popen[bytes]:
+    ) -> Child:
         assert self._guardian is not None
         with log.open("ab") as output:
             return subprocess.Popen(  # noqa: S603 - running what it is given is its purpose

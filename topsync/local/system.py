@@ -230,8 +230,17 @@ async def local_system(
     settings: Mapping[str, str] | None = None,
     simulator_arguments: Sequence[str] = (),
     servers_environment: Mapping[str, str] = os.environ,
+    kind: type[System] = System,
 ) -> AsyncIterator[System]:
     """Servers and simulator running, installation prepared; services are started by the caller.
+
+    Args:
+        group: an entered group.
+        scale: of the simulated platform.
+        settings: variables besides `quick_settings`, which they override.
+        simulator_arguments: for `topsync simulate`, besides what `scale` says.
+        servers_environment: may name existing servers (see `local_servers`).
+        kind: of the system, for one that runs its commands in another way.
 
     Raises:
         ProcessFailedError: something did not start; the text holds the end of its log.
@@ -256,7 +265,7 @@ async def local_system(
             **quick_settings(group.folder),
             **(settings or {}),
         }
-        system = System(group, servers, environment, {"simulate": simulator})
+        system = kind(group, servers, environment, {"simulate": simulator})
         await system.prepare()
         try:
             yield system

@@ -1,0 +1,155 @@
+"""Services and commands of tests: `topsync ...`, each a process of its own that need not start Python anew.
+
+A process that has imported the product already forks for each of them (`multiprocessing`'s fork server). To
+start Python and to import takes most of a second of a core, and a run of the suite has hundreds of starts.
+`tests/test_cli.py`, `tests/system/test_wrong_settings.py` and the tests of the pages start `topsync` as
+everybody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from pwd import struct_passwd
+from typing import Final
+
+from topsync import cli
+from topsync.local.processes import Child, ProcessFailedError, ProcessGroup
+
+POLL_SECONDS: Final = 0.02
+PROGRAM: Final = [sys.executable, "-m", "topsync"]
+
+_FORKING: Final = multiprocessing.get_context("forkserver")
+_FORKING.set_forkserver_preload(
+    [
+        "topsync.processes",
+        "topsync.operations",
+        "topsync.republish_operation",
+        "topsync.simulation",
+        "topsync.deadletters.operations",
+        "topsync.replays.operations",
+        "topsync.sellers.operations",
+        "topsync.sellers.erase_operation",
+        "tests.support.commands",
+    ]
+)
+
+
+async def run(
+    arguments: Sequence[str], environment: Mapping[str, str], *, given: str, timeout_seconds: float
+) -> tuple[int, str]:
+    """Run a command with this environment alone; its status, and what it printed to both streams.
+
+    Raises:
+        ProcessFailedError: it did not end in time.
+    """
+    with _forked(arguments, environment, given) as (process, printed):
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while (status := process.poll()) is None:  # noqa: ASYNC110 -- a process has no event
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise ProcessFailedError(f"topsync {' '.join(arguments)} did not end in time") from None
+        return status, printed()
+
+
+@contextmanager
+def _forked(
+    arguments: Sequence[str], environment: Mapping[str, str], given: str
+) -> Iterator[tuple[Forked, Callable[[], str]]]:
+    """A process, and what it has printed so far; it is killed if it still runs in the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        typed, printed = Path(folder, "typed"), Path(folder, "printed")
+        typed.write_text(given)
+        process = Forked(arguments, environment, typed, printed)
+        try:
+            yield process, printed.read_text
+        finally:
+            process.end()
+
+
+class ForkingGroup(ProcessGroup):
+    """A group whose `topsync` processes are forked; anything else is started as usual."""
+
+    def _spawn(
+        self,
+        argv: Sequence[str | Path],
+        env: Mapping[str, str] | None,
+        cwd: Path | None,
+        log: Path,
+        user: struct_passwd | None,
+    ) -> Child:
+        program, arguments = list(argv[: len(PROGRAM)]), [str(part) for part in argv[len(PROGRAM) :]]
+        if program != PROGRAM:
+            return super()._spawn(argv, env, cwd, log, user)
+        assert self._guardian is not None
+        environment = {**os.environ, **(env or {})}
+        return Forked(arguments, environment, Path(os.devnull), log, group=self._guardian.pid)
+
+
+class Forked:
+    """A process that was forked to run a command.
+
+    Args:
+        arguments: what is behind `topsync` on the command line.
+        environment: all of its variables.
+        typed: the file that it reads as its standard input.
+        printed: the file to which both output streams are appended.
+        group: the process group that it joins.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        typed: Path,
+        printed: Path,
+        *,
+        group: int | None = None,
+    ) -> None:
+        self._process: ForkServerProcess = _FORKING.Process(
+            target=_command,
+            args=(list(arguments), dict(environment), typed, printed, group),
+            daemon=True,  # or this process would wait at its end for one that is still there
+        )
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    def poll(self) -> int | None:
+        """None while it runs; then the exit status, or minus the number of the signal that ended it."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal. Does nothing to a process that has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def end(self) -> None:
+        """Kill it if it still runs."""
+        self._process.kill()
+        self._process.join()
+
+
+def _command(
+    arguments: Sequence[str], environment: Mapping[str, str], typed: Path, printed: Path, group: int | None
+) -> None:
+    """What the new process does: `python -m topsync`, from the point at which all is imported."""
+    if group is not None:
+        os.setpgid(0, group)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.dup2(os.open(typed, os.O_RDONLY), sys.stdin.fileno())
+    output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(output, stream.fileno())
+    sys.argv = ["topsync", *arguments]
+    cli.main()
