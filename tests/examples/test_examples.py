@@ -26,6 +26,7 @@ from schemas.trade import Trade
 from tests.store.databases import SELLER, at, platform_trade
 from tests.stream.clusters import create_topics, settings_for
 from tests.support.eventually import eventually
+from tests.support.pages import SHORT_LIVED_JAVA
 from topsync.local import java, kafka_jars
 from topsync.settings import KafkaSettings
 from topsync.stream import clients, records
@@ -78,7 +79,10 @@ def wired(one: Trade) -> dict[str, Any]:
 async def run(*argv: str | Path) -> list[str]:
     """The lines that a program prints; it must end with status 0."""
     process = await asyncio.create_subprocess_exec(
-        *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *argv,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **SHORT_LIVED_JAVA},
     )
     try:
         async with asyncio.timeout(BOUND_SECONDS):
