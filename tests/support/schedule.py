@@ -6,9 +6,9 @@ import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 LONGEST_FIRST = (
+    "tests/system/calm/",
     "tests/system/test_scenarios.py",
     "tests/system/test_fleet.py",
-    "tests/system/calm/",
     "tests/system/test_kills.py",
     "tests/system/",
     "tests/local/",

@@ -16,7 +16,7 @@ from topsync.stream import clients, topics
 PARTITIONS, ADDED = 4, 3
 SETTINGS = {"TOPSYNC_KAFKA_METADATA_AGE_SECONDS": "1"}
 BOUND_SECONDS = 60.0
-RATE = 20
+RATE = 10
 
 
 async def test_partitions_added_to_changes_stop_every_writer_with_the_cure_and_the_cure_works(

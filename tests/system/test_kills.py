@@ -30,7 +30,7 @@ from topsync.local.system import SERVICES, Scale, System
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-RATE = 20
+RATE = 10
 SCALE = Scale(sellers=2, orders=1600, rate=0)
 """More than a loading job hands over at once (500) for each seller."""
 

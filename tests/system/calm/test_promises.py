@@ -27,7 +27,7 @@ LONG_ENOUGH_SECONDS = 2.0
 GRACE_SECONDS = 10.0
 """A third of what Kubernetes grants."""
 
-LOAD_RATE = 60
+LOAD_RATE = 30
 
 
 async def test_a_message_is_confirmed_only_after_kafka_has_it(calm: System) -> None:
