@@ -28,7 +28,7 @@ from topsync.clock import ServerClock
 from topsync.sellers.sessions import Sessions
 from topsync.settings import KafkaSettings, VaultSettings
 from topsync.simulator.faults.base import Fault
-from topsync.simulator.faults.calls import Ban, Reset
+from topsync.simulator.faults.calls import BanFault, Reset
 from topsync.simulator.faults.exports import FailedExport
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.server import Simulator
@@ -323,7 +323,7 @@ async def test_a_task_that_is_never_ready_is_given_up(
 
 
 async def test_a_ban_of_tasks_is_waited_out_one_by_one(desk: Desk) -> None:
-    desk.platform.conductor.strike(Ban(api=CREATE, scope="api", seconds=3600))
+    desk.platform.conductor.strike(BanFault(api=CREATE, scope="api", seconds=3600))
     await desk.let_wait(desk.tids(120))
     await desk.bulk.round()
     await desk.bulk.round()

@@ -17,7 +17,7 @@ from schemas import platform_time
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.life import TradeType
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.world import World
@@ -94,7 +94,7 @@ class Client:
         await self.http.close()
 
     @property
-    def seller(self) -> Seller:
+    def seller(self) -> SimulatedSeller:
         return self.simulator.sellers[0]
 
     def signed(

@@ -9,7 +9,7 @@ import orjson
 from tests.simulator.platform_client import BOUND_SECONDS, NOW, START, Client, make_world, until
 from topsync.simulator.channel.channel import OutboundMessage
 from topsync.simulator.director import Director, Wish
-from topsync.simulator.life import Kind, TradeType
+from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import TASK_COMPLETE
@@ -199,4 +199,4 @@ def test_the_stream_is_determined_by_its_seed() -> None:
 def test_the_stream_makes_every_kind_of_change() -> None:
     sink = Sink()
     kinds = {sink.director.step().event.kind for _ in range(6000)}
-    assert kinds == set(Kind)
+    assert kinds == set(EventKind)

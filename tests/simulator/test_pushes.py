@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from topsync.simulator.channel import pushes, websocket
 from topsync.simulator.channel.pushes import PushWriter, Recipient
-from topsync.simulator.channel.queue import OutboundMessage, Place, Queued
+from topsync.simulator.channel.queue import MessagePlace, OutboundMessage, Queued
 from topsync.simulator.channel.settings import ChannelSettings, WireType
 from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.effects import PLAIN, Damage, Fate
@@ -33,7 +33,7 @@ MESSAGE = OutboundMessage(
 
 
 def queued(message: OutboundMessage = MESSAGE, *, message_id: int = 10**18, retried: int = 0) -> Queued:
-    return Queued(message_id, message, Place.IN_FLIGHT, NOW, retried=retried)
+    return Queued(message_id, message, MessagePlace.IN_FLIGHT, NOW, retried=retried)
 
 
 def sent(

@@ -9,13 +9,13 @@ from urllib.parse import parse_qs
 
 from topsync.simulator import envelope, parameters
 from topsync.simulator.checks import Doorkeeper
-from topsync.simulator.envelope import Shape
+from topsync.simulator.envelope import AnswerShape
 from topsync.simulator.errors import ApiError
 from topsync.simulator.exports import Exports, Task
 from topsync.simulator.faults.base import DOWNLOAD, Visit
 from topsync.simulator.faults.board import FaultBoard, Meeting
-from topsync.simulator.faults.effects import Delivery, Moment
-from topsync.simulator.faults.stage import Stage
+from topsync.simulator.faults.effects import AnswerDelivery, FaultMoment
+from topsync.simulator.faults.stage import FaultStage
 from topsync.simulator.http import Exchange
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.parameters import TooManyParametersError
@@ -43,7 +43,7 @@ class Gateway:
         quirks: PlatformQuirks,
         replies: Replies,
         faults: FaultBoard,
-        stage: Stage,
+        stage: FaultStage,
     ) -> None:
         self._doorkeeper = doorkeeper
         self._exports = exports
@@ -84,17 +84,17 @@ class Gateway:
         return None
 
     async def _struck_call(
-        self, exchange: Exchange, told: Mapping[str, str], shape: Shape, meeting: Meeting
+        self, exchange: Exchange, told: Mapping[str, str], shape: AnswerShape, meeting: Meeting
     ) -> None:
         delivery = meeting.delivery
-        if await _is_broken(exchange, delivery, Moment.BEFORE):
+        if await _is_broken(exchange, delivery, FaultMoment.BEFORE):
             return
         body = self._answer(exchange.verb, told, shape, meeting)
-        if await _is_broken(exchange, delivery, Moment.AFTER):
+        if await _is_broken(exchange, delivery, FaultMoment.AFTER):
             return
         self._replies.send(exchange, shape, _damaged(body, delivery), delivery.skew_seconds)
 
-    def _answer(self, verb: str, told: Mapping[str, str], shape: Shape, meeting: Meeting) -> bytes:
+    def _answer(self, verb: str, told: Mapping[str, str], shape: AnswerShape, meeting: Meeting) -> bytes:
         """The body of an answer, or of a refusal."""
         request_id = self._replies.request_id()
         for end in meeting.session_ends():
@@ -116,7 +116,7 @@ class Gateway:
         self._ledger.arrived(DOWNLOAD)
         token = parse_qs(exchange.query).get("id", [""])[0]
         meeting = self._faults.meet(Visit(DOWNLOAD, self._exports.seller_of(token)))
-        if await _is_broken(exchange, meeting.delivery, Moment.BEFORE):
+        if await _is_broken(exchange, meeting.delivery, FaultMoment.BEFORE):
             return
         task = self._spend(token, meeting)
         if task is None:
@@ -124,7 +124,7 @@ class Gateway:
             # A type other than octet-stream is how a client learns that the body is an error text (4.3).
             exchange.answer("文件不存在或下载地址已失效".encode(), _TEXT | {"Date": self._replies.date()})
             return
-        if await _is_broken(exchange, meeting.delivery, Moment.AFTER):
+        if await _is_broken(exchange, meeting.delivery, FaultMoment.AFTER):
             return
         try:
             await self._send_file(exchange, task, meeting.delivery)
@@ -141,7 +141,7 @@ class Gateway:
             return None
         return task
 
-    async def _send_file(self, exchange: Exchange, task: Task, delivery: Delivery) -> None:
+    async def _send_file(self, exchange: Exchange, task: Task, delivery: AnswerDelivery) -> None:
         path, cut_at_per_cent = self._exports.file_of(task), delivery.cut_at_per_cent
         garbled = delivery.garbled
         size = path.stat().st_size
@@ -169,15 +169,15 @@ def _garbled(block: bytes) -> bytes:
     return block[:_ZIP_TIME_OFFSET] + bytes((block[_ZIP_TIME_OFFSET] ^ 1,)) + block[_ZIP_TIME_OFFSET + 1 :]
 
 
-def _damaged(body: bytes, delivery: Delivery) -> bytes:
+def _damaged(body: bytes, delivery: AnswerDelivery) -> bytes:
     for damage in delivery.damage:
         body = damage(body)
     return body
 
 
-async def _is_broken(exchange: Exchange, delivery: Delivery, moment: Moment) -> bool:
+async def _is_broken(exchange: Exchange, delivery: AnswerDelivery, moment: FaultMoment) -> bool:
     """Whether a fault has something else come than an answer at this point; waits if it must."""
-    if moment is Moment.BEFORE and delivery.delay_seconds:
+    if moment is FaultMoment.BEFORE and delivery.delay_seconds:
         await asyncio.sleep(delivery.delay_seconds)
     if delivery.reset is moment:
         exchange.reset()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from topsync.simulator.envelope import Shape
+from topsync.simulator.envelope import AnswerShape
 from topsync.simulator.http import Exchange
 from topsync.simulator.journal import Tell
 from topsync.simulator.settings import check_answer_seconds
@@ -22,10 +22,12 @@ _MEMORY_BELOW_WINDOW = 7
 """zlib's own choice for the largest window is a memory level of 8."""
 _WINDOW_MARGIN_BYTES = 262
 """Of a window, zlib keeps so much for itself."""
-_SHAPES = {(json, simplify): Shape(json, simplify) for json in (True, False) for simplify in (True, False)}
+_SHAPES = {
+    (json, simplify): AnswerShape(json, simplify) for json in (True, False) for simplify in (True, False)
+}
 
 
-def shape_of(parameters: Mapping[str, str]) -> Shape:
+def shape_of(parameters: Mapping[str, str]) -> AnswerShape:
     """How a call wants to be answered."""
     return _SHAPES[parameters.get("format") == "json", parameters.get("simplify") == "true"]
 
@@ -73,7 +75,7 @@ class Replies:
         self._dated = (-1, "")
         self._requests = process << 40
 
-    def send(self, exchange: Exchange, shape: Shape, body: bytes, skew_seconds: int = 0) -> None:
+    def send(self, exchange: Exchange, shape: AnswerShape, body: bytes, skew_seconds: int = 0) -> None:
         """Answer when its time has come, compressed if the client accepts that and it is worth it."""
         headers = {"Content-Type": shape.content_type, "Date": self.date(skew_seconds)}
         if len(body) >= self._gzip_minimum_bytes and b"gzip" in exchange.headers.get(b"accept-encoding", b""):

@@ -33,15 +33,15 @@ from topsync.simulator.faults.base import EXPORT_RUN, Fault, Post, Visit
 from topsync.simulator.faults.board import FaultBoard
 from topsync.simulator.faults.conductor import Conductor
 from topsync.simulator.faults.effects import Fate
-from topsync.simulator.faults.stage import Stage
+from topsync.simulator.faults.stage import FaultStage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
 from topsync.simulator.http import HttpServer
 from topsync.simulator.journal import Journal, untold
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.oauth import OAuthEndpoints
-from topsync.simulator.replica import Plan
+from topsync.simulator.replica import WorkerSetup
 from topsync.simulator.replies import Pace, Replies
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import TASK_COMPLETE, Notice
@@ -112,7 +112,9 @@ class Simulator:
         self.director = Director(
             self.world, self.subscriptions, settings.quirks, settings.seed, as_on_a_day=settings.day
         )
-        self._stage = Stage(self.world, self.channel, self.subscriptions, self.director, self.authorisations)
+        self._stage = FaultStage(
+            self.world, self.channel, self.subscriptions, self.director, self.authorisations
+        )
         self.conductor = Conductor(self.board, self._stage, self.clock)
         self.pace = Pace(settings.answer_seconds, tell)
         self.ledger = Ledger(time.monotonic, self.clock.second)
@@ -136,7 +138,7 @@ class Simulator:
         return self._addresses
 
     @property
-    def sellers(self) -> list[Seller]:
+    def sellers(self) -> list[SimulatedSeller]:
         """The sellers, with the sessions that they start with."""
         return [book.seller for book in self.world.books]
 
@@ -217,8 +219,8 @@ class Simulator:
         self.workers = workers
         return workers.listen(self.settings.host, self.settings.gateway_port)
 
-    def _plan(self, number: int) -> Plan:
-        return Plan(
+    def _plan(self, number: int) -> WorkerSetup:
+        return WorkerSetup(
             number,
             self.world.settings,
             self.settings.quirks,
@@ -287,17 +289,17 @@ class Simulator:
             self._is_healthy,
         )
 
-    def _may_send(self, seller: Seller) -> bool:
+    def _may_send(self, seller: SimulatedSeller) -> bool:
         return not self.settings.oauth.messages_need_session or self.authorisations.works(seller)
 
-    def _session_ended(self, seller: Seller) -> None:
+    def _session_ended(self, seller: SimulatedSeller) -> None:
         if self.settings.oauth.messages_need_session:
             self.subscriptions.end(seller)
 
-    def _export_completed(self, seller: Seller, task_id: int) -> None:
+    def _export_completed(self, seller: SimulatedSeller, task_id: int) -> None:
         self.subscriptions.send(seller, Notice(TASK_COMPLETE, {"task_id": task_id}, str(task_id)))
 
-    def _refuse_export(self, seller: Seller) -> None:
+    def _refuse_export(self, seller: SimulatedSeller) -> None:
         self.board.meet(Visit(EXPORT_RUN, seller)).refuse()
 
     def _fate_of(self, message: OutboundMessage) -> Fate:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from schemas import platform_time
 
-Json: TypeAlias = dict[str, object]
+JsonObject: TypeAlias = dict[str, object]
 """A JSON object as it is built, before it is written."""
 
 _ID_KEYS = ("tid", "oid", "id")

@@ -33,7 +33,7 @@ from topsync.simulator.gateway import ROUTER_PATH
 from topsync.simulator.http import IDLE_SECONDS, Exchange
 from topsync.simulator.journal import JournalReader
 from topsync.simulator.parameters import TooManyParametersError
-from topsync.simulator.replica import Plan, Replica
+from topsync.simulator.replica import Replica, WorkerSetup
 from topsync.simulator.replies import Replies, shape_of
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.world import World
@@ -58,7 +58,7 @@ def _reading_apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
 class Desk:
     """Answers calls, or does not."""
 
-    def __init__(self, plan: Plan, replica: Replica, counted: int) -> None:
+    def __init__(self, plan: WorkerSetup, replica: Replica, counted: int) -> None:
         """`counted` is the descriptor to which arrivals are written."""
         second = replica.clock.second
         self._replica = replica
@@ -157,7 +157,7 @@ def main() -> None:
     """`python -m topsync.simulator.worker <control> <journal> <counted>`, the plan on standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the platform, which then ends its workers
     control, journal, counted = map(int, sys.argv[1:])
-    plan: Plan = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 -- written by the process that started us
+    plan: WorkerSetup = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 -- written by the process that started us
     replica = Replica(plan, JournalReader(journal))
     desk = Desk(plan, replica, counted)
 

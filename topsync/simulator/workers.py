@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from topsync.simulator.http import HttpServer
 from topsync.simulator.ledger import Ledger
-from topsync.simulator.replica import Plan
+from topsync.simulator.replica import WorkerSetup
 from topsync.simulator.worker import CONNECTION, READY
 
 START_SECONDS = 60.0
@@ -60,7 +60,7 @@ class Workers:
         """Of the worker processes."""
         return [worker.process.pid for worker in self._workers]
 
-    async def start(self, plans: Sequence[Plan], journal: int) -> None:
+    async def start(self, plans: Sequence[WorkerSetup], journal: int) -> None:
         """Start one process for each plan; returns when all are ready. `stop` also cleans up after a failure.
 
         Raises:
@@ -196,7 +196,7 @@ class Workers:
                 self._http.release_idle(self._deal)
 
 
-async def _started(plan: Plan, journal: int) -> _Worker:
+async def _started(plan: WorkerSetup, journal: int) -> _Worker:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reading, writing = os.pipe()
     try:

@@ -17,7 +17,7 @@ from topsync.simulator.director import Wish
 from topsync.simulator.faults.answers import EscapedText, OneAsObject
 from topsync.simulator.faults.base import Fault
 from topsync.simulator.life import TradeType
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.world import Happening
@@ -49,7 +49,7 @@ class Platform:
     client: TopClient
 
     @property
-    def seller(self) -> Seller:
+    def seller(self) -> SimulatedSeller:
         return self.simulator.sellers[0]
 
     @property

@@ -11,18 +11,18 @@ from collections.abc import Callable
 import orjson
 
 from topsync.simulator.authorisations import Authorisations, GrantError
-from topsync.simulator.checks import Api, Call
+from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.errors import business
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 
 def apis(authorisations: Authorisations) -> tuple[Api, ...]:
     """The family's methods."""
 
-    def create(call: Call) -> Json:
+    def create(call: AdmittedCall) -> JsonObject:
         return _granted(authorisations.exchange, call.arguments.required("code"))
 
-    def refresh(call: Call) -> Json:
+    def refresh(call: AdmittedCall) -> JsonObject:
         return _granted(authorisations.refresh, call.arguments.required("refresh_token"))
 
     return (
@@ -31,7 +31,7 @@ def apis(authorisations: Authorisations) -> tuple[Api, ...]:
     )
 
 
-def _granted(grant: Callable[[str], Json], told: str) -> Json:
+def _granted(grant: Callable[[str], JsonObject], told: str) -> JsonObject:
     """The grant as a text of JSON, which is how the platform gives it here."""
     try:
         granted = grant(told)

@@ -13,13 +13,13 @@ from topsync.simulator.channel.pushes import Recipient
 from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.channel.websocket import (
     Closed,
-    Event,
     Message,
-    Receiver,
     Rejected,
     Skipped,
     Upgraded,
     Violation,
+    WebSocketEvent,
+    WebSocketReader,
 )
 from topsync.tmc.frames import Frame, encode
 
@@ -70,7 +70,7 @@ class Client(asyncio.Protocol):
         self.since_seconds = self.last_traffic_seconds = time.monotonic()
         self._house = house
         self._settings = settings
-        self._receiver = Receiver(settings.max_frame_bytes)
+        self._receiver = WebSocketReader(settings.max_frame_bytes)
         self._transport: asyncio.Transport | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -189,7 +189,7 @@ class Client(asyncio.Protocol):
         self._muted = False
         self._flush()
 
-    def _take(self, event: Event) -> bool:
+    def _take(self, event: WebSocketEvent) -> bool:
         match event:
             case Message():
                 if not self._house.received(self, event):

@@ -21,7 +21,7 @@ from topsync.tmc.messages import Kind, read_kind
 
 
 @dataclass(slots=True)
-class Counts:
+class ClientCounts:
     """What came from clients."""
 
     connects: int = 0
@@ -60,7 +60,7 @@ class Reception:
         wake: Callable[[], None],
     ) -> None:
         self.clients: dict[int, Client] = {}
-        self.counts = Counts()
+        self.counts = ClientCounts()
         self._settings = settings
         self._door = door
         self._queues = queues

@@ -91,7 +91,7 @@ class Violation:
     reason: str
 
 
-Event = Upgraded | Rejected | Message | Skipped | Closed | Violation
+WebSocketEvent = Upgraded | Rejected | Message | Skipped | Closed | Violation
 
 
 class _Phase(Enum):
@@ -104,7 +104,7 @@ class _ViolationError(Exception):
     """The bytes break a rule; the text says which."""
 
 
-class Receiver:
+class WebSocketReader:
     """One connection's incoming bytes. Keeps at most a request's head or one frame beside what it is fed."""
 
     def __init__(self, max_frame_bytes: int) -> None:
@@ -122,7 +122,7 @@ class Receiver:
         """Whether the upgrade is done and the end has not come."""
         return self._phase is _Phase.FRAMES
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[WebSocketEvent]:
         """What these bytes complete. After a rejection, a Close or a violation: nothing, ever.
 
         Never raises, whatever comes.
@@ -132,7 +132,7 @@ class Receiver:
         self._buffer += data
         return list(self._events())
 
-    def _events(self) -> Iterator[Event]:
+    def _events(self) -> Iterator[WebSocketEvent]:
         if self._phase is _Phase.HEAD and (answer := self._answer()) is not None:
             yield answer
         if self.is_open:
@@ -153,7 +153,7 @@ class Receiver:
             del self._buffer[: end + len(_END_OF_HEAD)]
         return answer
 
-    def _frames(self) -> Iterator[Event]:
+    def _frames(self) -> Iterator[WebSocketEvent]:
         position = 0
         try:
             while (taken := self._frame(position)) is not None:
@@ -172,7 +172,7 @@ class Receiver:
         self._phase = _Phase.OVER
         self._buffer.clear()
 
-    def _frame(self, position: int) -> tuple[Event, int] | None:
+    def _frame(self, position: int) -> tuple[WebSocketEvent, int] | None:
         """The frame that begins there and where it ends; None when it has not come as a whole."""
         buffer = self._buffer
         if len(buffer) < position + 2:
@@ -216,7 +216,7 @@ def _kind(first: int) -> tuple[Opcode, bool]:
     return opcode, first >= _FINAL
 
 
-def _event(opcode: Opcode, payload: bytes, *, final: bool) -> Event:
+def _event(opcode: Opcode, payload: bytes, *, final: bool) -> WebSocketEvent:
     if opcode is Opcode.CLOSE:
         return Closed(int.from_bytes(payload[:2], "big") if len(payload) > 1 else None)
     if opcode is Opcode.CONTINUATION or not final:

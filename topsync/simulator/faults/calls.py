@@ -23,8 +23,8 @@ from topsync.simulator.faults.base import (
     Strike,
     Visit,
 )
-from topsync.simulator.faults.effects import Delivery, Moment, SessionEnd, Vision
-from topsync.simulator.wire import Json, second_of, time_text
+from topsync.simulator.faults.effects import AnswerDelivery, FaultMoment, SessionEnd, Vision
+from topsync.simulator.wire import JsonObject, second_of, time_text
 
 _SUB_CODES = {
     "api": "accesscontrol.limited-by-api-access-count",
@@ -45,7 +45,7 @@ class Slow(CallFault):
 
     delay_seconds: float = Field(gt=0, le=600, description="real seconds before the call is processed")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, delay_seconds=delivery.delay_seconds + self.delay_seconds)
 
 
@@ -57,9 +57,9 @@ class BadGateway(CallFault):
     reference = "reference/top-api.md 1.2, 2.1, 7 (10)"
     also = frozenset({DOWNLOAD})
 
-    when: Moment = Field(Moment.BEFORE, description="before or after the call was processed")
+    when: FaultMoment = Field(FaultMoment.BEFORE, description="before or after the call was processed")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, bad_gateway=self.when)
 
 
@@ -71,9 +71,9 @@ class Reset(CallFault):
     reference = "reference/top-api.md 2.1, 4.2, 7 (10)"
     also = frozenset({DOWNLOAD})
 
-    when: Moment = Field(Moment.BEFORE, description="before or after the call was processed")
+    when: FaultMoment = Field(FaultMoment.BEFORE, description="before or after the call was processed")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, reset=self.when)
 
 
@@ -88,16 +88,16 @@ class ClockSkew(CallFault):
         ge=-LONGEST_SECONDS, le=LONGEST_SECONDS, description="ahead of the platform's time; negative: behind"
     )
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, skew_seconds=delivery.skew_seconds + self.skew_seconds)
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
         if visit.api != TIME:
             return answer
         return {**answer, "time": time_text(second_of(str(answer["time"])) + self.skew_seconds)}
 
 
-class Ban(CallFault):
+class BanFault(CallFault):
     """Calls are limited (code 7); each further call during the ban prolongs it."""
 
     name = "ban"

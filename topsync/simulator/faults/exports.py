@@ -9,7 +9,7 @@ from pydantic import Field
 
 from topsync.simulator.errors import ApiError, business
 from topsync.simulator.faults.base import DOWNLOAD, EXPORT_RUN, CallFault, Strike, Visit
-from topsync.simulator.faults.effects import Delivery
+from topsync.simulator.faults.effects import AnswerDelivery
 
 
 class WrongMd5(CallFault):
@@ -20,7 +20,7 @@ class WrongMd5(CallFault):
     reference = "reference/top-api.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, garbled=True)
 
 
@@ -34,7 +34,7 @@ class CutDownload(CallFault):
 
     at_per_cent: int = Field(50, ge=0, le=99, description="share of the file that comes")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, cut_at_per_cent=self.at_per_cent)
 
 
