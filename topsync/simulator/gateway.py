@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from topsync.simulator import envelope, parameters
+from aiohttp import hdrs, web
+
+from topsync.simulator import envelope, http, parameters
 from topsync.simulator.checks import Doorkeeper
 from topsync.simulator.envelope import AnswerShape
 from topsync.simulator.errors import ApiError
@@ -16,7 +18,7 @@ from topsync.simulator.faults.base import DOWNLOAD, Visit
 from topsync.simulator.faults.board import FaultBoard, Meeting
 from topsync.simulator.faults.effects import AnswerDelivery, FaultMoment
 from topsync.simulator.faults.stage import FaultStage
-from topsync.simulator.http import Exchange
+from topsync.simulator.http import BrokenAnswer
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.parameters import TooManyParametersError
 from topsync.simulator.replies import Replies, shape_of
@@ -29,7 +31,6 @@ _BLOCK_BYTES = 1 << 18
 _ZIP_TIME_OFFSET = 10
 _BAD_GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 _HTML = {"Content-Type": "text/html;charset=UTF-8"}
-_TEXT = {"Content-Type": "text/plain;charset=utf-8"}
 
 
 class Gateway:
@@ -53,46 +54,40 @@ class Gateway:
         self._faults = faults
         self._stage = stage
 
-    def handle(self, exchange: Exchange) -> Coroutine[None, None, None] | None:
-        """Answer one request, at once unless it takes time."""
-        if exchange.path == ROUTER_PATH:
-            return self._call(exchange)
-        if exchange.path != DOWNLOAD_PATH:
-            exchange.answer(b"404: Not Found", _TEXT, HTTPStatus.NOT_FOUND)
-        elif exchange.verb != "GET":
-            exchange.answer(
-                b"405: Method Not Allowed", _TEXT | {"Allow": "GET"}, HTTPStatus.METHOD_NOT_ALLOWED
-            )
-        else:
-            return self._download(exchange)
-        return None
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        if request.path == ROUTER_PATH:
+            return await self._call(request)
+        if request.path != DOWNLOAD_PATH:
+            raise web.HTTPNotFound
+        if request.method != hdrs.METH_GET:
+            raise web.HTTPMethodNotAllowed(request.method, [hdrs.METH_GET])
+        return await self._download(request)
 
-    def _call(self, exchange: Exchange) -> Coroutine[None, None, None] | None:
+    async def _call(self, request: web.BaseRequest) -> web.StreamResponse:
         """One API call: nothing of it takes time unless a fault strikes it."""
         try:
-            told = parameters.of_exchange(exchange)
+            told = await parameters.of_request(request)
         except TooManyParametersError as error:
-            exchange.answer(f"{error}".encode(), _TEXT, HTTPStatus.BAD_REQUEST)
-            return None
+            raise web.HTTPBadRequest(text=f"{error}") from None
         visit = self._doorkeeper.visit(told)
         self._ledger.arrived(visit.api)
         meeting = self._faults.meet(visit)
         shape = shape_of(told)
         if meeting.strikes:
-            return self._struck_call(exchange, told, shape, meeting)
-        self._replies.send(exchange, shape, self._answer(exchange.verb, told, shape, meeting))
-        return None
+            return await self._struck_call(request, told, shape, meeting)
+        return await self._replies.answer(request, shape, self._answer(request.method, told, shape, meeting))
 
     async def _struck_call(
-        self, exchange: Exchange, told: Mapping[str, str], shape: AnswerShape, meeting: Meeting
-    ) -> None:
+        self, request: web.BaseRequest, told: Mapping[str, str], shape: AnswerShape, meeting: Meeting
+    ) -> web.StreamResponse:
         delivery = meeting.delivery
-        if await _is_broken(exchange, delivery, FaultMoment.BEFORE):
-            return
-        body = self._answer(exchange.verb, told, shape, meeting)
-        if await _is_broken(exchange, delivery, FaultMoment.AFTER):
-            return
-        self._replies.send(exchange, shape, _damaged(body, delivery), delivery.skew_seconds)
+        if instead := await _instead_of_answer(delivery, FaultMoment.BEFORE):
+            return instead
+        body = self._answer(request.method, told, shape, meeting)
+        if instead := await _instead_of_answer(delivery, FaultMoment.AFTER):
+            return instead
+        return await self._replies.answer(request, shape, _damaged(body, delivery), delivery.skew_seconds)
 
     def _answer(self, verb: str, told: Mapping[str, str], shape: AnswerShape, meeting: Meeting) -> bytes:
         """The body of an answer, or of a refusal."""
@@ -111,27 +106,29 @@ class Gateway:
             self._stage.disturb(disturbance)
         return envelope.success(shape, api.name, answer, request_id)
 
-    async def _download(self, exchange: Exchange) -> None:
+    async def _download(self, request: web.BaseRequest) -> web.StreamResponse:
         """An export file. Its address is spent by the first GET, whatever becomes of it."""
         self._ledger.arrived(DOWNLOAD)
-        token = parse_qs(exchange.query).get("id", [""])[0]
+        token = parse_qs(request.rel_url.raw_query_string).get("id", [""])[0]
         meeting = self._faults.meet(Visit(DOWNLOAD, self._exports.seller_of(token)))
-        if await _is_broken(exchange, meeting.delivery, FaultMoment.BEFORE):
-            return
+        if instead := await _instead_of_answer(meeting.delivery, FaultMoment.BEFORE):
+            return instead
         task = self._spend(token, meeting)
         if task is None:
             self._ledger.refused(DOWNLOAD, "spent")
             # A type other than octet-stream is how a client learns that the body is an error text (4.3).
-            exchange.answer("文件不存在或下载地址已失效".encode(), _TEXT | {"Date": self._replies.date()})
-            return
-        if await _is_broken(exchange, meeting.delivery, FaultMoment.AFTER):
-            return
+            return web.Response(text="文件不存在或下载地址已失效", headers={"Date": self._replies.date()})
+        if instead := await _instead_of_answer(meeting.delivery, FaultMoment.AFTER):
+            return instead
+        response, is_whole = self._file_response(task), False
         try:
-            await self._send_file(exchange, task, meeting.delivery)
-        except (ConnectionError, asyncio.CancelledError):
-            if not self._quirks.failed_download_spends_url:
+            is_whole = await self._send_file(request, response, task, meeting.delivery)
+        except ConnectionError:  # the client has gone
+            http.cut(request)
+        finally:
+            if not is_whole and not self._quirks.failed_download_spends_url:
                 self._exports.restore(token, task)
-            raise
+        return response
 
     def _spend(self, token: str, meeting: Meeting) -> Task | None:
         task = self._exports.spend(token)
@@ -141,27 +138,36 @@ class Gateway:
             return None
         return task
 
-    async def _send_file(self, exchange: Exchange, task: Task, delivery: AnswerDelivery) -> None:
+    def _file_response(self, task: Task) -> web.StreamResponse:
+        return web.StreamResponse(
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Disposition": f'attachment;filename="{task.id}"',
+                "Date": self._replies.date(),
+            }
+        )
+
+    async def _send_file(
+        self, request: web.BaseRequest, response: web.StreamResponse, task: Task, delivery: AnswerDelivery
+    ) -> bool:
+        """Send it as far as its delivery goes; whether that was all of it.
+
+        Raises:
+            ConnectionError: the client has gone.
+        """
         path, cut_at_per_cent = self._exports.file_of(task), delivery.cut_at_per_cent
         garbled = delivery.garbled
-        size = path.stat().st_size
+        response.content_length = size = path.stat().st_size
         left = size if cut_at_per_cent is None else size * cut_at_per_cent // 100
         with path.open("rb") as file:
-            exchange.begin(
-                {
-                    "Content-Type": "application/octet-stream",
-                    "Content-Disposition": f'attachment;filename="{task.id}"',
-                    "Date": self._replies.date(),
-                },
-                size,
-            )
+            await response.prepare(request)
             while block := await asyncio.to_thread(file.read, min(left, _BLOCK_BYTES)):
-                await exchange.write(_garbled(block) if garbled else block)
+                await response.write(_garbled(block) if garbled else block)
                 garbled = False
                 left -= len(block)
         if cut_at_per_cent is not None:
-            exchange.cut()
-            raise ConnectionResetError("the download is cut")
+            http.cut(request)
+        return cut_at_per_cent is None
 
 
 def _garbled(block: bytes) -> bytes:
@@ -175,17 +181,15 @@ def _damaged(body: bytes, delivery: AnswerDelivery) -> bytes:
     return body
 
 
-async def _is_broken(exchange: Exchange, delivery: AnswerDelivery, moment: FaultMoment) -> bool:
-    """Whether a fault has something else come than an answer at this point; waits if it must."""
+async def _instead_of_answer(delivery: AnswerDelivery, moment: FaultMoment) -> web.StreamResponse | None:
+    """What comes instead of an answer when a fault has something come at this point; waits if it must."""
     if moment is FaultMoment.BEFORE and delivery.delay_seconds:
         await asyncio.sleep(delivery.delay_seconds)
     if delivery.reset is moment:
-        exchange.reset()
-    elif delivery.bad_gateway is moment:
-        exchange.answer(_BAD_GATEWAY_PAGE, _HTML, HTTPStatus.BAD_GATEWAY)
-    else:
-        return False
-    return True
+        return BrokenAnswer(http.reset)
+    if delivery.bad_gateway is moment:
+        return web.Response(body=_BAD_GATEWAY_PAGE, headers=_HTML, status=HTTPStatus.BAD_GATEWAY)
+    return None
 
 
 def _code_text(error: ApiError, business_code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.errors import ApiError, Code
@@ -20,6 +21,8 @@ class WorkerSetup:
 
     number: int
     """From 1."""
+    own_socket: Path
+    """Where the platform's own process answers what a worker cannot."""
     world: WorldSettings
     quirks: PlatformQuirks
     apps: Mapping[str, str] = field(repr=False)

@@ -15,6 +15,7 @@ from typing import Self
 
 from aiohttp import web
 
+from topsync.simulator import http
 from topsync.simulator.admin import Admin
 from topsync.simulator.apis import authorisation as authorisation_apis
 from topsync.simulator.apis import exports as export_apis
@@ -35,7 +36,6 @@ from topsync.simulator.faults.conductor import Conductor
 from topsync.simulator.faults.effects import Fate
 from topsync.simulator.faults.stage import FaultStage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
-from topsync.simulator.http import HttpServer
 from topsync.simulator.journal import Journal, untold
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.oauth import OAuthEndpoints
@@ -154,7 +154,7 @@ class Simulator:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="topsync-simulator-")))
             exports = self._exports(folder)
             gateway = self._gateway(exports)
-            gateway_port = await self._listen(stack, HttpServer(gateway.handle))
+            gateway_port = await self._listen(stack, http.server(gateway.handle))
             gateway_url = f"http://{self.settings.host}:{gateway_port}"
             exports.download_base = gateway_url
             channel_port = await self.channel.start(self.settings.host, self.settings.channel_port)
@@ -206,22 +206,29 @@ class Simulator:
             if self.workers is not None:
                 group.create_task(self.workers.run())
 
-    async def _listen(self, stack: AsyncExitStack, http: HttpServer) -> int:
-        stack.push_async_callback(http.stop, _SHUTDOWN_SECONDS)
+    async def _listen(self, stack: AsyncExitStack, gateway: web.Server) -> int:
+        """Have the gateway served, by workers where there are some; answers with its port."""
+        host, port = self.settings.host, self.settings.gateway_port
+        runner = await _running(stack, web.ServerRunner(gateway, shutdown_timeout=_SHUTDOWN_SECONDS))
         if self._journal is None:
-            return await http.start(self.settings.host, self.settings.gateway_port)
-        http.begin()
-        workers = Workers(http, self.ledger, lambda: not self.board.is_empty)
+            await web.TCPSite(runner, host, port).start()
+            return _port_of(runner)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="topsync-simulator-"))
+        own_socket = Path(folder) / "gateway"
+        await web.UnixSite(runner, str(own_socket)).start()
+        workers = Workers(self.ledger)
         stack.push_async_callback(workers.stop)
         await workers.start(
-            [self._plan(each + 1) for each in range(self.settings.workers)], self._journal.descriptor
+            [self._worker_setup(each + 1, own_socket) for each in range(self.settings.workers)],
+            self._journal.descriptor,
         )
         self.workers = workers
-        return workers.listen(self.settings.host, self.settings.gateway_port)
+        return workers.listen(host, port)
 
-    def _plan(self, number: int) -> WorkerSetup:
+    def _worker_setup(self, number: int, own_socket: Path) -> WorkerSetup:
         return WorkerSetup(
             number,
+            own_socket,
             self.world.settings,
             self.settings.quirks,
             self._apps,
@@ -306,8 +313,19 @@ class Simulator:
         return self.board.fate(Post(message.user_id, message.topic))
 
     async def _serve(self, stack: AsyncExitStack, application: web.Application, port: int) -> str:
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
+        runner = await _running(
+            stack, web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        )
         await web.TCPSite(runner, self.settings.host, port).start()
-        return f"http://{self.settings.host}:{runner.addresses[0][1]}"
+        return f"http://{self.settings.host}:{_port_of(runner)}"
+
+
+async def _running(stack: AsyncExitStack, runner: web.BaseRunner) -> web.BaseRunner:
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner
+
+
+def _port_of(runner: web.BaseRunner) -> int:
+    port: int = runner.addresses[0][1]
+    return port
