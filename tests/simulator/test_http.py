@@ -17,10 +17,10 @@ from topsync.simulator.http import BrokenAnswer, RequestHandler
 BOUND_SECONDS = 20.0
 
 
-async def echo(request: web.BaseRequest) -> web.Response:
+async def echo(request: web.BaseRequest, body: bytes) -> web.Response:
     query = request.rel_url.raw_query_string
     head = f"{request.method} {request.path} {query} ".encode()
-    return web.Response(body=head + await request.read(), content_type="text/plain")
+    return web.Response(body=head + body, content_type="text/plain")
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Gate:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     ended: list[str] = field(default_factory=list)
 
-    async def __call__(self, request: web.BaseRequest) -> web.Response:
+    async def __call__(self, request: web.BaseRequest, body: bytes) -> web.Response:
         self.entered.set()
         try:
             await self.opened.wait()
@@ -127,8 +127,8 @@ async def test_the_whole_address_may_stand_in_the_request_line() -> None:
 async def test_pipelined_requests_are_answered_in_order_also_when_the_first_takes_time() -> None:
     gate = Gate()
 
-    async def handler(request: web.BaseRequest) -> web.Response:
-        return await (gate if request.path == "/slow" else echo)(request)
+    async def handler(request: web.BaseRequest, body: bytes) -> web.Response:
+        return await (gate if request.path == "/slow" else echo)(request, body)
 
     async with serving(handler) as (_, port), connected(port) as peer:
         await peer.send(post("/slow") + post("/quick") + post("/slow") + post("/last"))
@@ -288,7 +288,7 @@ async def test_stopping_ends_what_outlasts_the_grace() -> None:
 
 
 async def test_a_mistake_of_ours_ends_one_connection_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async def handler(request: web.BaseRequest) -> web.Response:
+    async def handler(request: web.BaseRequest, body: bytes) -> web.Response:
         raise RuntimeError("this text stays here")
 
     async with serving(handler) as (_, port), connected(port) as peer:
@@ -302,7 +302,7 @@ async def test_a_mistake_of_ours_ends_one_connection_and_is_logged(caplog: pytes
 
 
 async def test_an_answer_may_be_a_reset_or_an_end(caplog: pytest.LogCaptureFixture) -> None:
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+    async def handler(request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         return BrokenAnswer(http.reset if request.path == "/reset" else http.cut)
 
     async with serving(handler) as (_, port):
@@ -317,7 +317,7 @@ async def test_an_answer_may_be_a_reset_or_an_end(caplog: pytest.LogCaptureFixtu
 
 
 async def test_an_answer_may_end_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+    async def handler(request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         response = web.StreamResponse()
         response.content_length = 1000
         await response.prepare(request)
@@ -337,7 +337,7 @@ async def test_a_client_that_does_not_read_is_waited_for_and_one_that_goes_is_no
     sent: list[int] = []
     gone = asyncio.Event()
 
-    async def stream(request: web.BaseRequest) -> web.StreamResponse:
+    async def stream(request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         response = web.StreamResponse()
         response.content_length = blocks * len(block)
         await response.prepare(request)

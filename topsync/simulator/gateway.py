@@ -54,48 +54,48 @@ class Gateway:
         self._faults = faults
         self._stage = stage
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         """Answer one request."""
         if request.path == ROUTER_PATH:
-            return await self._call(request)
+            return await self._call(request, body)
         if request.path != DOWNLOAD_PATH:
             raise web.HTTPNotFound
         if request.method != hdrs.METH_GET:
             raise web.HTTPMethodNotAllowed(request.method, [hdrs.METH_GET])
         return await self._download(request)
 
-    async def _call(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _call(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         """One API call: nothing of it takes time unless a fault strikes it."""
         try:
-            told = await parameters.of_request(request)
+            given = parameters.of_request(request, body)
         except TooManyParametersError as error:
             raise web.HTTPBadRequest(text=f"{error}") from None
-        visit = self._doorkeeper.visit(told)
+        visit = self._doorkeeper.visit(given)
         self._ledger.arrived(visit.api)
         meeting = self._faults.meet(visit)
-        shape = shape_of(told)
+        shape = shape_of(given)
         if meeting.strikes:
-            return await self._struck_call(request, told, shape, meeting)
-        return await self._replies.answer(request, shape, self._answer(request.method, told, shape, meeting))
+            return await self._struck_call(request, given, shape, meeting)
+        return await self._replies.answer(request, shape, self._answer(request.method, given, shape, meeting))
 
     async def _struck_call(
-        self, request: web.BaseRequest, told: Mapping[str, str], shape: AnswerShape, meeting: Meeting
+        self, request: web.BaseRequest, given: Mapping[str, str], shape: AnswerShape, meeting: Meeting
     ) -> web.StreamResponse:
         delivery = meeting.delivery
         if instead := await _instead_of_answer(delivery, FaultMoment.BEFORE):
             return instead
-        body = self._answer(request.method, told, shape, meeting)
+        body = self._answer(request.method, given, shape, meeting)
         if instead := await _instead_of_answer(delivery, FaultMoment.AFTER):
             return instead
         return await self._replies.answer(request, shape, _damaged(body, delivery), delivery.skew_seconds)
 
-    def _answer(self, verb: str, told: Mapping[str, str], shape: AnswerShape, meeting: Meeting) -> bytes:
+    def _answer(self, verb: str, given: Mapping[str, str], shape: AnswerShape, meeting: Meeting) -> bytes:
         """The body of an answer, or of a refusal."""
         request_id = self._replies.request_id()
         for end in meeting.session_ends():
             self._stage.end_session(end)
         try:
-            api, call = self._doorkeeper.admit(verb, told, meeting)
+            api, call = self._doorkeeper.admit(verb, given, meeting)
             meeting.refuse()
             answer = meeting.answer(api.answer(call))
         except ApiError as error:

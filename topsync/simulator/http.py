@@ -27,8 +27,8 @@ _LINGER_SECONDS = 1.0
 _NO_LINGER = struct.pack("ii", 1, 0)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-RequestHandler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-"""Answers a request whose body has been read."""
+RequestHandler: TypeAlias = Callable[[web.BaseRequest, bytes], Awaitable[web.StreamResponse]]
+"""Answers a request and its body."""
 
 
 class BrokenAnswer(web.StreamResponse):
@@ -74,11 +74,10 @@ def server(handler: RequestHandler, *, idle_seconds: float = IDLE_SECONDS) -> we
         if request.transport is not None and hdrs.EXPECT in request.headers:
             request.transport.write(_CONTINUE)
         try:
-            async with asyncio.timeout(idle_seconds):
-                await request.read()
+            body = await _body_of(request, idle_seconds)
         except TimeoutError:
             return BrokenAnswer(cut)
-        return await handler(request)
+        return await handler(request, body)
 
     return web.Server(
         answer,
@@ -89,6 +88,19 @@ def server(handler: RequestHandler, *, idle_seconds: float = IDLE_SECONDS) -> we
         max_line_size=_MAX_LINE_BYTES,
         max_field_size=_MAX_LINE_BYTES,
     )
+
+
+async def _body_of(request: web.BaseRequest, within_seconds: float) -> bytes:
+    """The body of a request.
+
+    Raises:
+        TimeoutError: it does not come in time.
+        HTTPRequestEntityTooLarge: it is longer than MAX_REQUEST_BYTES.
+    """
+    if request.content.is_eof():  # nearly always: to wait for what is there costs as much as to parse it
+        return request.content.read_nowait()
+    async with asyncio.timeout(within_seconds):
+        return await request.read()
 
 
 async def adopt(protocols: web.Server, connection: socket.socket) -> None:

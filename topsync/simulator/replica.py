@@ -17,7 +17,7 @@ from topsync.simulator.world import World
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker is told at its start; the journal says what has changed since."""
+    """What a worker gets at its start; the journal says what has changed since."""
 
     number: int
     """From 1."""

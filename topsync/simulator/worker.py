@@ -15,12 +15,10 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
-import aiohttp
 import uvloop
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from topsync.simulator import envelope, http, parameters
 from topsync.simulator.apis import logistics as logistics_apis
@@ -31,8 +29,9 @@ from topsync.simulator.checks import Api, Doorkeeper
 from topsync.simulator.errors import ApiError
 from topsync.simulator.faults.base import Visit
 from topsync.simulator.faults.board import Meeting
+from topsync.simulator.forwarder import Forwarder, client_of
 from topsync.simulator.gateway import ROUTER_PATH
-from topsync.simulator.http import BrokenAnswer, RequestHandler
+from topsync.simulator.http import RequestHandler
 from topsync.simulator.journal import JournalReader
 from topsync.simulator.parameters import TooManyParametersError
 from topsync.simulator.replica import Replica, WorkerSetup
@@ -44,10 +43,6 @@ READY: Final = b"r"
 CONNECTION: Final = b"c"
 
 _UNSTRUCK = Meeting(Visit(""))
-_NOT_FORWARDED = frozenset(
-    {"connection", "keep-alive", "upgrade", "expect", "content-length", "transfer-encoding"}
-)
-"""Headers that concern the client's own connection, or follow from the body."""
 
 
 def _reading_apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
@@ -81,81 +76,23 @@ class ReadingGateway:
             quirks=setup.quirks,
         )
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         """Answer one request, or have it answered."""
         self._replica.catch_up()
         if request.path != ROUTER_PATH or self._replica.has_faults:
-            return await self._forward(request)
+            return await self._forward(request, body)
         moment, second = time.monotonic(), self._second()
         try:
-            told = await parameters.of_request(request)
-            api, call = self._doorkeeper.admit(request.method, told, _UNSTRUCK)
+            given = parameters.of_request(request, body)
+            api, call = self._doorkeeper.admit(request.method, given, _UNSTRUCK)
             answer = api.answer(call)
         except (ApiError, TooManyParametersError):
-            return await self._forward(request)
-        shape = shape_of(told)
-        body = envelope.success(shape, api.name, answer, self._replies.request_id())
+            return await self._forward(request, body)
+        shape = shape_of(given)
+        text = envelope.success(shape, api.name, answer, self._replies.request_id())
         # Before the answer: whoever has it finds the call in the ledger. Blocks when a megabyte is unread.
         os.write(self._counted, f"{moment!r} {second} {api.name}\n".encode())
-        return await self._replies.answer(request, shape, body)
-
-
-class Forwarder:
-    """Has requests answered by the platform's own process, over its Unix socket."""
-
-    def __init__(self, client: aiohttp.ClientSession) -> None:
-        """`client` is a `client_of` that process."""
-        self._client = client
-
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer with what the platform's own process answers, or break off where it does."""
-        headers = [
-            (name, value) for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED
-        ]
-        try:
-            async with self._client.request(
-                request.method,
-                request.url,  # whatever host it names: the client only knows one socket
-                headers=headers,
-                data=await request.read() or None,
-                allow_redirects=False,
-            ) as answer:
-                return await _passed_on(request, answer)
-        except aiohttp.ClientConnectionError:
-            return BrokenAnswer(http.reset)
-
-
-def client_of(own_socket: Path) -> aiohttp.ClientSession:
-    """Sends requests to the platform's own process as they are given to it, and once."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.UnixConnector(str(own_socket), limit=0),
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE),
-        middlewares=(_without_retry,),
-    )
-
-
-async def _without_retry(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a GET again that met a reset: a fault must strike a call once."""
-    try:
-        return await handler(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise aiohttp.ClientConnectionError(f"{error}") from error
-
-
-async def _passed_on(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    await response.prepare(request)
-    try:
-        async for block in answer.content.iter_any():
-            await response.write(block)
-    except aiohttp.ClientPayloadError:
-        http.cut(request)
-    return response
+        return await self._replies.answer(request, shape, text)
 
 
 async def _serve(handler: RequestHandler, control: socket.socket) -> None:

@@ -55,15 +55,15 @@ class Workers:
         """Of the worker processes."""
         return [worker.process.pid for worker in self._workers]
 
-    async def start(self, plans: Sequence[WorkerSetup], journal: int) -> None:
-        """Start one process for each plan; returns when all are ready. `stop` also cleans up after a failure.
+    async def start(self, setups: Sequence[WorkerSetup], journal: int) -> None:
+        """Start a process for each setup; returns when all are ready. `stop` also cleans up after a failure.
 
         Raises:
             WorkerEndedError: one has ended at once.
             TimeoutError: one is not ready in time.
         """
-        for plan in plans:
-            self._workers.append(await _started(plan, journal))
+        for setup in setups:
+            self._workers.append(await _started(setup, journal))
         async with asyncio.timeout(START_SECONDS):
             for worker in self._workers:
                 if await asyncio.get_running_loop().sock_recv(worker.control, 1) != READY:
@@ -157,7 +157,7 @@ class Workers:
             await asyncio.sleep(_COLLECT_SECONDS)
 
 
-async def _started(plan: WorkerSetup, journal: int) -> _Worker:
+async def _started(setup: WorkerSetup, journal: int) -> _Worker:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reading, writing = os.pipe()
     try:
@@ -176,7 +176,7 @@ async def _started(plan: WorkerSetup, journal: int) -> _Worker:
         theirs.close()
         os.close(writing)
     assert process.stdin is not None
-    process.stdin.write(pickle.dumps(plan))
+    process.stdin.write(pickle.dumps(setup))
     process.stdin.close()
     ours.setblocking(False)
     os.set_blocking(reading, False)
