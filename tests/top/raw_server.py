@@ -81,7 +81,7 @@ def sends(answer: bytes, *, then_closes: bool = False, piece_bytes: int = 0) -> 
     """A step that sends these bytes, at once or so many at a time."""
 
     async def step(writer: asyncio.StreamWriter) -> None:
-        size = piece_bytes or len(answer)
+        size = piece_bytes or len(answer) or 1
         for start in range(0, len(answer), size):
             writer.write(answer[start : start + size])
             await writer.drain()
