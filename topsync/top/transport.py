@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from topsync.top.pool import PooledTransport
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
 
 _USER_AGENT: Final = "topsync"
-_FORM_HEADERS: Final = httpx.Headers(
+FORM_HEADERS: Final = httpx.Headers(
     {
         "User-Agent": _USER_AGENT,
         "Accept-Encoding": "gzip",
@@ -109,28 +109,19 @@ class HttpTransport:
     async def post_form(
         self, url: str | httpx.URL, form: Mapping[str, str], *, read_seconds: float
     ) -> HttpAnswer:
-        """POST a form and read the whole answer within `read_seconds` after a connection is there.
+        """POST a form and read the whole answer within `read_seconds` after there is a connection.
 
         Raises:
             TransportError: no complete answer. The request may have been carried out.
         """
-        request = httpx.Request(
-            "POST",
-            url,
-            headers=_FORM_HEADERS,
-            # As a stream, and not as content, of which httpx would copy the headers twice.
-            stream=httpx.ByteStream(wire.encoded(form)),
-            extensions=self._bounds(read_seconds, read_seconds),
-        )
         sent = self._monotonic()
         try:
-            response = await self._pool.handle_async_request(request)
-            body = await self._read(response)
+            status, raw_headers, body = await self._post(url, wire.encoded(form), read_seconds)
         except _FAILURES as error:
             raise _no_answer(error) from error
-        headers = _headers(response)
+        headers = {name.lower(): value for name, value in raw_headers}
         return HttpAnswer(
-            status=response.status_code,
+            status=status,
             content_type=headers.get(b"content-type", b"").decode("latin-1"),
             body=_plain(body, headers.get(b"content-encoding"), self._config.max_answer_bytes),
             date=headers.get(b"date"),
@@ -142,8 +133,8 @@ class HttpTransport:
     async def stream(
         self, method: str, url: str, *, read_seconds: float, total_seconds: float
     ) -> AsyncIterator[httpx.Response]:
-        """Open an answer whose body the caller reads: no wait for bytes is longer than `read_seconds`, and
-        none begins or lasts later than `total_seconds` after a connection is there.
+        """Open an answer whose body the caller reads. No wait for bytes is longer than `read_seconds`, and
+        none lasts longer than until `total_seconds` after there is a connection.
 
         Raises:
             TransportError: also for failures while the caller reads inside the block. Texts name the kind
@@ -160,6 +151,21 @@ class HttpTransport:
         except _FAILURES as error:
             raise _no_answer(error) from error
 
+    async def _post(
+        self, url: str | httpx.URL, content: bytes, read_seconds: float
+    ) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
+        """Status, headers and body of the answer, as they were sent."""
+        request = httpx.Request(
+            "POST",
+            url,
+            headers=FORM_HEADERS,
+            # As a stream, and not as content, of which httpx would copy the headers twice.
+            stream=httpx.ByteStream(content),
+            extensions=self._bounds(read_seconds, read_seconds),
+        )
+        response = await self._pool.handle_async_request(request)
+        return response.status_code, response.headers.raw, await self._read(response)
+
     def _bounds(self, read_seconds: float, total_seconds: float) -> dict[str, dict[str, float]]:
         return {
             "timeout": {
@@ -170,7 +176,7 @@ class HttpTransport:
         }
 
     async def _read(self, response: httpx.Response) -> bytes:
-        """The body as it was sent: httpx's own way decompresses without a bound. Closes the answer."""
+        """The body as the server sent it, because httpx decompresses without a bound. Closes the answer."""
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         limit = self._config.max_answer_bytes
@@ -192,10 +198,10 @@ def _no_answer(error: Exception) -> TransportError:
 
 
 def _plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
-    """The body without its compression. One step makes all of it, but never more than `limit` bytes.
+    """The body without its compression, made in one step that never makes more than `limit` bytes.
 
     Raises:
-        TransportError: it is larger, is cut, or is compressed in a way that was not asked for.
+        TransportError: the body is larger, is cut, or is compressed in a way that was not asked for.
     """
     encoding = (encoding or b"identity").strip().lower()
     if encoding == b"identity":
@@ -214,13 +220,9 @@ def _plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
     return plain
 
 
-def _headers(response: httpx.Response) -> dict[bytes, bytes]:
-    return {name.lower(): value for name, value in response.headers.raw}
-
-
 @lru_cache(maxsize=4)
 def _tls(ca_file: str | None) -> ssl.SSLContext:
-    # Reading all authorities takes some hundredths of a second, and a process has several pools.
+    # To read all authorities takes some hundredths of a second, and a process has several transports.
     if ca_file:
         return ssl.create_default_context(cafile=ca_file)
     return httpx.create_ssl_context(trust_env=False)
