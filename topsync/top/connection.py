@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: a request goes out, its answer comes in, and then the next.
 
-Reading HTTP is left to httptools (llhttp); here are waiting, bounds and failures. Failures are httpx's
-exceptions, whose texts never hold an address: that may hold a one-time token.
+httptools (llhttp) parses the answers; this module waits, keeps the bounds and reports failures. Failures are
+httpx's exceptions. Their texts never hold an address, because an address may hold a one-time token.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import httpx
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_UNREAD_BYTES: Final = 256 * 1024
-"""Received and not taken yet: beyond it the other side has to wait."""
+"""Received and not yet read by the caller. Above this, no more is read from the socket."""
 
 MAX_FRAMING_BYTES: Final = 64 * 1024
-"""Bytes in a row that belong to no body: the head of an answer, or what stands between and after chunks."""
+"""Bytes in a row that belong to no body: the head of an answer, or what is between and after its chunks."""
 
 _OK: Final = 200
 
@@ -28,26 +28,26 @@ Origin = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Status and headers of an answer, as they came."""
+    """Status and headers of an answer, as the server sent them."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
 
     @property
     def says_where_it_ends(self) -> bool:
-        """Whether the body has a length or comes in chunks; otherwise it ends with the connection."""
+        """Whether the body has a length or comes in chunks. If not, it ends when the connection does."""
         return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self.headers)
 
 
 class Connection(asyncio.Protocol):
     """For one exchange at a time: `send` once, then `read` until it returns nothing.
 
-    Both raise `httpx.TransportError` when the connection has failed, and again whenever they are called then.
-    The methods named `on_...` are the parser's.
+    Both raise `httpx.TransportError` when the connection has failed, and at each later call.
+    The parser calls the methods named `on_...`.
     """
 
     def __init__(self, origin: Origin, lost: Callable[[Connection], None]) -> None:
-        """`lost` is called once, when the connection has ended, for whatever reason."""
+        """`lost` is called once, when the connection has ended for any reason."""
         self.origin = origin
         self.idle_since = 0.0
         self._lost = lost
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another exchange may follow: the last answer came whole, and both sides stay."""
+        """Whether another exchange may follow: the last answer is complete, and neither side has closed."""
         is_whole = self._is_complete and not self._is_paused
         return is_whole and self._keeps_alive and self._error is None and not self._transport.is_closing()
 
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         return head
 
     async def read(self) -> bytes:
-        """Wait for more of the body; nothing when it is complete."""
+        """Wait for more of the body. Returns no bytes when it is complete."""
         while not self._chunks and not self._is_complete:
             await self._wait()
         body = b"".join(self._chunks)
@@ -126,17 +126,17 @@ class Connection(asyncio.Protocol):
         self._lost(self)
 
     def on_message_begin(self) -> None:
-        """Refuse an answer that nobody asked for: it would be taken for that to the next request."""
+        """Refuse an answer that nobody asked for: the next request would get it."""
         if self._is_complete:
             raise HttpParserError("an answer to no request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header; those behind a chunked body mean nothing here."""
+        """Keep a header of the head. Headers after a chunked body are ignored."""
         if self._head is None:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Hand over the head; one of an interim answer (1xx) is passed over."""
+        """Hand over the head, unless it belongs to an interim answer (1xx)."""
         status = self._parser.get_status_code()
         if status < _OK:
             self._headers = []
@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def on_body(self, data: bytes) -> None:
-        """Keep a piece of the body until it is taken."""
+        """Keep a piece of the body until the caller reads it."""
         self._chunks.append(data)
         self._framing_bytes = 0
         self._unread_bytes += len(data)
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def on_message_complete(self) -> None:
-        """Note the end of the answer, unless it is an interim one."""
+        """Note the end of the answer, unless it is an interim answer."""
         if self._head is not None:
             self._is_complete = True
             self._keeps_alive = self._parser.should_keep_alive()

@@ -1,9 +1,9 @@
-"""httpx's transport interface over connections of our own, as quick with 256 calls in flight as with one.
+"""httpx's transport interface over connections of our own.
 
-httpx's own pool gets slower with every call in flight (reference/kafka-local.md, last line), and a pool over
-aiohttp leaves too little of a core for signing and reading (docs/benchmarks.md has httpx's figures).
-Nothing is automatic here: no redirect is followed, no cookie kept, no proxy or credential taken from the
-environment, nothing sent twice, and bodies are passed on as they were sent.
+Why our own: httpx's pool takes longer for each call the more calls are in flight, and aiohttp costs much more
+processor time and gives late bytes to the next call (docs/decisions/http-transport.md).
+Nothing here is automatic: no redirect is followed, no cookie is kept, no proxy or credential is taken from
+the environment, no request is sent twice, and bodies are passed on as the server sent them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import httpx
 from topsync.top.connection import Connection, Origin
 
 KEEPALIVE_SECONDS: Final = 15.0
-"""Idle connections are dropped before the other side does: a POST on a connection that it has just closed
-fails, and is tried again only after a wait.
+"""How long an idle connection is kept. Shorter than the server keeps it: a POST on a connection that the
+server has just closed fails, and is tried again only after a wait.
 """
 
 _PORTS: Final = {"http": 80, "https": 443}
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
-    """At most so many connections, kept and used again; an asynchronous context manager.
+    """At most `max_connections` connections, kept and used again; an asynchronous context manager.
 
-    A request's `timeout` extension must bound everything: `connect` the time until there is a connection, be
-    it one that gets free or a new one; from then on `read` each wait for bytes, and `total` (which httpx does
-    not know) all of them together, so that an answer cannot drip for ever.
+    A request's `timeout` extension must have three bounds, in seconds. `connect`: until there is a
+    connection, whether an idle connection or a new one. `read`: each wait for bytes after that. `total`,
+    which httpx does not know: all these waits together, so that an answer cannot drip for ever.
     """
 
     def __init__(self, context: ssl.SSLContext, *, max_connections: int) -> None:
@@ -44,13 +44,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._all_ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        # Kept, because to ask for it is a system call, up to Python 3.11.
+        # Kept, because up to Python 3.11 each question for the running loop is a system call.
         self._loop = asyncio.get_running_loop()
         self._is_open = True
         return self
 
     async def aclose(self) -> None:
-        """End all connections, also those in use."""
+        """End all connections, also those in use. Returns when all have ended."""
         self._is_open = False
         if self._timer is not None:
             self._timer.cancel()
@@ -61,10 +61,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
             await self._all_ended.wait()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request whose content is at hand; return once the head of the answer is there.
+        """Send a request whose content is in memory; return when the head of the answer has arrived.
 
-        The answer holds its connection until it is closed or read to its end. Closed before, it costs the
-        connection.
+        The response holds its connection until it is closed. If it is closed before its end was read, its
+        connection is ended too.
 
         Raises:
             RuntimeError: the transport is closed.
@@ -85,7 +85,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     async def _acquire(self, origin: Origin, connect_seconds: float) -> Connection:
         if not self._slots.locked() and (idle := self._take_idle(origin)) is not None:
-            await self._slots.acquire()  # there is one: this does not wait
+            await self._slots.acquire()  # a slot is free: this does not wait
             return idle
         try:
             async with asyncio.timeout(connect_seconds):
@@ -115,10 +115,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
         return connection
 
     def _take_idle(self, origin: Origin) -> Connection | None:
-        """The one used last: those that are too many get old and are dropped."""
+        """The connection used last. So those that are not needed get old, and are dropped."""
         self._drop_old()
         for index in reversed(range(len(self._idle))):
-            # The end of a connection is known a moment before it is told.
+            # An ended connection stays in the list until `connection_lost`, a moment later.
             if self._idle[index].origin == origin and self._idle[index].is_reusable:
                 return self._idle.pop(index)
         return None
@@ -156,7 +156,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """What follows the head of an answer."""
+    """The body of an answer."""
 
     def __init__(self, connection: Connection, release: Callable[[Connection], None]) -> None:
         self._connection = connection
@@ -164,7 +164,7 @@ class _Body(httpx.AsyncByteStream):
         self._is_closed = False
 
     def __aiter__(self) -> Self:
-        # A generator would be kept by the event loop until its end: that costs more than reading does.
+        # Not a generator: the event loop keeps a list of those, which costs more than reading does.
         return self
 
     async def __anext__(self) -> bytes:
@@ -185,7 +185,7 @@ def _origin(url: httpx.URL) -> Origin:
 
 
 def _encoded(request: httpx.Request) -> bytes:
-    """Head and content; `Host` and `Content-Length` are added where httpx has not done so."""
+    """Head and content. `Host` and `Content-Length` are added where the request lacks them."""
     assert isinstance(request.stream, httpx.SyncByteStream)
     content = b"".join(request.stream)
     headers = request.headers.raw

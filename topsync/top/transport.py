@@ -1,7 +1,7 @@
-"""HTTP to the platform: one exchange, and everything about it that is bounded.
+"""HTTP to the platform: one exchange, and all its bounds.
 
-What carries the bytes is behind httpx's transport interface (`topsync.top.pool`). httpx's client on top
-of it is left out: of what it adds, redirects, cookies, credentials and proxies are not wanted here.
+What carries the bytes is behind httpx's transport interface (`topsync.top.pool`). httpx's client is not used:
+it would add redirects, cookies, credentials and proxies, and none of these is wanted here.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class HttpConfig:
     """Bounds of the connections.
 
     Attributes:
-        connect_seconds: until there is a connection, be it one that is free or a new one.
+        connect_seconds: until there is a connection, whether an idle connection or a new one.
         max_connections: open at the same time; calls above it wait for one, within `connect_seconds`.
         max_answer_bytes: size of an answer, before and after decompression; 100 complete trades take about
             1 MB.
-        ca_file: certificate authorities to trust instead of the bundled ones.
+        ca_file: certificate authorities to trust instead of the bundled list.
     """
 
     connect_seconds: float = 3.0
@@ -61,8 +61,8 @@ class HttpAnswer:
     """A complete answer; the body may hold anything and stays out of the repr.
 
     Attributes:
-        date: the `Date` header as it came, None when absent.
-        sent, received: moments of the monotonic clock, in seconds, around the exchange.
+        date: the `Date` header as the server sent it, None when absent.
+        sent, received: the monotonic clock before and after the exchange, in seconds.
     """
 
     status: int
