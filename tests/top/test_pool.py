@@ -244,6 +244,22 @@ async def test_an_answer_that_breaks_off_is_never_taken_for_a_whole_one(
         await ask(pool, server.url)
 
 
+@pytest.mark.parametrize("is_kept", [False, True])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_without_an_answer_is_not_sent_again(
+    server: RawServer, pool: PooledTransport, method: str, is_kept: bool
+) -> None:
+    if is_kept:
+        await ask(pool, server.url)
+    before = len(server.requests)
+    server.script.append(sends(b"", then_closes=True))
+    timeout = {"connect": LONG_SECONDS, "read": LONG_SECONDS, "total": LONG_SECONDS}
+    with pytest.raises(httpx.ReadError):
+        await pool.handle_async_request(httpx.Request(method, server.url, extensions={"timeout": timeout}))
+    await ask(pool, server.url)
+    assert len(server.requests) == before + 2
+
+
 @pytest.mark.parametrize("step", [hangs(), hangs(after=HEAD + b"half")])
 async def test_silence_is_bounded(server: RawServer, pool: PooledTransport, step: object) -> None:
     server.script.append(step)  # type: ignore[arg-type]

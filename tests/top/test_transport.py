@@ -106,3 +106,6 @@ async def test_an_address_that_cannot_be_read_is_a_failure_without_that_address(
         ):
             raise AssertionError("not reached")
     assert "ONEUSETOKEN" not in f"{caught.value} {caught.value.__cause__}"
+    with pytest.raises(TransportError) as caught:
+        await transport.post_form("http://host:port/?session=SECRET", {"a": "1"}, read_seconds=1.0)
+    assert "SECRET" not in f"{caught.value} {caught.value.__cause__}"
