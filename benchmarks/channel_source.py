@@ -24,8 +24,17 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN, SERVER, Protocol
 from websockets.server import ServerProtocol
 
-from topsync.tmc.frames import Byte, Date, Frame, Int32, Int64, MessageType, decode, encode
-from topsync.tmc.messages import Kind, date_of, read_kind
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Date,
+    Frame,
+    Int32,
+    Int64,
+    MessageType,
+    decode,
+    encode,
+)
+from topsync.platforms.taobao.channel.messages import Kind, date_of, read_kind
 
 TOKEN: Final = "8a0c2f6e-3b7d-4c19-9f55-d2e1a7b40c63"
 

@@ -24,23 +24,23 @@ import orjson
 from pydantic import SecretStr
 
 from benchmarks.report import Report, Row
-from topsync.clock import ServerClock
+from topsync.base.clock import ServerClock
+from topsync.budget.book import LocalBook
+from topsync.budget.gate import BudgetGate, GateConfig
+from topsync.budget.leases import Lane, Limits
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import APP_KEY, APP_SECRET
+from topsync.platforms.taobao.calls import trades
+from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
+from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
+from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.errors import Outcome
+from topsync.platforms.taobao.gateway.sign import SignMethod
+from topsync.platforms.taobao.gateway.transport import HttpConfig
+from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.sellers import seller_of
-from topsync.top import wire
-from topsync.top.book import LocalBook
-from topsync.top.budget import Lane, Limits
-from topsync.top.calls import trades
-from topsync.top.calls.paging import MAX_PAGE_SIZE
-from topsync.top.catalogue import FULLINFO_FIELDS
-from topsync.top.client import CallRecord, GatewayConfig, TopClient
-from topsync.top.errors import Outcome
-from topsync.top.gate import BudgetGate, GateConfig
-from topsync.top.sign import SignMethod
-from topsync.top.transport import HttpConfig
-from topsync.top.wire import ApiRequest
 
 IN_FLIGHT: Final = (64, 256)
 ROUNDS: Final = 9

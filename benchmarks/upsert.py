@@ -20,10 +20,10 @@ from pydantic import SecretStr
 
 from benchmarks.report import Report, Row
 from schemas.trade import Trade
+from topsync.base.settings import DatabaseSettings
 from topsync.local import run_folders
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
-from topsync.settings import DatabaseSettings
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.settings import WorldSettings
 from topsync.simulator.world import World

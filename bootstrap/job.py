@@ -18,18 +18,23 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-from bootstrap import export_file
-from bootstrap.export_archive import ExportFileError
-from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
-from topsync import failpoints, private_files, telemetry
-from topsync.clock import ServerClock
+from topsync.base import failpoints, private_files, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.errors import OperatorError
+from topsync.base.settings import BootstrapSettings
 from topsync.coverage.pull import Outcome, Puller, Request
-from topsync.errors import OperatorError
+from topsync.platforms.taobao import export_file
+from topsync.platforms.taobao.calls import exports, messages
+from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus
+from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
+from topsync.platforms.taobao.export_archive import ExportFileError
+from topsync.platforms.taobao.export_file import ExportedTrade, Line, Refused, ToRepair
+from topsync.platforms.taobao.gateway.download import DownloadConfig, download
+from topsync.platforms.taobao.gateway.errors import DownloadFailedError, TaskNotExistError
 from topsync.sellers.sessions import Account
-from topsync.settings import BootstrapSettings
 from topsync.store import bootstraps
 from topsync.store.bootstraps import Bootstrap, Export, Step
 from topsync.store.coverage import Span
@@ -37,11 +42,6 @@ from topsync.store.sellers import ErasedError
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
-from topsync.top.calls import exports, messages
-from topsync.top.calls.exports import ExportResult, ExportStatus
-from topsync.top.catalogue import FULLINFO_FIELDS
-from topsync.top.download import DownloadConfig, download
-from topsync.top.errors import DownloadFailedError, TaskNotExistError
 
 log = telemetry.get_logger(__name__)
 

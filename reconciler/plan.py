@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from schemas.change import Source
 from topsync.coverage import spans
-from topsync.coverage.lateness import Lateness
+from topsync.model.visibility import Lateness
+from topsync.platforms.taobao.calls.paging import oldest_listed
 from topsync.store.coverage import Span
 from topsync.store.gaps import Gap
-from topsync.top.calls.paging import oldest_listed
 
 
 @dataclass(frozen=True, slots=True)

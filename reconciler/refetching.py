@@ -4,7 +4,7 @@ A detail may be missing or old for seconds after a change, and for hours on sale
 6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it noted because the seller was
 away is told again when the seller is back, in the order in which it happened, and is never given up for that.
 
-Messages that were let wait for others of their order (`topsync/patience.py`) are told here as well, once.
+Messages that were let wait for others of their order (`topsync/model/linger.py`) are told here as well, once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import orjson
 
 from schemas import cloud_events
 from schemas.change import Change, Source
-from topsync import failpoints, metrics, telemetry
-from topsync.clock import ServerClock
+from topsync.base import failpoints, metrics, telemetry
+from topsync.base.clock import ServerClock
 from topsync.store import open_letters, refetches
 from topsync.store.database import Pool
 from topsync.store.open_letters import OpenLetter, Subject

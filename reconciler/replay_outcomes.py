@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from schemas.notification import ReplayFinished
-from topsync.coverage import pull
-from topsync.replays import reach
+from topsync.coverage import pull, reach
 from topsync.store.coverage import Span
 from topsync.store.replay_jobs import ReplayJob, WantedReplay
 

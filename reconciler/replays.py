@@ -16,13 +16,13 @@ from typing import Final
 from reconciler import replay_outcomes
 from schemas.change import Source
 from schemas.notification import ReplayFinished
-from topsync import failpoints, telemetry
-from topsync.clock import ServerClock
-from topsync.coverage import pull
+from topsync.base import failpoints, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.errors import OperatorError
+from topsync.coverage import pull, reach, replay_requests
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller
-from topsync.errors import OperatorError
-from topsync.replays import reach, requests
+from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import replay_jobs, sellers
 from topsync.store.coverage import Span
@@ -30,7 +30,6 @@ from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.replay_jobs import ReplayJob, State
 from topsync.stream import records
 from topsync.stream.producer import PublishError
-from topsync.top.errors import SessionInvalidError, TopError
 
 log = telemetry.get_logger(__name__)
 
@@ -219,7 +218,7 @@ class Replays:
         return await self._pull_with(account, job, piece)
 
     async def _why_not(self, job: ReplayJob) -> str | None:
-        return requests.why_not(await sellers.get(self.pool, job.wanted.seller_id))
+        return replay_requests.why_not(await sellers.get(self.pool, job.wanted.seller_id))
 
     async def _pull_with(self, account: Account, job: ReplayJob, piece: Span) -> pull.Outcome:
         request = pull.Request(

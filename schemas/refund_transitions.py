@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from schemas import steps
+from schemas import delta
 from schemas.change import Source
-from schemas.steps import Step
+from schemas.delta import Step
 
 Refund = Mapping[str, Any]
 """`Refund.to_wire()`, read: what is absent is not there."""
@@ -46,9 +46,9 @@ def step(before: Refund | None, after: Refund, source: Source) -> Step[RefundTra
     """What has happened between two versions of a refund, the later of which reached us by `source`."""
     happened = _milestones(after) - (_milestones(before) if before else set())
     return Step(
-        transitions=steps.told(RefundTransition, happened, source),
+        transitions=delta.told(RefundTransition, happened, source),
         status_from=before["status"] if before else None,
-        changed=tuple(sorted(steps.differing(before, after) - _ALWAYS_DIFFERENT)) if before else (),
+        changed=tuple(sorted(delta.differing(before, after) - _ALWAYS_DIFFERENT)) if before else (),
     )
 
 

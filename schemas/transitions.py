@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from schemas import steps
+from schemas import delta
 from schemas.change import Source
-from schemas.steps import Step
+from schemas.delta import Step
 
 Order = Mapping[str, Any]
 """`Trade.to_wire()`, read: what is absent is not there."""
@@ -60,7 +60,7 @@ def step(before: Order | None, after: Order, source: Source) -> Step[Transition]
     if _refunded(after) - (_refunded(before) if before else set()) and after["status"] not in _CLOSED:
         happened.add(Transition.PARTLY_REFUNDED)
     return Step(
-        transitions=steps.told(Transition, happened, source),
+        transitions=delta.told(Transition, happened, source),
         status_from=before["status"] if before else None,
         changed=tuple(sorted(_differing(before, after))) if before else (),
     )
@@ -101,7 +101,7 @@ def _refunded(order: Order) -> set[str]:
 
 
 def _differing(before: Order, after: Order) -> set[str]:
-    differing = steps.differing(before, after)
+    differing = delta.differing(before, after)
     differing.discard("modified")
     if "orders" in differing:
         differing.remove("orders")
@@ -114,5 +114,5 @@ def _differing_lines(before: Iterable[Order], after: Iterable[Order]) -> set[str
     old, new = {line["oid"]: line for line in before}, {line["oid"]: line for line in after}
     differing = {"orders"} if old.keys() != new.keys() else set()
     for oid in old.keys() & new.keys():
-        differing |= {f"orders.{name}" for name in steps.differing(old[oid], new[oid])}
+        differing |= {f"orders.{name}" for name in delta.differing(old[oid], new[oid])}
     return differing

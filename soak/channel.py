@@ -9,11 +9,24 @@ from typing import Final
 import atheris
 import structlog
 
-with atheris.instrument_imports(include=["topsync.tmc"]):
-    from topsync.tmc.frames import Frame, FrameError, MessageType, decode, encode
-    from topsync.tmc.messages import Kind, MessageError, TmcMessage, read_kind, read_message
-    from topsync.tmc.pushes import PushReader
-    from topsync.tmc.session import KNOWN_TOKENS, Foreign, Pushed, Session, State, Unreadable
+with atheris.instrument_imports(include=["topsync.platforms.taobao.channel"]):
+    from topsync.platforms.taobao.channel.frames import Frame, FrameError, MessageType, decode, encode
+    from topsync.platforms.taobao.channel.messages import (
+        Kind,
+        MessageError,
+        TmcMessage,
+        read_kind,
+        read_message,
+    )
+    from topsync.platforms.taobao.channel.pushes import PushReader
+    from topsync.platforms.taobao.channel.session import (
+        KNOWN_TOKENS,
+        Foreign,
+        Pushed,
+        Session,
+        State,
+        Unreadable,
+    )
 
 MAX_BYTES: Final = 4096
 MAX_CONTENT_BYTES: Final = 64 * 1024

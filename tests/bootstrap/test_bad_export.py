@@ -14,20 +14,21 @@ from pydantic import SecretStr
 from bootstrap import job
 from bootstrap.job import BootstrapFailedError, BootstrapJob
 from schemas import platform_time
-from tests.bootstrap.test_export_file import CASES, line, packed
+from tests.budget.gates import local_gate
+from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers, ok, serving
+from tests.platforms.taobao.test_export_file import line, packed
 from tests.store.databases import SELLER, emptied
 from tests.stream.clusters import create_topics, settings_for
-from tests.top.gates import local_gate
-from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers, ok, serving
-from topsync.clock import ServerClock
+from tests.support.places import CASES
+from topsync.base.clock import ServerClock
+from topsync.base.settings import BootstrapSettings, CoverageSettings
 from topsync.coverage.pull import Puller
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.download import DownloadConfig
 from topsync.sellers.sessions import Account
-from topsync.settings import BootstrapSettings, CoverageSettings
 from topsync.store import bootstraps, sellers
 from topsync.store.bootstraps import Step
 from topsync.stream import producer as producers
-from topsync.top.client import GatewayConfig, TopClient
-from topsync.top.download import DownloadConfig
 
 
 @dataclass

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bootstrap import job
-from bootstrap.export_file import ExportedTrade, Refused, ToRepair
 from tests.store.databases import at
-from topsync.top.catalogue import FULLINFO_FIELDS
+from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
+from topsync.platforms.taobao.export_file import ExportedTrade, Refused, ToRepair
 
 
 def test_after_a_failed_export_the_same_fields_are_asked_for_in_words_that_no_task_had() -> None:

@@ -18,7 +18,7 @@ from tests.deadletters.letterbox import (
     unreadable_snapshot,
 )
 from tests.store.databases import SELLER, at, version
-from topsync import json_bounds
+from topsync.base import json_bounds
 from topsync.deadletters import letters, retrying
 from topsync.deadletters.letters import LetterId
 from topsync.stream import records

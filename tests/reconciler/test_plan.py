@@ -13,10 +13,10 @@ from reconciler import plan
 from reconciler.plan import Pull, Rules, Standing
 from schemas.change import Source
 from topsync.coverage import spans
-from topsync.coverage.lateness import Allowances, Lateness, Peak
+from topsync.model.visibility import Allowances, Lateness, Peak
+from topsync.platforms.taobao.calls.paging import oldest_listed
 from topsync.store.coverage import Span
 from topsync.store.gaps import Gap
-from topsync.top.calls.paging import oldest_listed
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
 ALLOWANCE, OVERLAP, SWEEP, RETRY = 600, 300, 120, 60

@@ -14,8 +14,8 @@ from schemas import cloud_events
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at, emptied, version
 from tests.stream.clusters import create_topics, read_all, settings_for
-from topsync.clock import ServerClock
-from topsync.settings import KafkaSettings
+from topsync.base.clock import ServerClock
+from topsync.base.settings import KafkaSettings
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.refetches import Lingering, Refetch

@@ -16,25 +16,25 @@ from reconciler import replays
 from reconciler.replays import Replays
 from schemas import platform_time
 from schemas.notification import ReplayFinished
+from tests.budget.gates import local_gate
 from tests.coverage.test_pull import ListGateway
+from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, SESSION, Step, answers_error, serving
 from tests.store.databases import SELLER, emptied
 from tests.stream.clusters import create_topics, settings_for
 from tests.support import systems
 from tests.support.eventually import eventually
-from tests.top.gates import local_gate
-from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Step, answers_error, serving
-from topsync.clock import ServerClock
+from topsync.base.clock import ServerClock
+from topsync.base.settings import CoverageSettings, KafkaSettings, VaultSettings
+from topsync.base.vault import Vault, new_key
 from topsync.coverage.pull import Puller
+from topsync.platforms.taobao.calls import paging
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.sellers.sessions import Sessions
-from topsync.settings import CoverageSettings, KafkaSettings, VaultSettings
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayJob, State, WantedReplay
 from topsync.stream import producer as producers
 from topsync.stream.topics import Topic
-from topsync.top.calls import paging
-from topsync.top.client import GatewayConfig, TopClient
-from topsync.vault import Vault, new_key
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

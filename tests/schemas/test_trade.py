@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemas import opaque
 from schemas.trade import RECEIVER_FIELDS, OrderLine, Trade, UnreadableTradeError
 from tests.schemas import samples
-from topsync.top import wire
+from topsync.platforms.taobao.gateway import wire
 
 TRADES = dict(samples.all_trades())
 REQUIRED = ("tid", "status", "created", "modified", "orders")

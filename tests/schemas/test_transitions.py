@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from schemas import transitions
 from schemas.change import Source
-from schemas.steps import Step, join
+from schemas.delta import Step, join
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
 from tests.schemas import samples

@@ -10,12 +10,12 @@ import pytest
 from pydantic import SecretStr
 
 from tests.sellers.shops import Shop, open_shop
+from topsync.platforms.taobao.gateway.errors import SessionInvalidError
 from topsync.sellers import renewal
 from topsync.sellers.session_rules import REFUSED
 from topsync.sellers.sessions import Account
 from topsync.store import sellers
 from topsync.store.sellers import State
-from topsync.top.errors import SessionInvalidError
 
 TASKS = 8
 

@@ -16,12 +16,12 @@ from tests.sellers.shops import Process, Shop
 from tests.stream.clusters import create_topics, settings_for
 from tests.support.eventually import eventually
 from tests.support.systems import records
-from topsync import metrics
+from topsync.base import metrics
+from topsync.base.service import Lifetime
+from topsync.base.settings import KafkaSettings
 from topsync.sellers import session_watch
 from topsync.sellers.session_rules import REFUSED
 from topsync.sellers.session_watch import SessionWatch
-from topsync.service import Lifetime
-from topsync.settings import KafkaSettings
 from topsync.store import coverage, gaps, sellers
 from topsync.store.coverage import Span
 from topsync.store.sellers import State

@@ -10,13 +10,13 @@ from pydantic import SecretStr
 
 from tests.sellers.shops import Process, Shop
 from tests.sellers.test_session_watch import Told, a_watch, told
+from topsync.base.settings import VaultSettings
+from topsync.base.vault import Vault, new_key
 from topsync.sellers import session_rules
 from topsync.sellers.session_rules import UNREADABLE
-from topsync.settings import VaultSettings
 from topsync.store import coverage, gaps, sellers
 from topsync.store.coverage import Span
 from topsync.store.sellers import Seller, State
-from topsync.vault import Vault, new_key
 
 __all__ = ["told"]
 

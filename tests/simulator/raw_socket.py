@@ -8,8 +8,8 @@ import os
 import time
 from dataclasses import dataclass
 
-from topsync.tmc import messages
-from topsync.tmc.frames import Frame, decode, encode
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import Frame, decode, encode
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 ACCEPT = "Bz3qJYTGdOe8gUSpLosEdiLKDrk="

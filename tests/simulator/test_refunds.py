@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.simulator.platform_client import START_SECOND, make_world
+from topsync.platforms.taobao.catalogue import REFUND_FIELDS
 from topsync.simulator import refunds
 from topsync.simulator.ids import OrderKey, refund_id_of, refund_of, tid_of
 from topsync.simulator.life import REFUND_KINDS, Kind, TradeType
 from topsync.simulator.moves import Move
 from topsync.simulator.refunds import RefundQuery
 from topsync.simulator.world import World
-from topsync.top.catalogue import REFUND_FIELDS
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ from collections import Counter
 import httpx
 import orjson
 
-from topsync.settings import DatabaseSettings
-from topsync.shared_budget import open_book
+from topsync.base.settings import DatabaseSettings
+from topsync.budget.gate import BudgetGate, GateConfig
+from topsync.budget.leases import Lane, Limits
+from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 from topsync.store import database
-from topsync.top.budget import Lane, Limits
-from topsync.top.errors import CallLimitedError, Scope
-from topsync.top.gate import BudgetGate, GateConfig
+from topsync.store.shared_budget import open_book
 
 
 async def main() -> None:

@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from schemas import platform_time
 from schemas.refund import Refund
 from schemas.trade import Trade
+from topsync.base.settings import DatabaseSettings
 from topsync.local import run_folders
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
-from topsync.settings import DatabaseSettings
 from topsync.store import database, schema, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import Version

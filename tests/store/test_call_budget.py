@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,14 +20,15 @@ from aiohttp import web
 from tests.store.databases import killable_postgres, settings_for
 from tests.support import pace
 from tests.support.eventually import until
-from topsync.settings import DatabaseSettings
-from topsync.shared_budget import SharedBook, open_book
+from tests.support.places import ROOT
+from topsync.base.settings import DatabaseSettings
+from topsync.budget import leases
+from topsync.budget.gate import BudgetGate, GateConfig
+from topsync.budget.leases import APP, LEASE_SECONDS, Ask, Lane, Limits, Line
+from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 from topsync.store import call_budget, database, schema
 from topsync.store.database import Pool
-from topsync.top import budget
-from topsync.top.budget import APP, LEASE_SECONDS, Ask, Lane, Limits, Line
-from topsync.top.errors import CallLimitedError, Scope
-from topsync.top.gate import BudgetGate, GateConfig
+from topsync.store.shared_budget import SharedBook, open_book
 
 API = "taobao.trades.sold.increment.get"
 OTHER = "taobao.trade.fullinfo.get"
@@ -124,7 +124,7 @@ async def start(own: DatabaseSettings, pool: Pool, platform: Platform) -> AsyncI
             "api": API,
             "callers": callers,
         }
-        root = Path(__file__).parents[2]
+        root = ROOT
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.store.caller", orjson.dumps(orders).decode(),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -176,7 +176,7 @@ async def test_the_statement_answers_as_the_pure_rule_does(open_one: OpenBook) -
                 returned=dice.choice([0] * 9 + [1]),
             )
             grant = await call_budget.lease(connection, limits, ask, timeout_seconds=5)
-            expected = budget.lease(state, limits, ask, grant.answered_at)
+            expected = leases.lease(state, limits, ask, grant.answered_at)
             assert (grant.calls, grant.day_is_spent, grant.spent) == (
                 expected.calls, expected.day_is_spent, expected.spent,
             )  # fmt: skip
@@ -209,7 +209,7 @@ async def test_many_processes_together_keep_to_the_limit_and_every_lane_gets_its
     assert busiest.total() >= 0.8 * limit * 2
     assert busiest[Lane.LIVE.label] >= 0.5 * busiest.total()
     by_lane = Counter(lane for _, lane in platform.calls)
-    for lane, share in budget.GUARANTEED_SHARES.items():
+    for lane, share in leases.GUARANTEED_SHARES.items():
         assert by_lane[lane.label] >= 0.6 * share * len(platform.calls)
     # Fair inside a lane: no process of the live lane is kept out by the others.
     live = [report["made"].get("live", 0) for report in reports]

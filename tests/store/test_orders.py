@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.databases import SELLER, all_unpublished, at, trade, version
+from topsync.model.listed import Listed
 from topsync.store import orders
 from topsync.store.database import Pool, sql
-from topsync.store.listed import Listed
 from topsync.store.orders import UnpublishedOrder, Version
 from topsync.store.versions import Known, NotOwnerError, UnstorableError
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
 from tests.store.databases import SELLER, all_unpublished, at, refund_version
+from topsync.model.listed import Listed
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
-from topsync.store.listed import Listed
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
 from topsync.store.versions import Known, NotOwnerError, Part, State, UnstorableError
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tests.store.databases import SELLER, refund_version, version
-from topsync import standing
-from topsync.compacted import Compacted, Finder, Look, Reason
+from topsync.model.compacted_topic import Compacted, Finder, Look, Reason
+from topsync.sellers import status
 from topsync.store import compacted_topics, erasures, orders, refunds, republications
 from topsync.store.compacted_topics import LastLook
 from topsync.store.database import Pool
@@ -217,10 +217,10 @@ async def test_a_finder_clears_only_what_it_has_found(pool: Pool) -> None:
 
 async def test_a_seller_is_not_shown_as_complete_in_a_topic_that_lacks_records(pool: Pool) -> None:
     await compacted_topics.add_loss(pool, ORDERS, Finder.WITNESS, Reason.LACKING, 7)
-    before, *_ = await standing.of_all(pool)
+    before, *_ = await status.of_all(pool)
     assert [loss.topic for loss in before.losses] == [ORDERS]
     await compacted_topics.clear_loss(pool, ORDERS, Finder.WITNESS)
-    after, *_ = await standing.of_all(pool)
+    after, *_ = await status.of_all(pool)
     assert (after.losses, after.doubts) == ((), before.doubts - 1)
 
 

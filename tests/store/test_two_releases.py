@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas import cloud_events, steps, transitions
+from schemas import cloud_events, delta, transitions
 from schemas.change import Change, Source
-from schemas.steps import Step
+from schemas.delta import Step
 from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, emptied, refund_version, version
 from topsync.store import orders, refunds
@@ -42,7 +42,7 @@ class NewerTable(OrderTable):
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
     ) -> Step[Transition]:
-        told = steps.told(NewerTransition, [NewerTransition.INSURED], source)
+        told = delta.told(NewerTransition, [NewerTransition.INSURED], source)
         status_from = before["status"] if before else None
         return Step(told, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from schemas import cloud_events, events
 from schemas.change import Change, Hint, Source
+from schemas.delta import Step
 from schemas.erasure import Erasure
 from schemas.notification import ReplayFinished
-from schemas.steps import Step
 from schemas.transitions import Transition
 from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade

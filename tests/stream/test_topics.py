@@ -11,7 +11,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from tests.stream.clusters import BOUND_SECONDS, create_topics, record, settings_for
 from tests.support.eventually import eventually
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, layout, topic_admin, topic_plan, topics
 from topsync.stream import producer as producers
 from topsync.stream.layout import LayoutError

@@ -23,12 +23,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from consumer.batches import Batch, BatchReader
-from consumer.deadletter_share import Limit, TooManyDeadLettersError
-from consumer.enricher import Enricher
-from consumer.refunds import RefundReader
-from consumer.room import Room
-from consumer.writer import PartitionWriter, Tools
+from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.dead_letter_share import Limit, TooManyDeadLettersError
+from consumer.enrich.enricher import Enricher
+from consumer.enrich.read.batches import Batch, BatchReader
+from consumer.enrich.read.refunds import RefundReader
+from consumer.enrich.write.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
 from schemas.change import Hint
 from schemas.cloud_events import Headers
@@ -37,10 +37,11 @@ from schemas.types import parse_instant
 from tests.stream.clusters import create_topics
 from tests.support import systems
 from tests.support.eventually import eventually
-from topsync import processes, runtime, settings
+from topsync.base import settings
+from topsync.base.service import Lifetime
+from topsync.base.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
+from topsync.base.vault import Vault, new_key
 from topsync.sellers.sessions import Sessions
-from topsync.service import Lifetime
-from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 from topsync.store import database, dead_letters, open_letters, orders, refetches, schema, sellers
@@ -55,7 +56,7 @@ from topsync.stream.ownership import Member
 from topsync.stream.producer import FencedError
 from topsync.stream.records import MAX_RECORD_BYTES, Record
 from topsync.stream.topics import Registry
-from topsync.vault import Vault, new_key
+from topsync.wiring import parts, processes
 
 SELLER = 2_000_000_001
 TID, LAST_TID = 4_000_000_000_000_000_001, 4_000_000_000_000_000_002
@@ -185,7 +186,7 @@ async def test_however_much_a_crash_left_is_published_piece_by_piece(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither memory nor a transaction has to hold all of it."""
-    monkeypatch.setattr("consumer.writer.LEFTOVERS_AT_ONCE", 2)
+    monkeypatch.setattr("consumer.enrich.write.writer.LEFTOVERS_AT_ONCE", 2)
     tids = [TID + number for number in range(5)]
     async with taking_over(installation) as dying:
         for tid in tids:
@@ -485,7 +486,7 @@ async def a_process(
     """An enricher that does nothing by itself."""
     pool, topics = installation.pool, installation.topics
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
-    async with runtime.open_gateway(pool) as (client, clock):
+    async with parts.open_gateway(pool) as (client, clock):
         tables = SharedTables(pool)
         of_refunds = RefundReader(pool, tables.refunds, client, clock, sessions, topics, enabled=True)
         reader = BatchReader(pool, tables.orders, client, clock, sessions, topics, of_refunds)

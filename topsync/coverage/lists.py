@@ -14,20 +14,25 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from schemas import platform_time
 from schemas.change import Change
-from topsync.clock import ServerClock
+from topsync.base.clock import ServerClock
+from topsync.base.settings import CoverageSettings
 from topsync.coverage import listing
 from topsync.coverage.listing import Limits, ListingFailedError, Page, PageRequest, Part
-from topsync.lanes import LANE_OF
-from topsync.settings import CoverageSettings
+from topsync.model.listed import Listed
+from topsync.model.priority import LANE_OF
+from topsync.platforms.taobao.calls import refunds as refund_calls
+from topsync.platforms.taobao.calls import trades
+from topsync.platforms.taobao.calls.paging import MAX_INCREMENT_SPAN
+from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.taobao.gateway.errors import (
+    DroppedError,
+    RequestRefusedError,
+    RetryLaterError,
+    WindowTooWideError,
+)
 from topsync.store import orders, refunds
 from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.listed import Listed
-from topsync.top.calls import refunds as refund_calls
-from topsync.top.calls import trades
-from topsync.top.calls.paging import MAX_INCREMENT_SPAN
-from topsync.top.client import TopClient
-from topsync.top.errors import DroppedError, RequestRefusedError, RetryLaterError, WindowTooWideError
 
 if TYPE_CHECKING:
     from topsync.coverage.pull import Request

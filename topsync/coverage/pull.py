@@ -20,21 +20,21 @@ from datetime import datetime, timedelta
 from pydantic import SecretStr
 
 from schemas.change import Source
-from topsync import failpoints, metrics, telemetry
-from topsync.clock import ServerClock
+from topsync.base import failpoints, metrics, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.settings import CoverageSettings
 from topsync.coverage import spans
 from topsync.coverage.listing import Part
 from topsync.coverage.lists import Lister, Listing, OrderList, RefundList
-from topsync.lanes import LANE_OF
-from topsync.settings import CoverageSettings
+from topsync.model.listed import Listed
+from topsync.model.priority import LANE_OF
+from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.taobao.gateway.errors import RequestRefusedError
 from topsync.store import coverage
 from topsync.store.coverage import PulledWindow, Span
 from topsync.store.database import Pool
-from topsync.store.listed import Listed
 from topsync.stream import records
 from topsync.stream.producer import Producer
-from topsync.top.client import TopClient
-from topsync.top.errors import RequestRefusedError
 
 log = telemetry.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from aiokafka.errors import KafkaError
 
 from schemas.erasure import Erasure as Request
 from schemas.notification import SellerErased
-from topsync import failpoints
-from topsync.errors import OperatorError
+from topsync.base import failpoints
+from topsync.base.errors import OperatorError
 from topsync.store import erasures
 from topsync.store.database import Pool
 from topsync.store.erasures import Erasure, Left

@@ -15,15 +15,15 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from topsync import metrics, telemetry
-from topsync.clock import ServerClock
+from topsync.base import metrics, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.vault import Vault
+from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TransportError
+from topsync.platforms.taobao.gateway.oauth import Grant, OAuthClient
 from topsync.sellers import session_rules
 from topsync.store import sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Life, Seller
-from topsync.top.errors import GrantRefusedError, TransportError
-from topsync.top.oauth import Grant, OAuthClient
-from topsync.vault import Vault
 
 log = telemetry.get_logger(__name__)
 

@@ -15,21 +15,21 @@ from functools import partial
 from typing import Final
 
 from schemas.notification import SessionWarned
-from topsync import metrics, outages, telemetry
-from topsync.clock import ServerClock
+from topsync.base import metrics, outages, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.service import Lifetime
+from topsync.budget.leases import Lane
 from topsync.coverage import spans
+from topsync.platforms.taobao.calls import messages
+from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.taobao.gateway.errors import RequestRefusedError, SessionInvalidError, TopError
 from topsync.sellers import session_rules
 from topsync.sellers.sessions import Sessions
-from topsync.service import Lifetime
 from topsync.store import coverage, database, gaps, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import Seller, State
 from topsync.stream import records
 from topsync.stream.producer import Producer, PublishError
-from topsync.top.budget import Lane
-from topsync.top.calls import messages
-from topsync.top.client import TopClient
-from topsync.top.errors import RequestRefusedError, SessionInvalidError, TopError
 
 log = telemetry.get_logger(__name__)
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from topsync import telemetry
+from topsync.base import telemetry
+from topsync.base.vault import Vault
 from topsync.sellers import session_rules
 from topsync.sellers.renewal import Renewal
 from topsync.store import sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller, State
-from topsync.vault import Vault
 
 log = telemetry.get_logger(__name__)
 

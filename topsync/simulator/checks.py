@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeAlias
 
+from topsync.platforms.taobao.gateway.sign import SignMethod, digest, sign
 from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.errors import ApiError, Code
@@ -17,7 +18,6 @@ from topsync.simulator.faults.effects import CLEAR, Vision
 from topsync.simulator.sellers import Seller
 from topsync.simulator.settings import Check, PlatformQuirks
 from topsync.simulator.wire import Json
-from topsync.top.sign import SignMethod, digest, sign
 
 CLOCK_TOLERANCE_SECONDS = 600
 """A timestamp may be off by ten minutes, either way."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from topsync.budget import leases
+from topsync.budget.leases import Ask, Grant, Limits
 from topsync.store.database import Connection, Pool, sql
-from topsync.top import budget
-from topsync.top.budget import Ask, Grant, Limits
 
 BANS: Final = "call_bans"
 """The channel on which a stored ban is told, as `scope seconds`."""
@@ -23,16 +23,16 @@ class Ban(NamedTuple):
 
 async def add(connection: Connection, limits: Limits) -> None:
     """Make the lines that leases of these limits need. Idempotent."""
-    await connection.execute(sql("call_budget.add"), [budget.APP, *sorted(limits.api_calls_per_second)])
+    await connection.execute(sql("call_budget.add"), [leases.APP, *sorted(limits.api_calls_per_second)])
 
 
 async def lease(connection: Connection, limits: Limits, ask: Ask, *, timeout_seconds: float) -> Grant:
-    """Answer an ask by the rule of `topsync.top.budget`. One statement; asks are answered one by one.
+    """Answer an ask by the rule of `topsync.budget.leases`. One statement; asks are answered one by one.
 
     Raises:
         TimeoutError: places may have been leased all the same; they lapse.
     """
-    lines = budget.terms(limits, ask)
+    lines = leases.terms(limits, ask)
     row = await connection.fetchrow(
         sql("call_budget.lease"),
         [line.scope for line in lines],
@@ -41,7 +41,7 @@ async def lease(connection: Connection, limits: Limits, ask: Ask, *, timeout_sec
         [line.quota for line in lines],
         ask.lane + 1,  # arrays count from 1
         ask.lane.horizon_seconds,
-        budget.FURTHEST_SECONDS,
+        leases.FURTHEST_SECONDS,
         ask.wanted,
         ask.returned,
         timeout=timeout_seconds,

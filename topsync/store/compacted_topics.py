@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
-from topsync.compacted import Compacted, Finder, Look, Loss, Reason
+from topsync.model.compacted_topic import Compacted, Finder, Look, Loss, Reason
 from topsync.store.database import Pool, sql
 
 _ROWS_AT_ONCE = 1000

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from schemas import content, transitions
 from schemas.change import Source
-from schemas.steps import Step
+from schemas.delta import Step
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
 from topsync.store import versions

@@ -157,7 +157,7 @@ async def forget_answered(pool: Pool) -> None:
     """Forget those due, and those asked for, whose order is stored as promised by now. Idempotent.
 
     Messages that wait promise no more than any message: what answers one answers them
-    (`consumer.decisions.is_answered`).
+    (`consumer.enrich.read.decisions.is_answered`).
     """
     await pool.execute(sql("refetches.forget_answered"))
 

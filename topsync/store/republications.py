@@ -14,7 +14,7 @@ from typing import Final
 
 import asyncpg
 
-from topsync.compacted import Compacted
+from topsync.model.compacted_topic import Compacted
 from topsync.store.database import Pool, sql
 
 MAX_PER_SECOND: Final = 5000

@@ -1,4 +1,4 @@
-"""Sellers and their sessions. Tokens come and go encrypted: `topsync.vault` holds the keys.
+"""Sellers and their sessions. Tokens come and go encrypted: `topsync.base.vault` holds the keys.
 
 Each change of state is one statement in `sql/sellers.sql`, so two processes cannot mix theirs up:
 
@@ -20,7 +20,7 @@ import asyncpg
 import orjson
 
 from schemas.opaque import storable_text
-from topsync.errors import OperatorError
+from topsync.base.errors import OperatorError
 from topsync.store.database import Connection, Pool, sql
 
 REFRESH_SECONDS = 25.0

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, Generic
 
 from topsync.store import orders, refunds
+from topsync.store.batching import Together
 from topsync.store.database import Pool
-from topsync.store.together import Together
 from topsync.store.versions import (
     Known,
     NotOwnerError,

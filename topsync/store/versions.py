@@ -21,11 +21,11 @@ import orjson
 
 from schemas import content, platform_object
 from schemas.change import Source
+from schemas.delta import Step, join
 from schemas.platform_object import PlatformObject
-from schemas.steps import Step, join
-from topsync.store import steps
+from topsync.model.listed import Listed
+from topsync.store import deltas
 from topsync.store.database import Pool, sql
-from topsync.store.listed import Listed
 
 MAX_WIRE_BYTES: Final = 16 * 1024 * 1024
 """As large as an answer of the platform may be, and small enough for the topic with all headers. An answer of
@@ -287,7 +287,7 @@ class VersionTable(ABC, Generic[V, T]):
             [version.fetched_at for version in versions],
             [version.source for version in versions],
             [version.wire for version in versions],
-            list(map(steps.write, brought)),
+            list(map(deltas.write, brought)),
             *self._of_its_own(versions),
             max((part.latest_now for part in parts if part.latest_now is not None), default=None),
         )
@@ -298,7 +298,7 @@ class VersionTable(ABC, Generic[V, T]):
         if before is None:
             return self._step(None, version.content, source)
         step = self._step(orjson.loads(before["value"]), version.content, source)
-        return join(steps.read(before["step"], self.words), step) if before["unpublished"] else step
+        return join(deltas.read(before["step"], self.words), step) if before["unpublished"] else step
 
     async def known(self, pool: Pool, keys: Iterable[int]) -> dict[int, Known]:
         """What is stored of these; absent ones are absent from the answer."""
@@ -335,7 +335,7 @@ class VersionTable(ABC, Generic[V, T]):
             fetched_at=row["fetched_at"],
             value=row["value"],
             source=Source(row["source"]),
-            step=steps.read(row["step"], self.words),
+            step=deltas.read(row["step"], self.words),
         )
 
     async def mark_published(self, pool: Pool, versions: Sequence[Unpublished[T]]) -> None:

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
-from topsync import metrics, starts, telemetry
-from topsync.settings import KafkaSettings
+from topsync.base import metrics, starts, telemetry
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, layout, topics
 from topsync.stream.clients import Consumer
 from topsync.stream.topics import Topic

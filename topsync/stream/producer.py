@@ -10,8 +10,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from topsync import failpoints, telemetry
-from topsync.settings import KafkaSettings
+from topsync.base import failpoints, telemetry
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, topics
 from topsync.stream.clients import KafkaProducer
 from topsync.stream.layout import Layout

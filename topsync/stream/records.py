@@ -14,11 +14,11 @@ import orjson
 from schemas import cloud_events, events, json_schema
 from schemas.change import Change, Hint, Source
 from schemas.cloud_events import Headers
+from schemas.delta import Step, T
 from schemas.erasure import Erasure
 from schemas.notification import Notification
 from schemas.refund_transitions import RefundTransition
 from schemas.signal import ReplayRequested
-from schemas.steps import Step, T
 from schemas.transitions import Transition
 from schemas.types import MAX_ID, write_instant
 

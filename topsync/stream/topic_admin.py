@@ -9,8 +9,8 @@ from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
-from topsync import telemetry
-from topsync.settings import KafkaSettings
+from topsync.base import telemetry
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, topic_plan, topics
 from topsync.stream.clients import Admin
 from topsync.stream.topic_plan import Action, Alter, Create, Widen

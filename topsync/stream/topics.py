@@ -9,8 +9,8 @@ from datetime import timedelta
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from topsync.errors import OperatorError
-from topsync.settings import KafkaSettings
+from topsync.base.errors import OperatorError
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, layout
 from topsync.stream.clients import Admin
 from topsync.stream.records import MAX_REQUEST_BYTES

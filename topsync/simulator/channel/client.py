@@ -7,6 +7,7 @@ import time
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
+from topsync.platforms.taobao.channel.frames import Frame, encode
 from topsync.simulator.channel import websocket
 from topsync.simulator.channel.confirms import ConfirmShape
 from topsync.simulator.channel.pushes import Recipient
@@ -21,7 +22,6 @@ from topsync.simulator.channel.websocket import (
     Upgraded,
     Violation,
 )
-from topsync.tmc.frames import Frame, encode
 
 LINGER_SECONDS: Final = 5.0
 """How long the last bytes to a client that does not read are kept when its connection ends."""

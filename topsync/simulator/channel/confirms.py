@@ -10,8 +10,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from topsync.tmc.frames import Frame, Int64, MessageType
-from topsync.tmc.messages import Kind, read_kind
+from topsync.platforms.taobao.channel.frames import Frame, Int64, MessageType
+from topsync.platforms.taobao.channel.messages import Kind, read_kind
 
 _ID_FIELD: Final = b"\x01\x00\x02\x00\x00\x00id\x05"
 """A custom header called `id` up to its 64-bit value (reference/tmc-protocol.md 2.2, 2.3)."""

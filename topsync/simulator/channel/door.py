@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from topsync.platforms.taobao.channel.frames import Frame, Value
+from topsync.platforms.taobao.gateway.sign import SignMethod, sign
 from topsync.simulator.channel.queue import DEFAULT_GROUP
 from topsync.simulator.channel.settings import ChannelSettings, Refusal
-from topsync.tmc.frames import Frame, Value
-from topsync.top.sign import SignMethod, sign
 
 Identity = tuple[str, str]
 """Application key and group: what a token stands for."""

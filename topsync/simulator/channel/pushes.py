@@ -12,14 +12,23 @@ from typing import Final
 
 import orjson
 
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Frame,
+    Int16,
+    Int32,
+    Int64,
+    MessageType,
+    Value,
+    encode,
+)
+from topsync.platforms.taobao.channel.messages import Kind, date_of
 from topsync.simulator import wire
 from topsync.simulator.channel import websocket
 from topsync.simulator.channel.queue import Queued
 from topsync.simulator.channel.settings import ChannelSettings, WireType
 from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.effects import Damage, Fate
-from topsync.tmc.frames import Byte, Frame, Int16, Int32, Int64, MessageType, Value, encode
-from topsync.tmc.messages import Kind, date_of
 
 INT64_MAX: Final = 2**63 - 1
 

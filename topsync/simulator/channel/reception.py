@@ -8,6 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Frame,
+    FrameError,
+    Int16,
+    Int32,
+    Int64,
+    MessageType,
+    decode,
+)
+from topsync.platforms.taobao.channel.messages import Kind, read_kind
 from topsync.simulator.channel.client import Client
 from topsync.simulator.channel.confirms import shape_of
 from topsync.simulator.channel.door import Door, Granted, Identity
@@ -16,8 +27,6 @@ from topsync.simulator.channel.pushes import Recipient
 from topsync.simulator.channel.queue import MessageQueue
 from topsync.simulator.channel.settings import ChannelSettings, Excess, Refusal
 from topsync.simulator.channel.websocket import Message, Opcode
-from topsync.tmc.frames import Byte, Frame, FrameError, Int16, Int32, Int64, MessageType, decode
-from topsync.tmc.messages import Kind, read_kind
 
 
 @dataclass(slots=True)

@@ -1,0 +1,15 @@
+"""The platform's clock (reference/top-api.md 1.8, 3.11)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from topsync.budget.leases import Lane
+from topsync.platforms.taobao.gateway.client import TIME_API, TopClient
+from topsync.platforms.taobao.gateway.wire import ApiRequest, as_instant
+
+
+async def server_time(client: TopClient, *, lane: Lane = Lane.LIVE) -> datetime:
+    """The platform's time, cut to the second. `TopClient.sync_clock` is what keeps the clock."""
+    answer = await client.call(ApiRequest(TIME_API), lane=lane)
+    return as_instant(answer.get("time"))
