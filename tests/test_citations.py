@@ -165,3 +165,30 @@ def _printed(row: dict[str, str | int | None]) -> tuple[str, str, str]:
     code = "any" if row["code"] is None else str(row["code"])
     pattern = "any" if row["sub_code_pattern"] is None else f"`{row['sub_code_pattern']}`"
     return code, pattern.replace("|", r"\|"), str(row["meaning"]).replace("|", r"\|").replace("<", r"\<")
+
+
+OUTSIDE = re.compile(r"\b(?:top-api|tmc-protocol|kafka-local|top-errors)\b|\bdesign(?:\.md)? \d|\bseed 00\d")
+"""Notes from which the first pages were made, and which nobody has."""
+
+REFERENCE = re.compile(r"(?<![\w-])(?:(?:docs|\.\.)/)*reference/[\w.-]+")
+
+
+def test_nothing_is_cited_that_is_not_in_the_repository() -> None:
+    # A migration stays as it is, its comments too: each database that has applied it keeps its checksum.
+    others = [path for path in texts() if path != Path(__file__) and path.parent.name != "migrations"]
+    outside = [f"{path.relative_to(paths.CHECKOUT)}: {name}" for path in others for name in _outside(path)]
+    assert not outside, "\n".join(outside)
+
+
+def _outside(path: Path) -> Iterator[str]:
+    text = path.read_text()
+    yield from (found[0] for found in OUTSIDE.finditer(text))
+    for found in REFERENCE.finditer(text):
+        if not _is_there(path, found[0].rstrip(".")):
+            yield found[0]
+
+
+def _is_there(citing: Path, cited_path: str) -> bool:
+    return any(
+        (folder / cited_path).exists() for folder in (paths.CHECKOUT, paths.CHECKOUT / "docs", citing.parent)
+    )
