@@ -2,9 +2,9 @@
 
 *subscribe* (push listens first), *request* the export up to yesterday 23:59:59, *download* it, *load* it
 into `snapshots`, wait until all of it is *stored*, pull *today* and the refunds of all that time, *certify*,
-live (design 3). The day on
+live (docs/architecture.md). The day on
 which the export is asked for, day zero, is fixed then and kept: the export holds the orders created before
-it, the increments from its first second hold everything changed since (reference/top-api.md 4.5).
+it, the increments from its first second hold everything changed since (docs/platform/gateway.md 4.5).
 """
 
 from __future__ import annotations
@@ -426,7 +426,7 @@ def fields_after(failed_exports: int) -> Sequence[str]:
     """The fields to export, in an order that no task of this bulk start has had that failed.
 
     An identical request is answered with the task that exists, failed or not, for as long as the platform
-    keeps it (reference/top-api.md 4.1, 4.2). The order of the fields means nothing to the file.
+    keeps it (docs/platform/gateway.md 4.1, 4.2). The order of the fields means nothing to the file.
     """
     turn = failed_exports % len(FULLINFO_FIELDS)
     return (*FULLINFO_FIELDS[turn:], *FULLINFO_FIELDS[:turn])

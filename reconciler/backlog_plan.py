@@ -1,7 +1,7 @@
 """How a backlog is drained, decided without I/O: by tasks of many orders, or one by one.
 
 A task costs a few calls for a hundred orders, but the platform runs tasks each half hour, between 01:00 and
-23:00 (reference/top-api.md 4.1). So tasks are for backlogs that calls would take long to drain.
+23:00 (docs/platform/gateway.md 4.1). So tasks are for backlogs that calls would take long to drain.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def plan(waiting: Mapping[int, int], rules: Rules, *, running: int, without_task
 def request_order(tids: Sequence[int], failures: int) -> list[int]:
     """The ids as they are asked for: in another order after each failure.
 
-    An identical request would be answered with the task that failed (reference/top-api.md 4.2).
+    An identical request would be answered with the task that failed (docs/platform/gateway.md 4.2).
     """
     turn = failures % len(tids)
     return [*tids[turn:], *tids[:turn]]

@@ -1,8 +1,9 @@
 """Asking again for what the platform did not show: hints it anew at growing distances, and gives up loudly.
 
-A detail may be missing or old for seconds after a change, and for hours on sale days (reference/top-api.md
-6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it noted because the seller was
-away is told again when the seller is back, in the order in which it happened, and is never given up for that.
+A detail may be missing or old for seconds after a change, and for hours on sale days
+(docs/platform/gateway.md 6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it
+noted because the seller was away is told again when the seller is back, in the order in which it happened,
+and is never given up for that.
 
 Messages that were let wait for others of their order (`topsync/model/linger.py`) are told here as well, once.
 """

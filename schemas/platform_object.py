@@ -38,13 +38,18 @@ class PlatformObject(BaseModel):
     """What `from_platform` raises."""
     indispensable: ClassVar[frozenset[str]] = frozenset()
     """Optional fields of the contract without which the platform's object is unreadable: where they are
-    absent or empty, which the platform means alike (reference/top-api.md 1.6), or in a shape of their own."""
+    absent or empty, which the platform means alike (docs/platform/gateway.md 1.6), or in a shape of their
+    own.
+    """
     carried: ClassVar[frozenset[str]] = frozenset()
     """Fields that the platform documents and we carry under `platform_fields`. Others there nobody knows."""
     not_content: ClassVar[frozenset[str]] = frozenset()
     """Fields whose change alone is no change of the object (`schemas.content`)."""
     left_out: ClassVar[frozenset[str]] = frozenset()
-    """Fields that the platform leaves out at times although they have a value (reference/top-api.md 6.3)."""
+    """Fields that the platform leaves out at times although they have a value.
+
+    Source: docs/platform/gateway.md 6.3.
+    """
     opaque: ClassVar[frozenset[str]] = frozenset()
     """Fields below that hold values in the platform's own form."""
     parts: ClassVar[Mapping[str, type[PlatformObject]]] = {}

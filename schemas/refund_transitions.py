@@ -39,7 +39,9 @@ _OF_STATUS: Mapping[str, RefundTransition] = {
     "SUCCESS": RefundTransition.SUCCEEDED,
     "CLOSED": RefundTransition.CLOSED,
 }
-"""What a status says by itself (reference/top-api.md 5.4); another one, e.g. of an exchange, says nothing."""
+"""What a status says by itself (docs/platform/gateway.md 5.4); another one, e.g. of an exchange, says
+nothing.
+"""
 
 
 def step(before: Refund | None, after: Refund, source: Source) -> Step[RefundTransition]:

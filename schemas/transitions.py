@@ -2,7 +2,7 @@
 
 Platform states may be skipped: what was missed, or happened within one second, shows as one step. So a
 transition is not read off a pair of statuses. Each state implies how far the order has come, its
-*milestones* (reference/top-api.md 5.3 and 5.6), and a step's transitions are those it newly implies.
+*milestones* (docs/platform/gateway.md 5.3 and 5.6), and a step's transitions are those it newly implies.
 A step back implies none, and is an update. Every pair of states has an answer.
 
 Orders are taken as they are on the wire, JSON read into dictionaries: what is stored need not be made into

@@ -1,4 +1,4 @@
-"""The enricher: owns partitions, and is the one writer of their orders (design 4).
+"""The enricher: owns partitions, and is the one writer of their orders.
 
 Taking a partition over happens in this order, because each step relies on the one before:
 

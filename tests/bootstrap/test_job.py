@@ -11,7 +11,7 @@ from topsync.platforms.taobao.export_file import ExportedTrade, Refused, ToRepai
 
 
 def test_after_a_failed_export_the_same_fields_are_asked_for_in_words_that_no_task_had() -> None:
-    """The platform answers an identical request with the task that failed (reference/top-api.md 4.2)."""
+    """The platform answers an identical request with the task that failed (docs/platform/gateway.md 4.2)."""
     asked = [tuple(job.fields_after(failed)) for failed in range(len(FULLINFO_FIELDS))]
     assert len(set(asked)) == len(asked)
     assert {frozenset(fields) for fields in asked} == {frozenset(FULLINFO_FIELDS)}

@@ -1,4 +1,4 @@
-"""The platform's list by `modified`, changing while it is read (reference/paging_brute_force.py)."""
+"""The platform's list by `modified`, changing while it is read (docs/platform/gateway.md 3.2)."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def test_every_pod_runs_with_as_few_rights_as_it_can(processes: dict[str, Worklo
 
 
 def test_push_never_has_two_connections(processes: dict[str, Workload]) -> None:
-    """Whether the platform lets a group have two is not known (reference/tmc-protocol.md 5.5)."""
+    """Whether the platform lets a group have two is not known (docs/platform/channel.md 5.5)."""
     push = processes["push"]
 
     assert (push.kind, push.spec["replicas"], push.spec["strategy"]) == (

@@ -69,7 +69,7 @@ def test_how_many_are_called_for_at_once(calls_per_second: float, backlog_change
 
 
 def test_no_request_repeats_one_that_failed() -> None:
-    """An identical one is answered with the task that failed (reference/top-api.md 4.2)."""
+    """An identical one is answered with the task that failed (docs/platform/gateway.md 4.2)."""
     assert [backlog_plan.request_order([1, 2, 3], failures) for failures in (0, 1)] == [[1, 2, 3], [2, 3, 1]]
 
 

@@ -45,7 +45,7 @@ class RawSocket:
     async def open(cls, uri: str, *more_headers: str) -> RawSocket:
         host, _, port = uri.removeprefix("ws://").rstrip("/").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        # In the official client's order, with its Host without a port (reference/tmc-protocol.md 1.2).
+        # In the official client's order, with its Host without a port (docs/platform/channel.md 1.2).
         lines = [
             "GET / HTTP/1.1",
             "Host: localhost",

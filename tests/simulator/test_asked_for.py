@@ -22,7 +22,7 @@ from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.world import World
 
 EXPLAINED: Mapping[str, str] = {
-    "async_modified": "lists by arrival alone carry it (reference/top-api.md 5.2)"
+    "async_modified": "lists by arrival alone carry it (docs/platform/gateway.md 5.2)"
 }
 """What is asked for and never given, and why."""
 

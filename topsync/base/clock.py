@@ -1,6 +1,6 @@
 """The platform's clock, as seen from here.
 
-Windows, cursors and proofs are computed in server time (reference/top-api.md 1.8): a machine clock that
+Windows, cursors and proofs are computed in server time (docs/platform/gateway.md 1.8): a machine clock that
 runs two minutes fast would create windows that end in the future, whose late part is read as empty. The
 clock therefore never asks the machine for the time of day. It keeps bounds on the difference between the
 platform's clock and a monotonic one, and answers with the *lower* bound: it may be late by up to about a
@@ -27,7 +27,7 @@ DRIFT_PER_SECOND = 100e-6
 
 DOUBT_SECONDS = 900.0
 """How long a superseded time still counts. Calls are refused from ten minutes' difference on
-(reference/top-api.md 1.8), so a platform whose clock is further off than that serves nobody for long."""
+(docs/platform/gateway.md 1.8), so a platform whose clock is further off than that serves nobody for long."""
 
 MAX_DOUBTS = 8
 """Superseded times that are kept apart; of more, the oldest two become one that allows for both."""

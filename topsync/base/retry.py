@@ -30,7 +30,7 @@ class Jitter(Enum):
     FULL = (0.0, 1.0)
     """Anything from nothing to the whole wait: for many clients of one server that came back."""
     HALF = (0.5, 1.5)
-    """The wait ± 50 %: for a service that asks for time (reference/top-api.md 2.1)."""
+    """The wait ± 50 %: for a service that asks for time (docs/platform/gateway.md 2.1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """Listing every order of a span by `modified`, without I/O: a generator asks, its caller brings the pages.
 
 Refunds are listed in the same way, which needs no more than this page says; "order" stands for both here.
-The platform does not document in which order it lists refunds (reference/top-api.md 3.10). What fits one page
-needs none; a list that would have to be paged and is not newest first fails, rather than leave some out.
+The platform does not document in which order it lists refunds (docs/platform/gateway.md 3.10). What fits one
+page needs none; a list that would have to be paged and is not newest first fails, rather than leave some out.
 
 Why it is more than a loop over pages: the list is sorted by a value that changes while it is read.
 Paging forwards loses orders, paging backwards loses them too as soon as the window is open or orders
-become visible late (reference/top-api.md 3.2). So:
+become visible late (docs/platform/gateway.md 3.2). So:
 
 - Parts are listed oldest first. An order that is modified meanwhile only ever moves into a later part,
   which is still to come; with a last part that ends in the future, nothing can slip past.

@@ -246,7 +246,7 @@ class Lister:
         try:
             total, listed = await of.page(wish)
         except WindowTooWideError:
-            # The platform asks for rest first, and for less then (reference/top-api.md 2.4).
+            # The platform asks for rest first, and for less then (docs/platform/gateway.md 2.4).
             await asyncio.sleep(self.settings.too_wide_wait_seconds)
             return Page(asked_at, None, {}, refused=True)
         return Page(asked_at, total, listed)

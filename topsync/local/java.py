@@ -16,7 +16,7 @@ from pathlib import Path
 from topsync.base.errors import OperatorError
 
 MINIMUM_JAVA_VERSION = 17
-"""What Kafka 4.1's broker needs (reference/kafka-local.md)."""
+"""What Kafka 4.1's broker needs (docs/platform/kafka.md)."""
 
 ANSWER_TIMEOUT_SECONDS = 30.0
 

@@ -1,7 +1,7 @@
 """How late the platform's lists may be, by the calendar of its sales. Pure; times are aware instants.
 
-Around the opening of a sale lists lag by minutes (reference/top-api.md 6.1 (4, 6), 6.3): what is read then,
-or so soon afterwards that it still reaches back into it, proves less, and pulls begin earlier.
+Around the opening of a sale lists lag by minutes (docs/platform/gateway.md 6.1 (4, 6), 6.3): what is read
+then, or so soon afterwards that it still reaches back into it, proves less, and pulls begin earlier.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ def can_refresh(seller: Seller, *, now: datetime | None) -> bool:
 def refresh_is_due(seller: Seller, *, share: float, now: datetime) -> bool:
     """Whether it is time to refresh: the session was refused, or the last `share` of its life has begun.
 
-    A paused seller is left alone. (reference/top-api.md 3.16: early, once per seller; a quarter of the life
-    is an inference, so it is a setting.)
+    A paused seller is left alone. (docs/platform/gateway.md 3.16: early, once per seller; a quarter of the
+    life is an inference, so it is a setting.)
     """
     if seller.state is State.PAUSED or not seller.refresh_allowed or not can_refresh(seller, now=now):
         return False

@@ -1,4 +1,4 @@
-"""What the gateway checks before a service sees a call, and in which order (reference/top-api.md 1.5)."""
+"""What the gateway checks before a service sees a call, and in which order (docs/platform/gateway.md 1.5)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Doorkeeper:
         `meeting` holds the faults that strike the call.
 
         Raises:
-            ApiError: the first check that fails; reference/top-api.md 1.5 suggests an order.
+            ApiError: the first check that fails; docs/platform/gateway.md 1.5 suggests an order.
         """
         if verb not in _VERBS:
             raise ApiError(Code.HTTP_ACTION)

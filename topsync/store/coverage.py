@@ -1,4 +1,4 @@
-"""The coverage ledger: per seller, the spans of platform time that are proven complete (design 5)."""
+"""The coverage ledger: per seller, the spans of platform time that are proven complete."""
 
 from __future__ import annotations
 

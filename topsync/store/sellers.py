@@ -56,7 +56,7 @@ class AmbiguousError(OperatorError):
 
 
 MAX_NICK_CHARACTERS = 100
-"""As the platform's own calls take it (reference/top-api.md 3.12)."""
+"""As the platform's own calls take it (docs/platform/gateway.md 3.12)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def committed(self, topic: str, partition: int) -> int | None:
         """The group's committed offset. Not stable while an earlier owner has a transaction open:
-        take the partition's publishing over first (reference/kafka-local.md).
+        take the partition's publishing over first (docs/platform/kafka.md).
         """
         offset: int | None = await self._consumer.committed(TopicPartition(topic, partition))
         return offset

@@ -70,7 +70,7 @@ NOT_THERE = "not_there"
 
 INCOMPLETE = "incomplete_answer"
 """Why an order is postponed whose detail leaves out what each order has, its lines above all: fields
-disappear on peak days (reference/top-api.md 6.3)."""
+disappear on peak days (docs/platform/gateway.md 6.3)."""
 
 NOT_THE_APPLICATION = frozenset({12, 15, 40, 41, 50})
 """Codes below 100 that do not refuse the application: a seller's account, arguments, a service's answer."""
@@ -180,7 +180,7 @@ class Batch:
 def _concerns_one_order(error: RequestRefusedError) -> bool:
     """Whether other orders may fare better; where the gateway refuses the application, stop, loudly.
 
-    Source: reference/top-api.md 2.2, which codes come from the gateway itself.
+    Source: docs/platform/gateway.md 2.2, which codes come from the gateway itself.
     """
     return error.code is not None and (error.code >= 100 or error.code in NOT_THE_APPLICATION)
 

@@ -41,7 +41,7 @@ class Need:
     """Until when all of the hints may wait for others; none where one of them may not."""
     by_refund_alone: bool = False
     """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
-    months are out of reach (reference/top-api.md 3.4)."""
+    months are out of reach (docs/platform/gateway.md 3.4)."""
 
 
 def believable(change: Change, *, latest_now: datetime) -> Change:
@@ -185,8 +185,8 @@ def refunds_shown_otherwise(
 ) -> dict[int, Need]:
     """The refunds that fetched orders show, and that are not stored like that; by `refund_id`.
 
-    A line tells of its latest refund the id and the status (reference/top-api.md 5.4), and neither on peak
-    days.
+    A line tells of its latest refund the id and the status (docs/platform/gateway.md 5.4), and neither on
+    peak days.
     """
     needs: dict[int, Need] = {}
     for version in versions:

@@ -107,7 +107,8 @@ class RefundReader:
     async def note_orders_behind(self, fetched: Mapping[int, Version], part: RefundPart) -> None:
         """Have orders fetched again that show a refund as it was before it was fetched here.
 
-        An order's `modified` need not move with its refund (reference/top-api.md 3.10), so no list may tell.
+        An order's `modified` need not move with its refund (docs/platform/gateway.md 3.10), so no list may
+        tell.
         """
         lines = decisions.lines_of(fetched.values())
         others = {version.refund.tid for version in part.versions.values()} - fetched.keys()

@@ -1,4 +1,6 @@
-"""Reading an export: every line is accounted for, whatever the file does (P5; reference/top-api.md 4.3)."""
+"""Reading an export: every line is accounted for, whatever the file does (P5; docs/platform/gateway.md
+4.3).
+"""
 
 from __future__ import annotations
 

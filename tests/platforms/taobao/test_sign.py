@@ -1,4 +1,4 @@
-"""The signature vectors of reference/top-api.md 1.4, with every method."""
+"""The signature vectors of docs/platform/gateway.md 1.4, with every method."""
 
 from __future__ import annotations
 

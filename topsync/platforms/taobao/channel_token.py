@@ -1,4 +1,4 @@
-"""The token that CONNECT may have to carry (reference/tmc-protocol.md 3.1), from the gateway."""
+"""The token that CONNECT may have to carry (docs/platform/channel.md 3.1), from the gateway."""
 
 from __future__ import annotations
 

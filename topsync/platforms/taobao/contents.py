@@ -1,4 +1,4 @@
-"""From a message of the channel to a change, without I/O (reference/tmc-protocol.md 7)."""
+"""From a message of the channel to a change, without I/O (docs/platform/channel.md 7)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from topsync.platforms.taobao.channel.messages import TmcMessage
 
 ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
 """Topics whose messages are about an order, or about a refund, which may change its order with it
-(reference/top-api.md 3.10)."""
+(docs/platform/gateway.md 3.10)."""
 
 
 AUTH_CANCEL_TOPIC = "taobao_top_AuthCancel"
 
 MAX_CONTENT_VALUES = 10_000
-"""A message has some twenty fields (reference/tmc-protocol.md 7.1). Many may come in a second, and the
+"""A message has some twenty fields (docs/platform/channel.md 7.1). Many may come in a second, and the
 process that receives reads all of them."""
 
 
@@ -29,7 +29,7 @@ class UnreadableMessageError(ValueError):
 def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timedelta) -> Hint | None:
     """The hint in a message; none where it is not about an order.
 
-    Only the ids are taken: the rest of a message is a hint at best (reference/top-api.md 3.12).
+    Only the ids are taken: the rest of a message is a hint at best (docs/platform/gateway.md 3.12).
 
     Raises:
         UnreadableMessageError: the content is not JSON, holds too much or names no order, there is no seller
@@ -84,7 +84,7 @@ def _refund_in(content: dict[str, object]) -> int | None:
 def read_cancellation(message: TmcMessage) -> int | None:
     """Whose authorisation a message says to be withdrawn; none where it says nothing of the kind.
 
-    The content has `user_id` as well (reference/tmc-protocol.md 7.5); a message that names nobody changes
+    The content has `user_id` as well (docs/platform/channel.md 7.5); a message that names nobody changes
     nothing here, and the next call for its seller is refused.
     """
     if message.topic != AUTH_CANCEL_TOPIC:

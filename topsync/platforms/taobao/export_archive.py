@@ -19,7 +19,7 @@ from typing import Final
 from topsync.base.errors import OperatorError
 
 MAX_ENTRIES: Final = 10_000
-"""The platform packs one text file, perhaps a few (reference/top-api.md 4.3)."""
+"""The platform packs one text file, perhaps a few (docs/platform/gateway.md 4.3)."""
 
 MAX_READ_BYTES: Final = 4 * 1024 * 1024
 """The most that the zip module may ask the file for at once. Its table of contents is the only thing that it

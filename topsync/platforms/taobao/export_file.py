@@ -1,4 +1,4 @@
-"""Reading the file of a bulk export: bounded, streamed, byte by byte honest (reference/top-api.md 4.3).
+"""Reading the file of a bulk export: bounded, streamed, byte by byte honest (docs/platform/gateway.md 4.3).
 
 Lines are split on bytes, never with `str.splitlines`, which also splits inside buyers' messages. Entry
 names are never used as paths; sizes and ratio are capped while unpacking, not believed from the header.

@@ -165,7 +165,7 @@ class Client(asyncio.Protocol):
             self._finish()
 
     def drop(self) -> None:
-        """End TCP at once and without a Close (reference/tmc-protocol.md 5.4). Idempotent."""
+        """End TCP at once and without a Close (docs/platform/channel.md 5.4). Idempotent."""
         self.recipient = None
         if self._transport is not None:
             self._transport.abort()

@@ -14,7 +14,7 @@ from topsync.platforms.taobao.channel.frames import Frame, Int64, MessageType
 from topsync.platforms.taobao.channel.messages import Kind, read_kind
 
 _ID_FIELD: Final = b"\x01\x00\x02\x00\x00\x00id\x05"
-"""A custom header called `id` up to its 64-bit value (reference/tmc-protocol.md 2.2, 2.3)."""
+"""A custom header called `id` up to its 64-bit value (docs/platform/channel.md 2.2, 2.3)."""
 
 _ID: Final = struct.Struct("<q")
 

@@ -36,7 +36,7 @@ STRANGE_SENDER: Final = "00000000-0000-4000-8000-000000000000"
 """A token that no client was ever given."""
 
 VOIDABLE_FIELDS: Final = ("outtime", "publisher", "nick", "dataid", "retried")
-"""What a message can be placed without (reference/tmc-protocol.md 4.2)."""
+"""What a message can be placed without (docs/platform/channel.md 4.2)."""
 
 UNKNOWN_FIELDS: Final[Mapping[str, Value]] = {
     "x_new_text": "x",

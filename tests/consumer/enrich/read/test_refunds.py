@@ -180,7 +180,7 @@ async def test_a_message_that_brings_only_what_was_known_of_the_refund_is_asked_
 async def test_refunds_that_a_seller_may_not_show_stop_no_order_and_are_not_asked_for_each_time(
     shop: Shop,
 ) -> None:
-    """The right to refunds is one of its own (reference/top-api.md 2.2)."""
+    """The right to refunds is one of its own (docs/platform/gateway.md 2.2)."""
     for tid in (TID, TID + 4):
         shop.gateway.trades[tid] = refunding_trade(tid, refund_id=REFUND + tid - TID)
     shop.gateway.steps[REFUND] = [answers_error(11, NO_RIGHT)]

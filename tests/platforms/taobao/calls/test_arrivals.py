@@ -1,4 +1,4 @@
-"""Trades by their arrival in the seller's database (reference/top-api.md 3.3): what is late is found."""
+"""Trades by their arrival in the seller's database (docs/platform/gateway.md 3.3): what is late is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Details in batches (reference/top-api.md 3.7, 4.4), and the tasks that carry them (3.9)."""
+"""Details in batches (docs/platform/gateway.md 3.7, 4.4), and the tasks that carry them (3.9)."""
 
 from __future__ import annotations
 

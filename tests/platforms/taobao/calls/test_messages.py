@@ -1,4 +1,7 @@
-"""The message channel over HTTP (reference/top-api.md 3.12; tmc-protocol.md 4.6, 6): one queue, two doors."""
+"""The message channel over HTTP: one queue, two doors.
+
+Source: docs/platform/gateway.md 3.12, docs/platform/channel.md 4.6 and 6.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refunds (reference/top-api.md 3.10): they are what the orders' lives say, in the list and in full."""
+"""Refunds (docs/platform/gateway.md 3.10): they are what the orders' lives say, in the list and in full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CONNECT carries besides the signed fields (reference/tmc-protocol.md 3.1)."""
+"""What CONNECT carries besides the signed fields (docs/platform/channel.md 3.1)."""
 
 from __future__ import annotations
 

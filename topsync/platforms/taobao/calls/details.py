@@ -1,4 +1,4 @@
-"""Details in batches: up to a hundred trades in full with one task (reference/top-api.md 3.7, 4.4)."""
+"""Details in batches: up to a hundred trades in full with one task (docs/platform/gateway.md 3.7, 4.4)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from topsync.platforms.taobao.gateway.errors import (
 from topsync.platforms.taobao.gateway.wire import ApiRequest
 
 MAX_TRADES: Final = 100
-"""Ids in one task (reference/top-api.md 3.7)."""
+"""Ids in one task (docs/platform/gateway.md 3.7)."""
 
 _UNNUMBERED: Final = 15
 """Failures of a batch carry a `sub_code` without the number of a code; 15 is that of any `isv` or `isp`."""
@@ -71,7 +71,7 @@ async def create(
     """Ask for these trades in full; the task runs like an export, from 01:00 to 23:00, within the half hour.
 
     An identical task that exists is adopted: its states may be older than this request. The result is kept
-    for two days; an app has 30,000 of these calls a day (reference/top-api.md 3.7).
+    for two days; an app has 30,000 of these calls a day (docs/platform/gateway.md 3.7).
 
     Raises:
         ValueError: no trade, or more than 100.
@@ -145,7 +145,7 @@ def _absent(answer: ErrorAnswer) -> TradeNotExistError:
 
 
 def _json(row: Mapping[str, object], name: str) -> object:
-    """JSON inside a string (reference/top-api.md 4.4)."""
+    """JSON inside a string (docs/platform/gateway.md 4.4)."""
     text = row.get(name)
     if not isinstance(text, str):
         raise BadAnswerError(f"{name} is not a text", api=RESULT_API)

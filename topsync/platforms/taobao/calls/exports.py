@@ -1,4 +1,7 @@
-"""The bulk export: create it, follow it, find it again, delete it (reference/top-api.md 3.6, 3.8, 3.9, 4)."""
+"""The bulk export: create it, follow it, find it again, delete it.
+
+Source: docs/platform/gateway.md 3.6, 3.8, 3.9, 4.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class ExportTask:
 
     Attributes:
         created_at: the platform's word on when; None for an adopted task, whose `result` tells it.
-        adopted: an identical task existed, possibly of an earlier day (reference/top-api.md 4.2).
+        adopted: an identical task existed, possibly of an earlier day (docs/platform/gateway.md 4.2).
     """
 
     task_id: int
@@ -43,7 +46,7 @@ class ExportTask:
 
 
 class ExportStatus(StrEnum):
-    """Where a task stands (reference/top-api.md 4.1)."""
+    """Where a task stands (docs/platform/gateway.md 4.1)."""
 
     NEW = "new"
     DOING = "doing"
@@ -91,7 +94,7 @@ async def create(
     """Ask for a file of all trades created on platform days `first_day` to `last_day`, both included.
 
     The days lie between 90 days ago and yesterday. An identical task that exists is adopted, which is also
-    how a task is found again after a crash (reference/top-api.md 3.6, 4.2).
+    how a task is found again after a crash (docs/platform/gateway.md 3.6, 4.2).
 
     Raises:
         ValueError: the days are in the wrong order.
@@ -125,7 +128,7 @@ async def accepted(client: TopClient, session: SecretStr, request: ApiRequest, l
 
 
 async def result(client: TopClient, task_id: int, *, lane: Lane = Lane.BOOTSTRAP) -> ExportResult:
-    """Where an export stands; when done, a fresh one-time URL (reference/top-api.md 3.8).
+    """Where an export stands; when done, a fresh one-time URL (docs/platform/gateway.md 3.8).
 
     Raises:
         TaskNotExistError: expired or unknown: create the export again.
@@ -156,7 +159,7 @@ async def tasks(
 ) -> list[ListedTask]:
     """The app's tasks that are to run, or have run, in [start, end]: the second way to find a lost one.
 
-    The span begins at most three days ago and ends at most a day from now (reference/top-api.md 3.9).
+    The span begins at most three days ago and ends at most a day from now (docs/platform/gateway.md 3.9).
     """
     request = ApiRequest("taobao.topats.tasks.get", {"start_time": start, "end_time": end})
     answer = await client.call(request, session=session, lane=lane)

@@ -1,7 +1,8 @@
-"""The message channel over HTTP: who is permitted, groups, and the queue itself (reference/top-api.md 3.12).
+"""The message channel over HTTP: who is permitted, groups, and the queue itself (docs/platform/gateway.md
+3.12).
 
 Only `permit` speaks for a seller; everything else speaks for the app. The queue of a group is the one that
-its WebSocket connections share (reference/tmc-protocol.md 4.6). topsync consumes over the WebSocket; the
+its WebSocket connections share (docs/platform/channel.md 4.6). topsync consumes over the WebSocket; the
 queue's calls here are for operators, and for where that port is closed.
 """
 

@@ -1,6 +1,6 @@
 """What every list call has: a window, a page, and a count or the word that there is more.
 
-A list is sorted newest first and shows each object once (reference/top-api.md 3.1, 3.2, 3.10).
+A list is sorted newest first and shows each object once (docs/platform/gateway.md 3.1, 3.2, 3.10).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from topsync.platforms.taobao.gateway.wire import Parameter
 
 MAX_PAGE_SIZE: Final = 100
 MAX_INCREMENT_SPAN: Final = timedelta(days=1)
-"""Longer increment windows are refused (reference/top-api.md 3.2, 3.3)."""
+"""Longer increment windows are refused (docs/platform/gateway.md 3.2, 3.3)."""
 LISTED: Final = timedelta(days=90)
 """See `oldest_listed`."""
 
@@ -78,7 +78,7 @@ def has_next(answer: Mapping[str, object]) -> bool | None:
 def oldest_listed(now: datetime) -> datetime:
     """Since when lists show what was modified: an instant in UTC, by the platform's time.
 
-    "Within three months" (reference/top-api.md 3.1, 3.2); the export, which lists the same orders, says
+    "Within three months" (docs/platform/gateway.md 3.1, 3.2); the export, which lists the same orders, says
     ninety days before today (3.6).
     """
     return platform_time.start_of(platform_time.day_of(now) - LISTED)

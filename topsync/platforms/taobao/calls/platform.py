@@ -1,4 +1,4 @@
-"""The platform's clock (reference/top-api.md 1.8, 3.11)."""
+"""The platform's clock (docs/platform/gateway.md 1.8, 3.11)."""
 
 from __future__ import annotations
 

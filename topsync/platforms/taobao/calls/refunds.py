@@ -1,4 +1,4 @@
-"""Refunds: listed by modification, and one in full (reference/top-api.md 3.10)."""
+"""Refunds: listed by modification, and one in full (docs/platform/gateway.md 3.10)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ NO_RIGHT_SUB_CODES = ("isv.permission-", "isv.invalid-permission")
 
 
 def refuses_all(error: RequestRefusedError) -> bool:
-    """Whether we may have no refund of the seller, rather than not this one (reference/top-api.md 2.2)."""
+    """Whether we may have no refund of the seller, rather than not this one.
+
+    Source: docs/platform/gateway.md 2.2.
+    """
     return error.code in NO_RIGHT_CODES or (error.sub_code or "").startswith(NO_RIGHT_SUB_CODES)
 
 
@@ -66,7 +69,7 @@ async def received(
     """One page of the refunds *modified* in [start, end], of trades of all types.
 
     Neither order nor longest span is documented; newest first and a day are assumed, so treat a window as
-    one of `trades.increments` (reference/top-api.md 3.10).
+    one of `trades.increments` (docs/platform/gateway.md 3.10).
 
     Raises:
         ValueError: the window is not in whole seconds, is empty or longer than a day, or the page is out of

@@ -24,7 +24,8 @@ _FULLINFO_FIELDS: Final = ",".join(FULLINFO_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class ListedTrade:
-    """One row of a list page: it says that a trade changed, not what it is now (reference/top-api.md 6.3).
+    """One row of a list page: it says that a trade changed, not what it is now (docs/platform/gateway.md
+    6.3).
 
     Attributes:
         arrived: when this state reached the seller's database (`async_modified`), if it was asked for.
@@ -58,7 +59,8 @@ async def sold(
     fields: Sequence[str] = LIST_FIELDS,
     lane: Lane,
 ) -> TradePage:
-    """One page of the trades *created* in [start, end], all types, newest first (reference/top-api.md 3.1).
+    """One page of the trades *created* in [start, end], all types, newest first (docs/platform/gateway.md
+    3.1).
 
     Raises:
         ValueError: the window is not in whole seconds, is empty, or the page is out of bounds.
@@ -81,7 +83,8 @@ async def increments(
     fields: Sequence[str] = LIST_FIELDS,
     lane: Lane,
 ) -> TradePage:
-    """One page of the trades *modified* in [start, end], all types, newest first (reference/top-api.md 3.2).
+    """One page of the trades *modified* in [start, end], all types, newest first (docs/platform/gateway.md
+    3.2).
 
     An `end` in the future of the platform's clock loses trades, unless all of the window fits one page:
     `topsync.coverage.listing` knows when that is.
@@ -111,9 +114,9 @@ async def arrivals(
 ) -> TradePage:
     """One page of the trades that *reached the seller's database* in [start, end], the latest first.
 
-    A trade that appears late is in the window of its arrival, whatever its `modified` (reference/top-api.md
-    3.3). Whether every change counts as an arrival is not documented: it adds to `increments`, and does not
-    replace them.
+    A trade that appears late is in the window of its arrival, whatever its `modified`
+    (docs/platform/gateway.md 3.3). Whether every change counts as an arrival is not documented: it adds to
+    `increments`, and does not replace them.
 
     Raises:
         ValueError: as for `increments`.
@@ -126,7 +129,7 @@ async def arrivals(
 
 
 async def fullinfo(client: TopClient, session: SecretStr, tid: int, lane: Lane) -> Mapping[str, object]:
-    """The complete trade as the platform sent it (reference/top-api.md 3.4).
+    """The complete trade as the platform sent it (docs/platform/gateway.md 3.4).
 
     Raises:
         TradeNotExistError: no such trade for this seller, or older than three months.

@@ -13,7 +13,7 @@ _MAX_DOUBLINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class ReconnectPolicy:
-    """The waits between connections; the numbers are those of reference/tmc-protocol.md 5.3.
+    """The waits between connections; the numbers are those of docs/platform/channel.md 5.3.
 
     `first_seconds`, doubled after each failure up to `max_seconds`; `refused_first_seconds` instead when
     the platform refused the CONNECT, and `kicked_first_seconds` when it sent us away. Whether it does so

@@ -78,7 +78,7 @@ class Connection:
 
     `clock` must have been set (`ClockNotSetError` otherwise). `on_state` is called with the new status at
     each change of state; it must not block or raise. `token_source` is asked before each CONNECT for the
-    token that the official client sends (reference/tmc-protocol.md 3.1); without one none is sent.
+    token that the official client sends (docs/platform/channel.md 3.1); without one none is sent.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from topsync.platforms.taobao.channel.endings import Cause, Ending
 
 MAX_FRAMES: Final = 3
 """Of one connection; then it is closed, to be given the right token by the next CONNECT. Fewer may be strays.
-The official client closes at the first (reference/tmc-protocol.md 3.4)."""
+The official client closes at the first (docs/platform/channel.md 3.4)."""
 
 MAX_KEPT: Final = 3
 """So many are handed over until a push of ours comes; more would say nothing new, for ever."""

@@ -1,6 +1,6 @@
 """The message channel's frames: typed headers in one WebSocket binary message.
 
-Source: reference/tmc-protocol.md 2; its vectors are tests. `encode` and `decode` are pure: no socket, no
+Source: docs/platform/channel.md 2; its vectors are tests. `encode` and `decode` are pure: no socket, no
 clock, no state. Bytes from the network can only ever make `decode` raise `FrameError`, and it never
 allocates more than the frame itself holds.
 """
@@ -21,7 +21,7 @@ MIN_FRAME_BYTES: Final = 4
 """Version, message type and the end-of-headers mark."""
 
 DEFAULT_MAX_BYTES: Final = 4 * 1024 * 1024
-"""No limit of the platform is known (reference/tmc-protocol.md 2.5). Frames of 200 kB were seen to pass; a
+"""No limit of the platform is known (docs/platform/channel.md 2.5). Frames of 200 kB were seen to pass; a
 push about an order has some hundred bytes."""
 
 
@@ -30,7 +30,7 @@ class FrameError(ValueError):
 
 
 class MessageType(IntEnum):
-    """What a frame is for (reference/tmc-protocol.md 2.1)."""
+    """What a frame is for (docs/platform/channel.md 2.1)."""
 
     CONNECT = 0
     CONNECTACK = 1
@@ -86,7 +86,7 @@ class Frame:
     """One frame. Token and custom values stay out of its repr: they are credentials and buyers' data.
 
     `status_code` and `flag` are 0 when the header is missing. An empty or null phrase or token reads as
-    `None`, because readers cannot tell them apart (reference/tmc-protocol.md 2.2).
+    `None`, because readers cannot tell them apart (docs/platform/channel.md 2.2).
     """
 
     type: MessageType
@@ -98,7 +98,7 @@ class Frame:
     version: int = VERSION
 
 
-# Header types (reference/tmc-protocol.md 2.2).
+# Header types (docs/platform/channel.md 2.2).
 _END: Final = 0
 _CUSTOM: Final = 1
 _STATUS_CODE: Final = 2
@@ -106,7 +106,7 @@ _STATUS_PHRASE: Final = 3
 _FLAG: Final = 4
 _TOKEN: Final = 5
 
-# Value types (reference/tmc-protocol.md 2.3).
+# Value types (docs/platform/channel.md 2.3).
 _VOID: Final = 0
 _STRING: Final = 1
 _BYTE: Final = 2
@@ -134,14 +134,14 @@ _BIG: Final = _Order(">")
 
 _FLIPPING: Final = frozenset({_INT16, _INT32, _INT64, _DATE})
 """In version 1 everything after the first of these is big endian, except the numbers inside values: an
-accident of the Java library that became the format (reference/tmc-protocol.md 2.4)."""
+accident of the Java library that became the format (docs/platform/channel.md 2.4)."""
 
 
 def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Frame:
     """The frame in `data`; bytes behind its end mark are ignored.
 
     Stricter than the field's readers in one point: an unknown header or value type is refused, since
-    nobody can know its length (reference/tmc-protocol.md 2.2, 2.3).
+    nobody can know its length (docs/platform/channel.md 2.2, 2.3).
 
     Raises:
         FrameError: longer than `max_bytes`, cut short, of an unknown type, or not UTF-8.

@@ -22,13 +22,13 @@ HEAD_BYTES: Final = 64 * 1024
 """What is kept of the beginning of too long a message: all of a push but its content is far shorter."""
 
 TAIL_BYTES: Final = 16 * 1024
-"""What is kept of its end: fields may stand behind the content (reference/tmc-protocol.md 2.2)."""
+"""What is kept of its end: fields may stand behind the content (docs/platform/channel.md 2.2)."""
 
 MAX_SKIPPED_BYTES: Final = 64 * 1024 * 1024
 """A longer message ends the connection: what it keeps waiting is better fetched by another."""
 
 MAX_PINGS_AT_ONCE: Final = 1000
-"""In one read. The platform sends none at all (reference/tmc-protocol.md 1.4); more are a flood."""
+"""In one read. The platform sends none at all (docs/platform/channel.md 1.4); more are a flood."""
 
 
 @dataclass(frozen=True, slots=True)

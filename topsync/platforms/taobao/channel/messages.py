@@ -1,6 +1,6 @@
 """Application messages: what travels in the custom headers of a SEND frame, and the CONNECT that opens.
 
-Source: reference/tmc-protocol.md 3 and 4. Pure functions between `Frame` and typed values.
+Source: docs/platform/channel.md 3 and 4. Pure functions between `Frame` and typed values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEFAULT_MAX_CONTENT_BYTES: Final = 4 * 1024 * 1024
 """A gzipped content may unpack to this much: far above any order hint, far below a decompression bomb."""
 
 MAX_FAILURE_REASON_CHARS: Final = 128
-"""The official client cuts the reason of a Failed to this (reference/tmc-protocol.md 4.3)."""
+"""The official client cuts the reason of a Failed to this (docs/platform/channel.md 4.3)."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -42,7 +42,7 @@ _INTEGERS: Final = (Byte, Int16, Int32, Int64)
 
 
 class Kind(IntEnum):
-    """What a SEND is, in its header `__kind` (reference/tmc-protocol.md 4.1)."""
+    """What a SEND is, in its header `__kind` (docs/platform/channel.md 4.1)."""
 
     PULL_REQUEST = 1
     CONFIRM = 2
@@ -211,14 +211,14 @@ def _content(value: Value, max_bytes: int) -> str:
 
 
 def connect_sign(app_key: str, group: str, timestamp_ms: int, secret: str) -> str:
-    """The upper-case MD5 over the three signed fields of CONNECT (reference/tmc-protocol.md 3.2)."""
+    """The upper-case MD5 over the three signed fields of CONNECT (docs/platform/channel.md 3.2)."""
     fields = {"app_key": app_key, "group_name": group, "timestamp": str(timestamp_ms)}
     return sign(fields, secret, SignMethod.MD5)
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectFields:
-    """The fields of CONNECT that are not signed and that clients do without (reference/tmc-protocol.md 3.1).
+    """The fields of CONNECT that are not signed and that clients do without (docs/platform/channel.md 3.1).
 
     None is left out. What `minor_group`, `filter_exp` and `out_id` mean to the platform is not known; the
     official client sends `default` and `*` for the first two.

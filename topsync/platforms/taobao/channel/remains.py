@@ -1,7 +1,7 @@
 """What can be read of a frame that is too long to be kept: the fields around the value that makes it so.
 
 Without its id a message cannot be confirmed, and what is not confirmed is delivered again
-(reference/tmc-protocol.md 6). Fields may come in any order (2.2), so the id can lie before the long value, in
+(docs/platform/channel.md 6). Fields may come in any order (2.2), so the id can lie before the long value, in
 what was kept of the beginning, or behind it, in what was kept of the end.
 """
 

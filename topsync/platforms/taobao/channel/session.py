@@ -2,7 +2,7 @@
 
 No socket, no clock, no task: whoever owns the socket reports what happens to it, hands in each binary
 WebSocket message and writes what the methods return. One `Session` outlives its connections, because the
-CONNECT counter and the known tokens do (reference/tmc-protocol.md 2.2, 3.4).
+CONNECT counter and the known tokens do (docs/platform/channel.md 2.2, 3.4).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from topsync.platforms.taobao.channel.remains import readable_part
 
 KNOWN_TOKENS: Final = 8
 """How many of the newest tokens are accepted on pushes: the platform may go on using one after a
-reconnect, as the official client allows for (reference/tmc-protocol.md 3.4). Only the newest is sent."""
+reconnect, as the official client allows for (docs/platform/channel.md 3.4). Only the newest is sent."""
 
 FOREIGN_REASON: Final = "the token was never given to this client"
 
@@ -112,7 +112,7 @@ class Foreign:
     """A frame with a token that was never given to this client, or with none where one is due.
 
     Not ours to confirm, and no sign that the connection works: if it was meant for us after all, the platform
-    has changed the token, and only a new CONNECT tells the new one (reference/tmc-protocol.md 3.4).
+    has changed the token, and only a new CONNECT tells the new one (docs/platform/channel.md 3.4).
     """
 
     raw: bytes = field(repr=False)
@@ -204,7 +204,7 @@ class Session:
 
     def pull_request(self) -> bytes:
         """A frame that asks for what the push missed; only while connected (without a token the platform
-        drops the connection, reference/tmc-protocol.md 5.1).
+        drops the connection, docs/platform/channel.md 5.1).
         """
         self._require(State.CONNECTED)
         return encode(messages.pull_request(self._tokens[-1]))
@@ -239,7 +239,7 @@ class Session:
                 return Unreadable(data, "a CONNECT from the platform")
 
     def receive_text(self, text: str) -> Event | None:
-        """A text WebSocket message: not part of the protocol (reference/tmc-protocol.md 1.4)."""
+        """A text WebSocket message: not part of the protocol (docs/platform/channel.md 1.4)."""
         return Unreadable(text.encode(), "a text message; only binary ones are defined")
 
     def receive_oversized(self, message: Oversized) -> Event | None:

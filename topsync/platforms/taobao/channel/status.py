@@ -21,7 +21,7 @@ class ConnectionStatus:
 
     `last_proof_at` is the last moment at which the newest connection provably worked; `None` before the
     first. It is the last frame, or, if that is later, the last write that the peer's TCP has acknowledged:
-    in a quiet shop nothing else is heard of the platform (reference/tmc-protocol.md 1.4, 5.2). A connection
+    in a quiet shop nothing else is heard of the platform (docs/platform/channel.md 1.4, 5.2). A connection
     given up as silent is one whose acknowledgements prove nothing: there only frames count. From the first
     foreign frame on, nothing proves anything any more: what else is lost with it is not known.
     """

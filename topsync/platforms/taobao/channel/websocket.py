@@ -58,7 +58,7 @@ class ClosedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """How a dead peer is found, there being no Pongs: by TCP (reference/tmc-protocol.md 1.4, 5.2)."""
+    """How a dead peer is found, there being no Pongs: by TCP (docs/platform/channel.md 1.4, 5.2)."""
 
     dead_after_seconds: float
     """Written bytes that stay unacknowledged for so long end the connection."""
@@ -136,7 +136,7 @@ class WebSocket(asyncio.Protocol):
         await self._flush()
 
     async def ping(self) -> None:
-        """Write a Ping. Nobody waits for its Pong: the platform sends none (reference/tmc-protocol.md 1.4).
+        """Write a Ping. Nobody waits for its Pong: the platform sends none (docs/platform/channel.md 1.4).
 
         Raises:
             ClosedError: the connection is over or ending.

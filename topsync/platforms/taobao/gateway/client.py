@@ -1,7 +1,7 @@
 """The gateway's client: one signed call with everything that surrounds it.
 
 Each attempt passes the gate, is signed with server time, sent, read and counted; what failed is tried
-again according to the rule table (reference/top-api.md 2.1). What each API means is in `calls`.
+again according to the rule table (docs/platform/gateway.md 2.1). What each API means is in `calls`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class GatewayConfig:
         read_seconds: bound on the answer to a single read.
         list_read_seconds: bound on the answer to a list page.
         retries: for `isp` failures and for calls without an answer. On sale days the first wait should be
-            a minute (reference/top-api.md 2.4).
+            a minute (docs/platform/gateway.md 2.4).
         max_inline_wait_seconds: a ban up to this long is waited out inside the call; a longer one is raised.
     """
 
@@ -142,7 +142,7 @@ class TopClient:
         """Ask the platform for its time and take it in. Callers that come together share one question.
 
         When the first guess is more than ten minutes off, the question itself is refused; the refusal's
-        HTTP `Date` then signs a second one (reference/top-api.md 1.8). Only `taobao.time.get` sets the
+        HTTP `Date` then signs a second one (docs/platform/gateway.md 1.8). Only `taobao.time.get` sets the
         clock: a `Date` may come from another machine.
 
         Raises:

@@ -1,6 +1,6 @@
 """Downloading the file of an export: bounded, from known hosts only, verified before anyone sees it.
 
-Source: reference/top-api.md 4.3. The URL is spent by the first download, successful or not: on
+Source: docs/platform/gateway.md 4.3. The URL is spent by the first download, successful or not: on
 `DownloadFailedError` ask `exports.result` for a fresh one.
 """
 

@@ -1,4 +1,4 @@
-"""What can go wrong at the gateway, as one tree. The class says what to do (reference/top-api.md 2.1).
+"""What can go wrong at the gateway, as one tree. The class says what to do (docs/platform/gateway.md 2.1).
 
     TopError
     ├── RetryLaterError           retries were made and did not help: put the item back in its queue
@@ -59,7 +59,7 @@ class Outcome(StrEnum):
 
 
 class Scope(StrEnum):
-    """Who is held back by a limit (reference/top-api.md 2.3)."""
+    """Who is held back by a limit (docs/platform/gateway.md 2.3)."""
 
     API = "api"
     """This API, whoever calls it."""
@@ -81,7 +81,7 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """An `error_response` (reference/top-api.md 1.7). The texts for people stay out of the repr.
+    """An `error_response` (docs/platform/gateway.md 1.7). The texts for people stay out of the repr.
 
     `sub_msg` may be HTML-escaped.
     """
@@ -203,7 +203,7 @@ class WindowTooWideError(CallLimitedError):
 
 
 class SessionInvalidError(TopError):
-    """The session is expired, cancelled or of another app (reference/top-api.md 2.5)."""
+    """The session is expired, cancelled or of another app (docs/platform/gateway.md 2.5)."""
 
     outcome = Outcome.REAUTHORISE
 
@@ -268,7 +268,7 @@ class ClockRefusedError(RequestRefusedError):
 
 
 class GrantRefusedError(RequestRefusedError):
-    """The token endpoint refuses (reference/top-api.md 3.16, 6).
+    """The token endpoint refuses (docs/platform/gateway.md 3.16, 6).
 
     Attributes:
         reason: the platform's `error`, a short name.

@@ -1,4 +1,4 @@
-"""OAuth: how a seller lets us in, and how a session is renewed (reference/top-api.md 3.16).
+"""OAuth: how a seller lets us in, and how a session is renewed (docs/platform/gateway.md 3.16).
 
 The token endpoint speaks plain HTTP forms and its own form of errors; it is not the gateway, signs nothing
 and knows no flow control, so its calls pass no gate. How often they are made is decided by the callers.
@@ -121,8 +121,8 @@ class OAuthClient:
     async def refresh(self, refresh_token: SecretStr) -> Grant:
         """Take a new session for an old one's refresh token.
 
-        Only apps sold on the service market can (reference/top-api.md 3.16). Whether the old session dies at
-        once is not documented. The platform may have done it although no answer came.
+        Only apps sold on the service market can (docs/platform/gateway.md 3.16). Whether the old session
+        dies at once is not documented. The platform may have done it although no answer came.
 
         Raises:
             GrantRefusedError: the token is of no use any more.

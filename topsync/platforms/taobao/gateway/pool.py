@@ -1,6 +1,6 @@
 """httpx's transport interface over connections of our own, as quick with 256 calls in flight as with one.
 
-httpx's own pool gets slower with every call in flight (reference/kafka-local.md, last line), and a pool over
+httpx's own pool gets slower with every call in flight (docs/platform/kafka.md), and a pool over
 aiohttp leaves too little of a core for signing and reading (docs/benchmarks.md has httpx's figures).
 Nothing is automatic here: no redirect is followed, no cookie kept, no proxy or credential taken from the
 environment, nothing sent twice, and bodies are passed on as they were sent.

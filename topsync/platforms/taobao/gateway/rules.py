@@ -1,6 +1,6 @@
 """The rule table: from the platform's error codes to what to do. Pure.
 
-The rows are in `errors.json`; the first that matches wins. They are those of reference/top-errors.json, with
+The rows are in `errors.json`; the first that matches wins. They are those of docs/platform/errors.md, with
 these changes. A ban may also last for one more "second": read as no number at all, it would close the gate
 for an hour. `isp.get-app-error` has a row: as any other `isp.` it would be tried again for ever. And what
 refuses the application says so (`concerns`), and names the settings to check. A `meaning` is read in logs and
@@ -39,10 +39,10 @@ from topsync.platforms.taobao.gateway.errors import (
 )
 
 INVALID_TIMESTAMP = 31
-"""Set the clock again and retry once (reference/top-api.md 2.2)."""
+"""Set the clock again and retry once (docs/platform/gateway.md 2.2)."""
 
 BAN_MARGIN_SECONDS = 1
-"""`N more seconds` is a whole number, cut off: N + 1 s are surely enough (reference/top-api.md 2.3)."""
+"""`N more seconds` is a whole number, cut off: N + 1 s are surely enough (docs/platform/gateway.md 2.3)."""
 
 MAX_BAN_SECONDS = 86_400
 """The longest ban is a daily quota's; a larger N is not a duration but noise."""
@@ -67,7 +67,7 @@ _TRADE_NOT_EXIST_LEGACY_CODE = 562
 
 
 class Action(StrEnum):
-    """What to do about an error (reference/top-api.md 2.1)."""
+    """What to do about an error (docs/platform/gateway.md 2.1)."""
 
     RETRY = "retry"
     BACK_OFF = "backoff"
@@ -77,7 +77,7 @@ class Action(StrEnum):
 
 
 class Handler(StrEnum):
-    """Normal outcomes of the asynchronous export that come dressed as errors (reference/top-api.md 4)."""
+    """Normal outcomes of the asynchronous export that come dressed as errors (docs/platform/gateway.md 4)."""
 
     ADOPT_TASK = "adopt_task"
     RECREATE_TASK = "recreate_task"

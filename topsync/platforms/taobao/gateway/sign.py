@@ -1,4 +1,4 @@
-"""The gateway's request signature. Source: reference/top-api.md 1.4 (vectors 0, A and B are tests)."""
+"""The gateway's request signature. Source: docs/platform/gateway.md 1.4 (vectors 0, A and B are tests)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Requests and answers of the gateway as text and bytes: building, signing, reading. No I/O.
 
-Source: reference/top-api.md 1.2 to 1.7 and 5.1.
+Source: docs/platform/gateway.md 1.2 to 1.7 and 5.1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Parameter = str | int | bool | datetime | Sequence[str] | None
 SYSTEM_PARAMETERS: Final = frozenset(
     ("method", "app_key", "session", "timestamp", "format", "v", "sign_method", "sign")
 )
-"""What each call carries besides the parameters of its API (reference/top-api.md 1.3)."""
+"""What each call carries besides the parameters of its API (docs/platform/gateway.md 1.3)."""
 
 MAX_DEPTH: Final = 100
 """An answer has ten levels. What is nested beyond all reason can be read, but not be written again."""
@@ -73,7 +73,7 @@ def form(
 ) -> dict[str, str]:
     """Every parameter of the POST body, system and application, with the signature.
 
-    Empty values are never sent: SDKs disagree on whether they are signed (reference/top-api.md 1.4).
+    Empty values are never sent: SDKs disagree on whether they are signed (docs/platform/gateway.md 1.4).
     `now` is server time; its text is GMT+8.
 
     Raises:
@@ -161,7 +161,7 @@ def parse(api: str, status: int, content_type: str, body: bytes) -> Mapping[str,
 
 
 def loads(body: bytes) -> object:
-    """JSON as the platform writes it (reference/top-api.md 1.6), for answers and for lines of an export.
+    """JSON as the platform writes it (docs/platform/gateway.md 1.6), for answers and for lines of an export.
 
     Raw control characters are accepted; bytes that are not UTF-8 and lone surrogates become U+FFFD, so
     that the result can be stored. A number with a fraction is money and comes back as text, with the
@@ -190,7 +190,7 @@ def dumps(value: object) -> bytes:
 
 
 def is_absent(value: object) -> bool:
-    """Whether a field has no value: left out, null or an empty text (reference/top-api.md 1.6).
+    """Whether a field has no value: left out, null or an empty text (docs/platform/gateway.md 1.6).
 
     For whatever is not free text, of which an empty one may be a value.
     """
@@ -201,7 +201,7 @@ def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[
     """The objects of a list, whatever its shape: `items(answer, "trades", "trade")`.
 
     An empty list is an absent key, null, an empty text, `{}` or `[]`; one element may come without its array;
-    with `simplify` the item level is missing (reference/top-api.md 1.6).
+    with `simplify` the item level is missing (docs/platform/gateway.md 1.6).
 
     Raises:
         BadAnswerError: something else than objects is in it.
@@ -316,7 +316,7 @@ def as_count(value: object) -> int:
 
 
 def as_bool(value: object) -> bool:
-    """A boolean, also as the text `true` or `false` (reference/top-api.md 5.1).
+    """A boolean, also as the text `true` or `false` (docs/platform/gateway.md 5.1).
 
     Raises:
         BadAnswerError: it is neither.
