@@ -27,7 +27,7 @@ from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.servers import Servers, local_servers
 from topsync.platforms.taobao.channel.config import ConnectionConfig
-from topsync.platforms.taobao.channel.connection import Connection
+from topsync.platforms.taobao.channel.connection import ChannelConnection
 from topsync.store import database, schema
 from topsync.store.database import Pool
 from topsync.stream import clients, topic_admin, topics
@@ -112,7 +112,7 @@ def _rows(stored: Measured, alone: Measured, moderate: Measured) -> list[Row]:
 
 @asynccontextmanager
 async def _only_confirming(uri: str) -> AsyncIterator[None]:
-    connection = Connection(_config(uri), _clock(), lambda _: None)
+    connection = ChannelConnection(_config(uri), _clock(), lambda _: None)
 
     async def confirm_all() -> None:
         async for deliveries in connection.deliveries():

@@ -25,19 +25,19 @@ from topsync.base import failpoints, private_files, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
 from topsync.base.settings import BootstrapSettings
-from topsync.coverage.pull import Outcome, Puller, Request
+from topsync.coverage.pull import Puller, PullOutcome, PullRequest
+from topsync.model.span import Span
 from topsync.platforms.taobao import export_file
 from topsync.platforms.taobao.calls import exports, messages
 from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus
 from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
 from topsync.platforms.taobao.export_archive import ExportFileError
-from topsync.platforms.taobao.export_file import ExportedTrade, Line, Refused, ToRepair
+from topsync.platforms.taobao.export_file import ExportedTrade, Line, RefusedLine, ToRepair
 from topsync.platforms.taobao.gateway.download import DownloadConfig, download
 from topsync.platforms.taobao.gateway.errors import DownloadFailedError, TaskNotExistError
 from topsync.sellers.sessions import Account
 from topsync.store import bootstraps
-from topsync.store.bootstraps import Bootstrap, Export, Step
-from topsync.store.coverage import Span
+from topsync.store.bootstraps import Bootstrap, BootstrapStep, Export
 from topsync.store.sellers import ErasedError
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -97,22 +97,26 @@ class BootstrapJob:
     async def _go_through(self) -> None:
         state = await self._subscribe()
         failpoints.reach("bootstrap.subscribed")
-        if state.step is Step.DOWNLOADED and _export_of(state).file_bytes and not self._file.exists():
+        if (
+            state.step is BootstrapStep.DOWNLOADED
+            and _export_of(state).file_bytes
+            and not self._file.exists()
+        ):
             # The folder did not outlive the former run: the task still has the file.
             await bootstraps.download_again(self.puller.pool, self._seller_id)
             state = await self._state()
         for _ in range(MAX_EXPORT_ATTEMPTS):
-            if state.step is Step.SUBSCRIBED:
+            if state.step is BootstrapStep.SUBSCRIBED:
                 state = await self._request(state)
                 failpoints.reach("bootstrap.requested")
-            if state.step is Step.REQUESTED:
+            if state.step is BootstrapStep.REQUESTED:
                 state = await self._fetch(state)
                 failpoints.reach("bootstrap.downloaded")
-            if state.step in (Step.DOWNLOADED, Step.LOADED):
+            if state.step in (BootstrapStep.DOWNLOADED, BootstrapStep.LOADED):
                 break
         else:
             raise BootstrapFailedError(f"the export failed {MAX_EXPORT_ATTEMPTS} times; run it again later")
-        if state.step is Step.DOWNLOADED:
+        if state.step is BootstrapStep.DOWNLOADED:
             state = await self._load(state)
             failpoints.reach("bootstrap.loaded")
         export = _export_of(state)
@@ -263,7 +267,7 @@ class BootstrapJob:
         rows = [
             (line.tid, line.modified if isinstance(line, ExportedTrade) else None)
             for line in lines
-            if not isinstance(line, Refused)
+            if not isinstance(line, RefusedLine)
         ]
         # Noted before they are published: what is waited for later is never less than what was handed over.
         await bootstraps.add_rows(self.puller.pool, self._seller_id, rows)
@@ -299,7 +303,7 @@ class BootstrapJob:
                     reason=reason,
                 )
                 return records.change(self.topics.changes.name, hint)
-            case Refused(raw, why):
+            case RefusedLine(raw, why):
                 return records.dead_letter(
                     self.topics.dead_letters.name,
                     reason="unreadable_export_line",
@@ -328,10 +332,10 @@ class BootstrapJob:
             await asyncio.sleep(STORE_POLL_SECONDS)
         self.report("store", total, total)
 
-    async def _pull_today(self, state: Bootstrap) -> Outcome:
+    async def _pull_today(self, state: Bootstrap) -> PullOutcome:
         self.report("today", 0, None)
         return await self.puller.pull(
-            Request(
+            PullRequest(
                 seller_id=self._seller_id,
                 session=self.account.session,
                 start=self._seam(state),
@@ -344,7 +348,7 @@ class BootstrapJob:
             progress=lambda settled, listed: self.report("today", settled, listed),
         )
 
-    async def _certify(self, state: Bootstrap, export: Export, today: Outcome) -> None:
+    async def _certify(self, state: Bootstrap, export: Export, today: PullOutcome) -> None:
         if export.refused:
             raise BootstrapFailedError(
                 f"{export.refused} lines of the export name no order: they are dead letters; without them "
@@ -412,7 +416,11 @@ class BootstrapJob:
         return self.settings.export_file(self._seller_id)
 
 
-_COUNTED_AS: dict[type[Line], str] = {ExportedTrade: "published", ToRepair: "repaired", Refused: "refused"}
+_COUNTED_AS: dict[type[Line], str] = {
+    ExportedTrade: "published",
+    ToRepair: "repaired",
+    RefusedLine: "refused",
+}
 
 
 def believed(line: Line, *, latest_now: datetime) -> Line:
@@ -447,7 +455,7 @@ def _bytes_of(line: Line) -> int:
     match line:
         case ExportedTrade():
             return len(line.trade)
-        case Refused():
+        case RefusedLine():
             return len(line.line)
         case ToRepair():
             return 0

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from schemas import platform_time
 from schemas.change import Source
 from schemas.trade import Trade, UnreadableTradeError
+from topsync.model.refetch import Refetch
 from topsync.platforms.taobao.calls.details import MAX_TRADES, DetailsResult
 from topsync.platforms.taobao.gateway import wire
-from topsync.store.refetches import Refetch
 from topsync.stream.records import MAX_RECORD_BYTES
 
 PATIENT = (Source.PUSH, Source.GAP, Source.SWEEP)
@@ -31,7 +31,7 @@ ALONE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class BacklogRules:
     """What the settings say.
 
     Attributes:
@@ -57,7 +57,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BacklogPlan:
     """What to do next.
 
     Attributes:
@@ -69,7 +69,9 @@ class Plan:
     alone: frozenset[int] = frozenset()
 
 
-def plan(waiting: Mapping[int, int], rules: Rules, *, running: int, without_tasks: frozenset[int]) -> Plan:
+def plan(
+    waiting: Mapping[int, int], rules: BacklogRules, *, running: int, without_tasks: frozenset[int]
+) -> BacklogPlan:
     """How to go on: `waiting` patient orders of each seller, `running` tasks that are not over.
 
     Sellers `without_tasks` have no right to them, or none now.
@@ -77,13 +79,13 @@ def plan(waiting: Mapping[int, int], rules: Rules, *, running: int, without_task
     able = {seller: count for seller, count in waiting.items() if seller not in without_tasks}
     orders = sum(able.values()) + running * MAX_TRADES
     if not rules.from_seconds or orders <= rules.calls_per_second * rules.from_seconds:
-        return Plan(alone=frozenset(waiting))
+        return BacklogPlan(alone=frozenset(waiting))
     tasks: list[int] = []
     for seller, count in sorted(able.items(), key=lambda one: (-one[1], one[0])):
         full, rest = divmod(count, MAX_TRADES)
         tasks += [seller] * (full + (rest >= LEAST_ORDERS))
     alone = {seller for seller, count in waiting.items() if seller not in able or count < LEAST_ORDERS}
-    return Plan(tuple(tasks[: max(0, rules.tasks_at_once - running)]), frozenset(alone))
+    return BacklogPlan(tuple(tasks[: max(0, rules.tasks_at_once - running)]), frozenset(alone))
 
 
 def request_order(tids: Sequence[int], failures: int) -> list[int]:

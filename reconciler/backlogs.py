@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from reconciler import backlog_plan, refetching
-from reconciler.backlog_plan import IMPATIENT, PATIENT, Rules
+from reconciler.backlog_plan import IMPATIENT, PATIENT, BacklogRules
 from schemas.change import Source
 from topsync.base import durations, failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import details
 from topsync.platforms.taobao.calls.details import MAX_TRADES, DetailsResult
 from topsync.platforms.taobao.calls.exports import ExportStatus, ExportTask
@@ -46,7 +46,7 @@ from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
 
-LANE = Lane.GAP
+LANE = Priority.GAP
 """Behind fresh changes: a task is late anyway, and its few calls have their guaranteed share."""
 
 STORED_WITHIN = timedelta(seconds=30)
@@ -71,7 +71,7 @@ class BulkDetails:
     client: TopClient
     clock: ServerClock
     sessions: Sessions
-    rules: Rules
+    rules: BacklogRules
     poll_seconds: float
     """Between two looks at tasks, while none is ready; and after a call that was not answered."""
     deadline_seconds: float
@@ -146,7 +146,7 @@ class BulkDetails:
             return
         tids = backlog_plan.request_order(task.tids, task.failures)
         try:
-            created = await details.create(self.client, account.session, tids, lane=LANE)
+            created = await details.create(self.client, account.session, tids, priority=LANE)
         except SessionInvalidError:
             if await self.sessions.refused(account) is None:
                 await self._give_back(task)
@@ -182,7 +182,7 @@ class BulkDetails:
         if time.monotonic() < self._look_at:
             return
         try:
-            result = await details.result(self.client, task_id, lane=LANE)
+            result = await details.result(self.client, task_id, priority=LANE)
         except TaskNotExistError:
             await self._fail(task, "the platform has forgotten it")
             return

@@ -21,10 +21,10 @@ from schemas import cloud_events
 from schemas.change import Change, Source
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
+from topsync.model.refetch import NO_NEWS, Refetch
 from topsync.store import open_letters, refetches
 from topsync.store.database import Pool
 from topsync.store.open_letters import OpenLetter, Subject
-from topsync.store.refetches import Refetch
 from topsync.stream import records
 from topsync.stream.producer import Producer
 from topsync.stream.records import Record
@@ -59,7 +59,7 @@ def judge(due: Refetch, *, max_attempts: int) -> Verdict:
     """What to do about an order whose time has come."""
     if due.parked:
         return Verdict.ASK
-    if due.reason == refetches.NO_NEWS and due.modified is None:
+    if due.reason == NO_NEWS and due.modified is None:
         return Verdict.ASK if due.attempts < ATTEMPTS_WITHOUT_PROMISE else Verdict.LET_GO
     return Verdict.ASK if due.attempts < max_attempts else Verdict.GIVE_UP
 

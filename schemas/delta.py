@@ -26,7 +26,7 @@ T = TypeVar("T", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
-class Step(Generic[T]):
+class Delta(Generic[T]):
     """One version beside the version before."""
 
     transitions: tuple[T, ...]
@@ -65,10 +65,10 @@ def differing(before: Mapping[str, object], after: Mapping[str, object]) -> set[
     return differing
 
 
-def join(first: Step[T], second: Step[T]) -> Step[T]:
+def join(first: Delta[T], second: Delta[T]) -> Delta[T]:
     """Two steps in a row as one: for a version that was never published."""
     kind = type(first.transitions[0])
-    return Step(
+    return Delta(
         transitions=_in_order(kind, {*first.transitions, *second.transitions} - {kind(UPDATED)}),
         status_from=first.status_from,
         changed=tuple(sorted({*first.changed, *second.changed})) if first.status_from is not None else (),

@@ -13,7 +13,7 @@ from typing import Any
 
 from schemas import delta
 from schemas.change import Source
-from schemas.delta import Step
+from schemas.delta import Delta
 
 Refund = Mapping[str, Any]
 """`Refund.to_wire()`, read: what is absent is not there."""
@@ -44,10 +44,10 @@ nothing.
 """
 
 
-def step(before: Refund | None, after: Refund, source: Source) -> Step[RefundTransition]:
+def step(before: Refund | None, after: Refund, source: Source) -> Delta[RefundTransition]:
     """What has happened between two versions of a refund, the later of which reached us by `source`."""
     happened = _milestones(after) - (_milestones(before) if before else set())
-    return Step(
+    return Delta(
         transitions=delta.told(RefundTransition, happened, source),
         status_from=before["status"] if before else None,
         changed=tuple(sorted(delta.differing(before, after) - _ALWAYS_DIFFERENT)) if before else (),

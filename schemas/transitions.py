@@ -17,7 +17,7 @@ from typing import Any
 
 from schemas import delta
 from schemas.change import Source
-from schemas.delta import Step
+from schemas.delta import Delta
 
 Order = Mapping[str, Any]
 """`Trade.to_wire()`, read: what is absent is not there."""
@@ -54,12 +54,12 @@ _DEPOSIT_PAID = frozenset({"FRONT_PAID_FINAL_NOPAID", "FRONT_PAID_FINAL_PAID", "
 _REST_PAID = "FRONT_PAID_FINAL_PAID"
 
 
-def step(before: Order | None, after: Order, source: Source) -> Step[Transition]:
+def step(before: Order | None, after: Order, source: Source) -> Delta[Transition]:
     """What has happened between two versions of an order, the later of which reached us by `source`."""
     happened = _milestones(after) - (_milestones(before) if before else set())
     if _refunded(after) - (_refunded(before) if before else set()) and after["status"] not in _CLOSED:
         happened.add(Transition.PARTLY_REFUNDED)
-    return Step(
+    return Delta(
         transitions=delta.told(Transition, happened, source),
         status_from=before["status"] if before else None,
         changed=tuple(sorted(_differing(before, after))) if before else (),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from topsync.base.errors import OperatorError
 
 
-class Outcome(NamedTuple):
+class RecordOutcome(NamedTuple):
     """What became of one record, or of all hints in a batch about one order."""
 
     seller_id: int | None
@@ -42,11 +42,11 @@ class Share:
     """What became of the last records of one partition, for one ownership."""
 
     limit: Limit
-    _last: deque[Outcome] = field(default_factory=deque)
+    _last: deque[RecordOutcome] = field(default_factory=deque)
     _records: Counter[int | None] = field(default_factory=Counter)
     _dead: Counter[int | None] = field(default_factory=Counter)
 
-    def take(self, outcomes: Iterable[Outcome], *, spares_one: bool) -> None:
+    def take(self, outcomes: Iterable[RecordOutcome], *, spares_one: bool) -> None:
         """Take the next outcomes into account. With `spares_one`, one seller's records do not count.
 
         Raises:
@@ -57,13 +57,13 @@ class Share:
             if outcome.reason is not None and self._is_crossed(spares_one):
                 raise TooManyDeadLettersError(self._explain())
 
-    def _add(self, outcome: Outcome) -> None:
+    def _add(self, outcome: RecordOutcome) -> None:
         self._last.append(outcome)
         self._count(outcome, 1)
         if len(self._last) > self.limit.records:
             self._count(self._last.popleft(), -1)
 
-    def _count(self, outcome: Outcome, step: int) -> None:
+    def _count(self, outcome: RecordOutcome, step: int) -> None:
         self._records[outcome.seller_id] += step
         if outcome.reason is not None:
             self._dead[outcome.seller_id] += step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
-from consumer.enrich.dead_letter_share import Outcome
+from consumer.enrich.dead_letter_share import RecordOutcome
 from schemas import cloud_events
 from topsync.base import metrics, telemetry
 from topsync.store.open_letters import OpenLetter, Subject
@@ -28,7 +28,7 @@ class DeadLetter:
     detail: str
     seller_id: int | None
     subject: Subject | None
-    outcome: Outcome | None
+    outcome: RecordOutcome | None
 
     def tell(self) -> None:
         """Count it and log it: it will be published."""

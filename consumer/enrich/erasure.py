@@ -17,7 +17,7 @@ from schemas.erasure import Erasure
 from schemas.events import ORDER_ERASED, REFUND_ERASED
 from topsync.store import erasures
 from topsync.store.database import Pool
-from topsync.store.erasures import Kind, Tombstone
+from topsync.store.erasures import Tombstone, TombstoneKind
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -74,9 +74,9 @@ class ErasedSellers:
 def record_of(tombstone: Tombstone, topics: Registry, *, published_at: datetime) -> Record:
     """What tells readers that something is gone."""
     match tombstone.kind:
-        case Kind.ORDER:
+        case TombstoneKind.ORDER:
             topic, type_ = topics.orders, ORDER_ERASED
-        case Kind.REFUND:
+        case TombstoneKind.REFUND:
             topic, type_ = topics.refunds, REFUND_ERASED
     return records.tombstone(
         topic.name,

@@ -1,4 +1,4 @@
-"""A lane: what is under way of one topic of a partition, and how far everything is done with. No I/O."""
+"""A in_flight: what is under way of one topic of a partition, and how far everything is done with. No I/O."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class InFlightPart:
     """Something of a reading that can be stored."""
 
-    lane: Lane
+    in_flight: InFlight
     reading: Reading
     batch: Batch
 
 
-class Lane:
+class InFlight:
     """What is under way of one topic.
 
     Parts are stored as they come: an order that the platform is slow with holds up no other. Offsets are
@@ -56,7 +56,7 @@ class Lane:
     def __init__(self, max_records: int) -> None:
         self._max_records = max_records
         self._readings: deque[Reading] = deque()
-        self._parts: deque[Part] = deque()
+        self._parts: deque[InFlightPart] = deque()
         self._done = 0
         self._left = asyncio.Event()
 
@@ -78,7 +78,7 @@ class Lane:
         """Take in a part of a reading."""
         reading.unstored += 1
         reading.unpublished += 1
-        self._parts.append(Part(self, reading, batch))
+        self._parts.append(InFlightPart(self, reading, batch))
 
     def end(self, reading: Reading) -> None:
         """Everything of a reading is read."""
@@ -88,7 +88,7 @@ class Lane:
         reading.unpublished -= 1
         self.stored(reading)
 
-    def pop_parts(self, at_most: int) -> Iterator[Part]:
+    def pop_parts(self, at_most: int) -> Iterator[InFlightPart]:
         """Take out the parts that came first."""
         while at_most and self._parts:
             yield self._parts.popleft()

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition
 from topsync.stream.producer import Offsets
 
 
-class Progress:
+class OffsetsToCommit:
     """The offsets of one partition's topics that are done and not committed yet.
 
     They take two more requests of each transaction, and the broker writes of its own. What is read again

@@ -23,8 +23,8 @@ from aiokafka import ConsumerRecord, TopicPartition
 from consumer.enrich import freshness
 from consumer.enrich.backlog import Backlog
 from consumer.enrich.freshness import Stages
-from consumer.enrich.in_flight import AHEAD_BATCHES, Lane, Part, Reading
-from consumer.enrich.offsets import Progress
+from consumer.enrich.in_flight import AHEAD_BATCHES, InFlight, InFlightPart, Reading
+from consumer.enrich.offsets import OffsetsToCommit
 from consumer.enrich.read.batches import Batch
 from consumer.enrich.republishing import Piece, Republishing
 from consumer.enrich.turns import Turns
@@ -52,11 +52,11 @@ class _Group:
     fetched_at: datetime
     stored_at: datetime
     batch: Batch = field(default_factory=Batch)
-    parts: list[Part] = field(default_factory=list)
+    parts: list[InFlightPart] = field(default_factory=list)
     pieces: list[tuple[Piece, asyncio.Future[int]]] = field(default_factory=list)
     """What is to be published once more along with it, and who waits for that."""
 
-    def add(self, part: Part) -> None:
+    def add(self, part: InFlightPart) -> None:
         self.batch.join(part.batch)
         self.parts.append(part)
 
@@ -82,9 +82,9 @@ class Pipeline:
     ) -> None:
         self._tools = tools
         self._writer = writer
-        self._changes = Lane(batch_changes)
-        self._snapshots = Lane(batch_snapshots)
-        self._lanes: dict[TopicPartition, Lane] = {}
+        self._changes = InFlight(batch_changes)
+        self._snapshots = InFlight(batch_snapshots)
+        self._in_flight: dict[TopicPartition, InFlight] = {}
         self._turns = Turns()
         self._backlog = backlog
         self._republishing = republishing
@@ -96,7 +96,7 @@ class Pipeline:
         """Orders that are stored, and not yet noted as published: those of both queues."""
         self._has_noted = asyncio.Event()
         self._held_bytes = 0
-        self._progress = Progress(OFFSETS_EVERY_SECONDS)
+        self._progress = OffsetsToCommit(OFFSETS_EVERY_SECONDS)
 
     async def run(self, changes: PartitionReader, snapshots: PartitionReader) -> None:
         """Read and write until cancelled.
@@ -104,7 +104,7 @@ class Pipeline:
         Dying anywhere in it loses nothing: offsets are committed with, or soon after, the transaction that
         publishes what they led to.
         """
-        self._lanes = {changes.tp: self._changes, snapshots.tp: self._snapshots}
+        self._in_flight = {changes.tp: self._changes, snapshots.tp: self._snapshots}
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read_all(changes, self._changes, tasks))
@@ -117,9 +117,11 @@ class Pipeline:
         finally:
             self._let_go(self._held_bytes)
 
-    async def _read_all(self, reader: PartitionReader, lane: Lane, tasks: asyncio.TaskGroup) -> None:
+    async def _read_all(self, reader: PartitionReader, in_flight: InFlight, tasks: asyncio.TaskGroup) -> None:
         while True:
-            taken = await reader.batch(max_records=await lane.room(), timeout_seconds=READ_TIMEOUT_SECONDS)
+            taken = await reader.batch(
+                max_records=await in_flight.room(), timeout_seconds=READ_TIMEOUT_SECONDS
+            )
             if not taken:
                 continue
             failpoints.reach("enricher.taken")
@@ -128,8 +130,8 @@ class Pipeline:
             self._held_bytes += size_bytes
             metrics.ENRICHER_BYTES.set(self._tools.room.taken_bytes)
             for reading, records in self._readings(taken):
-                lane.begin(reading)
-                tasks.create_task(self._read(lane, reading, records, unread=reader.unread))
+                in_flight.begin(reading)
+                tasks.create_task(self._read(in_flight, reading, records, unread=reader.unread))
 
     def _readings(self, taken: Records) -> Iterator[tuple[Reading, Records]]:
         """One for all records, or two: those that have to wait for their turn hold up no others."""
@@ -146,7 +148,7 @@ class Pipeline:
 
     async def _read(
         self,
-        lane: Lane,
+        in_flight: InFlight,
         reading: Reading,
         taken: Records,
         *,
@@ -154,9 +156,9 @@ class Pipeline:
     ) -> None:
         take_turn = partial(self._turns.take, stored=reading.stored)
         async for batch in self._tools.batches.read(taken, take_turn, backlog=self._backlog, unread=unread):
-            lane.add(reading, batch)
+            in_flight.add(reading, batch)
             self._has_read.set()
-        lane.end(reading)
+        in_flight.end(reading)
         self._has_read.set()
 
     async def _store_all(self) -> None:
@@ -170,7 +172,7 @@ class Pipeline:
             ]:
                 await self._groups.put(await self._store(parts))
 
-    async def _store(self, parts: Sequence[Part]) -> _Group:
+    async def _store(self, parts: Sequence[InFlightPart]) -> _Group:
         now = self._tools.clock.estimate()
         group = _Group(fetched_at=now, stored_at=now)
         for part in parts:
@@ -182,7 +184,7 @@ class Pipeline:
         self._unnoted |= group.batch.tids
         group.stored_at = self._tools.clock.estimate()
         for part in parts:
-            part.lane.stored(part.reading)
+            part.in_flight.stored(part.reading)
         return group
 
     async def _publish_all(self) -> None:
@@ -195,7 +197,7 @@ class Pipeline:
             await self._writer.rest()
             while not self._groups.empty():
                 group.join(self._groups.get_nowait())
-            size_bytes = sum(part.lane.published(part.reading) for part in group.parts)
+            size_bytes = sum(part.in_flight.published(part.reading) for part in group.parts)
             self._progress.add(self._pop_done(), now=loop.time())
             # The fewer dead letters a crash repeats, the fewer people look at twice.
             dies = bool(group.batch.set_aside)
@@ -234,7 +236,7 @@ class Pipeline:
             self._has_noted.set()
 
     def _pop_done(self) -> Offsets:
-        done = {tp: lane.pop_done() for tp, lane in self._lanes.items()}
+        done = {tp: in_flight.pop_done() for tp, in_flight in self._in_flight.items()}
         return {tp: offset for tp, offset in done.items() if offset is not None}
 
     async def _next_group(self) -> _Group | None:

@@ -16,7 +16,7 @@ from topsync.base import failpoints, telemetry
 from topsync.model.compacted_topic import Compacted
 from topsync.store import republications
 from topsync.store.database import Pool
-from topsync.store.republications import Candidate, Part
+from topsync.store.republications import Candidate, RepublicationPart
 from topsync.stream import records
 
 log = telemetry.get_logger(__name__)
@@ -93,7 +93,7 @@ class Republishing:
             failpoints.reach("republishing.noted")
             await asyncio.sleep(began + len(keys) / part.per_second - loop.time())
 
-    async def _next_piece(self, part: Part) -> tuple[frozenset[int], int]:
+    async def _next_piece(self, part: RepublicationPart) -> tuple[frozenset[int], int]:
         """The next of this partition's ids, and up to which id that is all; at the end, that of before."""
         after, keys = part.done_key, frozenset[int]()
         at_most = max(1, min(PIECE_RECORDS, int(part.per_second)))

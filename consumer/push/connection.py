@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 from topsync.base import metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.platforms.taobao.channel.config import ConnectionConfig
-from topsync.platforms.taobao.channel.connection import Connection, TokenSource
+from topsync.platforms.taobao.channel.connection import ChannelConnection, TokenSource
 from topsync.platforms.taobao.channel.endings import Cause
-from topsync.platforms.taobao.channel.session import State
+from topsync.platforms.taobao.channel.session import ChannelState
 from topsync.platforms.taobao.channel.status import ConnectionStatus
 from topsync.store import push_connections
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -30,7 +30,7 @@ which opens the same gap."""
 EXPECTED = (Cause.LEFT, Cause.STOPPED)
 
 
-class Line:
+class WatchedConnection:
     """One connection that comes back for ever, and its rows. `number` tells it from the process's others."""
 
     def __init__(
@@ -42,10 +42,10 @@ class Line:
         token_source: TokenSource | None = None,
     ) -> None:
         self.number = number
-        self.connection = Connection(config, clock, self._state_changed, token_source=token_source)
+        self.connection = ChannelConnection(config, clock, self._state_changed, token_source=token_source)
         self._group = config.group
         self._pool = pool
-        self._state: State | None = None
+        self._state: ChannelState | None = None
         self._current: UUID | None = None
         self._ended: deque[PushConnection] = deque(maxlen=MAX_UNWRITTEN_ENDS)
         self._due = asyncio.Event()
@@ -85,18 +85,18 @@ class Line:
             metrics.PUSH_CONNECTIONS.labels(self._state.value).dec()
         metrics.PUSH_CONNECTIONS.labels(status.state.value).inc()
         before, self._state = self._state, status.state
-        if status.state in (State.DISCONNECTED, State.CLOSED):
+        if status.state in (ChannelState.DISCONNECTED, ChannelState.CLOSED):
             self._end(status, before)
         else:
             log.info("channel", connection=self.number, state=status.state.value)
-        if status.state is State.CONNECTED:
+        if status.state is ChannelState.CONNECTED:
             self._current = uuid4()
         self._due.set()
 
-    def _end(self, status: ConnectionStatus, before: State | None) -> None:
+    def _end(self, status: ConnectionStatus, before: ChannelState | None) -> None:
         ending = status.ending
         assert ending is not None, "whatever ends has ended somehow"
-        if before is not State.DISCONNECTED:
+        if before is not ChannelState.DISCONNECTED:
             metrics.PUSH_ENDINGS.labels(ending.cause).inc()
         (log.info if ending.cause in EXPECTED else log.warning)(
             "channel",

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from consumer.push.cancellations import Cancellations
-from consumer.push.connection import Line
+from consumer.push.connection import WatchedConnection
 from schemas.notification import MessageReceived
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
 from topsync.platforms.taobao.channel.config import ConnectionConfig
-from topsync.platforms.taobao.channel.connection import Connection, TokenSource
+from topsync.platforms.taobao.channel.connection import ChannelConnection, TokenSource
 from topsync.platforms.taobao.channel.deliveries import Delivery
 from topsync.platforms.taobao.channel.messages import TmcMessage
 from topsync.platforms.taobao.contents import UnreadableMessageError, read_change
@@ -87,7 +87,7 @@ def _dead_letter(delivery: Delivery, topics: Registry, reason: str, detail: str)
 class _Round:
     """Deliveries that go into Kafka together. How many there are is bounded by the connections' bytes."""
 
-    connection: Connection
+    connection: ChannelConnection
     deliveries: Sequence[Delivery]
     records: Sequence[Record]
     acknowledgements: Sequence[asyncio.Future[object]] | None = None
@@ -107,7 +107,7 @@ class PushService:
     proof_interval_seconds: float
     connections: int = 1
     token_source: TokenSource | None = None
-    _lines: list[Line] = field(init=False)
+    _lines: list[WatchedConnection] = field(init=False)
     _cancellations: Cancellations = field(init=False)
     _open_intakes: int = field(init=False)
     _rounds: deque[_Round] = field(default_factory=deque)
@@ -123,7 +123,7 @@ class PushService:
             self.config, max_unconfirmed_bytes=self.config.max_unconfirmed_bytes // self.connections
         )
         self._lines = [
-            Line(number, config, self.clock, self.pool, self.token_source)
+            WatchedConnection(number, config, self.clock, self.pool, self.token_source)
             for number in range(1, self.connections + 1)
         ]
         self._cancellations = Cancellations(self.pool)
@@ -155,7 +155,7 @@ class PushService:
         for line in self._lines:
             await line.write_once()
 
-    async def _take_in(self, line: Line) -> None:
+    async def _take_in(self, line: WatchedConnection) -> None:
         """At once, whatever Kafka does: what has been received is held by the process, up to its bound."""
         async for deliveries in line.connection.deliveries():
             metrics.PUSH_RECEIVED.inc(len(deliveries))

@@ -10,7 +10,7 @@ import pytest
 from tests.budget.gates import MakeGate, gate_on, local_gate
 from tests.store.databases import emptied, settings_for
 from topsync.budget.book import Book
-from topsync.budget.leases import Limits
+from topsync.model.call_limits import CallLimits
 from topsync.store.shared_budget import SharedBook
 
 
@@ -24,7 +24,7 @@ async def make_gate(request: pytest.FixtureRequest, migrated_database_url: str) 
     books: list[SharedBook] = []
     async with emptied(migrated_database_url) as pool:
 
-        def shared_book(limits: Limits) -> Book:
+        def shared_book(limits: CallLimits) -> Book:
             books.append(SharedBook(own, pool, limits))
             return books[-1]
 

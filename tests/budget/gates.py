@@ -8,7 +8,7 @@ from typing import Protocol
 
 from topsync.budget.book import Book, LocalBook
 from topsync.budget.gate import BudgetGate, GateConfig
-from topsync.budget.leases import Limits
+from topsync.model.call_limits import CallLimits
 
 
 class MakeGate(Protocol):
@@ -26,7 +26,7 @@ class MakeGate(Protocol):
 
 
 def gate_on(
-    make_book: Callable[[Limits], Book],
+    make_book: Callable[[CallLimits], Book],
     *,
     calls_per_second: float = 1000.0,
     api_limits: dict[str, float] | None = None,
@@ -35,7 +35,7 @@ def gate_on(
     max_waiting: int = 200,
 ) -> BudgetGate:
     """A gate over a book for these limits."""
-    limits = Limits(calls_per_second=calls_per_second, api_calls_per_second=api_limits or {})
+    limits = CallLimits(calls_per_second=calls_per_second, api_calls_per_second=api_limits or {})
     return BudgetGate(
         make_book(limits),
         GateConfig(

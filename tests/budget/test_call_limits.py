@@ -6,7 +6,7 @@ import pytest
 
 from topsync.base import settings
 from topsync.base.settings import BudgetSettings, SettingsError
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +23,14 @@ def test_the_limits_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatc
     limits = settings.load(BudgetSettings).limits
     assert limits.calls_per_second == 40
     assert limits.api_calls_per_second == {"taobao.trades.sold.get": 2.5, "taobao.trade.fullinfo.get": 30}
-    assert limits.quota(Lane.LIVE) == 1_000_000
-    assert limits.quota(Lane.GAP) == 800_000
+    assert limits.quota(Priority.LIVE) == 1_000_000
+    assert limits.quota(Priority.GAP) == 800_000
 
 
 def test_without_settings_there_is_one_limit_and_no_quota() -> None:
     limits = settings.load(BudgetSettings).limits
     assert limits.api_calls_per_second == {}
-    assert limits.quota(Lane.LIVE) is limits.quota(Lane.SWEEP) is None
+    assert limits.quota(Priority.LIVE) is limits.quota(Priority.SWEEP) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The gate: never above the rate, never during a ban, the live lane first, every wait bounded.
+"""The gate: never above the rate, never during a ban, the live priority first, every wait bounded.
 
 Each promise holds with a book of this process's own and with the one that all processes share.
 """
@@ -17,7 +17,9 @@ from tests.support import pace
 from tests.support.eventually import until
 from topsync.budget.book import LocalBook
 from topsync.budget.gate import BudgetGate
-from topsync.budget.leases import LEASE_SECONDS, Ask, Grant, Lane, Limits
+from topsync.budget.leases import LEASE_SECONDS, Ask, LeaseGrant
+from topsync.model.call_limits import CallLimits
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 
 API = "taobao.trade.fullinfo.get"
@@ -34,7 +36,7 @@ async def test_100_callers_never_exceed_the_rate_in_any_window(make_gate: MakeGa
     begun: list[float] = []
 
     async def caller() -> None:
-        async with subject.admit(API, Lane.LIVE):
+        async with subject.admit(API, Priority.LIVE):
             begun.append(time.monotonic())
 
     async with asyncio.TaskGroup() as group:
@@ -53,7 +55,7 @@ async def test_calls_in_flight_are_bounded(make_gate: MakeGate) -> None:
 
     async def caller() -> None:
         nonlocal under_way, most
-        async with subject.admit(API, Lane.LIVE):
+        async with subject.admit(API, Priority.LIVE):
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(0.002)
@@ -69,7 +71,7 @@ async def test_100_callers_make_no_call_during_a_ban_and_all_go_on_after_it(make
     ban: list[float] = []
 
     async def caller(number: int) -> None:
-        async with subject.admit(API, Lane(number % 5)):
+        async with subject.admit(API, Priority(number % 5)):
             begun.append(time.monotonic())
             if len(begun) == 20:
                 await subject.ban(Scope.API, API, 0.3)
@@ -119,7 +121,7 @@ async def test_a_place_at_hand_is_not_used_during_a_ban(make_gate: MakeGate) -> 
 async def test_a_place_at_hand_is_not_used_while_all_slots_in_flight_are(make_gate: MakeGate) -> None:
     subject = make_gate(calls_per_second=100_000, max_in_flight=1, max_wait_seconds=0.1)
     await _with_places_at_hand(subject)
-    async with subject.admit(API, Lane.LIVE):
+    async with subject.admit(API, Priority.LIVE):
         with pytest.raises(CallLimitedError):
             await _admitted(subject, API)
 
@@ -129,7 +131,7 @@ async def test_who_comes_when_a_place_is_due_does_not_overtake_who_waits_for_it(
     order: list[str] = []
 
     async def caller(name: str) -> None:
-        async with subject.admit(API, Lane.LIVE):
+        async with subject.admit(API, Priority.LIVE):
             order.append(name)
 
     await caller("before")
@@ -168,7 +170,7 @@ async def test_a_ban_that_is_lengthened_is_waited_out_to_its_end(make_gate: Make
 
 async def test_a_ban_between_grant_and_turn_stops_the_call(make_gate: MakeGate) -> None:
     subject = make_gate(max_in_flight=1, calls_per_second=100_000)
-    async with subject.admit(API, Lane.LIVE):
+    async with subject.admit(API, Priority.LIVE):
         waiting = asyncio.create_task(_admitted(subject, API))
         await asyncio.sleep(0)
     # Leaving the block granted the slot to the task, which has not had its turn yet.
@@ -178,21 +180,22 @@ async def test_a_ban_between_grant_and_turn_stops_the_call(make_gate: MakeGate) 
     assert time.monotonic() - banned_at >= 0.19
 
 
-async def test_the_live_lane_goes_first(make_gate: MakeGate) -> None:
+async def test_the_live_priority_goes_first(make_gate: MakeGate) -> None:
     subject = make_gate(max_in_flight=1)
-    order: list[Lane] = []
+    order: list[Priority] = []
 
-    async def caller(lane: Lane) -> None:
-        async with subject.admit(API, lane):
-            order.append(lane)
+    async def caller(priority: Priority) -> None:
+        async with subject.admit(API, priority):
+            order.append(priority)
 
-    async with subject.admit(API, Lane.LIVE):
+    async with subject.admit(API, Priority.LIVE):
         tasks = [
-            asyncio.create_task(caller(lane)) for lane in (Lane.SWEEP, Lane.GAP, Lane.LIVE, Lane.BOOTSTRAP)
+            asyncio.create_task(caller(priority))
+            for priority in (Priority.SWEEP, Priority.GAP, Priority.LIVE, Priority.BOOTSTRAP)
         ]
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
-    assert order == [Lane.LIVE, Lane.GAP, Lane.BOOTSTRAP, Lane.SWEEP]
+    assert order == [Priority.LIVE, Priority.GAP, Priority.BOOTSTRAP, Priority.SWEEP]
 
 
 async def test_a_ban_longer_than_the_bound_is_raised_at_once_with_its_length(make_gate: MakeGate) -> None:
@@ -208,14 +211,14 @@ async def test_a_ban_longer_than_the_bound_is_raised_at_once_with_its_length(mak
 
 async def test_waiting_for_a_permit_is_bounded(make_gate: MakeGate) -> None:
     subject = make_gate(max_in_flight=1, max_wait_seconds=0.5)
-    async with subject.admit(API, Lane.LIVE):
+    async with subject.admit(API, Priority.LIVE):
         with pytest.raises(CallLimitedError, match="no permit within"):
             await _admitted(subject, API)
 
 
 async def test_the_number_of_waiting_callers_is_bounded(make_gate: MakeGate) -> None:
     subject = make_gate(max_in_flight=1)
-    async with subject.admit(API, Lane.LIVE):
+    async with subject.admit(API, Priority.LIVE):
         tasks = [asyncio.create_task(_admitted(subject, API)) for _ in range(200)]
         await asyncio.sleep(0)
         with pytest.raises(CallLimitedError, match="waiting already"):
@@ -235,16 +238,16 @@ async def test_cancelled_callers_lose_neither_slots_nor_places(make_gate: MakeGa
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     async with (
-        subject.admit(API, Lane.LIVE),
+        subject.admit(API, Priority.LIVE),
         asyncio.timeout(pace.AT_ONCE_SECONDS),
-        subject.admit(API, Lane.LIVE),
+        subject.admit(API, Priority.LIVE),
     ):
         pass
 
 
 async def test_a_caller_cancelled_after_its_grant_gives_the_slot_back(make_gate: MakeGate) -> None:
     subject = make_gate(max_in_flight=1, calls_per_second=100_000)
-    async with subject.admit(API, Lane.LIVE):
+    async with subject.admit(API, Priority.LIVE):
         waiting = asyncio.create_task(_admitted(subject, API))
         await asyncio.sleep(0)
     # Leaving the block granted the slot to the task, which is cancelled before its turn.
@@ -259,24 +262,26 @@ async def test_callers_that_a_ban_met_in_the_queue_use_up_no_places_of_others(ma
     banned = [asyncio.create_task(_admitted(subject, API)) for _ in range(20)]
     await asyncio.sleep(0)
     await subject.ban(Scope.API, API, 600)
-    async with asyncio.timeout(pace.seconds(1.5)), subject.admit(OTHER, Lane.SWEEP):
+    async with asyncio.timeout(pace.seconds(1.5)), subject.admit(OTHER, Priority.SWEEP):
         pass
     for task in banned:
         task.cancel()
     await asyncio.gather(*banned, return_exceptions=True)
 
 
-async def test_slots_in_flight_are_shared_too_a_busy_live_lane_starves_nobody(make_gate: MakeGate) -> None:
+async def test_slots_in_flight_are_shared_too_a_busy_live_priority_starves_nobody(
+    make_gate: MakeGate,
+) -> None:
     subject = make_gate(max_in_flight=1, calls_per_second=100_000)
     swept = asyncio.Event()
 
     async def busy() -> None:
         while not swept.is_set():
-            async with subject.admit(API, Lane.LIVE):
+            async with subject.admit(API, Priority.LIVE):
                 await asyncio.sleep(0.002)
 
     async def sweeper() -> None:
-        async with subject.admit(OTHER, Lane.SWEEP):
+        async with subject.admit(OTHER, Priority.SWEEP):
             swept.set()
 
     async with asyncio.timeout(pace.AT_ONCE_SECONDS), asyncio.TaskGroup() as group:
@@ -298,10 +303,10 @@ async def test_an_api_with_a_limit_of_its_own_does_not_hold_the_others_up(make_g
 
 async def test_a_book_that_fails_for_good_fails_those_who_wait() -> None:
     class BrokenBook(LocalBook):
-        async def lease(self, ask: Ask) -> Grant:
+        async def lease(self, ask: Ask) -> LeaseGrant:
             raise LookupError("no row for the app")
 
-    subject = BudgetGate(BrokenBook(Limits()))
+    subject = BudgetGate(BrokenBook(CallLimits()))
     for _ in range(2):
         with pytest.raises(LookupError, match="no row"):
             await asyncio.wait_for(_admitted(subject, API), pace.AT_ONCE_SECONDS)
@@ -311,11 +316,11 @@ async def test_calls_in_a_row_do_not_cost_a_lease_each() -> None:
     asks: list[Ask] = []
 
     class CountingBook(LocalBook):
-        async def lease(self, ask: Ask) -> Grant:
+        async def lease(self, ask: Ask) -> LeaseGrant:
             asks.append(ask)
             return await super().lease(ask)
 
-    subject = BudgetGate(CountingBook(Limits(calls_per_second=100_000)))
+    subject = BudgetGate(CountingBook(CallLimits(calls_per_second=100_000)))
     for _ in range(2000):
         await _admitted(subject, API)
     assert len(asks) < 200
@@ -331,11 +336,11 @@ async def test_places_are_leased_before_the_last_is_gone_so_that_callers_need_no
     left: list[int] = []
 
     class WatchingBook(LocalBook):
-        async def lease(self, ask: Ask) -> Grant:
+        async def lease(self, ask: Ask) -> LeaseGrant:
             left.append(sum(len(queue.places) for queue in subject._queues.values()))
             return await super().lease(ask)
 
-    subject = BudgetGate(WatchingBook(Limits(calls_per_second=100_000)))
+    subject = BudgetGate(WatchingBook(CallLimits(calls_per_second=100_000)))
     for _ in range(2000):
         await _admitted(subject, API)
         await asyncio.sleep(0)
@@ -344,10 +349,10 @@ async def test_places_are_leased_before_the_last_is_gone_so_that_callers_need_no
 
 async def test_the_days_last_calls_are_made_though_the_next_lease_was_refused_before() -> None:
     class DayBook(LocalBook):
-        async def lease(self, ask: Ask) -> Grant:
+        async def lease(self, ask: Ask) -> LeaseGrant:
             return replace(await super().lease(ask), day_ends_in_seconds=3600.0)
 
-    subject = BudgetGate(DayBook(Limits(calls_per_second=100_000, calls_per_day=200)))
+    subject = BudgetGate(DayBook(CallLimits(calls_per_second=100_000, calls_per_day=200)))
     for _ in range(200):
         await _admitted(subject, API)
         # Slower than the pause between two asks: the last are made while places are left.
@@ -357,5 +362,5 @@ async def test_the_days_last_calls_are_made_though_the_next_lease_was_refused_be
 
 
 async def _admitted(subject: BudgetGate, api: str) -> None:
-    async with subject.admit(api, Lane.LIVE):
+    async with subject.admit(api, Priority.LIVE):
         pass

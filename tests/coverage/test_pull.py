@@ -32,12 +32,12 @@ from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings
 from topsync.coverage import lists, pull
 from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError, Puller, Request
+from topsync.coverage.pull import NotStoredError, Puller, PullRequest
+from topsync.model.span import Span
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.store import coverage, orders, refunds
-from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
 from topsync.stream import producer as producers
 
@@ -118,8 +118,8 @@ class Shop:
     clock: ServerClock
     epoch: int
 
-    def request(self, *, ago: float = 3600, end: datetime | None = None) -> Request:
-        return Request(
+    def request(self, *, ago: float = 3600, end: datetime | None = None) -> PullRequest:
+        return PullRequest(
             seller_id=SELLER,
             session=SecretStr(SESSION),
             start=self.clock.now() - timedelta(seconds=ago),
@@ -146,7 +146,7 @@ class Shop:
         """What the writer of the order does."""
         modified = self.gateway.listed[tid]
         raw = platform_trade(tid) | {"modified": platform_time.format(modified)}
-        fetched = Version(SELLER, Trade.from_platform(raw), self.clock.now(), "gap")
+        fetched = OrderVersion(SELLER, Trade.from_platform(raw), self.clock.now(), "gap")
         await orders.TABLE.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
         if publish:
             await self.publish(tid)

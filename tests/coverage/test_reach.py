@@ -8,7 +8,7 @@ import pytest
 
 from schemas import platform_time
 from topsync.coverage import reach
-from topsync.store.coverage import Span
+from topsync.model.span import Span
 
 NOW = datetime(2025, 11, 20, 2, 0, 0, 500_000, tzinfo=UTC)
 """10:00 of the platform's day."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topsync.model import compacted_topic
-from topsync.model.compacted_topic import Compacted, Finder, Look, Loss, Reason
+from topsync.model.compacted_topic import Compacted, Finder, Look, Reason, TopicLoss
 
 BEFORE = Look("one", (0, 0), (10, 20))
 
@@ -50,7 +50,7 @@ def test_a_topic_that_was_never_looked_at_is_short_when_it_has_fewer_offsets_tha
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_loss_says_in_a_line_what_to_do(reason: Reason) -> None:
-    told = str(Loss(Compacted.ORDERS, Finder.WITNESS, reason, 3, datetime.now(UTC)))
+    told = str(TopicLoss(Compacted.ORDERS, Finder.WITNESS, reason, 3, datetime.now(UTC)))
     assert told.startswith("the topic orders ")
     assert told.endswith("`topsync republish`")
     assert "\n" not in told

@@ -9,8 +9,8 @@ import pytest
 
 from topsync.base import terminal
 from topsync.operate import installation_commands
-from topsync.store.sellers import UNKNOWN, Seller, State
-from topsync.store.versions import State as Version
+from topsync.store.sellers import UNKNOWN, Seller, SellerState
+from topsync.store.versions import StoredState
 from topsync.verify.agreement import Shown
 from topsync.verify.audit import Comparison, Result, SellerResult
 from topsync.verify.views import ORDERS, REFUNDS
@@ -23,9 +23,9 @@ TID = 4000000000000000101
 @pytest.fixture
 def result() -> Result:
     seller = Seller(
-        2200000000001, NICK, b"", State.LIVE, 1, UNKNOWN, None, None, NOW, False, 0, True, False
+        2200000000001, NICK, b"", SellerState.LIVE, 1, UNKNOWN, None, None, NOW, False, 0, True, False
     )  # fmt: skip
-    expected = {TID: Shown(TID, Version(NOW, b"x"), b"", "{}")}
+    expected = {TID: Shown(TID, StoredState(NOW, b"x"), b"", "{}")}
     orders = Comparison(ORDERS, count=7, expected=expected, lacking={TID: "table"})
     compared = {ORDERS.name: orders, REFUNDS.name: Comparison(REFUNDS, count=2)}
     sellers = [SellerResult(seller, compared, complete_until=NOW)]

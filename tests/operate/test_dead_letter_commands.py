@@ -22,7 +22,7 @@ from topsync.base.settings import KafkaSettings
 from topsync.deadletters import reading, reasons
 from topsync.deadletters.reading import LettersError
 from topsync.operate import dead_letter_commands
-from topsync.operate.dead_letter_commands import Request
+from topsync.operate.dead_letter_commands import LetterRequest
 from topsync.operate.dead_letter_desk import Filter
 from topsync.store.database import Pool
 from topsync.stream import producer as producers
@@ -45,11 +45,11 @@ def request(
     dry_run: bool = False,
     yes: bool = False,
     answer: str | None = None,
-) -> Request:
+) -> LetterRequest:
     async def ask(question: str) -> str:
         return await nobody(question) if answer is None else answer
 
-    return Request(names, which or Filter(), limit, dry_run, yes, ask)
+    return LetterRequest(names, which or Filter(), limit, dry_run, yes, ask)
 
 
 @dataclass

@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from tests.store.databases import SELLER, at, emptied
+from topsync.model.refetch import NO_SESSION, Refetch
 from topsync.operate import installation_commands
 from topsync.store import push_connections, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
-from topsync.store.refetches import Refetch
 
 REFUSED = "the platform refused the session"
 LOST = "the channel closed: 4004 \x1b[2J"
@@ -38,7 +38,7 @@ async def in_trouble(pool: Pool) -> Pool:
     await push_connections.write(pool, lost)
     wait = timedelta(seconds=10)
     for tid in range(1, 188):
-        reason = refetches.NO_SESSION if tid <= 150 else "not_there"
+        reason = NO_SESSION if tid <= 150 else "not_there"
         await refetches.postpone(
             pool, [Refetch(tid, SELLER, "x", at(0), at(0), None, "push", reason)], wait=wait
         )

@@ -13,7 +13,7 @@ from cryptography.fernet import Fernet
 from tests.store.databases import SELLER, emptied, settings_for
 from tests.support.terminals import CTRL_C, CTRL_D, terminal
 from topsync.store import database, sellers
-from topsync.store.sellers import State
+from topsync.store.sellers import SellerState
 
 SESSION = b"6100e1aDEMOSESSION0001"
 INTERRUPTED = 130
@@ -39,8 +39,8 @@ def environment(migrated_database_url: str) -> dict[str, str]:
     }
 
 
-def state_of(seller_id: int, database_url: str) -> State | None:
-    async def look() -> State | None:
+def state_of(seller_id: int, database_url: str) -> SellerState | None:
+    async def look() -> SellerState | None:
         async with database.connect(settings_for(database_url)) as pool:
             found = await sellers.get(pool, seller_id)
         return None if found is None else found.state
@@ -63,7 +63,7 @@ def test_ctrl_c_at_a_prompt_ends_the_command_at_once_and_swallows_nothing(
         at.type(b"echo next\n")
         assert at.next_line() == b"echo next\n"
         assert "Traceback" not in at.shows("next")
-    assert state_of(SELLER, environment["TOPSYNC_DATABASE_URL"]) is State.NEW
+    assert state_of(SELLER, environment["TOPSYNC_DATABASE_URL"]) is SellerState.NEW
 
 
 def test_what_is_typed_at_a_prompt_is_its_answer(environment: dict[str, str]) -> None:
@@ -91,7 +91,7 @@ def test_a_session_is_asked_for_on_a_terminal_and_not_shown_there(environment: d
         assert at.ended() == 0
         at.type(b"seen again\n")
         at.shows("seen again")
-    assert state_of(7, environment["TOPSYNC_DATABASE_URL"]) is State.NEW
+    assert state_of(7, environment["TOPSYNC_DATABASE_URL"]) is SellerState.NEW
 
 
 def test_an_answer_of_several_lines_ends_with_its_last_brace(environment: dict[str, str]) -> None:

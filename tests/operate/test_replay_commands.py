@@ -21,7 +21,7 @@ from topsync.operate.replay_commands import Asked
 from topsync.operate.seller_commands import SellerOperationError
 from topsync.store import call_budget, replay_jobs
 from topsync.store.database import Pool
-from topsync.store.replay_jobs import AskedBy, State, WantedReplay
+from topsync.store.replay_jobs import AskedBy, ReplayState, WantedReplay
 
 NOW = platform_time.floor_to_second(datetime.now(UTC)).astimezone(platform_time.CHINA).replace(tzinfo=None)
 """As an operator writes it."""
@@ -80,7 +80,7 @@ async def test_the_id_comes_first_with_what_it_costs_and_in_the_end_the_way_back
 
 async def test_the_same_request_again_is_the_same_job_and_another_by_its_id_is_refused(desk: Desk) -> None:
     await desk.ask()
-    await replay_jobs.finish(desk.pool, "mine", State.DONE, {"orders_listed": 7, "error": None})
+    await replay_jobs.finish(desk.pool, "mine", ReplayState.DONE, {"orders_listed": 7, "error": None})
     desk.printed()
     assert await desk.ask() == 0
     output, (first, *_) = desk.printed()
@@ -130,7 +130,7 @@ async def test_who_and_what_is_not_known_is_refused_with_where_to_look(desk: Des
 
 async def test_an_id_alone_shows_what_became_of_it_and_a_failure_is_no_success(desk: Desk) -> None:
     await desk.job("mine")
-    await replay_jobs.finish(desk.pool, "mine", State.FAILED, {"error": "the seller is paused"})
+    await replay_jobs.finish(desk.pool, "mine", ReplayState.FAILED, {"error": "the seller is paused"})
     assert await replay_commands.show("mine", wait_seconds=0, as_json=False) == 1
     output, errors = desk.printed()
     assert "Replay mine: failed" in output
@@ -164,7 +164,7 @@ async def test_the_list_is_newest_first_and_never_breaks_an_id_or_a_time(
     ids = [f"{number}f1e2d3c4b5a" for number in range(3)]
     for id_ in ids:
         await desk.job(id_, dry_run=id_ == ids[2])
-    await replay_jobs.finish(desk.pool, ids[0], State.FAILED, {"error": "a long reason " * 5})
+    await replay_jobs.finish(desk.pool, ids[0], ReplayState.FAILED, {"error": "a long reason " * 5})
     await replay_jobs.cancel(desk.pool, ids[1])
     long_nick = "a shop with a name that goes on and on"
     await desk.pool.execute("update sellers set nick = $2 where seller_id = $1", SELLER, long_nick)
@@ -192,7 +192,7 @@ async def test_cancelling_is_idempotent_and_what_is_done_cannot_be_cancelled(des
     assert desk.printed()[0] == "replay runs is cancelled, and stops within seconds; what it pulled stays\n"
 
     await desk.job("done")
-    await replay_jobs.finish(desk.pool, "done", State.DONE, {})
+    await replay_jobs.finish(desk.pool, "done", ReplayState.DONE, {})
     assert await replay_commands.cancel("done") == 1
     assert desk.printed()[0] == "replay done is done already: nothing to cancel\n"
 

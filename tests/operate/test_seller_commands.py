@@ -21,7 +21,7 @@ from topsync.operate import erase_command, seller_commands
 from topsync.operate.seller_commands import SellerOperationError
 from topsync.sellers.session_rules import REFUSED
 from topsync.store import erasures, sellers
-from topsync.store.sellers import AmbiguousError, Seller, State
+from topsync.store.sellers import AmbiguousError, Seller, SellerState
 
 KEY = new_key()
 
@@ -92,7 +92,7 @@ async def test_an_expired_seller_that_authorises_is_what_it_was_and_owed_a_repla
     assert "has authorised until" in told
     assert "is replayed" in told
     seller = await shop.seller(process)
-    assert (seller.state, seller.version, seller.replay_due) == (State.NEW, 2, True)
+    assert (seller.state, seller.version, seller.replay_due) == (SellerState.NEW, 2, True)
     await process.works(process.sessions.account(seller))
 
 
@@ -118,7 +118,7 @@ async def test_without_a_name_whoever_authorises_is_added(
     assert f"topsync bootstrap --seller {other.user_id}" in told
     added = await sellers.get(process.pool, other.user_id)
     assert added is not None
-    assert (added.nick, added.state) == (other.nick, State.NEW)
+    assert (added.nick, added.state) == (other.nick, SellerState.NEW)
     await process.works(process.sessions.account(added))
 
 
@@ -167,9 +167,9 @@ async def test_a_paused_seller_that_authorises_stays_paused_until_it_is_resumed(
     assert await process.sessions.get(shop.seller_id) is None
     await seller_commands.authorise(name, code_for(shop), nobody)
     assert "still paused" in capsys.readouterr().out
-    assert (await shop.seller(process)).state is State.PAUSED
+    assert (await shop.seller(process)).state is SellerState.PAUSED
     await seller_commands.resume(name)
-    assert (await shop.seller(process)).state is State.NEW
+    assert (await shop.seller(process)).state is SellerState.NEW
     with pytest.raises(SellerOperationError, match="is not paused but new"):
         await seller_commands.resume(name)
 
@@ -225,10 +225,10 @@ async def test_what_is_done_to_an_id_is_not_done_to_the_seller_of_that_nick(
     await sellers.add(process.pool, seller_id=other, nick=str(meant), session_cipher=b"x")
     await seller_commands.pause(str(meant), "meant")
     assert f"({meant}) is paused" in capsys.readouterr().out
-    assert [one.state for one in await sellers.all_of(process.pool)] == [State.NEW, State.PAUSED]
+    assert [one.state for one in await sellers.all_of(process.pool)] == [SellerState.NEW, SellerState.PAUSED]
     with pytest.raises(SellerOperationError, match="nothing is erased"):
         await erase_command.erase(str(other), str(meant), nobody, patience_seconds=1)
-    assert [one.state for one in await sellers.all_of(process.pool)] == [State.NEW, State.PAUSED]
+    assert [one.state for one in await sellers.all_of(process.pool)] == [SellerState.NEW, SellerState.PAUSED]
 
 
 async def test_sellers_for_machines_are_one_document_whatever_is_in_a_nick(
@@ -264,7 +264,7 @@ async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
         assert "2 sellers have their sessions" in capsys.readouterr().out
         for one in shop.platform.sellers:
             account = await process.account(one.user_id)
-            assert (account.seller.nick, account.seller.state) == (one.nick, State.NEW)
+            assert (account.seller.nick, account.seller.state) == (one.nick, SellerState.NEW)
             await process.works(account)
 
 

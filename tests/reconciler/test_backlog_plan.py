@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 import pytest
 
 from reconciler import backlog_plan
-from reconciler.backlog_plan import Plan, Rules
+from reconciler.backlog_plan import BacklogPlan, BacklogRules
 from tests.store.databases import SELLER, at, platform_trade
+from topsync.model.refetch import Refetch
 from topsync.platforms.taobao.calls.details import DetailsResult
 from topsync.platforms.taobao.calls.exports import ExportStatus
 from topsync.platforms.taobao.gateway import wire
-from topsync.store.refetches import Refetch
 from topsync.stream.records import MAX_RECORD_BYTES
 
 OTHER = SELLER + 1
 TID = 4000000000000000101
-RULES = Rules(from_seconds=10, tasks_at_once=5, calls_per_second=20, backlog_changes=1000)
+RULES = BacklogRules(from_seconds=10, tasks_at_once=5, calls_per_second=20, backlog_changes=1000)
 """More than 200 orders are worth tasks."""
 
 
@@ -40,18 +40,18 @@ def test_how_a_backlog_is_drained(
     waiting: dict[int, int], running: int, tasks: list[int], alone: set[int]
 ) -> None:
     chosen = backlog_plan.plan(waiting, RULES, running=running, without_tasks=frozenset())
-    assert chosen == Plan(tuple(tasks), frozenset(alone))
+    assert chosen == BacklogPlan(tuple(tasks), frozenset(alone))
 
 
 def test_a_seller_without_tasks_is_called_for() -> None:
     chosen = backlog_plan.plan({SELLER: 900, OTHER: 900}, RULES, running=0, without_tasks=frozenset({SELLER}))
-    assert chosen == Plan((OTHER,) * 5, frozenset({SELLER}))
+    assert chosen == BacklogPlan((OTHER,) * 5, frozenset({SELLER}))
 
 
 def test_tasks_can_be_switched_off() -> None:
     rules = replace(RULES, from_seconds=0)
     chosen = backlog_plan.plan({SELLER: 9000}, rules, running=0, without_tasks=frozenset())
-    assert chosen == Plan(alone=frozenset({SELLER}))
+    assert chosen == BacklogPlan(alone=frozenset({SELLER}))
 
 
 @pytest.mark.parametrize(

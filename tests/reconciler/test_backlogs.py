@@ -13,7 +13,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from reconciler.backlog_plan import Rules
+from reconciler.backlog_plan import BacklogRules
 from reconciler.backlogs import BulkDetails
 from reconciler.refetching import Refetching
 from schemas import cloud_events
@@ -27,6 +27,7 @@ from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
+from topsync.model.refetch import BACKLOG, IN_TASK, LATE, Refetch
 from topsync.platforms.taobao.calls import details, exports
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, RetryLaterError
@@ -39,13 +40,12 @@ from topsync.simulator.server import Simulator
 from topsync.simulator.settings import ExportSettings, PlatformQuirks, SimulatorSettings
 from topsync.store import detail_tasks, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.refetches import Refetch
 from topsync.stream import producer as producers
 from topsync.stream import records
 
 CREATE, RESULT = "taobao.topats.trades.fullinfo.get", "taobao.topats.result.get"
 ORDERS = 130
-RULES = Rules(from_seconds=1, tasks_at_once=10, calls_per_second=50, backlog_changes=1000)
+RULES = BacklogRules(from_seconds=1, tasks_at_once=10, calls_per_second=50, backlog_changes=1000)
 NOBODYS = 4_000_000_999_999_999_900
 REFUSED = 2_000_000_999
 """A seller whose session the platform does not know."""
@@ -73,7 +73,7 @@ class Desk:
         return [tid_of(OrderKey(0, number)) for number in range(count)]
 
     async def let_wait(self, tids: Sequence[int], **changes: object) -> None:
-        told = Refetch(0, self.seller, "x", at(0), at(1), None, "push", refetches.BACKLOG)
+        told = Refetch(0, self.seller, "x", at(0), at(1), None, "push", BACKLOG)
         noted = [replace(told, tid=tid, **changes) for tid in tids]  # type: ignore[arg-type]
         await refetches.postpone(self.pool, noted, wait=timedelta(0))
 
@@ -185,7 +185,7 @@ async def test_a_backlog_comes_by_a_task_for_each_hundred_orders(desk: Desk) -> 
     headers = [cloud_events.attributes(one.headers) for one in found]
     assert {told["foundby"] for told in headers} == {"push"}
     assert all(told["time"] >= before.isoformat()[:19] for told in headers)
-    assert await desk.reasons() == {refetches.LATE}, "known until they are stored"
+    assert await desk.reasons() == {LATE}, "known until they are stored"
 
 
 async def test_a_small_backlog_is_asked_for_one_by_one_as_fast_as_the_writers_store_it(desk: Desk) -> None:
@@ -223,7 +223,7 @@ async def test_what_changes_while_a_task_runs_is_weighed_against_it(desk: Desk) 
     await desk.bulk.round()
     (first, *others) = desk.tids(100)
     await desk.let_wait([first], modified=desk.bulk.clock.now() + timedelta(hours=1))
-    assert await desk.reasons() == {refetches.IN_TASK}
+    assert await desk.reasons() == {IN_TASK}
     await desk.drained()
     assert (await desk.snapshots()).keys() == set(others)
     assert desk.calls(CREATE) == 1
@@ -381,7 +381,7 @@ async def test_a_task_that_is_not_answered_holds_up_no_other(
     async def are_brought() -> bool:
         with suppress(RetryLaterError):
             await desk.bulk.round()
-        return set((await refetches.reasons(desk.pool, rest)).values()) == {refetches.LATE}
+        return set((await refetches.reasons(desk.pool, rest)).values()) == {LATE}
 
     await eventually(lambda: is_raised(desk))
     await desk.let_wait(rest)
@@ -392,7 +392,7 @@ async def test_a_task_that_is_not_answered_holds_up_no_other(
         await desk.bulk.round()
     assert await detail_tasks.open_tasks(desk.pool) == []
     waiting = await refetches.reasons(desk.pool, first)
-    assert waiting == dict.fromkeys(first, refetches.BACKLOG), "one by one, when its time is up"
+    assert waiting == dict.fromkeys(first, BACKLOG), "one by one, when its time is up"
 
 
 async def is_raised(desk: Desk) -> bool:
@@ -410,4 +410,4 @@ async def test_a_seller_without_a_session_keeps_its_backlog(desk: Desk) -> None:
     await desk.bulk.round()
     assert desk.calls(CREATE) == 0
     assert await desk.hinted() == []
-    assert await desk.reasons() == {refetches.BACKLOG}
+    assert await desk.reasons() == {BACKLOG}

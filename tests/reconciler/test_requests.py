@@ -24,7 +24,7 @@ from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
-from topsync.store.replay_jobs import AskedBy, State, WantedReplay
+from topsync.store.replay_jobs import AskedBy, ReplayState, WantedReplay
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.producer import Producer
@@ -100,13 +100,13 @@ async def test_a_request_becomes_a_job_once_however_often_it_is_made(desk: Desk)
     assert noted.asked_by == AskedBy.SIGNAL
     assert await desk.pool.fetchval("select count(*) from replay_jobs") == 2
 
-    await replay_jobs.finish(desk.pool, noted.id, State.DONE, {})
+    await replay_jobs.finish(desk.pool, noted.id, ReplayState.DONE, {})
     await desk.ask(WANTED)
     for record in await systems.records(desk.reader.kafka, desk.reader.topics.signals):
         await desk.reader.take(record)  # as after a crash before its offset was committed
     found = await replay_jobs.get(desk.pool, WANTED.replay)
     assert found is not None
-    assert found.state is State.DONE, "asked again, it is not done again"
+    assert found.state is ReplayState.DONE, "asked again, it is not done again"
     assert await desk.outcomes() == [], "nor is it refused"
 
 

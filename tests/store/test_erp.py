@@ -19,7 +19,7 @@ from tests.store.databases import SELLER, at, settings_for
 from tests.support.places import DOCS
 from topsync.store import database, orders, refunds, schema
 from topsync.store.database import Pool
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
 from topsync.store.versions import UnstorableError
 
@@ -47,7 +47,7 @@ TYPE_OF = {
 async def store(pool: Pool, *trades: Trade) -> None:
     epoch = await orders.take_over(pool, 0, "test")
     await orders.TABLE.upsert(
-        pool, [Version(SELLER, trade, at(0), "push") for trade in trades], partition=0, epoch=epoch
+        pool, [OrderVersion(SELLER, trade, at(0), "push") for trade in trades], partition=0, epoch=epoch
     )
 
 

@@ -19,7 +19,9 @@ from tests.support.eventually import eventually
 from topsync.base import settings
 from topsync.base.errors import UnreachableError
 from topsync.base.settings import DatabaseSettings
-from topsync.budget.leases import APP, Ask, Lane, Limits
+from topsync.budget.leases import Ask
+from topsync.model.call_limits import APP, CallLimits
+from topsync.model.priority import Priority
 from topsync.store import database, schema
 from topsync.store.database import OUTAGE_ERRORS, DatabaseAwayError, Pool
 from topsync.store.shared_budget import open_book
@@ -281,9 +283,9 @@ async def _as_admin(url: str, statement: str, *, writable: bool) -> object:
 
 async def test_a_lease_that_meets_a_defect_is_no_budget_that_is_away(database_url: str, pool: Pool) -> None:
     """Whoever calls would wait for it for ever, and nobody would know why."""
-    own, limits = settings_for(database_url), Limits(calls_per_second=1)
+    own, limits = settings_for(database_url), CallLimits(calls_per_second=1)
     await schema.migrate(own)
     async with open_book(own, pool, limits) as book:
         await pool.execute("alter table call_budget rename to elsewhere")
         with pytest.raises(asyncpg.UndefinedTableError):
-            await book.lease(Ask(Lane.LIVE, APP, 1))
+            await book.lease(Ask(Priority.LIVE, APP, 1))

@@ -42,12 +42,12 @@ from topsync.base import metrics
 from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
 from topsync.model.compacted_topic import Compacted, Reason
 from topsync.operate import installation_commands, republish_command
-from topsync.operate.republish_command import RepublishError, Request
+from topsync.operate.republish_command import RepublishError, RepublishRequest
 from topsync.sellers import status
 from topsync.store import compacted_topics, orders, refunds, republications, sellers
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
-from topsync.store.republications import State
+from topsync.store.republications import RepublicationState
 from topsync.stream import records
 from topsync.stream.producer import FencedError
 from topsync.stream.topics import Topic
@@ -74,8 +74,8 @@ def wish(
     only: Compacted | None = None,
     per_second: int = 5000,
     dry_run: bool = False,
-) -> Request:
-    return Request(seller, tids, only, per_second, dry_run, wait=True)
+) -> RepublishRequest:
+    return RepublishRequest(seller, tids, only, per_second, dry_run, wait=True)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ async def filled(installation: Installation, monkeypatch: pytest.MonkeyPatch) ->
     epoch = await orders.take_over(installation.pool, 0, "whoever stored it")
     for modified in (1, 2):
         found = [
-            Version(SELLER, Trade.from_platform(trade("stored", tid, modified=modified)), at(9), "push")
+            OrderVersion(SELLER, Trade.from_platform(trade("stored", tid, modified=modified)), at(9), "push")
             for tid in TIDS
         ]
         await orders.TABLE.upsert(installation.pool, found, partition=0, epoch=epoch)
@@ -232,7 +232,7 @@ async def test_a_republication_goes_on_where_its_writer_was_killed(
         assert await asking == 0
     done = await republications.get(filled.pool, id_)
     assert done is not None
-    assert (done.state, done.published.orders) == (State.DONE, ORDERS)
+    assert (done.state, done.published.orders) == (RepublicationState.DONE, ORDERS)
     after = await events(filled, filled.topics.orders)
     assert {key: told[-1:] for key, told in after.items()} == before
     repeated = sum(len(told) - 1 for told in after.values())
@@ -266,7 +266,7 @@ async def test_a_former_owner_publishes_nothing_again_and_a_piece_is_never_older
 async def test_an_order_and_a_seller_are_published_alone_and_everything_else_stays_lost(
     filled: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = Version(SELLER + 1, Trade.from_platform(trade("", LIVE_TID, modified=1)), at(9), "push")
+    other = OrderVersion(SELLER + 1, Trade.from_platform(trade("", LIVE_TID, modified=1)), at(9), "push")
     await sellers.add(filled.pool, seller_id=SELLER + 1, nick="another", session_cipher=b"")
     async with enricher():
         await publish(

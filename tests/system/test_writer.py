@@ -41,13 +41,13 @@ from topsync.base import settings
 from topsync.base.service import Lifetime
 from topsync.base.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
+from topsync.model.refetch import Refetch
 from topsync.sellers.sessions import Sessions
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 from topsync.store import database, dead_letters, open_letters, orders, refetches, schema, sellers
 from topsync.store.database import Pool
-from topsync.store.orders import Version
-from topsync.store.refetches import Refetch
+from topsync.store.orders import OrderVersion
 from topsync.store.shared_table import SharedTables
 from topsync.store.versions import MAX_WIRE_BYTES, NotOwnerError
 from topsync.stream import producer as producers
@@ -171,7 +171,7 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
 ) -> None:
     """P4: nothing leads to the order any more, no hint and no snapshot; only the table knows."""
     epoch = await orders.take_over(installation.pool, ONE_PARTITION, "an enricher that dies")
-    dying = Version(SELLER, Trade.from_platform(trade("left behind", TID, modified=5)), at(10), "push")
+    dying = OrderVersion(SELLER, Trade.from_platform(trade("left behind", TID, modified=5)), at(10), "push")
     await orders.TABLE.upsert(installation.pool, [dying], partition=ONE_PARTITION, epoch=epoch)
 
     async with enricher():
@@ -420,7 +420,7 @@ async def tell_unstorable(writer: PartitionWriter, tid: int, *, modified: int) -
     batch = Batch()
     fine = Trade.from_platform(trade("fine", tid, modified=modified))
     broken = fine.model_copy(update={"status": secrets.token_hex(20_000)})
-    batch.add(Version(SELLER, broken, at(10), "push"))
+    batch.add(OrderVersion(SELLER, broken, at(10), "push"))
     await writer.store(batch)
     await tell(writer, batch)
 
@@ -534,9 +534,11 @@ def cut_up(permutation: Sequence[Arrival], cuts: Sequence[bool]) -> list[list[Ar
     return batches
 
 
-def a_version(tid: int, arrival: Arrival) -> Version:
+def a_version(tid: int, arrival: Arrival) -> OrderVersion:
     modified, fetched, title, source = arrival
-    return Version(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(fetched), source)
+    return OrderVersion(
+        SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(fetched), source
+    )
 
 
 async def a_free_tid(installation: Installation) -> int:
@@ -561,7 +563,7 @@ async def published_by_order(installation: Installation) -> dict[int, list[tuple
 
 def batch_of(title: str, *, modified: int, tid: int = TID) -> Batch:
     batch = Batch()
-    version = Version(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(10), "push")
+    version = OrderVersion(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(10), "push")
     batch.add(version)
     return batch
 

@@ -8,7 +8,7 @@ import pytest
 
 from schemas.trade import Trade
 from tests.schemas import samples
-from topsync.store.versions import State
+from topsync.store.versions import StoredState
 from topsync.verify.agreement import Agreement, Shown, agreement, arrival, shown
 
 WHOLE: dict[str, Any] = {**samples.complete(samples.FULL), "commission_fee": "1.00"}
@@ -66,7 +66,7 @@ def test_what_is_missing_agrees_with_nothing() -> None:
 
 def test_what_is_shown_does_not_show_it_in_a_log() -> None:
     assert "receiver" not in repr(of(WHOLE))
-    assert isinstance(of(WHOLE).state, State)
+    assert isinstance(of(WHOLE).state, StoredState)
 
 
 def arrived(shown: list[dict[str, Any]], copy: dict[str, Any]) -> Agreement:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.change import Source
-from schemas.delta import Step
+from schemas.delta import Delta
 from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, emptied, trade, version
 from tests.stream.clusters import BOUND_SECONDS, create_topics, make_anew, settings_for
@@ -24,7 +24,7 @@ from topsync.model.compacted_topic import Finder
 from topsync.store import compacted_topics, orders
 from topsync.store import witness as store
 from topsync.store.database import Pool
-from topsync.store.witness import Place, Progress
+from topsync.store.witness import ReadPosition, WitnessProgress
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -90,7 +90,7 @@ def published(
         published_at=at(100),
         hinted_at=None if late is None else at(100 - late),
         value=trade(tid, modified).to_wire(),
-        step=Step((Transition.UPDATED,), None, ()),
+        step=Delta((Transition.UPDATED,), None, ()),
         found_by=Source.PUSH,
     )
 
@@ -156,18 +156,18 @@ async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
             assert witness.freshness() == (3.0, 3.0)
             await publish(kafka, [published(registry, TID, 1, 10), published(registry, TID, 3, 12)])
             ends = {
-                Place("orders", partition): sum(
+                ReadPosition("orders", partition): sum(
                     records.partition_of(int(one.key or b""), 2) == partition for one in clean
                 )
                 + 2 * (records.partition_of(TID, 2) == partition)
                 for partition in range(2)
             }
             progress = await wait_until_read(pool, ends, within_seconds=BOUND_SECONDS)
-            refunds = {Place("refunds", partition): Progress(0, 0) for partition in range(2)}
-            assert progress == {place: Progress(0, end) for place, end in ends.items()} | refunds
+            refunds = {ReadPosition("refunds", partition): WitnessProgress(0, 0) for partition in range(2)}
+            assert progress == {place: WitnessProgress(0, end) for place, end in ends.items()} | refunds
             await until(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
         (finding,) = await store.findings(pool)
-        assert (finding.id, finding.place) == (TID, Place("orders", records.partition_of(TID, 2)))
+        assert (finding.id, finding.place) == (TID, ReadPosition("orders", records.partition_of(TID, 2)))
         assert finding.finding == "revision 1 after 2"
         assert finding.offset == ends[finding.place] - 2
 
@@ -187,18 +187,20 @@ async def test_the_witness_watches_refunds_as_well_and_takes_no_refund_for_an_or
             assert (witness.orders, witness.backwards) == (1, 0)
             await publish(kafka, [same_id])
             await until(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
-            assert await wait_until_read(pool, {Place("refunds", 0): 3}, within_seconds=BOUND_SECONDS)
-        assert [(one.place, one.id) for one in await store.findings(pool)] == [(Place("refunds", 0), TID)]
+            assert await wait_until_read(pool, {ReadPosition("refunds", 0): 3}, within_seconds=BOUND_SECONDS)
+        assert [(one.place, one.id) for one in await store.findings(pool)] == [
+            (ReadPosition("refunds", 0), TID)
+        ]
 
 
 async def test_an_audit_does_not_wait_for_ever_for_a_witness_that_does_not_run(
     migrated_database_url: str,
 ) -> None:
     async with emptied(migrated_database_url) as pool:
-        place = Place("orders", 0)
+        place = ReadPosition("orders", 0)
         assert await wait_until_read(pool, {place: 1}, within_seconds=0.1) is None
-        await store.save_progress(pool, {place: Progress(0, 1)}, {})
-        assert await wait_until_read(pool, {place: 1}, within_seconds=0.1) == {place: Progress(0, 1)}
+        await store.save_progress(pool, {place: WitnessProgress(0, 1)}, {})
+        assert await wait_until_read(pool, {place: 1}, within_seconds=0.1) == {place: WitnessProgress(0, 1)}
 
 
 @pytest.fixture
@@ -260,13 +262,13 @@ async def test_a_topic_that_was_made_anew_is_read_anew(
         async with watching(kafka, registry, pool) as witness:
             first = [published(registry, tid, 1, 1) for tid in (1, 2, 3)]
             await publish(kafka, first)
-            assert await wait_until_read(pool, {Place("orders", 0): 3}, within_seconds=BOUND_SECONDS)
+            assert await wait_until_read(pool, {ReadPosition("orders", 0): 3}, within_seconds=BOUND_SECONDS)
             await make_anew(kafka, registry.orders)
             await publish(kafka, first[:1])
 
             async def is_read_anew() -> bool:
-                progress = (await store.progress(pool))[Place("orders", 0)]
-                return progress == Progress(0, 1) and await lacking(pool) == 2
+                progress = (await store.progress(pool))[ReadPosition("orders", 0)]
+                return progress == WitnessProgress(0, 1) and await lacking(pool) == 2
 
             await eventually(is_read_anew, within_seconds=BOUND_SECONDS)
             assert witness.orders == 1

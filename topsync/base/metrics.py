@@ -31,12 +31,14 @@ STAGE_BUCKETS_SECONDS = (
 )
 
 API_CALLS = Counter(
-    "topsync_api_calls_total", "Gateway calls made, by API, lane and outcome.", ["api", "lane", "outcome"]
+    "topsync_api_calls_total",
+    "Gateway calls made, by API, priority and outcome.",
+    ["api", "priority", "outcome"],
 )
 CALLS_LEFT_TODAY = Gauge(
     "topsync_calls_left_today",
-    "Calls that the daily quota still allows all processes together, by lane; absent without a quota.",
-    ["lane"],
+    "Calls that the daily quota still allows all processes together, by priority; absent without a quota.",
+    ["priority"],
 )
 API_SECONDS = Histogram("topsync_api_seconds", "Time from sending a gateway call to its answer.", ["api"])
 
@@ -134,7 +136,9 @@ REFUNDS_REFUSED = Counter(
 )
 
 WINDOWS_PULLED = Counter(
-    "topsync_windows_pulled_total", "Increment windows pulled, by lane and outcome.", ["lane", "outcome"]
+    "topsync_windows_pulled_total",
+    "Increment windows pulled, by priority and outcome.",
+    ["priority", "outcome"],
 )
 GAPS_OPEN = Gauge("topsync_gaps_open", "Gaps that are not proven closed yet.")
 

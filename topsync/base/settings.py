@@ -33,8 +33,8 @@ from pydantic_settings import SettingsError as UnreadableError
 
 from topsync.base import database_address, masking
 from topsync.base.errors import OperatorError
-from topsync.budget.leases import Limits
 from topsync.model import linger
+from topsync.model.call_limits import CallLimits
 from topsync.model.linger import Patience
 from topsync.model.visibility import Allowances, Lateness, parse_peaks
 from topsync.platforms.taobao.gateway.sign import SignMethod
@@ -144,9 +144,9 @@ class BudgetSettings(_Settings):
         return text
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> CallLimits:
         """What all processes together may call."""
-        return Limits(
+        return CallLimits(
             calls_per_second=self.calls_per_second,
             api_calls_per_second=parse_api_limits(self.api_limits),
             calls_per_day=self.calls_per_day,

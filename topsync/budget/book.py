@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from topsync.budget import leases
-from topsync.budget.leases import Ask, Grant, Limits, Line
+from topsync.budget.leases import Ask, LeaseGrant, TimeLine
+from topsync.model.call_limits import CallLimits
 
 
 class BookAwayError(Exception):
@@ -18,7 +19,7 @@ class Book(Protocol):
     """Where the places on the time line are kept (`topsync.budget.leases`)."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> CallLimits:
         """What the book keeps to."""
         ...
 
@@ -26,7 +27,7 @@ class Book(Protocol):
         """Have `heard(scope, seconds)` called as soon as somebody's ban is known. One listener."""
         ...
 
-    async def lease(self, ask: Ask) -> Grant:
+    async def lease(self, ask: Ask) -> LeaseGrant:
         """Answer an ask.
 
         Raises:
@@ -46,19 +47,19 @@ class Book(Protocol):
 class LocalBook:
     """A book of this process's own, without a day's quota: for tests and tools that call without a store."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: CallLimits) -> None:
         self._limits = limits
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, TimeLine] = {}
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> CallLimits:
         """See `Book.limits`."""
         return self._limits
 
     def on_ban(self, heard: Callable[[str, float], None]) -> None:
         """See `Book.on_ban`: nobody else's ban is ever heard of."""
 
-    async def lease(self, ask: Ask) -> Grant:
+    async def lease(self, ask: Ask) -> LeaseGrant:
         """See `Book.lease`."""
         return leases.lease(self._lines, self._limits, ask, time.monotonic())
 

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from topsync.budget.book import Book, BookAwayError
-from topsync.budget.leases import APP, LEASE_SECONDS, Ask, Lane
-from topsync.budget.waiting import Place, Queue
+from topsync.budget.leases import LEASE_SECONDS, Ask
+from topsync.budget.waiting import LeasedPlace, Queue
+from topsync.model.call_limits import APP
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 
 POLL_SECONDS: Final = 0.02
-"""The longest pause between two asks for a place that could be free. Shorter than a lane's step ahead."""
+"""The longest pause between two asks for a place that could be free. Shorter than a priority's step ahead."""
 
 AWAY_SECONDS: Final = 0.5
 """Pause after the book could not be reached."""
@@ -31,7 +33,7 @@ MAX_LEASE: Final = 1_000
 
 OLDEST_EVERY: Final = 8
 """Each so-manieth call goes to whoever waits longest: where calls in flight are what is scarce, the live
-lane would otherwise keep the others out of this process for ever."""
+priority would otherwise keep the others out of this process for ever."""
 
 QUOTA_CHECK_SECONDS: Final = 60.0
 """How often a process whose day is spent asks whether it still is."""
@@ -44,7 +46,7 @@ _uniform = random.SystemRandom().uniform
 class Gate(Protocol):
     """Permission to call."""
 
-    def admit(self, api: str, lane: Lane) -> AbstractAsyncContextManager[None]:
+    def admit(self, api: str, priority: Priority) -> AbstractAsyncContextManager[None]:
         """Wait for a permit for one attempt; the block is the attempt.
 
         No ban of `api` or of the app is known when the block is entered, and the call must be sent before
@@ -98,22 +100,22 @@ class BudgetGate:
         self._returned = 0
         self._opens_at: dict[str, float] = {}
         self._untold: dict[str, float] = {}
-        self._day_opens_at: dict[Lane, tuple[float, float]] = {}
-        self._queues: dict[tuple[Lane, str], Queue] = {}
+        self._day_opens_at: dict[Priority, tuple[float, float]] = {}
+        self._queues: dict[tuple[Priority, str], Queue] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         book.on_ban(self._heard_ban)
 
-    def admit(self, api: str, lane: Lane) -> AbstractAsyncContextManager[None]:
+    def admit(self, api: str, priority: Priority) -> AbstractAsyncContextManager[None]:
         """See `Gate.admit`."""
-        return _Admission(self, api, lane)
+        return _Admission(self, api, priority)
 
-    async def enter(self, api: str, lane: Lane) -> None:
+    async def enter(self, api: str, priority: Priority) -> None:
         """What `admit` begins with."""
-        self._require_day(api, lane)
-        if not self._admits_at_once(api, lane):
-            await self._wait_bounded(api, lane)
+        self._require_day(api, priority)
+        if not self._admits_at_once(api, priority):
+            await self._wait_bounded(api, priority)
 
     def leave(self) -> None:
         """What `admit` ends with."""
@@ -157,11 +159,11 @@ class BudgetGate:
                     del queue.waiting[caller]
                     _answer(caller, permit=False)
 
-    def _admits_at_once(self, api: str, lane: Lane) -> bool:
+    def _admits_at_once(self, api: str, priority: Priority) -> bool:
         """Admit a caller who finds nobody waiting, a slot in flight and a place that is due, without a queue
         and a bound on the wait.
         """
-        queue = self._queues.get((lane, self._book.limits.scope_of(api)))
+        queue = self._queues.get((priority, self._book.limits.scope_of(api)))
         if queue is None or self._waiting or self._in_flight >= self._config.max_in_flight:
             return False
         now = time.monotonic()
@@ -173,14 +175,14 @@ class BudgetGate:
             self._ask()
         return True
 
-    async def _wait_bounded(self, api: str, lane: Lane) -> None:
+    async def _wait_bounded(self, api: str, priority: Priority) -> None:
         if self._waiting >= self._config.max_waiting:
             raise self._refusal(api, f"{self._waiting} callers are waiting already")
         deadline = time.monotonic() + self._config.max_wait_seconds
         self._waiting += 1
         try:
             async with asyncio.timeout(self._config.max_wait_seconds) as bound:
-                await self._wait(api, lane, deadline)
+                await self._wait(api, priority, deadline)
         except TimeoutError:
             if not bound.expired():
                 raise
@@ -188,24 +190,24 @@ class BudgetGate:
         finally:
             self._waiting -= 1
 
-    async def _wait(self, api: str, lane: Lane, deadline: float) -> None:
+    async def _wait(self, api: str, priority: Priority, deadline: float) -> None:
         while True:
-            self._require_day(api, lane)
+            self._require_day(api, priority)
             while closed := self.closed_for_seconds(api):
                 if time.monotonic() + closed > deadline:
                     raise self._refusal(api, "banned")
                 await asyncio.sleep(closed)
-            if not await self._permit(api, lane):
+            if not await self._permit(api, priority):
                 continue
             if not self.closed_for_seconds(api):
                 return
             # A ban came between the permit and this task's turn: the call is not made.
             self._give_back()
 
-    def _require_day(self, api: str, lane: Lane) -> None:
-        if lane not in self._day_opens_at:
+    def _require_day(self, api: str, priority: Priority) -> None:
+        if priority not in self._day_opens_at:
             return
-        check_at, ends_at = self._day_opens_at[lane]
+        check_at, ends_at = self._day_opens_at[priority]
         now = time.monotonic()
         if now < min(check_at, ends_at):
             raise CallLimitedError(
@@ -215,9 +217,9 @@ class BudgetGate:
                 api=api,
             )
 
-    async def _permit(self, api: str, lane: Lane) -> bool:
+    async def _permit(self, api: str, priority: Priority) -> bool:
         """Queue for a place and a slot in flight; False when a ban or the day's end came first."""
-        key = (lane, self._book.limits.scope_of(api))
+        key = (priority, self._book.limits.scope_of(api))
         queue = self._queues.get(key) or self._new_queue(*key)
         caller: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         queue.waiting[caller] = (api, time.monotonic())
@@ -230,8 +232,8 @@ class BudgetGate:
                 self._give_back()
             raise
 
-    def _new_queue(self, lane: Lane, scope: str) -> Queue:
-        self._queues[lane, scope] = queue = Queue(lane, scope)
+    def _new_queue(self, priority: Priority, scope: str) -> Queue:
+        self._queues[priority, scope] = queue = Queue(priority, scope)
         self._queues = dict(sorted(self._queues.items()))
         return queue
 
@@ -260,7 +262,7 @@ class BudgetGate:
         queue.note_call(now)
 
     def _next(self, now: float) -> Queue | None:
-        """Whose turn it is, of those with a place that is due: the first lane's, or the oldest's."""
+        """Whose turn it is, of those with a place that is due: the first priority's, or the oldest's."""
         ready = (queue for queue in self._queues.values() if queue.waiting and queue.is_due(now))
         if self._admitted % OLDEST_EVERY == OLDEST_EVERY - 1:
             return min(ready, key=lambda queue: queue.since, default=None)
@@ -297,7 +299,7 @@ class BudgetGate:
                     caller.set_exception(error)
 
     async def _ask_while_wanted(self) -> None:
-        """Lease for those who wait and are expected, the first lane first; ends when there is enough."""
+        """Lease for those who wait and are expected, the first priority first; ends when there is enough."""
         while True:
             self._wanted.clear()
             now = time.monotonic()
@@ -306,7 +308,7 @@ class BudgetGate:
                 return
             try:
                 await self._tell_bans()
-                # One ask each: a lane that is never satisfied must not keep the others from asking.
+                # One ask each: a priority that is never satisfied must not keep the others from asking.
                 for queue in short:
                     now = time.monotonic()
                     if queue.ask_at <= now and self._is_short(queue, now):
@@ -340,12 +342,12 @@ class BudgetGate:
         wanted = min(MAX_LEASE, self._lacks(queue) + queue.expected_calls(asked_at))
         # Not given back again when this fails: then they may have been taken.
         returned, self._returned = self._returned, 0
-        grant = await self._book.lease(Ask(queue.lane, queue.scope, wanted, returned))
+        grant = await self._book.lease(Ask(queue.priority, queue.scope, wanted, returned))
         now = time.monotonic()
         for number in range(grant.calls):
             # Never early, since the answer was given before it came; never late, since after the question.
             at = now + grant.starts_in_seconds + number * grant.spacing_seconds
-            queue.places.append(Place(at, asked_at + LEASE_SECONDS))
+            queue.places.append(LeasedPlace(at, asked_at + LEASE_SECONDS))
         if grant.calls < wanted:
             queue.ask_at = now + max(grant.again_in_seconds, POLL_SECONDS * _uniform(0.25, 1.0))
         for scope, seconds in grant.bans.items():
@@ -355,9 +357,9 @@ class BudgetGate:
         self._let_through()
 
     def _end_day(self, queue: Queue, now: float, seconds: float) -> None:
-        self._day_opens_at[queue.lane] = (now + QUOTA_CHECK_SECONDS, now + seconds)
+        self._day_opens_at[queue.priority] = (now + QUOTA_CHECK_SECONDS, now + seconds)
         for each in self._queues.values():
-            while each.lane is queue.lane and each.waiting:
+            while each.priority is queue.priority and each.waiting:
                 caller, _ = each.waiting.popitem(last=False)
                 _answer(caller, permit=False)
 
@@ -379,15 +381,15 @@ class BudgetGate:
 class _Admission:
     """One passage of the gate."""
 
-    __slots__ = ("_api", "_gate", "_lane")
+    __slots__ = ("_api", "_gate", "_priority")
 
-    def __init__(self, gate: BudgetGate, api: str, lane: Lane) -> None:
+    def __init__(self, gate: BudgetGate, api: str, priority: Priority) -> None:
         self._gate = gate
         self._api = api
-        self._lane = lane
+        self._priority = priority
 
     async def __aenter__(self) -> None:
-        await self._gate.enter(self._api, self._lane)
+        await self._gate.enter(self._api, self._priority)
 
     async def __aexit__(self, *_: object) -> None:
         self._gate.leave()

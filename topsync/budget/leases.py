@@ -11,11 +11,11 @@ happens to any of them:
 since a call is never begun before its place and at most LEASE_SECONDS after it. A scope that was idle has
 saved up nothing.
 
-Lanes differ in how far ahead of now they may lease: one step more for each lane that is more urgent. While
-a lane leases all it can, the line stays filled beyond the reach of those behind it. So that these do not
-starve, each has a guaranteed share of the limit: when it has had no place for 1 / (share * limit) seconds,
-it may lease one from further ahead than anyone. The shares add up to a quarter; the live lane, which has
-none, can always have the other three.
+Priorities differ in how far ahead of now they may lease: one step more for each priority that is more
+urgent. While a priority leases all it can, the line stays filled beyond the reach of those behind it. So
+that these do not starve, each has a guaranteed share of the limit: when it has had no place for 1 / (share *
+limit) seconds, it may lease one from further ahead than anyone. The shares add up to a quarter; the live
+priority, which has none, can always have the other three.
 """
 
 from __future__ import annotations
@@ -23,89 +23,47 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Final
+
+from topsync.model.call_limits import APP, CallLimits
+from topsync.model.priority import Priority
 
 LEASE_SECONDS: Final = 0.25
 """A leased place that was not used by then is lost. It bounds what a crash, or a ban unheard of, costs."""
 
-LANE_STEP_SECONDS: Final = 0.025
-"""How much further ahead a lane may lease than the one behind it. Longer than a process lets pass between
-two leases for which callers wait (`gate.POLL_SECONDS`), so that the less urgent lane never comes first."""
+PRIORITY_STEP_SECONDS: Final = 0.025
+"""How much further ahead a priority may lease than the one behind it. Longer than a process lets pass between
+two leases for which callers wait (`gate.POLL_SECONDS`), so that the less urgent priority never comes
+first.
+"""
 
 FURTHEST_SECONDS: Final = 0.15
-"""How far ahead a guaranteed place may lie: one step beyond the live lane."""
+"""How far ahead a guaranteed place may lie: one step beyond the live priority."""
 
-APP: Final = "app"
-"""The scope of all calls of the app. The other scopes are named like their API."""
-
-
-class Lane(IntEnum):
-    """Who goes first when calls are scarce: the smallest."""
-
-    LIVE = 0
-    GAP = 1
-    OPERATOR = 2
-    BOOTSTRAP = 3
-    SWEEP = 4
-
-    @property
-    def label(self) -> str:
-        """The name in metrics and logs."""
-        return self.name.lower()
-
-    @property
-    def horizon_seconds(self) -> float:
-        """How far ahead of now this lane may lease."""
-        return LANE_STEP_SECONDS * (len(Lane) - self)
-
-
-GUARANTEED_SHARES: Final[Mapping[Lane, float]] = {
-    Lane.GAP: 0.10,
-    Lane.OPERATOR: 0.05,
-    Lane.BOOTSTRAP: 0.05,
-    Lane.SWEEP: 0.05,
+GUARANTEED_SHARES: Final[Mapping[Priority, float]] = {
+    Priority.GAP: 0.10,
+    Priority.OPERATOR: 0.05,
+    Priority.BOOTSTRAP: 0.05,
+    Priority.SWEEP: 0.05,
 }
-"""The part of every limit that a lane has whatever the more urgent ones want. Unused, it is theirs."""
+"""The part of every limit that a priority has whatever the more urgent ones want. Unused, it is theirs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What all processes together may do; each process must be given the same.
-
-    Attributes:
-        calls_per_second: of the whole app.
-        api_calls_per_second: APIs with a limit of their own, besides the app's.
-        calls_per_day: by the platform's day (GMT+8); None where the quota is not known.
-        live_reserve: the last so many calls of the day are for the live lane alone.
-    """
-
-    calls_per_second: float = 20.0
-    api_calls_per_second: Mapping[str, float] = field(default_factory=dict)
-    calls_per_day: int | None = None
-    live_reserve: int = 0
-
-    def scope_of(self, api: str) -> str:
-        """The narrowest scope whose limit holds for this API."""
-        return api if api in self.api_calls_per_second else APP
-
-    def quota(self, lane: Lane) -> int | None:
-        """How many calls of a day this lane may see used up before it must stop."""
-        if self.calls_per_day is None or lane is Lane.LIVE:
-            return self.calls_per_day
-        return max(0, self.calls_per_day - self.live_reserve)
+def horizon_seconds(priority: Priority) -> float:
+    """How far ahead of now a call of this priority may lease."""
+    return PRIORITY_STEP_SECONDS * (len(Priority) - priority)
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a process wants: up to `wanted` places for a lane.
+    """What a process wants: up to `wanted` places for a priority.
 
     Attributes:
-        scope: `Limits.scope_of` of the APIs that will be called; one with a limit takes places on two lines.
-        returned: calls leased earlier that were never made: they do not count against the day.
+        scope: `CallLimits.scope_of` of the APIs that will be called; one with a limit takes places on two
+        lines. returned: calls leased earlier that were never made: they do not count against the day.
     """
 
-    lane: Lane
+    priority: Priority
     scope: str
     wanted: int
     returned: int = 0
@@ -116,8 +74,8 @@ class Terms:
     """What an ask means on one line.
 
     Attributes:
-        guaranteed_seconds: the longest the lane goes without a place; None: it has no share.
-        quota: see `Limits.quota`; None on lines without one.
+        guaranteed_seconds: the longest the priority goes without a place; None: it has no share.
+        quota: see `CallLimits.quota`; None on lines without one.
     """
 
     scope: str
@@ -127,7 +85,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class LeaseGrant:
     """The answer to an ask. Durations count from the moment of the answer.
 
     Attributes:
@@ -136,7 +94,7 @@ class Grant:
         starts_in_seconds: when the first place is.
         spacing_seconds: from one place to the next.
         again_in_seconds: when it makes sense to ask for more.
-        day_is_spent: the day's quota leaves this lane nothing.
+        day_is_spent: the day's quota leaves this priority nothing.
         day_ends_in_seconds: until the platform's midnight.
         spent: calls of the platform's day so far, leased ones included.
         bans: scopes that may not be called, and how long still.
@@ -153,53 +111,53 @@ class Grant:
     bans: Mapping[str, float] = field(default_factory=dict)
 
 
-def terms(limits: Limits, ask: Ask) -> list[Terms]:
+def terms(limits: CallLimits, ask: Ask) -> list[Terms]:
     """The lines that an ask takes places on: the app's, and its API's when that has a limit of its own."""
-    share = GUARANTEED_SHARES.get(ask.lane)
+    share = GUARANTEED_SHARES.get(ask.priority)
 
     def line(scope: str, calls_per_second: float, quota: int | None) -> Terms:
         guaranteed = None if share is None else 1 / (share * calls_per_second)
         return Terms(scope, 1 / calls_per_second, guaranteed, quota)
 
-    lines = [line(APP, limits.calls_per_second, limits.quota(ask.lane))]
+    lines = [line(APP, limits.calls_per_second, limits.quota(ask.priority))]
     if ask.scope != APP:
         lines.append(line(ask.scope, limits.api_calls_per_second[ask.scope], None))
     return lines
 
 
 @dataclass(slots=True)
-class Line:
+class TimeLine:
     """Where one scope stands. Moments are seconds of any one clock.
 
     Attributes:
         next_at: the first place that is free.
-        lane_at: by lane, when its guaranteed share entitles it to a place.
+        lane_at: by priority, when its guaranteed share entitles it to a place.
         spent: calls of the day.
     """
 
     next_at: float = -math.inf
-    lane_at: dict[Lane, float] = field(default_factory=dict)
+    lane_at: dict[Priority, float] = field(default_factory=dict)
     spent: int = 0
 
-    def reach(self, line: Terms, lane: Lane, now: float) -> int:
-        """How many places the lane may lease now."""
+    def reach(self, line: Terms, priority: Priority, now: float) -> int:
+        """How many places the priority may lease now."""
         ahead = self.ahead_seconds(line, now)
-        by_horizon = math.floor((lane.horizon_seconds - ahead) / line.interval_seconds) + 1
+        by_horizon = math.floor((horizon_seconds(priority) - ahead) / line.interval_seconds) + 1
         entitled = (
             line.guaranteed_seconds is not None
-            and self.lane_at.get(lane, now) <= now
+            and self.lane_at.get(priority, now) <= now
             and ahead <= FURTHEST_SECONDS
         )
         left = math.inf if line.quota is None else line.quota - self.spent
         return int(max(0, min(max(by_horizon, int(entitled)), left)))
 
-    def take(self, line: Terms, lane: Lane, now: float, calls: int) -> None:
+    def take(self, line: Terms, priority: Priority, now: float, calls: int) -> None:
         """Hand out the next `calls` places."""
         self.next_at = now + self.ahead_seconds(line, now) + calls * line.interval_seconds
         if line.guaranteed_seconds is not None:
-            due = max(self.lane_at.get(lane, now), now) + calls * line.guaranteed_seconds
+            due = max(self.lane_at.get(priority, now), now) + calls * line.guaranteed_seconds
             # What it had above its share is not held against it later.
-            self.lane_at[lane] = min(due, now + line.guaranteed_seconds)
+            self.lane_at[priority] = min(due, now + line.guaranteed_seconds)
         self.spent += calls
 
     def ahead_seconds(self, line: Terms, now: float) -> float:
@@ -208,36 +166,36 @@ class Line:
         """
         return min(max(self.next_at - now, 0.0), FURTHEST_SECONDS + line.interval_seconds)
 
-    def again_in_seconds(self, line: Terms, lane: Lane, now: float) -> float:
-        """How long until the lane may lease a place."""
+    def again_in_seconds(self, line: Terms, priority: Priority, now: float) -> float:
+        """How long until the priority may lease a place."""
         ahead = self.ahead_seconds(line, now)
-        by_horizon = max(0.0, ahead - lane.horizon_seconds)
+        by_horizon = max(0.0, ahead - horizon_seconds(priority))
         if line.guaranteed_seconds is None:
             return by_horizon
-        entitled = max(self.lane_at.get(lane, now) - now, ahead - FURTHEST_SECONDS, 0.0)
+        entitled = max(self.lane_at.get(priority, now) - now, ahead - FURTHEST_SECONDS, 0.0)
         return min(by_horizon, entitled)
 
 
-def lease(state: dict[str, Line], limits: Limits, ask: Ask, now: float) -> Grant:
+def lease(state: dict[str, TimeLine], limits: CallLimits, ask: Ask, now: float) -> LeaseGrant:
     """Answer an ask, and note it in `state`: the rule, as `store/sql/call_budget.sql` carries it out.
 
     Bans and the change of the day are the caller's.
     """
-    lines = [(each, state.setdefault(each.scope, Line())) for each in terms(limits, ask)]
+    lines = [(each, state.setdefault(each.scope, TimeLine())) for each in terms(limits, ask)]
     app_terms, app = lines[0]
     app.spent = max(0, app.spent - ask.returned)
-    calls = min(ask.wanted, *(line.reach(each, ask.lane, now) for each, line in lines), ask.wanted)
+    calls = min(ask.wanted, *(line.reach(each, ask.priority, now) for each, line in lines), ask.wanted)
     starts_in = max(line.ahead_seconds(each, now) for each, line in lines)
     day_is_spent = app_terms.quota is not None and app.spent >= app_terms.quota
     if calls:
         for each, line in lines:
-            line.take(each, ask.lane, now, calls)
-    return Grant(
+            line.take(each, ask.priority, now, calls)
+    return LeaseGrant(
         answered_at=now,
         calls=calls,
         starts_in_seconds=starts_in,
         spacing_seconds=max(each.interval_seconds for each, _ in lines),
-        again_in_seconds=max(line.again_in_seconds(each, ask.lane, now) for each, line in lines),
+        again_in_seconds=max(line.again_in_seconds(each, ask.priority, now) for each, line in lines),
         day_is_spent=day_is_spent,
         spent=app.spent,
     )

@@ -7,14 +7,14 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 
 SLICE_SECONDS: Final = 0.025
 """The calls to come are guessed from those of the last slice: so much is leased in vain at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LeasedPlace:
     """A leased place, in this process's monotonic time."""
 
     at: float
@@ -23,7 +23,7 @@ class Place:
 
 @dataclass(slots=True)
 class Queue:
-    """Callers of one lane and scope, first come first served, and the places leased for them.
+    """Callers of one priority and scope, first come first served, and the places leased for them.
 
     Attributes:
         waiting: an answer to come, its API and since when; a caller that gives up leaves from the middle.
@@ -31,10 +31,10 @@ class Queue:
         slice_at, admitted, admitted_before: calls begun in this slice of time and in the last.
     """
 
-    lane: Lane
+    priority: Priority
     scope: str
     waiting: OrderedDict[asyncio.Future[bool], tuple[str, float]] = field(default_factory=OrderedDict)
-    places: deque[Place] = field(default_factory=deque)
+    places: deque[LeasedPlace] = field(default_factory=deque)
     ask_at: float = float("-inf")
     slice_at: float = 0.0
     admitted: int = 0

@@ -45,7 +45,7 @@ class ContractError(OperatorError):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ContractFinding:
     """One way in which the code differs from what is released."""
 
     document: str
@@ -103,55 +103,59 @@ def export(folder: Path) -> None:
     write(folder, made)
 
 
-def compare(released: Documents, made: Documents) -> list[Finding]:
+def compare(released: Documents, made: Documents) -> list[ContractFinding]:
     """How the contract in the code differs from the released one, in words."""
-    findings: list[Finding] = []
+    findings: list[ContractFinding] = []
     for path in sorted(released.keys() | made.keys()):
         if path not in made:
-            findings.append(Finding(path, "no longer described: its readers lose it", is_breaking=True))
+            findings.append(
+                ContractFinding(path, "no longer described: its readers lose it", is_breaking=True)
+            )
         elif path not in released:
-            findings.append(Finding(path, "new", is_breaking=False))
+            findings.append(ContractFinding(path, "new", is_breaking=False))
         elif released[path] != made[path]:
             found = _compare_events if path == ASYNCAPI else _compare_schemas
             findings += found(path, released[path], made[path])
     return findings
 
 
-def _compare_schemas(path: str, old: Json, new: Json) -> list[Finding]:
+def _compare_schemas(path: str, old: Json, new: Json) -> list[ContractFinding]:
     changes = compatibility.changes(old, new)
     if not changes:
-        return [Finding(path, "only texts for people differ", is_breaking=False)]
-    return [Finding(path, str(change), is_breaking=change.breaks is not None) for change in changes]
+        return [ContractFinding(path, "only texts for people differ", is_breaking=False)]
+    return [ContractFinding(path, str(change), is_breaking=change.breaks is not None) for change in changes]
 
 
-def _compare_events(path: str, old: Json, new: Json) -> list[Finding]:
+def _compare_events(path: str, old: Json, new: Json) -> list[ContractFinding]:
     """Event types must stay, in their topic, with their headers and their value's schema."""
     findings = []
     before, after = _messages(old), _messages(new)
     for name in sorted(before.keys() | after.keys()):
         if name not in after:
             what = f"the event type {name} is gone: whoever waits for it waits for ever"
-            findings.append(Finding(path, what, is_breaking=True))
+            findings.append(ContractFinding(path, what, is_breaking=True))
         elif name not in before:
-            findings.append(Finding(path, f"the event type {name} is new", is_breaking=False))
+            findings.append(ContractFinding(path, f"the event type {name} is new", is_breaking=False))
         else:
             findings += [
-                Finding(path, f"{name}: {change}", is_breaking=change.breaks is not None)
+                ContractFinding(path, f"{name}: {change}", is_breaking=change.breaks is not None)
                 for change in _compare_messages(before[name], after[name])
             ]
     for moved in sorted(_places(old) - _places(new)):
         if moved[0] in after:
             what = f"{moved[0]} is not in {moved[1]} any more: subscribers do not find it"
-            findings.append(Finding(path, what, is_breaking=True))
+            findings.append(ContractFinding(path, what, is_breaking=True))
     findings += _compare_cleanup(path, old, new)
-    return findings or [Finding(path, "only texts, examples or configuration differ", is_breaking=False)]
+    return findings or [
+        ContractFinding(path, "only texts, examples or configuration differ", is_breaking=False)
+    ]
 
 
-def _compare_cleanup(path: str, old: Json, new: Json) -> list[Finding]:
+def _compare_cleanup(path: str, old: Json, new: Json) -> list[ContractFinding]:
     """What is compacted stays compacted: its readers start with all of it, and never see it emptied."""
     before, after = _cleanup(old), _cleanup(new)
     return [
-        Finding(
+        ContractFinding(
             path,
             f"{address} is kept by {after[address]} and no longer by {before[address]}: whoever reads it "
             "from the start does not find what was there",
@@ -162,18 +166,18 @@ def _compare_cleanup(path: str, old: Json, new: Json) -> list[Finding]:
     ]
 
 
-def _compare_messages(old: Json, new: Json) -> list[compatibility.Change]:
+def _compare_messages(old: Json, new: Json) -> list[compatibility.ContractChange]:
     changes = compatibility.changes(cast("Json", old["headers"]), cast("Json", new["headers"]))
     for what in ("payload", "contentType"):
         if old[what] != new[what]:
             changes.append(
-                compatibility.Change(
+                compatibility.ContractChange(
                     "", f"another {what}", "readers of the type do not understand the new one"
                 )
             )
     if _key(old) not in (None, _key(new)):
         changes.append(
-            compatibility.Change(
+            compatibility.ContractChange(
                 "",
                 f"keyed by `{_key(new)}` and no longer by `{_key(old)}`",
                 "what was in one partition is in several, in no order, and compaction keeps the old keys",

@@ -11,7 +11,7 @@ import orjson
 from schemas import examples, platform_time
 from schemas.change import Change, Source
 from schemas.cloud_events import ERASURE_TYPE
-from schemas.delta import Step
+from schemas.delta import Delta
 from schemas.erasure import Erasure
 from schemas.events import ORDER_SCHEMA, REFUND_SCHEMA, EventType, order_type, refund_type
 from schemas.json_schema import Json
@@ -80,7 +80,7 @@ def _order() -> Record:
         published_at=trade.modified + timedelta(seconds=1.2),
         hinted_at=trade.modified,
         value=trade.to_wire(),
-        step=Step((Transition.PAID,), "WAIT_BUYER_PAY", ("orders.status", "pay_time", "status")),
+        step=Delta((Transition.PAID,), "WAIT_BUYER_PAY", ("orders.status", "pay_time", "status")),
         found_by=Source.PUSH,
     )
 
@@ -100,7 +100,7 @@ def _refund() -> Record:
         published_at=refund.modified + timedelta(seconds=1.2),
         hinted_at=refund.modified,
         value=refund.to_wire(),
-        step=Step(
+        step=Delta(
             (RefundTransition.GOODS_RETURNED,),
             "WAIT_BUYER_RETURN_GOODS",
             ("company_name", "good_return_time", "good_status", "refund_remind_timeout", "sid", "status"),

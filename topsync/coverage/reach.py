@@ -9,8 +9,8 @@ from typing import Final
 
 from schemas import platform_time
 from topsync.coverage import spans
+from topsync.model.span import Span
 from topsync.platforms.taobao.calls.paging import oldest_listed
-from topsync.store.coverage import Span
 
 LEEWAY: Final = timedelta(days=1)
 """A request may end so far ahead: "to the end of today" means all of it until it is carried out. What ends

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from topsync.base.errors import OperatorError
 from topsync.coverage import reach
+from topsync.model.span import Span
 from topsync.store import replay_jobs, sellers
-from topsync.store.coverage import Span
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayJob, WantedReplay
-from topsync.store.sellers import Seller, State
+from topsync.store.sellers import Seller, SellerState
 
 
 class ReplayRefusedError(OperatorError):
@@ -53,14 +53,14 @@ def why_not(seller: Seller | None) -> str | None:
     if seller is None:
         return "there is no such seller"
     match seller.state:
-        case State.PAUSED:
+        case SellerState.PAUSED:
             return f"the seller is paused: topsync sellers resume {seller.seller_id}, then ask again"
-        case State.EXPIRED:
+        case SellerState.EXPIRED:
             return (
                 "the platform refuses the seller's session: topsync sellers authorise "
                 f"{seller.seller_id}; what is missing since is replayed then by itself"
             )
-        case State.ERASED:
+        case SellerState.ERASED:
             return "the seller's data is erased"
-        case State.NEW | State.LIVE:
+        case SellerState.NEW | SellerState.LIVE:
             return None

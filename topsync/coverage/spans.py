@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from topsync.store.coverage import Span
+from topsync.model.span import Span
 
 
 def proof(span: Span, *, asked_at: datetime, visibility_allowance: timedelta) -> Span | None:

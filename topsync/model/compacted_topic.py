@@ -68,7 +68,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class TopicLoss:
     """A topic that has lost records."""
 
     topic: Compacted

@@ -418,7 +418,7 @@ def deadletter_retry(
     dry_run: DryRun = False,
     yes: Sure = False,
 ) -> None:
-    """Ask the platform again for the orders of dead letters, in the operator's lane. Idempotent.
+    """Ask the platform again for the orders of dead letters, in the operator's priority. Idempotent.
 
     Which ones: their ids, or open ones by reason, seller, order or time. Mend the
     cause first. A letter that names no order cannot be tried again; the answer
@@ -429,7 +429,7 @@ def deadletter_retry(
     from topsync.operate.dead_letter_desk import Filter
 
     which = Filter(reason, seller, tid, since)
-    request = dead_letter_commands.Request(letters or [], which, limit, dry_run, yes, terminal.ask)
+    request = dead_letter_commands.LetterRequest(letters or [], which, limit, dry_run, yes, terminal.ask)
     sys.exit(asyncio.run(dead_letter_commands.retry(request)))
 
 
@@ -458,7 +458,7 @@ def deadletter_close(
     from topsync.operate.dead_letter_desk import Filter
 
     which = Filter(reason, seller, tid, since)
-    request = dead_letter_commands.Request(letters or [], which, limit, dry_run, yes, terminal.ask)
+    request = dead_letter_commands.LetterRequest(letters or [], which, limit, dry_run, yes, terminal.ask)
     asyncio.run(dead_letter_commands.close(request, because))
 
 
@@ -605,7 +605,7 @@ def republish(
         raise typer.BadParameter("--cancel needs --id")
     if only is not None and only not in [*Compacted]:
         raise typer.BadParameter(f"--only is one of {', '.join(Compacted)}")
-    wish = republish_command.Request(
+    wish = republish_command.RepublishRequest(
         seller, tids or [], None if only is None else Compacted(only), per_second, dry_run, wait
     )
     sys.exit(asyncio.run(republish_command.republish(wish)))

@@ -19,7 +19,7 @@ from topsync.deadletters.reading import LettersError
 from topsync.deadletters.retrying import NothingToRetry
 from topsync.operate import dead_letter_tables
 from topsync.operate.dead_letter_desk import Desk, Filter, open_desk
-from topsync.operate.dead_letter_tables import Listed
+from topsync.operate.dead_letter_tables import LetterRow
 from topsync.store import dead_letters, open_letters, sellers
 from topsync.stream import records
 from topsync.wiring import parts
@@ -34,7 +34,7 @@ BECAUSE_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class LetterRequest:
     """Which letters somebody wants to be dealt with, and how."""
 
     names: Sequence[str]
@@ -71,7 +71,7 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
         )
 
 
-def _refuse_slip(which: Filter, found: Sequence[Listed]) -> None:
+def _refuse_slip(which: Filter, found: Sequence[LetterRow]) -> None:
     """A slip of the pen is no good news. What another release set aside has reasons of its own."""
     if which.reason is not None and not found and which.reason not in reasons.KNOWN:
         raise LettersError(reasons.unknown(which.reason))
@@ -93,7 +93,7 @@ async def show(name: str, *, original: bool, as_json: bool) -> None:
         terminal.say(dead_letter_tables.readable(one.letter.original))
 
 
-async def retry(request: Request) -> int:
+async def retry(request: LetterRequest) -> int:
     """Ask again for the orders of letters; 1 where a named one has nothing to ask for."""
     async with _chosen(request) as (desk, found):
         plan = await _plan(desk, found)
@@ -119,7 +119,7 @@ async def retry(request: Request) -> int:
     return 1 if request.names and len(hints) < len(plan) else 0
 
 
-async def close(request: Request, because: str) -> None:
+async def close(request: LetterRequest, because: str) -> None:
     """Note that letters are dealt with, and why; of those that are closed already, the new words count."""
     words = _one_line(because)
     async with _chosen(request) as (desk, found):
@@ -136,7 +136,7 @@ async def close(request: Request, because: str) -> None:
 
 
 @asynccontextmanager
-async def _chosen(request: Request) -> AsyncIterator[tuple[Desk, list[Listed]]]:
+async def _chosen(request: LetterRequest) -> AsyncIterator[tuple[Desk, list[LetterRow]]]:
     """The letters to be dealt with; at the end, whether there may be more of them."""
     if not request.names and request.which == Filter():
         raise LettersError("which ones? Name their ids, or give --reason, --seller, --tid or --since")
@@ -158,7 +158,7 @@ async def _chosen(request: Request) -> AsyncIterator[tuple[Desk, list[Listed]]]:
 
 
 async def _is_to_be_done(
-    request: Request,
+    request: LetterRequest,
     plan: Sequence[tuple[Letter, str]],
     *,
     count: int,
@@ -186,7 +186,7 @@ async def _is_to_be_done(
     return False
 
 
-async def _plan(desk: Desk, found: Sequence[Listed]) -> list[tuple[Letter, Change | NothingToRetry]]:
+async def _plan(desk: Desk, found: Sequence[LetterRow]) -> list[tuple[Letter, Change | NothingToRetry]]:
     now = datetime.now(UTC)
     known = {seller.seller_id for seller in await sellers.all_of(desk.pool)}
     plan: list[tuple[Letter, Change | NothingToRetry]] = []
@@ -207,7 +207,7 @@ def _retries(action: Change | NothingToRetry) -> str:
     return "asked for again" if isinstance(action, Change) else "nothing, see below"
 
 
-def _closes(one: Listed) -> str:
+def _closes(one: LetterRow) -> str:
     return "; ".join(["closed", *(f"before: {told}" for told in dead_letter_tables.became(one.mark))])
 
 

@@ -16,7 +16,7 @@ from topsync.base.settings import KafkaSettings
 from topsync.deadletters import reading
 from topsync.deadletters.letters import Letter, LetterId
 from topsync.deadletters.reading import Letters, LettersError, Progress
-from topsync.operate.dead_letter_tables import Listed
+from topsync.operate.dead_letter_tables import LetterRow
 from topsync.store import dead_letters, sellers
 from topsync.store.database import Pool
 from topsync.store.dead_letters import Mark
@@ -56,7 +56,7 @@ class Desk:
         """For how long a mark is needed: the topic has dropped its letter by then."""
         return timedelta(hours=self.kafka.notices_retention_hours) + TOPIC_SLACK
 
-    async def named(self, wanted: Sequence[LetterId]) -> list[Listed]:
+    async def named(self, wanted: Sequence[LetterId]) -> list[LetterRow]:
         """These letters, open or not, each once.
 
         Raises:
@@ -64,11 +64,11 @@ class Desk:
         """
         return await self._listed([await self.letters.get(one) for one in dict.fromkeys(wanted)])
 
-    async def newest(self, which: Filter, limit: int, progress: Progress) -> list[Listed]:
+    async def newest(self, which: Filter, limit: int, progress: Progress) -> list[LetterRow]:
         """The newest letters that are meant, oldest first."""
         seller_id = None if which.seller is None else await _seller_id(self.pool, which.seller)
         since = None if which.since is None else which.since.replace(tzinfo=platform_time.CHINA)
-        found: list[Listed] = []
+        found: list[LetterRow] = []
         async for piece in self.letters.newest_first(since, progress):
             meant = [letter for letter in piece if _is_meant(letter, which, seller_id)]
             listed = await self._listed(meant)
@@ -78,9 +78,9 @@ class Desk:
         found.sort(key=lambda one: (one.letter.at, one.letter.id))
         return found[-limit:]
 
-    async def _listed(self, found: Sequence[Letter]) -> list[Listed]:
+    async def _listed(self, found: Sequence[Letter]) -> list[LetterRow]:
         marks = await dead_letters.marks(self.pool, [letter.event_id for letter in found])
-        return [Listed(letter, marks.get(letter.event_id, Mark())) for letter in found]
+        return [LetterRow(letter, marks.get(letter.event_id, Mark())) for letter in found]
 
 
 @asynccontextmanager

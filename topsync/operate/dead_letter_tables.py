@@ -24,14 +24,14 @@ ATTRIBUTES: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class LetterRow:
     """A letter and what became of it."""
 
     letter: Letter
     mark: Mark
 
 
-def of_all(found: Iterable[Listed]) -> Table:
+def of_all(found: Iterable[LetterRow]) -> Table:
     """A row for each letter."""
     table = Table(
         (
@@ -62,7 +62,7 @@ def of_plan(plan: Iterable[tuple[Letter, str]]) -> Table:
     return table
 
 
-def of_one(one: Listed, *, original: bool) -> Table:
+def of_one(one: LetterRow, *, original: bool) -> Table:
     """All that is known about one letter; what is in it only where `original` wishes it."""
     letter = one.letter
     table = facts(f"Dead letter {letter.id}")
@@ -83,7 +83,7 @@ def of_one(one: Listed, *, original: bool) -> Table:
     return table
 
 
-def as_json(one: Listed) -> dict[str, object]:
+def as_json(one: LetterRow) -> dict[str, object]:
     """One letter for machines, without its original."""
     letter = one.letter
     return {

@@ -15,14 +15,14 @@ from topsync.base.settings import (
     KafkaSettings,
     PlatformSettings,
 )
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.operate import seller_commands, seller_tables
 from topsync.operate.seller_commands import Ask, SellerOperationError
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.gateway.download import part_of
 from topsync.platforms.taobao.gateway.errors import TopError
 from topsync.sellers import erasure
-from topsync.sellers.erasure import Eraser, Outcome
+from topsync.sellers.erasure import Eraser, ErasureOutcome
 from topsync.store import erasures, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.sellers import Seller
@@ -65,7 +65,7 @@ async def erase(name: str, confirmation: str | None, ask: Ask, *, patience_secon
     return 0 if outcome.platform_told else 1
 
 
-async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> Outcome:
+async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> ErasureOutcome:
     group = settings.load(EnricherSettings).enricher_group
     export = settings.load(BootstrapSettings).export_file(seller.seller_id)
     # What telling the platform needs: a wrong setting must not be found when the seller is stopped.
@@ -102,21 +102,21 @@ async def _tell_platform(pool: Pool, seller: Seller) -> bool:
     told = True
     try:
         async with parts.open_gateway(pool, retries=RETRIES, waits=False) as (client, _):
-            known = await messages.user(client, seller.nick, lane=Lane.OPERATOR)
+            known = await messages.user(client, seller.nick, priority=Priority.OPERATOR)
             if known is not None and known.user_id != seller.seller_id:
                 terminal.say(
                     f"on the platform, {seller.nick} is now the nick of {known.user_id}, whose messages "
                     f"go on; if any of {seller.seller_id} come, they are dropped"
                 )
             elif known is not None:
-                await messages.cancel(client, seller.nick, lane=Lane.OPERATOR)
+                await messages.cancel(client, seller.nick, priority=Priority.OPERATOR)
     except* (TopError, UnreachableError) as group:
         told = False
         terminal.say(f"the platform could not be told: {first_of(group)}")
     return told
 
 
-def _erased(seller: Seller, outcome: Outcome, kafka: KafkaSettings) -> list[str]:
+def _erased(seller: Seller, outcome: ErasureOutcome, kafka: KafkaSettings) -> list[str]:
     """What was done, and what stays."""
     short, long = kafka.changes_retention_hours / 24, kafka.notices_retention_hours / 24
     told = [

@@ -15,16 +15,16 @@ from schemas import platform_time
 from topsync.base import settings
 from topsync.base.errors import OperatorError
 from topsync.base.settings import BudgetSettings, EnricherSettings, KafkaSettings, ReconcilerSettings
-from topsync.budget.leases import Limits
+from topsync.model.call_limits import CallLimits
 from topsync.operate import republish_command
 from topsync.sellers import session_rules, status
-from topsync.sellers.status import Standing
+from topsync.sellers.status import SellerStatus
 from topsync.store import activity, api_calls, call_budget, push_connections, refetches
 from topsync.store.activity import Process
 from topsync.store.call_budget import Ban
 from topsync.store.database import Pool
 from topsync.store.push_connections import PushConnection
-from topsync.store.sellers import State
+from topsync.store.sellers import SellerState
 from topsync.stream import topics
 from topsync.stream.group_progress import group_progress
 from topsync.stream.producer import PublishError
@@ -60,13 +60,13 @@ class Overview:
     """Why nothing is known of the enrichers' group."""
     waiting: Mapping[str, int]
     """Orders to be asked for again, by reason."""
-    limits: Limits
+    limits: CallLimits
     spent_today: int
     bans: list[Ban]
     calls: Mapping[str, int]
     lost: list[str]
     """What is wrong with the compacted topics, and what is being done about it, in words."""
-    sellers: list[Standing]
+    sellers: list[SellerStatus]
 
     @property
     def running(self) -> dict[str, int]:
@@ -134,7 +134,7 @@ def _last_push(last: PushConnection | None) -> str:
     return f"its last proof of life is of {platform_time.format(last.last_proof_at)} (GMT+8), then: {why}"
 
 
-def _of_seller(stands: Standing) -> list[str]:
+def _of_seller(stands: SellerStatus) -> list[str]:
     if not is_held_up(stands):
         return []
     seller = stands.seller
@@ -142,11 +142,11 @@ def _of_seller(stands: Standing) -> list[str]:
     told = (
         f"{seller.name} is {seller.state} since {since} (GMT+8), and nothing of it is pulled: {seller.reason}"
     )
-    if seller.state is State.EXPIRED:
+    if seller.state is SellerState.EXPIRED:
         told += f"; {session_rules.what_to_do(seller, now=None)}"
     return [told]
 
 
-def is_held_up(stands: Standing) -> bool:
+def is_held_up(stands: SellerStatus) -> bool:
     """Whether nothing of a seller is pulled: then that no gap is open says nothing."""
-    return stands.seller.state in (State.EXPIRED, State.PAUSED)
+    return stands.seller.state in (SellerState.EXPIRED, SellerState.PAUSED)

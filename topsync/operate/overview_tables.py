@@ -13,7 +13,7 @@ from topsync.base.terminal import Cell, Column, Styled, Table, facts
 from topsync.operate import seller_documents
 from topsync.operate.overview import Overview, is_held_up, problems
 from topsync.operate.seller_tables import state_of
-from topsync.sellers.status import Standing
+from topsync.sellers.status import SellerStatus
 from topsync.store.push_connections import PushConnection
 
 WRONG = "bold red"
@@ -128,14 +128,14 @@ def _sellers(seen: Overview) -> Table:
     return table
 
 
-def _complete_until(one: Standing) -> Cell:
+def _complete_until(one: SellerStatus) -> Cell:
     if one.complete_until is None:
         return "not bootstrapped"
     text = platform_time.format(one.complete_until) + one.proven_in
     return Styled(text, WRONG) if one.proven_in else text
 
 
-def _gaps(one: Standing) -> Cell:
+def _gaps(one: SellerStatus) -> Cell:
     """Holes and open gaps. Of a seller that nothing is pulled of, none says nothing: one will open."""
     if is_held_up(one):
         return Styled("held up", WRONG)
@@ -143,7 +143,7 @@ def _gaps(one: Standing) -> Cell:
     return Styled(str(count), WRONG) if count else "0"
 
 
-def _notes(one: Standing) -> Iterable[str]:
+def _notes(one: SellerStatus) -> Iterable[str]:
     if one.seller.reason:
         yield one.seller.reason
     if one.complete_until is not None and not one.with_refunds:

@@ -17,13 +17,13 @@ from topsync.base.progress_bars import moving
 from topsync.base.settings import CoverageSettings
 from topsync.coverage import reach, replay_requests
 from topsync.coverage.replay_requests import ReplayRefusedError
+from topsync.model.span import Span
 from topsync.operate import replay_tables
 from topsync.operate.seller_commands import find
 from topsync.store import call_budget, replay_jobs, sellers
 from topsync.store.call_budget import Ban
-from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.replay_jobs import FINISHED, AskedBy, ReplayJob, State, WantedReplay
+from topsync.store.replay_jobs import FINISHED, AskedBy, ReplayJob, ReplayState, WantedReplay
 from topsync.wiring import parts
 
 OUTCOME_POLL_SECONDS: Final = 0.3
@@ -104,10 +104,10 @@ async def cancel(id: str) -> int:  # noqa: A002
     if not job.cancelled:
         terminal.say(f"replay {job.id} is {job.state.value} already: nothing to cancel")
         return 1
-    if job.state is State.DONE:
+    if job.state is ReplayState.DONE:
         terminal.say(f"replay {job.id} was done before it could be stopped")
         return 1
-    if before.state is State.RUNNING and job.state is State.RUNNING:
+    if before.state is ReplayState.RUNNING and job.state is ReplayState.RUNNING:
         terminal.say(f"replay {job.id} is cancelled, and stops within seconds; what it pulled stays")
     else:
         terminal.say(f"replay {job.id} is cancelled")
@@ -129,7 +129,7 @@ async def _show_outcome(pool: Pool, job: ReplayJob, *, wait_seconds: float, as_j
         terminal.show(replay_tables.of_one(job, nicks))
     if job.state not in FINISHED:
         terminal.complain(f"replay {job.id} is still under way; {_way_back(job)}")
-    return 0 if job.state is State.DONE else 1
+    return 0 if job.state is ReplayState.DONE else 1
 
 
 async def _wait_for_outcome(pool: Pool, job: ReplayJob, wait_seconds: float) -> ReplayJob:
@@ -145,7 +145,7 @@ async def _wait_for_outcome(pool: Pool, job: ReplayJob, wait_seconds: float) -> 
 
 def _under_way(job: ReplayJob, bans: Sequence[Ban]) -> str:
     told = f"replay {job.id} "
-    told += "waits for the reconciler" if job.state is State.REQUESTED else "is under way"
+    told += "waits for the reconciler" if job.state is ReplayState.REQUESTED else "is under way"
     if "pulled_to" in job.outcome:
         pulled_to = replay_tables.moment(job.outcome["pulled_to"])
         told += f", at {pulled_to}, {job.outcome.get('orders_listed')} orders"
@@ -157,7 +157,7 @@ def _under_way(job: ReplayJob, bans: Sequence[Ban]) -> str:
 def _announcement(job: ReplayJob, *, now: datetime) -> str:
     """Which replay it is, and what it costs: said before anything is spent."""
     wanted = job.wanted
-    if job.state is not State.REQUESTED:
+    if job.state is not ReplayState.REQUESTED:
         return f"replay {job.id} was asked for at {platform_time.format(job.requested_at)} (GMT+8) already"
     window = timedelta(seconds=settings.load(CoverageSettings).window_seconds)
     span = reach.pullable(Span(wanted.start, wanted.end), now=now)

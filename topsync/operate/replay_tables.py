@@ -7,7 +7,7 @@ from datetime import datetime
 
 from schemas import platform_time
 from topsync.base.terminal import Column, Table, facts
-from topsync.store.replay_jobs import ReplayJob, State
+from topsync.store.replay_jobs import ReplayJob, ReplayState
 
 CANCELLED = "cancelled"
 """The word for a job that was cancelled, whether or not the reconciler has given it its outcome."""
@@ -18,7 +18,7 @@ MOMENTS = frozenset({"start", "end", "pulled_from", "pulled_to"})
 
 def standing(job: ReplayJob) -> str:
     """Where a job stands, in a word."""
-    return CANCELLED if job.cancelled and job.state is not State.DONE else job.state.value
+    return CANCELLED if job.cancelled and job.state is not ReplayState.DONE else job.state.value
 
 
 def of_all(jobs: Iterable[ReplayJob], nicks: Mapping[int, str]) -> Table:
@@ -96,7 +96,7 @@ def _in_short(job: ReplayJob) -> str:
     if "orders_listed" in found:
         told.append(f"{found['orders_listed']} orders, {found['orders_to_fetch']} to fetch")
     told += [str(found[name]) for name in ("error", "note") if name in found]
-    if job.state is State.RUNNING and "pulled_to" in found:
+    if job.state is ReplayState.RUNNING and "pulled_to" in found:
         told.append(f"up to {moment(found['pulled_to'])}")
     return "; ".join(told)
 

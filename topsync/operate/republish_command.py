@@ -16,7 +16,13 @@ from topsync.base.progress_bars import Bars
 from topsync.model.compacted_topic import Compacted
 from topsync.store import compacted_topics, republications, sellers
 from topsync.store.database import Pool
-from topsync.store.republications import Counts, Republication, State, UnderWayError, Wanted
+from topsync.store.republications import (
+    Republication,
+    RepublicationCounts,
+    RepublicationState,
+    UnderWayError,
+    WantedRepublication,
+)
 from topsync.stream import topics
 from topsync.stream.producer import PublishError
 from topsync.verify.topic_watch import TopicWatch
@@ -33,7 +39,7 @@ class RepublishError(OperatorError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RepublishRequest:
     """What an operator asks for, as it was typed."""
 
     seller: str | None
@@ -44,7 +50,7 @@ class Request:
     wait: bool
 
 
-async def republish(wish: Request) -> int:
+async def republish(wish: RepublishRequest) -> int:
     """Ask for it and show its outcome; 0 when it is done (or was only counted), otherwise 1."""
     kafka, registry = await parts.open_topics()
     async with parts.open_pool() as pool:
@@ -98,7 +104,7 @@ async def findings(pool: Pool) -> list[str]:
     return found
 
 
-async def _wanted(pool: Pool, wish: Request) -> Wanted:
+async def _wanted(pool: Pool, wish: RepublishRequest) -> WantedRepublication:
     which = (Compacted.ORDERS, Compacted.REFUNDS) if wish.only is None else (wish.only,)
     if wish.seller is not None and wish.tids:
         raise RepublishError("--seller or --order, not both")
@@ -108,15 +114,15 @@ async def _wanted(pool: Pool, wish: Request) -> Wanted:
             raise RepublishError(
                 f"nothing is stored of {', '.join(map(str, unknown))}: nothing is published again"
             )
-        return Wanted(which, tids=tids)
+        return WantedRepublication(which, tids=tids)
     if wish.seller is None:
-        return Wanted(which)
+        return WantedRepublication(which)
     found = await sellers.find(pool, wish.seller)
     if found is None:
         raise RepublishError(f"no seller {wish.seller}; see `topsync sellers list`")
-    if found.state is sellers.State.ERASED:
+    if found.state is sellers.SellerState.ERASED:
         raise RepublishError(f"seller {found.seller_id} {found.reason}: there is nothing to publish")
-    return Wanted(which, seller_id=found.seller_id)
+    return WantedRepublication(which, seller_id=found.seller_id)
 
 
 async def _get(pool: Pool, id_: str) -> Republication:
@@ -133,13 +139,13 @@ async def _follow(pool: Pool, id_: str, *, wait: bool) -> int:
         terminal.say(f"it goes on without this command: `topsync republish --id {id_}` shows how far it is")
         raise
     terminal.say(_told(one))
-    if one.state is State.UNDER_WAY:
+    if one.state is RepublicationState.UNDER_WAY:
         return 0
     for loss in await compacted_topics.losses(pool):
         # As when only one seller's was published again, or the topic was lost once more.
         if loss.topic in one.topics:
             terminal.say(str(loss))
-    return 0 if one.state is State.DONE else 1
+    return 0 if one.state is RepublicationState.DONE else 1
 
 
 async def _wait(pool: Pool, id_: str) -> Republication:
@@ -152,7 +158,7 @@ async def _wait(pool: Pool, id_: str) -> Republication:
         while True:
             for topic, report in reports.items():
                 report("published", one.published.of(topic), one.expected.of(topic))
-            if one.state is not State.UNDER_WAY:
+            if one.state is not RepublicationState.UNDER_WAY:
                 return one
             await asyncio.sleep(POLL_SECONDS)
             one = await _get(pool, id_)
@@ -172,11 +178,11 @@ def _told(one: Republication) -> str:
     return f"republication {one.id} is {one.state}: {counts} published again in {took}"
 
 
-def _counted(which: Sequence[Compacted], counts: Counts) -> str:
+def _counted(which: Sequence[Compacted], counts: RepublicationCounts) -> str:
     return " and ".join(f"{counts.of(topic):,} {topic}" for topic in which)
 
 
-def _takes(expected: Counts, wish: Request) -> str:
+def _takes(expected: RepublicationCounts, wish: RepublishRequest) -> str:
     """How long the records take; what is asked for waits for the enrichers besides."""
     took = _duration(expected.total / wish.per_second)
     return f"at {wish.per_second} a second about {took}"

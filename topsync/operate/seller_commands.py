@@ -17,12 +17,12 @@ from topsync.base.vault import Vault
 from topsync.operate import seller_documents, seller_tables
 from topsync.platforms.taobao.gateway import oauth
 from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TopError
-from topsync.platforms.taobao.gateway.oauth import CallbackError, Grant, OAuthClient, OAuthConfig
+from topsync.platforms.taobao.gateway.oauth import CallbackError, OAuthClient, OAuthConfig, SessionGrant
 from topsync.sellers import session_rules, status
 from topsync.sellers.renewal import life_of
 from topsync.store import bootstraps, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.sellers import Life, NickError, Seller, State
+from topsync.store.sellers import Life, NickError, Seller, SellerState
 from topsync.wiring import parts
 
 MAX_TOKEN_BYTES = 64 * 1024
@@ -56,7 +56,7 @@ async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) 
         known = await sellers.get(pool, user_id)
         await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher, life=life)
         shares = await _sharing(pool, user_id, nick)
-    if known is None or known.state is State.ERASED:
+    if known is None or known.state is SellerState.ERASED:
         terminal.say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
     else:
         terminal.say(f"{nick} has another session; see: topsync sellers show {user_id}")
@@ -68,7 +68,7 @@ async def _sharing(pool: Pool, seller_id: int, nick: str) -> list[str]:
     others = [
         seller
         for seller in await sellers.all_of(pool)
-        if seller.nick == nick and seller.seller_id != seller_id and seller.state is not State.ERASED
+        if seller.nick == nick and seller.seller_id != seller_id and seller.state is not SellerState.ERASED
     ]
     return [
         f"{other.seller_id} is known under the same nick, so one of the two shops was renamed: its next "
@@ -222,7 +222,7 @@ async def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask:
     return callback.code
 
 
-async def _exchange(config: OAuthConfig, code: SecretStr) -> Grant:
+async def _exchange(config: OAuthConfig, code: SecretStr) -> SessionGrant:
     try:
         async with OAuthClient(config) as client:
             return await client.exchange(code)
@@ -241,9 +241,9 @@ def _authorised(before: Seller | None, after: Seller) -> str:
     ends_at = after.life.ends_at
     until = "" if ends_at is None else f" until {platform_time.format(ends_at)} (GMT+8)"
     told = f"{after.name} has authorised{until}"
-    if before is None or before.state is State.ERASED:
+    if before is None or before.state is SellerState.ERASED:
         return f"{told}; next: topsync bootstrap --seller {after.seller_id}"
-    if after.state is State.PAUSED:
+    if after.state is SellerState.PAUSED:
         return f"{told}, and is still paused: topsync sellers resume {after.seller_id}"
     return f"{told}; what is missing is replayed: topsync sellers show {after.seller_id}"
 
@@ -253,7 +253,7 @@ async def pause(name: str, reason: str) -> None:
     async with parts.open_pool() as pool:
         seller = await find(pool, name)
         done = await sellers.pause(pool, seller.seller_id, reason)
-    if seller.state is State.ERASED:
+    if seller.state is SellerState.ERASED:
         raise SellerOperationError(f"{seller.name} {seller.reason}")
     terminal.say(
         f"{seller.name} is paused: it is not called for after ten seconds at most"
@@ -271,9 +271,9 @@ async def resume(name: str) -> None:
     if not done:
         raise SellerOperationError(f"{seller.name} is not paused but {seller.state.value}")
     told = f"{after.name} is {after.state.value}"
-    if after.state is State.EXPIRED:
+    if after.state is SellerState.EXPIRED:
         told += f": its session was refused meanwhile; {session_rules.what_to_do(after, now=None)}"
-    elif after.state is State.LIVE:
+    elif after.state is SellerState.LIVE:
         told += f"; the time since its last proof is replayed: topsync sellers show {after.seller_id}"
     terminal.say(told)
 

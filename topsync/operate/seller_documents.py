@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from topsync.sellers import session_rules
-from topsync.sellers.status import Standing
+from topsync.sellers.status import SellerStatus
 from topsync.store.bootstraps import Bootstrap
 from topsync.store.sellers import Seller
 
@@ -33,7 +33,7 @@ def of_seller(seller: Seller, parked: int, now: datetime) -> Document:
     }
 
 
-def of_standing(stands: Standing) -> Document:
+def of_standing(stands: SellerStatus) -> Document:
     """What is stored of one seller, and how far it is proven."""
     return {
         "orders": stands.orders,
@@ -51,7 +51,7 @@ def of_standing(stands: Standing) -> Document:
     }
 
 
-def of_one(stands: Standing, bootstrap: Bootstrap | None, now: datetime) -> Document:
+def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, now: datetime) -> Document:
     """All that is known about one seller."""
     started = (
         None if bootstrap is None else {"step": bootstrap.step.value, "started_at": bootstrap.started_at}

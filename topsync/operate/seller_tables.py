@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 from schemas import platform_time
 from topsync.base.terminal import Cell, Column, Styled, Table, facts
 from topsync.sellers import session_rules
-from topsync.sellers.status import Standing
+from topsync.sellers.status import SellerStatus
 from topsync.store.bootstraps import Bootstrap
 from topsync.store.erasures import Preview
-from topsync.store.sellers import Seller, State
+from topsync.store.sellers import Seller, SellerState
 
 STYLES = {
-    State.NEW: "cyan",
-    State.LIVE: "green",
-    State.PAUSED: "yellow",
-    State.EXPIRED: "bold red",
-    State.ERASED: "dim",
+    SellerState.NEW: "cyan",
+    SellerState.LIVE: "green",
+    SellerState.PAUSED: "yellow",
+    SellerState.EXPIRED: "bold red",
+    SellerState.ERASED: "dim",
 }
 
 
@@ -51,7 +51,7 @@ def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) ->
     return table
 
 
-def of_one(stands: Standing, bootstrap: Bootstrap | None, now: datetime) -> Table:
+def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, now: datetime) -> Table:
     """All that is known about one seller."""
     seller = stands.seller
     table = facts(seller.name)
@@ -71,7 +71,7 @@ def what_to_do(found: Iterable[Seller], now: datetime) -> list[str]:
     return [
         f"{seller.seller_id}: {session_rules.what_to_do(seller, now=now)}"
         for seller in found
-        if seller.state is State.EXPIRED
+        if seller.state is SellerState.EXPIRED
     ]
 
 
@@ -115,7 +115,7 @@ def _session_rows(seller: Seller, now: datetime) -> list[tuple[str, Cell]]:
     return [row for row in rows if row[1]]
 
 
-def _order_rows(stands: Standing) -> list[tuple[str, Cell]]:
+def _order_rows(stands: SellerStatus) -> list[tuple[str, Cell]]:
     gaps = [
         f"{platform_time.format(gap.began)} to "
         f"{'now' if gap.ended is None else platform_time.format(gap.ended)}: {gap.cause}"

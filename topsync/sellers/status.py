@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from topsync.coverage import spans
-from topsync.model.compacted_topic import Loss
+from topsync.model.compacted_topic import TopicLoss
+from topsync.model.gap import Gap
+from topsync.model.span import Span
 from topsync.store import compacted_topics, coverage, gaps, orders, refetches, sellers
-from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.gaps import Gap
 from topsync.store.refetches import NONE_WAIT
-from topsync.store.sellers import Seller, State
+from topsync.store.sellers import Seller, SellerState
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SellerStatus:
     """One seller."""
 
     seller: Seller
@@ -35,7 +35,7 @@ class Standing:
     """Orders of which something was heard while the seller was away: asked for when it is back."""
     with_refunds: bool
     """Whether all this holds for refunds as well: they may be switched off, refused, or not listed yet."""
-    losses: tuple[Loss, ...] = ()
+    losses: tuple[TopicLoss, ...] = ()
     """The compacted topics that have lost records, perhaps of this seller."""
 
     @property
@@ -48,13 +48,13 @@ class Standing:
         """How many spans the ledger cannot vouch for. A seller without a bootstrap is one, and so is each
         topic that has lost records; an erased one has nothing to be vouched for.
         """
-        if self.seller.state is State.ERASED:
+        if self.seller.state is SellerState.ERASED:
             return 0
         spans_of_time = len(self.holes) + len(self.open_gaps) + (self.complete_until is None)
         return spans_of_time + len({loss.topic for loss in self.losses})
 
 
-async def of_all(pool: Pool) -> list[Standing]:
+async def of_all(pool: Pool) -> list[SellerStatus]:
     """Every seller, by id."""
     stored = await orders.count_by_seller(pool)
     proven = await coverage.proven(pool)
@@ -63,7 +63,7 @@ async def of_all(pool: Pool) -> list[Standing]:
     with_refunds = await coverage.sellers_with_refunds(pool)
     losses = tuple(await compacted_topics.losses(pool))
     return [
-        Standing(
+        SellerStatus(
             seller=seller,
             orders=stored.get(seller.seller_id, 0),
             complete_until=spans.complete_until(proven.get(seller.seller_id, [])),

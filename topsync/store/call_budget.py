@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from topsync.budget import leases
-from topsync.budget.leases import Ask, Grant, Limits
+from topsync.budget.leases import Ask, LeaseGrant
+from topsync.model.call_limits import APP, CallLimits
 from topsync.store.database import Connection, Pool, sql
 
 BANS: Final = "call_bans"
@@ -21,12 +22,14 @@ class Ban(NamedTuple):
     until: datetime
 
 
-async def add(connection: Connection, limits: Limits) -> None:
+async def add(connection: Connection, limits: CallLimits) -> None:
     """Make the lines that leases of these limits need. Idempotent."""
-    await connection.execute(sql("call_budget.add"), [leases.APP, *sorted(limits.api_calls_per_second)])
+    await connection.execute(sql("call_budget.add"), [APP, *sorted(limits.api_calls_per_second)])
 
 
-async def lease(connection: Connection, limits: Limits, ask: Ask, *, timeout_seconds: float) -> Grant:
+async def lease(
+    connection: Connection, limits: CallLimits, ask: Ask, *, timeout_seconds: float
+) -> LeaseGrant:
     """Answer an ask by the rule of `topsync.budget.leases`. One statement; asks are answered one by one.
 
     Raises:
@@ -39,8 +42,8 @@ async def lease(connection: Connection, limits: Limits, ask: Ask, *, timeout_sec
         [line.interval_seconds for line in lines],
         [line.guaranteed_seconds for line in lines],
         [line.quota for line in lines],
-        ask.lane + 1,  # arrays count from 1
-        ask.lane.horizon_seconds,
+        ask.priority + 1,  # arrays count from 1
+        leases.horizon_seconds(ask.priority),
         leases.FURTHEST_SECONDS,
         ask.wanted,
         ask.returned,
@@ -48,7 +51,7 @@ async def lease(connection: Connection, limits: Limits, ask: Ask, *, timeout_sec
     )
     if row is None:
         raise LookupError("the budget has no row for the app: `add` comes first")
-    return Grant(
+    return LeaseGrant(
         answered_at=row["now"].timestamp(),
         calls=row["calls"],
         starts_in_seconds=row["starts_in"],

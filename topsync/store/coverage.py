@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from topsync.model.span import Span
 from topsync.store.database import Connection, Pool, sql
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A span of platform time, in UTC."""
-
-    start: datetime
-    end: datetime
 
 
 @dataclass(frozen=True, slots=True)

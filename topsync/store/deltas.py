@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import orjson
 
-from schemas.delta import UPDATED, Step, T
+from schemas.delta import UPDATED, Delta, T
 
 
-def write(step: Step[T]) -> str:
+def write(step: Delta[T]) -> str:
     """The step as JSON."""
     return orjson.dumps(
         {"transitions": step.words, "status_from": step.status_from, "changed": step.changed}
     ).decode()
 
 
-def read(text: str, kind: type[T]) -> Step[T]:
+def read(text: str, kind: type[T]) -> Delta[T]:
     """The step that was written, in words of this kind; those of a newer release stay as they are."""
     told = orjson.loads(text)
     words: list[str] = told["transitions"]
     known = tuple(word for word in kind if word in words)
     beyond = tuple(word for word in words if word not in known)
-    return Step(known or (kind(UPDATED),), told["status_from"], tuple(told["changed"]), beyond)
+    return Delta(known or (kind(UPDATED),), told["status_from"], tuple(told["changed"]), beyond)

@@ -28,7 +28,7 @@ REFRESH_SECONDS = 25.0
 the transport to 21 s, has ended."""
 
 
-class State(StrEnum):
+class SellerState(StrEnum):
     """Where a seller stands."""
 
     NEW = "new"
@@ -85,7 +85,7 @@ class Seller:
     """As the platform last said. It may be renamed: two may have had the same nick, one after the other."""
     session_cipher: bytes = field(repr=False)
     """Empty of an erased seller."""
-    state: State
+    state: SellerState
     version: int
     """Counts the sessions of this seller: who speaks of one names it."""
     life: Life
@@ -158,7 +158,7 @@ def _read(row: asyncpg.Record) -> Seller:
         seller_id=row["seller_id"],
         nick=row["nick"],
         session_cipher=row["session_cipher"],
-        state=State(row["state"]),
+        state=SellerState(row["state"]),
         version=row["session_version"],
         life=Life(
             ends_at=row["session_ends_at"],

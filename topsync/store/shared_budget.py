@@ -20,7 +20,9 @@ from typing import Final
 from topsync.base import durations, identity, metrics, telemetry
 from topsync.base.settings import DatabaseSettings
 from topsync.budget.book import BookAwayError
-from topsync.budget.leases import Ask, Grant, Lane, Limits
+from topsync.budget.leases import Ask, LeaseGrant
+from topsync.model.call_limits import CallLimits
+from topsync.model.priority import Priority
 from topsync.store import call_budget, database
 from topsync.store.database import OUTAGE_ERRORS, Address, OwnConnection, Pool
 
@@ -34,7 +36,7 @@ class SharedBook:
     """See `topsync.budget.book.Book`."""
 
     def __init__(
-        self, settings: DatabaseSettings, pool: Pool, limits: Limits, address: Address | None = None
+        self, settings: DatabaseSettings, pool: Pool, limits: CallLimits, address: Address | None = None
     ) -> None:
         self._settings = settings
         self._address = address
@@ -46,7 +48,7 @@ class SharedBook:
         self._is_away = False
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> CallLimits:
         """See `Book.limits`."""
         return self._limits
 
@@ -54,7 +56,7 @@ class SharedBook:
         """See `Book.on_ban`."""
         self._heard = heard
 
-    async def lease(self, ask: Ask) -> Grant:
+    async def lease(self, ask: Ask) -> LeaseGrant:
         """See `Book.lease`. One ask at a time."""
         try:
             connection = await self.connect()
@@ -68,9 +70,9 @@ class SharedBook:
         if self._is_away:
             log.warning("the call budget can be reached again")
         self._is_away = False
-        for lane in Lane:
-            if (quota := self._limits.quota(lane)) is not None:
-                metrics.CALLS_LEFT_TODAY.labels(lane.label).set(max(0, quota - grant.spent))
+        for priority in Priority:
+            if (quota := self._limits.quota(priority)) is not None:
+                metrics.CALLS_LEFT_TODAY.labels(priority.label).set(max(0, quota - grant.spent))
         return grant
 
     async def ban(self, scope: str, seconds: float) -> None:
@@ -116,7 +118,7 @@ class SharedBook:
 
 @asynccontextmanager
 async def open_book(
-    settings: DatabaseSettings, pool: Pool, limits: Limits, address: Address | None = None
+    settings: DatabaseSettings, pool: Pool, limits: CallLimits, address: Address | None = None
 ) -> AsyncIterator[SharedBook]:
     """The shared book, connected. It asks `address` before each connection, as a pool does.
 

@@ -16,7 +16,7 @@ from schemas import content
 from schemas.platform_object import PlatformObject
 from schemas.refund import Refund
 from schemas.trade import Trade
-from topsync.store.versions import State
+from topsync.store.versions import StoredState
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Shown:
 
     key: int
     """Its id."""
-    state: State
+    state: StoredState
     unknown: bytes
     """Digest of what nobody knows of it; empty where there is nothing of the kind."""
     value: str = field(repr=False)
@@ -45,12 +45,12 @@ def shown(read: Trade | Refund) -> Shown:
     """What is shown, of an object as this release reads it: a stored hash may be an earlier release's."""
     written = read.to_json()
     key = read.tid if isinstance(read, Trade) else read.refund_id
-    state = State(read.modified, content.content_hash(type(read), written))
+    state = StoredState(read.modified, content.content_hash(type(read), written))
     return Shown(key, state, content.unknown_hash(type(read), written), read.to_wire())
 
 
 def agreement(
-    model: type[PlatformObject], truth: Shown, table: Shown | None, topic: State | None, unknown: bytes
+    model: type[PlatformObject], truth: Shown, table: Shown | None, topic: StoredState | None, unknown: bytes
 ) -> Agreement:
     """Compare one; `topic` and `unknown` are what the topic has of it."""
     if table is None or table.state != topic or table.state.modified != truth.state.modified:
@@ -63,7 +63,11 @@ def agreement(
 
 
 def arrival(
-    model: type[PlatformObject], shown: Iterable[Shown], table: Shown, topic: State | None, unknown: bytes
+    model: type[PlatformObject],
+    shown: Iterable[Shown],
+    table: Shown,
+    topic: StoredState | None,
+    unknown: bytes,
 ) -> Agreement:
     """Whether the copies have come to one of the states that the platform has shown, or beyond it.
 
@@ -79,5 +83,5 @@ def arrival(
     return Agreement.NONE
 
 
-def _is_beyond(copy: State, truth: State) -> bool:
+def _is_beyond(copy: StoredState, truth: StoredState) -> bool:
     return copy.modified > truth.modified or copy == truth

@@ -20,16 +20,15 @@ import httpx
 
 from topsync.base.errors import OperatorError
 from topsync.base.settings import KafkaSettings
-from topsync.model.compacted_topic import Loss
+from topsync.model.compacted_topic import TopicLoss
 from topsync.sellers import status
 from topsync.store import compacted_topics, sellers, witness
 from topsync.store.database import Pool
-from topsync.store.sellers import Seller
-from topsync.store.sellers import State as SellerState
+from topsync.store.sellers import Seller, SellerState
 from topsync.stream.topics import Registry
 from topsync.verify import admin_port
 from topsync.verify.agreement import Agreement, Shown, arrival
-from topsync.verify.views import ORDERS, REFUNDS, Kind, TopicReader
+from topsync.verify.views import ORDERS, REFUNDS, AuditedKind, TopicReader
 from topsync.verify.witness import wait_until_read
 
 WITNESS_WAIT_SECONDS = 15.0
@@ -50,7 +49,7 @@ class AuditError(OperatorError):
 class Comparison:
     """What the audit found of one seller's orders, or of its refunds."""
 
-    kind: Kind
+    kind: AuditedKind
     is_erased: bool = False
     """Of an erased seller nothing may be left."""
     count: int = 0
@@ -165,7 +164,7 @@ class Result:
     """Whether `backwards` comes from a reader that was there from the start."""
     moved: int
     """Orders and refunds that differed at the first look, and arrived afterwards."""
-    losses: list[Loss]
+    losses: list[TopicLoss]
     """Compacted topics that are known to have lost records: of each seller a hole."""
 
     @property
@@ -250,7 +249,7 @@ class Audit:
         )
 
     async def _first_look(
-        self, kinds: Sequence[Kind], readers: Mapping[str, TopicReader]
+        self, kinds: Sequence[AuditedKind], readers: Mapping[str, TopicReader]
     ) -> list[SellerResult]:
         results = []
         everybody = await sellers.all_of(self.pool)
@@ -277,7 +276,9 @@ class Audit:
             self.reached(OnTheMove(differing, sum(result.holes for result in results), left))
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
-    async def _compare(self, seller: Seller, kind: Kind, readers: Mapping[str, TopicReader]) -> Comparison:
+    async def _compare(
+        self, seller: Seller, kind: AuditedKind, readers: Mapping[str, TopicReader]
+    ) -> Comparison:
         """Everything of one seller: the copies first, so that the truth is never older than they are."""
         found, topic = Comparison(kind, is_erased=seller.state is SellerState.ERASED), readers[kind.name]
         table = {id_: state async for id_, state in kind.stored(self.pool, seller.seller_id)}
@@ -345,7 +346,7 @@ class Audit:
             }
 
     async def _truth(
-        self, seller_id: int, kind: Kind, ids: Sequence[int] | None = None
+        self, seller_id: int, kind: AuditedKind, ids: Sequence[int] | None = None
     ) -> AsyncIterator[Shown]:
         """What the platform has of a seller now: all of it, or of these ids."""
         asked = {"user_id": str(seller_id)} | ({} if ids is None else {"ids": ",".join(map(str, ids))})

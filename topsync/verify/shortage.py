@@ -20,7 +20,7 @@ from topsync.base import telemetry
 from topsync.model.compacted_topic import Compacted, Finder, Reason
 from topsync.store import compacted_topics
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.witness import Place
+from topsync.store.witness import ReadPosition
 from topsync.stream.clients import Consumer
 
 log = telemetry.get_logger(__name__)
@@ -63,7 +63,7 @@ class Shortages:
     _doubts: dict[Compacted, _Doubt] = field(default_factory=dict)
     _read_once: set[Compacted] = field(default_factory=set)
 
-    async def run(self, consumer: Consumer, places: Mapping[TopicPartition, Place]) -> None:
+    async def run(self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition]) -> None:
         """Compare until cancelled, beside the reading. `consumer` reads all of these partitions."""
         while True:
             try:

@@ -12,7 +12,7 @@ from typing import Final
 from topsync.base import metrics, telemetry
 from topsync.base.settings import KafkaSettings
 from topsync.model import compacted_topic
-from topsync.model.compacted_topic import Compacted, Finder, Loss, Reason
+from topsync.model.compacted_topic import Compacted, Finder, Reason, TopicLoss
 from topsync.store import compacted_topics
 from topsync.store.database import Pool
 from topsync.stream import topic_look
@@ -40,7 +40,7 @@ class TopicWatch:
     kafka: KafkaSettings
     topics: Registry
 
-    async def look(self) -> list[Loss]:
+    async def look(self) -> list[TopicLoss]:
         """Look now, note what is found, and answer with every loss that is known.
 
         Raises:

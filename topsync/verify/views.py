@@ -15,8 +15,8 @@ from schemas.trade import Trade
 from topsync.base.settings import KafkaSettings
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
-from topsync.store.versions import State
-from topsync.store.witness import Place
+from topsync.store.versions import StoredState
+from topsync.store.witness import ReadPosition
 from topsync.stream import clients
 from topsync.stream.topics import Registry, Topic
 from topsync.verify.agreement import Shown, shown
@@ -24,7 +24,7 @@ from topsync.verify.witness import Seen, judge
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class AuditedKind:
     """One kind of thing that is kept."""
 
     name: str
@@ -36,7 +36,7 @@ class Kind:
     """Where the simulator shows all of a seller's."""
     model: type[Trade] | type[Refund]
     """How each is read."""
-    stored: Callable[[Pool, int], AsyncIterator[tuple[int, State]]]
+    stored: Callable[[Pool, int], AsyncIterator[tuple[int, StoredState]]]
     """All that the table has of a seller, with the hashes as they were stored."""
     values_of: Callable[[Pool, Iterable[int]], AsyncIterator[tuple[int, str]]]
 
@@ -54,7 +54,7 @@ class Kind:
             yield self.of_wire(value)
 
 
-ORDERS: Final = Kind(
+ORDERS: Final = AuditedKind(
     "orders",
     "order",
     lambda topics: topics.orders,
@@ -63,7 +63,7 @@ ORDERS: Final = Kind(
     orders.TABLE.states,
     orders.TABLE.values_of,
 )
-REFUNDS: Final = Kind(
+REFUNDS: Final = AuditedKind(
     "refunds",
     "refund",
     lambda topics: topics.refunds,
@@ -77,17 +77,17 @@ REFUNDS: Final = Kind(
 class TopicReader:
     """A compacted topic as a subscriber sees it: the newest state of each order or refund."""
 
-    def __init__(self, kafka: KafkaSettings, topics: Registry, kind: Kind) -> None:
+    def __init__(self, kafka: KafkaSettings, topics: Registry, kind: AuditedKind) -> None:
         self._kind = kind
         self._consumer = clients.consumer(kafka)
         topic = kind.topic(topics)
         self._partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         self._seller_of: dict[int, int] = {}
         self._seen: dict[int, Seen] = {}
-        self.states: dict[int, State] = {}
+        self.states: dict[int, StoredState] = {}
         self.unknown: dict[int, bytes] = {}
         """Digests of what nobody knows, of those that have something of the kind."""
-        self.ends: dict[Place, int] = {}
+        self.ends: dict[ReadPosition, int] = {}
         """Per partition, the offset that has been read up to."""
         self.backwards = 0
 
@@ -105,7 +105,7 @@ class TopicReader:
             for batch in (await self._consumer.getmany(timeout_ms=200)).values():
                 for record in batch:
                     self._take(record)
-        self.ends = {Place(self._kind.name, tp.partition): end for tp, end in ends.items()}
+        self.ends = {ReadPosition(self._kind.name, tp.partition): end for tp, end in ends.items()}
 
     async def stop(self) -> None:
         """Disconnect."""

@@ -26,7 +26,7 @@ from topsync.base.outages import Outage
 from topsync.base.settings import KafkaSettings
 from topsync.store import witness
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.witness import Finding, Place, Progress
+from topsync.store.witness import ReadPosition, WitnessFinding, WitnessProgress
 from topsync.stream import clients, layout, topic_look, topics
 from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry
@@ -77,8 +77,8 @@ class Witness:
     _seen: dict[str, dict[int, Seen]] = field(default_factory=lambda: {"orders": {}, "refunds": {}})
     _topic_ids: dict[str, str | None] = field(default_factory=dict)
     """Kafka's, by the names in the registry."""
-    _progress: dict[Place, Progress] = field(default_factory=dict)
-    _unsaved: deque[Finding] = field(default_factory=deque)
+    _progress: dict[ReadPosition, WitnessProgress] = field(default_factory=dict)
+    _unsaved: deque[WitnessFinding] = field(default_factory=deque)
     _freshness: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FRESHNESS_SAMPLES))
     _outage: Outage = field(default_factory=lambda: Outage("cannot keep what was seen; trying again"))
 
@@ -103,7 +103,7 @@ class Witness:
         """
         watched = {"orders": self.topics.orders, "refunds": self.topics.refunds}
         places = {
-            TopicPartition(topic.name, number): Place(name, number)
+            TopicPartition(topic.name, number): ReadPosition(name, number)
             for name, topic in watched.items()
             for number in range(topic.partitions)
         }
@@ -132,7 +132,7 @@ class Witness:
 
     @asynccontextmanager
     async def _reader(
-        self, places: Mapping[TopicPartition, Place], shortages: Shortages
+        self, places: Mapping[TopicPartition, ReadPosition], shortages: Shortages
     ) -> AsyncIterator[Consumer]:
         """A consumer at the beginning of each partition."""
         async with clients.reader(self.kafka) as consumer:
@@ -141,7 +141,7 @@ class Witness:
             yield consumer
 
     async def _look_at_topics(
-        self, consumer: Consumer, places: Mapping[TopicPartition, Place], shortages: Shortages
+        self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition], shortages: Shortages
     ) -> None:
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
@@ -150,7 +150,7 @@ class Witness:
             log.warning("cannot look at the topics; trying again", error=repr(error))
 
     async def _begin_anew(
-        self, consumer: Consumer, places: Mapping[TopicPartition, Place], shortages: Shortages
+        self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition], shortages: Shortages
     ) -> None:
         """Read each topic from its start that is not the one read so far; at first, both."""
         names = {"orders": self.topics.orders.name, "refunds": self.topics.refunds.name}
@@ -163,10 +163,10 @@ class Witness:
             tps = [tp for tp, place in places.items() if place.topic == topic]
             await consumer.seek_to_beginning(*tps)
             for tp, offset in (await consumer.beginning_offsets(tps)).items():
-                self._progress[places[tp]] = Progress(offset, offset)
+                self._progress[places[tp]] = WitnessProgress(offset, offset)
             self._topic_ids[topic] = found.get(name)
 
-    def _take(self, place: Place, batch: list[ConsumerRecord[bytes, bytes]]) -> None:
+    def _take(self, place: ReadPosition, batch: list[ConsumerRecord[bytes, bytes]]) -> None:
         seen = self._seen[place.topic]
         for record in batch:
             id_ = int(record.key)
@@ -179,7 +179,7 @@ class Witness:
             now = Seen(modified, int(attributes["revision"]), is_ahead=modified > published_at)
             if finding := judge(seen.get(id_), now):
                 self.backwards += 1
-                self._unsaved.append(Finding(place, record.offset, id_, finding))
+                self._unsaved.append(WitnessFinding(place, record.offset, id_, finding))
                 log.error("gone backwards", topic=place.topic, id=id_, finding=finding, offset=record.offset)
             else:
                 seen[id_] = now
@@ -187,11 +187,13 @@ class Witness:
                 self._freshness.append(max(0.0, (published_at - parse_instant(hinted)).total_seconds()))
         self.records += len(batch)
 
-    async def _note_positions(self, consumer: Consumer, places: Mapping[TopicPartition, Place]) -> None:
+    async def _note_positions(
+        self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition]
+    ) -> None:
         # The position also passes transaction markers, which are offsets without a record.
         for tp, place in places.items():
             first = self._progress[place].first_offset
-            self._progress[place] = Progress(first, await consumer.position(tp))
+            self._progress[place] = WitnessProgress(first, await consumer.position(tp))
 
     async def _save(self) -> float:
         """Keep what was seen; returns in how many seconds to do so again."""
@@ -218,8 +220,8 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task
 
 
 async def wait_until_read(
-    pool: Pool, ends: Mapping[Place, int], *, within_seconds: float
-) -> dict[Place, Progress] | None:
+    pool: Pool, ends: Mapping[ReadPosition, int], *, within_seconds: float
+) -> dict[ReadPosition, WitnessProgress] | None:
     """Wait until a running witness has read up to these offsets; its progress, or none if it has not."""
     deadline = time.monotonic() + within_seconds
     while True:

@@ -215,11 +215,11 @@ class _Tally:
         self._counts: Counter[Call] = Counter()
 
     def note(self, record: CallRecord) -> None:
-        lane, outcome = record.lane.label, record.outcome.value
-        metrics.API_CALLS.labels(record.api, lane, outcome).inc()
+        priority, outcome = record.priority.label, record.outcome.value
+        metrics.API_CALLS.labels(record.api, priority, outcome).inc()
         metrics.API_SECONDS.labels(record.api).observe(record.seconds)
         if self._clock.is_set:
-            self._counts[Call(platform_time.day_of(self._clock.now()), record.api, lane, outcome)] += 1
+            self._counts[Call(platform_time.day_of(self._clock.now()), record.api, priority, outcome)] += 1
 
     async def write_for_ever(self) -> None:
         outage, pause_seconds = Outage("cannot write the call counts down"), CALLS_WRITTEN_EVERY_SECONDS

@@ -23,7 +23,7 @@ from consumer.enrich.write.writer import Tools
 from consumer.push.service import PushService
 from reconciler import backlog_plan
 from reconciler.backlogs import BulkDetails
-from reconciler.plan import Rules
+from reconciler.plan import PullRules
 from reconciler.refetching import Refetching
 from reconciler.replays import Replays
 from reconciler.requests import SignalReader
@@ -57,7 +57,7 @@ from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import coverage, push_connections, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.sellers import State as SellerState
+from topsync.store.sellers import SellerState
 from topsync.store.shared_table import SharedTables
 from topsync.stream import producer as producers
 from topsync.verify.witness import Witness
@@ -190,7 +190,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         puller = parts.puller(pool, client, clock, producer, registry)
         reconciler = Reconciler(
             settings=own,
-            rules=Rules(
+            rules=PullRules(
                 lateness=cover.lateness,
                 sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
@@ -210,7 +210,7 @@ async def reconcile(lifetime: Lifetime) -> None:
                 client=client,
                 clock=clock,
                 sessions=sessions,
-                rules=backlog_plan.Rules(
+                rules=backlog_plan.BacklogRules(
                     from_seconds=own.bulk_from_seconds,
                     tasks_at_once=own.bulk_tasks,
                     calls_per_second=budget.calls_per_second,

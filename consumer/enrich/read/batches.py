@@ -15,12 +15,11 @@ from pydantic import SecretStr, ValidationError
 
 from consumer.enrich import erasure
 from consumer.enrich.backlog import Backlog
-from consumer.enrich.dead_letter_share import Outcome
+from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.dead_letters import DeadLetter
 from consumer.enrich.erasure import ErasedSellers
 from consumer.enrich.freshness import Journey
 from consumer.enrich.read import decisions
-from consumer.enrich.read.decisions import Need
 from consumer.enrich.read.refunds import RefundReader
 from consumer.enrich.read.session_calls import NoSessionError, ask
 from consumer.enrich.write.refund_part import RefundPart
@@ -31,8 +30,20 @@ from schemas.transitions import Transition
 from schemas.types import parse_id, parse_instant
 from topsync.base import failpoints, metrics, retry, telemetry
 from topsync.base.clock import ServerClock
+from topsync.model.known import Known
 from topsync.model.linger import Patience
-from topsync.model.priority import LANE_OF
+from topsync.model.need import Need
+from topsync.model.priority import PRIORITY_OF
+from topsync.model.refetch import (
+    BACKLOG,
+    LINGERING,
+    MODIFIED_AHEAD,
+    NO_NEWS,
+    NO_SESSION,
+    SESSION_REFUSED,
+    Lingering,
+    Refetch,
+)
 from topsync.platforms.taobao.calls import trades
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -47,10 +58,8 @@ from topsync.sellers.sessions import Sessions
 from topsync.store import refetches
 from topsync.store.database import Pool
 from topsync.store.open_letters import Subject
-from topsync.store.orders import UnpublishedOrder, Version
-from topsync.store.refetches import Lingering, Refetch
+from topsync.store.orders import OrderVersion, UnpublishedOrder
 from topsync.store.shared_table import SharedTable
-from topsync.store.versions import Known
 from topsync.stream import records
 from topsync.stream.topics import Registry
 
@@ -110,7 +119,7 @@ class HopelessError(Exception):
 class Batch:
     """What a batch of records asks to be written."""
 
-    versions: dict[int, Version] = field(default_factory=dict)
+    versions: dict[int, OrderVersion] = field(default_factory=dict)
     """The newest version of each order."""
     tids: set[int] = field(default_factory=set)
     """Every order that the batch is about."""
@@ -134,12 +143,12 @@ class Batch:
     """Orders to be erased, of those that the batch is about."""
     given_up: dict[int, datetime] = field(default_factory=dict)
     """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[RecordOutcome] = field(default_factory=list)
     """What became of the records that are no dead letters, as far as it tells whether too many die."""
     refunds: RefundPart = field(default_factory=RefundPart)
     """What the batch asks of the refunds of its orders."""
 
-    def add(self, version: Version) -> None:
+    def add(self, version: OrderVersion) -> None:
         """Take a version in, unless the batch has a newer one of the same order."""
         tid = version.trade.tid
         other = self.versions.get(tid)
@@ -165,7 +174,7 @@ class Batch:
         self.given_up |= later.given_up
         self.outcomes += later.outcomes
 
-    def take_outcomes(self) -> list[Outcome]:
+    def take_outcomes(self) -> list[RecordOutcome]:
         """The outcomes since they were taken last."""
         taken, self.outcomes = self.outcomes, []
         return taken
@@ -185,7 +194,7 @@ def _concerns_one_order(error: RequestRefusedError) -> bool:
     return error.code is not None and (error.code >= 100 or error.code in NOT_THE_APPLICATION)
 
 
-def _rank(version: Version) -> tuple[datetime, datetime, bytes]:
+def _rank(version: OrderVersion) -> tuple[datetime, datetime, bytes]:
     """What the table decides by, too (`orders.sql`): how batches are cut must make no difference."""
     return version.trade.modified, version.fetched_at, version.content_hash
 
@@ -238,7 +247,7 @@ def _later(need: Need, change: Change, reason: str, answer: bytes | None = None)
 
 def _lingering(need: Need, change: Change) -> Refetch:
     """Of messages that wait, the latest counts: a state that was fetched after it answers all of them."""
-    later = _later(need, change, refetches.LINGERING)
+    later = _later(need, change, LINGERING)
     return replace(later, occurred_at=need.told_at or later.occurred_at)
 
 
@@ -266,7 +275,7 @@ class BatchReader:
     """Reads batches of both topics; shared by all partitions of a process."""
 
     pool: Pool
-    orders: SharedTable[Version, Transition]
+    orders: SharedTable[OrderVersion, Transition]
     client: TopClient
     clock: ServerClock
     sessions: Sessions
@@ -373,10 +382,10 @@ class BatchReader:
         if self.clock.is_ahead(trade.modified):
             self._postpone_snapshot(trade.tid, seller_id, found_by, as_of, batch)
         else:
-            batch.add(Version(seller_id, trade, as_of, found_by.value))
+            batch.add(OrderVersion(seller_id, trade, as_of, found_by.value))
             if (trace := attributes.get("traceparent")) is not None:
                 batch.traces[trade.tid] = trace
-            batch.outcomes.append(Outcome(seller_id))
+            batch.outcomes.append(RecordOutcome(seller_id))
 
     def _read_change(self, record: ConsumerRecord[bytes, bytes], batch: Batch) -> Change | None:
         try:
@@ -407,7 +416,7 @@ class BatchReader:
         batch.doubtful = {tid for tid, one in known.items() if not one.published}
         wanted = decisions.to_fetch(needs, known)
         answered = needs.keys() - {need.tid for need in wanted}
-        batch.outcomes += [Outcome(needs[tid].seller_id) for tid in answered]
+        batch.outcomes += [RecordOutcome(needs[tid].seller_id) for tid in answered]
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
         by_tid = {hint.change.tid: hint for hint in hints}
         wanted = await self._let_wait(wanted, by_tid, batch, late_before)
@@ -440,7 +449,7 @@ class BatchReader:
         now, urgent = self.clock.estimate(), []
         for need in wanted:
             if decisions.may_wait(need, late_before=late_before, waiting=waiting):
-                self._postpone(need, hints[need.tid].change, batch, refetches.BACKLOG)
+                self._postpone(need, hints[need.tid].change, batch, BACKLOG)
             elif until := decisions.lingers_until(need, now=now, waiting=waiting):
                 batch.lingering.append(Lingering(_lingering(need, hints[need.tid].change), until))
             else:
@@ -459,16 +468,16 @@ class BatchReader:
         try:
             version = await self._fetch(need)
             batch.add(version)
-            batch.outcomes.append(Outcome(need.seller_id))
+            batch.outcomes.append(RecordOutcome(need.seller_id))
             if decisions.is_old_news(need, known, version.trade.modified):
                 settled_after = version.fetched_at + POSTPONED_FOR
                 later = replace(need, settled_after=max(need.settled_after, settled_after))
-                self._postpone(later, hint.change, batch, refetches.NO_NEWS)
+                self._postpone(later, hint.change, batch, NO_NEWS)
         except PostponedError as error:
             if not (need.by_refund_alone and error.reason == NOT_THERE):
                 self._postpone(need, hint.change, batch, error.reason, error.answer)
         except SessionInvalidError:
-            self._postpone(need, hint.change, batch, refetches.SESSION_REFUSED)
+            self._postpone(need, hint.change, batch, SESSION_REFUSED)
         except RetryLaterError as error:
             unanswered[need.tid] = error
         except HopelessError as error:
@@ -483,24 +492,24 @@ class BatchReader:
                 tid=need.tid,
             )
 
-    async def _fetch(self, need: Need) -> Version:
+    async def _fetch(self, need: Need) -> OrderVersion:
         try:
             return await ask(self.sessions, need.seller_id, lambda session: self._fetch_with(session, need))
         except NoSessionError:
             if await self.sessions.knows(need.seller_id):
-                raise PostponedError(refetches.NO_SESSION) from None
+                raise PostponedError(NO_SESSION) from None
             raise HopelessError(UNKNOWN_SELLER, "no such seller was ever added") from None
 
-    async def _fetch_with(self, session: SecretStr, need: Need) -> Version:
+    async def _fetch_with(self, session: SecretStr, need: Need) -> OrderVersion:
         fetched_at = self.clock.now()
         trade = await self._detail(need, session)
         if need.modified is not None and trade.modified < need.modified:
             raise PostponedError("detail_behind")
-        return Version(need.seller_id, trade, fetched_at, need.source.value)
+        return OrderVersion(need.seller_id, trade, fetched_at, need.source.value)
 
     async def _detail(self, need: Need, session: SecretStr) -> Trade:
         try:
-            raw = await trades.fullinfo(self.client, session, need.tid, LANE_OF[need.source])
+            raw = await trades.fullinfo(self.client, session, need.tid, PRIORITY_OF[need.source])
         except TradeNotExistError:
             raise PostponedError(NOT_THERE) from None
         except BadAnswerError as error:
@@ -517,12 +526,12 @@ class BatchReader:
             raise HopelessError("unreadable_answer", str(error), wire.dumps(raw)) from None
         if self.clock.is_ahead(trade.modified):
             # Taken for a version, it would hide every change until then.
-            raise PostponedError(refetches.MODIFIED_AHEAD, wire.dumps(raw))
+            raise PostponedError(MODIFIED_AHEAD, wire.dumps(raw))
         return trade
 
     @staticmethod
     def _postpone_snapshot(tid: int, seller_id: int, source: Source, as_of: datetime, batch: Batch) -> None:
-        metrics.ORDERS_POSTPONED.labels(refetches.MODIFIED_AHEAD).inc()
+        metrics.ORDERS_POSTPONED.labels(MODIFIED_AHEAD).inc()
         batch.tids.add(tid)
         batch.postponed.append(
             Refetch(
@@ -533,7 +542,7 @@ class BatchReader:
                 settled_after=as_of,
                 modified=None,
                 source=source.value,
-                reason=refetches.MODIFIED_AHEAD,
+                reason=MODIFIED_AHEAD,
             )
         )
 
@@ -542,7 +551,7 @@ class BatchReader:
         metrics.ORDERS_POSTPONED.labels(reason).inc()
         batch.postponed.append(_later(need, change, reason, answer))
 
-    def set_version_aside(self, version: Version, batch: Batch, detail: str) -> None:
+    def set_version_aside(self, version: OrderVersion, batch: Batch, detail: str) -> None:
         """Make a dead letter of a version that the database cannot hold."""
         tid = version.trade.tid
         batch.given_up[tid] = version.fetched_at
@@ -556,7 +565,7 @@ class BatchReader:
             origin="enricher",
             seller_id=version.seller_id,
         )
-        subject, outcome = Subject(tid, 0, "unstorable"), Outcome(version.seller_id, "unstorable")
+        subject, outcome = Subject(tid, 0, "unstorable"), RecordOutcome(version.seller_id, "unstorable")
         letter = DeadLetter(record, "unstorable", detail, version.seller_id, subject, outcome)
         batch.dead_letters.append(letter)
 
@@ -587,5 +596,5 @@ class BatchReader:
             seller_id=seller_id,
         )
         subject = None if tid is None else Subject(tid, 0, reason)
-        outcome = None if reason == UNKNOWN_SELLER else Outcome(seller_id, reason)
+        outcome = None if reason == UNKNOWN_SELLER else RecordOutcome(seller_id, reason)
         batch.dead_letters.append(DeadLetter(letter, reason, detail, seller_id, subject, outcome))

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Change, Source
+from topsync.model.known import Known
 from topsync.model.linger import NO_PATIENCE, Patience
-from topsync.store.orders import RefundLine, Version
-from topsync.store.refetches import LINGERING, WAITING_IN_BACKLOG
+from topsync.model.need import Need
+from topsync.model.refetch import LINGERING, WAITING_IN_BACKLOG
+from topsync.store.orders import OrderVersion, RefundLine
 from topsync.store.refunds import RefundVersion
-from topsync.store.versions import Known
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
-    """Everything that a batch's hints about one order, or one refund of it, ask for together."""
-
-    tid: int
-    seller_id: int
-    settled_after: datetime
-    """A fetch that began at or after this moment answers all of the hints."""
-    proven_after: datetime | None
-    """The same of those that are no messages; none where only messages told of the order."""
-    told_at: datetime | None
-    """When the platform published the latest of the messages."""
-    modified: datetime | None
-    """The newest `modified` that it is known to have reached."""
-    source: Source
-    """The most urgent source: it decides the lane."""
-    hinted_at: datetime | None
-    """When the platform first told of it by push; for measuring freshness."""
-    received_at: datetime | None
-    """When push first had such a message."""
-    newest_at: datetime
-    """When the latest of the hints was put into the topic."""
-    patient_until: datetime | None = None
-    """Until when all of the hints may wait for others; none where one of them may not."""
-    by_refund_alone: bool = False
-    """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
-    months are out of reach (docs/platform/gateway.md 3.4)."""
 
 
 def believable(change: Change, *, latest_now: datetime) -> Change:
@@ -181,7 +152,7 @@ def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
 
 
 def refunds_shown_otherwise(
-    versions: Iterable[Version], known: Mapping[int, Known], already: Iterable[int]
+    versions: Iterable[OrderVersion], known: Mapping[int, Known], already: Iterable[int]
 ) -> dict[int, Need]:
     """The refunds that fetched orders show, and that are not stored like that; by `refund_id`.
 
@@ -212,7 +183,7 @@ def refunds_shown_otherwise(
     return needs
 
 
-def lines_of(versions: Iterable[Version]) -> list[RefundLine]:
+def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
     """What fetched orders show of refunds, as the store tells it of stored ones."""
     return [
         RefundLine(version.trade.tid, version.fetched_at, line.oid, line.refund_id, line.refund_status)

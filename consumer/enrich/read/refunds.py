@@ -15,14 +15,16 @@ from datetime import datetime, timedelta
 
 from consumer.enrich.dead_letters import DeadLetter
 from consumer.enrich.read import decisions
-from consumer.enrich.read.decisions import Need
 from consumer.enrich.read.session_calls import NoSessionError, ask
 from consumer.enrich.write.refund_part import RefundPart
 from schemas.change import Change
 from schemas.refund_transitions import RefundTransition
 from topsync.base import metrics, telemetry
 from topsync.base.clock import ServerClock
-from topsync.model.priority import LANE_OF
+from topsync.model.known import Known
+from topsync.model.need import Need
+from topsync.model.priority import PRIORITY_OF
+from topsync.model.refetch import MODIFIED_AHEAD, NO_NEWS, NO_SESSION, SESSION_REFUSED, Refetch
 from topsync.platforms.taobao.calls import refunds as calls
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
@@ -33,14 +35,12 @@ from topsync.platforms.taobao.gateway.errors import (
     SessionInvalidError,
 )
 from topsync.sellers.sessions import Sessions
-from topsync.store import orders, refetches
+from topsync.store import orders
 from topsync.store.database import Pool
 from topsync.store.open_letters import Subject
-from topsync.store.orders import Version
-from topsync.store.refetches import Refetch
+from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
 from topsync.store.shared_table import SharedTable
-from topsync.store.versions import Known
 from topsync.stream import records
 from topsync.stream.topics import Registry
 
@@ -84,7 +84,7 @@ class RefundReader:
             part,
         )
 
-    async def shown(self, fetched: Sequence[Version], already: Collection[int]) -> RefundPart | None:
+    async def shown(self, fetched: Sequence[OrderVersion], already: Collection[int]) -> RefundPart | None:
         """Fetch what orders that were just fetched show otherwise than it is stored; none if nothing is.
 
         But for those `already` fetched with them, by `refund_id`.
@@ -104,7 +104,7 @@ class RefundReader:
         await self.note_orders_behind({version.trade.tid: version for version in fetched}, part)
         return part
 
-    async def note_orders_behind(self, fetched: Mapping[int, Version], part: RefundPart) -> None:
+    async def note_orders_behind(self, fetched: Mapping[int, OrderVersion], part: RefundPart) -> None:
         """Have orders fetched again that show a refund as it was before it was fetched here.
 
         An order's `modified` need not move with its refund (docs/platform/gateway.md 3.10), so no list may
@@ -124,7 +124,7 @@ class RefundReader:
                     settled_after=version.fetched_at,
                     modified=None,
                     source=version.source,
-                    reason=refetches.NO_NEWS,
+                    reason=NO_NEWS,
                 )
             )
 
@@ -148,9 +148,9 @@ class RefundReader:
         except NoSessionError:
             # Of a seller that was never added, the order's dead letter tells.
             if await self.sessions.knows(need.seller_id):
-                self._postpone(refund_id, need, part, refetches.NO_SESSION)
+                self._postpone(refund_id, need, part, NO_SESSION)
         except SessionInvalidError:
-            self._postpone(refund_id, need, part, refetches.SESSION_REFUSED)
+            self._postpone(refund_id, need, part, SESSION_REFUSED)
         except RequestRefusedError as error:
             self._refuse(refund_id, need, part, error)
         else:
@@ -164,7 +164,7 @@ class RefundReader:
             self._set_aside(refund.refund_id, need, part, "refund_of_another_order", detail)
             return
         if self.clock.is_ahead(refund.modified):
-            self._postpone(refund.refund_id, need, part, refetches.MODIFIED_AHEAD)
+            self._postpone(refund.refund_id, need, part, MODIFIED_AHEAD)
             return
         if need.modified is not None and refund.modified < need.modified:
             self._postpone(refund.refund_id, need, part, "detail_behind")
@@ -173,14 +173,14 @@ class RefundReader:
         if decisions.is_old_news(need, known, refund.modified):
             settled_after = max(need.settled_after, version.fetched_at + POSTPONED_FOR)
             later = replace(need, settled_after=settled_after)
-            self._postpone(refund.refund_id, later, part, refetches.NO_NEWS)
+            self._postpone(refund.refund_id, later, part, NO_NEWS)
 
     async def _fetch(self, refund_id: int, need: Need) -> RefundVersion:
         fetched_at = self.clock.now()
         refund = await ask(
             self.sessions,
             need.seller_id,
-            lambda session: calls.get(self.client, session, refund_id, lane=LANE_OF[need.source]),
+            lambda session: calls.get(self.client, session, refund_id, priority=PRIORITY_OF[need.source]),
         )
         return RefundVersion(need.seller_id, refund, fetched_at, need.source.value)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from consumer.enrich.dead_letters import DeadLetter
 from topsync.base import metrics
-from topsync.store.refetches import Refetch
+from topsync.model.refetch import Refetch
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
 from topsync.stream import records
 from topsync.stream.records import Record

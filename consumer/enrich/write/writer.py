@@ -22,10 +22,10 @@ from topsync.store import erasures, open_letters, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.erasures import Tombstone
 from topsync.store.open_letters import OpenLetter
-from topsync.store.orders import UnpublishedOrder, Version
+from topsync.store.orders import OrderVersion, UnpublishedOrder
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
 from topsync.store.shared_table import SharedTable, SharedTables
-from topsync.store.versions import Part, T, Unpublished, UnstorableError, V
+from topsync.store.versions import PartitionRows, T, Unpublished, UnstorableError, V
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
 from topsync.stream.records import Record
@@ -225,7 +225,7 @@ class PartitionWriter:
         return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
 
     async def _store_orders(self, batch: Batch) -> None:
-        def set_aside(version: Version, detail: str) -> None:
+        def set_aside(version: OrderVersion, detail: str) -> None:
             self._tools.batches.set_version_aside(version, batch, detail)
 
         batch.ahead = await self._upsert(self._tools.tables.orders, list(batch.versions.values()), set_aside)
@@ -242,7 +242,9 @@ class PartitionWriter:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
         try:
             latest_now = self._tools.clock.latest_now()
-            return (await table.upsert(Part(self._partition, self._epoch, versions, latest_now))).ahead
+            return (
+                await table.upsert(PartitionRows(self._partition, self._epoch, versions, latest_now))
+            ).ahead
         except UnstorableError as error:
             if len(versions) == 1:
                 set_aside(versions[0], str(error))

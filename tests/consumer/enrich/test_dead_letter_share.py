@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from consumer.enrich.dead_letter_share import Limit, Outcome, Share, TooManyDeadLettersError
+from consumer.enrich.dead_letter_share import Limit, RecordOutcome, Share, TooManyDeadLettersError
 
 LIMIT = Limit(share=0.2, records=100, least=10)
 ONE, OTHER, THIRD = 1, 2, 3
 
 
-def good(count: int, seller_id: int | None = ONE) -> list[Outcome]:
-    return [Outcome(seller_id)] * count
+def good(count: int, seller_id: int | None = ONE) -> list[RecordOutcome]:
+    return [RecordOutcome(seller_id)] * count
 
 
-def dead(count: int, seller_id: int | None = None) -> list[Outcome]:
-    return [Outcome(seller_id, "unreadable_change")] * count
+def dead(count: int, seller_id: int | None = None) -> list[RecordOutcome]:
+    return [RecordOutcome(seller_id, "unreadable_change")] * count
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def dead(count: int, seller_id: int | None = None) -> list[Outcome]:
         pytest.param(good(20) + dead(15) + good(300), True, id="crossed in the middle of a batch"),
     ],
 )
-def test_a_share_above_the_limit_stops(outcomes: Sequence[Outcome], stops: bool) -> None:
+def test_a_share_above_the_limit_stops(outcomes: Sequence[RecordOutcome], stops: bool) -> None:
     assert is_stopped(outcomes, spares_one=False) is stops
     # What is not anybody's is not spared.
     assert is_stopped(outcomes, spares_one=True) is stops
@@ -49,7 +49,7 @@ def test_a_share_above_the_limit_stops(outcomes: Sequence[Outcome], stops: bool)
         pytest.param(dead(50, ONE) + dead(10), True, id="and what is nobody's"),
     ],
 )
-def test_one_seller_alone_does_not_stop_the_others(outcomes: Sequence[Outcome], stops: bool) -> None:
+def test_one_seller_alone_does_not_stop_the_others(outcomes: Sequence[RecordOutcome], stops: bool) -> None:
     assert is_stopped(outcomes, spares_one=True) is stops
     assert is_stopped(outcomes, spares_one=False), "where it is the only one, there is nobody to spare it for"
 
@@ -61,7 +61,7 @@ def test_a_limit_of_everything_never_stops() -> None:
 def test_who_is_told_learns_how_many_why_and_what_to_do() -> None:
     share = Share(LIMIT)
     with pytest.raises(TooManyDeadLettersError) as stopped:
-        share.take([*good(5), *[Outcome(None, "refused")] * 3, *dead(20)], spares_one=False)
+        share.take([*good(5), *[RecordOutcome(None, "refused")] * 3, *dead(20)], spares_one=False)
     told = str(stopped.value)
     assert "10 of the last 15 records" in told
     assert "unreadable_change 7, refused 3" in told
@@ -69,7 +69,7 @@ def test_who_is_told_learns_how_many_why_and_what_to_do() -> None:
     assert "mend the cause" in told
 
 
-def is_stopped(outcomes: Sequence[Outcome], *, spares_one: bool, limit: Limit = LIMIT) -> bool:
+def is_stopped(outcomes: Sequence[RecordOutcome], *, spares_one: bool, limit: Limit = LIMIT) -> bool:
     try:
         Share(limit).take(outcomes, spares_one=spares_one)
     except TooManyDeadLettersError:

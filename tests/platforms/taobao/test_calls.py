@@ -20,7 +20,7 @@ from tests.platforms.taobao.gateway import (
     sample,
 )
 from tests.support.cases import case
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import exports, messages, platform, trades
 from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus, ExportTask
 from topsync.platforms.taobao.calls.trades import ListedTrade
@@ -41,7 +41,7 @@ END = datetime(2025, 11, 20, 2, 20, tzinfo=UTC)
 
 
 async def increments(client: TopClient, **options: object) -> trades.TradePage:
-    return await trades.increments(client, S, START, END, lane=Lane.GAP, **options)  # type: ignore[arg-type]
+    return await trades.increments(client, S, START, END, priority=Priority.GAP, **options)  # type: ignore[arg-type]
 
 
 async def test_the_servers_time_is_an_utc_instant(gateway: Gateway, client: TopClient) -> None:
@@ -140,7 +140,7 @@ async def test_a_message_without_a_seller_says_so_in_any_way(
     row = {"id": 1, "topic": "x", "content": nothing, "pub_time": "2025-11-20 10:30:00", "user_id": nothing}
     body = {"messages": {"tmc_message": [row]}}
     gateway.script.append(answers(lambda: ok("tmc_messages_consume", body)))
-    (message,) = await messages.consume(client, lane=Lane.LIVE)
+    (message,) = await messages.consume(client, priority=Priority.LIVE)
     assert (message.user_id, message.content) == (None, "")
 
 
@@ -167,13 +167,15 @@ async def test_a_window_that_would_lose_trades_is_never_asked_for(
     gateway: Gateway, client: TopClient, start: datetime, end: datetime, page_no: int, page_size: int
 ) -> None:
     with pytest.raises(ValueError, match=r"window|pages"):
-        await trades.increments(client, S, start, end, page_no=page_no, page_size=page_size, lane=Lane.GAP)
+        await trades.increments(
+            client, S, start, end, page_no=page_no, page_size=page_size, priority=Priority.GAP
+        )
     assert gateway.seen == []
 
 
 async def test_sold_trades_are_asked_by_creation(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_get_page.json"))
-    page = await trades.sold(client, S, START, END, use_has_next=False, lane=Lane.BOOTSTRAP)
+    page = await trades.sold(client, S, START, END, use_has_next=False, priority=Priority.BOOTSTRAP)
     assert (page.total, len(page.trades)) == (3, 3)
     assert page.trades[0].created == datetime(2025, 11, 20, 2, 12, 41, tzinfo=UTC)
     assert gateway.calls()[0].form["start_created"] == "2025-11-20 09:50:00"
@@ -182,7 +184,7 @@ async def test_sold_trades_are_asked_by_creation(gateway: Gateway, client: TopCl
 async def test_a_trade_comes_complete_as_the_platform_sent_it(gateway: Gateway, client: TopClient) -> None:
     name = "trade_fullinfo_get_paid_two_orders_one_refunding.json"
     gateway.script.append(answers_sample(name))
-    trade = await trades.fullinfo(client, S, 4000000000000000101, Lane.LIVE)
+    trade = await trades.fullinfo(client, S, 4000000000000000101, Priority.LIVE)
     assert trade == orjson.loads(sample(name))["trade_fullinfo_get_response"]["trade"]
     form = gateway.calls()[0].form
     assert form["tid"] == "4000000000000000101"
@@ -212,7 +214,7 @@ async def test_a_trade_that_is_not_there_says_so(
 ) -> None:
     gateway.script.append(answers_error(code, sub_code))
     with pytest.raises(TradeNotExistError) as caught:
-        await trades.fullinfo(client, S, 1, Lane.LIVE)
+        await trades.fullinfo(client, S, 1, Priority.LIVE)
     assert caught.value.code == code
 
 
@@ -221,7 +223,7 @@ async def test_another_trade_than_the_one_asked_for_is_a_bad_answer(
 ) -> None:
     gateway.script.append(answers_sample("trade_fullinfo_get_presale_step.json"))
     with pytest.raises(BadAnswerError, match="another trade"):
-        await trades.fullinfo(client, S, 1, Lane.LIVE)
+        await trades.fullinfo(client, S, 1, Priority.LIVE)
 
 
 async def create(client: TopClient) -> ExportTask:

@@ -13,7 +13,7 @@ from tests.simulator.platform_client import small
 from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.platforms.taobao.channel.endings import Cause
-from topsync.platforms.taobao.channel.session import State
+from topsync.platforms.taobao.channel.session import ChannelState
 from topsync.platforms.taobao.channel_token import token_source
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.simulator.channel.channel import ChannelSettings
@@ -55,12 +55,12 @@ async def test_a_platform_that_wants_the_token_refuses_a_connect_without_it() ->
         await eventually(lambda: peer.status.ending is not None)
         assert peer.status.ending is not None
         assert (peer.status.ending.cause, peer.status.ending.phrase) == (Cause.REFUSED, "invalid token")
-        assert State.CONNECTED not in peer.states
+        assert ChannelState.CONNECTED not in peer.states
 
 
 async def test_it_connects_with_the_token_and_fetches_a_fresh_one_for_each_connect() -> None:
     async with Simulator(SETTINGS) as platform, peer_of(platform, with_token=True) as peer:
-        await eventually(lambda: peer.status.state is State.CONNECTED)
+        await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
         assert fetched(platform) == 1
         platform.channel.cut(0.1, lose_messages=False)
         await eventually(lambda: peer.status.reconnects == 1)

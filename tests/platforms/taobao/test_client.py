@@ -33,14 +33,14 @@ from tests.support import pace
 from tests.support.places import CASES
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient, decide
 from topsync.platforms.taobao.gateway.errors import (
     ApplicationRefusedError,
     BadAnswerError,
     CallLimitedError,
+    CallOutcome,
     ClockRefusedError,
-    Outcome,
     RequestRefusedError,
     Scope,
     ServiceUnavailableError,
@@ -60,7 +60,7 @@ GOOD = "trade_fullinfo_get_presale_step.json"
 
 
 async def fullinfo(client: TopClient) -> Mapping[str, object]:
-    return await client.call(FULLINFO, session=SecretStr(SESSION), lane=Lane.LIVE)
+    return await client.call(FULLINFO, session=SecretStr(SESSION), priority=Priority.LIVE)
 
 
 async def tid_of(client: TopClient) -> object:
@@ -86,7 +86,7 @@ async def test_a_signed_call_is_answered(gateway: Gateway, config: GatewayConfig
 async def test_text_in_any_script_survives_signing_and_sending(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample(GOOD))
     request = ApiRequest("taobao.trade.fullinfo.get", {"memo": "加急 & 100% +=\n😀"})
-    await client.call(request, lane=Lane.LIVE)
+    await client.call(request, priority=Priority.LIVE)
     assert gateway.calls()[0].form["memo"] == "加急 & 100% +=\n😀"
 
 
@@ -98,15 +98,15 @@ async def test_a_compressed_answer_is_read(gateway: Gateway, client: TopClient) 
 @pytest.mark.parametrize(
     ("trouble", "outcome"),
     [
-        (answers_html(502), Outcome.TRANSPORT),
-        (answers_html(200), Outcome.BAD_ANSWER),
-        (answers(lambda: raw(b'{"trade_fullinfo')), Outcome.BAD_ANSWER),
-        (never_answers, Outcome.TRANSPORT),
-        (drips, Outcome.TRANSPORT),
-        (resets, Outcome.TRANSPORT),
-        (answers_sample("error_isp_remote_timeout.json"), Outcome.UNAVAILABLE),
-        (answers_sample("error_isp_unavailable_code50.json"), Outcome.UNAVAILABLE),
-        (answers_error(15), Outcome.UNAVAILABLE),
+        (answers_html(502), CallOutcome.TRANSPORT),
+        (answers_html(200), CallOutcome.BAD_ANSWER),
+        (answers(lambda: raw(b'{"trade_fullinfo')), CallOutcome.BAD_ANSWER),
+        (never_answers, CallOutcome.TRANSPORT),
+        (drips, CallOutcome.TRANSPORT),
+        (resets, CallOutcome.TRANSPORT),
+        (answers_sample("error_isp_remote_timeout.json"), CallOutcome.UNAVAILABLE),
+        (answers_sample("error_isp_unavailable_code50.json"), CallOutcome.UNAVAILABLE),
+        (answers_error(15), CallOutcome.UNAVAILABLE),
     ],
 )
 async def test_trouble_that_passes_is_tried_again(
@@ -114,7 +114,7 @@ async def test_trouble_that_passes_is_tried_again(
     config: GatewayConfig,
     records: list[CallRecord],
     trouble: object,
-    outcome: Outcome,
+    outcome: CallOutcome,
 ) -> None:
     config = dataclasses.replace(
         config, http=HttpConfig(connect_seconds=pace.seconds(0.2)), read_seconds=pace.seconds(0.3)
@@ -123,7 +123,7 @@ async def test_trouble_that_passes_is_tried_again(
     async with TopClient(config, ServerClock(), local_gate(), observer=records.append) as client:
         assert await tid_of(client) == 4000000000000000201
     made = [record for record in records if record.api == FULLINFO.api]
-    assert [(record.outcome, record.attempt) for record in made] == [(outcome, 1), (Outcome.OK, 2)]
+    assert [(record.outcome, record.attempt) for record in made] == [(outcome, 1), (CallOutcome.OK, 2)]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ async def test_a_list_page_may_take_longer_than_a_single_read(
     )
     gateway.script.append(slow)  # type: ignore[arg-type]
     async with TopClient(config, ServerClock(), local_gate()) as client:
-        await client.call(ApiRequest("taobao.trades.sold.get", {}, Read.LIST), lane=Lane.GAP)
+        await client.call(ApiRequest("taobao.trades.sold.get", {}, Read.LIST), priority=Priority.GAP)
     assert len(gateway.calls()) == 1
 
 
@@ -219,7 +219,7 @@ async def test_an_empty_session_asks_for_authorisation_without_a_call(
     gateway: Gateway, client: TopClient
 ) -> None:
     with pytest.raises(SessionInvalidError):
-        await client.call(FULLINFO, session=SecretStr(""), lane=Lane.LIVE)
+        await client.call(FULLINFO, session=SecretStr(""), priority=Priority.LIVE)
     assert gateway.seen == []
 
 
@@ -231,7 +231,7 @@ async def test_a_ban_of_one_second_is_sat_out_for_two_and_then_asked_exactly_onc
     banned, answered = gateway.calls()
     assert 2.0 <= answered.at - banned.at < 2.5
     outcomes = [record.outcome for record in records if record.api == FULLINFO.api]
-    assert outcomes == [Outcome.LIMITED, Outcome.OK]
+    assert outcomes == [CallOutcome.LIMITED, CallOutcome.OK]
 
 
 async def test_a_ban_holds_all_callers_back_once(gateway: Gateway, config: GatewayConfig) -> None:
@@ -255,7 +255,7 @@ async def test_a_daily_ban_stops_the_whole_app_without_further_calls(
     with pytest.raises(CallLimitedError):
         await fullinfo(client)
     with pytest.raises(CallLimitedError) as caught:
-        await client.call(ApiRequest("taobao.trades.sold.get"), lane=Lane.LIVE)
+        await client.call(ApiRequest("taobao.trades.sold.get"), priority=Priority.LIVE)
     assert caught.value.scope is Scope.APP
     assert 31_000 < caught.value.wait_seconds < 31_064
     assert len(gateway.calls()) == 1

@@ -21,7 +21,7 @@ from schemas.types import parse_instant
 from tests.support.places import CASES, SAMPLES
 from topsync.platforms.taobao import export_archive, export_file
 from topsync.platforms.taobao.export_archive import ExportFileError
-from topsync.platforms.taobao.export_file import ExportedTrade, Line, Refused, ToRepair, read_line
+from topsync.platforms.taobao.export_file import ExportedTrade, Line, RefusedLine, ToRepair, read_line
 
 MODIFIED = "2025-11-19 12:00:00"
 
@@ -163,7 +163,7 @@ def test_a_line_that_is_no_complete_order_but_names_one_is_repaired_by_id(broken
 )
 def test_a_line_that_names_no_order_is_refused_whole_with_a_reason(broken: bytes) -> None:
     found = read_line(broken)
-    assert isinstance(found, Refused)
+    assert isinstance(found, RefusedLine)
     assert found.line == broken
     assert found.why
 
@@ -177,7 +177,7 @@ def test_the_rows_add_up_whatever_the_file_holds(content: list[bytes]) -> None:
         piece.strip() for one in content for piece in one.replace(b"\r", b"\n").split(b"\n") if piece.strip()
     ]
     kinds = [type(one) for one in lines]
-    assert len(lines) == kinds.count(ExportedTrade) + kinds.count(ToRepair) + kinds.count(Refused)
+    assert len(lines) == kinds.count(ExportedTrade) + kinds.count(ToRepair) + kinds.count(RefusedLine)
     assert len(lines) - 1 == len(expected)
 
 

@@ -37,11 +37,11 @@ from topsync.base.settings import (
 from topsync.base.terminal import Column, Styled, Table
 from topsync.local import run_folders
 from topsync.local.demo import loss, trials
-from topsync.local.demo.loss import Loss
+from topsync.local.demo.loss import OutageLoss
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
 from topsync.sellers import status
-from topsync.sellers.status import Standing
+from topsync.sellers.status import SellerStatus
 from topsync.store import api_calls, gaps, push_connections, sellers
 from topsync.store.database import Pool
 from topsync.stream.topics import Registry
@@ -237,7 +237,7 @@ class Snapshot:
     connected: bool
     open_gaps: int
     calls: int
-    sellers: list[Standing]
+    sellers: list[SellerStatus]
 
 
 @dataclass(slots=True)
@@ -397,7 +397,7 @@ async def _outage(watch: _Watch, options: Options) -> None:
     _show_loss(await loss.measure(watch.pool, watch.kafka, watch.topics, changed))
 
 
-def _show_loss(loss: Loss) -> None:
+def _show_loss(loss: OutageLoss) -> None:
     """What the outage cost, and whom."""
     lost = len(loss.orders)
     console.print(f"[bold green]{lost} changes lost, {loss.recovered} recovered[/], every gap proven closed.")

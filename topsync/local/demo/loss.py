@@ -37,7 +37,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class OutageLoss:
     """Orders whose last change no message has told of: a consumer of messages alone misses all of them."""
 
     orders: list[Order]
@@ -64,13 +64,15 @@ def _order(shown: Mapping[str, object]) -> Order:
     return Order(int(str(shown["tid"])), str(shown["status"]), platform_time.parse(str(shown["modified"])))
 
 
-async def measure(pool: Pool, kafka: KafkaSettings, topics: Registry, changed: Collection[Order]) -> Loss:
+async def measure(
+    pool: Pool, kafka: KafkaSettings, topics: Registry, changed: Collection[Order]
+) -> OutageLoss:
     """Which of these changes no message has told of, and whether our copy has them now."""
     heard = await _last_messages(kafka, topics)
     lost = [one for one in changed if one.tid not in heard or heard[one.tid] < one.modified]
     known = await orders.TABLE.known(pool, [one.tid for one in lost])
     recovered = sum(1 for one in lost if one.tid in known and known[one.tid].modified >= one.modified)
-    return Loss(lost, recovered)
+    return OutageLoss(lost, recovered)
 
 
 async def _last_messages(kafka: KafkaSettings, topics: Registry) -> dict[int, datetime]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.channel.connection import TokenSource
 from topsync.platforms.taobao.channel.endings import TokenUnavailableError
@@ -18,7 +18,7 @@ def token_source(client: TopClient, group: str) -> TokenSource:
 
     async def ask() -> str:
         try:
-            token = await messages.connection_token(client, group, lane=Lane.LIVE)
+            token = await messages.connection_token(client, group, priority=Priority.LIVE)
         except TopError as error:
             raise TokenUnavailableError(str(error)) from error
         return token.get_secret_value()

@@ -54,14 +54,14 @@ class ToRepair:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedLine:
     """A line without even an id."""
 
     line: bytes
     why: str
 
 
-Line = ExportedTrade | ToRepair | Refused
+Line = ExportedTrade | ToRepair | RefusedLine
 
 
 def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
@@ -88,7 +88,7 @@ def read_line(line: bytes) -> Line:
         try:
             return ToRepair(parse_id(found[1].decode() if found else None))
         except ValueError:
-            return Refused(line, f"no trade and no tid in it: {error}")
+            return RefusedLine(line, f"no trade and no tid in it: {error}")
     return ExportedTrade(trade.tid, trade.modified, written)
 
 

@@ -22,7 +22,7 @@ from topsync.platforms.taobao.channel.frames import (
     Value,
     encode,
 )
-from topsync.platforms.taobao.channel.messages import Kind, date_of
+from topsync.platforms.taobao.channel.messages import MessageKind, date_of
 from topsync.simulator import wire
 from topsync.simulator.channel import websocket
 from topsync.simulator.channel.queue import Queued
@@ -87,7 +87,7 @@ def push_frame(
     """A Data frame, its fields in the order and of the types of vector `data_push`; never with a Flag."""
     message, fate = queued.message, queued.fate
     custom: dict[str, Value] = {
-        "__kind": Byte(Kind.DATA),
+        "__kind": Byte(MessageKind.DATA),
         "id": Int64(queued.id),
         "topic": message.topic,
         "content": _content(message.content, fate, settings, zipped=zipped),
@@ -166,7 +166,9 @@ _END: Final = b"\0\0"
 @functools.lru_cache(maxsize=2048)
 def _opening(token: str) -> bytes:
     """Everything before the id."""
-    return encode(Frame(MessageType.SEND, token=token, custom={"__kind": Byte(Kind.DATA)}))[: -len(_END)]
+    return encode(Frame(MessageType.SEND, token=token, custom={"__kind": Byte(MessageKind.DATA)}))[
+        : -len(_END)
+    ]
 
 
 @functools.lru_cache(maxsize=8192)

@@ -15,7 +15,7 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
 from consumer.enrich.backlog import Backlog
-from consumer.enrich.dead_letter_share import Outcome
+from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.read import batches
 from consumer.enrich.read.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.enrich.read.refunds import RefundReader
@@ -42,6 +42,7 @@ from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
+from topsync.model.refetch import BACKLOG, LINGERING, Refetch
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import (
     ApplicationRefusedError,
@@ -53,8 +54,7 @@ from topsync.sellers import sessions
 from topsync.sellers.sessions import Sessions
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.refetches import Refetch
-from topsync.store.sellers import State
+from topsync.store.sellers import SellerState
 from topsync.store.shared_table import SharedTables
 from topsync.stream import records, topics
 from topsync.stream.records import Record
@@ -333,7 +333,7 @@ async def test_a_refused_session_parks_the_sellers_orders_and_spares_everybody_e
     assert batch.versions.keys() == {TID + 1}
     assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "session_refused")]
     expired, other = await sellers.all_of(shop.pool)
-    assert (expired.state, other.state) == (State.EXPIRED, State.NEW)
+    assert (expired.state, other.state) == (SellerState.EXPIRED, SellerState.NEW)
     again = await shop.read(shop.hint())
     assert [(later.tid, later.reason) for later in again.postponed] == [(TID, "no_session")]
     assert shop.gateway.fetched.count(TID) == 1, "no call is made with a session that was refused"
@@ -357,7 +357,7 @@ async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(s
     assert not batch.dead_letters
     renewed = await sellers.get(shop.pool, SELLER)
     assert renewed is not None
-    assert renewed.state is State.NEW
+    assert renewed.state is SellerState.NEW
 
 
 async def test_a_paused_seller_is_waited_for_and_an_unknown_one_is_not(shop: Shop) -> None:
@@ -628,15 +628,15 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
     dying = [letter.outcome for letter in batch.take_dead_letters() if letter.outcome]
     assert Counter(batch.take_outcomes() + dying) == Counter(
         [
-            *[Outcome(SELLER)] * 3,
-            Outcome(SELLER, "refused"),
-            Outcome(SELLER, "unreadable_snapshot"),
-            Outcome(None, "unreadable_change"),
+            *[RecordOutcome(SELLER)] * 3,
+            RecordOutcome(SELLER, "refused"),
+            RecordOutcome(SELLER, "unreadable_snapshot"),
+            RecordOutcome(None, "unreadable_change"),
         ]
     )
     assert batch.take_outcomes() == []
     shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
-    assert [letter.outcome for letter in batch.take_dead_letters()] == [Outcome(SELLER, "unstorable")]
+    assert [letter.outcome for letter in batch.take_dead_letters()] == [RecordOutcome(SELLER, "unstorable")]
 
 
 async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones(shop: Shop) -> None:
@@ -648,17 +648,17 @@ async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones
     batch = await shop.read(*taken, backlog=backlog, unread=2)
     assert shop.gateway.fetched == [TID + 4]
     (waiting,) = batch.postponed
-    assert (waiting.tid, waiting.reason, waiting.occurred_at) == (TID, refetches.BACKLOG, at(2))
+    assert (waiting.tid, waiting.reason, waiting.occurred_at) == (TID, BACKLOG, at(2))
     assert (await shop.read(*taken[:1], backlog=backlog, unread=0)).postponed == [waiting]
 
 
 async def test_a_pull_adds_its_promise_to_an_order_of_the_backlog_and_costs_no_call(shop: Shop) -> None:
-    told = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", refetches.BACKLOG)
+    told = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", BACKLOG)
     await refetches.postpone(shop.pool, [told], wait=timedelta(0))
     batch = await shop.read(shop.hint(modified=at(5), source=Source.SWEEP))
     assert shop.gateway.fetched == []
     (waiting,) = batch.postponed
-    assert (waiting.reason, waiting.modified) == (refetches.BACKLOG, at(5))
+    assert (waiting.reason, waiting.modified) == (BACKLOG, at(5))
 
 
 async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: Shop) -> None:
@@ -688,13 +688,13 @@ async def test_patient_messages_are_noted_and_cost_no_call_yet(shop: Shop) -> No
     )
     assert sorted(shop.gateway.fetched) == [TID + 4, TID + 8]
     (lingering,) = batch.lingering
-    assert (lingering.order.tid, lingering.order.reason) == (TID, refetches.LINGERING)
+    assert (lingering.order.tid, lingering.order.reason) == (TID, LINGERING)
     assert lingering.order.occurred_at == last, "a state from before the last message answers none of it"
     assert lingering.until == first + PATIENCE[CREATED]
 
 
 async def test_a_patient_message_does_not_wait_for_a_backlog(shop: Shop) -> None:
-    late = Refetch(TID, SELLER, "x", at(1), at(2), None, "push", refetches.BACKLOG)
+    late = Refetch(TID, SELLER, "x", at(1), at(2), None, "push", BACKLOG)
     await refetches.postpone(shop.pool, [late], wait=timedelta(0))
     reader = replace(shop.reader, patience=PATIENCE)
     batch = await shop.read(shop.hint(event=CREATED), reader=reader)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consumer.enrich.read import decisions
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
-from topsync.store.versions import Known
+from topsync.model.known import Known
 
 
 def hint(

@@ -24,10 +24,10 @@ from tests.store.databases import (
     refund_version,
     version,
 )
+from topsync.model.known import Known
 from topsync.store import orders, refunds
 from topsync.store.orders import RefundLine
 from topsync.store.refunds import RefundVersion
-from topsync.store.versions import Known
 
 __all__ = ["shop"]
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from tests.platforms.taobao.calls.conftest import Form, Platform, running
 from tests.platforms.taobao.gateway import SESSION, Gateway, answers, ok
 from tests.simulator.platform_client import START
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import trades
 from topsync.platforms.taobao.calls.trades import TradePage
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -18,18 +18,18 @@ from topsync.platforms.taobao.gateway.errors import RequestRefusedError
 from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.settings import PlatformQuirks
 
-LANE = Lane.SWEEP
+LANE = Priority.SWEEP
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 API = "taobao.trades.sold.incrementv.get"
 
 
 async def arrived(platform: Platform, start: datetime, end: datetime, **options: bool | int) -> TradePage:
-    return await trades.arrivals(platform.client, platform.session, start, end, lane=LANE, **options)  # type: ignore[arg-type]
+    return await trades.arrivals(platform.client, platform.session, start, end, priority=LANE, **options)  # type: ignore[arg-type]
 
 
 async def modified(platform: Platform, start: datetime, end: datetime) -> TradePage:
-    return await trades.increments(platform.client, platform.session, start, end, lane=LANE)
+    return await trades.increments(platform.client, platform.session, start, end, priority=LANE)
 
 
 def now(platform: Platform) -> datetime:
@@ -93,7 +93,7 @@ async def test_whether_changes_arrive_anew_is_a_quirk_of_the_simulator() -> None
         assert (await arrived(platform, START + SECOND, now(platform) + SECOND)).trades == []
         past = await arrived(platform, START - DAY, START - SECOND)
         by_creation = await trades.sold(
-            platform.client, platform.session, START - DAY, START - SECOND, lane=LANE
+            platform.client, platform.session, START - DAY, START - SECOND, priority=LANE
         )
         assert [trade.tid for trade in past.trades] == [trade.tid for trade in by_creation.trades]
         assert past.trades
@@ -134,7 +134,7 @@ async def test_the_platform_refuses_a_window_that_is_none(
 ) -> None:
     request = ApiRequest(API, {"fields": "tid", **arguments})
     with pytest.raises(RequestRefusedError) as refused:
-        await plain.client.call(request, session=plain.session, lane=LANE)
+        await plain.client.call(request, session=plain.session, priority=LANE)
     assert (refused.value.code, refused.value.sub_code) == (code, sub_code)
 
 
@@ -147,7 +147,7 @@ async def test_arrivals_ask_for_all_types_and_their_times(gateway: Gateway, clie
     row = {"tid": 7, "modified": "2025-11-20 15:00:00", "async_modified": "2025-11-20 15:20:00"}
     answer = {"total_results": 1, "trades": {"trade": row}}
     gateway.script.append(answers(lambda: ok("trades_sold_incrementv_get", answer)))
-    (trade,) = (await trades.arrivals(client, SecretStr(SESSION), START, START + DAY, lane=LANE)).trades
+    (trade,) = (await trades.arrivals(client, SecretStr(SESSION), START, START + DAY, priority=LANE)).trades
     assert trade.arrived == START - timedelta(minutes=10)
     form = gateway.calls()[0].form
     assert (form["start_create"], form["end_create"]) == ("2025-11-20 15:30:00", "2025-11-21 15:30:00")

@@ -13,7 +13,7 @@ from schemas.trade import Trade
 from tests.platforms.taobao.calls.conftest import Form, Platform, running
 from tests.platforms.taobao.gateway import SESSION, Gateway, answers, answers_sample, ok
 from tests.support.eventually import eventually
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import details, exports, trades
 from topsync.platforms.taobao.calls.details import DetailsResult
 from topsync.platforms.taobao.calls.exports import ExportStatus
@@ -31,12 +31,12 @@ from topsync.simulator.faults.exports import FailedExport
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PlatformQuirks
 
-LANE = Lane.BOOTSTRAP
+LANE = Priority.BOOTSTRAP
 NOBODYS = 4_000_000_999_999_999_900
 
 
 async def create(platform: Platform, tids: Sequence[int]) -> int:
-    return (await details.create(platform.client, platform.session, tids, lane=LANE)).task_id
+    return (await details.create(platform.client, platform.session, tids, priority=LANE)).task_id
 
 
 async def finished(platform: Platform, task_id: int) -> DetailsResult:
@@ -47,7 +47,7 @@ async def finished(platform: Platform, task_id: int) -> DetailsResult:
 
     async def over() -> bool:
         nonlocal found
-        found = await details.result(platform.client, task_id, lane=LANE)
+        found = await details.result(platform.client, task_id, priority=LANE)
         if found.status is ExportStatus.DOING:
             clock.advance(60)
         return found.status in (ExportStatus.DONE, ExportStatus.FAIL)
@@ -90,16 +90,16 @@ async def test_a_batch_shows_the_states_as_of_its_run(plain: Platform) -> None:
     assert result.trades[tid]["status"] == "WAIT_SELLER_SEND_GOODS"
     plain.simulator.clock.advance(60)
     plain.happens("ship", tid)
-    again = await details.result(plain.client, task_id, lane=LANE)
+    again = await details.result(plain.client, task_id, priority=LANE)
     assert again.trades == result.trades
 
 
 async def test_an_identical_batch_is_adopted_and_another_is_not(platform: Platform) -> None:
     tids = [platform.order(), platform.order()]
-    first = await details.create(platform.client, platform.session, tids, lane=LANE)
-    again = await details.create(platform.client, platform.session, tids, lane=LANE)
+    first = await details.create(platform.client, platform.session, tids, priority=LANE)
+    again = await details.create(platform.client, platform.session, tids, priority=LANE)
     assert (again.task_id, again.adopted) == (first.task_id, True)
-    fewer = await details.create(platform.client, platform.session, tids[:1], lane=LANE)
+    fewer = await details.create(platform.client, platform.session, tids[:1], priority=LANE)
     assert (fewer.task_id == first.task_id, fewer.adopted) == (False, False)
 
 
@@ -107,7 +107,7 @@ async def test_a_batch_runs_within_office_hours(plain: Platform) -> None:
     plain.simulator.clock.advance(int(timedelta(hours=7, minutes=40).total_seconds()))  # 23:10
     task_id = await create(plain, [plain.order()])
     plain.simulator.clock.advance(1800)
-    assert (await details.result(plain.client, task_id, lane=LANE)).status is ExportStatus.NEW
+    assert (await details.result(plain.client, task_id, priority=LANE)).status is ExportStatus.NEW
     plain.simulator.clock.advance(3600)
     assert (await finished(plain, task_id)).status is ExportStatus.DONE
 
@@ -123,13 +123,13 @@ async def test_a_batch_is_kept_for_two_days(plain: Platform) -> None:
     await finished(plain, task_id)
     plain.simulator.clock.advance(2 * 86400 + 1)
     with pytest.raises(TaskNotExistError):
-        await details.result(plain.client, task_id, lane=LANE)
+        await details.result(plain.client, task_id, priority=LANE)
 
 
 @pytest.mark.parametrize("count", [0, 101])
 async def test_a_batch_beyond_the_limits_is_not_asked_for(plain: Platform, count: int) -> None:
     with pytest.raises(ValueError, match="1 to 100"):
-        await details.create(plain.client, plain.session, range(1, count + 1), lane=LANE)
+        await details.create(plain.client, plain.session, range(1, count + 1), priority=LANE)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ async def test_the_platform_refuses_a_batch_that_is_none(
 ) -> None:
     request = ApiRequest("taobao.topats.trades.fullinfo.get", arguments)
     with pytest.raises(RequestRefusedError) as refused:
-        await plain.client.call(request, session=plain.session, lane=LANE)
+        await plain.client.call(request, session=plain.session, priority=LANE)
     assert (refused.value.code, refused.value.sub_code) == (code, sub_code)
 
 
@@ -162,7 +162,7 @@ async def test_a_deleted_task_never_runs_and_is_gone(platform: Platform) -> None
     assert isinstance(struck, dict)
     assert struck["failed_export"] == 1
     with pytest.raises(TaskNotExistError):
-        await details.result(platform.client, task_id, lane=LANE)
+        await details.result(platform.client, task_id, priority=LANE)
 
 
 async def test_a_lost_task_is_found_by_the_time_at_which_it_runs(platform: Platform) -> None:
@@ -188,7 +188,7 @@ async def test_tasks_are_listed_three_days_back_and_one_ahead(
 
 async def test_the_batch_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("topats_trades_fullinfo_result_done_subtasks.json"))
-    result = await details.result(client, 37600002, lane=LANE)
+    result = await details.result(client, 37600002, priority=LANE)
     assert result.trades == {
         4000000000000000101: {"tid": 4000000000000000101, "status": "WAIT_SELLER_SEND_GOODS"}
     }
@@ -208,7 +208,7 @@ def row(result: object, *, is_success: object = True, tid: object = 7) -> dict[s
 async def result_of(gateway: Gateway, client: TopClient, *rows: object) -> DetailsResult:
     task = {"task_id": 1, "status": "done", "subtasks": {"subtask": list(rows)}}
     gateway.script.append(answers(lambda: ok("topats_result_get", {"task": task})))
-    return await details.result(client, 1, lane=LANE)
+    return await details.result(client, 1, priority=LANE)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ async def test_the_numbers_go_out_with_semicolons(gateway: Gateway, client: TopC
     gateway.script.append(
         answers(lambda: ok("topats_trades_fullinfo_get", {"task": {"task_id": "37600002"}}))
     )
-    task = await details.create(client, SecretStr(SESSION), [7, 8], lane=LANE)
+    task = await details.create(client, SecretStr(SESSION), [7, 8], priority=LANE)
     assert task.task_id == 37600002
     assert gateway.calls()[0].form["tids"] == "7;8"
 
@@ -276,6 +276,6 @@ async def test_a_row_without_its_envelope_is_a_quirk_of_the_simulator() -> None:
         task_id = await create(platform, [platform.order()])
         await finished(platform, task_id)
         request = ApiRequest("taobao.topats.result.get", {"task_id": task_id})
-        task = (await platform.client.call(request, lane=LANE))["task"]
+        task = (await platform.client.call(request, priority=LANE))["task"]
         (told,) = task["subtasks"]["subtask"]  # type: ignore[index]
         assert list(orjson.loads(told["sub_task_result"])) == ["trade"]

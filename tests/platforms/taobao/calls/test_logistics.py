@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from schemas.trade import Trade
 from tests.platforms.taobao.calls.conftest import Form, Platform, running
 from tests.platforms.taobao.gateway import SESSION, Gateway, answers, answers_sample, ok
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import logistics, trades
 from topsync.platforms.taobao.calls.logistics import Trace
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -24,12 +24,12 @@ from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PlatformQuirks
 
-LANE = Lane.OPERATOR
+LANE = Priority.OPERATOR
 HOUR = 3600
 
 
 async def trace(platform: Platform, tid: int, *oids: int) -> Trace:
-    return await logistics.trace(platform.client, platform.session, tid, oids=oids, lane=LANE)
+    return await logistics.trace(platform.client, platform.session, tid, oids=oids, priority=LANE)
 
 
 def actions(trace: Trace) -> list[str | None]:
@@ -126,7 +126,7 @@ async def test_the_platform_refuses_what_names_no_parcel(
     own = {"tid": str(plain.order("pay", "ship"))} if "is_split" in arguments else {}
     request = ApiRequest("taobao.logistics.trace.search", {**own, **arguments})
     with pytest.raises(TopError) as refused:
-        await plain.client.call(request, session=plain.session, lane=LANE)
+        await plain.client.call(request, session=plain.session, priority=LANE)
     assert (refused.value.code, refused.value.sub_code) == (code, sub_code)
 
 
@@ -137,7 +137,7 @@ async def test_more_than_fifty_lines_are_not_asked_for(plain: Platform) -> None:
 
 async def test_the_trace_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("logistics_trace_search.json"))
-    told = await logistics.trace(client, SecretStr(SESSION), 4000000000000000401, lane=LANE)
+    told = await logistics.trace(client, SecretStr(SESSION), 4000000000000000401, priority=LANE)
     assert (told.out_sid, told.company_name, told.status) == ("DEMO0000000001", "示例快递", "对方已签收")
     assert actions(told) == ["GOT", "ARRIVE", "SIGNED"]
     assert told.trace_list[0].status_time == datetime(2025, 11, 16, 10, 20, 11, tzinfo=UTC)
@@ -149,7 +149,7 @@ async def test_what_is_unknown_of_a_trace_is_kept(gateway: Gateway, client: TopC
     step = {"status_time": "soon", "x": 1}
     answer = {"tid": "7", "trace_list": {"transit_step_info": step}, "y": "z"}
     gateway.script.append(answers(lambda: ok("logistics_trace_search", answer)))
-    told = await logistics.trace(client, SecretStr(SESSION), 7, oids=[8, 9], lane=LANE)
+    told = await logistics.trace(client, SecretStr(SESSION), 7, oids=[8, 9], priority=LANE)
     assert told.platform_fields == {"y": "z"}
     assert told.trace_list[0].platform_fields == {"status_time": "soon", "x": 1}
     form = gateway.calls()[0].form
@@ -159,4 +159,4 @@ async def test_what_is_unknown_of_a_trace_is_kept(gateway: Gateway, client: TopC
 async def test_what_is_no_trace_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers(lambda: ok("logistics_trace_search", {"status": "x"})))
     with pytest.raises(BadAnswerError):
-        await logistics.trace(client, SecretStr(SESSION), 7, lane=LANE)
+        await logistics.trace(client, SecretStr(SESSION), 7, priority=LANE)

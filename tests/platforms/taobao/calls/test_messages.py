@@ -16,7 +16,7 @@ from tests.platforms.taobao.calls.conftest import Form, Platform, running
 from tests.platforms.taobao.gateway import Gateway, answers, answers_sample, ok
 from tests.simulator.platform_client import START
 from tests.simulator.raw_socket import RawSocket
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.calls.messages import QueueCounts, QueuedMessage, TmcUser
 from topsync.platforms.taobao.channel import messages as frames
@@ -32,7 +32,7 @@ from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
 from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.faults.channel import Duplicate
 
-LANE = Lane.OPERATOR
+LANE = Priority.OPERATOR
 GROUP = "slow-shops"
 PAID = "taobao_trade_TradeBuyerPay"
 CREATED = "taobao_trade_TradeCreate"
@@ -43,16 +43,16 @@ async def permit(platform: Platform, *topics: str) -> None:
 
 
 async def consume(platform: Platform, group: str | None = None, quantity: int = 100) -> list[QueuedMessage]:
-    return await messages.consume(platform.client, group=group, quantity=quantity, lane=LANE)
+    return await messages.consume(platform.client, group=group, quantity=quantity, priority=LANE)
 
 
 async def confirm(platform: Platform, *taken: QueuedMessage, group: str | None = None) -> None:
     ids = [message.id for message in taken]
-    await messages.confirm(platform.client, ids, group=group, lane=LANE)
+    await messages.confirm(platform.client, ids, group=group, priority=LANE)
 
 
 async def counts(platform: Platform, group: str = "default") -> QueueCounts:
-    (told,) = await messages.queues(platform.client, group, lane=LANE)
+    (told,) = await messages.queues(platform.client, group, priority=LANE)
     return told
 
 
@@ -108,7 +108,7 @@ async def test_what_has_failed_comes_again_sooner(plain: Platform) -> None:
     plain.order("pay")
     taken = await consume(plain)
     request = ApiRequest("taobao.tmc.messages.confirm", {"f_message_ids": str(taken[0].id)})
-    assert await plain.client.call(request, lane=LANE)
+    assert await plain.client.call(request, priority=LANE)
     plain.simulator.clock.advance(360)
     assert await consume(plain) == taken
 
@@ -144,7 +144,7 @@ async def test_connections_and_http_calls_share_the_queue(plain: Platform) -> No
         pushed = read_message(await raw.receive_frame(), b"")
         assert orjson.loads(pushed.content)["tid"] == tid
         assert await consume(plain) == []
-        await messages.confirm(plain.client, [pushed.id], lane=LANE)
+        await messages.confirm(plain.client, [pushed.id], priority=LANE)
         assert plain.simulator.channel.ledger()["confirmed"] == 1
 
 
@@ -191,14 +191,14 @@ async def test_the_counts_are_those_of_the_platforms_day(plain: Platform) -> Non
 
 async def test_a_permit_is_told(platform: Platform) -> None:
     await permit(platform, PAID, CREATED)
-    told = await messages.user(platform.client, platform.seller.nick, lane=LANE)
+    told = await messages.user(platform.client, platform.seller.nick, priority=LANE)
     topics = frozenset({PAID, CREATED})
     assert told == TmcUser(platform.seller.user_id, platform.seller.nick, True, "default", topics)
 
 
 async def test_one_topic_is_told_as_a_list_too(platform: Platform) -> None:
     await permit(platform, PAID)
-    told = await messages.user(platform.client, platform.seller.nick, lane=LANE)
+    told = await messages.user(platform.client, platform.seller.nick, priority=LANE)
     assert told is not None
     assert told.topics == {PAID}
 
@@ -211,25 +211,25 @@ async def test_a_second_permit_replaces_the_first(platform: Platform) -> None:
 
 
 async def test_a_permit_of_everything_is_told_by_no_topics(plain: Platform) -> None:
-    await plain.client.call(ApiRequest("taobao.tmc.user.permit"), session=plain.session, lane=LANE)
-    told = await messages.user(plain.client, plain.seller.nick, lane=LANE)
+    await plain.client.call(ApiRequest("taobao.tmc.user.permit"), session=plain.session, priority=LANE)
+    told = await messages.user(plain.client, plain.seller.nick, priority=LANE)
     assert told is not None
     assert told.topics == frozenset()
 
 
 @pytest.mark.parametrize("nick", ["nobody", "示例卖家0002"])
 async def test_a_seller_without_a_permit_is_none(platform: Platform, nick: str) -> None:
-    assert await messages.user(platform.client, nick, lane=LANE) is None
+    assert await messages.user(platform.client, nick, priority=LANE) is None
 
 
 async def test_a_cancelled_permit_lets_nothing_through(platform: Platform) -> None:
     await permit(platform)
-    assert await messages.cancel(platform.client, platform.seller.nick, lane=LANE)
+    assert await messages.cancel(platform.client, platform.seller.nick, priority=LANE)
     platform.order("pay")
     assert await consume(platform) == []
-    assert await messages.user(platform.client, platform.seller.nick, lane=LANE) is None
-    assert not await messages.cancel(platform.client, platform.seller.nick, lane=LANE)
-    assert not await messages.cancel(platform.client, "nobody", lane=LANE)
+    assert await messages.user(platform.client, platform.seller.nick, priority=LANE) is None
+    assert not await messages.cancel(platform.client, platform.seller.nick, priority=LANE)
+    assert not await messages.cancel(platform.client, "nobody", priority=LANE)
 
 
 # Groups.
@@ -238,21 +238,21 @@ async def test_a_cancelled_permit_lets_nothing_through(platform: Platform) -> No
 async def test_a_sellers_messages_go_to_the_group_from_then_on(platform: Platform) -> None:
     await permit(platform, PAID)
     before = platform.order("pay")
-    await messages.add_group(platform.client, GROUP, [platform.seller.nick], lane=LANE)
+    await messages.add_group(platform.client, GROUP, [platform.seller.nick], priority=LANE)
     after = platform.order("pay")
     assert tids(await consume(platform)) == [before]
     taken = await consume(platform, GROUP)
     assert tids(taken) == [after]
     await confirm(platform, *taken, group=GROUP)
     assert (await counts(platform, GROUP)).put == 1
-    told = await messages.user(platform.client, platform.seller.nick, lane=LANE)
+    told = await messages.user(platform.client, platform.seller.nick, priority=LANE)
     assert told is not None
     assert told.group == GROUP
 
 
 async def test_connections_of_a_group_are_pushed_its_messages(plain: Platform) -> None:
     await permit(plain, PAID)
-    await messages.add_group(plain.client, GROUP, [plain.seller.nick], lane=LANE)
+    await messages.add_group(plain.client, GROUP, [plain.seller.nick], priority=LANE)
     async with connected(plain, GROUP) as (raw, _):
         tid = plain.order("pay")
         pushed = read_message(await raw.receive_frame(), b"")
@@ -261,53 +261,53 @@ async def test_connections_of_a_group_are_pushed_its_messages(plain: Platform) -
 
 async def test_a_sellers_group_goes_before_the_topics(plain: Platform) -> None:
     await permit(plain)
-    assert await messages.route_topics(plain.client, "payments", [PAID], lane=LANE)
+    assert await messages.route_topics(plain.client, "payments", [PAID], priority=LANE)
     plain.order("pay")
     assert [message.topic for message in await consume(plain, "payments")] == [PAID]
     assert [message.topic for message in await consume(plain)] == [CREATED]
-    await messages.add_group(plain.client, GROUP, [plain.seller.nick], lane=LANE)
+    await messages.add_group(plain.client, GROUP, [plain.seller.nick], priority=LANE)
     plain.order("pay")
     assert {message.topic for message in await consume(plain, GROUP)} == {CREATED, PAID}
-    assert await messages.delete_group(plain.client, GROUP, [plain.seller.nick], lane=LANE)
-    assert await messages.unroute_topics(plain.client, "payments", [PAID], lane=LANE)
+    assert await messages.delete_group(plain.client, GROUP, [plain.seller.nick], priority=LANE)
+    assert await messages.unroute_topics(plain.client, "payments", [PAID], priority=LANE)
     plain.order("pay")
     assert {message.topic for message in await consume(plain)} == {CREATED, PAID}
 
 
 async def test_deleting_a_group_loses_its_messages(platform: Platform) -> None:
     await permit(platform, PAID)
-    await messages.add_group(platform.client, GROUP, [platform.seller.nick], lane=LANE)
+    await messages.add_group(platform.client, GROUP, [platform.seller.nick], priority=LANE)
     platform.order("pay")
-    assert await messages.delete_group(platform.client, GROUP, lane=LANE)
-    assert not await messages.delete_group(platform.client, GROUP, lane=LANE)
+    assert await messages.delete_group(platform.client, GROUP, priority=LANE)
+    assert not await messages.delete_group(platform.client, GROUP, priority=LANE)
     assert platform.simulator.channel.ledger()["lost"] == 1
     with pytest.raises(DroppedError):
         await consume(platform, GROUP)
     after = platform.order("pay")
     assert tids(await consume(platform)) == [after]
-    await messages.add_group(platform.client, GROUP, [platform.seller.nick], lane=LANE)
+    await messages.add_group(platform.client, GROUP, [platform.seller.nick], priority=LANE)
     assert await consume(platform, GROUP) == []
 
 
 async def test_groups_are_listed_by_page_and_by_name(platform: Platform) -> None:
     nick = platform.seller.nick
     for name in ("a", "b"):
-        await messages.add_group(platform.client, name, [nick], lane=LANE)
-    assert await messages.groups(platform.client, lane=LANE) == ["default", "a", "b"]
-    assert await messages.groups(platform.client, page_no=2, page_size=2, lane=LANE) == ["b"]
-    assert await messages.groups(platform.client, ["b", "c"], lane=LANE) == ["b"]
-    assert await messages.groups(platform.client, ["c"], lane=LANE) == []
+        await messages.add_group(platform.client, name, [nick], priority=LANE)
+    assert await messages.groups(platform.client, priority=LANE) == ["default", "a", "b"]
+    assert await messages.groups(platform.client, page_no=2, page_size=2, priority=LANE) == ["b"]
+    assert await messages.groups(platform.client, ["b", "c"], priority=LANE) == ["b"]
+    assert await messages.groups(platform.client, ["c"], priority=LANE) == []
 
 
 async def test_the_token_of_a_group_is_told_and_is_no_text_of_a_log(plain: Platform) -> None:
-    await messages.add_group(plain.client, GROUP, [plain.seller.nick], lane=LANE)
-    default = await messages.connection_token(plain.client, "default", lane=LANE)
-    other = await messages.connection_token(plain.client, GROUP, lane=LANE)
+    await messages.add_group(plain.client, GROUP, [plain.seller.nick], priority=LANE)
+    default = await messages.connection_token(plain.client, "default", priority=LANE)
+    other = await messages.connection_token(plain.client, GROUP, priority=LANE)
     assert default.get_secret_value()
     assert default.get_secret_value() != other.get_secret_value()
     assert default.get_secret_value() not in f"{default} {default!r}"
     with pytest.raises(DroppedError):
-        await messages.connection_token(plain.client, "nobodys", lane=LANE)
+        await messages.connection_token(plain.client, "nobodys", priority=LANE)
 
 
 # Limits.
@@ -318,23 +318,23 @@ Asked = Callable[[TopClient], Awaitable[object]]
 @pytest.mark.parametrize(
     "asked",
     [
-        lambda client: messages.user(client, "", lane=LANE),
-        lambda client: messages.user(client, "n" * 101, lane=LANE),
-        lambda client: messages.cancel(client, "n" * 101, lane=LANE),
-        lambda client: messages.groups(client, ["g"] * 21, lane=LANE),
-        lambda client: messages.add_group(client, "", ["n"], lane=LANE),
-        lambda client: messages.add_group(client, "g" * 33, ["n"], lane=LANE),
-        lambda client: messages.add_group(client, "default2", ["n"], lane=LANE),
-        lambda client: messages.add_group(client, "g", [], lane=LANE),
-        lambda client: messages.add_group(client, "g", ["n"] * 201, lane=LANE),
-        lambda client: messages.delete_group(client, "default", lane=LANE),
-        lambda client: messages.delete_group(client, "g", ["n"] * 201, lane=LANE),
-        lambda client: messages.route_topics(client, "g", [], lane=LANE),
-        lambda client: messages.route_topics(client, "g", ["t"] * 21, lane=LANE),
-        lambda client: messages.consume(client, quantity=9, lane=LANE),
-        lambda client: messages.consume(client, quantity=201, lane=LANE),
-        lambda client: messages.confirm(client, [], lane=LANE),
-        lambda client: messages.confirm(client, range(1, 202), lane=LANE),
+        lambda client: messages.user(client, "", priority=LANE),
+        lambda client: messages.user(client, "n" * 101, priority=LANE),
+        lambda client: messages.cancel(client, "n" * 101, priority=LANE),
+        lambda client: messages.groups(client, ["g"] * 21, priority=LANE),
+        lambda client: messages.add_group(client, "", ["n"], priority=LANE),
+        lambda client: messages.add_group(client, "g" * 33, ["n"], priority=LANE),
+        lambda client: messages.add_group(client, "default2", ["n"], priority=LANE),
+        lambda client: messages.add_group(client, "g", [], priority=LANE),
+        lambda client: messages.add_group(client, "g", ["n"] * 201, priority=LANE),
+        lambda client: messages.delete_group(client, "default", priority=LANE),
+        lambda client: messages.delete_group(client, "g", ["n"] * 201, priority=LANE),
+        lambda client: messages.route_topics(client, "g", [], priority=LANE),
+        lambda client: messages.route_topics(client, "g", ["t"] * 21, priority=LANE),
+        lambda client: messages.consume(client, quantity=9, priority=LANE),
+        lambda client: messages.consume(client, quantity=201, priority=LANE),
+        lambda client: messages.confirm(client, [], priority=LANE),
+        lambda client: messages.confirm(client, range(1, 202), priority=LANE),
     ],
 )
 async def test_what_the_platform_would_refuse_is_not_asked_for(
@@ -383,7 +383,7 @@ async def test_the_platform_refuses(
     plain: Platform, method: str, arguments: dict[str, Parameter], code: int, sub_code: str | None
 ) -> None:
     with pytest.raises(TopError) as refused:
-        await plain.client.call(ApiRequest(f"taobao.tmc.{method}", arguments), lane=LANE)
+        await plain.client.call(ApiRequest(f"taobao.tmc.{method}", arguments), priority=LANE)
     assert refused.value.code == code
     assert sub_code in (None, refused.value.sub_code)
 
@@ -403,7 +403,7 @@ async def test_the_queue_keeps_its_rules_of_redelivery_over_http() -> None:
 
 async def test_the_messages_of_the_samples_are_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("tmc_messages_consume.json"))
-    told = await messages.consume(client, lane=LANE)
+    told = await messages.consume(client, priority=LANE)
     assert [message.id for message in told] == [
         8000000000000000001,
         8000000000000000002,
@@ -417,18 +417,18 @@ async def test_the_messages_of_the_samples_are_read(gateway: Gateway, client: To
 
 async def test_the_empty_queue_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("tmc_messages_consume_empty.json"))
-    assert await messages.consume(client, lane=LANE) == []
+    assert await messages.consume(client, priority=LANE) == []
 
 
 async def test_the_confirm_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("tmc_messages_confirm.json"))
-    await messages.confirm(client, [8000000000000000001, 8000000000000000002], lane=LANE)
+    await messages.confirm(client, [8000000000000000001, 8000000000000000002], priority=LANE)
     assert gateway.calls()[0].form["s_message_ids"] == "8000000000000000001,8000000000000000002"
 
 
 async def test_the_counts_of_the_samples_are_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("tmc_queue_get.json"))
-    assert await messages.queues(client, "default", lane=LANE) == [
+    assert await messages.queues(client, "default", priority=LANE) == [
         QueueCounts("default", "demo-broker-a", put=12840, read=12731),
         QueueCounts("default", "demo-broker-b", put=12911, read=12911),
     ]
@@ -436,7 +436,7 @@ async def test_the_counts_of_the_samples_are_read(gateway: Gateway, client: TopC
 
 async def test_the_user_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("tmc_user_get.json"))
-    told = await messages.user(client, "demo_seller", lane=LANE)
+    told = await messages.user(client, "demo_seller", priority=LANE)
     assert told is not None
     assert (told.user_id, told.is_valid, told.group) == (2000000001, True, "default")
     assert told.topics == {"taobao_trade_TradeChanged", PAID, "taobao_refund_RefundCreated"}
@@ -447,7 +447,7 @@ async def test_the_user_of_the_samples_is_read(gateway: Gateway, client: TopClie
 async def test_a_seller_whose_session_has_ended_is_known_but_not_valid(plain: Platform) -> None:
     await permit(plain, PAID)
     plain.simulator.authorisations.expire(plain.seller)
-    told = await messages.user(plain.client, plain.seller.nick, lane=LANE)
+    told = await messages.user(plain.client, plain.seller.nick, priority=LANE)
     assert told is not None
     assert (told.is_valid, told.topics) == (False, frozenset({PAID}))
     plain.order("pay")
@@ -460,13 +460,13 @@ async def test_a_confirm_that_was_not_done_is_refused(
 ) -> None:
     gateway.script.append(answers(lambda: ok("tmc_messages_confirm", answer)))
     with pytest.raises(RequestRefusedError):
-        await messages.confirm(client, [7], lane=LANE)
+        await messages.confirm(client, [7], priority=LANE)
 
 
 async def test_an_answer_without_a_token_is_a_bad_one(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers(lambda: ok("tmc_auth_get", {})))
     with pytest.raises(BadAnswerError):
-        await messages.connection_token(client, "default", lane=LANE)
+        await messages.connection_token(client, "default", priority=LANE)
 
 
 async def test_a_permit_has_its_own_times(plain: Platform) -> None:
@@ -476,7 +476,7 @@ async def test_a_permit_has_its_own_times(plain: Platform) -> None:
     request = ApiRequest(
         "taobao.tmc.user.get", {"fields": "topics,created,modified", "nick": plain.seller.nick}
     )
-    user = (await plain.client.call(request, lane=LANE))["tmc_user"]
+    user = (await plain.client.call(request, priority=LANE))["tmc_user"]
     assert isinstance(user, dict)
     assert user["created"] == "2025-11-20 15:30:00"
     assert user["modified"] == "2025-11-20 15:31:00"

@@ -13,7 +13,7 @@ from schemas.trade import Trade
 from tests.platforms.taobao.calls.conftest import Form, Platform, running
 from tests.platforms.taobao.gateway import SESSION, Gateway, answers, answers_sample, ok
 from tests.simulator.platform_client import START
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import refunds, trades
 from topsync.platforms.taobao.calls.refunds import ListedRefund, RefundPage
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -27,12 +27,12 @@ from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PageBeyondEnd, PlatformQuirks
 
-LANE = Lane.SWEEP
+LANE = Priority.SWEEP
 DAY = timedelta(days=1)
 
 
 async def page(platform: Platform, start: datetime, end: datetime, **options: int | bool) -> RefundPage:
-    return await refunds.received(platform.client, platform.session, start, end, lane=LANE, **options)  # type: ignore[arg-type]
+    return await refunds.received(platform.client, platform.session, start, end, priority=LANE, **options)  # type: ignore[arg-type]
 
 
 async def recent(platform: Platform) -> list[ListedRefund]:
@@ -50,7 +50,7 @@ async def test_a_refund_is_what_its_order_says(platform: Platform) -> None:
     tid = platform.order("pay", lines=2)
     platform.happens("refund_create", tid, line=2)
     (listed,) = await recent(platform)
-    refund = await refunds.get(platform.client, platform.session, listed.refund_id, lane=LANE)
+    refund = await refunds.get(platform.client, platform.session, listed.refund_id, priority=LANE)
     line = await line_of(platform, tid, 1)
     assert (refund.refund_id, refund.oid, refund.status) == (line["id"], line["oid"], line["refund"])
     assert (refund.tid, refund.order_status) == (tid, line["status"])
@@ -62,7 +62,7 @@ async def test_the_money_of_a_refund_adds_up(platform: Platform) -> None:
     tid = platform.order("pay", lines=2)
     platform.happens("refund_create", tid, line=1)
     (listed,) = await recent(platform)
-    refund = await refunds.get(platform.client, platform.session, listed.refund_id, lane=LANE)
+    refund = await refunds.get(platform.client, platform.session, listed.refund_id, priority=LANE)
     raw = await trades.fullinfo(platform.client, platform.session, tid, LANE)
     trade = Trade.from_platform(raw)
     assert refund.total_fee is not None
@@ -75,7 +75,7 @@ async def test_the_money_of_a_refund_adds_up(platform: Platform) -> None:
 async def test_a_refund_goes_through_its_states(platform: Platform) -> None:
     tid = platform.order("pay", "ship", "refund_create", "refund_agree", "refund_return")
     (listed,) = await recent(platform)
-    refund = await refunds.get(platform.client, platform.session, listed.refund_id, lane=LANE)
+    refund = await refunds.get(platform.client, platform.session, listed.refund_id, priority=LANE)
     assert (refund.status, refund.good_status) == ("WAIT_SELLER_CONFIRM_GOODS", "BUYER_RETURNED_GOODS")
     assert refund.has_good_return
     assert refund.dispute_type not in (None, "REFUND"), "goods come back"
@@ -86,7 +86,7 @@ async def test_a_refund_goes_through_its_states(platform: Platform) -> None:
     assert reminder.timeout is not None
     assert reminder.timeout > refund.modified
     platform.happens("refund_success", tid)
-    refund = await refunds.get(platform.client, platform.session, listed.refund_id, lane=LANE)
+    refund = await refunds.get(platform.client, platform.session, listed.refund_id, priority=LANE)
     assert (refund.status, refund.order_status) == ("SUCCESS", "TRADE_CLOSED")
     assert refund.refund_remind_timeout is None
 
@@ -96,7 +96,7 @@ async def test_a_line_that_is_refunded_again_has_two_refunds(platform: Platform)
     second, first = await recent(platform)
     assert (first.status, second.status) == ("CLOSED", "WAIT_SELLER_AGREE")
     assert (await line_of(platform, tid))["id"] == second.refund_id
-    old = await refunds.get(platform.client, platform.session, first.refund_id, lane=LANE)
+    old = await refunds.get(platform.client, platform.session, first.refund_id, priority=LANE)
     assert (old.status, old.modified) == ("CLOSED", first.modified)
 
 
@@ -163,7 +163,7 @@ async def test_without_types_refunds_of_presales_are_hidden(plain: Platform) -> 
     plain.order("pay_deposit", "pay", "refund_create", type_=TradeType.STEP)
     window: dict[str, Parameter] = {"start_modified": START, "end_modified": START + DAY}
     request = ApiRequest("taobao.refunds.receive.get", {"fields": "refund_id", **window})
-    hidden = await plain.client.call(request, session=plain.session, lane=LANE)
+    hidden = await plain.client.call(request, session=plain.session, priority=LANE)
     assert hidden["total_results"] == 0
     assert len(await recent(plain)) == 1
 
@@ -174,7 +174,7 @@ async def test_a_list_can_be_narrowed_to_one_status(plain: Platform) -> None:
     window: dict[str, Parameter] = {"start_modified": START, "end_modified": START + DAY}
     closed = {"fields": "status", "status": "CLOSED"}
     request = ApiRequest("taobao.refunds.receive.get", {**closed, **window})
-    answer = await plain.client.call(request, session=plain.session, lane=LANE)
+    answer = await plain.client.call(request, session=plain.session, priority=LANE)
     assert answer["refunds"] == {"refund": [{"status": "CLOSED"}]}
 
 
@@ -183,7 +183,7 @@ async def test_lists_show_a_refund_late_and_details_at_once() -> None:
         tid = platform.order("pay", "refund_create")
         refund_id = (await line_of(platform, tid))["id"]
         assert isinstance(refund_id, int)
-        detail = await refunds.get(platform.client, platform.session, refund_id, lane=LANE)
+        detail = await refunds.get(platform.client, platform.session, refund_id, priority=LANE)
         assert detail.status == "WAIT_SELLER_AGREE"
         assert await recent(platform) == []
         platform.simulator.clock.advance(600)
@@ -193,7 +193,7 @@ async def test_lists_show_a_refund_late_and_details_at_once() -> None:
 @pytest.mark.parametrize("refund_id", [1, 180_000_000_000_000_019, 9_000_000_000_000_000_000])
 async def test_a_refund_that_is_not_there_is_absent(platform: Platform, refund_id: int) -> None:
     with pytest.raises(RefundNotExistError):
-        await refunds.get(platform.client, platform.session, refund_id, lane=LANE)
+        await refunds.get(platform.client, platform.session, refund_id, priority=LANE)
 
 
 async def test_another_sellers_refund_is_absent(plain: Platform) -> None:
@@ -201,7 +201,7 @@ async def test_another_sellers_refund_is_absent(plain: Platform) -> None:
     (listed,) = await recent(plain)
     foreign = SecretStr(plain.simulator.sellers[1].session)
     with pytest.raises(RefundNotExistError):
-        await refunds.get(plain.client, foreign, listed.refund_id, lane=LANE)
+        await refunds.get(plain.client, foreign, listed.refund_id, priority=LANE)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ async def test_the_platform_refuses_what_it_does_not_know(
     async with running(Form(quirks), orders=50) as platform:
         request = ApiRequest("taobao.refunds.receive.get", {"fields": "refund_id", **arguments})
         with pytest.raises(RequestRefusedError) as refused:
-            await platform.client.call(request, session=platform.session, lane=LANE)
+            await platform.client.call(request, session=platform.session, priority=LANE)
         assert refused.value.sub_code == sub_code
 
 
@@ -269,7 +269,7 @@ SAMPLE_ID = 900000000000000012
 
 async def test_the_refund_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("refund_get.json"))
-    refund = await refunds.get(client, S, SAMPLE_ID, lane=LANE)
+    refund = await refunds.get(client, S, SAMPLE_ID, priority=LANE)
     assert (refund.refund_id, refund.tid, refund.oid) == (SAMPLE_ID, 4000000000000000101, 4000000000000000103)
     assert (refund.refund_fee, refund.payment) == (Decimal("75.74"), Decimal("110.26"))
     assert refund.modified == datetime(2025, 11, 20, 2, 5, 44, tzinfo=UTC)
@@ -282,7 +282,7 @@ async def test_the_refund_of_the_samples_is_read(gateway: Gateway, client: TopCl
 async def test_the_page_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("refunds_receive_get_page.json"))
     modified = datetime(2025, 11, 20, 2, 5, 44, tzinfo=UTC)
-    told = await refunds.received(client, S, START, START + DAY, lane=LANE)
+    told = await refunds.received(client, S, START, START + DAY, priority=LANE)
     row = ListedRefund(SAMPLE_ID, 4000000000000000101, modified, "WAIT_SELLER_AGREE")
     assert told == RefundPage(1, None, [row])
     assert "step" in gateway.calls()[0].form["type"].split(",")
@@ -300,7 +300,7 @@ async def test_what_is_unknown_of_a_refund_is_kept(gateway: Gateway, client: Top
         "refund_fee": 1.1,
     }
     gateway.script.append(answers(lambda: ok("refund_get", {"refund": raw})))
-    refund = await refunds.get(client, S, 7, lane=LANE)
+    refund = await refunds.get(client, S, 7, priority=LANE)
     assert refund.platform_fields == {"num": "many", "x_new": {"a": [1]}}
     assert refund.refund_fee == Decimal("1.1")
     assert Refund.model_validate_json(refund.model_dump_json(exclude_none=True)) == refund
@@ -313,7 +313,7 @@ async def test_what_is_no_refund_is_a_bad_answer_that_is_kept(
     for _ in range(5):
         gateway.script.append(answers(lambda: ok("refund_get", {"refund": refund})))
     with pytest.raises(BadAnswerError) as bad:
-        await refunds.get(client, S, 7, lane=LANE)
+        await refunds.get(client, S, 7, priority=LANE)
     assert b"refund" in bad.value.body
 
 
@@ -322,12 +322,12 @@ async def test_another_refund_than_the_one_asked_for_is_a_bad_answer(
 ) -> None:
     gateway.script.append(answers_sample("refund_get.json"))
     with pytest.raises(BadAnswerError, match="another refund"):
-        await refunds.get(client, S, 7, lane=LANE)
+        await refunds.get(client, S, 7, priority=LANE)
 
 
 async def test_a_window_of_too_many_refunds_is_refused_as_too_slow() -> None:
     async with running(Form(), orders=300_000, sellers=1, history_days=89) as platform:
         request = ApiRequest("taobao.refunds.receive.get", {"fields": "refund_id"})
         with pytest.raises(WindowTooWideError):
-            await platform.client.call(request, session=platform.session, lane=LANE)
+            await platform.client.call(request, session=platform.session, priority=LANE)
         assert (await page(platform, START - DAY, START)).total

@@ -12,7 +12,7 @@ from schemas.trade import Trade
 from tests.platforms.taobao.calls.conftest import Form, Platform, running
 from tests.simulator.platform_client import START
 from tests.support.eventually import eventually
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import exports, trades
 from topsync.platforms.taobao.calls import platform as platform_calls
 from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus
@@ -25,7 +25,7 @@ from topsync.platforms.taobao.gateway.errors import (
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PlatformQuirks
 
-LANE = Lane.GAP
+LANE = Priority.GAP
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 
@@ -48,13 +48,15 @@ async def test_a_trade_is_what_the_platform_holds(platform: Platform) -> None:
 
 async def test_a_window_with_one_trade_is_read(platform: Platform) -> None:
     tid = platform.order("pay")
-    page = await trades.increments(platform.client, platform.session, START + SECOND, START + DAY, lane=LANE)
+    page = await trades.increments(
+        platform.client, platform.session, START + SECOND, START + DAY, priority=LANE
+    )
     assert [(trade.tid, trade.status) for trade in page.trades] == [(tid, "WAIT_SELLER_SEND_GOODS")]
 
 
 async def test_the_lists_agree_on_what_there_is(platform: Platform) -> None:
     session, window = platform.session, (START - DAY, START - SECOND)
-    created = await trades.sold(platform.client, session, *window, use_has_next=False, lane=LANE)
+    created = await trades.sold(platform.client, session, *window, use_has_next=False, priority=LANE)
     assert created.total == len(created.trades) > 5
     for trade in created.trades:
         assert trade.created is not None
@@ -65,7 +67,7 @@ async def test_the_lists_agree_on_what_there_is(platform: Platform) -> None:
 
 async def test_trades_of_every_type_are_listed(platform: Platform) -> None:
     made = {platform.order(type_=type_) for type_ in TradeType}
-    page = await trades.sold(platform.client, platform.session, START, START + DAY, lane=LANE)
+    page = await trades.sold(platform.client, platform.session, START, START + DAY, priority=LANE)
     assert {trade.tid for trade in page.trades} >= made
 
 
@@ -123,4 +125,4 @@ async def test_an_app_without_the_right_to_an_api_is_refused_ahead_of_the_sessio
             with pytest.raises(RequestRefusedError) as refused:
                 await exports.create(platform.client, session, date(2025, 11, 18), date(2025, 11, 19))
             assert refused.value.code == 11
-        await trades.sold(platform.client, platform.session, START - DAY, START, lane=LANE)
+        await trades.sold(platform.client, platform.session, START - DAY, START, priority=LANE)

@@ -16,13 +16,13 @@ from tests.support.eventually import until
 from topsync.base.clock import ServerClock
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.connection import (
-    Connection,
+    ChannelConnection,
     ConnectionConfig,
     ConnectionStatus,
     Delivery,
     TokenSource,
 )
-from topsync.platforms.taobao.channel.session import State
+from topsync.platforms.taobao.channel.session import ChannelState
 from topsync.simulator.channel.channel import Channel, ChannelSettings, OutboundMessage
 from topsync.simulator.faults.effects import PLAIN, Fate
 
@@ -90,7 +90,7 @@ QUICK = ConnectionConfig(
 class Peer:
     """A running client of ours, its deliveries in order, and every status it told."""
 
-    connection: Connection
+    connection: ChannelConnection
     told: list[ConnectionStatus]
     deliveries: list[Delivery] = field(default_factory=list)
     confirming: bool = True
@@ -100,7 +100,7 @@ class Peer:
         return self.connection.status
 
     @property
-    def states(self) -> list[State]:
+    def states(self) -> list[ChannelState]:
         return [status.state for status in self.told]
 
     @property
@@ -120,7 +120,7 @@ async def client(
 ) -> AsyncIterator[Peer]:
     """Our client on that URI: connecting, or connected and consuming, until the block ends."""
     told: list[ConnectionStatus] = []
-    connection = Connection(
+    connection = ChannelConnection(
         replace(QUICK, uri=uri, **changes), set_clock(), told.append, token_source=token_source
     )
     peer = Peer(connection, told, confirming=confirming)
@@ -137,5 +137,5 @@ async def client(
 @asynccontextmanager
 async def connected(uri: str, **changes: Any) -> AsyncIterator[Peer]:
     async with client(uri, **changes) as peer:
-        await eventually(lambda: peer.status.state is State.CONNECTED)
+        await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
         yield peer

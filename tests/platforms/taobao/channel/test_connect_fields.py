@@ -12,7 +12,7 @@ from tests.platforms.taobao.channel.platform import client, connected, eventuall
 from topsync.platforms.taobao.channel import messages
 from topsync.platforms.taobao.channel.endings import Cause, Ending, TokenUnavailableError
 from topsync.platforms.taobao.channel.messages import ConnectFields
-from topsync.platforms.taobao.channel.session import State
+from topsync.platforms.taobao.channel.session import ChannelState
 
 FULL = ConnectFields(
     sdk="top-sdk-java", intranet_ip="10.0.0.1", minor_group="default", filter_exp="*", out_id="7"
@@ -64,7 +64,7 @@ async def test_without_its_token_it_does_not_connect_but_goes_on_trying(failing:
     quick: dict[str, Any] = {"open_timeout_seconds": 0.1}
     async with serving() as (channel, uri), client(uri, token_source=source, **quick) as peer:
         await eventually(lambda: len(asked) >= 2)
-        assert State.CONNECTED not in peer.states
+        assert ChannelState.CONNECTED not in peer.states
         phrase = "the gateway says no" if failing else "timed out"
         assert peer.status.ending == Ending(Cause.NO_TOKEN, phrase=phrase)
         assert channel.ledger()["connects"] == 0
@@ -81,4 +81,4 @@ async def test_leaving_does_not_wait_for_a_token() -> None:
     async with serving() as (_, uri), client(uri, token_source=source, open_timeout_seconds=60) as peer:
         await asyncio.wait_for(asked.wait(), 5)
         await asyncio.wait_for(peer.connection.leave(), 2)
-        assert peer.status.state is State.CLOSED
+        assert peer.status.state is ChannelState.CLOSED

@@ -30,11 +30,11 @@ from tests.platforms.taobao.channel.platform import (
 from tests.support import pace
 from topsync.base.clock import ClockNotSetError, ServerClock
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
-from topsync.platforms.taobao.channel.connection import Connection
+from topsync.platforms.taobao.channel.connection import ChannelConnection
 from topsync.platforms.taobao.channel.endings import Cause, Ending
 from topsync.platforms.taobao.channel.frames import Byte, Frame, Int64, MessageType, encode
 from topsync.platforms.taobao.channel.incoming import HEAD_BYTES
-from topsync.platforms.taobao.channel.session import State
+from topsync.platforms.taobao.channel.session import ChannelState
 from topsync.platforms.taobao.channel.websocket import MAX_INBOX_BYTES, SocketOptions, open_websocket
 from topsync.simulator.channel.channel import ChannelSettings
 
@@ -56,7 +56,12 @@ async def test_receives_and_confirms_everything() -> None:
             channel.publish(message(number))
         await eventually(lambda: channel.ledger()["confirmed"] == 200)
         assert sorted(map(int, filter(None, peer.tids))) == list(range(200))
-        assert peer.states == [State.OPENING, State.UPGRADED, State.CONNECTING, State.CONNECTED]
+        assert peer.states == [
+            ChannelState.OPENING,
+            ChannelState.UPGRADED,
+            ChannelState.CONNECTING,
+            ChannelState.CONNECTED,
+        ]
         status = peer.status
         assert (status.received, status.confirmed, status.unconfirmed_bytes) == (200, 200, 0)
         assert status.connected_at is not None
@@ -90,7 +95,7 @@ async def test_comes_back_after_a_cut_and_misses_nothing() -> None:
         channel.end_cut()
         await eventually(lambda: channel.ledger()["confirmed"] == 20)
         assert peer.status.reconnects == 1
-        lost = next(status for status in peer.told if status.state is State.DISCONNECTED)
+        lost = next(status for status in peer.told if status.state is ChannelState.DISCONNECTED)
         assert lost.ending is not None
         assert lost.ending.cause is Cause.LOST
 
@@ -115,7 +120,7 @@ async def test_a_message_of_an_earlier_connection_is_confirmed_on_the_next() -> 
             channel.publish(message(number))
         await eventually(lambda: len(peer.deliveries) == 2)
         channel.cut(0.2, lose_messages=False)
-        await eventually(lambda: peer.status.state is State.DISCONNECTED)
+        await eventually(lambda: peer.status.state is ChannelState.DISCONNECTED)
         peer.connection.confirm([peer.deliveries[0]])
         await eventually(lambda: peer.status.reconnects == 1)
         peer.connection.confirm([peer.deliveries[1]])
@@ -132,7 +137,7 @@ async def test_confirms_that_find_the_outbox_full_are_counted_and_the_messages_c
             channel.publish(message(number))
         await eventually(lambda: len(peer.deliveries) == 2)
         channel.cut(0.2, lose_messages=False)
-        await eventually(lambda: peer.status.state is State.DISCONNECTED)
+        await eventually(lambda: peer.status.state is ChannelState.DISCONNECTED)
         peer.connection.confirm(peer.deliveries)
         assert peer.status.confirms_dropped == 1
         assert peer.status.unconfirmed_bytes == 0
@@ -204,19 +209,19 @@ async def test_a_refusal_is_told_and_tried_again() -> None:
     async with serving() as (channel, uri):
         channel.refuse(60, code=401, phrase="not today")
         async with client(uri) as peer:
-            await eventually(lambda: State.REFUSED in peer.states)
+            await eventually(lambda: ChannelState.REFUSED in peer.states)
             channel.end_refusal()
-            await eventually(lambda: peer.status.state is State.CONNECTED)
-            refused = next(status for status in peer.told if status.state is State.REFUSED)
+            await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
+            refused = next(status for status in peer.told if status.state is ChannelState.REFUSED)
             assert refused.reason == "refused: 401 not today"
             assert peer.status.ending == Ending(Cause.REFUSED, 401, "not today")
-            assert peer.states[-1] is State.CONNECTED
+            assert peer.states[-1] is ChannelState.CONNECTED
 
 
 async def test_a_wrong_secret_is_refused_each_time() -> None:
     async with serving() as (channel, uri), client(uri, app_secret=SecretStr("wrong")) as peer:
-        await eventually(lambda: peer.states.count(State.REFUSED) >= 2)
-        assert State.CONNECTED not in peer.states
+        await eventually(lambda: peer.states.count(ChannelState.REFUSED) >= 2)
+        assert ChannelState.CONNECTED not in peer.states
         assert channel.ledger()["refused"] >= 2
 
 
@@ -225,9 +230,9 @@ async def test_a_refusal_has_a_wait_of_its_own() -> None:
     async with serving() as (channel, uri):
         channel.refuse(60, code=401, phrase="not today")
         async with client(uri, reconnect=patient) as peer:
-            await eventually(lambda: State.REFUSED in peer.states)
+            await eventually(lambda: ChannelState.REFUSED in peer.states)
             channel.end_refusal()
-            await eventually(lambda: peer.status.state is State.CONNECTED)
+            await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
 
 
 async def test_lives_without_a_single_pong() -> None:
@@ -269,7 +274,7 @@ async def test_silence_is_the_end_only_where_it_is_called_abnormal() -> None:
             await eventually(lambda: any(status.reason.startswith("silent") for status in wary.told))
             await eventually(lambda: any(status.reason == "unanswered" for status in wary.told))
             channel.end_silence()
-            await eventually(lambda: wary.status.state is State.CONNECTED)
+            await eventually(lambda: wary.status.state is ChannelState.CONNECTED)
             await eventually(lambda: channel.ledger()["confirmed"] == 1)
             assert patient.status.reconnects == 0
 
@@ -305,7 +310,7 @@ async def test_a_connection_lost_at_the_bound_is_noticed() -> None:
         channel.publish(message(1))
         await eventually(lambda: peer.status.unconfirmed_bytes > 0)
         channel.cut(0.1, lose_messages=False)
-        await eventually(lambda: State.DISCONNECTED in peer.states)
+        await eventually(lambda: ChannelState.DISCONNECTED in peer.states)
 
 
 async def test_leaving_lets_work_under_way_be_confirmed() -> None:
@@ -314,14 +319,14 @@ async def test_leaving_lets_work_under_way_be_confirmed() -> None:
         channel.publish(message(1))
         await eventually(lambda: peer.deliveries)
         leaving = asyncio.create_task(peer.connection.leave())
-        await eventually(lambda: peer.status.state is State.LEAVING)
+        await eventually(lambda: peer.status.state is ChannelState.LEAVING)
         channel.publish(message(2))
         await eventually(lambda: channel.ledger()["in_flight"] == 2)
         assert not leaving.done()
         peer.connection.confirm([peer.deliveries[0]])
         await asyncio.wait_for(leaving, 4)
         assert peer.tids == ["1"]
-        assert peer.status.state is State.CLOSED
+        assert peer.status.state is ChannelState.CLOSED
         assert peer.status.reason == "left"
         await eventually(lambda: channel.ledger()["connections"] == 0)
         assert (channel.ledger()["confirmed"], channel.ledger()["in_flight"]) == (1, 1)
@@ -333,7 +338,7 @@ async def test_leaving_waits_for_unconfirmed_work_only_so_long() -> None:
         await eventually(lambda: peer.deliveries)
         await asyncio.wait_for(peer.connection.leave(), 4)
         await asyncio.wait_for(peer.connection.leave(), pace.AT_ONCE_SECONDS)
-        assert peer.status.state is State.CLOSED
+        assert peer.status.state is ChannelState.CLOSED
 
 
 async def test_leaving_while_away_does_not_wait_for_the_next_connection() -> None:
@@ -342,7 +347,7 @@ async def test_leaving_while_away_does_not_wait_for_the_next_connection() -> Non
         async with client(uri) as peer:
             await eventually(lambda: channel.ledger()["turned_away"])
             await asyncio.wait_for(peer.connection.leave(), pace.AT_ONCE_SECONDS)
-            assert peer.status.state is State.CLOSED
+            assert peer.status.state is ChannelState.CLOSED
 
 
 async def test_leaving_cuts_a_hanging_upgrade_short() -> None:
@@ -357,14 +362,14 @@ async def test_leaving_cuts_a_hanging_upgrade_short() -> None:
     async with server, client(f"ws://{HOST}:{server.sockets[0].getsockname()[1]}/") as peer:
         await asyncio.wait_for(accepted.wait(), 5)
         await asyncio.wait_for(peer.connection.leave(), pace.AT_ONCE_SECONDS)
-        assert peer.status.state is State.CLOSED
+        assert peer.status.state is ChannelState.CLOSED
 
 
 async def test_cancelling_ends_the_deliveries_and_the_socket() -> None:
     async with serving() as (channel, uri):
         async with connected(uri) as peer:
             pass
-        assert peer.status.state is State.CLOSED
+        assert peer.status.state is ChannelState.CLOSED
         assert [each async for each in peer.connection.deliveries()] == []
         await eventually(lambda: channel.ledger()["connections"] == 0)
 
@@ -424,7 +429,7 @@ async def test_a_certificate_nobody_vouches_for_is_refused(self_signed: ssl.SSLC
     server = await asyncio.start_server(serve, HOST, 0, ssl=self_signed)
     async with server, client(f"wss://localhost:{server.sockets[0].getsockname()[1]}/") as peer:
         await eventually(lambda: any("SSLCertVerificationError" in status.reason for status in peer.told))
-        assert State.UPGRADED not in peer.states
+        assert ChannelState.UPGRADED not in peer.states
 
 
 def test_the_configuration_keeps_its_secret_and_checks_its_values() -> None:
@@ -436,5 +441,5 @@ def test_the_configuration_keeps_its_secret_and_checks_its_values() -> None:
 
 async def test_without_the_platforms_time_there_is_no_connection() -> None:
     with pytest.raises(ClockNotSetError):
-        Connection(QUICK, ServerClock(), lambda _: None)
-    assert Connection(QUICK, set_clock(), lambda _: None).status.state is State.DISCONNECTED
+        ChannelConnection(QUICK, ServerClock(), lambda _: None)
+    assert ChannelConnection(QUICK, set_clock(), lambda _: None).status.state is ChannelState.DISCONNECTED

@@ -24,8 +24,8 @@ from topsync.platforms.taobao.channel.frames import (
     encode,
 )
 from topsync.platforms.taobao.channel.messages import (
-    Kind,
     MessageError,
+    MessageKind,
     TmcMessage,
     date_of,
     read_kind,
@@ -36,7 +36,7 @@ from topsync.platforms.taobao.channel.pushes import MAX_SHAPES, PushReader
 TOKEN = "token-1"
 MAX_BYTES = 10_000
 USUAL: dict[str, Value] = {
-    "__kind": Byte(Kind.DATA),
+    "__kind": Byte(MessageKind.DATA),
     "id": Int64(5_100_000_000_000_000_001),
     "topic": "taobao_trade_TradeCreate",
     "content": '{"tid":1,"seller_nick":"示例店铺"}',
@@ -71,7 +71,7 @@ def general(data: bytes) -> TmcMessage | None:
     """The message if the general way finds a push of ours."""
     try:
         frame = decode(data, max_bytes=MAX_BYTES)
-        if frame.type is MessageType.SEND and frame.token == TOKEN and read_kind(frame) == Kind.DATA:
+        if frame.type is MessageType.SEND and frame.token == TOKEN and read_kind(frame) == MessageKind.DATA:
             return read_message(frame, data)
     except (FrameError, MessageError):
         pass

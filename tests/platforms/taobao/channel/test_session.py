@@ -12,13 +12,13 @@ from topsync.platforms.taobao.channel.incoming import HEAD_BYTES, TAIL_BYTES, Ov
 from topsync.platforms.taobao.channel.session import (
     KNOWN_TOKENS,
     TRANSITIONS,
+    ChannelSession,
+    ChannelState,
     Connected,
+    ConnectRefused,
     Foreign,
     Pushed,
-    Refused,
-    Session,
     SessionError,
-    State,
     Unreadable,
 )
 
@@ -29,10 +29,10 @@ class Recorder:
     """A session and the states it went through."""
 
     def __init__(self) -> None:
-        self.states: list[tuple[State, str]] = []
-        self.session = Session("12345678", "secret", "default", self._note, max_frame_bytes=10_000)
+        self.states: list[tuple[ChannelState, str]] = []
+        self.session = ChannelSession("12345678", "secret", "default", self._note, max_frame_bytes=10_000)
 
-    def _note(self, state: State, reason: str) -> None:
+    def _note(self, state: ChannelState, reason: str) -> None:
         assert self.session.state is state
         self.states.append((state, reason))
 
@@ -74,30 +74,34 @@ def test_connect_carries_flag_sign_and_time_and_no_token() -> None:
     assert (frame.type, frame.flag, frame.token) == (MessageType.CONNECT, 1, None)
     assert frame.custom["timestamp"] == str(NOW_MS)
     assert frame.custom["sign"] == messages.connect_sign("12345678", "default", NOW_MS, "secret")
-    assert [state for state, _ in recorder.states] == [State.OPENING, State.UPGRADED, State.CONNECTING]
+    assert [state for state, _ in recorder.states] == [
+        ChannelState.OPENING,
+        ChannelState.UPGRADED,
+        ChannelState.CONNECTING,
+    ]
 
 
 @pytest.mark.parametrize("flag", [0, 1])
 def test_an_acknowledgement_with_our_flag_or_none_connects(flag: int) -> None:
     recorder = connecting()
     assert recorder.session.receive_binary(ack(flag)) == Connected()
-    assert recorder.session.state is State.CONNECTED
+    assert recorder.session.state is ChannelState.CONNECTED
 
 
 @pytest.mark.parametrize(
     ("answer", "refused"),
     [
-        (ack(1, None, 401, "invalid sign"), Refused(401, "invalid sign")),
-        (ack(1, None, 401), Refused(401, "")),
-        (ack(1, None, 0, "rejected"), Refused(0, "rejected")),
-        (ack(1, "token-1", 401, "both"), Refused(401, "both")),
-        (ack(1, None), Refused(0, "the CONNECTACK has no token")),
+        (ack(1, None, 401, "invalid sign"), ConnectRefused(401, "invalid sign")),
+        (ack(1, None, 401), ConnectRefused(401, "")),
+        (ack(1, None, 0, "rejected"), ConnectRefused(0, "rejected")),
+        (ack(1, "token-1", 401, "both"), ConnectRefused(401, "both")),
+        (ack(1, None), ConnectRefused(0, "the CONNECTACK has no token")),
     ],
 )
-def test_code_phrase_or_missing_token_each_mean_refusal(answer: bytes, refused: Refused) -> None:
+def test_code_phrase_or_missing_token_each_mean_refusal(answer: bytes, refused: ConnectRefused) -> None:
     recorder = connecting()
     assert recorder.session.receive_binary(answer) == refused
-    assert recorder.session.state is State.REFUSED
+    assert recorder.session.state is ChannelState.REFUSED
     with pytest.raises(SessionError):
         recorder.session.pull_request()
 
@@ -105,7 +109,7 @@ def test_code_phrase_or_missing_token_each_mean_refusal(answer: bytes, refused: 
 def test_an_acknowledgement_of_somebody_elses_connect_changes_nothing() -> None:
     recorder = connecting()
     assert isinstance(recorder.session.receive_binary(ack(2)), Unreadable)
-    assert recorder.session.state is State.CONNECTING
+    assert recorder.session.state is ChannelState.CONNECTING
     recorder.session.receive_binary(ack(1))
     assert isinstance(recorder.session.receive_binary(ack(1, "other")), Unreadable)
 
@@ -226,7 +230,7 @@ def test_while_leaving_confirms_go_out_and_new_messages_are_let_go() -> None:
     with pytest.raises(SessionError):
         recorder.session.pull_request()
     recorder.session.disconnected("gone")
-    assert recorder.session.state is State.CLOSED
+    assert recorder.session.state is ChannelState.CLOSED
 
 
 def test_the_end_is_the_end() -> None:
@@ -234,27 +238,27 @@ def test_the_end_is_the_end() -> None:
     recorder.session.close("left")
     recorder.session.close("again")
     recorder.session.disconnected("late")
-    assert recorder.states[-1] == (State.CLOSED, "left")
+    assert recorder.states[-1] == (ChannelState.CLOSED, "left")
     with pytest.raises(SessionError):
         recorder.session.opening()
 
 
 def test_the_platforms_words_are_cut() -> None:
     event = connecting().session.receive_binary(ack(1, None, 1, "x" * 5000))
-    assert isinstance(event, Refused)
+    assert isinstance(event, ConnectRefused)
     assert len(event.phrase) == 200
 
 
-STEPS: dict[str, Callable[[Session], object]] = {
-    "opening": Session.opening,
-    "upgraded": Session.upgraded,
+STEPS: dict[str, Callable[[ChannelSession], object]] = {
+    "opening": ChannelSession.opening,
+    "upgraded": ChannelSession.upgraded,
     "connect": lambda session: session.connect(NOW_MS),
     "accept": lambda session: session.receive_binary(ack(0)),
     "refuse": lambda session: session.receive_binary(ack(0, None, 401)),
     "push": lambda session: session.receive_binary(push(1)),
     "junk": lambda session: session.receive_binary(b"junk"),
     "lost": lambda session: session.disconnected("lost"),
-    "leave": Session.leave,
+    "leave": ChannelSession.leave,
     "close": lambda session: session.close("closed"),
 }
 

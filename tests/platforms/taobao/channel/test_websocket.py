@@ -13,7 +13,7 @@ from tests.platforms.taobao.channel.frozen import Frozen, frozen_platform
 from tests.platforms.taobao.channel.platform import client, eventually
 from topsync.platforms.taobao.channel.endings import Cause
 from topsync.platforms.taobao.channel.incoming import MAX_PINGS_AT_ONCE
-from topsync.platforms.taobao.channel.session import State
+from topsync.platforms.taobao.channel.session import ChannelState
 from topsync.platforms.taobao.channel.websocket import (
     MAX_UNWRITTEN_BYTES,
     ClosedError,
@@ -45,7 +45,7 @@ def pongs(platform: Frozen) -> list[bytes]:
 
 async def test_a_ping_is_answered() -> None:
     async with frozen_platform() as (platform, uri), client(uri) as peer:
-        await eventually(lambda: peer.status.state is State.CONNECTED)
+        await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
         platform.write(Opcode.PING, b"once")
         await eventually(lambda: pongs(platform) == [b"once"])
 
@@ -66,7 +66,7 @@ async def test_while_the_peer_takes_nothing_only_the_last_of_its_pings_waits_for
 
 async def test_a_flood_of_pings_ends_the_connection() -> None:
     async with frozen_platform() as (platform, uri), client(uri) as peer:
-        await eventually(lambda: peer.status.state is State.CONNECTED)
+        await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
         # The 256 kB of one read hold more of them than are borne.
         platform.write(Opcode.PING, *[b""] * MAX_PINGS_AT_ONCE * 200)
         await eventually(lambda: peer.status.ending is not None)

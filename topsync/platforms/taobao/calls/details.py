@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import exports
 from topsync.platforms.taobao.calls.exports import RESULT_API, ExportStatus, ExportTask
 from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
@@ -66,7 +66,7 @@ async def create(
     tids: Sequence[int],
     fields: Sequence[str] = FULLINFO_FIELDS,
     *,
-    lane: Lane,
+    priority: Priority,
 ) -> ExportTask:
     """Ask for these trades in full; the task runs like an export, from 01:00 to 23:00, within the half hour.
 
@@ -82,10 +82,10 @@ async def create(
     request = ApiRequest(
         "taobao.topats.trades.fullinfo.get", {"tids": ";".join(map(str, tids)), "fields": fields}
     )
-    return await exports.accepted(client, session, request, lane)
+    return await exports.accepted(client, session, request, priority)
 
 
-async def result(client: TopClient, task_id: int, *, lane: Lane) -> DetailsResult:
+async def result(client: TopClient, task_id: int, *, priority: Priority) -> DetailsResult:
     """Where a batch stands; when done, its trades. May be asked again: nothing is spent by it.
 
     A row that cannot be read, or that answers with another trade, is a failure of that trade alone.
@@ -94,7 +94,7 @@ async def result(client: TopClient, task_id: int, *, lane: Lane) -> DetailsResul
         TaskNotExistError: expired or unknown: create the batch again.
         BadAnswerError: the answer is no batch, or a row does not name its trade.
     """
-    answer = await client.call(ApiRequest(RESULT_API, {"task_id": task_id}), lane=lane)
+    answer = await client.call(ApiRequest(RESULT_API, {"task_id": task_id}), priority=priority)
     task = wire.object_in(answer, "task")
     status, created_at = exports.status_of(task.get("status")), wire.as_optional_instant(task.get("created"))
     found = DetailsResult(status, created_at)

@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -89,7 +89,7 @@ async def create(
     last_day: date,
     fields: Sequence[str] = FULLINFO_FIELDS,
     *,
-    lane: Lane = Lane.BOOTSTRAP,
+    priority: Priority = Priority.BOOTSTRAP,
 ) -> ExportTask:
     """Ask for a file of all trades created on platform days `first_day` to `last_day`, both included.
 
@@ -106,17 +106,19 @@ async def create(
         "taobao.topats.trades.sold.get",
         {"start_time": f"{first_day:%Y%m%d}", "end_time": f"{last_day:%Y%m%d}", "fields": fields},
     )
-    return await accepted(client, session, request, lane)
+    return await accepted(client, session, request, priority)
 
 
-async def accepted(client: TopClient, session: SecretStr, request: ApiRequest, lane: Lane) -> ExportTask:
+async def accepted(
+    client: TopClient, session: SecretStr, request: ApiRequest, priority: Priority
+) -> ExportTask:
     """The task that a request creates, or the identical one that exists already.
 
     Raises:
         TaskDuplicateError: such a task exists, but the platform did not name it.
     """
     try:
-        answer = await client.call(request, session=session, lane=lane)
+        answer = await client.call(request, session=session, priority=priority)
     except TaskDuplicateError as error:
         if error.task_id is None:
             raise
@@ -127,7 +129,7 @@ async def accepted(client: TopClient, session: SecretStr, request: ApiRequest, l
     )
 
 
-async def result(client: TopClient, task_id: int, *, lane: Lane = Lane.BOOTSTRAP) -> ExportResult:
+async def result(client: TopClient, task_id: int, *, priority: Priority = Priority.BOOTSTRAP) -> ExportResult:
     """Where an export stands; when done, a fresh one-time URL (docs/platform/gateway.md 3.8).
 
     Raises:
@@ -135,7 +137,7 @@ async def result(client: TopClient, task_id: int, *, lane: Lane = Lane.BOOTSTRAP
     """
     request = ApiRequest(RESULT_API, {"task_id": task_id})
     try:
-        answer = await client.call(request, lane=lane)
+        answer = await client.call(request, priority=priority)
     except TaskResultEmptyError:
         return ExportResult(ExportStatus.EMPTY)
     task = wire.object_in(answer, "task")
@@ -155,14 +157,14 @@ async def tasks(
     start: datetime,
     end: datetime,
     *,
-    lane: Lane = Lane.BOOTSTRAP,
+    priority: Priority = Priority.BOOTSTRAP,
 ) -> list[ListedTask]:
     """The app's tasks that are to run, or have run, in [start, end]: the second way to find a lost one.
 
     The span begins at most three days ago and ends at most a day from now (docs/platform/gateway.md 3.9).
     """
     request = ApiRequest("taobao.topats.tasks.get", {"start_time": start, "end_time": end})
-    answer = await client.call(request, session=session, lane=lane)
+    answer = await client.call(request, session=session, priority=priority)
     return [
         ListedTask(
             wire.as_id(task.get("task_id")),
@@ -174,7 +176,9 @@ async def tasks(
     ]
 
 
-async def delete(client: TopClient, session: SecretStr, task_id: int, *, lane: Lane = Lane.BOOTSTRAP) -> None:
+async def delete(
+    client: TopClient, session: SecretStr, task_id: int, *, priority: Priority = Priority.BOOTSTRAP
+) -> None:
     """Delete a task of this app, with its result. A repetition finds that it does not exist any more.
 
     Raises:
@@ -182,7 +186,7 @@ async def delete(client: TopClient, session: SecretStr, task_id: int, *, lane: L
         RequestRefusedError: the platform answered that it did not do it.
     """
     request = ApiRequest("taobao.topats.task.delete", {"task_id": task_id})
-    answer = await client.call(request, session=session, lane=lane)
+    answer = await client.call(request, session=session, priority=priority)
     if not wire.as_bool(answer.get("is_success")):
         raise RequestRefusedError("the task was not deleted", api=request.api)
 

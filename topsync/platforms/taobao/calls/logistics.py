@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr
 
 from schemas.platform_object import PlatformObject, UnreadableError, list_of
 from schemas.types import Instant, PlatformId
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError, TradeNotExistError
@@ -42,7 +42,7 @@ class Trace(PlatformObject):
 
 
 async def trace(
-    client: TopClient, session: SecretStr, tid: int, *, oids: Sequence[int] = (), lane: Lane
+    client: TopClient, session: SecretStr, tid: int, *, oids: Sequence[int] = (), priority: Priority
 ) -> Trace:
     """The parcel of a trade, or that of the given lines of a trade that was shipped in several.
 
@@ -59,7 +59,7 @@ async def trace(
         parameters |= {"is_split": 1, "sub_tid": [str(oid) for oid in oids]}
     request = ApiRequest("taobao.logistics.trace.search", parameters)
     try:
-        answer = await client.call(request, session=session, lane=lane)
+        answer = await client.call(request, session=session, priority=priority)
     except DroppedError as error:
         raise TradeNotExistError("no such trade", api=request.api, answer=error.answer) from error
     try:

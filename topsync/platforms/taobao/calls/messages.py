@@ -15,7 +15,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.catalogue import SUBSCRIBED_TOPICS
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -79,7 +79,7 @@ async def permit(
     session: SecretStr,
     topics: Sequence[str] = SUBSCRIBED_TOPICS,
     *,
-    lane: Lane = Lane.BOOTSTRAP,
+    priority: Priority = Priority.BOOTSTRAP,
 ) -> None:
     """Let the channel carry exactly these topics of this seller: what is not named is unsubscribed.
 
@@ -90,11 +90,11 @@ async def permit(
     if not 0 < len(topics) <= MAX_TOPICS:
         raise ValueError(f"between 1 and {MAX_TOPICS} topics can be permitted")
     request = ApiRequest("taobao.tmc.user.permit", {"topics": topics})
-    if not _succeeded(await client.call(request, session=session, lane=lane)):
+    if not _succeeded(await client.call(request, session=session, priority=priority)):
         raise RequestRefusedError("the subscription was not made", api=request.api)
 
 
-async def user(client: TopClient, nick: str, *, lane: Lane) -> TmcUser | None:
+async def user(client: TopClient, nick: str, *, priority: Priority) -> TmcUser | None:
     """How a seller stands on the channel; None for one who was never permitted.
 
     Raises:
@@ -103,7 +103,7 @@ async def user(client: TopClient, nick: str, *, lane: Lane) -> TmcUser | None:
     _check_nick(nick)
     request = ApiRequest("taobao.tmc.user.get", {"fields": _USER_FIELDS, "nick": nick})
     try:
-        answer = await client.call(request, lane=lane)
+        answer = await client.call(request, priority=priority)
     except DroppedError:
         return None
     told = wire.object_in(answer, "tmc_user")
@@ -116,14 +116,16 @@ async def user(client: TopClient, nick: str, *, lane: Lane) -> TmcUser | None:
     )
 
 
-async def cancel(client: TopClient, nick: str, *, lane: Lane) -> bool:
+async def cancel(client: TopClient, nick: str, *, priority: Priority) -> bool:
     """Let nothing more of a seller through; whether there was such a seller, so a repetition is False.
 
     Raises:
         ValueError: the nick is longer than 100 characters.
     """
     _check_nick(nick)
-    return _succeeded(await client.call(ApiRequest("taobao.tmc.user.cancel", {"nick": nick}), lane=lane))
+    return _succeeded(
+        await client.call(ApiRequest("taobao.tmc.user.cancel", {"nick": nick}), priority=priority)
+    )
 
 
 async def groups(
@@ -132,7 +134,7 @@ async def groups(
     *,
     page_no: int = 1,
     page_size: int = 40,
-    lane: Lane,
+    priority: Priority,
 ) -> list[str]:
     """One page of the names of the app's groups, or of those among `names` that exist.
 
@@ -142,11 +144,11 @@ async def groups(
     if len(names) > MAX_GROUP_NAMES:
         raise ValueError(f"at most {MAX_GROUP_NAMES} groups can be asked for")
     parameters: dict[str, Parameter] = {"group_names": names, "page_no": page_no, "page_size": page_size}
-    answer = await client.call(ApiRequest("taobao.tmc.groups.get", parameters), lane=lane)
+    answer = await client.call(ApiRequest("taobao.tmc.groups.get", parameters), priority=priority)
     return [wire.as_text(row.get("name")) for row in wire.items(answer, "groups", "tmc_group")]
 
 
-async def add_group(client: TopClient, group: str, nicks: Sequence[str], *, lane: Lane) -> None:
+async def add_group(client: TopClient, group: str, nicks: Sequence[str], *, priority: Priority) -> None:
     """Send these sellers' messages to a group from now on; it is created if it does not exist.
 
     What is queued stays where it is, so a consumer of the former group goes on until that is empty.
@@ -158,10 +160,14 @@ async def add_group(client: TopClient, group: str, nicks: Sequence[str], *, lane
     _check_group(group)
     if not 0 < len(nicks) <= MAX_NICKS:
         raise ValueError(f"between 1 and {MAX_NICKS} sellers can be moved")
-    await client.call(ApiRequest("taobao.tmc.group.add", {"group_name": group, "nicks": nicks}), lane=lane)
+    await client.call(
+        ApiRequest("taobao.tmc.group.add", {"group_name": group, "nicks": nicks}), priority=priority
+    )
 
 
-async def delete_group(client: TopClient, group: str, nicks: Sequence[str] = (), *, lane: Lane) -> bool:
+async def delete_group(
+    client: TopClient, group: str, nicks: Sequence[str] = (), *, priority: Priority
+) -> bool:
     """Delete a group, **with the messages in it**, or only take these sellers out of it.
 
     False when there is no such group: so also where the answer to the first attempt was lost.
@@ -173,30 +179,30 @@ async def delete_group(client: TopClient, group: str, nicks: Sequence[str] = (),
     if len(nicks) > MAX_NICKS:
         raise ValueError(f"at most {MAX_NICKS} sellers can be taken out")
     request = ApiRequest("taobao.tmc.group.delete", {"group_name": group, "nicks": nicks})
-    return _succeeded(await client.call(request, lane=lane))
+    return _succeeded(await client.call(request, priority=priority))
 
 
-async def route_topics(client: TopClient, group: str, topics: Sequence[str], *, lane: Lane) -> bool:
+async def route_topics(client: TopClient, group: str, topics: Sequence[str], *, priority: Priority) -> bool:
     """Send messages of these topics to a group, which is created; a seller's own group goes before.
 
     Raises:
         ValueError: the name is as in `add_group`, or there are no topics or more than 20.
     """
-    return await _route("taobao.tmc.topic.group.add", client, group, topics, lane)
+    return await _route("taobao.tmc.topic.group.add", client, group, topics, priority)
 
 
-async def unroute_topics(client: TopClient, group: str, topics: Sequence[str], *, lane: Lane) -> bool:
+async def unroute_topics(client: TopClient, group: str, topics: Sequence[str], *, priority: Priority) -> bool:
     """Undo `route_topics`.
 
     Raises:
         ValueError: as there.
     """
-    return await _route("taobao.tmc.topic.group.delete", client, group, topics, lane)
+    return await _route("taobao.tmc.topic.group.delete", client, group, topics, priority)
 
 
-async def queues(client: TopClient, group: str, *, lane: Lane) -> list[QueueCounts]:
+async def queues(client: TopClient, group: str, *, priority: Priority) -> list[QueueCounts]:
     """Today's counts of a group's queue, per broker; what is put and not read is the backlog."""
-    answer = await client.call(ApiRequest("taobao.tmc.queue.get", {"group_name": group}), lane=lane)
+    answer = await client.call(ApiRequest("taobao.tmc.queue.get", {"group_name": group}), priority=priority)
     return [
         QueueCounts(
             wire.as_text(row.get("name")),
@@ -209,7 +215,7 @@ async def queues(client: TopClient, group: str, *, lane: Lane) -> list[QueueCoun
 
 
 async def consume(
-    client: TopClient, *, quantity: int = 100, group: str | None = None, lane: Lane
+    client: TopClient, *, quantity: int = 100, group: str | None = None, priority: Priority
 ) -> list[QueuedMessage]:
     """Take up to so many messages; the same one may come twice. Nothing there: wait 100 ms before the next.
 
@@ -222,11 +228,13 @@ async def consume(
     if not MIN_QUANTITY <= quantity <= MAX_QUANTITY:
         raise ValueError(f"between {MIN_QUANTITY} and {MAX_QUANTITY} messages can be taken at once")
     parameters: dict[str, Parameter] = {"quantity": quantity, "group_name": group}
-    answer = await client.call(ApiRequest("taobao.tmc.messages.consume", parameters), lane=lane)
+    answer = await client.call(ApiRequest("taobao.tmc.messages.consume", parameters), priority=priority)
     return [_message(row) for row in wire.items(answer, "messages", "tmc_message")]
 
 
-async def confirm(client: TopClient, ids: Sequence[int], *, group: str | None = None, lane: Lane) -> None:
+async def confirm(
+    client: TopClient, ids: Sequence[int], *, group: str | None = None, priority: Priority
+) -> None:
     """Tell that these messages are done with; one that already is does no harm.
 
     Raises:
@@ -237,17 +245,17 @@ async def confirm(client: TopClient, ids: Sequence[int], *, group: str | None = 
         raise ValueError(f"between 1 and {MAX_CONFIRMED} messages can be confirmed at once")
     parameters: dict[str, Parameter] = {"s_message_ids": [str(each) for each in ids], "group_name": group}
     request = ApiRequest("taobao.tmc.messages.confirm", parameters)
-    if not _succeeded(await client.call(request, lane=lane)):
+    if not _succeeded(await client.call(request, priority=priority)):
         raise RequestRefusedError("the messages were not confirmed", api=request.api)
 
 
-async def connection_token(client: TopClient, group: str, *, lane: Lane) -> SecretStr:
+async def connection_token(client: TopClient, group: str, *, priority: Priority) -> SecretStr:
     """The token that a group's WebSocket connections carry.
 
     Raises:
         BadAnswerError: there is none in the answer.
     """
-    answer = await client.call(ApiRequest("taobao.tmc.auth.get", {"group": group}), lane=lane)
+    answer = await client.call(ApiRequest("taobao.tmc.auth.get", {"group": group}), priority=priority)
     token = answer.get("result")
     if not isinstance(token, str) or not token:
         raise BadAnswerError("the answer has no token", api="taobao.tmc.auth.get")
@@ -267,12 +275,12 @@ def _check_group(group: str) -> None:
         raise ValueError(f"a group's name has 1 to {MAX_GROUP_CHARACTERS} characters, not first 'default'")
 
 
-async def _route(api: str, client: TopClient, group: str, topics: Sequence[str], lane: Lane) -> bool:
+async def _route(api: str, client: TopClient, group: str, topics: Sequence[str], priority: Priority) -> bool:
     _check_group(group)
     if not 0 < len(topics) <= MAX_ROUTED_TOPICS:
         raise ValueError(f"between 1 and {MAX_ROUTED_TOPICS} topics can be routed at once")
     request = ApiRequest(api, {"group_name": group, "topics": topics})
-    return wire.as_bool((await client.call(request, lane=lane)).get("result"))
+    return wire.as_bool((await client.call(request, priority=priority)).get("result"))
 
 
 def _succeeded(answer: Mapping[str, object]) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway.client import TIME_API, TopClient
 from topsync.platforms.taobao.gateway.wire import ApiRequest, as_instant
 
 
-async def server_time(client: TopClient, *, lane: Lane = Lane.LIVE) -> datetime:
+async def server_time(client: TopClient, *, priority: Priority = Priority.LIVE) -> datetime:
     """The platform's time, cut to the second. `TopClient.sync_clock` is what keeps the clock."""
-    answer = await client.call(ApiRequest(TIME_API), lane=lane)
+    answer = await client.call(ApiRequest(TIME_API), priority=priority)
     return as_instant(answer.get("time"))

@@ -9,7 +9,7 @@ from datetime import datetime
 from pydantic import SecretStr
 
 from schemas.refund import Refund, UnreadableRefundError
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import paging
 from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
 from topsync.platforms.taobao.catalogue import REFUND_FIELDS, REFUND_LIST_FIELDS
@@ -64,7 +64,7 @@ async def received(
     page_size: int = MAX_PAGE_SIZE,
     use_has_next: bool = False,
     fields: Sequence[str] = REFUND_LIST_FIELDS,
-    lane: Lane,
+    priority: Priority,
 ) -> RefundPage:
     """One page of the refunds *modified* in [start, end], of trades of all types.
 
@@ -79,7 +79,7 @@ async def received(
     window = paging.increment_window("start_modified", start, "end_modified", end)
     page = paging.page(page_no, page_size, use_has_next=use_has_next, fields=fields)
     request = ApiRequest("taobao.refunds.receive.get", window | page, Read.LIST)
-    answer = await client.call(request, session=session, lane=lane)
+    answer = await client.call(request, session=session, priority=priority)
     return RefundPage(
         total=paging.total(answer),
         has_next=paging.has_next(answer),
@@ -93,7 +93,7 @@ async def get(
     refund_id: int,
     fields: Sequence[str] = REFUND_FIELDS,
     *,
-    lane: Lane,
+    priority: Priority,
 ) -> Refund:
     """One refund in full.
 
@@ -103,7 +103,7 @@ async def get(
     """
     request = ApiRequest("taobao.refund.get", {"fields": fields, "refund_id": refund_id})
     try:
-        answer = await client.call(request, session=session, lane=lane)
+        answer = await client.call(request, session=session, priority=priority)
     except DroppedError as error:
         raise RefundNotExistError("no such refund", api=request.api, answer=error.answer) from error
     try:

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import paging
 from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
 from topsync.platforms.taobao.catalogue import ARRIVAL_FIELDS, FULLINFO_FIELDS, LIST_FIELDS
@@ -57,7 +57,7 @@ async def sold(
     page_size: int = MAX_PAGE_SIZE,
     use_has_next: bool = True,
     fields: Sequence[str] = LIST_FIELDS,
-    lane: Lane,
+    priority: Priority,
 ) -> TradePage:
     """One page of the trades *created* in [start, end], all types, newest first (docs/platform/gateway.md
     3.1).
@@ -68,7 +68,7 @@ async def sold(
     window = paging.window("start_created", start, "end_created", end)
     page = paging.page(page_no, page_size, use_has_next=use_has_next, fields=fields)
     request = ApiRequest("taobao.trades.sold.get", window | page, Read.LIST)
-    return _page(await client.call(request, session=session, lane=lane))
+    return _page(await client.call(request, session=session, priority=priority))
 
 
 async def increments(
@@ -81,7 +81,7 @@ async def increments(
     page_size: int = MAX_PAGE_SIZE,
     use_has_next: bool = False,
     fields: Sequence[str] = LIST_FIELDS,
-    lane: Lane,
+    priority: Priority,
 ) -> TradePage:
     """One page of the trades *modified* in [start, end], all types, newest first (docs/platform/gateway.md
     3.2).
@@ -97,7 +97,7 @@ async def increments(
     window = paging.increment_window("start_modified", start, "end_modified", end)
     page = paging.page(page_no, page_size, use_has_next=use_has_next, fields=fields)
     request = ApiRequest("taobao.trades.sold.increment.get", window | page, Read.LIST)
-    return _page(await client.call(request, session=session, lane=lane))
+    return _page(await client.call(request, session=session, priority=priority))
 
 
 async def arrivals(
@@ -110,7 +110,7 @@ async def arrivals(
     page_size: int = MAX_PAGE_SIZE,
     use_has_next: bool = False,
     fields: Sequence[str] = ARRIVAL_FIELDS,
-    lane: Lane,
+    priority: Priority,
 ) -> TradePage:
     """One page of the trades that *reached the seller's database* in [start, end], the latest first.
 
@@ -125,10 +125,12 @@ async def arrivals(
     window = paging.increment_window("start_create", start, "end_create", end)
     page = paging.page(page_no, page_size, use_has_next=use_has_next, fields=fields)
     request = ApiRequest("taobao.trades.sold.incrementv.get", window | page, Read.LIST)
-    return _page(await client.call(request, session=session, lane=lane))
+    return _page(await client.call(request, session=session, priority=priority))
 
 
-async def fullinfo(client: TopClient, session: SecretStr, tid: int, lane: Lane) -> Mapping[str, object]:
+async def fullinfo(
+    client: TopClient, session: SecretStr, tid: int, priority: Priority
+) -> Mapping[str, object]:
     """The complete trade as the platform sent it (docs/platform/gateway.md 3.4).
 
     Raises:
@@ -139,7 +141,7 @@ async def fullinfo(client: TopClient, session: SecretStr, tid: int, lane: Lane) 
         {"fields": _FULLINFO_FIELDS, "tid": tid, "include_oaid": "include_oaid"},
     )
     try:
-        answer = await client.call(request, session=session, lane=lane)
+        answer = await client.call(request, session=session, priority=priority)
     except DroppedError as error:
         # Also `isv.invalid-parameter:tid` and the like: whatever is absent here is the trade.
         raise TradeNotExistError("no such trade", api=request.api, answer=error.answer) from error

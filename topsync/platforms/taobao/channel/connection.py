@@ -22,12 +22,12 @@ from topsync.platforms.taobao.channel.foreign import ForeignFrames
 from topsync.platforms.taobao.channel.incoming import Oversized, Received
 from topsync.platforms.taobao.channel.proofs import Proofs
 from topsync.platforms.taobao.channel.session import (
+    ChannelSession,
+    ChannelState,
+    ConnectRefused,
     Event,
     Foreign,
     Pushed,
-    Refused,
-    Session,
-    State,
     Unreadable,
 )
 from topsync.platforms.taobao.channel.status import ConnectionStatus
@@ -39,7 +39,7 @@ from topsync.platforms.taobao.channel.websocket import (
     open_websocket,
 )
 
-__all__ = ["Connection", "ConnectionConfig", "ConnectionStatus", "Delivery", "TokenSource"]
+__all__ = ["ChannelConnection", "ConnectionConfig", "ConnectionStatus", "Delivery", "TokenSource"]
 
 BATCH_DELIVERIES: Final = 500
 """Handed out at once at most: some milliseconds of work, between which the event loop gets its turns."""
@@ -73,7 +73,7 @@ class _Counters:
     foreign: int = 0
 
 
-class Connection:
+class ChannelConnection:
     """One client of one group. `run` does the work; everything else may be called beside it, same loop.
 
     `clock` must have been set (`ClockNotSetError` otherwise). `on_state` is called with the new status at
@@ -93,7 +93,7 @@ class Connection:
         self._clock = clock
         self._on_state = on_state
         self._token_source = token_source
-        self._session = Session(
+        self._session = ChannelSession(
             config.app_key,
             config.app_secret.get_secret_value(),
             config.group,
@@ -122,7 +122,7 @@ class Connection:
     def status(self) -> ConnectionStatus:
         """How the connection stands now."""
         counters, state = self._counters, self._session.state
-        over = state not in (State.CONNECTED, State.LEAVING)
+        over = state not in (ChannelState.CONNECTED, ChannelState.LEAVING)
         return ConnectionStatus(
             state=state,
             reason=self._reason,
@@ -184,7 +184,7 @@ class Connection:
             ending = Ending(Cause.LEFT)
         finally:
             self._buffer.end()
-            if self._session.state is not State.CLOSED:
+            if self._session.state is not ChannelState.CLOSED:
                 self._ending = ending
                 self._session.close(str(ending))
             self._finished.set()
@@ -257,7 +257,7 @@ class Connection:
         await websocket.send([self._session.connect(int(self._clock.estimate().timestamp() * 1000), token)])
         try:
             async with asyncio.timeout(self._config.connect_timeout_seconds):
-                while self._session.state is State.CONNECTING:
+                while self._session.state is ChannelState.CONNECTING:
                     self._take(await websocket.receive())
         except TimeoutError:
             raise _EndedError(Ending(Cause.UNANSWERED)) from None
@@ -329,7 +329,7 @@ class Connection:
                     case Unreadable(raw, reason, message_id):
                         self._counters.unreadable += 1
                         deliveries.append(Delivery(None, reason, message_id, raw, now))
-                    case Refused(code, phrase):
+                    case ConnectRefused(code, phrase):
                         raise _EndedError(Ending(Cause.REFUSED, code, phrase))
         finally:
             self._buffer.put(deliveries)
@@ -379,7 +379,7 @@ class Connection:
     async def _pull_forever(self, websocket: WebSocket) -> None:
         await asyncio.sleep(self._config.first_pull_seconds)
         while True:
-            if self._has_room and self._session.state is State.CONNECTED:
+            if self._has_room and self._session.state is ChannelState.CONNECTED:
                 await self._write(websocket, [self._session.pull_request()])
             await asyncio.sleep(self._config.pull_interval_seconds)
 
@@ -406,10 +406,10 @@ class Connection:
                 await self._outbox.emptied()
         await websocket.close()
 
-    def _state_changed(self, state: State, reason: str) -> None:
+    def _state_changed(self, state: ChannelState, reason: str) -> None:
         self._reason = reason
         self._changed_at = self._clock.now()
-        if state is State.CONNECTED:
+        if state is ChannelState.CONNECTED:
             self._proofs.connected(self._changed_at)
             self._counters.connects += 1
         self._on_state(self.status)

@@ -41,7 +41,7 @@ _INTEGERS: Final = (Byte, Int16, Int32, Int64)
 """Writers choose widths differently, so every numeric field is read at any of them (2.3); a date is none."""
 
 
-class Kind(IntEnum):
+class MessageKind(IntEnum):
     """What a SEND is, in its header `__kind` (docs/platform/channel.md 4.1)."""
 
     PULL_REQUEST = 1
@@ -94,7 +94,7 @@ def read_kind(frame: Frame) -> int | None:
 
 def read_id(frame: Frame) -> int | None:
     """The id of a pushed message, which confirms it; `None` for what is none, or has none."""
-    return _integer(frame.custom.get("id")) if read_kind(frame) == Kind.DATA else None
+    return _integer(frame.custom.get("id")) if read_kind(frame) == MessageKind.DATA else None
 
 
 def read_message(
@@ -261,13 +261,13 @@ def connect(
 
 def pull_request(token: str) -> Frame:
     """Asks for what the push missed; has no parameters and no defined answer (5.1)."""
-    return Frame(MessageType.SEND, token=token, custom={"__kind": Byte(Kind.PULL_REQUEST)})
+    return Frame(MessageType.SEND, token=token, custom={"__kind": Byte(MessageKind.PULL_REQUEST)})
 
 
 def confirm(token: str, message_id: int) -> Frame:
     """Ends a message for good. Fire and forget; one frame confirms one id (4.1, 4.3)."""
     return Frame(
-        MessageType.SEND, token=token, custom={"id": Int64(message_id), "__kind": Byte(Kind.CONFIRM)}
+        MessageType.SEND, token=token, custom={"id": Int64(message_id), "__kind": Byte(MessageKind.CONFIRM)}
     )
 
 
@@ -291,6 +291,6 @@ def failed(token: str, message_id: int, reason: str | None) -> Frame:
         custom={
             "msg": None if reason is None else reason[:MAX_FAILURE_REASON_CHARS],
             "id": Int64(message_id),
-            "__kind": Byte(Kind.FAILED),
+            "__kind": Byte(MessageKind.FAILED),
         },
     )

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 
 from topsync.platforms.taobao.channel import shapes
 from topsync.platforms.taobao.channel.frames import VERSION, MessageType
-from topsync.platforms.taobao.channel.messages import Kind, MessageError, TmcMessage, instant_of
-from topsync.platforms.taobao.channel.shapes import Part, Shape
+from topsync.platforms.taobao.channel.messages import MessageError, MessageKind, TmcMessage, instant_of
+from topsync.platforms.taobao.channel.shapes import Shape, ShapePart
 
 MAX_SHAPES: Final = 4
 """Each is tried in turn; a platform that writes more of them is read the general way."""
@@ -59,7 +59,7 @@ _DEFAULTS: Final = {"content": "", "time": None, "userid": None, "nick": None, "
 """What the fields are that a push may lack."""
 
 _DEFAULT_VALUES: Final = tuple(_DEFAULTS.values())
-_DATA: Final = int(Kind.DATA)  # looking an enum's member up takes as long as reading a number
+_DATA: Final = int(MessageKind.DATA)  # looking an enum's member up takes as long as reading a number
 
 
 class _Known(NamedTuple):
@@ -112,7 +112,7 @@ def _shape(data: bytes, tokens: Collection[str]) -> Shape | None:
         return None
     position = 2
     known = False
-    parts: list[Part] = []
+    parts: list[ShapePart] = []
     while data[position] or data[position + 1]:
         header, count = _unpack_header(data, position)
         position += 6
@@ -132,18 +132,18 @@ def _shape(data: bytes, tokens: Collection[str]) -> Shape | None:
     return shapes.learn(data, parts, position + 2) if known else None
 
 
-def _part(data: bytes, name: int, end: int) -> Part:
+def _part(data: bytes, name: int, end: int) -> ShapePart:
     """The value behind a name that lies there, its type's byte first."""
     called = _FIELDS[data[name : end + 1]]
     number = _NUMBERS.get(data[end])
     if number is not None:
         layout, size = number
-        return Part(called, end + 1, end + 1 + size, layout)
+        return ShapePart(called, end + 1, end + 1 + size, layout)
     count = _unpack_count(data, end + 1)[0]
     start = end + 5
     if count < 0:
         raise IndexError("a null text, which is no ordinary one")
-    return Part(called, start, start + count, None)
+    return ShapePart(called, start, start + count, None)
 
 
 def _message(known: _Known, values: list[Any], raw: bytes) -> TmcMessage | None:

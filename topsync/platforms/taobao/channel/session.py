@@ -1,8 +1,8 @@
 """The client's side of one message channel as a state machine: bytes in, events and bytes out.
 
 No socket, no clock, no task: whoever owns the socket reports what happens to it, hands in each binary
-WebSocket message and writes what the methods return. One `Session` outlives its connections, because the
-CONNECT counter and the known tokens do (docs/platform/channel.md 2.2, 3.4).
+WebSocket message and writes what the methods return. One `ChannelSession` outlives its connections, because
+the CONNECT counter and the known tokens do (docs/platform/channel.md 2.2, 3.4).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from topsync.platforms.taobao.channel.incoming import Oversized
 from topsync.platforms.taobao.channel.messages import (
     DEFAULT_MAX_CONTENT_BYTES,
     ConnectFields,
-    Kind,
     MessageError,
+    MessageKind,
     TmcMessage,
     read_message,
 )
@@ -48,7 +48,7 @@ MAX_PHRASE_CHARS: Final = 200
 _log = structlog.get_logger(module=__name__)
 
 
-class State(Enum):
+class ChannelState(Enum):
     """Where a session stands; the value is what operators read."""
 
     DISCONNECTED = "disconnected"
@@ -61,15 +61,19 @@ class State(Enum):
     CLOSED = "closed"
 
 
-TRANSITIONS: Final[dict[State, frozenset[State]]] = {
-    State.DISCONNECTED: frozenset({State.OPENING, State.CLOSED}),
-    State.OPENING: frozenset({State.UPGRADED, State.DISCONNECTED, State.CLOSED}),
-    State.UPGRADED: frozenset({State.CONNECTING, State.DISCONNECTED, State.CLOSED}),
-    State.CONNECTING: frozenset({State.CONNECTED, State.REFUSED, State.DISCONNECTED, State.CLOSED}),
-    State.CONNECTED: frozenset({State.LEAVING, State.DISCONNECTED, State.CLOSED}),
-    State.REFUSED: frozenset({State.DISCONNECTED, State.CLOSED}),
-    State.LEAVING: frozenset({State.CLOSED}),
-    State.CLOSED: frozenset(),
+TRANSITIONS: Final[dict[ChannelState, frozenset[ChannelState]]] = {
+    ChannelState.DISCONNECTED: frozenset({ChannelState.OPENING, ChannelState.CLOSED}),
+    ChannelState.OPENING: frozenset({ChannelState.UPGRADED, ChannelState.DISCONNECTED, ChannelState.CLOSED}),
+    ChannelState.UPGRADED: frozenset(
+        {ChannelState.CONNECTING, ChannelState.DISCONNECTED, ChannelState.CLOSED}
+    ),
+    ChannelState.CONNECTING: frozenset(
+        {ChannelState.CONNECTED, ChannelState.REFUSED, ChannelState.DISCONNECTED, ChannelState.CLOSED}
+    ),
+    ChannelState.CONNECTED: frozenset({ChannelState.LEAVING, ChannelState.DISCONNECTED, ChannelState.CLOSED}),
+    ChannelState.REFUSED: frozenset({ChannelState.DISCONNECTED, ChannelState.CLOSED}),
+    ChannelState.LEAVING: frozenset({ChannelState.CLOSED}),
+    ChannelState.CLOSED: frozenset(),
 }
 """Every change of state there is. A socket lost while leaving is the end: nothing is left to come for."""
 
@@ -84,7 +88,7 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class ConnectRefused:
     """The platform refused the CONNECT and leaves the socket open; close it and come back later."""
 
     code: int
@@ -119,10 +123,10 @@ class Foreign:
     reason: str
 
 
-Event = Connected | Refused | Pushed | Unreadable | Foreign
+Event = Connected | ConnectRefused | Pushed | Unreadable | Foreign
 
 
-class Session:
+class ChannelSession:
     """See the module. Not thread-safe.
 
     `on_state(state, reason)` is called after each change of state and must not raise. Nothing that comes
@@ -134,7 +138,7 @@ class Session:
         app_key: str,
         app_secret: str,
         group: str,
-        on_state: Callable[[State, str], None],
+        on_state: Callable[[ChannelState, str], None],
         *,
         fields: ConnectFields | None = None,
         max_frame_bytes: int = DEFAULT_MAX_BYTES,
@@ -147,14 +151,14 @@ class Session:
         self._fields = fields
         self._max_frame_bytes = max_frame_bytes
         self._max_content_bytes = max_content_bytes
-        self._state = State.DISCONNECTED
+        self._state = ChannelState.DISCONNECTED
         self._flag = 0
         self._sends_refused = 0
         self._tokens: deque[str] = deque(maxlen=KNOWN_TOKENS)
         self._pushes = PushReader((), max_bytes=max_frame_bytes)
 
     @property
-    def state(self) -> State:
+    def state(self) -> ChannelState:
         """Where the session stands."""
         return self._state
 
@@ -162,25 +166,28 @@ class Session:
 
     def opening(self) -> None:
         """A new WebSocket is being opened."""
-        self._enter(State.OPENING, "opening websocket")
+        self._enter(ChannelState.OPENING, "opening websocket")
 
     def upgraded(self) -> None:
         """The new WebSocket is open."""
-        self._enter(State.UPGRADED, "websocket open")
+        self._enter(ChannelState.UPGRADED, "websocket open")
 
     def disconnected(self, reason: str) -> None:
         """The WebSocket is gone, or could not be opened. The end for good when the session was leaving."""
-        if self._state not in (State.DISCONNECTED, State.CLOSED):
-            self._enter(State.CLOSED if self._state is State.LEAVING else State.DISCONNECTED, reason)
+        if self._state not in (ChannelState.DISCONNECTED, ChannelState.CLOSED):
+            self._enter(
+                ChannelState.CLOSED if self._state is ChannelState.LEAVING else ChannelState.DISCONNECTED,
+                reason,
+            )
 
     def leave(self) -> None:
         """No new messages from now on; confirms are still written. Only while connected."""
-        self._enter(State.LEAVING, "leaving")
+        self._enter(ChannelState.LEAVING, "leaving")
 
     def close(self, reason: str) -> None:
         """The session ends for good. Idempotent."""
-        if self._state is not State.CLOSED:
-            self._enter(State.CLOSED, reason)
+        if self._state is not ChannelState.CLOSED:
+            self._enter(ChannelState.CLOSED, reason)
 
     # Bytes out
 
@@ -189,7 +196,7 @@ class Session:
 
         `token` is what `taobao.tmc.auth.get` answered, where that is wanted.
         """
-        self._enter(State.CONNECTING, "connect sent")
+        self._enter(ChannelState.CONNECTING, "connect sent")
         self._flag += 1
         frame = messages.connect(
             self._app_key,
@@ -206,21 +213,21 @@ class Session:
         """A frame that asks for what the push missed; only while connected (without a token the platform
         drops the connection, docs/platform/channel.md 5.1).
         """
-        self._require(State.CONNECTED)
+        self._require(ChannelState.CONNECTED)
         return encode(messages.pull_request(self._tokens[-1]))
 
     def confirms(self, message_ids: Iterable[int]) -> list[bytes]:
         """A frame for each id that ends its message, also one of an earlier or another connection: ids
         belong to the group (5.5). There is no frame for several (4.1).
         """
-        self._require(State.CONNECTED, State.LEAVING)
+        self._require(ChannelState.CONNECTED, ChannelState.LEAVING)
         return messages.confirms(self._tokens[-1], message_ids)
 
     # Bytes in
 
     def receive_binary(self, data: bytes) -> Event | None:
         """Takes one binary WebSocket message in; answers what it means, `None` when nothing is to be done."""
-        if self._state is State.CONNECTED:
+        if self._state is ChannelState.CONNECTED:
             message = self._pushes.read(data)
             if message is not None:
                 return Pushed(message)
@@ -257,13 +264,13 @@ class Session:
             return unreadable
         if frame.token not in self._tokens:
             return Foreign(message.head, FOREIGN_REASON)
-        if self._state is State.LEAVING:
+        if self._state is ChannelState.LEAVING:
             return None
         return Unreadable(message.head, reason, messages.read_id(frame))
 
     def _receive_connect_ack(self, frame: Frame, data: bytes) -> Event:
         # Without a flag it answers the only CONNECT there is; with another's it is a stray (3.3).
-        if self._state is not State.CONNECTING or frame.flag not in (0, self._flag):
+        if self._state is not ChannelState.CONNECTING or frame.flag not in (0, self._flag):
             return Unreadable(data, "a CONNECTACK that answers no CONNECT of ours")
         if frame.status_code > 0 or frame.status_phrase:
             return self._refuse(frame.status_code, frame.status_phrase or "")
@@ -273,21 +280,21 @@ class Session:
             self._tokens.remove(frame.token)
         self._tokens.append(frame.token)
         self._pushes = PushReader(self._tokens, max_bytes=self._max_frame_bytes)
-        self._enter(State.CONNECTED, "connected")
+        self._enter(ChannelState.CONNECTED, "connected")
         return Connected()
 
-    def _refuse(self, code: int, phrase: str) -> Refused:
+    def _refuse(self, code: int, phrase: str) -> ConnectRefused:
         phrase = phrase[:MAX_PHRASE_CHARS]
-        self._enter(State.REFUSED, f"refused: {code} {phrase}".rstrip())
-        return Refused(code, phrase)
+        self._enter(ChannelState.REFUSED, f"refused: {code} {phrase}".rstrip())
+        return ConnectRefused(code, phrase)
 
     def _receive_send(self, frame: Frame, data: bytes) -> Event | None:
         if frame.token not in self._tokens:
             return Foreign(data, FOREIGN_REASON)
         kind = messages.read_kind(frame)
-        if kind != Kind.DATA:
+        if kind != MessageKind.DATA:
             return Unreadable(data, f"a SEND of kind {kind}")
-        if self._state is State.LEAVING:
+        if self._state is ChannelState.LEAVING:
             return None  # unconfirmed, so it is delivered again
         try:
             return Pushed(read_message(frame, data, max_content_bytes=self._max_content_bytes))
@@ -313,11 +320,11 @@ class Session:
 
     # State
 
-    def _require(self, *states: State) -> None:
+    def _require(self, *states: ChannelState) -> None:
         if self._state not in states:
             raise SessionError(f"not possible while {self._state.value}")
 
-    def _enter(self, state: State, reason: str) -> None:
+    def _enter(self, state: ChannelState, reason: str) -> None:
         """The only writer of the state."""
         if state not in TRANSITIONS[self._state]:
             raise SessionError(f"{self._state.value} cannot become {state.value}")

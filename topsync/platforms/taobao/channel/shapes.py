@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 
-class Part(NamedTuple):
+class ShapePart(NamedTuple):
     """A value in a frame: what it is called, where it lies, and how a number is laid out.
 
     Of a text without its count; `layout` is the `struct` letter of a number, and None for a text.
@@ -69,7 +69,7 @@ class Shape:
         return values
 
 
-def learn(data: bytes, parts: Iterable[Part], end: int) -> Shape:
+def learn(data: bytes, parts: Iterable[ShapePart], end: int) -> Shape:
     """The shape of a frame that ends at `end` and has these values, in their order."""
     names, texts = [], []
     between: list[bytes] = []

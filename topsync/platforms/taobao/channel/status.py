@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from topsync.platforms.taobao.channel.endings import Ending
-from topsync.platforms.taobao.channel.session import State
+from topsync.platforms.taobao.channel.session import ChannelState
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class ConnectionStatus:
     foreign frame on, nothing proves anything any more: what else is lost with it is not known.
     """
 
-    state: State
+    state: ChannelState
     reason: str
     at: datetime
     connected_at: datetime | None = None

@@ -21,14 +21,14 @@ from pydantic import SecretStr
 from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.budget.gate import Gate
-from topsync.budget.leases import Lane
+from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway import rules, wire
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
     CallLimitedError,
+    CallOutcome,
     ClockRefusedError,
     ErrorAnswer,
-    Outcome,
     Scope,
     ServiceUnavailableError,
     SessionInvalidError,
@@ -79,8 +79,8 @@ class CallRecord:
     """
 
     api: str
-    lane: Lane
-    outcome: Outcome
+    priority: Priority
+    outcome: CallOutcome
     seconds: float
     attempt: int
 
@@ -118,7 +118,7 @@ class TopClient:
         await self._http.__aexit__(kind, error, trace)
 
     async def call(
-        self, request: ApiRequest, *, session: SecretStr | None = None, lane: Lane
+        self, request: ApiRequest, *, session: SecretStr | None = None, priority: Priority
     ) -> Mapping[str, object]:
         """Make one call and return the object under the answer's root.
 
@@ -133,10 +133,10 @@ class TopClient:
         if not self._clock.is_set:
             await self.sync_clock()
         try:
-            return await self._with_retries(request, session, lane)
+            return await self._with_retries(request, session, priority)
         except ClockRefusedError:
             await self.sync_clock()
-            return await self._with_retries(request, session, lane)
+            return await self._with_retries(request, session, priority)
 
     async def sync_clock(self) -> None:
         """Ask the platform for its time and take it in. Callers that come together share one question.
@@ -163,37 +163,37 @@ class TopClient:
             self._clock_syncs += 1
 
     async def _ask_time(self, timestamp: datetime) -> None:
-        answer, http = await self._retrying(ApiRequest(TIME_API), None, Lane.LIVE, timestamp)
+        answer, http = await self._retrying(ApiRequest(TIME_API), None, Priority.LIVE, timestamp)
         told = wire.as_instant(answer.get("time"))
         self._clock.observe(told, sent=http.sent, received=http.received)
 
     async def _with_retries(
-        self, request: ApiRequest, session: SecretStr | None, lane: Lane
+        self, request: ApiRequest, session: SecretStr | None, priority: Priority
     ) -> Mapping[str, object]:
-        answer, _ = await self._retrying(request, session, lane)
+        answer, _ = await self._retrying(request, session, priority)
         return answer
 
     async def _retrying(
         self,
         request: ApiRequest,
         session: SecretStr | None,
-        lane: Lane,
+        priority: Priority,
         timestamp: datetime | None = None,
     ) -> tuple[Mapping[str, object], HttpAnswer]:
         numbers = itertools.count(1)
 
         async def attempt() -> tuple[Mapping[str, object], HttpAnswer]:
             number = next(numbers)
-            async with self._gate.admit(request.api, lane):
+            async with self._gate.admit(request.api, priority):
                 started = time.monotonic()
                 try:
                     answered = await self._exchange(request, session, timestamp)
                 except TopError as error:
                     error.api = request.api
-                    self._record(request.api, lane, error.outcome, started, number)
+                    self._record(request.api, priority, error.outcome, started, number)
                     await self._close_gate(request.api, error)
                     raise
-                self._record(request.api, lane, Outcome.OK, started, number)
+                self._record(request.api, priority, CallOutcome.OK, started, number)
                 return answered
 
         return await retry.run(attempt, decide=self._decide, policy=self._config.retries)
@@ -229,9 +229,11 @@ class TopClient:
         if isinstance(error, CallLimitedError):
             await self._gate.ban(error.scope, api, error.wait_seconds)
 
-    def _record(self, api: str, lane: Lane, outcome: Outcome, started: float, attempt: int) -> None:
+    def _record(
+        self, api: str, priority: Priority, outcome: CallOutcome, started: float, attempt: int
+    ) -> None:
         if self._observer is not None:
-            self._observer(CallRecord(api, lane, outcome, time.monotonic() - started, attempt))
+            self._observer(CallRecord(api, priority, outcome, time.monotonic() - started, attempt))
 
     def _decide(self, error: Exception, attempt: int) -> retry.Decision:
         return decide(error, attempt, max_inline_wait_seconds=self._config.max_inline_wait_seconds)

@@ -44,7 +44,7 @@ _REFUSES_THE_APP = frozenset({"invalid_client", "unauthorized_client"})
 _NOT_IN_A_CODE = re.compile(r"[^\w.:\-*#]", re.ASCII)
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """How one attempt ended, for counting."""
 
     OK = "ok"
@@ -103,7 +103,7 @@ class TopError(Exception):
         code, sub_code, request_id: from that answer.
     """
 
-    outcome: ClassVar[Outcome] = Outcome.REFUSED
+    outcome: ClassVar[CallOutcome] = CallOutcome.REFUSED
 
     def __init__(self, summary: str, *, api: str = "", answer: ErrorAnswer | None = None) -> None:
         self.api = api
@@ -127,7 +127,7 @@ class RetryLaterError(TopError):
 class TransportError(RetryLaterError):
     """No usable answer came; whether the platform carried the request out is not known."""
 
-    outcome = Outcome.TRANSPORT
+    outcome = CallOutcome.TRANSPORT
 
     def __init__(self, summary: str, *, api: str = "", kind: FailureKind = FailureKind.NETWORK) -> None:
         super().__init__(summary, api=api)
@@ -141,7 +141,7 @@ class BadAnswerError(TransportError):
         body: the answer's bytes as they came, to be set aside whole; never shown.
     """
 
-    outcome = Outcome.BAD_ANSWER
+    outcome = CallOutcome.BAD_ANSWER
 
     def __init__(self, summary: str, *, api: str = "", body: bytes = b"") -> None:
         super().__init__(summary, api=api, kind=FailureKind.BAD_JSON)
@@ -155,7 +155,7 @@ class ServiceUnavailableError(RetryLaterError):
         max_attempts: the rule's own bound on attempts, None for the policy's.
     """
 
-    outcome = Outcome.UNAVAILABLE
+    outcome = CallOutcome.UNAVAILABLE
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class CallLimitedError(TopError):
         max_inline_wait_seconds: the longest wait worth sitting out; above it the work goes back to its queue.
     """
 
-    outcome = Outcome.LIMITED
+    outcome = CallOutcome.LIMITED
 
     def __init__(
         self,
@@ -205,13 +205,13 @@ class WindowTooWideError(CallLimitedError):
 class SessionInvalidError(TopError):
     """The session is expired, cancelled or of another app (docs/platform/gateway.md 2.5)."""
 
-    outcome = Outcome.REAUTHORISE
+    outcome = CallOutcome.REAUTHORISE
 
 
 class DroppedError(TopError):
     """The object is finished or absent: a normal outcome to record, not a failure."""
 
-    outcome = Outcome.DROPPED
+    outcome = CallOutcome.DROPPED
 
 
 class TradeNotExistError(DroppedError):
@@ -263,7 +263,7 @@ class ClockRefusedError(RequestRefusedError):
         server_date: the HTTP `Date` of the refusal, an aware UTC instant; None when the header was missing.
     """
 
-    outcome = Outcome.CLOCK
+    outcome = CallOutcome.CLOCK
     server_date: datetime | None = None
 
 

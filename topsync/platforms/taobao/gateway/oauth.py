@@ -52,7 +52,7 @@ class OAuthConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class SessionGrant:
     """What the platform granted. Instants are UTC, of the clock of the machine that answered.
 
     Attributes:
@@ -106,7 +106,7 @@ class OAuthClient:
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
 
-    async def exchange(self, code: SecretStr) -> Grant:
+    async def exchange(self, code: SecretStr) -> SessionGrant:
         """Exchange the code that a seller's authorisation brought. A code works once.
 
         Raises:
@@ -118,7 +118,7 @@ class OAuthClient:
             form["redirect_uri"] = self._config.redirect_url
         return await self._grant(form)
 
-    async def refresh(self, refresh_token: SecretStr) -> Grant:
+    async def refresh(self, refresh_token: SecretStr) -> SessionGrant:
         """Take a new session for an old one's refresh token.
 
         Only apps sold on the service market can (docs/platform/gateway.md 3.16). Whether the old session
@@ -132,7 +132,7 @@ class OAuthClient:
             {"grant_type": "refresh_token", "refresh_token": refresh_token.get_secret_value()}
         )
 
-    async def _grant(self, form: Mapping[str, str]) -> Grant:
+    async def _grant(self, form: Mapping[str, str]) -> SessionGrant:
         config = self._config
         who = {"client_id": config.app_key, "client_secret": config.app_secret.get_secret_value()}
         answer = await self._http.post_form(
@@ -143,7 +143,7 @@ class OAuthClient:
         return read_grant(answer.body, answered_at=answer.server_date or datetime.now(UTC))
 
 
-def read_grant(body: bytes, *, answered_at: datetime) -> Grant:
+def read_grant(body: bytes, *, answered_at: datetime) -> SessionGrant:
     """The grant in an answer of the token endpoint; `answered_at` is when its seconds began to count.
 
     Raises:
@@ -165,7 +165,7 @@ def read_grant(body: bytes, *, answered_at: datetime) -> Grant:
     if not isinstance(token, str) or not token:
         raise BadAnswerError("the answer has no access_token", api="oauth")
     refreshable = isinstance(refresh_token, str) and bool(refresh_token) and lives["re_expires_in"] != 0
-    return Grant(
+    return SessionGrant(
         user_id=wire.as_id(answer.get("taobao_user_id")),
         nick=unquote_plus(str(answer.get("taobao_user_nick") or "")),
         access_token=SecretStr(token),
