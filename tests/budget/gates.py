@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -22,6 +23,7 @@ class MakeGate(Protocol):
         max_in_flight: int = ...,
         max_wait_seconds: float = ...,
         max_waiting: int = ...,
+        clock: Callable[[], float] = ...,
     ) -> BudgetGate: ...
 
 
@@ -33,6 +35,7 @@ def gate_on(
     max_in_flight: int = 8,
     max_wait_seconds: float = 5.0,
     max_waiting: int = 200,
+    clock: Callable[[], float] = time.monotonic,
 ) -> BudgetGate:
     """A gate over a book for these limits."""
     limits = CallLimits(calls_per_second=calls_per_second, api_calls_per_second=api_limits or {})
@@ -44,6 +47,7 @@ def gate_on(
             max_waiting=max_waiting,
             ban_jitter_seconds=0.0,
         ),
+        clock=clock,
     )
 
 

@@ -286,7 +286,7 @@ async def test_a_process_that_asks_for_no_lease_hears_of_a_ban_before_it_uses_th
         async with holder.admit(API, Priority.LIVE):
             # It has a place and no slot in flight, and so nothing to ask the book for.
             waiting = asyncio.create_task(holder.enter(API, Priority.LIVE))
-            await until(lambda: any(queue.places for queue in holder._queues.values()))
+            await until(lambda: any(queue.places for queue in holder._room.queues))
             await BudgetGate(others).ban(Scope.APP, API, 60)
             with pytest.raises(CallLimitedError, match="banned"):
                 await waiting

@@ -10,6 +10,7 @@ stop. Doing it is `run`.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -54,7 +55,7 @@ Decide = Callable[[Exception, int], Decision]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What `on_retry` is told before a wait: which attempt failed, with what, and how long the wait is."""
+    """What `on_retry` hears before a wait: which attempt failed, with what, and how long the wait is."""
 
     number: int
     error: Exception
@@ -114,65 +115,61 @@ async def run(
         Exception: the last exception of `call`, unchanged.
         asyncio.CancelledError: passed through at once, from `call` as well as from a wait.
     """
-    began = time.monotonic()
+    rule = _Rule(decide, policy, on_retry, began=time.monotonic())
     try:
         # Most calls answer at once, and tenacity's bookkeeping costs a third of a call to the gateway.
         return await call()
-    except Exception as error:  # noqa: BLE001 -- `decide` says what becomes of it
-        first = error
-    return await _go_on(call, first, began, decide, policy, on_retry)
-
-
-async def _go_on(
-    call: Callable[[], Awaitable[T]],
-    first: Exception,
-    began: float,
-    decide: Decide,
-    policy: Policy,
-    on_retry: Callable[[Attempt], None] | None,
-) -> T:
-    """Let tenacity see the first attempt's failure, and make the others."""
-    seen_first = False
-    wanted: Decision = GIVE_UP
+    except Exception as error:
+        wait_seconds = rule.wait_after(error, 1)
+        if wait_seconds is None:
+            raise
+    await asyncio.sleep(wait_seconds)
 
     async def attempt() -> T:
-        nonlocal seen_first
-        if not seen_first:
-            seen_first = True
-            raise first
         return await call()
 
-    def worth_retrying(state: tenacity.RetryCallState) -> bool:
-        nonlocal wanted
-        error = _error_of(state)
-        # Cancellation and exit are not failures of the call: `decide` never sees them.
-        wanted = decide(error, state.attempt_number) if isinstance(error, Exception) else GIVE_UP
-        return isinstance(wanted, Retry)
-
-    def wait(state: tenacity.RetryCallState) -> float:
-        named = wanted.wait_seconds if isinstance(wanted, Retry) else None
-        return policy.wait_seconds(state.attempt_number) if named is None else named
-
-    def before_sleep(state: tenacity.RetryCallState) -> None:
-        error = _error_of(state)
-        if on_retry is not None and isinstance(error, Exception):
-            on_retry(Attempt(state.attempt_number, error, state.upcoming_sleep))
-
-    def stop(state: tenacity.RetryCallState) -> bool:
-        elapsed_seconds = time.monotonic() - began + state.upcoming_sleep
-        return policy.is_used_up(state.attempt_number, elapsed_seconds)
-
-    retrying = tenacity.AsyncRetrying(
-        retry=worth_retrying,
-        wait=wait,
-        stop=stop,
-        before_sleep=before_sleep,
-        sleep=asyncio.sleep,
-        reraise=True,
-    )
-    result: T = await retrying(attempt)
+    result: T = await rule.further_attempts()(attempt)
     return result
 
 
-def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome is not None else None
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A policy and a decision, at work since a moment of the monotonic clock."""
+
+    decide: Decide
+    policy: Policy
+    on_retry: Callable[[Attempt], None] | None
+    began: float
+
+    def wait_after(self, error: Exception, attempt: int) -> float | None:
+        """How long to wait before the next attempt; None: there is none."""
+        decision = self.decide(error, attempt)
+        if isinstance(decision, GiveUp):
+            return None
+        named = decision.wait_seconds
+        wait_seconds = self.policy.wait_seconds(attempt) if named is None else named
+        if self.policy.is_used_up(attempt, time.monotonic() - self.began + wait_seconds):
+            return None
+        if self.on_retry is not None:
+            self.on_retry(Attempt(attempt, error, wait_seconds))
+        return wait_seconds
+
+    def further_attempts(self) -> tenacity.AsyncRetrying:
+        """The attempts after the first. Cancellation is no failure of the call, and ends them."""
+        return tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Exception),
+            wait=self._wait,
+            stop=lambda state: state.upcoming_sleep == _NO_MORE,
+            sleep=asyncio.sleep,
+            reraise=True,
+        )
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        assert isinstance(error, Exception), "tenacity asks how long to wait only after such a failure"
+        wait_seconds = self.wait_after(error, state.attempt_number + 1)
+        return _NO_MORE if wait_seconds is None else wait_seconds
+
+
+_NO_MORE: Final = math.inf
+"""The wait before an attempt that is not made. tenacity asks how long to wait, and then whether to stop."""

@@ -131,12 +131,12 @@ class TimeLine:
 
     Attributes:
         next_at: the first place that is free.
-        lane_at: by priority, when its guaranteed share entitles it to a place.
+        entitled_at: by priority, when its guaranteed share entitles it to a place.
         spent: calls of the day.
     """
 
     next_at: float = -math.inf
-    lane_at: dict[Priority, float] = field(default_factory=dict)
+    entitled_at: dict[Priority, float] = field(default_factory=dict)
     spent: int = 0
 
     def reach(self, line: Terms, priority: Priority, now: float) -> int:
@@ -145,7 +145,7 @@ class TimeLine:
         by_horizon = math.floor((horizon_seconds(priority) - ahead) / line.interval_seconds) + 1
         entitled = (
             line.guaranteed_seconds is not None
-            and self.lane_at.get(priority, now) <= now
+            and self.entitled_at.get(priority, now) <= now
             and ahead <= FURTHEST_SECONDS
         )
         left = math.inf if line.quota is None else line.quota - self.spent
@@ -155,9 +155,9 @@ class TimeLine:
         """Hand out the next `calls` places."""
         self.next_at = now + self.ahead_seconds(line, now) + calls * line.interval_seconds
         if line.guaranteed_seconds is not None:
-            due = max(self.lane_at.get(priority, now), now) + calls * line.guaranteed_seconds
+            due = max(self.entitled_at.get(priority, now), now) + calls * line.guaranteed_seconds
             # What it had above its share is not held against it later.
-            self.lane_at[priority] = min(due, now + line.guaranteed_seconds)
+            self.entitled_at[priority] = min(due, now + line.guaranteed_seconds)
         self.spent += calls
 
     def ahead_seconds(self, line: Terms, now: float) -> float:
@@ -172,7 +172,7 @@ class TimeLine:
         by_horizon = max(0.0, ahead - horizon_seconds(priority))
         if line.guaranteed_seconds is None:
             return by_horizon
-        entitled = max(self.lane_at.get(priority, now) - now, ahead - FURTHEST_SECONDS, 0.0)
+        entitled = max(self.entitled_at.get(priority, now) - now, ahead - FURTHEST_SECONDS, 0.0)
         return min(by_horizon, entitled)
 
 
