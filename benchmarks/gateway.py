@@ -24,23 +24,24 @@ import orjson
 from pydantic import SecretStr
 
 from benchmarks.report import Report, Row
-from topsync.clock import ServerClock
+from topsync.base.clock import ServerClock
+from topsync.budget.book import LocalBook
+from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import APP_KEY, APP_SECRET
+from topsync.model.call_limits import CallLimits
+from topsync.model.priority import Priority
+from topsync.platforms.taobao.calls import trades
+from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
+from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
+from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.errors import CallOutcome
+from topsync.platforms.taobao.gateway.sign import SignMethod
+from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
+from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.sellers import seller_of
-from topsync.top import wire
-from topsync.top.book import LocalBook
-from topsync.top.budget import Lane, Limits
-from topsync.top.calls import trades
-from topsync.top.calls.paging import MAX_PAGE_SIZE
-from topsync.top.catalogue import FULLINFO_FIELDS
-from topsync.top.client import CallRecord, GatewayConfig, TopClient
-from topsync.top.errors import Outcome
-from topsync.top.gate import BudgetGate, GateConfig
-from topsync.top.sign import SignMethod
-from topsync.top.transport import HttpConfig, HttpTransport
-from topsync.top.wire import ApiRequest
 
 IN_FLIGHT: Final = (64, 256)
 ROUNDS: Final = 9
@@ -189,14 +190,14 @@ async def _client(
     gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
 ) -> AsyncIterator[TopClient]:
     """A client as `runtime.open_gateway` makes it, but for the shared budget and the metrics."""
-    outcomes: Counter[Outcome] = Counter()
+    outcomes: Counter[CallOutcome] = Counter()
     config = GatewayConfig(
         url=gateway.url,
         app_key=APP_KEY,
         app_secret=SecretStr(APP_SECRET),
         http=HttpConfig(max_connections=in_flight),
     )
-    gate = BudgetGate(LocalBook(Limits(calls_per_second=1e6)), GateConfig(max_in_flight=in_flight))
+    gate = BudgetGate(LocalBook(CallLimits(calls_per_second=1e6)), GateConfig(max_in_flight=in_flight))
 
     def note(record: CallRecord) -> None:
         outcomes[record.outcome] += 1
@@ -204,7 +205,7 @@ async def _client(
     async with _Client(config, gate, note, transport) as client:
         await client.sync_clock()
         yield client
-    assert outcomes.keys() == {Outcome.OK}, f"some calls failed: {outcomes}"
+    assert outcomes.keys() == {CallOutcome.OK}, f"some calls failed: {outcomes}"
 
 
 @asynccontextmanager
@@ -215,7 +216,7 @@ async def complete_client(
     async with _client(gateway, in_flight, transport) as client:
 
         async def fetch(index: int) -> object:
-            return await trades.fullinfo(client, SESSION, gateway.tids[index], Lane.LIVE)
+            return await trades.fullinfo(client, SESSION, gateway.tids[index], Priority.LIVE)
 
         yield fetch
 
@@ -271,10 +272,10 @@ async def _record(url: str) -> dict[str, str]:
                 end - timedelta(days=90),
                 end,
                 page_no=page_no,
-                lane=Lane.LIVE,
+                priority=Priority.LIVE,
             )
             for listed in page.trades:
-                trade = await trades.fullinfo(client, SESSION, listed.tid, Lane.LIVE)
+                trade = await trades.fullinfo(client, SESSION, listed.tid, Priority.LIVE)
                 answer = {"trade_fullinfo_get_response": {"trade": trade, "request_id": "recorded"}}
                 bodies[str(listed.tid)] = wire.dumps(answer).decode()
     assert len(bodies) == TRADES, f"the simulator lists {len(bodies)} trades"

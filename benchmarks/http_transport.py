@@ -28,8 +28,8 @@ from benchmarks.gateway import IN_FLIGHT, Gateway
 from benchmarks.report import Report, Row
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
-from topsync.top.errors import TransportError
-from topsync.top.transport import FORM_HEADERS, HttpTransport
+from topsync.platforms.taobao.gateway.errors import TransportError
+from topsync.platforms.taobao.gateway.transport import FORM_HEADERS, HttpTransport
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "decisions" / "http-transport.md"
 ROUNDS: Final = 9

@@ -33,7 +33,10 @@ _TEXT = {"Content-Type": "text/plain;charset=utf-8"}
 
 
 class Gateway:
-    """Answers HTTP requests. Errors of the API are answered with status 200 (reference/top-api.md 1.2)."""
+    """Answers HTTP requests. Errors of the API are answered with status 200.
+
+    Source: docs/platform/gateway.md 1.2.
+    """
 
     def __init__(
         self,
