@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from schemas import transitions
 from schemas.change import Source
-from schemas.steps import Step, join
+from schemas.delta import Delta, join
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
 from tests.schemas import samples
@@ -85,13 +85,13 @@ def wandering_life(type_: TradeType, seed: int) -> list[tuple[EventKind, Order]]
     return life
 
 
-def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Step[Transition]]:
+def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Delta[Transition]]:
     """The steps that a subscriber is told of a life."""
     first = transitions.step(None, life[0], source)
     return [first, *(transitions.step(before, after, source) for before, after in pairwise(life))]
 
 
-def counted(steps: Sequence[Step[Transition]]) -> Counter[Transition]:
+def counted(steps: Sequence[Delta[Transition]]) -> Counter[Transition]:
     return Counter(one for step in steps for one in step.transitions)
 
 

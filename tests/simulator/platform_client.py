@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 
 from schemas import platform_time
+from topsync.platforms.taobao.gateway.sign import SignMethod, sign
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.life import TradeType
@@ -21,7 +22,6 @@ from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.world import World
-from topsync.top.sign import SignMethod, sign
 
 START = platform_time.parse("2025-11-20 15:30:00")
 START_SECOND = int(START.timestamp())

@@ -1,4 +1,7 @@
-"""In which order the gateway refuses is not documented, so it is a switch (reference/top-api.md 1.5, 7)."""
+"""In which order the gateway refuses is not documented, so it is a switch.
+
+Source: docs/platform/gateway.md 1.5, 7.
+"""
 
 from __future__ import annotations
 

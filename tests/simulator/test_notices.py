@@ -7,14 +7,14 @@ from typing import Any
 import orjson
 
 from tests.simulator.platform_client import BOUND_SECONDS, NOW, START, Client, make_world, until
+from topsync.platforms.taobao.channel.frames import Frame, MessageType, decode, encode
+from topsync.platforms.taobao.channel.messages import connect_sign
 from topsync.simulator.channel.channel import OutboundMessage
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import TASK_COMPLETE
-from topsync.tmc.frames import Frame, MessageType, decode, encode
-from topsync.tmc.messages import connect_sign
 
 PERMIT = "taobao.tmc.user.permit"
 

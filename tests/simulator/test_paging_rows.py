@@ -1,4 +1,6 @@
-"""The table of reference/top-api.md 3.2: which way of paging loses orders, when the list moves meanwhile."""
+"""The table of docs/platform/gateway.md 3.2: which way of paging loses orders, when the list moves
+meanwhile.
+"""
 
 from __future__ import annotations
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.simulator.platform_client import START_SECOND, make_world
+from topsync.platforms.taobao.catalogue import REFUND_FIELDS
 from topsync.simulator import refunds
 from topsync.simulator.ids import OrderKey, refund_id_of, refund_of, tid_of
 from topsync.simulator.life import REFUND_KINDS, EventKind, TradeType
 from topsync.simulator.moves import Move
 from topsync.simulator.refunds import RefundQuery
 from topsync.simulator.world import World
-from topsync.top.catalogue import REFUND_FIELDS
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_each_refund_of_a_line_keeps_its_own_story() -> None:
 
 @pytest.mark.parametrize("moves", [True, False])
 def test_a_refund_after_the_sale_may_leave_its_orders_modified_where_it_was(moves: bool) -> None:
-    """Nobody documents that it moves it (reference/top-api.md 3.10)."""
+    """Nobody documents that it moves it (docs/platform/gateway.md 3.10)."""
     world = make_world(orders=0, aftersale_refunds_move_orders=moves)
     seller, book = world.books[0].seller, world.books[0]
     number = world.create(seller, TradeType.FIXED).draft.key.number

@@ -16,7 +16,7 @@ from schemas.change import Change, Source
 from tests.support import executioner, systems
 from tests.support.eventually import eventually
 from tests.system.test_writer import SELLER, TID, Installation, enricher, installation, is_published, snapshot
-from topsync.failpoints import POINTS, Point
+from topsync.base.failpoints import POINTS, Point
 from topsync.local.processes import ManagedProcess, ProcessGroup
 from topsync.store import erasures
 from topsync.store.erasures import Left

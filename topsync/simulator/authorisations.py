@@ -1,6 +1,6 @@
 """Who may call for whom: grants, sessions and their ends.
 
-Source: reference/top-api.md 3.16 and 2.5. What is unknown there is a field of `OAuthSettings`.
+Source: docs/platform/gateway.md 3.16 and 2.5. What is unknown there is a field of `OAuthSettings`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _UNLIMITED_SECONDS = 10 * 365 * 86400
 """The life of the sessions that exist at the start."""
 
 _W2_SECONDS = 1800
-"""The highest level of writing lapses after half an hour (reference/top-errors.json, code 53)."""
+"""The highest level of writing lapses after half an hour (docs/platform/errors.md, code 53)."""
 
 
 class GrantError(Exception):

@@ -1,7 +1,7 @@
 """One seller's orders: the past, overlaid by what has changed since the start.
 
 Detail calls read the newest state. List calls read the newest state that is *visible* by now: a change may
-reach the lists later than it happened (reference/top-api.md 7, point 3).
+reach the lists later than it happened (docs/platform/gateway.md 7, point 3).
 """
 
 from __future__ import annotations

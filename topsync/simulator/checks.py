@@ -1,4 +1,4 @@
-"""What the gateway checks before a service sees a call, and in which order (reference/top-api.md 1.5)."""
+"""What the gateway checks before a service sees a call, and in which order (docs/platform/gateway.md 1.5)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeAlias
 
+from topsync.platforms.taobao.gateway.sign import SignMethod, digest, sign
 from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.errors import ApiError, Code
@@ -17,7 +18,6 @@ from topsync.simulator.faults.effects import CLEAR, Vision
 from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import Check, PlatformQuirks
 from topsync.simulator.wire import JsonObject
-from topsync.top.sign import SignMethod, digest, sign
 
 CLOCK_TOLERANCE_SECONDS = 600
 """A timestamp may be off by ten minutes, either way."""
@@ -124,7 +124,7 @@ class Doorkeeper:
         `meeting` holds the faults that strike the call.
 
         Raises:
-            ApiError: the first check that fails; reference/top-api.md 1.5 suggests an order.
+            ApiError: the first check that fails; docs/platform/gateway.md 1.5 suggests an order.
         """
         if verb not in _VERBS:
             raise ApiError(Code.HTTP_ACTION)

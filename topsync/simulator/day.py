@@ -6,9 +6,9 @@ shortened by leaving these out: each scene is played with its real pace, on an o
 at any moment orders of every age are in play, as on the platform.
 
 What a client of the message channel gets for a change is told in `topics.py`. Evidence for the mix
-(reference/tmc-protocol.md, reference/top-api.md):
+(docs/platform/channel.md, docs/platform/gateway.md):
 
-- which message a change sends: documented (tmc-protocol 7.1, 7.2);
+- which message a change sends: documented (docs/platform/channel.md 7.1, 7.2);
 - several messages for one change: a new order sends two (7.1). That a change of several lines is told once
   for each of them, where the catalogue lists `oid` as always there, is **inferred** and a switch
   (`messages_per_line`). The official client can collapse bursts of messages about one order within a second

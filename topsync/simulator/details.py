@@ -1,4 +1,4 @@
-"""Details in batches: what each trade of a task answers (reference/top-api.md 4.4)."""
+"""Details in batches: what each trade of a task answers (docs/platform/gateway.md 4.4)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What an order is from its first second on: buyer, items, prices, address. A pure function of its number.
 
 All names, shops and addresses are invented; receivers come masked, as the platform gives them to
-developers (reference/top-api.md 5.7).
+developers (docs/platform/gateway.md 5.7).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shape of an answer: classical or simplified JSON, or XML (reference/top-api.md 1.6, 1.7)."""
+"""The shape of an answer: classical or simplified JSON, or XML (docs/platform/gateway.md 1.6, 1.7)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A seller's three months are seconds of pure computation; in the gateway's process they would stall every
 other call. What it needs fits one JSON document on standard input, because the past is a pure function:
 only the orders that have changed since the start travel with it. The result is one JSON document on
-standard output. Format of the file: reference/top-api.md 4.3.
+standard output. Format of the file: docs/platform/gateway.md 4.3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The asynchronous APIs: tasks, their schedule, the files behind one-use addresses, and batches of details.
 
-Reference: reference/top-api.md 3.6 to 3.9 and 4. A result shows orders as they stand when the task *runs*,
-not as they stood before.
+Reference: docs/platform/gateway.md 3.6 to 3.9 and 4. A result shows orders as they stand when the task
+*runs*, not as they stood before.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MAX_ADDRESSES = 100_000
 _NO_REASON = "the export worker gave no reason"
 _LISTED_BACK_SECONDS = 3 * 86400
 _LISTED_AHEAD_SECONDS = 86400
-"""`topats.tasks.get` looks that far (reference/top-api.md 3.9)."""
+"""`topats.tasks.get` looks that far (docs/platform/gateway.md 3.9)."""
 
 
 class TaskStatus(StrEnum):

@@ -1,4 +1,4 @@
-"""`fields`: only what is listed comes back (reference/top-api.md 3.1, 3.4)."""
+"""`fields`: only what is listed comes back (docs/platform/gateway.md 3.1, 3.4)."""
 
 from __future__ import annotations
 

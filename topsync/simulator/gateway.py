@@ -34,7 +34,10 @@ _HTML = {"Content-Type": "text/html;charset=UTF-8"}
 
 
 class Gateway:
-    """Answers HTTP requests. Errors of the API are answered with status 200 (reference/top-api.md 1.2)."""
+    """Answers HTTP requests. Errors of the API are answered with status 200.
+
+    Source: docs/platform/gateway.md 1.2.
+    """
 
     def __init__(
         self,

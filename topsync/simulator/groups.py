@@ -1,4 +1,4 @@
-"""The app's message groups, and which one a message goes to (reference/tmc-protocol.md 6).
+"""The app's message groups, and which one a message goes to (docs/platform/channel.md 6).
 
 A seller's own group goes before that of the topic; what has neither goes to `default`.
 """

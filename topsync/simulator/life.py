@@ -1,7 +1,7 @@
 """The life of an order: what happens to it, and what state that leaves it in.
 
 A state is never stored. It is the fold of an order's events, so the base history (a pure function), live
-changes and the export all agree by construction. Statuses and their meanings: reference/top-api.md 5.3,
+changes and the export all agree by construction. Statuses and their meanings: docs/platform/gateway.md 5.3,
 5.4 and 5.6.
 """
 
@@ -47,7 +47,7 @@ class EventKind(StrEnum):
 
 
 class TradeType(StrEnum):
-    """The types that this world's orders carry (reference/top-api.md 5.5)."""
+    """The types that this world's orders carry (docs/platform/gateway.md 5.5)."""
 
     __hash__ = str.__hash__
 

@@ -1,7 +1,7 @@
 """List queries over one seller's orders: which, in which order, and which page of them.
 
 Newest first, by `created`, by `modified` or by arrival, ties by trade number descending
-(reference/top-api.md 3.1 to 3.3).
+(docs/platform/gateway.md 3.1 to 3.3).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _by(book: OrderBook, query: Query, now: int, found: list[tuple[int, int]]) -
 
 
 def by_arrival(book: OrderBook, query: Query, now: int) -> ListResult:
-    """The orders whose shown state reached the lists in the window (reference/top-api.md 3.3)."""
+    """The orders whose shown state reached the lists in the window (docs/platform/gateway.md 3.3)."""
     return _by(book, query, now, book.arrived_between(query.first, query.last, now))
 
 

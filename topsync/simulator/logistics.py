@@ -1,4 +1,4 @@
-"""The way of a parcel, made up from when it was shipped and signed for (reference/top-api.md 3.13)."""
+"""The way of a parcel, made up from when it was shipped and signed for (docs/platform/gateway.md 3.13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fields that only some trades carry: fees, points, holds, services, marks (reference/top-api.md 5.2).
+"""Fields that only some trades carry: fees, points, holds, services, marks (docs/platform/gateway.md 5.2).
 
 Which trade has which follows from its number, and what they say from its state, so they change with its
 `modified` alone. Most trades have few of them: a field without a value is absent. The forms of `trade_ext`,

@@ -1,4 +1,4 @@
-"""What can happen to an order next, given its state (reference/top-api.md 5.3, 5.4 and 5.6)."""
+"""What can happen to an order next, given its state (docs/platform/gateway.md 5.3, 5.4 and 5.6)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The two OAuth endpoints: `/authorize` for a seller's browser, `/token` for an app.
 
-Source: reference/top-api.md 3.16. They have an address of their own, as on the platform.
+Source: docs/platform/gateway.md 3.16. They have an address of their own, as on the platform.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What list calls share: which page of which fields is wanted, and the frame of the answer.
 
-Reference: reference/top-api.md 1.6, 3.1 and 3.10.
+Reference: docs/platform/gateway.md 1.6, 3.1 and 3.10.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def wanted(arguments: Arguments) -> ListView:
 
 
 def types(arguments: Arguments, default: frozenset[str], quirks: PlatformQuirks) -> frozenset[TradeType]:
-    """The types that `type` asks for; `default` without it (reference/top-api.md 5.5)."""
+    """The types that `type` asks for; `default` without it (docs/platform/gateway.md 5.5)."""
     asked = arguments.names("type") or default
     if quirks.unknown_type is UnknownType.REFUSED and not asked <= KNOWN_TYPES:
         raise invalid("type", "未知的交易类型")

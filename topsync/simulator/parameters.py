@@ -1,4 +1,4 @@
-"""The parameters of a call, out of its query string and its body (reference/top-api.md 1.2)."""
+"""The parameters of a call, out of its query string and its body (docs/platform/gateway.md 1.2)."""
 
 from __future__ import annotations
 

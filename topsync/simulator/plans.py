@@ -2,7 +2,7 @@
 
 Delays grow by more than the jitter of the step before, so a life's events are in order of time whatever
 is drawn. Numbers are those of a mid-sized shop, no more; they are chosen (not taken from a source) so that
-every state of reference/top-api.md 5.3, 5.4 and 5.6 occurs in a few hundred orders.
+every state of docs/platform/gateway.md 5.3, 5.4 and 5.6 occurs in a few hundred orders.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A refund as the platform writes it, and the list of them (reference/top-api.md 3.10).
+"""A refund as the platform writes it, and the list of them (docs/platform/gateway.md 3.10).
 
 A refund is no object of its own: it is what an order's events say of a line, so it cannot disagree with the
 order.

@@ -1,6 +1,6 @@
 """Which messages each seller's authorisation lets through, and which group they go to.
 
-Reference: reference/top-api.md 3.12; reference/tmc-protocol.md 6.
+Reference: docs/platform/gateway.md 3.12; docs/platform/channel.md 6.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Subscriptions:
     """The permitted topics per seller, in front of the channel.
 
     A seller who was never permitted sends nothing. Permission replaces the whole list
-    (reference/top-api.md 3.12), and ends with the session (6.1, 19).
+    (docs/platform/gateway.md 3.12), and ends with the session (6.1, 19).
     """
 
     publish: Callable[[OutboundMessage], None]

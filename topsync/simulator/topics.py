@@ -1,4 +1,4 @@
-"""Which messages a change sends, and what is in them (reference/tmc-protocol.md 7.1 and 7.2)."""
+"""Which messages a change sends, and what is in them (docs/platform/channel.md 7.1 and 7.2)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _REFUND_EVENTS: Mapping[EventKind, str] = {
 }
 
 _MESSAGE_TYPES: Mapping[TradeType, str] = {
-    # Messages say so although no order ever carries that type (reference/top-api.md 3.12).
+    # Messages say so although no order ever carries that type (docs/platform/gateway.md 3.12).
     TradeType.FIXED: "guarantee_trade",
     TradeType.ETICKET: "guarantee_trade",
 }

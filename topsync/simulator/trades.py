@@ -1,4 +1,4 @@
-"""A trade as the platform writes it (reference/top-api.md 5.2 to 5.6; shapes as in the samples).
+"""A trade as the platform writes it (docs/platform/gateway.md 5.2 to 5.6; shapes as in the samples).
 
 A field without a value is absent, never null. Item data stand on the trade only when it has one line.
 """
@@ -32,7 +32,7 @@ DETAIL_ONLY = frozenset(
         *("service_orders", "service_tags", "logistics_infos", "delivery_plan", "trade_ext"),
     }
 )
-"""Lists carry a subset of the trade fields: never these (reference/top-api.md 3.1, 5.2)."""
+"""Lists carry a subset of the trade fields: never these (docs/platform/gateway.md 3.1, 5.2)."""
 
 
 def full_trade(

@@ -1,4 +1,4 @@
-"""How values look on the wire: money, time, ids (reference/top-api.md 5.1).
+"""How values look on the wire: money, time, ids (docs/platform/gateway.md 5.1).
 
 Inside the simulator an instant is a whole number of seconds since the epoch and money a whole number of
 cents: both are exact, cheap to compare, and a million orders are rendered from them.

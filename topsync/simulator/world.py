@@ -24,7 +24,7 @@ from topsync.simulator.trades import full_trade
 from topsync.simulator.wire import JsonObject
 
 REACHABLE_DAYS = 90
-"""Orders created earlier are out of reach of every API (reference/top-api.md 3.4, 3.6)."""
+"""Orders created earlier are out of reach of every API (docs/platform/gateway.md 3.4, 3.6)."""
 
 
 class ImpossibleMoveError(ValueError):

@@ -1,4 +1,4 @@
-"""Sessions by way of the gateway, where the signature names the app (reference/top-api.md 3.16, 5).
+"""Sessions by way of the gateway, where the signature names the app (docs/platform/gateway.md 3.16, 5).
 
 The platform has them over https alone. How they refuse is not documented: as the token endpoint does, in the
 gateway's form.

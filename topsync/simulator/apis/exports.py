@@ -1,4 +1,7 @@
-"""The asynchronous methods: exports, batches of details, their tasks (reference/top-api.md 3.6 to 3.9)."""
+"""The asynchronous methods: exports, batches of details, their tasks.
+
+Source: docs/platform/gateway.md 3.6 to 3.9.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way of a parcel (reference/top-api.md 3.13)."""
+"""The way of a parcel (docs/platform/gateway.md 3.13)."""
 
 from __future__ import annotations
 

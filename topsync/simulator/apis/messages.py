@@ -1,6 +1,6 @@
-"""The message channel's methods: permits, groups, the queue over HTTP (reference/top-api.md 3.12).
+"""The message channel's methods: permits, groups, the queue over HTTP (docs/platform/gateway.md 3.12).
 
-The queue is the one that the group's WebSocket connections share (reference/tmc-protocol.md 4.6). What the
+The queue is the one that the group's WebSocket connections share (docs/platform/channel.md 4.6). What the
 reference does not tell: an unknown group answers `isv.group-not-exist`, a seller who was never permitted
 `isv.user-not-exist`; deleting a group that does not exist says `false`.
 """

@@ -1,4 +1,4 @@
-"""Refunds: by modification, and one in full (reference/top-api.md 3.10)."""
+"""Refunds: by modification, and one in full (docs/platform/gateway.md 3.10)."""
 
 from __future__ import annotations
 

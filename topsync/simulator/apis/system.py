@@ -1,4 +1,4 @@
-"""`taobao.time.get` (reference/top-api.md 3.11)."""
+"""`taobao.time.get` (docs/platform/gateway.md 3.11)."""
 
 from __future__ import annotations
 

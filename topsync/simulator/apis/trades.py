@@ -1,4 +1,7 @@
-"""Sold trades: by creation, by modification, by arrival, one in full (reference/top-api.md 3.1 to 3.5)."""
+"""Sold trades: by creation, by modification, by arrival, one in full.
+
+Source: docs/platform/gateway.md 3.1 to 3.5.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ FULLINFO_ONLY = frozenset(
         "promotion_details",
     }
 )
-"""What `taobao.trade.get` leaves out (reference/top-api.md 3.5)."""
+"""What `taobao.trade.get` leaves out (docs/platform/gateway.md 3.5)."""
 
 Find = Callable[[OrderBook, Query, int], ListResult]
 

@@ -1,6 +1,6 @@
 """The platform's side of the message channel: accepts clients, pushes messages, redelivers, and misbehaves.
 
-Behaves as reference/tmc-protocol.md 1.3, 1.4 and 3 to 6 describe the servers in the field; where those
+Behaves as docs/platform/channel.md 1.3, 1.4 and 3 to 6 describe the servers in the field; where those
 say nothing, the choice is a setting. It never sends a Ping or a Pong of its own accord.
 """
 

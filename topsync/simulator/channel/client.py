@@ -7,6 +7,7 @@ import time
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
+from topsync.platforms.taobao.channel.frames import Frame, encode
 from topsync.simulator.channel import websocket
 from topsync.simulator.channel.confirms import ConfirmShape
 from topsync.simulator.channel.pushes import Recipient
@@ -21,7 +22,6 @@ from topsync.simulator.channel.websocket import (
     WebSocketEvent,
     WebSocketReader,
 )
-from topsync.tmc.frames import Frame, encode
 
 LINGER_SECONDS: Final = 5.0
 """How long the last bytes to a client that does not read are kept when its connection ends."""
@@ -165,7 +165,7 @@ class Client(asyncio.Protocol):
             self._finish()
 
     def drop(self) -> None:
-        """End TCP at once and without a Close (reference/tmc-protocol.md 5.4). Idempotent."""
+        """End TCP at once and without a Close (docs/platform/channel.md 5.4). Idempotent."""
         self.recipient = None
         if self._transport is not None:
             self._transport.abort()

@@ -1,7 +1,7 @@
 """One group's queue of messages on the platform's side: what is due, what is under way, what is over.
 
 A state machine without I/O; `now` comes in with each call and is expected not to go back. The rules are
-those of reference/tmc-protocol.md 6: at least once, redelivery after a failure or a missing confirm,
+those of docs/platform/channel.md 6: at least once, redelivery after a failure or a missing confirm,
 retention, no promise about order.
 """
 
@@ -20,7 +20,7 @@ from schemas import platform_time
 from topsync.simulator.faults.effects import PLAIN, Fate
 
 DEFAULT_GROUP: Final = "default"
-"""The group that exists always (reference/tmc-protocol.md 6)."""
+"""The group that exists always (docs/platform/channel.md 6)."""
 
 
 class OutboundMessage(NamedTuple):
@@ -192,7 +192,7 @@ class MessageQueue:
         return None
 
     def confirm(self, message_id: int, now: datetime | None = None) -> bool:
-        """The message is done with, also after a Failed or a time-out (reference/tmc-protocol.md 4.3).
+        """The message is done with, also after a Failed or a time-out (docs/platform/channel.md 4.3).
 
         With `now`, a confirm that comes too soon after its delivery is ignored, where the rules say so.
         """

@@ -1,7 +1,7 @@
 """The server's side of WebSocket as the platform's servers speak it: bytes in, events out, no I/O.
 
 Not a general implementation: it is as strict and as lenient as the servers in the field
-(reference/tmc-protocol.md 1.2 to 1.4, 5.4). It answers no Ping, joins no fragments, accepts no extension,
+(docs/platform/channel.md 1.2 to 1.4, 5.4). It answers no Ping, joins no fragments, accepts no extension,
 and tolerates two things that RFC 6455 forbids and the official client does: an unmasked Close, and one
 longer than 125 bytes.
 """
@@ -74,7 +74,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A fragment, which servers in the field drop without an answer (reference/tmc-protocol.md 1.4)."""
+    """A fragment, which servers in the field drop without an answer (docs/platform/channel.md 1.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +269,7 @@ def _answer_to(head: str) -> Upgraded | Rejected:
     if headers.get("sec-websocket-version") != _VERSION:
         return _rejected(HTTPStatus.UPGRADE_REQUIRED, {"Sec-WebSocket-Version": _VERSION})
     # No extension, no subprotocol, and nothing but Upgrade in Connection: the official client fails on
-    # anything more (reference/tmc-protocol.md 1.3).
+    # anything more (docs/platform/channel.md 1.3).
     answer = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": _accept(key)}
     return Upgraded(_head(HTTPStatus.SWITCHING_PROTOCOLS, answer))
 

@@ -47,7 +47,7 @@ _PEAK_FIELDS = frozenset(
         *("step_pay_details", "shipping_type", "consign_time", "promotion_details"),
     }
 )
-"""Lines, payment, logistics and oaid (reference/top-api.md 6.3)."""
+"""Lines, payment, logistics and oaid (docs/platform/gateway.md 6.3)."""
 
 _FRAGILE_FIELDS = frozenset({"timeout_action_time", "commission_fee", "available_confirm_fee"})
 _FRAGILE_LINE_FIELDS = frozenset({"refund_id", "special_refund_type", "timeout_action_time"})
@@ -60,7 +60,7 @@ class RawNewline(CallFault):
 
     name = "raw_newline"
     client_must = "read JSON with control characters in texts, keeping them"
-    reference = "reference/top-api.md 1.6, 7 (10)"
+    reference = "docs/platform/gateway.md 1.6, 7 (10)"
 
     def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return _damaged(delivery, with_raw_controls)
@@ -71,7 +71,7 @@ class TruncatedBody(CallFault):
 
     name = "truncated_body"
     client_must = "treat it like no answer: retry, and take nothing from it"
-    reference = "reference/top-api.md 1.6, 2.1"
+    reference = "docs/platform/gateway.md 1.6, 2.1"
 
     keep_per_cent: int = Field(50, ge=0, le=99, description="share of the bytes that comes")
 
@@ -84,7 +84,7 @@ class EscapedText(CallFault):
 
     name = "escaped_text"
     client_must = "unescape before it looks for the seconds of a ban or for TaskId"
-    reference = "reference/top-api.md 1.6, 1.7, 7 (10)"
+    reference = "docs/platform/gateway.md 1.6, 1.7, 7 (10)"
 
     def error(self, error: ApiError) -> ApiError:
         told = None if error.sub_msg is None else error.sub_msg.translate(_ENTITIES)
@@ -96,7 +96,7 @@ class TextIds(CallFault, MessageFault):
 
     name = "text_ids"
     client_must = "read ids from numbers and from digits alike, never as floating point"
-    reference = "reference/top-api.md 0 (warning 2), 5.1, 7 (9)"
+    reference = "docs/platform/gateway.md 0 (warning 2), 5.1, 7 (9)"
 
     def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
         return cast(JsonObject, wire.with_text_ids(answer))
@@ -110,7 +110,7 @@ class OneAsObject(CallFault):
 
     name = "one_as_object"
     client_must = "accept both shapes"
-    reference = "reference/top-api.md 1.6"
+    reference = "docs/platform/gateway.md 1.6"
 
     def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
         return cast(JsonObject, with_single_elements(answer))
@@ -121,7 +121,7 @@ class UnknownFields(CallFault, MessageFault):
 
     name = "unknown_fields"
     client_must = "ignore them, keep nothing from working, and take no order for changed when they go again"
-    reference = "reference/tmc-protocol.md 4.2, 6.1; reference/top-api.md 0 (warning 2)"
+    reference = "docs/platform/channel.md 4.2, 6.1; docs/platform/gateway.md 0 (warning 2)"
 
     def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
         return cast(JsonObject, _with_unknown_fields(answer)) | _UNKNOWN_FIELDS
@@ -135,7 +135,7 @@ class PeakFault(CallFault):
 
     name = "peak"
     client_must = "take only tids from lists, ask for details, and reach further back with each window"
-    reference = "reference/top-api.md 6.3, 7 (14)"
+    reference = "docs/platform/gateway.md 6.3, 7 (14)"
     apis: ClassVar[frozenset[str]] = LISTS
 
     late_seconds: int = Field(600, ge=0, le=LONGEST_SECONDS, description="by which lists lag")
@@ -152,7 +152,7 @@ class DegradedLists(CallFault):
 
     name = "degraded_lists"
     client_must = "never overwrite a stored value because a list left it out"
-    reference = "reference/top-api.md 1.6, 6.3"
+    reference = "docs/platform/gateway.md 1.6, 6.3"
     apis = LISTS
     also = frozenset({FULLINFO})
 
@@ -165,7 +165,7 @@ class ModifiedAhead(CallFault):
 
     name = "modified_ahead"
     client_must = "not take that for the newest version, or it hides each change until then, and ask again"
-    reference = "reference/top-api.md 1.8"
+    reference = "docs/platform/gateway.md 1.8"
     apis = DETAILS
 
     ahead_seconds: int = Field(
@@ -187,7 +187,7 @@ class PagingMutation(CallFault):
 
     name = "paging_mutation"
     client_must = "page from the last page back, count again, and cover what moved with the next window"
-    reference = "reference/top-api.md 3.2, 6.1 (2, 3), 7 (2)"
+    reference = "docs/platform/gateway.md 3.2, 6.1 (2, 3), 7 (2)"
     apis = LISTS
 
     changes: tuple[ListChange, ...] = Field(

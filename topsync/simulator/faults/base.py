@@ -253,7 +253,7 @@ class CallFault(Selective):
         return meant and self.concerns_seller(visit.user_id)
 
     def limit(self, visit: Visit, strike: Strike) -> ApiError | None:
-        """A refusal by the flow control, ahead of the session (reference/top-api.md 1.5)."""
+        """A refusal by the flow control, ahead of the session (docs/platform/gateway.md 1.5)."""
 
     def refusal(self, visit: Visit, strike: Strike) -> ApiError | None:
         """A refusal of a call that has passed every check."""

@@ -92,7 +92,7 @@ class Damage(StrEnum):
     """Two WebSocket frames instead of one."""
     EMPTY = "empty"
     PINGED = "pinged"
-    """A Ping goes ahead of it, which the platform never sends (reference/tmc-protocol.md 1.4)."""
+    """A Ping goes ahead of it, which the platform never sends (docs/platform/channel.md 1.4)."""
     UNKNOWN_HEADER = "unknown_header"
     UNKNOWN_VALUE = "unknown_value"
     HUGE_LENGTH = "huge_length"
