@@ -11,7 +11,16 @@ import uvloop
 from benchmarks import report
 from benchmarks.report import Report
 
-BENCHMARKS: Final = ("gateway", "push", "restart", "simulator", "freshness", "coalescing", "upsert")
+BENCHMARKS: Final = (
+    "gateway",
+    "http_transport",
+    "push",
+    "restart",
+    "simulator",
+    "freshness",
+    "coalescing",
+    "upsert",
+)
 """Each is a module of this package with an asynchronous `run` that answers with a report."""
 
 

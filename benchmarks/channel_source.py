@@ -24,8 +24,17 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN, SERVER, Protocol
 from websockets.server import ServerProtocol
 
-from topsync.tmc.frames import Byte, Date, Frame, Int32, Int64, MessageType, decode, encode
-from topsync.tmc.messages import Kind, date_of, read_kind
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Date,
+    Frame,
+    Int32,
+    Int64,
+    MessageType,
+    decode,
+    encode,
+)
+from topsync.platforms.taobao.channel.messages import MessageKind, date_of, read_kind
 
 TOKEN: Final = "8a0c2f6e-3b7d-4c19-9f55-d2e1a7b40c63"
 
@@ -67,7 +76,7 @@ def _message(number: int, now: Date) -> bytes:
         MessageType.SEND,
         token=TOKEN,
         custom={
-            "__kind": Byte(Kind.DATA),
+            "__kind": Byte(MessageKind.DATA),
             "id": Int64(FIRST_ID + number),
             "topic": TOPICS[number % len(TOPICS)],
             "content": content,
@@ -180,7 +189,7 @@ class Source(asyncio.Protocol):
                 assert isinstance(event, WebSocketFrame)
                 frame = decode(bytes(event.data))
                 assert frame.token == TOKEN, "the token of each frame is the one that was given"
-                if read_kind(frame) == Kind.CONFIRM:
+                if read_kind(frame) == MessageKind.CONFIRM:
                     found.append((at, int(cast(Int64, frame.custom["id"]))))
         return found
 
@@ -203,7 +212,9 @@ class Source(asyncio.Protocol):
 
 def _a_confirm() -> bytes:
     return encode(
-        Frame(MessageType.SEND, token=TOKEN, custom={"id": Int64(FIRST_ID), "__kind": Byte(Kind.CONFIRM)})
+        Frame(
+            MessageType.SEND, token=TOKEN, custom={"id": Int64(FIRST_ID), "__kind": Byte(MessageKind.CONFIRM)}
+        )
     )
 
 

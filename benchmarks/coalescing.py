@@ -1,7 +1,7 @@
 """Detail calls for each message on an ordinary day of the simulator, and whether any state came too late.
 
 The day is `topsync/simulator/day.py`. It is played with every message fetched at once, and with messages that
-wait by what they tell (`topsync/patience.py`).
+wait by what they tell (`topsync/model/linger.py`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from benchmarks.report import Report, Row
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
-from topsync import patience
+from topsync.base.settings import KafkaSettings
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
-from topsync.settings import KafkaSettings
+from topsync.model import linger
 from topsync.stream import clients, topics
 from topsync.stream.topics import Topic
 
@@ -38,7 +38,7 @@ SECONDS: Final = 20.0
 ORDERS: Final = 3000
 TARGET_CALLS_PER_MESSAGE: Final = 0.4
 
-UNHURRIED: Final = patience.parse(patience.UNHURRIED)
+UNHURRIED: Final = linger.parse(linger.UNHURRIED)
 RUNS_ON_SECONDS: Final = max(UNHURRIED.values()).total_seconds() + 2
 """After what is measured: until its last messages have been waited for, as on any day."""
 
@@ -139,7 +139,7 @@ async def run() -> Report:
             at_once = await _play(system)
             # A new enricher, which waits.
             await system.processes["enrich"].stop()
-            system.environment["TOPSYNC_LINGER"] = patience.UNHURRIED
+            system.environment["TOPSYNC_LINGER"] = linger.UNHURRIED
             await system.start("enrich")
             unhurried = await _play(system, runs_on_seconds=RUNS_ON_SECONDS)
             stale = await _stale(system)

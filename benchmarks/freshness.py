@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.report import Report, Row
 from schemas import cloud_events
 from schemas.types import parse_instant
+from topsync.base.settings import KafkaSettings
 from topsync.local import run_folders
 from topsync.local.ports import free_port
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
-from topsync.settings import KafkaSettings
 from topsync.stream import clients, topics
 from topsync.stream.clients import Consumer
 

@@ -24,23 +24,24 @@ import orjson
 from pydantic import SecretStr
 
 from benchmarks.report import Report, Row
-from topsync.clock import ServerClock
+from topsync.base.clock import ServerClock
+from topsync.budget.book import LocalBook
+from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import APP_KEY, APP_SECRET
+from topsync.model.call_limits import CallLimits
+from topsync.model.priority import Priority
+from topsync.platforms.taobao.calls import trades
+from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
+from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
+from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.errors import CallOutcome
+from topsync.platforms.taobao.gateway.sign import SignMethod
+from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
+from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.sellers import seller_of
-from topsync.top import wire
-from topsync.top.book import LocalBook
-from topsync.top.budget import Lane, Limits
-from topsync.top.calls import trades
-from topsync.top.calls.paging import MAX_PAGE_SIZE
-from topsync.top.catalogue import FULLINFO_FIELDS
-from topsync.top.client import CallRecord, GatewayConfig, TopClient
-from topsync.top.errors import Outcome
-from topsync.top.gate import BudgetGate, GateConfig
-from topsync.top.sign import SignMethod
-from topsync.top.transport import HttpConfig
-from topsync.top.wire import ApiRequest
 
 IN_FLIGHT: Final = (64, 256)
 ROUNDS: Final = 9
@@ -92,19 +93,13 @@ class Gateway:
 async def run() -> Report:
     """Start the servers, let the contestants take turns at both numbers in flight, report."""
     async with ProcessGroup(run_folders.create()) as group:
-        simulated_url = await _simulate(group)
-        bodies = await _record(simulated_url)
-        tids = [int(tid) for tid in bodies]
-        replayed = Gateway(await _replay(group, bodies), tids)
-        simulated = Gateway(simulated_url, tids)
+        simulated, replayed, sizes = await start_gateways(group)
         rows = [row for in_flight in IN_FLIGHT for row in await _compare(replayed, in_flight)]
         rows += [await _against_the_simulator(simulated, in_flight) for in_flight in IN_FLIGHT]
-    sizes = [len(body.encode()) for body in bodies.values()]
-    median = statistics.median(sizes)
     setup = (
         "Each call is one `trades.fullinfo` on uvloop: gate (with a limit that never holds back), "
         f"retries, signature, HTTP, parsing, check of the id. {TRADES} different trades of the simulator, "
-        f"{min(sizes):,} to {max(sizes):,} bytes (median {median:,.0f}), are answered compressed, over "
+        f"{sizes}, are answered compressed, over "
         "HTTP/1.1 on kept loopback connections, by another process, `benchmarks.replay`, which checks "
         f"nothing, so as not to be what limits. *{AIOHTTP}*: one `ClientSession` posts forms that were "
         "signed and encoded beforehand and reads the bodies, decompressed; nothing is parsed. "
@@ -118,16 +113,16 @@ async def _compare(gateway: Gateway, in_flight: int) -> list[Row]:
     rates: dict[str, list[float]] = {TOPSYNC: [], AIOHTTP: [], HTTPX: []}
     async with AsyncExitStack() as stack:
         contestants = {
-            TOPSYNC: await stack.enter_async_context(_topsync(gateway, in_flight)),
+            TOPSYNC: await stack.enter_async_context(complete_client(gateway, in_flight)),
             AIOHTTP: await stack.enter_async_context(_aiohttp(gateway, in_flight)),
             HTTPX: await stack.enter_async_context(_httpx(gateway, in_flight)),
         }
         for fetch in contestants.values():
-            await _rate(fetch, in_flight, in_flight)  # opens the connections
+            await rate(fetch, in_flight, in_flight)  # opens the connections
         for _ in range(ROUNDS):
             for name, fetch in contestants.items():
                 number = CALLS // FEWER if name == HTTPX else CALLS
-                rates[name].append(await _rate(fetch, number, in_flight))
+                rates[name].append(await rate(fetch, number, in_flight))
     ratio = statistics.median(ours / bare for ours, bare in zip(rates[TOPSYNC], rates[AIOHTTP], strict=True))
     return [
         Row(
@@ -151,17 +146,17 @@ async def _compare(gateway: Gateway, in_flight: int) -> list[Row]:
 
 
 async def _against_the_simulator(gateway: Gateway, in_flight: int) -> Row:
-    async with _topsync(gateway, in_flight) as fetch:
-        await _rate(fetch, in_flight, in_flight)
-        rate = statistics.median([await _rate(fetch, CALLS // 4, in_flight) for _ in range(ROUNDS)])
+    async with complete_client(gateway, in_flight) as fetch:
+        await rate(fetch, in_flight, in_flight)
+        rates = [await rate(fetch, CALLS // 4, in_flight) for _ in range(ROUNDS)]
     return Row(
         what=f"{in_flight} in flight: {TOPSYNC}, against one simulator, which limits it",
-        value=rate,
+        value=statistics.median(rates),
         unit="details/s",
     )
 
 
-async def _rate(fetch: Fetch, number: int, in_flight: int) -> float:
+async def rate(fetch: Fetch, number: int, in_flight: int) -> float:
     """Calls a second, of `number` calls by as many callers as may be in flight."""
     indices = iter(range(number))
 
@@ -176,33 +171,52 @@ async def _rate(fetch: Fetch, number: int, in_flight: int) -> float:
     return number / (time.perf_counter() - begun)
 
 
+class _Client(TopClient):
+    """The client, with HTTP carried by whatever is to be measured."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        gate: BudgetGate,
+        observer: Callable[[CallRecord], None],
+        transport: type[HttpTransport],
+    ) -> None:
+        super().__init__(config, _CLOCK, gate, observer=observer)
+        self._http = transport(config.http, _CLOCK.monotonic)
+
+
 @asynccontextmanager
-async def _client(gateway: Gateway, in_flight: int) -> AsyncIterator[TopClient]:
+async def _client(
+    gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
+) -> AsyncIterator[TopClient]:
     """A client as `runtime.open_gateway` makes it, but for the shared budget and the metrics."""
-    outcomes: Counter[Outcome] = Counter()
+    outcomes: Counter[CallOutcome] = Counter()
     config = GatewayConfig(
         url=gateway.url,
         app_key=APP_KEY,
         app_secret=SecretStr(APP_SECRET),
         http=HttpConfig(max_connections=in_flight),
     )
-    gate = BudgetGate(LocalBook(Limits(calls_per_second=1e6)), GateConfig(max_in_flight=in_flight))
+    gate = BudgetGate(LocalBook(CallLimits(calls_per_second=1e6)), GateConfig(max_in_flight=in_flight))
 
     def note(record: CallRecord) -> None:
         outcomes[record.outcome] += 1
 
-    async with TopClient(config, _CLOCK, gate, observer=note) as client:
+    async with _Client(config, gate, note, transport) as client:
         await client.sync_clock()
         yield client
-    assert outcomes.keys() == {Outcome.OK}, f"some calls failed: {outcomes}"
+    assert outcomes.keys() == {CallOutcome.OK}, f"some calls failed: {outcomes}"
 
 
 @asynccontextmanager
-async def _topsync(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
-    async with _client(gateway, in_flight) as client:
+async def complete_client(
+    gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
+) -> AsyncIterator[Fetch]:
+    """The whole client, over our own transport or another."""
+    async with _client(gateway, in_flight, transport) as client:
 
         async def fetch(index: int) -> object:
-            return await trades.fullinfo(client, SESSION, gateway.tids[index], Lane.LIVE)
+            return await trades.fullinfo(client, SESSION, gateway.tids[index], Priority.LIVE)
 
         yield fetch
 
@@ -233,6 +247,19 @@ async def _httpx(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
         yield fetch
 
 
+async def start_gateways(group: ProcessGroup) -> tuple[Gateway, Gateway, str]:
+    """Start a simulator, and a server that repeats its answers; the sizes of these answers in words."""
+    simulated_url = await _simulate(group)
+    bodies = await _record(simulated_url)
+    tids = [int(tid) for tid in bodies]
+    sizes = [len(body.encode()) for body in bodies.values()]
+    return (
+        Gateway(simulated_url, tids),
+        Gateway(await _replay(group, bodies), tids),
+        f"{min(sizes):,} to {max(sizes):,} bytes (median {statistics.median(sizes):,.0f})",
+    )
+
+
 async def _record(url: str) -> dict[str, str]:
     """Complete trades of a running simulator, as the bodies of answers, by tid."""
     bodies = {}
@@ -245,10 +272,10 @@ async def _record(url: str) -> dict[str, str]:
                 end - timedelta(days=90),
                 end,
                 page_no=page_no,
-                lane=Lane.LIVE,
+                priority=Priority.LIVE,
             )
             for listed in page.trades:
-                trade = await trades.fullinfo(client, SESSION, listed.tid, Lane.LIVE)
+                trade = await trades.fullinfo(client, SESSION, listed.tid, Priority.LIVE)
                 answer = {"trade_fullinfo_get_response": {"trade": trade, "request_id": "recorded"}}
                 bodies[str(listed.tid)] = wire.dumps(answer).decode()
     assert len(bodies) == TRADES, f"the simulator lists {len(bodies)} trades"

@@ -19,19 +19,19 @@ from pydantic import SecretStr
 
 from benchmarks import channel_source
 from benchmarks.report import Report, Row
-from consumer.push import PushService
-from topsync.clock import ServerClock
+from consumer.push.service import PushService
+from topsync.base.clock import ServerClock
+from topsync.base.service import Lifetime, calm_collector
+from topsync.base.settings import DatabaseSettings, KafkaSettings
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.servers import Servers, local_servers
-from topsync.service import Lifetime, calm_collector
-from topsync.settings import DatabaseSettings, KafkaSettings
+from topsync.platforms.taobao.channel.config import ConnectionConfig
+from topsync.platforms.taobao.channel.connection import ChannelConnection
 from topsync.store import database, schema
 from topsync.store.database import Pool
 from topsync.stream import clients, topic_admin, topics
 from topsync.stream.topics import Registry, TopicsError
-from topsync.tmc.config import ConnectionConfig
-from topsync.tmc.connection import Connection
 
 MESSAGES: Final = 100_000
 WARM_UP_MESSAGES: Final = 30_000
@@ -112,7 +112,7 @@ def _rows(stored: Measured, alone: Measured, moderate: Measured) -> list[Row]:
 
 @asynccontextmanager
 async def _only_confirming(uri: str) -> AsyncIterator[None]:
-    connection = Connection(_config(uri), _clock(), lambda _: None)
+    connection = ChannelConnection(_config(uri), _clock(), lambda _: None)
 
     async def confirm_all() -> None:
         async for deliveries in connection.deliveries():

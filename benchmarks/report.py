@@ -54,11 +54,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of one benchmark: `name` is how it is called, `setup` says what was run against what."""
+    """The outcome of one benchmark.
+
+    Attributes:
+        name: how the benchmark is called.
+        setup: what was run against what.
+        page: where `--write` puts it.
+    """
 
     name: str
     setup: str
     rows: Sequence[Row]
+    page: Path = PAGE
 
 
 def show(report: Report) -> None:
@@ -71,8 +78,8 @@ def show(report: Report) -> None:
     Console(width=110).print(table)
 
 
-def write(report: Report, page: Path = PAGE) -> None:
-    """Put a report into its place on the page, between the comments with its name.
+def write(report: Report) -> None:
+    """Put a report into its place on its page, between the comments with its name.
 
     Raises:
         ValueError: the page has no such place.
@@ -92,11 +99,11 @@ def write(report: Report, page: Path = PAGE) -> None:
         )
     )
     text, found = re.subn(
-        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: body, page.read_text(), flags=re.DOTALL
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: body, report.page.read_text(), flags=re.DOTALL
     )
     if not found:
-        raise ValueError(f"{page.name} has no place for {report.name}: add {begin} and {end}")
-    page.write_text(text)
+        raise ValueError(f"{report.page.name} has no place for {report.name}: add {begin} and {end}")
+    report.page.write_text(text)
 
 
 def machine() -> str:

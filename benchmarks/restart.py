@@ -13,10 +13,10 @@ from aiokafka import TopicPartition
 from benchmarks.report import Report, Row
 from schemas import cloud_events
 from schemas.types import parse_instant
+from topsync.base.settings import KafkaSettings
 from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
-from topsync.settings import KafkaSettings
 from topsync.stream import clients
 
 INSTANCES = ("enrich-0", "enrich-1", "enrich-2")

@@ -22,10 +22,11 @@ import orjson
 from benchmarks import load
 from benchmarks.load import Check, Outcome, Target
 from benchmarks.report import Report, Row
+from topsync.platforms.taobao import catalogue
+from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway.sign import SignMethod
+from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.top import catalogue, wire
-from topsync.top.sign import SignMethod
-from topsync.top.wire import ApiRequest
 
 ORDERS: Final = 1_000_000
 SELLERS: Final = 5

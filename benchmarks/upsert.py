@@ -20,16 +20,16 @@ from pydantic import SecretStr
 
 from benchmarks.report import Report, Row
 from schemas.trade import Trade
+from topsync.base.settings import DatabaseSettings
 from topsync.local import run_folders
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
-from topsync.settings import DatabaseSettings
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.settings import WorldSettings
 from topsync.simulator.world import World
 from topsync.store import database, orders, schema
 from topsync.store.database import Pool, sql
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 
 ORDERS: Final = 6000
 BATCH: Final = 200
@@ -60,7 +60,7 @@ set
     fetched_at = excluded.fetched_at, source = excluded.source, trade = excluded.trade, step = excluded.step
 """
 
-Batch = Sequence[Version]
+Batch = Sequence[OrderVersion]
 Write = Callable[[int, Batch], Awaitable[object]]
 """Writes a batch of this number."""
 
@@ -142,13 +142,13 @@ def _trades() -> tuple[int, list[Trade]]:
     return seller.user_id, [Trade.from_platform(orjson.loads(orjson.dumps(trade))) for trade in platform]
 
 
-def _version(seller_id: int, trade: Trade, second: int) -> Version:
+def _version(seller_id: int, trade: Trade, second: int) -> OrderVersion:
     """One that nothing has been worked out of yet."""
     later = {"modified": trade.modified + timedelta(seconds=second), "seller_memo": f"note {second}"}
-    return Version(seller_id, trade.model_copy(update=later), datetime.now(UTC), "push")
+    return OrderVersion(seller_id, trade.model_copy(update=later), datetime.now(UTC), "push")
 
 
-def _work_out(versions: Sequence[Version]) -> None:
+def _work_out(versions: Sequence[OrderVersion]) -> None:
     """Have ready what is kept of a version once it is asked for."""
     for version in versions:
         assert version.wire
@@ -187,7 +187,7 @@ def _columns(batch: Batch) -> list[list[object]]:
     ]
 
 
-async def _rate(write: Write, versions: Sequence[Version]) -> float:
+async def _rate(write: Write, versions: Sequence[OrderVersion]) -> float:
     """Orders a second, by as many writers as there are partitions."""
     batches = enumerate(
         list(itertools.islice(versions, start, start + BATCH)) for start in range(0, len(versions), BATCH)

@@ -2,9 +2,9 @@
 
 *subscribe* (push listens first), *request* the export up to yesterday 23:59:59, *download* it, *load* it
 into `snapshots`, wait until all of it is *stored*, pull *today* and the refunds of all that time, *certify*,
-live (design 3). The day on
+live (docs/architecture.md). The day on
 which the export is asked for, day zero, is fixed then and kept: the export holds the orders created before
-it, the increments from its first second hold everything changed since (reference/top-api.md 4.5).
+it, the increments from its first second hold everything changed since (docs/platform/gateway.md 4.5).
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-from bootstrap import export_file
-from bootstrap.export_archive import ExportFileError
-from bootstrap.export_file import ExportedTrade, Line, Refused, ToRepair
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.notification import BootstrapBegun, BootstrapCompleted, ExportPart, Notification, TodayPart
-from topsync import failpoints, private_files, telemetry
-from topsync.clock import ServerClock
-from topsync.coverage.pull import Outcome, Puller, Request
-from topsync.errors import OperatorError
+from topsync.base import failpoints, private_files, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.errors import OperatorError
+from topsync.base.settings import BootstrapSettings
+from topsync.coverage.pull import Puller, PullOutcome, PullRequest
+from topsync.model.span import Span
+from topsync.platforms.taobao import export_file
+from topsync.platforms.taobao.calls import exports, messages
+from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus
+from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
+from topsync.platforms.taobao.export_archive import ExportFileError
+from topsync.platforms.taobao.export_file import ExportedTrade, Line, RefusedLine, ToRepair
+from topsync.platforms.taobao.gateway.download import DownloadConfig, download
+from topsync.platforms.taobao.gateway.errors import DownloadFailedError, TaskNotExistError
 from topsync.sellers.sessions import Account
-from topsync.settings import BootstrapSettings
 from topsync.store import bootstraps
-from topsync.store.bootstraps import Bootstrap, Export, Step
-from topsync.store.coverage import Span
+from topsync.store.bootstraps import Bootstrap, BootstrapStep, Export
 from topsync.store.sellers import ErasedError
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
-from topsync.top.calls import exports, messages
-from topsync.top.calls.exports import ExportResult, ExportStatus
-from topsync.top.catalogue import FULLINFO_FIELDS
-from topsync.top.download import DownloadConfig, download
-from topsync.top.errors import DownloadFailedError, TaskNotExistError
 
 log = telemetry.get_logger(__name__)
 
@@ -97,22 +97,26 @@ class BootstrapJob:
     async def _go_through(self) -> None:
         state = await self._subscribe()
         failpoints.reach("bootstrap.subscribed")
-        if state.step is Step.DOWNLOADED and _export_of(state).file_bytes and not self._file.exists():
+        if (
+            state.step is BootstrapStep.DOWNLOADED
+            and _export_of(state).file_bytes
+            and not self._file.exists()
+        ):
             # The folder did not outlive the former run: the task still has the file.
             await bootstraps.download_again(self.puller.pool, self._seller_id)
             state = await self._state()
         for _ in range(MAX_EXPORT_ATTEMPTS):
-            if state.step is Step.SUBSCRIBED:
+            if state.step is BootstrapStep.SUBSCRIBED:
                 state = await self._request(state)
                 failpoints.reach("bootstrap.requested")
-            if state.step is Step.REQUESTED:
+            if state.step is BootstrapStep.REQUESTED:
                 state = await self._fetch(state)
                 failpoints.reach("bootstrap.downloaded")
-            if state.step in (Step.DOWNLOADED, Step.LOADED):
+            if state.step in (BootstrapStep.DOWNLOADED, BootstrapStep.LOADED):
                 break
         else:
             raise BootstrapFailedError(f"the export failed {MAX_EXPORT_ATTEMPTS} times; run it again later")
-        if state.step is Step.DOWNLOADED:
+        if state.step is BootstrapStep.DOWNLOADED:
             state = await self._load(state)
             failpoints.reach("bootstrap.loaded")
         export = _export_of(state)
@@ -263,7 +267,7 @@ class BootstrapJob:
         rows = [
             (line.tid, line.modified if isinstance(line, ExportedTrade) else None)
             for line in lines
-            if not isinstance(line, Refused)
+            if not isinstance(line, RefusedLine)
         ]
         # Noted before they are published: what is waited for later is never less than what was handed over.
         await bootstraps.add_rows(self.puller.pool, self._seller_id, rows)
@@ -299,7 +303,7 @@ class BootstrapJob:
                     reason=reason,
                 )
                 return records.change(self.topics.changes.name, hint)
-            case Refused(raw, why):
+            case RefusedLine(raw, why):
                 return records.dead_letter(
                     self.topics.dead_letters.name,
                     reason="unreadable_export_line",
@@ -328,10 +332,10 @@ class BootstrapJob:
             await asyncio.sleep(STORE_POLL_SECONDS)
         self.report("store", total, total)
 
-    async def _pull_today(self, state: Bootstrap) -> Outcome:
+    async def _pull_today(self, state: Bootstrap) -> PullOutcome:
         self.report("today", 0, None)
         return await self.puller.pull(
-            Request(
+            PullRequest(
                 seller_id=self._seller_id,
                 session=self.account.session,
                 start=self._seam(state),
@@ -344,7 +348,7 @@ class BootstrapJob:
             progress=lambda settled, listed: self.report("today", settled, listed),
         )
 
-    async def _certify(self, state: Bootstrap, export: Export, today: Outcome) -> None:
+    async def _certify(self, state: Bootstrap, export: Export, today: PullOutcome) -> None:
         if export.refused:
             raise BootstrapFailedError(
                 f"{export.refused} lines of the export name no order: they are dead letters; without them "
@@ -412,7 +416,11 @@ class BootstrapJob:
         return self.settings.export_file(self._seller_id)
 
 
-_COUNTED_AS: dict[type[Line], str] = {ExportedTrade: "published", ToRepair: "repaired", Refused: "refused"}
+_COUNTED_AS: dict[type[Line], str] = {
+    ExportedTrade: "published",
+    ToRepair: "repaired",
+    RefusedLine: "refused",
+}
 
 
 def believed(line: Line, *, latest_now: datetime) -> Line:
@@ -426,7 +434,7 @@ def fields_after(failed_exports: int) -> Sequence[str]:
     """The fields to export, in an order that no task of this bulk start has had that failed.
 
     An identical request is answered with the task that exists, failed or not, for as long as the platform
-    keeps it (reference/top-api.md 4.1, 4.2). The order of the fields means nothing to the file.
+    keeps it (docs/platform/gateway.md 4.1, 4.2). The order of the fields means nothing to the file.
     """
     turn = failed_exports % len(FULLINFO_FIELDS)
     return (*FULLINFO_FIELDS[turn:], *FULLINFO_FIELDS[:turn])
@@ -447,7 +455,7 @@ def _bytes_of(line: Line) -> int:
     match line:
         case ExportedTrade():
             return len(line.trade)
-        case Refused():
+        case RefusedLine():
             return len(line.line)
         case ToRepair():
             return 0

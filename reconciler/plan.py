@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 
 from schemas.change import Source
 from topsync.coverage import spans
-from topsync.coverage.lateness import Lateness
-from topsync.store.coverage import Span
-from topsync.store.gaps import Gap
-from topsync.top.calls.paging import oldest_listed
+from topsync.model.gap import Gap
+from topsync.model.span import Span
+from topsync.model.visibility import Lateness
+from topsync.platforms.taobao.calls.paging import oldest_listed
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class PullRules:
     """The settings that decide."""
 
     lateness: Lateness
@@ -26,7 +26,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SellerCoverage:
     """What is known about one seller. Times are platform time."""
 
     proven: Sequence[Span]
@@ -46,7 +46,7 @@ class Pull:
     gaps: Sequence[Gap] = ()
 
 
-def next_pull(standing: Standing, rules: Rules, *, now: datetime) -> Pull | None:
+def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> Pull | None:
     """The most urgent pull that is due; none where there is nothing to do, or no bootstrap yet.
 
     A gap is pulled at once when push is back, for freshness, and again when it is old enough to be proven.
@@ -85,7 +85,7 @@ def in_order(pulls: Mapping[int, Pull], pulled_at: Mapping[int, datetime]) -> li
     return sorted(pulls.items(), key=turn)
 
 
-def _is_due(gap: Gap, rules: Rules, now: datetime) -> bool:
+def _is_due(gap: Gap, rules: PullRules, now: datetime) -> bool:
     if gap.ended is None:
         return False
     if gap.pulled_at is None:

@@ -1,10 +1,11 @@
 """Asking again for what the platform did not show: hints it anew at growing distances, and gives up loudly.
 
-A detail may be missing or old for seconds after a change, and for hours on sale days (reference/top-api.md
-6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it noted because the seller was
-away is told again when the seller is back, in the order in which it happened, and is never given up for that.
+A detail may be missing or old for seconds after a change, and for hours on sale days
+(docs/platform/gateway.md 6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it
+noted because the seller was away is told again when the seller is back, in the order in which it happened,
+and is never given up for that.
 
-Messages that were let wait for others of their order (`topsync/patience.py`) are told here as well, once.
+Messages that were let wait for others of their order (`topsync/model/linger.py`) are told here as well, once.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import orjson
 
 from schemas import cloud_events
 from schemas.change import Change, Source
-from topsync import failpoints, metrics, telemetry
-from topsync.clock import ServerClock
+from topsync.base import failpoints, metrics, telemetry
+from topsync.base.clock import ServerClock
+from topsync.model.refetch import NO_NEWS, Refetch
 from topsync.store import open_letters, refetches
 from topsync.store.database import Pool
 from topsync.store.open_letters import OpenLetter, Subject
-from topsync.store.refetches import Refetch
 from topsync.stream import records
 from topsync.stream.producer import Producer
 from topsync.stream.records import Record
@@ -58,7 +59,7 @@ def judge(due: Refetch, *, max_attempts: int) -> Verdict:
     """What to do about an order whose time has come."""
     if due.parked:
         return Verdict.ASK
-    if due.reason == refetches.NO_NEWS and due.modified is None:
+    if due.reason == NO_NEWS and due.modified is None:
         return Verdict.ASK if due.attempts < ATTEMPTS_WITHOUT_PROMISE else Verdict.LET_GO
     return Verdict.ASK if due.attempts < max_attempts else Verdict.GIVE_UP
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from schemas.notification import ReplayFinished
-from topsync.coverage import pull
-from topsync.replays import reach
-from topsync.store.coverage import Span
+from topsync.coverage import pull, reach
+from topsync.model.span import Span
 from topsync.store.replay_jobs import ReplayJob, WantedReplay
 
 IN_THE_ROW = frozenset({"replay", "seller_id", "state"})
@@ -38,7 +37,7 @@ def kept(told: ReplayFinished) -> dict[str, object]:
 
 
 def plus(
-    told: ReplayFinished, piece: Span, found: pull.Outcome, *, calls_per_second: float
+    told: ReplayFinished, piece: Span, found: pull.PullOutcome, *, calls_per_second: float
 ) -> ReplayFinished:
     """The outcome with another piece."""
     orders_to_fetch = (told.orders_to_fetch or 0) + found.hinted

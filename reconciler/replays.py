@@ -16,21 +16,20 @@ from typing import Final
 from reconciler import replay_outcomes
 from schemas.change import Source
 from schemas.notification import ReplayFinished
-from topsync import failpoints, telemetry
-from topsync.clock import ServerClock
-from topsync.coverage import pull
+from topsync.base import failpoints, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.errors import OperatorError
+from topsync.coverage import pull, reach, replay_requests
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller
-from topsync.errors import OperatorError
-from topsync.replays import reach, requests
+from topsync.model.span import Span
+from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import replay_jobs, sellers
-from topsync.store.coverage import Span
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.replay_jobs import ReplayJob, State
+from topsync.store.replay_jobs import ReplayJob, ReplayState
 from topsync.stream import records
 from topsync.stream.producer import PublishError
-from topsync.top.errors import SessionInvalidError, TopError
 
 log = telemetry.get_logger(__name__)
 
@@ -148,7 +147,7 @@ class Replays:
         except Exception:
             # It ends this process: the job must not meet the next one and end it, too.
             told = replay_outcomes.failed(run.told, DEFECT)
-            await replay_jobs.finish(self.pool, job.id, State.FAILED, replay_outcomes.kept(told))
+            await replay_jobs.finish(self.pool, job.id, ReplayState.FAILED, replay_outcomes.kept(told))
             with suppress(PublishError):
                 await self._tell(told)
             raise
@@ -201,7 +200,7 @@ class Replays:
             await replay_jobs.advance(self.pool, run.job.id, replay_outcomes.kept(run.told))
             self._interruptions = 0
 
-    async def _pull(self, job: ReplayJob, piece: Span) -> pull.Outcome:
+    async def _pull(self, job: ReplayJob, piece: Span) -> pull.PullOutcome:
         """Pull or only list a piece, with another session if the first one is refused and there is one."""
         # The sessions may be stale by seconds: a seller that was paused just now is let be at once.
         if reason := await self._why_not(job):
@@ -219,10 +218,10 @@ class Replays:
         return await self._pull_with(account, job, piece)
 
     async def _why_not(self, job: ReplayJob) -> str | None:
-        return requests.why_not(await sellers.get(self.pool, job.wanted.seller_id))
+        return replay_requests.why_not(await sellers.get(self.pool, job.wanted.seller_id))
 
-    async def _pull_with(self, account: Account, job: ReplayJob, piece: Span) -> pull.Outcome:
-        request = pull.Request(
+    async def _pull_with(self, account: Account, job: ReplayJob, piece: Span) -> pull.PullOutcome:
+        request = pull.PullRequest(
             seller_id=job.wanted.seller_id,
             session=account.session,
             start=piece.start,
@@ -239,7 +238,7 @@ class Replays:
         """
         await self._tell(told)
         failpoints.reach("replay.told")
-        await replay_jobs.finish(self.pool, job.id, State(told.state), replay_outcomes.kept(told))
+        await replay_jobs.finish(self.pool, job.id, ReplayState(told.state), replay_outcomes.kept(told))
         self._interruptions = 0
         if self._counted == job.id:
             self._counted = None

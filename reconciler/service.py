@@ -14,23 +14,23 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from reconciler import plan
-from reconciler.bulk_details import BulkDetails
-from reconciler.plan import Pull, Rules, Standing
+from reconciler.backlogs import BulkDetails
+from reconciler.plan import Pull, PullRules, SellerCoverage
 from reconciler.refetching import Refetching
 from reconciler.replays import Replays
-from topsync import metrics, outages, telemetry
-from topsync.clock import ServerClock
+from topsync.base import metrics, outages, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.outages import Outage
+from topsync.base.service import Lifetime
+from topsync.base.settings import ReconcilerSettings
 from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError, Puller, Request
-from topsync.outages import Outage
+from topsync.coverage.pull import NotStoredError, Puller, PullRequest
+from topsync.model.gap import Gap
+from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
 from topsync.sellers.sessions import Sessions
-from topsync.service import Lifetime
-from topsync.settings import ReconcilerSettings
 from topsync.store import coverage, database, gaps, push_connections
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
-from topsync.store.gaps import Gap
 from topsync.stream.producer import PublishError
-from topsync.top.errors import SessionInvalidError, TopError
 
 log = telemetry.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Reconciler:
     """The process."""
 
     settings: ReconcilerSettings
-    rules: Rules
+    rules: PullRules
     pool: Pool
     puller: Puller
     sessions: Sessions
@@ -122,7 +122,7 @@ class Reconciler:
         now = self.clock.now()
         due = {}
         for seller_id in (await self.sessions.usable()).keys() - self._busy.keys():
-            standing = Standing(
+            standing = SellerCoverage(
                 proven.get(seller_id, []),
                 [gap for gap in open_gaps if gap.seller_id == seller_id],
                 self._pulled_at.get(seller_id),
@@ -193,7 +193,7 @@ class Reconciler:
             await gaps.mark_pulled(self.pool, gap, began_at)
         try:
             await self.puller.pull(
-                Request(
+                PullRequest(
                     seller_id=seller_id,
                     session=account.session,
                     start=pull.start,

@@ -1,7 +1,7 @@
 """A change: the hint that an order may have changed, as it travels in the topic `changes`.
 
 It carries no order data. Whoever learns of a change publishes one of these; the enricher that owns the
-order's partition fetches the order and decides (design: one lane to the writer).
+order's partition fetches the order and decides.
 """
 
 from __future__ import annotations

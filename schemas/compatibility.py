@@ -23,7 +23,7 @@ _STRUCTURE = frozenset({"properties", "required", "items", "enum", "const"})
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ContractChange:
     """One difference between two schemas."""
 
     path: str
@@ -37,7 +37,7 @@ class Change:
         return f"{where}{self.what}" + (f" -- {self.breaks}" if self.breaks else "")
 
 
-def changes(old: Schema, new: Schema) -> list[Change]:
+def changes(old: Schema, new: Schema) -> list[ContractChange]:
     """Every difference that a reader could notice; texts for people are none."""
     return list(_Comparison(old, new).of(old, new, ""))
 
@@ -46,7 +46,7 @@ class _Comparison:
     def __init__(self, old: Schema, new: Schema) -> None:
         self._old, self._new = old, new
 
-    def of(self, old: Schema, new: Schema, path: str) -> Iterator[Change]:
+    def of(self, old: Schema, new: Schema, path: str) -> Iterator[ContractChange]:
         old, new = _resolved(old, self._old), _resolved(new, self._new)
         yield from self._properties(old, new, path)
         yield from _values(old, new, path)
@@ -54,19 +54,19 @@ class _Comparison:
             yield from self.of(_schema(old.get("items", {})), _schema(new.get("items", {})), f"{path}[]")
         for keyword in sorted((old.keys() | new.keys()) - _SAYS_NOTHING - _STRUCTURE):
             if _inlined(old.get(keyword), self._old) != _inlined(new.get(keyword), self._new):
-                yield Change(
+                yield ContractChange(
                     path,
                     f"`{keyword}` was {_shown(old.get(keyword))} and is {_shown(new.get(keyword))}",
                     "a reader of the one form does not understand the other, and both are in the topic",
                 )
 
-    def _properties(self, old: Schema, new: Schema, path: str) -> Iterator[Change]:
+    def _properties(self, old: Schema, new: Schema, path: str) -> Iterator[ContractChange]:
         before, after = _schema(old.get("properties", {})), _schema(new.get("properties", {}))
         was_required, is_required = _names(old.get("required", ())), _names(new.get("required", ()))
         for name in sorted(before.keys() | after.keys()):
             inner = f"{path}.{name}" if path else name
             if name not in after:
-                yield Change(inner, "removed", "whoever reads the field finds nothing any more")
+                yield ContractChange(inner, "removed", "whoever reads the field finds nothing any more")
             elif name not in before:
                 yield _added(inner, required=name in is_required)
             else:
@@ -74,21 +74,23 @@ class _Comparison:
                 yield from self.of(_schema(before[name]), _schema(after[name]), inner)
 
 
-def _added(path: str, *, required: bool) -> Change:
+def _added(path: str, *, required: bool) -> ContractChange:
     broken = "the records that are in the topic already lack it: it must be optional" if required else None
-    return Change(path, "added" + (" as required" if required else ""), broken)
+    return ContractChange(path, "added" + (" as required" if required else ""), broken)
 
 
-def _presence(path: str, *, was: bool, is_: bool) -> Iterator[Change]:
+def _presence(path: str, *, was: bool, is_: bool) -> Iterator[ContractChange]:
     if was and not is_:
-        yield Change(path, "may be absent now", "whoever relies on the field fails where it is absent")
+        yield ContractChange(
+            path, "may be absent now", "whoever relies on the field fails where it is absent"
+        )
     if is_ and not was:
-        yield Change(
+        yield ContractChange(
             path, "is required now", "records in the topic may lack it: a reader that relies on it fails"
         )
 
 
-def _values(old: Schema, new: Schema, path: str) -> Iterator[Change]:
+def _values(old: Schema, new: Schema, path: str) -> Iterator[ContractChange]:
     before, after = _allowed(old), _allowed(new)
     if before == after:
         return
@@ -96,16 +98,16 @@ def _values(old: Schema, new: Schema, path: str) -> Iterator[Change]:
         what = (
             "is bound to certain values now" if before is None else "is not bound to certain values any more"
         )
-        yield Change(path, what, "values of the one kind are unknown to readers of the other")
+        yield ContractChange(path, what, "values of the one kind are unknown to readers of the other")
         return
     for value in before:
         if value not in after:
-            yield Change(
+            yield ContractChange(
                 path, f"the value {_shown(value)} is gone", "records with it are in the topic already"
             )
     for value in after:
         if value not in before:
-            yield Change(
+            yield ContractChange(
                 path,
                 f"the value {_shown(value)} is new",
                 "readers that know the former ones do not expect it",

@@ -3,7 +3,7 @@
 The platform sends more than anybody asked for, and not always the same of it. So content is what is *known*:
 the typed fields and those that a kind names as carried. What nobody knows is carried beside it and makes no
 version. Nor do the forms in which the platform writes a value of its own shape: numbers come as digits, and a
-list with one element as that element (reference/top-api.md 0, warning 2, and 1.6).
+list with one element as that element (docs/platform/gateway.md 0, warning 2, and 1.6).
 
 Objects are taken as they are on the wire, read (`PlatformObject.to_json`).
 """

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas import problems
+from schemas import validation
 from schemas.opaque import Opaque, has_storable_texts, storable_fields
 
 
@@ -38,13 +38,18 @@ class PlatformObject(BaseModel):
     """What `from_platform` raises."""
     indispensable: ClassVar[frozenset[str]] = frozenset()
     """Optional fields of the contract without which the platform's object is unreadable: where they are
-    absent or empty, which the platform means alike (reference/top-api.md 1.6), or in a shape of their own."""
+    absent or empty, which the platform means alike (docs/platform/gateway.md 1.6), or in a shape of their
+    own.
+    """
     carried: ClassVar[frozenset[str]] = frozenset()
     """Fields that the platform documents and we carry under `platform_fields`. Others there nobody knows."""
     not_content: ClassVar[frozenset[str]] = frozenset()
     """Fields whose change alone is no change of the object (`schemas.content`)."""
     left_out: ClassVar[frozenset[str]] = frozenset()
-    """Fields that the platform leaves out at times although they have a value (reference/top-api.md 6.3)."""
+    """Fields that the platform leaves out at times although they have a value.
+
+    Source: docs/platform/gateway.md 6.3.
+    """
     opaque: ClassVar[frozenset[str]] = frozenset()
     """Fields below that hold values in the platform's own form."""
     parts: ClassVar[Mapping[str, type[PlatformObject]]] = {}
@@ -83,7 +88,7 @@ class PlatformObject(BaseModel):
             read = cls.model_validate(raw if has_storable_texts(raw) else storable_fields(raw))
         except ValidationError as error:
             missing = all(problem["type"] == "missing" for problem in error.errors(include_url=False))
-            raise cls._unreadable(problems.told(error), is_incomplete=missing) from None
+            raise cls._unreadable(validation.told(error), is_incomplete=missing) from None
         except ValueError as error:
             raise cls._unreadable(str(error)) from None
         if absent := sorted(name for name in cls.indispensable if not getattr(read, name)):

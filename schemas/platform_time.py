@@ -1,6 +1,6 @@
 """The platform's wall-clock text, `YYYY-MM-DD HH:MM:SS` in GMT+8, and its whole-second resolution.
 
-Source: reference/top-api.md 1.8. Inside topsync every instant is an aware UTC `datetime`; text in the
+Source: docs/platform/gateway.md 1.8. Inside topsync every instant is an aware UTC `datetime`; text in the
 platform's zone exists only on the wire.
 """
 

@@ -1,4 +1,4 @@
-"""A refund as the platform gives it (reference/top-api.md 3.10); names are the platform's.
+"""A refund as the platform gives it (docs/platform/gateway.md 3.10); names are the platform's.
 
 Like `schemas.trade`: what is not named here is carried under `platform_fields`.
 """
@@ -12,7 +12,7 @@ from schemas.platform_object import PlatformObject, UnreadableError
 from schemas.types import Count, Instant, Milliseconds, Money, PlatformId
 
 NOT_ITS_OWN = frozenset({"buyer_nick", "address", "order_status", "good_status"})
-"""No content: masking (reference/top-api.md 5.7) and the order change them without a change
+"""No content: masking (docs/platform/gateway.md 5.7) and the order change them without a change
 of the refund, and no list would tell."""
 
 
@@ -38,7 +38,7 @@ class Refund(PlatformObject):
     """
 
     unreadable: ClassVar = UnreadableRefundError
-    # What is asked for and has no type of ours (reference/top-api.md 3.10).
+    # What is asked for and has no type of ours (docs/platform/gateway.md 3.10).
     carried: ClassVar = frozenset({"sku", "operation_contraint", "attribute", "shipping_type"})
     not_content: ClassVar = NOT_ITS_OWN
     parts: ClassVar = {"refund_remind_timeout": RefundRemindTimeout}

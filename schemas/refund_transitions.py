@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from schemas import steps
+from schemas import delta
 from schemas.change import Source
-from schemas.steps import Step
+from schemas.delta import Delta
 
 Refund = Mapping[str, Any]
 """`Refund.to_wire()`, read: what is absent is not there."""
@@ -39,16 +39,18 @@ _OF_STATUS: Mapping[str, RefundTransition] = {
     "SUCCESS": RefundTransition.SUCCEEDED,
     "CLOSED": RefundTransition.CLOSED,
 }
-"""What a status says by itself (reference/top-api.md 5.4); another one, e.g. of an exchange, says nothing."""
+"""What a status says by itself (docs/platform/gateway.md 5.4); another one, e.g. of an exchange, says
+nothing.
+"""
 
 
-def step(before: Refund | None, after: Refund, source: Source) -> Step[RefundTransition]:
+def step(before: Refund | None, after: Refund, source: Source) -> Delta[RefundTransition]:
     """What has happened between two versions of a refund, the later of which reached us by `source`."""
     happened = _milestones(after) - (_milestones(before) if before else set())
-    return Step(
-        transitions=steps.told(RefundTransition, happened, source),
+    return Delta(
+        transitions=delta.told(RefundTransition, happened, source),
         status_from=before["status"] if before else None,
-        changed=tuple(sorted(steps.differing(before, after) - _ALWAYS_DIFFERENT)) if before else (),
+        changed=tuple(sorted(delta.differing(before, after) - _ALWAYS_DIFFERENT)) if before else (),
     )
 
 

@@ -1,6 +1,6 @@
 """A full order as topsync publishes and stores it: `Trade` with its `OrderLine`s.
 
-Names are the platform's (reference/top-api.md 5.2 and 5.4), types are what they should be: see
+Names are the platform's (docs/platform/gateway.md 5.2 and 5.4), types are what they should be: see
 `schemas.types`. Lists lose the platform's double nesting (`orders.order` becomes `orders`). Whatever the
 platform sends beyond these fields, and an optional field that has a shape of its own, is carried
 unchanged under `platform_fields`, so nothing is lost when the platform changes its mind.

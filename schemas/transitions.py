@@ -2,7 +2,7 @@
 
 Platform states may be skipped: what was missed, or happened within one second, shows as one step. So a
 transition is not read off a pair of statuses. Each state implies how far the order has come, its
-*milestones* (reference/top-api.md 5.3 and 5.6), and a step's transitions are those it newly implies.
+*milestones* (docs/platform/gateway.md 5.3 and 5.6), and a step's transitions are those it newly implies.
 A step back implies none, and is an update. Every pair of states has an answer.
 
 Orders are taken as they are on the wire, JSON read into dictionaries: what is stored need not be made into
@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from schemas import steps
+from schemas import delta
 from schemas.change import Source
-from schemas.steps import Step
+from schemas.delta import Delta
 
 Order = Mapping[str, Any]
 """`Trade.to_wire()`, read: what is absent is not there."""
@@ -54,13 +54,13 @@ _DEPOSIT_PAID = frozenset({"FRONT_PAID_FINAL_NOPAID", "FRONT_PAID_FINAL_PAID", "
 _REST_PAID = "FRONT_PAID_FINAL_PAID"
 
 
-def step(before: Order | None, after: Order, source: Source) -> Step[Transition]:
+def step(before: Order | None, after: Order, source: Source) -> Delta[Transition]:
     """What has happened between two versions of an order, the later of which reached us by `source`."""
     happened = _milestones(after) - (_milestones(before) if before else set())
     if _refunded(after) - (_refunded(before) if before else set()) and after["status"] not in _CLOSED:
         happened.add(Transition.PARTLY_REFUNDED)
-    return Step(
-        transitions=steps.told(Transition, happened, source),
+    return Delta(
+        transitions=delta.told(Transition, happened, source),
         status_from=before["status"] if before else None,
         changed=tuple(sorted(_differing(before, after))) if before else (),
     )
@@ -101,7 +101,7 @@ def _refunded(order: Order) -> set[str]:
 
 
 def _differing(before: Order, after: Order) -> set[str]:
-    differing = steps.differing(before, after)
+    differing = delta.differing(before, after)
     differing.discard("modified")
     if "orders" in differing:
         differing.remove("orders")
@@ -114,5 +114,5 @@ def _differing_lines(before: Iterable[Order], after: Iterable[Order]) -> set[str
     old, new = {line["oid"]: line for line in before}, {line["oid"]: line for line in after}
     differing = {"orders"} if old.keys() != new.keys() else set()
     for oid in old.keys() & new.keys():
-        differing |= {f"orders.{name}" for name in steps.differing(old[oid], new[oid])}
+        differing |= {f"orders.{name}" for name in delta.differing(old[oid], new[oid])}
     return differing

@@ -1,6 +1,6 @@
 """Field types of the contract: 64-bit ids, money in yuan, platform times.
 
-On the way in they accept every form that the platform has used (reference/top-api.md 5.1); on the way
+On the way in they accept every form that the platform has used (docs/platform/gateway.md 5.1); on the way
 out (JSON) ids and money are text and times are UTC instants with offset, so that no reader can lose
 digits in a floating-point number.
 """

@@ -9,11 +9,24 @@ from typing import Final
 import atheris
 import structlog
 
-with atheris.instrument_imports(include=["topsync.tmc"]):
-    from topsync.tmc.frames import Frame, FrameError, MessageType, decode, encode
-    from topsync.tmc.messages import Kind, MessageError, TmcMessage, read_kind, read_message
-    from topsync.tmc.pushes import PushReader
-    from topsync.tmc.session import KNOWN_TOKENS, Foreign, Pushed, Session, State, Unreadable
+with atheris.instrument_imports(include=["topsync.platforms.taobao.channel"]):
+    from topsync.platforms.taobao.channel.frames import Frame, FrameError, MessageType, decode, encode
+    from topsync.platforms.taobao.channel.messages import (
+        MessageError,
+        MessageKind,
+        TmcMessage,
+        read_kind,
+        read_message,
+    )
+    from topsync.platforms.taobao.channel.pushes import PushReader
+    from topsync.platforms.taobao.channel.session import (
+        KNOWN_TOKENS,
+        ChannelSession,
+        ChannelState,
+        Foreign,
+        Pushed,
+        Unreadable,
+    )
 
 MAX_BYTES: Final = 4096
 MAX_CONTENT_BYTES: Final = 64 * 1024
@@ -62,7 +75,7 @@ def check_short_way(data: bytes) -> None:
 
 def _in_general(data: bytes) -> TmcMessage | None:
     frame = decode(data, max_bytes=MAX_BYTES)
-    assert (frame.type, frame.token, read_kind(frame)) == (MessageType.SEND, TOKEN, Kind.DATA)
+    assert (frame.type, frame.token, read_kind(frame)) == (MessageType.SEND, TOKEN, MessageKind.DATA)
     try:
         return read_message(frame, data, max_content_bytes=MAX_CONTENT_BYTES)
     except MessageError:
@@ -71,7 +84,7 @@ def _in_general(data: bytes) -> TmcMessage | None:
 
 def check_session(data: bytes) -> None:
     """In every state, bytes make events and never raise; and what is kept of them is bounded."""
-    session = Session(
+    session = ChannelSession(
         "12345678",
         "secret",
         "default",
@@ -85,9 +98,9 @@ def check_session(data: bytes) -> None:
     take(session, data)
     session.connect(1)
     take(session, data)
-    if session.state is State.CONNECTING:
+    if session.state is ChannelState.CONNECTING:
         take(session, encode(Frame(MessageType.CONNECTACK, flag=1, token=TOKEN)))
-    if session.state is State.CONNECTED:
+    if session.state is ChannelState.CONNECTED:
         take(session, data)
         # Several of them in one message, as a cut or a joint in the wrong place would make it.
         for piece in (data[: len(data) // 2], data[len(data) // 2 :], data + data):
@@ -99,7 +112,7 @@ def check_session(data: bytes) -> None:
     take(session, data)
 
 
-def take(session: Session, data: bytes) -> None:
+def take(session: ChannelSession, data: bytes) -> None:
     """What comes of one message is a known event that holds the message's own bytes and little else."""
     match session.receive_binary(data):
         case Pushed(message):

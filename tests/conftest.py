@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 
+from tests.store.databases import migrated_database_url
 from tests.support import schedule
 from tests.support.servers import fresh_database
 from topsync.local import run_folders
@@ -24,6 +25,8 @@ from topsync.local.kafka import EmbeddedKafka
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
 from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE
+
+__all__ = ["migrated_database_url"]
 
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

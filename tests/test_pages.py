@@ -13,8 +13,8 @@ import typer.main
 
 from tests.support import pages
 from tests.support.pages import Shell
-from topsync import cli
 from topsync.local import paths
+from topsync.operate import cli
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 

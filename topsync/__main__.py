@@ -1,6 +1,6 @@
 """`python -m topsync` is `topsync`."""
 
-from topsync.cli import main
+from topsync.operate.cli import main
 
 if __name__ == "__main__":
     main()

@@ -14,20 +14,21 @@ from pydantic import SecretStr
 from bootstrap import job
 from bootstrap.job import BootstrapFailedError, BootstrapJob
 from schemas import platform_time
-from tests.bootstrap.test_export_file import CASES, line, packed
+from tests.budget.gates import local_gate
+from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers, ok, serving
+from tests.platforms.taobao.test_export_file import line, packed
 from tests.store.databases import SELLER, emptied
 from tests.stream.clusters import create_topics, settings_for
-from tests.top.gates import local_gate
-from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers, ok, serving
-from topsync.clock import ServerClock
+from tests.support.places import CASES
+from topsync.base.clock import ServerClock
+from topsync.base.settings import BootstrapSettings, CoverageSettings
 from topsync.coverage.pull import Puller
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.download import DownloadConfig
 from topsync.sellers.sessions import Account
-from topsync.settings import BootstrapSettings, CoverageSettings
 from topsync.store import bootstraps, sellers
-from topsync.store.bootstraps import Step
+from topsync.store.bootstraps import BootstrapStep
 from topsync.stream import producer as producers
-from topsync.top.client import GatewayConfig, TopClient
-from topsync.top.download import DownloadConfig
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Start:
     job: BootstrapJob
     file: Path
 
-    async def state(self) -> tuple[Step, int]:
+    async def state(self) -> tuple[BootstrapStep, int]:
         found = await bootstraps.under_way(self.job.puller.pool, SELLER)
         return found.step, found.failed_exports
 
@@ -90,7 +91,7 @@ async def test_an_export_that_cannot_be_read_leads_back_to_a_new_request(start: 
     shutil.copy(CASES / "export_bzip2.zip", start.file)
     with pytest.raises(BootstrapFailedError, match=r"packed with bzip2; .* run it again"):
         await start.job.run()
-    assert await start.state() == (Step.SUBSCRIBED, 1)
+    assert await start.state() == (BootstrapStep.SUBSCRIBED, 1)
     assert not start.file.exists()
 
 
@@ -103,5 +104,5 @@ async def test_an_export_that_breaks_in_the_middle_does_too(
     start.file.write_bytes(content)
     with pytest.raises(BootstrapFailedError, match="not a readable zip"):
         await start.job.run()
-    assert await start.state() == (Step.SUBSCRIBED, 1)
+    assert await start.state() == (BootstrapStep.SUBSCRIBED, 1)
     assert await bootstraps.count_rows(start.job.puller.pool, SELLER) == 1

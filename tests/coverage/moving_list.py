@@ -1,4 +1,4 @@
-"""The platform's list by `modified`, changing while it is read (reference/paging_brute_force.py)."""
+"""The platform's list by `modified`, changing while it is read (docs/platform/gateway.md 3.2)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from topsync.coverage.listing import Limits, Listing, Page, PageRequest, Part, list_span
-from topsync.store.coverage import Span
+from topsync.coverage.listing import Listing, ListingLimits, Page, PageRequest, SpanPart, list_span
+from topsync.model.span import Span
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
 CALL_SECONDS = 0.05
@@ -26,8 +26,8 @@ def span(start: float, end: float) -> Span:
     return Span(at(start), at(end))
 
 
-def limits(page_size: int, *, shortest: float = 4, longest: float = 1800) -> Limits:
-    return Limits(page_size, timedelta(seconds=longest), timedelta(seconds=shortest))
+def limits(page_size: int, *, shortest: float = 4, longest: float = 1800) -> ListingLimits:
+    return ListingLimits(page_size, timedelta(seconds=longest), timedelta(seconds=shortest))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ Moment = Callable[[MovingList], None]
 class Reading:
     """A finished listing, and what it took."""
 
-    parts: list[Part]
+    parts: list[SpanPart]
     asked: list[PageRequest]
 
     def listed(self) -> dict[int, int]:
@@ -114,7 +114,7 @@ class Reading:
         return newest
 
 
-def read(platform: MovingList, asked: Span, how: Limits, moments: Sequence[Moment] = ()) -> Reading:
+def read(platform: MovingList, asked: Span, how: ListingLimits, moments: Sequence[Moment] = ()) -> Reading:
     """List a span while the moments happen, one before and one after each answer is made."""
     steps: Listing = list_span(asked, how, now=at(math.floor(platform.now)))
     happening: Iterator[Moment] = iter(moments)

@@ -15,22 +15,31 @@ from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.refund import Refund
 from schemas.trade import Trade
+from tests.budget.gates import local_gate
+from tests.platforms.taobao.gateway import (
+    APP_KEY,
+    APP_SECRET,
+    SESSION,
+    Gateway,
+    answers_error,
+    error,
+    ok,
+    serving,
+)
 from tests.store.databases import SELLER, emptied, platform_refund, platform_trade
 from tests.stream.clusters import BOUND_SECONDS, create_topics, read_all, settings_for
-from tests.top.gates import local_gate
-from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Gateway, answers_error, error, ok, serving
-from topsync.clock import ServerClock
+from topsync.base.clock import ServerClock
+from topsync.base.settings import CoverageSettings, KafkaSettings
 from topsync.coverage import lists, pull
 from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError, Puller, Request
-from topsync.settings import CoverageSettings, KafkaSettings
+from topsync.coverage.pull import NotStoredError, Puller, PullRequest
+from topsync.model.span import Span
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.store import coverage, orders, refunds
-from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
 from topsync.stream import producer as producers
-from topsync.top.client import GatewayConfig, TopClient
 
 ALLOWANCE = 600.0
 TID = 4000000000000000101
@@ -109,8 +118,8 @@ class Shop:
     clock: ServerClock
     epoch: int
 
-    def request(self, *, ago: float = 3600, end: datetime | None = None) -> Request:
-        return Request(
+    def request(self, *, ago: float = 3600, end: datetime | None = None) -> PullRequest:
+        return PullRequest(
             seller_id=SELLER,
             session=SecretStr(SESSION),
             start=self.clock.now() - timedelta(seconds=ago),
@@ -137,7 +146,7 @@ class Shop:
         """What the writer of the order does."""
         modified = self.gateway.listed[tid]
         raw = platform_trade(tid) | {"modified": platform_time.format(modified)}
-        fetched = Version(SELLER, Trade.from_platform(raw), self.clock.now(), "gap")
+        fetched = OrderVersion(SELLER, Trade.from_platform(raw), self.clock.now(), "gap")
         await orders.TABLE.upsert(self.pool, [fetched], partition=0, epoch=self.epoch)
         if publish:
             await self.publish(tid)

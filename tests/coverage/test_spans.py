@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topsync.coverage import spans
-from topsync.store.coverage import Span
+from topsync.model.span import Span
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
 SECONDS = range(40)

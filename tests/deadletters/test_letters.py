@@ -18,7 +18,7 @@ from tests.deadletters.letterbox import (
     unreadable_snapshot,
 )
 from tests.store.databases import SELLER, at, version
-from topsync import json_bounds
+from topsync.base import json_bounds
 from topsync.deadletters import letters, retrying
 from topsync.deadletters.letters import LetterId
 from topsync.stream import records
@@ -83,7 +83,7 @@ def test_an_id_is_partition_and_offset(text: str) -> None:
         LetterId.parse(text)
 
 
-def test_the_order_of_a_letter_is_asked_for_as_the_hint_asked_for_it_in_the_operators_lane() -> None:
+def test_the_order_of_a_letter_is_asked_for_as_the_hint_asked_for_it_in_the_operators_priority() -> None:
     letter = letters.read(received(refused()))
     asked = retrying.retry(letter, now=at(99))
     assert asked == hint().model_copy(

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from tests.deploy import manifests
 from tests.deploy.manifests import KUBERNETES, Workload
 from tests.deploy.wiring import settings_of
-from topsync import cli, settings
-from topsync.settings import (
+from topsync.base import settings
+from topsync.base.settings import (
     BootstrapSettings,
     DatabaseSettings,
     EnricherSettings,
@@ -24,9 +24,10 @@ from topsync.settings import (
     SettingsError,
     TelemetrySettings,
 )
+from topsync.base.vault import new_key
+from topsync.operate import cli
+from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.stream import ownership, producer
-from topsync.tmc.config import ConnectionConfig
-from topsync.vault import new_key
 
 SERVICES = {"push", "enrich", "reconcile", "witness"}
 JOBS = {"migrate", "topics apply", "bootstrap"}
@@ -218,7 +219,7 @@ def test_every_pod_runs_with_as_few_rights_as_it_can(processes: dict[str, Worklo
 
 
 def test_push_never_has_two_connections(processes: dict[str, Workload]) -> None:
-    """Whether the platform lets a group have two is not known (reference/tmc-protocol.md 5.5)."""
+    """Whether the platform lets a group have two is not known (docs/platform/channel.md 5.5)."""
     push = processes["push"]
 
     assert (push.kind, push.spec["replicas"], push.spec["strategy"]) == (

@@ -9,10 +9,13 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
-from topsync import cli, operations, processes, runtime, service, settings
+from topsync.base import service, settings
+from topsync.operate import cli, installation_commands
+from topsync.wiring import parts, processes
 
 MODULES: dict[str, ModuleType] = {
-    module.__name__.rsplit(".", 1)[1]: module for module in (cli, operations, processes, runtime, service)
+    module.__name__.rsplit(".", 1)[1]: module
+    for module in (cli, installation_commands, processes, parts, service)
 }
 
 

@@ -27,14 +27,15 @@ from tests.store.databases import SELLER, at, platform_trade
 from tests.stream.clusters import create_topics, settings_for
 from tests.support.eventually import eventually
 from tests.support.pages import SHORT_LIVED_JAVA
+from tests.support.places import ROOT
+from topsync.base.settings import KafkaSettings
 from topsync.local import java, kafka_jars
-from topsync.settings import KafkaSettings
 from topsync.stream import clients, records
 from topsync.stream import producer as producers
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = ROOT / "examples"
 BOUND_SECONDS = 60.0
 TID = 4000000000000000101
 

@@ -19,7 +19,13 @@ from tests.support.servers import embedded_only
 from topsync.local import kafka_jars, paths
 
 CONSTRAINTS = ("constraints.txt", "constraints-java.txt", "constraints-soak.txt")
-SETUP_INPUTS = ("topsync/__init__.py", "topsync/errors.py", "topsync/local", "pyproject.toml", *CONSTRAINTS)
+SETUP_INPUTS = (
+    "topsync/__init__.py",
+    "topsync/base/errors.py",
+    "topsync/local",
+    "pyproject.toml",
+    *CONSTRAINTS,
+)
 
 JAVA = """\
 #!/bin/sh

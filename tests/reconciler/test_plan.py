@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import plan
-from reconciler.plan import Pull, Rules, Standing
+from reconciler.plan import Pull, PullRules, SellerCoverage
 from schemas.change import Source
 from topsync.coverage import spans
-from topsync.coverage.lateness import Allowances, Lateness, Peak
-from topsync.store.coverage import Span
-from topsync.store.gaps import Gap
-from topsync.top.calls.paging import oldest_listed
+from topsync.model.gap import Gap
+from topsync.model.span import Span
+from topsync.model.visibility import Allowances, Lateness, Peak
+from topsync.platforms.taobao.calls.paging import oldest_listed
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
 ALLOWANCE, OVERLAP, SWEEP, RETRY = 600, 300, 120, 60
@@ -33,11 +33,11 @@ def span(start: float, end: float) -> Span:
     return Span(at(start), at(end))
 
 
-def rules(*, sweep: float = SWEEP) -> Rules:
+def rules(*, sweep: float = SWEEP) -> PullRules:
     usual = Allowances(timedelta(seconds=ALLOWANCE), timedelta(seconds=OVERLAP))
     peak = Allowances(timedelta(seconds=3 * ALLOWANCE), timedelta(seconds=3 * OVERLAP))
     lateness = Lateness(usual, peak, (Peak(at(100_000), at(110_000)),))
-    return Rules(lateness, timedelta(seconds=sweep), timedelta(seconds=RETRY))
+    return PullRules(lateness, timedelta(seconds=sweep), timedelta(seconds=RETRY))
 
 
 def gap(began: float, ended: float | None, *, pulled: float | None = None, number: int = 1) -> Gap:
@@ -52,8 +52,10 @@ def gap(began: float, ended: float | None, *, pulled: float | None = None, numbe
     )
 
 
-def standing(*gaps: Gap, proven: Sequence[Span] = (span(-1000, 0),), pulled: float | None = None) -> Standing:
-    return Standing(proven, gaps, None if pulled is None else at(pulled))
+def standing(
+    *gaps: Gap, proven: Sequence[Span] = (span(-1000, 0),), pulled: float | None = None
+) -> SellerCoverage:
+    return SellerCoverage(proven, gaps, None if pulled is None else at(pulled))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_ag
     pulls = 0
     while still_open:
         assert now < at(ended + ALLOWANCE + (len(failing) + 3) * (RETRY + SWEEP + poll)), "left alone"
-        pull = plan.next_pull(Standing(proven, still_open, pulled_at), rules(sweep=sweep), now=now)
+        pull = plan.next_pull(SellerCoverage(proven, still_open, pulled_at), rules(sweep=sweep), now=now)
         if pull is not None:
             pulls += 1
             assert pulls < 200

@@ -14,11 +14,12 @@ from schemas import cloud_events
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at, emptied, version
 from tests.stream.clusters import create_topics, read_all, settings_for
-from topsync.clock import ServerClock
-from topsync.settings import KafkaSettings
+from topsync.base.clock import ServerClock
+from topsync.base.settings import KafkaSettings
+from topsync.model import refetch
+from topsync.model.refetch import Lingering, Refetch
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.refetches import Lingering, Refetch
 from topsync.stream import producer as producers
 from topsync.stream import records
 
@@ -26,10 +27,10 @@ TID = 4000000000000000101
 ATTEMPTS = 5
 TOLD_AT_ONCE = 3
 MISSING = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", "not_there", attempts=0)
-NO_NEWS = replace(MISSING, reason=refetches.NO_NEWS)
+NO_NEWS = replace(MISSING, reason=refetch.NO_NEWS)
 PROMISED = replace(NO_NEWS, modified=at(7))
-PARKED = replace(MISSING, reason=refetches.NO_SESSION)
-LINGERING = replace(MISSING, reason=refetches.LINGERING)
+PARKED = replace(MISSING, reason=refetch.NO_SESSION)
+LINGERING = replace(MISSING, reason=refetch.LINGERING)
 
 
 @pytest.mark.parametrize(

@@ -16,25 +16,25 @@ from reconciler import replays
 from reconciler.replays import Replays
 from schemas import platform_time
 from schemas.notification import ReplayFinished
+from tests.budget.gates import local_gate
 from tests.coverage.test_pull import ListGateway
+from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, SESSION, Step, answers_error, serving
 from tests.store.databases import SELLER, emptied
 from tests.stream.clusters import create_topics, settings_for
 from tests.support import systems
 from tests.support.eventually import eventually
-from tests.top.gates import local_gate
-from tests.top.gateway import APP_KEY, APP_SECRET, SESSION, Step, answers_error, serving
-from topsync.clock import ServerClock
+from topsync.base.clock import ServerClock
+from topsync.base.settings import CoverageSettings, KafkaSettings, VaultSettings
+from topsync.base.vault import Vault, new_key
 from topsync.coverage.pull import Puller
+from topsync.platforms.taobao.calls import paging
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.sellers.sessions import Sessions
-from topsync.settings import CoverageSettings, KafkaSettings, VaultSettings
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
-from topsync.store.replay_jobs import AskedBy, ReplayJob, State, WantedReplay
+from topsync.store.replay_jobs import AskedBy, ReplayJob, ReplayState, WantedReplay
 from topsync.stream import producer as producers
 from topsync.stream.topics import Topic
-from topsync.top.calls import paging
-from topsync.top.client import GatewayConfig, TopClient
-from topsync.vault import Vault, new_key
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -193,7 +193,7 @@ async def test_an_outcome_names_seller_and_span_and_what_was_found(desk: Desk) -
     assert (first.orders_listed, first.list_calls, first.calls, first.note) == (0, 3, 3, None)
     assert (second.orders_listed, second.orders_to_fetch, second.calls) == (1, 1, 4)
     job = await desk.job()
-    assert job.state is State.DONE
+    assert job.state is ReplayState.DONE
     assert job.outcome["list_calls"] == 3
     assert job.outcome["end"] == first.model_dump(mode="json")["end"]
 
@@ -220,7 +220,7 @@ async def test_a_replay_of_a_seller_of_whom_nothing_can_be_pulled_has_failed_and
     assert told.error is not None
     assert told.error.startswith(reason)
     job = await desk.job()
-    assert (job.state, job.outcome["error"]) == (State.FAILED, told.error)
+    assert (job.state, job.outcome["error"]) == (ReplayState.FAILED, told.error)
 
 
 async def test_a_session_that_is_refused_in_a_replay_is_known_to_be_refused(desk: Desk) -> None:
@@ -232,7 +232,7 @@ async def test_a_session_that_is_refused_in_a_replay_is_known_to_be_refused(desk
     assert "topsync sellers authorise" in told.error
     seller = await sellers.get(desk.pool, SELLER)
     assert seller is not None
-    assert seller.state is sellers.State.EXPIRED
+    assert seller.state is sellers.SellerState.EXPIRED
 
 
 async def test_a_span_beyond_what_the_platform_lists_is_cut_to_that_and_the_outcome_says_so(
@@ -293,7 +293,7 @@ async def test_a_job_that_gets_further_may_die_more_often_and_goes_on_behind_wha
     for day in range(1, 4):
         await desk.dies_in(desk.another_process(), after=1)
         job = await desk.job()
-        assert (job.state, job.starts, job.outcome["orders_listed"]) == (State.RUNNING, 1, day)
+        assert (job.state, job.starts, job.outcome["orders_listed"]) == (ReplayState.RUNNING, 1, day)
     await desk.another_process().round()
     (told,) = await desk.told()
     assert (told.state, told.orders_listed, told.list_calls) == ("done", 4, 4)
@@ -351,7 +351,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_not_begun(desk: Desk) -
         replays.CANCELLED,
     )
     assert desk.gateway.windows == []
-    assert (await desk.job()).state is State.FAILED
+    assert (await desk.job()).state is ReplayState.FAILED
 
 
 async def test_a_job_that_is_cancelled_while_it_runs_stops_and_says_how_far_it_came(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import orjson
 
-SAMPLES = Path(__file__).parent.parent / "data" / "top-samples"
+from tests.support.places import SAMPLES
+
 FULL = "trade_fullinfo_get_paid_two_orders_one_refunding.json"
 PRESALE = "trade_fullinfo_get_presale_step.json"
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from schemas import compatibility, json_schema
-from schemas.compatibility import Change
+from schemas.compatibility import ContractChange
 from schemas.json_schema import Json
 from schemas.types import Instant, Money, PlatformId
 
@@ -36,7 +36,7 @@ def schema(**fields: Any) -> Json:
     return json_schema.of(made, "order.v1")
 
 
-def changes(**fields: Any) -> list[Change]:
+def changes(**fields: Any) -> list[ContractChange]:
     return compatibility.changes(schema(), schema(**fields))
 
 

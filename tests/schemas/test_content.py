@@ -15,15 +15,16 @@ from schemas.refund import Refund
 from schemas.trade import CARRIED, Trade
 from schemas.types import Count
 from tests.schemas import samples
+from tests.support.places import SAMPLES
+from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS, REFUND_FIELDS
 from topsync.simulator import wire
 from topsync.simulator.faults.answers import with_single_elements
-from topsync.top.catalogue import FULLINFO_FIELDS, REFUND_FIELDS
 
 SAMPLE: dict[str, Any] = samples.complete(samples.FULL)
 PRESALE: dict[str, Any] = samples.complete(samples.PRESALE)
-REFUND: dict[str, Any] = orjson.loads((samples.SAMPLES / "refund_get.json").read_bytes())[
-    "refund_get_response"
-]["refund"]
+REFUND: dict[str, Any] = orjson.loads((SAMPLES / "refund_get.json").read_bytes())["refund_get_response"][
+    "refund"
+]
 NEW: dict[str, Any] = {"x_new_text": "新", "x_new_number": 2**60, "x_new_list": {"x_new_item": []}}
 
 

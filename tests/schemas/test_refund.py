@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from schemas.refund import NOT_ITS_OWN, Refund
-from tests.schemas.samples import SAMPLES
+from tests.support.places import SAMPLES
 
 SAMPLE: dict[str, object] = orjson.loads((SAMPLES / "refund_get.json").read_bytes())["refund_get_response"][
     "refund"

@@ -11,7 +11,7 @@ from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
 from tests.simulator.platform_client import START_SECOND, make_world
 from topsync.simulator import refunds
-from topsync.simulator.life import Kind, TradeType
+from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.moves import Move
 
 ASKED, REFUSED = {"status": "WAIT_SELLER_AGREE"}, {"status": "SELLER_REFUSE_BUYER"}
@@ -68,8 +68,9 @@ def test_every_move_of_a_simulated_refund_is_told_as_what_it_is() -> None:
     happening = world.create(seller, TradeType.FIXED)
     number, told, before = happening.draft.key.number, [], None
     for kind in (
-        Kind.PAY, Kind.SHIP, Kind.REFUND_CREATE, Kind.REFUND_REFUSE, Kind.REFUND_CLOSE,
-        Kind.REFUND_CREATE, Kind.REFUND_AGREE, Kind.REFUND_RETURN, Kind.REFUND_SUCCESS,
+        EventKind.PAY, EventKind.SHIP,
+        EventKind.REFUND_CREATE, EventKind.REFUND_REFUSE, EventKind.REFUND_CLOSE,
+        EventKind.REFUND_CREATE, EventKind.REFUND_AGREE, EventKind.REFUND_RETURN, EventKind.REFUND_SUCCESS,
     ):  # fmt: skip
         world.clock.advance(60)
         line = 1 if kind.startswith("refund") else 0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemas import opaque
 from schemas.trade import RECEIVER_FIELDS, OrderLine, Trade, UnreadableTradeError
 from tests.schemas import samples
-from topsync.top import wire
+from topsync.platforms.taobao.gateway import wire
 
 TRADES = dict(samples.all_trades())
 REQUIRED = ("tid", "status", "created", "modified", "orders")
@@ -138,7 +138,7 @@ def test_a_trade_without_a_field_that_every_trade_has_is_refused_by_its_name(mis
     [*((name, None) for name in REQUIRED), ("orders", {}), ("orders", {"order": []}), ("orders", [])],
 )
 def test_an_order_without_what_each_has_is_incomplete(field: str, absent: object) -> None:
-    """The platform has no word for an empty list but its absence (reference/top-api.md 1.6)."""
+    """The platform has no word for an empty list but its absence (docs/platform/gateway.md 1.6)."""
     with pytest.raises(UnreadableTradeError, match=field) as refused:
         Trade.from_platform(minimal(**{field: absent}))
     assert refused.value.is_incomplete

@@ -16,27 +16,27 @@ from hypothesis import strategies as st
 
 from schemas import transitions
 from schemas.change import Source
-from schemas.steps import Step, join
+from schemas.delta import Delta, join
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
 from tests.schemas import samples
 from tests.simulator.platform_client import make_world
-from topsync.simulator.life import Kind, OrderState, TradeType, fold
+from topsync.simulator.life import EventKind, OrderState, TradeType, fold
 from topsync.simulator.trades import full_trade
 from topsync.simulator.world import World
 
 ONCE = frozenset(Transition) - {Transition.PARTLY_REFUNDED, Transition.UPDATED, Transition.CORRECTED}
 STEPS_PER_LIFE = 14
 MOVES_OF = {
-    Transition.CREATED: {Kind.CREATE},
-    Transition.DEPOSIT_PAID: {Kind.PAY_DEPOSIT},
-    Transition.REST_PAID: {Kind.PAY},
-    Transition.PAID: {Kind.CREATE, Kind.PAY},  # cash on delivery is the seller's at once
+    Transition.CREATED: {EventKind.CREATE},
+    Transition.DEPOSIT_PAID: {EventKind.PAY_DEPOSIT},
+    Transition.REST_PAID: {EventKind.PAY},
+    Transition.PAID: {EventKind.CREATE, EventKind.PAY},  # cash on delivery is the seller's at once
     # By the last line, or when the last unshipped one is refunded; goods without a parcel at once.
-    Transition.SHIPPED: {Kind.SHIP, Kind.SHIP_LINE, Kind.REFUND_SUCCESS, Kind.PAY},
-    Transition.PARTLY_REFUNDED: {Kind.REFUND_SUCCESS},
-    Transition.FINISHED: {Kind.FINISH},
-    Transition.CLOSED: {Kind.CLOSE_UNPAID, Kind.REFUND_SUCCESS},
+    Transition.SHIPPED: {EventKind.SHIP, EventKind.SHIP_LINE, EventKind.REFUND_SUCCESS, EventKind.PAY},
+    Transition.PARTLY_REFUNDED: {EventKind.REFUND_SUCCESS},
+    Transition.FINISHED: {EventKind.FINISH},
+    Transition.CLOSED: {EventKind.CLOSE_UNPAID, EventKind.REFUND_SUCCESS},
 }
 
 
@@ -70,14 +70,14 @@ def wired(platform_trade: dict[str, Any]) -> Order:
 
 
 @cache
-def wandering_life(type_: TradeType, seed: int) -> list[tuple[Kind, Order]]:
+def wandering_life(type_: TradeType, seed: int) -> list[tuple[EventKind, Order]]:
     """A new order to which possible things happen at random, with the state after each."""
     chance = random.Random(seed)
     world = make_world(orders=0)
     seller = world.books[0].seller
     world.create(seller, type_, min_lines=1 + seed % 3 if type_ is TradeType.FIXED else 1)
     number = next(iter(world.books[0].numbers()))
-    life = [(Kind.CREATE, wired(world.trade(seller, number)))]
+    life = [(EventKind.CREATE, wired(world.trade(seller, number)))]
     for _ in range(STEPS_PER_LIFE):
         move = chance.choice(world.possible(seller, number))
         world.perform(seller, number, move)
@@ -85,13 +85,13 @@ def wandering_life(type_: TradeType, seed: int) -> list[tuple[Kind, Order]]:
     return life
 
 
-def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Step[Transition]]:
+def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Delta[Transition]]:
     """The steps that a subscriber is told of a life."""
     first = transitions.step(None, life[0], source)
     return [first, *(transitions.step(before, after, source) for before, after in pairwise(life))]
 
 
-def counted(steps: Sequence[Step[Transition]]) -> Counter[Transition]:
+def counted(steps: Sequence[Delta[Transition]]) -> Counter[Transition]:
     return Counter(one for step in steps for one in step.transitions)
 
 
@@ -119,24 +119,24 @@ def test_each_transition_of_every_life_is_told_when_it_happens_and_once() -> Non
     assert set(seen) == set(Transition) - {Transition.CORRECTED}, "each of them occurs"
 
 
-def expected(kind: Kind, type_: TradeType, after: Order) -> set[Transition]:
+def expected(kind: EventKind, type_: TradeType, after: Order) -> set[Transition]:
     """What a move is told as, at least."""
     match kind:
-        case Kind.CREATE if type_ is TradeType.COD:
+        case EventKind.CREATE if type_ is TradeType.COD:
             return {Transition.CREATED, Transition.PAID}
-        case Kind.PAY if type_ is TradeType.STEP:
+        case EventKind.PAY if type_ is TradeType.STEP:
             return {Transition.PAID, Transition.REST_PAID}
-        case Kind.REFUND_SUCCESS if after["status"] == "TRADE_CLOSED":
+        case EventKind.REFUND_SUCCESS if after["status"] == "TRADE_CLOSED":
             return {Transition.CLOSED}
     return {
-        Kind.CREATE: {Transition.CREATED},
-        Kind.PAY: {Transition.PAID},
-        Kind.PAY_DEPOSIT: {Transition.DEPOSIT_PAID},
-        Kind.SHIP: {Transition.SHIPPED},
-        Kind.FINISH: {Transition.FINISHED},
-        Kind.CLOSE_UNPAID: {Transition.CLOSED},
-        Kind.REFUND_SUCCESS: {Transition.PARTLY_REFUNDED},
-        Kind.SHIP_LINE: set(),
+        EventKind.CREATE: {Transition.CREATED},
+        EventKind.PAY: {Transition.PAID},
+        EventKind.PAY_DEPOSIT: {Transition.DEPOSIT_PAID},
+        EventKind.SHIP: {Transition.SHIPPED},
+        EventKind.FINISH: {Transition.FINISHED},
+        EventKind.CLOSE_UNPAID: {Transition.CLOSED},
+        EventKind.REFUND_SUCCESS: {Transition.PARTLY_REFUNDED},
+        EventKind.SHIP_LINE: set(),
     }.get(kind, {Transition.UPDATED})
 
 

@@ -7,9 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.sellers.shops import Shop, open_shop
-from tests.store.databases import migrated_database_url
-
-__all__ = ["migrated_database_url"]
 
 
 @pytest.fixture

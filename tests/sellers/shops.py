@@ -8,23 +8,23 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from tests.budget.gates import local_gate
 from tests.store.databases import settings_for
-from tests.top.gates import local_gate
-from topsync import retry
-from topsync.clock import ServerClock
+from topsync.base import retry
+from topsync.base.clock import ServerClock
+from topsync.base.settings import VaultSettings
+from topsync.base.vault import Vault, new_key
+from topsync.platforms.taobao.calls import messages
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
 from topsync.sellers.renewal import Renewal, life_of
 from topsync.sellers.sessions import Account, Sessions
-from topsync.settings import VaultSettings
 from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import OAuthSettings, SimulatorSettings
 from topsync.store import database, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller
-from topsync.top.calls import messages
-from topsync.top.client import GatewayConfig, TopClient
-from topsync.top.oauth import OAuthClient, OAuthConfig
-from topsync.vault import Vault, new_key
 
 REDIRECT_URL = "https://shop.example/callback"
 

@@ -10,12 +10,12 @@ import pytest
 from pydantic import SecretStr
 
 from tests.sellers.shops import Shop, open_shop
+from topsync.platforms.taobao.gateway.errors import SessionInvalidError
 from topsync.sellers import renewal
 from topsync.sellers.session_rules import REFUSED
 from topsync.sellers.sessions import Account
 from topsync.store import sellers
-from topsync.store.sellers import State
-from topsync.top.errors import SessionInvalidError
+from topsync.store.sellers import SellerState
 
 TASKS = 8
 
@@ -41,7 +41,7 @@ async def test_processes_that_are_refused_together_make_one_refresh_and_all_go_o
         for process in processes:
             await process.works(await process.account(shop.seller_id))
         seller = await shop.seller(processes[0])
-        assert (seller.state, seller.version, seller.refused_at) == (State.NEW, 2, None)
+        assert (seller.state, seller.version, seller.refused_at) == (SellerState.NEW, 2, None)
         assert seller.replay_due
 
 
@@ -53,7 +53,7 @@ async def test_a_session_that_was_renewed_elsewhere_is_taken_without_a_call(shop
         assert renewed is not None
         await one.works(renewed)
         assert shop.authorisations.counts == {"refresh_token": 1}
-        assert (await shop.seller(one)).state is State.NEW, "a refusal of the old session is no news"
+        assert (await shop.seller(one)).state is SellerState.NEW, "a refusal of the old session is no news"
 
 
 async def test_without_a_refresh_the_seller_is_expired_and_nobody_asks_again(
@@ -66,7 +66,7 @@ async def test_without_a_refresh_the_seller_is_expired_and_nobody_asks_again(
         assert await process.sessions.refused(account) is None
         assert await process.sessions.get(shop.seller_id) is None
         seller = await shop.seller(process)
-        assert (seller.state, seller.reason) == (State.EXPIRED, REFUSED)
+        assert (seller.state, seller.reason) == (SellerState.EXPIRED, REFUSED)
         assert not shop.authorisations.counts
 
 
@@ -78,7 +78,7 @@ async def test_a_refused_refresh_expires_the_seller_and_is_not_repeated(shop: Sh
             assert await process.sessions.refused(account) is None
         assert shop.authorisations.counts == {"refused invalid_grant": 1}
         seller = await shop.seller(process)
-        assert seller.state is State.EXPIRED
+        assert seller.state is SellerState.EXPIRED
         assert seller.reason == "the session cannot be refreshed: invalid_grant"
 
 
@@ -86,7 +86,7 @@ async def test_a_refresh_that_the_platform_refuses_early_leaves_the_working_sess
     async with shop.process() as process:
         shop.authorisations.refreshable = False
         after = await process.renewal.renew(await shop.seller(process))
-        assert (after.state, after.life.refresh_cipher) == (State.NEW, None)
+        assert (after.state, after.life.refresh_cipher) == (SellerState.NEW, None)
         await process.works(await process.account(shop.seller_id))
 
 
@@ -99,7 +99,7 @@ async def test_no_answer_is_no_verdict_and_is_left_alone_for_a_while(shop: Shop)
             assert await process.sessions.refused(account) is None
         seller = await shop.seller(process)
         assert (seller.refresh_attempts, seller.refresh_allowed) == (1, False)
-        assert (seller.state, seller.reason) == (State.EXPIRED, REFUSED)
+        assert (seller.state, seller.reason) == (SellerState.EXPIRED, REFUSED)
         assert seller.life.refresh_cipher is not None
 
 
@@ -108,7 +108,7 @@ async def test_a_wrong_secret_condemns_no_seller(shop: Shop) -> None:
         shop.platform._apps["99000001"] = "changed"
         after = await process.renewal.renew(await shop.seller(process))
         assert shop.authorisations.counts == {"refused invalid_client": 1}
-        assert (after.state, after.refresh_attempts, after.refresh_allowed) == (State.NEW, 1, False)
+        assert (after.state, after.refresh_attempts, after.refresh_allowed) == (SellerState.NEW, 1, False)
         assert after.life.refresh_cipher is not None
 
 
@@ -134,9 +134,9 @@ async def test_a_process_that_dies_in_a_refresh_blocks_nobody_for_long(
         )
         after = await process.renewal.renew(await shop.seller(process))
         if platform_did_it:
-            assert (after.state, after.reason) == (State.EXPIRED, renewal.LOST_ANSWER)
+            assert (after.state, after.reason) == (SellerState.EXPIRED, renewal.LOST_ANSWER)
         else:
-            assert after.state is State.NEW
+            assert after.state is SellerState.NEW
             await process.works(process.sessions.account(after))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from topsync.sellers import session_rules
 from topsync.sellers.session_rules import CANCELLED, MAX_ATTEMPTS, WARNING_DAYS
-from topsync.store.sellers import Life, Seller, State
+from topsync.store.sellers import Life, Seller, SellerState
 
 GRANTED = datetime(2026, 1, 1, tzinfo=UTC)
 LIFE = Life(
@@ -24,7 +24,7 @@ SELLER = Seller(
     seller_id=7,
     nick="demo",
     session_cipher=b"session",
-    state=State.LIVE,
+    state=SellerState.LIVE,
     version=1,
     life=LIFE,
     refused_at=None,
@@ -35,7 +35,7 @@ SELLER = Seller(
     refresh_allowed=True,
     refresh_under_way=False,
 )
-EXPIRED = replace(SELLER, state=State.EXPIRED, refused_at=GRANTED)
+EXPIRED = replace(SELLER, state=SellerState.EXPIRED, refused_at=GRANTED)
 
 
 def at(days: float) -> datetime:
@@ -59,7 +59,7 @@ def test_a_refused_session_is_refreshed_at_once() -> None:
 @pytest.mark.parametrize(
     "seller",
     [
-        replace(SELLER, state=State.PAUSED),
+        replace(SELLER, state=SellerState.PAUSED),
         replace(SELLER, life=replace(LIFE, refresh_cipher=None)),
         replace(SELLER, life=replace(LIFE, ends_at=None)),
         replace(SELLER, life=replace(LIFE, authorised_at=None)),

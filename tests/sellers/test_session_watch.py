@@ -16,15 +16,15 @@ from tests.sellers.shops import Process, Shop
 from tests.stream.clusters import create_topics, settings_for
 from tests.support.eventually import eventually
 from tests.support.systems import records
-from topsync import metrics
+from topsync.base import metrics
+from topsync.base.service import Lifetime
+from topsync.base.settings import KafkaSettings
+from topsync.model.span import Span
 from topsync.sellers import session_watch
 from topsync.sellers.session_rules import REFUSED
 from topsync.sellers.session_watch import SessionWatch
-from topsync.service import Lifetime
-from topsync.settings import KafkaSettings
 from topsync.store import coverage, gaps, sellers
-from topsync.store.coverage import Span
-from topsync.store.sellers import State
+from topsync.store.sellers import SellerState
 from topsync.stream import producer as producers
 from topsync.stream.topics import Registry
 
@@ -168,7 +168,7 @@ async def test_a_seller_that_expired_for_want_of_an_answer_comes_back_by_itself(
         shop.end_session()
         await sellers.refuse(process.pool, shop.seller_id, 1, REFUSED)
         await watch.look()
-        assert (await shop.seller(process)).state is State.NEW
+        assert (await shop.seller(process)).state is SellerState.NEW
 
 
 async def test_a_seller_that_is_back_is_subscribed_and_the_time_since_its_last_proof_is_a_gap(

@@ -10,13 +10,13 @@ from pydantic import SecretStr
 
 from tests.sellers.shops import Process, Shop
 from tests.sellers.test_session_watch import Told, a_watch, told
+from topsync.base.settings import VaultSettings
+from topsync.base.vault import Vault, new_key
+from topsync.model.span import Span
 from topsync.sellers import session_rules
 from topsync.sellers.session_rules import UNREADABLE
-from topsync.settings import VaultSettings
 from topsync.store import coverage, gaps, sellers
-from topsync.store.coverage import Span
-from topsync.store.sellers import Seller, State
-from topsync.vault import Vault, new_key
+from topsync.store.sellers import Seller, SellerState
 
 __all__ = ["told"]
 
@@ -67,13 +67,13 @@ async def test_the_watch_expires_it_warns_of_it_once_and_the_others_stay(
         for _ in range(3):
             await watch.look()
     found = await lost(process)
-    assert (found.state, found.reason, found.refused_at) == (State.EXPIRED, UNREADABLE, None)
+    assert (found.state, found.reason, found.refused_at) == (SellerState.EXPIRED, UNREADABLE, None)
     assert f"add the key that it was stored with, or run `topsync sellers authorise {LOST_ID}`" == (
         session_rules.what_to_do(found, now=None)
     )
     warnings = [each for each in await told.all() if each.get("seller_id") == str(LOST_ID)]
     assert [(each["session"], each["reason"]) for each in warnings] == [("expired", UNREADABLE)]
-    assert (await shop.seller(process)).state is State.NEW
+    assert (await shop.seller(process)).state is SellerState.NEW
 
 
 async def test_it_is_back_with_its_key_and_what_happened_meanwhile_becomes_a_gap(
@@ -97,7 +97,7 @@ async def test_it_is_back_with_its_key_and_what_happened_meanwhile_becomes_a_gap
     async with shop.process() as with_the_key, a_watch(with_the_key, told) as watch:
         await watch.look()
         found = await shop.seller(with_the_key)
-        assert (found.state, found.reason) == (State.NEW, None)
+        assert (found.state, found.reason) == (SellerState.NEW, None)
         assert (await with_the_key.account(shop.seller_id)).session == account.session
         opened = await gaps.open_gaps(with_the_key.pool)
         assert [(gap.seller_id, gap.began) for gap in opened] == [(shop.seller_id, now)]
@@ -109,7 +109,7 @@ async def test_a_new_session_brings_it_back_whatever_became_of_the_key(process: 
         cipher = process.vault.encrypt(SecretStr("another"))
         await sellers.add(process.pool, seller_id=LOST_ID, nick=LOST_NICK, session_cipher=cipher)
         await watch.look()
-    assert (await lost(process)).state is State.NEW
+    assert (await lost(process)).state is SellerState.NEW
 
 
 async def test_a_paused_seller_stays_paused_though_no_key_opens_its_session(
@@ -118,7 +118,7 @@ async def test_a_paused_seller_stays_paused_though_no_key_opens_its_session(
     await sellers.pause(process.pool, LOST_ID, "a holiday")
     async with a_watch(process, told) as watch:
         await watch.look()
-    assert (await lost(process)).state is State.PAUSED
+    assert (await lost(process)).state is SellerState.PAUSED
 
 
 async def test_a_refresh_token_that_no_key_opens_is_not_tried_and_kept_for_its_key(

@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from tests.platforms.taobao.channel.platform import APP_KEY, SECRET, serving
 from tests.simulator.raw_socket import RawSocket
-from tests.tmc.platform import APP_KEY, SECRET, serving
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import Value
 from topsync.simulator.channel.channel import Channel, ChannelSettings, OutboundMessage
 from topsync.simulator.faults.effects import PLAIN, Fate
-from topsync.tmc import messages
-from topsync.tmc.frames import Value
 
 
 def signed(group: str, stamp: str, *, with_empty: bool = False) -> dict[str, Value]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from tests.simulator.platform_client import Client, frozen_clock, small
 from tests.simulator.raw_socket import RawSocket
+from topsync.platforms.taobao.channel.frames import Frame
 from topsync.simulator import scenario
 from topsync.simulator.server import Simulator
-from topsync.tmc.frames import Frame
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 QUIET_SECONDS = 0.25

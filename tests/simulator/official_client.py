@@ -1,6 +1,6 @@
 """A client of the channel that behaves, byte by byte, as the reference says the official Java SDK does.
 
-Written from reference/tmc-protocol.md alone and sharing no code with the product or the simulator: it is
+Written from docs/platform/channel.md alone and sharing no code with the product or the simulator: it is
 the judge of what a foreign client would notice. Wherever the official client gives up, it records why in
 `noticed` and closes as that one does.
 """

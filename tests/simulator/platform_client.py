@@ -12,14 +12,14 @@ import aiohttp
 import orjson
 
 from schemas import platform_time
+from topsync.platforms.taobao.gateway.sign import SignMethod, sign
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.life import TradeType
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.world import World
-from topsync.top.sign import SignMethod, sign
 
 START = platform_time.parse("2025-11-20 15:30:00")
 START_SECOND = int(START.timestamp())
@@ -92,7 +92,7 @@ class Client:
         await self.http.close()
 
     @property
-    def seller(self) -> Seller:
+    def seller(self) -> SimulatedSeller:
         return self.simulator.sellers[0]
 
     def signed(

@@ -8,8 +8,8 @@ import os
 import time
 from dataclasses import dataclass
 
-from topsync.tmc import messages
-from topsync.tmc.frames import Frame, decode, encode
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import Frame, decode, encode
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 ACCEPT = "Bz3qJYTGdOe8gUSpLosEdiLKDrk="
@@ -45,7 +45,7 @@ class RawSocket:
     async def open(cls, uri: str, *more_headers: str) -> RawSocket:
         host, _, port = uri.removeprefix("ws://").rstrip("/").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        # In the official client's order, with its Host without a port (reference/tmc-protocol.md 1.2).
+        # In the official client's order, with its Host without a port (docs/platform/channel.md 1.2).
         lines = [
             "GET / HTTP/1.1",
             "Host: localhost",

@@ -14,15 +14,15 @@ from schemas.change import Source
 from schemas.refund import NOT_ITS_OWN, Refund
 from schemas.trade import OrderLine, Trade
 from tests.simulator.platform_client import make_world
+from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS, REFUND_FIELDS
 from topsync.simulator import refunds
 from topsync.simulator.director import Director
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.world import World
-from topsync.top.catalogue import FULLINFO_FIELDS, REFUND_FIELDS
 
 EXPLAINED: Mapping[str, str] = {
-    "async_modified": "lists by arrival alone carry it (reference/top-api.md 5.2)"
+    "async_modified": "lists by arrival alone carry it (docs/platform/gateway.md 5.2)"
 }
 """What is asked for and never given, and why."""
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.platforms.taobao.channel.platform import APP_KEY, HOST, SECRET, message, serving
 from tests.simulator.channel_platform import Platform
 from tests.simulator.raw_socket import (
     BINARY,
@@ -18,11 +19,20 @@ from tests.simulator.raw_socket import (
 )
 from tests.support import pace
 from tests.support.eventually import eventually
-from tests.tmc.platform import APP_KEY, HOST, SECRET, message, serving
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Date,
+    Frame,
+    Int16,
+    Int32,
+    Int64,
+    MessageType,
+    Value,
+    encode,
+)
+from topsync.platforms.taobao.channel.messages import read_message
 from topsync.simulator.channel.channel import Channel, ChannelSettings
-from topsync.tmc import messages
-from topsync.tmc.frames import Byte, Date, Frame, Int16, Int32, Int64, MessageType, Value, encode
-from topsync.tmc.messages import read_message
 
 
 async def test_a_push_has_the_fields_and_types_of_the_reference(platform: Platform) -> None:

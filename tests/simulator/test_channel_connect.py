@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.platforms.taobao.channel.platform import APP_KEY, SECRET, message
 from tests.simulator.channel_platform import Platform, signed
 from tests.simulator.raw_socket import BINARY
 from tests.support.eventually import eventually
-from tests.tmc.platform import APP_KEY, SECRET, message
-from topsync.tmc import messages
-from topsync.tmc.frames import Frame, Int32, MessageType, Value, encode
-from topsync.tmc.messages import read_message
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import Frame, Int32, MessageType, Value, encode
+from topsync.platforms.taobao.channel.messages import read_message
 
 
 async def test_a_bad_sign_is_refused_and_the_connection_left_open(platform: Platform) -> None:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.platforms.taobao.channel.platform import APP_KEY, message
 from tests.simulator.channel_platform import platform_with, signed
 from tests.simulator.raw_socket import CLOSE, RawSocket
 from tests.support import pace
 from tests.support.eventually import eventually
-from tests.tmc.platform import APP_KEY, message
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import Frame, MessageType, Value
+from topsync.platforms.taobao.channel.messages import TmcMessage, read_message
 from topsync.simulator.channel.channel import ChannelSettings, OutboundMessage
 from topsync.simulator.channel.settings import Excess, Refusal
-from topsync.tmc import messages
-from topsync.tmc.frames import Frame, MessageType, Value
-from topsync.tmc.messages import TmcMessage, read_message
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulator.md"
 QUIET_SECONDS = 0.2

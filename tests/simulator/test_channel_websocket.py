@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.platforms.taobao.channel.platform import APP_KEY, SECRET
 from tests.simulator.channel_platform import Platform
 from tests.simulator.raw_socket import (
     ACCEPT,
@@ -23,9 +24,8 @@ from tests.simulator.raw_socket import (
     client_frame,
 )
 from tests.support.eventually import eventually
-from tests.tmc.platform import APP_KEY, SECRET
-from topsync.tmc import messages
-from topsync.tmc.frames import Frame, MessageType, encode
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import Frame, MessageType, encode
 
 
 @asynccontextmanager

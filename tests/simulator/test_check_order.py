@@ -1,4 +1,7 @@
-"""In which order the gateway refuses is not documented, so it is a switch (reference/top-api.md 1.5, 7)."""
+"""In which order the gateway refuses is not documented, so it is a switch.
+
+Source: docs/platform/gateway.md 1.5, 7.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from itertools import permutations
 import pytest
 
 from tests.simulator.platform_client import Client, frozen_clock, small
-from topsync.simulator.faults.calls import Ban
+from topsync.simulator.faults.calls import BanFault
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import Check, PlatformQuirks
 
@@ -55,7 +58,7 @@ async def test_frequency_signature_and_permission_change_places(
 ) -> None:
     quirks = PlatformQuirks(check_order=order_of(first, second), closed_apis=frozenset({METHOD}))
     async with (
-        Simulator(small(quirks=quirks), frozen_clock(), [Ban(seconds=60, scope="app")]) as simulator,
+        Simulator(small(quirks=quirks), frozen_clock(), [BanFault(seconds=60, scope="app")]) as simulator,
         Client(simulator) as client,
     ):
         parameters = client.signed(METHOD, fields="tid", tid="1") | {"sign": "0" * 32}

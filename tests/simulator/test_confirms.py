@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Frame,
+    Int32,
+    Int64,
+    MessageType,
+    Value,
+    decode,
+    encode,
+)
 from topsync.simulator.channel.confirms import shape_of
-from topsync.tmc import messages
-from topsync.tmc.frames import Byte, Frame, Int32, Int64, MessageType, Value, decode, encode
 
 TOKEN = "8a0c2f6e-3b7d-4c19-9f55-d2e1a7b40c63"
 IDS = st.integers(-(2**63), 2**63 - 1)

@@ -10,7 +10,7 @@ import pytest
 from tests.simulator.platform_client import make_world
 from topsync.simulator import day
 from topsync.simulator.day import CHANGES_PER_SCENE, SCENES, Day
-from topsync.simulator.life import Kind
+from topsync.simulator.life import EventKind
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.topics import notices_of
 from topsync.simulator.world import Happening
@@ -34,7 +34,7 @@ def played() -> list[Happening]:
 
 def test_every_kind_of_change_is_played_as_often_as_the_scenes_say(played: list[Happening]) -> None:
     counts = Counter(happening.event.kind for happening in played)
-    expected = Counter[Kind]()
+    expected = Counter[EventKind]()
     for scene in SCENES:
         for act in scene.acts:
             expected[act.kind] += scene.times
@@ -53,7 +53,7 @@ def test_a_scene_keeps_its_pace(played: list[Happening]) -> None:
     first, last = scene.acts[1].after_seconds
     assert list(scenes.go_on(100.0 + first - 0.1)) == []
     ((paid,),) = scenes.go_on(100.0 + last)
-    assert paid.event.kind is Kind.PAY
+    assert paid.event.kind is EventKind.PAY
 
 
 def test_every_readiness_that_a_scene_needs_is_found(played: list[Happening]) -> None:

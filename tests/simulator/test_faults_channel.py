@@ -13,10 +13,10 @@ from tests.simulator.platform_client import NOW, Client
 from tests.simulator.raw_socket import BINARY, CLOSE, PING, TEXT, RawSocket
 from tests.simulator.test_faults_calls import listed
 from tests.support.eventually import eventually
+from topsync.platforms.taobao.channel import messages
+from topsync.platforms.taobao.channel.frames import Frame, FrameError, MessageType, decode
 from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.faults.effects import Damage
-from topsync.tmc import messages
-from topsync.tmc.frames import Frame, FrameError, MessageType, decode
 
 LATER = "2025-11-20 15:31:00"
 

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from tests.simulator.platform_client import FULL_FIELDS, make_world
 from topsync.simulator.fields import parse_fields
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 WORLD = make_world(orders=300)
 names = st.sampled_from([*FULL_FIELDS.split(","), "orders.oid", "orders.status", "no_such_field", "orders.x"])
 
 
-def picked(trade: Json, asked: set[str]) -> Json:
+def picked(trade: JsonObject, asked: set[str]) -> JsonObject:
     """The rule in the plainest form."""
-    lines: Json = {}
+    lines: JsonObject = {}
     for name, value in trade.items():
         nested = {field.partition(".")[2] for field in asked if field.startswith(f"{name}.")}
         if name in asked:

@@ -31,11 +31,11 @@ from tests.simulator.platform_client import (
     text,
     tids,
 )
+from topsync.platforms.taobao.gateway.sign import SignMethod, digest, sign
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.ids import OrderKey, oid_of, tid_of
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import OldWindow, PageBeyondEnd, PlatformQuirks, UnknownType
-from topsync.top.sign import SignMethod, digest, sign
 
 TIME_GET = "taobao.time.get"
 SOLD_GET = "taobao.trades.sold.get"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from schemas import platform_time
 from tests.simulator.platform_client import START, START_SECOND, make_world
-from topsync.simulator.history import SellerHistory, Span
-from topsync.simulator.life import Kind, TradeType, fold
+from topsync.simulator.history import PastSpan, SellerHistory
+from topsync.simulator.life import EventKind, TradeType, fold
 from topsync.simulator.moves import Move, possible
 from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS
 
@@ -21,7 +21,7 @@ FIRST = int(platform_time.start_of(platform_time.day_of(START) - timedelta(days=
 
 
 def history(seed: int = 1, count: int = 500, seller: int = 0) -> SellerHistory:
-    return SellerHistory(seed, seller, count, Span(FIRST, START_SECOND))
+    return SellerHistory(seed, seller, count, PastSpan(FIRST, START_SECOND))
 
 
 def test_the_same_seed_gives_the_same_orders_whatever_the_order_of_access() -> None:
@@ -140,7 +140,7 @@ def test_every_step_of_every_plan_is_a_possible_move() -> None:
         for reached in range(1, len(events)):
             state = fold(plan.type, plan.min_lines, events[:reached])
             event = events[reached]
-            delivered_at_once = event.kind is Kind.SHIP and events[reached - 1].kind is Kind.PAY
+            delivered_at_once = event.kind is EventKind.SHIP and events[reached - 1].kind is EventKind.PAY
             assert delivered_at_once or Move(event.kind, event.line) in possible(state), (plan, event)
 
 

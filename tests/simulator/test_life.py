@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from topsync.simulator.life import Event, Kind, OrderState, TradeType, fold
+from topsync.simulator.life import EventKind, OrderEvent, OrderState, TradeType, fold
 from topsync.simulator.moves import Move, follow_ups, possible
 
 TERMINAL = {"TRADE_FINISHED", "TRADE_CLOSED", "TRADE_CLOSED_BY_TAOBAO"}
@@ -15,12 +15,12 @@ TERMINAL = {"TRADE_FINISHED", "TRADE_CLOSED", "TRADE_CLOSED_BY_TAOBAO"}
 
 def wander(type_: TradeType, lines: int, seed: int, steps: int = 25) -> list[OrderState]:
     chance = random.Random(seed)
-    events = [Event(0, Kind.CREATE)]
+    events = [OrderEvent(0, EventKind.CREATE)]
     states = [fold(type_, lines, events)]
     for at in range(1, steps):
         move = chance.choice(possible(states[-1]))
         for each in (move, *follow_ups(type_, move)):
-            events.append(Event(at, each.kind, each.line))
+            events.append(OrderEvent(at, each.kind, each.line))
             states.append(fold(type_, lines, events))
     return states
 
@@ -42,14 +42,23 @@ def test_any_walk_keeps_lines_and_trade_in_step(type_: TradeType, lines: int) ->
 
 
 def test_paying_for_goods_without_a_parcel_ships_them_in_the_same_second() -> None:
-    assert follow_ups(TradeType.AUTO_DELIVERY, Move(Kind.PAY)) == (Move(Kind.SHIP),)
-    assert follow_ups(TradeType.FIXED, Move(Kind.PAY)) == ()
+    assert follow_ups(TradeType.AUTO_DELIVERY, Move(EventKind.PAY)) == (Move(EventKind.SHIP),)
+    assert follow_ups(TradeType.FIXED, Move(EventKind.PAY)) == ()
 
 
 def test_an_aftersale_refund_leaves_the_trade_finished() -> None:
-    kinds = [Kind.PAY, Kind.SHIP, Kind.FINISH]
-    refund = [Kind.REFUND_CREATE, Kind.REFUND_AGREE, Kind.REFUND_RETURN, Kind.REFUND_SUCCESS]
-    events = [Event(0, Kind.CREATE), *(Event(1, kind) for kind in kinds), *(Event(2, k, 1) for k in refund)]
+    kinds = [EventKind.PAY, EventKind.SHIP, EventKind.FINISH]
+    refund = [
+        EventKind.REFUND_CREATE,
+        EventKind.REFUND_AGREE,
+        EventKind.REFUND_RETURN,
+        EventKind.REFUND_SUCCESS,
+    ]
+    events = [
+        OrderEvent(0, EventKind.CREATE),
+        *(OrderEvent(1, kind) for kind in kinds),
+        *(OrderEvent(2, k, 1) for k in refund),
+    ]
     state = fold(TradeType.FIXED, 2, events)
     assert state.status == "TRADE_FINISHED"
     assert state.lines[0].refund is not None
@@ -57,8 +66,11 @@ def test_an_aftersale_refund_leaves_the_trade_finished() -> None:
 
 
 def test_refunding_every_line_closes_the_trade() -> None:
-    events = [Event(0, Kind.CREATE), Event(1, Kind.PAY)]
+    events = [OrderEvent(0, EventKind.CREATE), OrderEvent(1, EventKind.PAY)]
     for line in (1, 2):
-        events += [Event(2, Kind.REFUND_CREATE, line), Event(3, Kind.REFUND_SUCCESS, line)]
+        events += [
+            OrderEvent(2, EventKind.REFUND_CREATE, line),
+            OrderEvent(3, EventKind.REFUND_SUCCESS, line),
+        ]
     assert fold(TradeType.FIXED, 2, events[:-1]).status == "WAIT_SELLER_SEND_GOODS"
     assert fold(TradeType.FIXED, 2, events).status == "TRADE_CLOSED"

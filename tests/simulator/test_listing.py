@@ -11,8 +11,8 @@ from tests.simulator.platform_client import START_SECOND, make_world, text
 from topsync.simulator.book import OrderBook
 from topsync.simulator.director import Director
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.simulator.life import Kind, TradeType
-from topsync.simulator.listing import Listing, Query, TooSlowError, by_created, by_modified
+from topsync.simulator.life import EventKind, TradeType
+from topsync.simulator.listing import ListResult, Query, TooSlowError, by_created, by_modified
 from topsync.simulator.moves import Move
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.subscriptions import Subscriptions
@@ -20,7 +20,7 @@ from topsync.simulator.world import World
 
 ALL = frozenset(TradeType)
 DAY = 86400
-Find = Callable[[OrderBook, Query, int], Listing]
+Find = Callable[[OrderBook, Query, int], ListResult]
 
 
 def lively_world(seed: int, delay: int = 0) -> World:
@@ -35,7 +35,7 @@ def lively_world(seed: int, delay: int = 0) -> World:
     return world
 
 
-def everything(found: Listing) -> list[int]:
+def everything(found: ListResult) -> list[int]:
     return found.page(0, found.total)
 
 
@@ -91,7 +91,7 @@ def test_a_change_is_in_lists_only_when_its_delay_has_passed() -> None:
     book = world.books[0]
     query = Query(START_SECOND, START_SECOND, ALL)
     for number in range(40):
-        world.perform(book.seller, number, Move(Kind.MEMO))
+        world.perform(book.seller, number, Move(EventKind.MEMO))
     counts = []
     for _ in range(13):
         counts.append(by_modified(book, query, world.clock.second()).total)
@@ -108,7 +108,7 @@ def test_until_then_lists_show_the_state_before_and_details_the_new_one() -> Non
     delayed = 0
     for number in range(40):
         before = book.history.modified(number)
-        world.perform(book.seller, number, Move(Kind.MEMO))
+        world.perform(book.seller, number, Move(EventKind.MEMO))
         assert world.trade(book.seller, number)["modified"] == text(START_SECOND)
         shown = book.shown(number, world.clock.second())
         if shown.modified == before:
@@ -123,7 +123,7 @@ def test_arrival_is_when_the_state_became_visible() -> None:
     world = make_world(orders=50, delay=600)
     book = world.books[0]
     for number in range(20):
-        world.perform(book.seller, number, Move(Kind.MEMO))
+        world.perform(book.seller, number, Move(EventKind.MEMO))
     world.clock.advance(700)
     arrivals = {book.shown(number, world.clock.second()).arrived - START_SECOND for number in range(20)}
     assert min(arrivals) >= 0

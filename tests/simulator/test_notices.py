@@ -8,14 +8,14 @@ import orjson
 
 from tests.simulator.platform_client import BOUND_SECONDS, NOW, START, Client, make_world
 from tests.support.eventually import eventually
+from topsync.platforms.taobao.channel.frames import Frame, MessageType, decode, encode
+from topsync.platforms.taobao.channel.messages import connect_sign
 from topsync.simulator.channel.channel import OutboundMessage
 from topsync.simulator.director import Director, Wish
-from topsync.simulator.life import Kind, TradeType
+from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import TASK_COMPLETE
-from topsync.tmc.frames import Frame, MessageType, decode, encode
-from topsync.tmc.messages import connect_sign
 
 PERMIT = "taobao.tmc.user.permit"
 
@@ -200,4 +200,4 @@ def test_the_stream_is_determined_by_its_seed() -> None:
 def test_the_stream_makes_every_kind_of_change() -> None:
     sink = Sink()
     kinds = {sink.director.step().event.kind for _ in range(6000)}
-    assert kinds == set(Kind)
+    assert kinds == set(EventKind)

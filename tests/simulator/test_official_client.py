@@ -10,11 +10,11 @@ import orjson
 import pytest
 import uvloop
 
+from tests.platforms.taobao.channel.platform import APP_KEY, SECRET, message
 from tests.simulator.channel_platform import Platform, platform_with
 from tests.simulator.official_client import OfficialClient, Typed
 from tests.simulator.platform_client import Client
 from tests.support.eventually import eventually
-from tests.tmc.platform import APP_KEY, SECRET, message
 from topsync.simulator.channel.channel import ChannelSettings
 from topsync.simulator.channel.queue import OutboundMessage
 from topsync.simulator.channel.settings import Excess

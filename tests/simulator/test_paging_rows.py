@@ -1,4 +1,6 @@
-"""The table of reference/top-api.md 3.2: which way of paging loses orders, when the list moves meanwhile."""
+"""The table of docs/platform/gateway.md 3.2: which way of paging loses orders, when the list moves
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import pytest
 from tests.simulator.platform_client import START, Client, after, frozen_clock, small, tids
 from topsync.simulator.faults.answers import PagingMutation
 from topsync.simulator.faults.channel import Visibility
-from topsync.simulator.faults.effects import Change
+from topsync.simulator.faults.effects import ListChange
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.server import Simulator
 from topsync.simulator.wire import second_of
@@ -23,7 +25,9 @@ OPEN = after(START, -3600 * 22), after(START, 3600 * 2)
 """Read an hour after the start: one ends before that, the other does not."""
 
 
-async def lost(seed: int, window: tuple[str, str], changes: Sequence[Change], *, backward: bool) -> set[int]:
+async def lost(
+    seed: int, window: tuple[str, str], changes: Sequence[ListChange], *, backward: bool
+) -> set[int]:
     """The orders that were in the window from start to end and were on no page."""
     settings = small(seed=seed, sellers=1, orders=1500)
     async with Simulator(settings, frozen_clock()) as simulator, Client(simulator) as client:
@@ -55,17 +59,17 @@ async def lost(seed: int, window: tuple[str, str], changes: Sequence[Change], *,
 @pytest.mark.parametrize(
     ("window", "changes", "backward", "loses"),
     [
-        pytest.param(CLOSED, [Change.MODIFY], False, True, id="closed, leaving: forward loses"),
-        pytest.param(CLOSED, [Change.MODIFY], True, False, id="closed, leaving: backward is safe"),
-        pytest.param(OPEN, [Change.MODIFY, Change.CREATE], True, True, id="open: backward loses"),
-        pytest.param(CLOSED, [Change.REVEAL], False, False, id="late: forward reads all but the late"),
-        pytest.param(CLOSED, [Change.REVEAL], True, True, id="late: backward loses"),
-        pytest.param(CLOSED, [Change.MODIFY, Change.REVEAL], False, True, id="both: forward loses"),
-        pytest.param(CLOSED, [Change.MODIFY, Change.REVEAL], True, True, id="both: backward loses"),
+        pytest.param(CLOSED, [ListChange.MODIFY], False, True, id="closed, leaving: forward loses"),
+        pytest.param(CLOSED, [ListChange.MODIFY], True, False, id="closed, leaving: backward is safe"),
+        pytest.param(OPEN, [ListChange.MODIFY, ListChange.CREATE], True, True, id="open: backward loses"),
+        pytest.param(CLOSED, [ListChange.REVEAL], False, False, id="late: forward reads all but the late"),
+        pytest.param(CLOSED, [ListChange.REVEAL], True, True, id="late: backward loses"),
+        pytest.param(CLOSED, [ListChange.MODIFY, ListChange.REVEAL], False, True, id="both: forward loses"),
+        pytest.param(CLOSED, [ListChange.MODIFY, ListChange.REVEAL], True, True, id="both: backward loses"),
     ],
 )
 async def test_the_simulator_loses_orders_as_the_reference_says(
-    window: tuple[str, str], changes: list[Change], backward: bool, loses: bool
+    window: tuple[str, str], changes: list[ListChange], backward: bool, loses: bool
 ) -> None:
     found = [await lost(seed, window, changes, backward=backward) for seed in SEEDS]
     assert any(found) == loses

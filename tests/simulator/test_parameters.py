@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topsync.simulator import parameters
-from topsync.simulator.http import Exchange
 from topsync.simulator.parameters import TooManyParametersError
 
 encoded = st.one_of(
@@ -37,14 +36,9 @@ def test_the_number_of_parameters_is_bounded() -> None:
         parameters.decoded(f"{most}&one=more")
 
 
-def exchange(target: str, content_type: bytes, body: bytes) -> Exchange:
-    # These parameters are read without the connection.
-    return Exchange(None, "POST", target, {b"content-type": content_type}, body, "")  # type: ignore[arg-type]
-
-
 def test_the_body_wins_over_the_query() -> None:
-    asked = exchange("/router/rest?a=query&b=query", b"application/x-www-form-urlencoded", b"b=body&c=body")
-    assert parameters.of_exchange(asked) == {"a": "query", "b": "body", "c": "body"}
+    merged = parameters.of_call("a=query&b=query", "application/x-www-form-urlencoded", b"b=body&c=body")
+    assert merged == {"a": "query", "b": "body", "c": "body"}
 
 
 def test_a_form_in_parts_gives_its_texts_and_not_its_files() -> None:
@@ -54,8 +48,7 @@ def test_a_form_in_parts_gives_its_texts_and_not_its_files() -> None:
         b'--x\r\nContent-Disposition: form-data; name="memo"\r\n\r\nline\r\nbreak \xe5\x8a\xa0&%41\r\n'
         b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n\x89PNG\r\n--x--\r\n'
     )
-    asked = exchange("/?v=2.0", b"multipart/form-data; boundary=x", body)
-    assert parameters.of_exchange(asked) == {
+    assert parameters.of_call("v=2.0", "multipart/form-data; boundary=x", body) == {
         "v": "2.0",
         "method": "taobao.time.get",
         "memo": "line\r\nbreak 加&%41",

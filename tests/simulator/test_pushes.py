@@ -9,14 +9,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Date,
+    Frame,
+    FrameError,
+    Int16,
+    Int32,
+    Int64,
+    decode,
+    encode,
+)
+from topsync.platforms.taobao.channel.messages import MessageError, read_message
 from topsync.simulator.channel import pushes, websocket
 from topsync.simulator.channel.pushes import PushWriter, Recipient
-from topsync.simulator.channel.queue import OutboundMessage, Place, Queued
+from topsync.simulator.channel.queue import MessagePlace, OutboundMessage, Queued
 from topsync.simulator.channel.settings import ChannelSettings, WireType
 from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.effects import PLAIN, Damage, Fate
-from topsync.tmc.frames import Byte, Date, Frame, FrameError, Int16, Int32, Int64, decode, encode
-from topsync.tmc.messages import MessageError, read_message
 
 NOW = datetime(2025, 11, 11, 12, 30, 15, 123456, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,7 +43,7 @@ MESSAGE = OutboundMessage(
 
 
 def queued(message: OutboundMessage = MESSAGE, *, message_id: int = 10**18, retried: int = 0) -> Queued:
-    return Queued(message_id, message, Place.IN_FLIGHT, NOW, retried=retried)
+    return Queued(message_id, message, MessagePlace.IN_FLIGHT, NOW, retried=retried)
 
 
 def sent(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.simulator.platform_client import START_SECOND, make_world
+from topsync.platforms.taobao.catalogue import REFUND_FIELDS
 from topsync.simulator import refunds
 from topsync.simulator.ids import OrderKey, refund_id_of, refund_of, tid_of
-from topsync.simulator.life import REFUND_KINDS, Kind, TradeType
+from topsync.simulator.life import REFUND_KINDS, EventKind, TradeType
 from topsync.simulator.moves import Move
 from topsync.simulator.refunds import RefundQuery
 from topsync.simulator.world import World
-from topsync.top.catalogue import REFUND_FIELDS
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_each_refund_of_a_line_keeps_its_own_story() -> None:
     seller = world.books[0].seller
     happening = world.create(seller, TradeType.FIXED)
     number = happening.draft.key.number
-    for kind in (Kind.PAY, Kind.REFUND_CREATE, Kind.REFUND_CLOSE, Kind.REFUND_CREATE):
+    for kind in (EventKind.PAY, EventKind.REFUND_CREATE, EventKind.REFUND_CLOSE, EventKind.REFUND_CREATE):
         world.clock.advance(60)
         line = 1 if kind in REFUND_KINDS else 0
         (happening,) = world.perform(seller, number, Move(kind, line))
@@ -83,16 +83,16 @@ def test_each_refund_of_a_line_keeps_its_own_story() -> None:
 
 @pytest.mark.parametrize("moves", [True, False])
 def test_a_refund_after_the_sale_may_leave_its_orders_modified_where_it_was(moves: bool) -> None:
-    """Nobody documents that it moves it (reference/top-api.md 3.10)."""
+    """Nobody documents that it moves it (docs/platform/gateway.md 3.10)."""
     world = make_world(orders=0, aftersale_refunds_move_orders=moves)
     seller, book = world.books[0].seller, world.books[0]
     number = world.create(seller, TradeType.FIXED).draft.key.number
-    for kind in (Kind.PAY, Kind.SHIP, Kind.FINISH):
+    for kind in (EventKind.PAY, EventKind.SHIP, EventKind.FINISH):
         world.clock.advance(60)
         world.perform(seller, number, Move(kind))
     finished = world.clock.second()
     world.clock.advance(60)
-    (happening,) = world.perform(seller, number, Move(Kind.REFUND_CREATE, 1))
+    (happening,) = world.perform(seller, number, Move(EventKind.REFUND_CREATE, 1))
     now = world.clock.second()
 
     assert happening.state.modified == (now if moves else finished)
@@ -108,12 +108,12 @@ def test_an_order_of_the_past_stays_in_its_window_when_only_its_refund_has_chang
     number = next(
         number
         for number in range(300)
-        if Move(Kind.REFUND_CREATE, 1) in world.possible(seller, number)
+        if Move(EventKind.REFUND_CREATE, 1) in world.possible(seller, number)
         and book.state(book.draft(number), book.events(number)).finished_at
     )
     before = book.history.modified(number)
     world.clock.advance(60)
-    world.perform(seller, number, Move(Kind.REFUND_CREATE, 1))
+    world.perform(seller, number, Move(EventKind.REFUND_CREATE, 1))
     now = world.clock.second()
     assert (before, number) in book.modified_between(before, before, now)
     assert (now, number) not in book.modified_between(now, now, now)
@@ -123,7 +123,7 @@ def test_all_refunds_of_an_order_are_told_each_as_it_is_in_full() -> None:
     world = make_world(orders=0)
     seller, book = world.books[0].seller, world.books[0]
     number = world.create(seller, TradeType.FIXED).draft.key.number
-    for kind in (Kind.PAY, Kind.REFUND_CREATE, Kind.REFUND_CLOSE, Kind.REFUND_CREATE):
+    for kind in (EventKind.PAY, EventKind.REFUND_CREATE, EventKind.REFUND_CLOSE, EventKind.REFUND_CREATE):
         world.clock.advance(60)
         world.perform(seller, number, Move(kind, 1 if kind in REFUND_KINDS else 0))
     told = list(refunds.all_of(book, number))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.simulator.platform_client import FULL_FIELDS, make_world
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.simulator.life import Kind, TradeType
+from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.trades import BRIEF, DETAIL_ONLY, brief_trade, listed_trade
 from topsync.simulator.world import World, find_move
 
@@ -85,7 +85,7 @@ def test_sums_add_up_after_live_changes_too() -> None:
     world.create(seller, TradeType.FIXED, min_lines=2)
     number = next(iter(world.books[0].numbers()))
     before = world.trade(seller, number)
-    move = find_move(world.possible(seller, number), Kind.MODIFY_FEE, None)
+    move = find_move(world.possible(seller, number), EventKind.MODIFY_FEE, None)
     assert move is not None
     world.perform(seller, number, move)
     trade = world.trade(seller, number)
@@ -190,7 +190,7 @@ def test_brief_trades_say_what_full_ones_say() -> None:
     book = world.books[0]
     world.create(book.seller, TradeType.FIXED, min_lines=2)
     for number in book.newest(20):
-        for kind in (Kind.PAY, Kind.SHIP_LINE, Kind.REFUND_CREATE):
+        for kind in (EventKind.PAY, EventKind.SHIP_LINE, EventKind.REFUND_CREATE):
             if move := find_move(world.possible(book.seller, number), kind, None):
                 world.perform(book.seller, number, move)
     for number in book.numbers():

@@ -23,14 +23,14 @@ from topsync.simulator.channel import websocket
 from topsync.simulator.channel.websocket import (
     MAX_HEAD_BYTES,
     Closed,
-    Event,
     Message,
     Opcode,
-    Receiver,
     Rejected,
     Skipped,
     Upgraded,
     Violation,
+    WebSocketEvent,
+    WebSocketReader,
 )
 
 LIMIT = 4096
@@ -44,8 +44,8 @@ OPENED = Upgraded(
 )
 
 
-def opened() -> Receiver:
-    receiver = Receiver(LIMIT)
+def opened() -> WebSocketReader:
+    receiver = WebSocketReader(LIMIT)
     assert receiver.feed(HEAD) == [OPENED]
     return receiver
 
@@ -65,14 +65,14 @@ FRAMES = st.lists(
 
 @given(frames=FRAMES, places=st.lists(st.integers(0, 2000), max_size=8))
 def test_any_cut_gives_the_same_events(frames: list[tuple[int, bytes, bool]], places: list[int]) -> None:
-    expected: list[Event] = [OPENED]
+    expected: list[WebSocketEvent] = [OPENED]
     data = HEAD
     for opcode, payload, wanted in frames:
         final = wanted or opcode >= CLOSE
         data += client_frame(opcode, payload, final=final)
         whole = final and opcode != CONTINUATION
         expected.append(Message(Opcode(opcode), payload) if whole else Skipped())
-    receiver = Receiver(LIMIT)
+    receiver = WebSocketReader(LIMIT)
     events = [event for piece in cuts(data, places) for event in receiver.feed(piece)]
     assert events == expected
     assert receiver.buffered_bytes == 0
@@ -83,7 +83,7 @@ def test_any_cut_gives_the_same_events(frames: list[tuple[int, bytes, bool]], pl
     places=st.lists(st.integers(0, 2000), max_size=5),
 )
 def test_any_bytes_end_in_events_and_keep_no_more_than_a_frame(data: bytes, places: list[int]) -> None:
-    receiver = Receiver(LIMIT)
+    receiver = WebSocketReader(LIMIT)
     over = False
     for piece in cuts(data, places):
         for event in receiver.feed(piece):
@@ -99,8 +99,8 @@ def test_any_bytes_end_in_events_and_keep_no_more_than_a_frame(data: bytes, plac
 def test_any_flipped_bit_ends_in_events(place: int, bit: int) -> None:
     data = bytearray(HEAD + client_frame(BINARY, b"payload") + client_frame(CLOSE, b"\x03\xe8bye"))
     data[place % len(data)] ^= 1 << bit
-    for event in Receiver(LIMIT).feed(bytes(data)):
-        assert isinstance(event, Event)
+    for event in WebSocketReader(LIMIT).feed(bytes(data)):
+        assert isinstance(event, WebSocketEvent)
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 4000, LIMIT])
@@ -166,7 +166,7 @@ def test_a_close_may_be_unmasked_and_too_long(payload: bytes, code: int | None, 
     ids=["post", "head", "no key", "no upgrade", "version", "protocol", "nothing", "tls", "endless"],
 )
 def test_a_request_that_is_no_upgrade_is_answered_and_ended(head: bytes, status: int) -> None:
-    receiver = Receiver(LIMIT)
+    receiver = WebSocketReader(LIMIT)
     (event,) = receiver.feed(head + client_frame(BINARY, b"never"))
     assert isinstance(event, Rejected)
     assert event.status == status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+import aiohttp
 import orjson
 import pytest
 
@@ -26,10 +28,9 @@ from tests.simulator.platform_client import (
     frozen_clock,
     small,
 )
-from tests.simulator.test_http import PLAIN, Peer, connected
+from tests.simulator.test_exports import done, download, result
+from tests.simulator.test_http import Peer, connected
 from tests.support.eventually import eventually
-from topsync.simulator.front import Front
-from topsync.simulator.http import Exchange
 from topsync.simulator.server import Simulator
 
 WORKERS = 2
@@ -79,12 +80,12 @@ async def ask(peer: Peer, client: Client, method: str, *headers: str, **argument
     return answer
 
 
-async def asked_of_the_platform(client: Client, method: str, **arguments: str) -> str:
-    """The answer of the platform's own process: connections that are to be closed are handed over."""
-    async with connected(port_of(client)) as peer:
-        answer = await ask(peer, client, method, "Connection: close", **arguments)
-    assert process_of(answer) == 0
-    return answer
+@asynccontextmanager
+async def answered_by_the_platform(client: Client) -> AsyncIterator[None]:
+    """While a fault is on, its own process answers: here by one that changes nothing of these calls."""
+    await client.admin("POST", "/faults/bad_gateway", {"api": "taobao.time.get"})
+    yield
+    await client.admin("DELETE", "/faults")
 
 
 def exists(pid: int) -> bool:
@@ -113,11 +114,13 @@ async def test_workers_answer_byte_for_byte_what_one_process_answers() -> None:
         lists = {"fields": FULL_FIELDS, "type": ALL_TYPES, **window}
         calls += [("taobao.trades.sold.get", {**lists, "page_no": page}) for page in ("1", "2")]
         async with connected(port_of(client)) as one, connected(port_of(client)) as other:
-            for method, arguments in calls:
-                expected = await asked_of_the_platform(client, method, **arguments)
+            async with answered_by_the_platform(client):
+                expected = [await ask(one, client, method, **arguments) for method, arguments in calls]
+            assert set(map(process_of, expected)) == {0}
+            for (method, arguments), its_own in zip(calls, expected, strict=True):
                 answers = [await ask(peer, client, method, **arguments) for peer in (one, other)]
                 assert set(map(process_of, answers)) == {1, 2}
-                assert set(map(without_id, answers)) == {without_id(expected)}
+                assert set(map(without_id, answers)) == {without_id(its_own)}
 
 
 async def test_every_worker_knows_a_change_once_whoever_made_it_is_answered() -> None:
@@ -196,7 +199,7 @@ async def test_workers_answer_when_it_is_time_and_hear_of_another_time() -> None
                 began = time.monotonic()
                 answer = await ask(peer, client, method, tid=tid, fields="tid")
                 assert time.monotonic() - began >= seconds
-            assert bool(process_of(answer)) is (method == FULLINFO), "a worker hands over what has effects"
+            assert bool(process_of(answer)) is (method == FULLINFO), "a worker forwards what has effects"
 
 
 async def test_faults_strike_as_often_as_in_one_process() -> None:
@@ -233,12 +236,12 @@ async def test_what_a_worker_does_not_answer_loses_nothing_on_its_way() -> None:
                 status, answer = await peer.answer()
                 assert (status, part in answer) == (200, True)
         async with connected(port_of(client)) as peer:
-            for position in range(0, len(permit), 50):  # handed over with what came in earlier pieces
+            for position in range(0, len(permit), 50):  # forwarded once it is whole
                 await peer.send(permit[position : position + 50])
             assert "tmc_user_permit_response" in (await peer.answer())[1]
         async with connected(port_of(client)) as peer:
             await peer.send(b"no http at all\r\n\r\n")
-            assert (await peer.rest()).startswith(b"HTTP/1.1 400")
+            assert (await peer.rest()).startswith(b"HTTP/1.0 400")
         async with connected(port_of(client)) as peer:
             await peer.send(permit.replace(b"Host: here", b"Host: here\r\nExpect: 100-continue"))
             assert (await peer.head()).startswith("HTTP/1.1 100")
@@ -247,44 +250,31 @@ async def test_what_a_worker_does_not_answer_loses_nothing_on_its_way() -> None:
             assert (await peer.answer())[0] == 404
 
 
-class _Office:
-    """Answers what is asked for `/long` with many megabytes, and hands the rest over."""
-
-    def __init__(self, after_seconds: float) -> None:
-        self.after_seconds = after_seconds
-        self.asked = asyncio.Event()
-        self.fronts: set[Front] = set()
-        self.long = b"." * (64 << 20)
-        self.handed_over = asyncio.get_running_loop().create_future()
-        self.unsent = -1
-
-    def answer(self, exchange: Exchange) -> bool:
-        if exchange.path == "/long":
-            exchange.answer(self.long, PLAIN, after_seconds=self.after_seconds)
-            self.asked.set()
-        return exchange.path == "/long"
-
-    def hand_over(self, transport: asyncio.Transport, received: bytes) -> None:
-        self.unsent = transport.get_write_buffer_size()
-        self.handed_over.set_result(received)
-        transport.abort()
+@pytest.mark.parametrize("verb", ["GET", "POST"])
+async def test_a_fault_that_breaks_an_answer_off_strikes_each_call_once(verb: str) -> None:
+    async with platform() as client:
+        query = urlencode(client.signed("taobao.time.get"))
+        path = urlsplit(client.simulator.addresses.gateway_url).path
+        await client.admin("POST", "/faults/reset", {"times": 2})
+        for _ in range(2):
+            async with connected(port_of(client)) as peer:
+                await peer.send(f"{verb} {path}?{query} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+                with pytest.raises(ConnectionResetError):
+                    await peer.rest()
+        assert (await client.call("taobao.time.get"))["time"]
+        counts = (await client.admin("GET", "/ledger"))["gateway"]["apis"]["taobao.time.get"]
+        assert counts["total"] == 3
 
 
-@pytest.mark.parametrize("after_seconds", [0.0, 0.1])
-async def test_a_connection_is_not_handed_over_before_its_answer_is_sent(after_seconds: float) -> None:
-    office = _Office(after_seconds)
-    server = await asyncio.get_running_loop().create_server(lambda: Front(office), "127.0.0.1", 0)
-    async with server, connected(server.sockets[0].getsockname()[1]) as peer:
-        other = b"GET /other HTTP/1.1\r\nHost: here\r\n\r\n"
-        await peer.send(b"GET /long HTTP/1.1\r\nHost: here\r\n\r\n")
-        async with asyncio.timeout(BOUND_SECONDS):
-            await office.asked.wait()
-        await peer.send(other)
-        await peer.head()
-        async with asyncio.timeout(BOUND_SECONDS):
-            assert await peer.reader.readexactly(len(office.long)) == office.long
-            assert await office.handed_over == other
-        assert office.unsent == 0
+async def test_a_download_comes_through_workers_whole_or_cut() -> None:
+    async with platform() as client:
+        await client.admin("POST", "/faults/cut_download", {"times": 1, "at_per_cent": 50})
+        task = await done(client, fields="tid,orders")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await download(client, task["download_url"])
+        again = await result(client, task["task_id"])
+        _, content = await download(client, again["download_url"])
+        assert hashlib.md5(content).hexdigest() == task["check_code"]
 
 
 async def test_a_worker_that_ends_is_noticed() -> None:

@@ -1,8 +1,8 @@
 """A process that calls as much as it may: `python -m tests.store.caller`, with a JSON document of orders.
 
 It prints `ready`, reads from standard input until when to call, and prints one JSON line when it ends: calls
-made by lane, and when a ban that it met was stored. Moments are of the monotonic clock, which all processes
-of a machine share.
+made by priority, and when a ban that it met was stored. Moments are of the monotonic clock, which all
+processes of a machine share.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from collections import Counter
 import httpx
 import orjson
 
-from topsync.settings import DatabaseSettings
-from topsync.shared_budget import open_book
+from topsync.base.settings import DatabaseSettings
+from topsync.budget.gate import BudgetGate, GateConfig
+from topsync.model.call_limits import CallLimits
+from topsync.model.priority import Priority
+from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 from topsync.store import database
-from topsync.top.budget import Lane, Limits
-from topsync.top.errors import CallLimitedError, Scope
-from topsync.top.gate import BudgetGate, GateConfig
+from topsync.store.shared_budget import open_book
 
 
 async def main() -> None:
     orders = orjson.loads(sys.argv[1])
-    limits = Limits(**orders["limits"])
+    limits = CallLimits(**orders["limits"])
     own = DatabaseSettings.model_validate({"database_url": orders["database_url"], "database_pool_size": 2})
     made: Counter[str] = Counter()
     stored: dict[str, float] = {}
@@ -36,19 +37,19 @@ async def main() -> None:
     ):
         gate = BudgetGate(book, GateConfig(max_in_flight=64, max_wait_seconds=30, ban_jitter_seconds=0.0))
 
-        async def call(api: str, lane: Lane) -> None:
-            async with gate.admit(api, lane):
+        async def call(api: str, priority: Priority) -> None:
+            async with gate.admit(api, priority):
                 begun = {"begun": str(time.monotonic())}
-                answer = await http.post(orders["url"], params={"lane": lane.label, **begun})
-                made[lane.label] += 1
+                answer = await http.post(orders["url"], params={"priority": priority.label, **begun})
+                made[priority.label] += 1
                 if banned_seconds := answer.json().get("banned_seconds"):
                     await gate.ban(Scope.APP, api, banned_seconds)
                     stored["at"] = time.monotonic()
 
-        async def caller(api: str, lane: Lane) -> None:
+        async def caller(api: str, priority: Priority) -> None:
             while time.monotonic() < ends_at:
                 try:
-                    await call(api, lane)
+                    await call(api, priority)
                 except CallLimitedError:
                     return
 
@@ -58,7 +59,7 @@ async def main() -> None:
         async with asyncio.TaskGroup() as tasks:
             for name, callers in orders["callers"].items():
                 for _ in range(callers):
-                    tasks.create_task(caller(orders["api"], Lane[name]))
+                    tasks.create_task(caller(orders["api"], Priority[name]))
     sys.stdout.buffer.write(orjson.dumps({"made": made, "ban_stored": stored}) + b"\n")
 
 

@@ -6,10 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.store.databases import emptied, migrated_database_url
+from tests.store.databases import emptied
 from topsync.store.database import Pool
-
-__all__ = ["migrated_database_url"]
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from schemas import platform_time
 from schemas.refund import Refund
 from schemas.trade import Trade
+from topsync.base.settings import DatabaseSettings
 from topsync.local import run_folders
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
-from topsync.settings import DatabaseSettings
 from topsync.store import database, schema, sellers
 from topsync.store.database import Pool
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
 from topsync.store.versions import T, Unpublished, V, VersionTable
 
@@ -101,8 +101,10 @@ def trade(tid: int, modified: float = 0, **fields: object) -> Trade:
     return Trade.from_platform(platform_trade(tid, modified, **fields))
 
 
-def version(tid: int, modified: float, fetched: float, *, source: str = "push", **fields: object) -> Version:
-    return Version(SELLER, trade(tid, modified, **fields), at(fetched), source)
+def version(
+    tid: int, modified: float, fetched: float, *, source: str = "push", **fields: object
+) -> OrderVersion:
+    return OrderVersion(SELLER, trade(tid, modified, **fields), at(fetched), source)
 
 
 def platform_refund(refund_id: int, tid: int, modified: float = 0, **fields: object) -> dict[str, object]:

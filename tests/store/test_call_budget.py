@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,14 +20,17 @@ from aiohttp import web
 from tests.store.databases import killable_postgres, settings_for
 from tests.support import pace
 from tests.support.eventually import eventually
-from topsync.settings import DatabaseSettings
-from topsync.shared_budget import SharedBook, open_book
+from tests.support.places import ROOT
+from topsync.base.settings import DatabaseSettings
+from topsync.budget import leases
+from topsync.budget.gate import BudgetGate, GateConfig
+from topsync.budget.leases import LEASE_SECONDS, Ask, TimeLine
+from topsync.model.call_limits import APP, CallLimits
+from topsync.model.priority import Priority
+from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 from topsync.store import call_budget, database, schema
 from topsync.store.database import Pool
-from topsync.top import budget
-from topsync.top.budget import APP, LEASE_SECONDS, Ask, Lane, Limits, Line
-from topsync.top.errors import CallLimitedError, Scope
-from topsync.top.gate import BudgetGate, GateConfig
+from topsync.store.shared_budget import SharedBook, open_book
 
 API = "taobao.trades.sold.increment.get"
 OTHER = "taobao.trade.fullinfo.get"
@@ -54,7 +56,7 @@ class Platform:
 
     async def answer(self, request: web.Request) -> web.Response:
         now = time.monotonic()
-        self.calls.append((now, request.query["lane"]))
+        self.calls.append((now, request.query["priority"]))
         self.begun.append(float(request.query["begun"]))
         if self.banned_at is None and self.ban_after is not None and len(self.calls) >= self.ban_after:
             self.banned_at = now
@@ -69,12 +71,12 @@ class Platform:
             for index, first in enumerate(moments)
         )
 
-    def lanes_of_busiest(self, seconds: float, *, until: float) -> Counter[str]:
-        """The calls of each lane in the so many seconds, before `until`, in which most were begun."""
-        calls = [(begun, lane) for begun, (_, lane) in zip(self.begun, self.calls, strict=True)]
+    def priorities_of_busiest(self, seconds: float, *, until: float) -> Counter[str]:
+        """The calls of each priority in the so many seconds, before `until`, in which most were begun."""
+        calls = [(begun, priority) for begun, (_, priority) in zip(self.begun, self.calls, strict=True)]
         return max(
             (
-                Counter(lane for begun, lane in calls if first <= begun < first + seconds)
+                Counter(priority for begun, priority in calls if first <= begun < first + seconds)
                 for first in self.begun
                 if first + seconds <= until
             ),
@@ -101,7 +103,7 @@ def own(migrated_database_url: str) -> DatabaseSettings:
     return settings_for(migrated_database_url)
 
 
-OpenBook = Callable[[Limits], AbstractAsyncContextManager[SharedBook]]
+OpenBook = Callable[[CallLimits], AbstractAsyncContextManager[SharedBook]]
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ async def start(own: DatabaseSettings, pool: Pool, platform: Platform) -> AsyncI
             "api": API,
             "callers": callers,
         }
-        root = Path(__file__).parents[2]
+        root = ROOT
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.store.caller", orjson.dumps(orders).decode(),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -163,20 +165,22 @@ async def report_of(process: asyncio.subprocess.Process) -> dict[str, dict[str, 
 
 
 async def test_the_statement_answers_as_the_pure_rule_does(open_one: OpenBook) -> None:
-    limits = Limits(calls_per_second=300, api_calls_per_second={API: 40}, calls_per_day=300, live_reserve=75)
-    state: dict[str, Line] = {}
+    limits = CallLimits(
+        calls_per_second=300, api_calls_per_second={API: 40}, calls_per_day=300, live_reserve=75
+    )
+    state: dict[str, TimeLine] = {}
     dice = random.Random(7)
     async with open_one(limits) as book:
         connection = await book.connect()
         for _ in range(300):
             ask = Ask(
-                dice.choice(list(Lane)),
+                dice.choice(list(Priority)),
                 dice.choice([APP, API]),
                 dice.randint(1, 12),
                 returned=dice.choice([0] * 9 + [1]),
             )
             grant = await call_budget.lease(connection, limits, ask, timeout_seconds=5)
-            expected = budget.lease(state, limits, ask, grant.answered_at)
+            expected = leases.lease(state, limits, ask, grant.answered_at)
             assert (grant.calls, grant.day_is_spent, grant.spent) == (
                 expected.calls, expected.day_is_spent, expected.spent,
             )  # fmt: skip
@@ -186,12 +190,12 @@ async def test_the_statement_answers_as_the_pure_rule_does(open_one: OpenBook) -
     assert state[APP].spent == 300
 
 
-async def test_many_processes_together_keep_to_the_limit_and_every_lane_gets_its_share(
+async def test_many_processes_together_keep_to_the_limit_and_every_priority_gets_its_share(
     start: Start, platform: Platform
 ) -> None:
-    # Few enough for a slow machine to use them up: the first lanes go first only where calls are scarce.
+    # Few enough for a slow machine to use them up: the first priorities go first only where calls are scarce.
     limit = 25
-    everybody = {lane.name: 2 for lane in Lane}
+    everybody = {priority.name: 2 for priority in Priority}
     processes = [
         await start(callers, limits={"calls_per_second": limit})
         for callers in ({"LIVE": 8}, {"SWEEP": 8}, everybody, everybody)
@@ -203,15 +207,15 @@ async def test_many_processes_together_keep_to_the_limit_and_every_lane_gets_its
     # Over the whole run the limit is kept to the call.
     ran = max(platform.begun) - min(platform.begun)
     assert len(platform.calls) <= 1 + limit * (ran + LEASE_SECONDS)
-    # It is made use of, and then the live lane goes first. A machine that stands still now and then wastes
-    # calls of other seconds.
-    busiest = platform.lanes_of_busiest(2, until=ends_at)
+    # It is made use of, and then the live priority goes first. A machine that stands still now and then
+    # wastes calls of other seconds.
+    busiest = platform.priorities_of_busiest(2, until=ends_at)
     assert busiest.total() >= 0.8 * limit * 2
-    assert busiest[Lane.LIVE.label] >= 0.5 * busiest.total()
-    by_lane = Counter(lane for _, lane in platform.calls)
-    for lane, share in budget.GUARANTEED_SHARES.items():
-        assert by_lane[lane.label] >= 0.6 * share * len(platform.calls)
-    # Fair inside a lane: no process of the live lane is kept out by the others.
+    assert busiest[Priority.LIVE.label] >= 0.5 * busiest.total()
+    by_priority = Counter(priority for _, priority in platform.calls)
+    for priority, share in leases.GUARANTEED_SHARES.items():
+        assert by_priority[priority.label] >= 0.6 * share * len(platform.calls)
+    # Fair inside a priority: no process of the live priority is kept out by the others.
     live = [report["made"].get("live", 0) for report in reports]
     assert min(live[0], live[2], live[3]) >= 0.1 * sum(live)
 
@@ -251,20 +255,20 @@ async def test_a_process_that_dies_takes_no_more_than_its_lease_with_it(
 
 
 async def test_an_idle_budget_admits_at_once(open_one: OpenBook) -> None:
-    async with open_one(Limits(calls_per_second=20)) as book:
+    async with open_one(CallLimits(calls_per_second=20)) as book:
         gate = BudgetGate(book)
-        async with gate.admit(API, Lane.LIVE):
+        async with gate.admit(API, Priority.LIVE):
             pass
         await asyncio.sleep(1 / 20)
         asked = time.monotonic()
-        async with gate.admit(API, Lane.SWEEP):
+        async with gate.admit(API, Priority.SWEEP):
             assert time.monotonic() - asked < pace.seconds(0.5)
 
 
 async def test_the_longer_of_two_bans_counts_and_a_ban_told_twice_is_no_longer(
     open_one: OpenBook, pool: Pool
 ) -> None:
-    async with open_one(Limits()) as mine, open_one(Limits()) as others:
+    async with open_one(CallLimits()) as mine, open_one(CallLimits()) as others:
         gates = [BudgetGate(book, GateConfig(ban_jitter_seconds=0.0)) for book in (mine, others)]
         for gate, seconds in zip(gates * 2, (60, 20, 60, 20), strict=True):
             await gate.ban(Scope.APP_API, API, seconds)
@@ -277,54 +281,54 @@ async def test_the_longer_of_two_bans_counts_and_a_ban_told_twice_is_no_longer(
 async def test_a_process_that_asks_for_no_lease_hears_of_a_ban_before_it_uses_the_place_it_holds(
     open_one: OpenBook,
 ) -> None:
-    async with open_one(Limits()) as mine, open_one(Limits()) as others:
+    async with open_one(CallLimits()) as mine, open_one(CallLimits()) as others:
         holder = BudgetGate(mine, GateConfig(max_in_flight=1, max_wait_seconds=10))
-        async with holder.admit(API, Lane.LIVE):
+        async with holder.admit(API, Priority.LIVE):
             # It has a place and no slot in flight, and so nothing to ask the book for.
-            waiting = asyncio.create_task(holder.enter(API, Lane.LIVE))
-            await eventually(lambda: any(queue.places for queue in holder._queues.values()))
+            waiting = asyncio.create_task(holder.enter(API, Priority.LIVE))
+            await eventually(lambda: any(queue.places for queue in holder._room.queues))
             await BudgetGate(others).ban(Scope.APP, API, 60)
             with pytest.raises(CallLimitedError, match="banned"):
                 await waiting
 
 
 async def test_a_process_that_starts_during_a_ban_makes_no_call(open_one: OpenBook) -> None:
-    async with open_one(Limits()) as book:
+    async with open_one(CallLimits()) as book:
         await BudgetGate(book).ban(Scope.APP, API, 60)
-    async with open_one(Limits()) as book:
+    async with open_one(CallLimits()) as book:
         gate = BudgetGate(book, GateConfig(max_wait_seconds=1))
         with pytest.raises(CallLimitedError, match="banned"):
-            await gate.admit(OTHER, Lane.LIVE).__aenter__()
+            await gate.admit(OTHER, Priority.LIVE).__aenter__()
 
 
-async def test_the_days_quota_holds_for_all_and_its_reserve_for_the_live_lane(
+async def test_the_days_quota_holds_for_all_and_its_reserve_for_the_live_priority(
     open_one: OpenBook, pool: Pool
 ) -> None:
-    limits = Limits(calls_per_second=500, calls_per_day=60, live_reserve=20)
+    limits = CallLimits(calls_per_second=500, calls_per_day=60, live_reserve=20)
     async with open_one(limits) as one, open_one(limits) as other:
         gates = [BudgetGate(book, GateConfig(max_in_flight=1)) for book in (one, other)]
-        made = Counter[Lane]()
+        made = Counter[Priority]()
 
-        async def use_up(lane: Lane) -> None:
+        async def use_up(priority: Priority) -> None:
             for number in range(100):
-                async with gates[number % 2].admit(API, lane):
-                    made[lane] += 1
+                async with gates[number % 2].admit(API, priority):
+                    made[priority] += 1
 
-        for lane in (Lane.SWEEP, Lane.LIVE):
+        for priority in (Priority.SWEEP, Priority.LIVE):
             with pytest.raises(CallLimitedError, match="used up") as caught:
-                await use_up(lane)
+                await use_up(priority)
             assert caught.value.scope is Scope.APP
             assert 0 < caught.value.wait_seconds <= 86_400
         # Places leased along and not used yet are given back by later leases: a process holds few of them.
-        assert 30 <= made[Lane.SWEEP] <= 40
+        assert 30 <= made[Priority.SWEEP] <= 40
         assert sum(made.values()) <= 60
         assert await call_budget.spent_today(pool) <= 60
 
 
 async def test_a_new_day_of_the_platform_begins_with_the_whole_quota(open_one: OpenBook, pool: Pool) -> None:
-    limits = Limits(calls_per_second=500, calls_per_day=1)
+    limits = CallLimits(calls_per_second=500, calls_per_day=1)
     async with open_one(limits) as book:
-        ask = Ask(Lane.LIVE, APP, 5)
+        ask = Ask(Priority.LIVE, APP, 5)
         assert (await book.lease(ask)).calls == 1
         assert (await book.lease(ask)).day_is_spent
         await pool.execute("update call_budget set day = day - 1")
@@ -335,14 +339,14 @@ async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_i
     begun: list[float] = []
     async with killable_postgres() as postgres:
         own = DatabaseSettings.model_validate({"database_url": postgres.url})
-        limits = Limits(calls_per_second=100)
+        limits = CallLimits(calls_per_second=100)
         await schema.migrate(own)
         async with database.connect(own) as pool, open_book(own, pool, limits) as book:
             gate = BudgetGate(book, GateConfig(ban_jitter_seconds=0.0))
 
             async def caller() -> None:
                 while True:
-                    async with gate.admit(API, Lane.LIVE):
+                    async with gate.admit(API, Priority.LIVE):
                         begun.append(time.monotonic())
 
             callers = [asyncio.create_task(caller()) for _ in range(20)]

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.databases import SELLER, at
+from topsync.model.span import Span
 from topsync.store import coverage
-from topsync.store.coverage import PulledWindow, Span
+from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
 
 

@@ -10,6 +10,8 @@ import asyncpg
 import pytest
 
 from tests.store.databases import SELLER, all_unpublished, at, refund_version, version
+from topsync.model.refetch import BACKLOG, Refetch
+from topsync.model.span import Span
 from topsync.store import (
     bootstraps,
     coverage,
@@ -24,15 +26,14 @@ from topsync.store import (
     replay_jobs,
     sellers,
 )
-from topsync.store.coverage import PulledWindow, Span
+from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
-from topsync.store.erasures import Kind, Left, Tombstone
+from topsync.store.erasures import Left, Tombstone, TombstoneKind
 from topsync.store.open_letters import OpenLetter, Subject
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.push_connections import PushConnection
-from topsync.store.refetches import Refetch
 from topsync.store.replay_jobs import AskedBy, WantedReplay
-from topsync.store.sellers import ErasedError, State
+from topsync.store.sellers import ErasedError, SellerState
 from topsync.store.versions import NotOwnerError
 
 OTHER = SELLER + 1
@@ -46,7 +47,7 @@ async def epoch(pool: Pool) -> int:
     return await orders.take_over(pool, PARTITION, "test")
 
 
-async def write(pool: Pool, epoch: int, *versions: Version) -> int:
+async def write(pool: Pool, epoch: int, *versions: OrderVersion) -> int:
     return (await orders.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)).rows
 
 
@@ -68,11 +69,11 @@ async def finish(pool: Pool, epoch: int, *tids: int) -> None:
     await erasures.finish(pool, SELLER)
 
 
-def of_other(tid: int, modified: float = 1) -> Version:
-    return Version(OTHER, version(tid, modified, 5).trade, at(5), "push")
+def of_other(tid: int, modified: float = 1) -> OrderVersion:
+    return OrderVersion(OTHER, version(tid, modified, 5).trade, at(5), "push")
 
 
-async def state_of(pool: Pool, seller_id: int = SELLER) -> State:
+async def state_of(pool: Pool, seller_id: int = SELLER) -> SellerState:
     found = await sellers.get(pool, seller_id)
     assert found is not None
     return found.state
@@ -99,8 +100,8 @@ async def test_an_erased_seller_has_no_session_and_no_way_back_to_one(pool: Pool
     assert not await sellers.resume(pool, SELLER, "refused")
     async with pool.acquire() as connection:
         await sellers.set_live(connection, SELLER)
-    assert await state_of(pool) is State.ERASED
-    assert await state_of(pool, OTHER) is State.NEW
+    assert await state_of(pool) is SellerState.ERASED
+    assert await state_of(pool, OTHER) is SellerState.NEW
     with pytest.raises(asyncpg.CheckViolationError):
         await pool.execute("update sellers set session_cipher = 'x' where seller_id = $1", SELLER)
 
@@ -134,8 +135,8 @@ async def test_an_erased_order_is_gone_at_once_and_a_tombstone_is_left(pool: Poo
     assert (await orders.TABLE.known(pool, [TID, TID + 1, TID + 2])).keys() == {TID + 2}
     tombstones = await erasures.all_tombstones(pool)
     assert tombstones == [
-        Tombstone(Kind.ORDER, TID, TID, SELLER, 3, at(60)),
-        Tombstone(Kind.ORDER, TID + 1, TID + 1, SELLER, 2, at(60)),
+        Tombstone(TombstoneKind.ORDER, TID, TID, SELLER, 3, at(60)),
+        Tombstone(TombstoneKind.ORDER, TID + 1, TID + 1, SELLER, 2, at(60)),
     ]
     assert await erasures.tombstones(pool, [TID + 1]) == tombstones[1:]
     assert await erasures.left(pool, SELLER) == Left(0, 2)
@@ -159,9 +160,9 @@ async def test_refunds_go_with_their_order_and_without_one(pool: Pool, epoch: in
     assert await erase(pool, epoch, TID, TID + 1) == 1
     left = [(one.kind, one.id, one.tid, one.revision) for one in await erasures.all_tombstones(pool)]
     assert left == [
-        (Kind.ORDER, TID, TID, 2),
-        (Kind.REFUND, 7, TID, 3),
-        (Kind.REFUND, 8, TID + 1, 3),
+        (TombstoneKind.ORDER, TID, TID, 2),
+        (TombstoneKind.REFUND, 7, TID, 3),
+        (TombstoneKind.REFUND, 8, TID + 1, 3),
     ]
     assert await erasures.left(pool, SELLER) == Left(orders=0, tombstones=3)
     assert await pool.fetchval("select revision_floor from sellers where seller_id = $1", SELLER) == 3
@@ -202,12 +203,12 @@ async def test_a_seller_comes_back_only_when_all_is_erased_and_begins_anew(pool:
     await erasures.begin(pool, SELLER)
     with pytest.raises(ErasedError, match="until it is done"):
         await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"new")
-    assert await state_of(pool) is State.ERASED
+    assert await state_of(pool) is SellerState.ERASED
     await finish(pool, epoch, TID)
     await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"new")
     seller = await sellers.get(pool, SELLER)
     assert seller is not None
-    assert (seller.state, seller.reason, seller.session_cipher) == (State.NEW, None, b"new")
+    assert (seller.state, seller.reason, seller.session_cipher) == (SellerState.NEW, None, b"new")
     assert await erasures.get(pool, SELLER) is None
 
     await write(pool, epoch, version(TID, 2, 6, seller_memo="second"), version(TID + 1, 1, 5))
@@ -259,7 +260,7 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
         seller = await sellers.get(pool, seller_id)
         assert seller is not None
         await sellers.warning_given(pool, seller, 30)
-        late = Refetch(seller_id + 10, seller_id, "x", at(0), at(0), None, "push", refetches.BACKLOG)
+        late = Refetch(seller_id + 10, seller_id, "x", at(0), at(0), None, "push", BACKLOG)
         await refetches.postpone(pool, [late], wait=timedelta(0))
         letter = OpenLetter(Subject(seller_id, 0, "refused"), f"event {seller_id}", seller_id)
         await open_letters.note(pool, [letter], kept=timedelta(days=90))

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.store.databases import SELLER, at
+from topsync.model.gap import Gap
 from topsync.store import gaps, push_connections
 from topsync.store.database import Pool
-from topsync.store.gaps import Gap
 from topsync.store.push_connections import PushConnection
 
 SILENT_FOR = timedelta(seconds=15)

@@ -7,14 +7,14 @@ from collections import Counter
 from datetime import date, timedelta
 
 from tests.store.databases import SELLER, all_unpublished, at, version
+from topsync.model.span import Span
 from topsync.store import api_calls, bootstraps, coverage, orders, replay_jobs, sellers, witness
 from topsync.store.api_calls import Call
-from topsync.store.bootstraps import Step
-from topsync.store.coverage import Span
+from topsync.store.bootstraps import BootstrapStep
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayJob, WantedReplay
-from topsync.store.sellers import State
-from topsync.store.witness import Finding, Place, Progress
+from topsync.store.sellers import SellerState
+from topsync.store.witness import ReadPosition, WitnessFinding, WitnessProgress
 
 D0 = date(2025, 11, 20)
 D1 = date(2025, 8, 22)
@@ -41,13 +41,13 @@ async def test_an_id_stands_for_what_was_first_asked_for_by_it(pool: Pool) -> No
 
 async def test_a_finished_replay_is_not_done_again_and_keeps_its_outcome(pool: Pool) -> None:
     await asked(pool, replay("a"))
-    await replay_jobs.finish(pool, "a", replay_jobs.State.DONE, {"orders_listed": 3})
-    await replay_jobs.finish(pool, "a", replay_jobs.State.FAILED, {"error": "late"})
+    await replay_jobs.finish(pool, "a", replay_jobs.ReplayState.DONE, {"orders_listed": 3})
+    await replay_jobs.finish(pool, "a", replay_jobs.ReplayState.FAILED, {"error": "late"})
     assert not await replay_jobs.cancel(pool, "a")
     await replay_jobs.start(pool, "a")
     found = await asked(pool, replay("a"))
     assert await replay_jobs.next_open(pool) is None
-    assert (found.state, found.outcome) == (replay_jobs.State.DONE, {"orders_listed": 3})
+    assert (found.state, found.outcome) == (replay_jobs.ReplayState.DONE, {"orders_listed": 3})
 
 
 async def test_jobs_are_taken_in_the_order_of_their_request_and_a_half_done_one_again(pool: Pool) -> None:
@@ -59,8 +59,8 @@ async def test_jobs_are_taken_in_the_order_of_their_request_and_a_half_done_one_
     await replay_jobs.start(pool, "first")
     again = await replay_jobs.next_open(pool)
     assert again is not None
-    assert (again.id, again.state) == ("first", replay_jobs.State.RUNNING), "its reconciler died"
-    await replay_jobs.finish(pool, "first", replay_jobs.State.FAILED, {"error": "away"})
+    assert (again.id, again.state) == ("first", replay_jobs.ReplayState.RUNNING), "its reconciler died"
+    await replay_jobs.finish(pool, "first", replay_jobs.ReplayState.FAILED, {"error": "away"})
     following = await replay_jobs.next_open(pool)
     assert following is not None
     assert following.id == "second"
@@ -92,7 +92,7 @@ async def test_a_cancelled_job_is_not_begun_and_waits_for_its_outcome(pool: Pool
     assert not await replay_jobs.cancel(pool, "a")
     assert await replay_jobs.next_open(pool) is None
     assert [job.id for job in await replay_jobs.cancelled(pool)] == ["a"]
-    await replay_jobs.finish(pool, "a", replay_jobs.State.FAILED, {"error": "cancelled"})
+    await replay_jobs.finish(pool, "a", replay_jobs.ReplayState.FAILED, {"error": "cancelled"})
     assert await replay_jobs.cancelled(pool) == []
 
 
@@ -126,7 +126,7 @@ async def test_a_bootstrap_under_way_keeps_its_day_zero_when_it_is_begun_again_a
     await begin(pool)
     await requested(pool)
     resumed = await begin(pool, day_zero=D0 + timedelta(days=1))
-    assert (resumed.step, resumed.day_zero, resumed.first_day) == (Step.REQUESTED, D0, D1)
+    assert (resumed.step, resumed.day_zero, resumed.first_day) == (BootstrapStep.REQUESTED, D0, D1)
     assert resumed.export is not None
     assert resumed.export.task_id == 7
 
@@ -142,7 +142,7 @@ async def test_an_adopted_older_export_moves_day_zero_back_and_never_forward(poo
 
 async def test_each_step_of_a_bootstrap_is_kept_and_can_be_gone_back_from(pool: Pool) -> None:
     assert await bootstraps.get(pool, SELLER) is None
-    assert (await begin(pool)).step is Step.SUBSCRIBED
+    assert (await begin(pool)).step is BootstrapStep.SUBSCRIBED
     await requested(pool)
     await bootstraps.downloaded(pool, SELLER, check_code="abc", file_bytes=10)
     await bootstraps.add_rows(pool, SELLER, [(1, at(0))])
@@ -150,7 +150,7 @@ async def test_each_step_of_a_bootstrap_is_kept_and_can_be_gone_back_from(pool: 
     state = await bootstraps.get(pool, SELLER)
     assert state is not None
     assert state.export is not None
-    assert state.step is Step.LOADED
+    assert state.step is BootstrapStep.LOADED
     assert (state.export.lines, state.export.published, state.export.repaired, state.export.refused) == (
         4,
         2,
@@ -158,9 +158,9 @@ async def test_each_step_of_a_bootstrap_is_kept_and_can_be_gone_back_from(pool: 
         1,
     )
     await bootstraps.download_again(pool, SELLER)
-    assert (await begin(pool)).step is Step.REQUESTED
+    assert (await begin(pool)).step is BootstrapStep.REQUESTED
     await bootstraps.ask_again(pool, SELLER)
-    assert (await begin(pool)).step is Step.SUBSCRIBED
+    assert (await begin(pool)).step is BootstrapStep.SUBSCRIBED
     await requested(pool, task_id=8)
     state = await bootstraps.get(pool, SELLER)
     assert state is not None
@@ -217,11 +217,11 @@ async def test_a_certificate_makes_the_seller_live_and_proves_the_export_all_at_
     await bootstraps.certify(pool, SELLER, at=at(60), certificate={"digest": "abc"}, proven=proven)
     state = await bootstraps.get(pool, SELLER)
     assert state is not None
-    assert (state.step, state.certificate) == (Step.LIVE, {"digest": "abc"})
+    assert (state.step, state.certificate) == (BootstrapStep.LIVE, {"digest": "abc"})
     assert (await coverage.proven(pool))[SELLER] == [proven]
     seller = await sellers.get(pool, SELLER)
     assert seller is not None
-    assert seller.state is State.LIVE
+    assert seller.state is SellerState.LIVE
 
 
 async def test_a_bootstrap_of_a_live_seller_begins_anew(pool: Pool) -> None:
@@ -229,7 +229,11 @@ async def test_a_bootstrap_of_a_live_seller_begins_anew(pool: Pool) -> None:
     await requested(pool)
     await bootstraps.certify(pool, SELLER, at=at(60), certificate={}, proven=Span(at(-1), at(0)))
     anew = await begin(pool, day_zero=D0 + timedelta(days=5))
-    assert (anew.step, anew.day_zero, anew.certificate) == (Step.SUBSCRIBED, D0 + timedelta(days=5), None)
+    assert (anew.step, anew.day_zero, anew.certificate) == (
+        BootstrapStep.SUBSCRIBED,
+        D0 + timedelta(days=5),
+        None,
+    )
 
 
 async def test_calls_add_up_by_api_on_the_latest_day(pool: Pool) -> None:
@@ -250,11 +254,11 @@ async def test_calls_add_up_by_api_on_the_latest_day(pool: Pool) -> None:
 
 
 async def test_the_witness_never_reads_backwards_and_keeps_each_finding_once(pool: Pool) -> None:
-    order, refund = Place("orders", 1), Place("refunds", 1)
-    await witness.save_progress(pool, {order: Progress(0, 10), refund: Progress(5, 5)}, {})
-    await witness.save_progress(pool, {order: Progress(3, 7), refund: Progress(5, 8)}, {})
-    assert await witness.progress(pool) == {order: Progress(0, 10), refund: Progress(5, 8)}
-    finding = Finding(refund, 6, 101, "revision 1 after 2")
+    order, refund = ReadPosition("orders", 1), ReadPosition("refunds", 1)
+    await witness.save_progress(pool, {order: WitnessProgress(0, 10), refund: WitnessProgress(5, 5)}, {})
+    await witness.save_progress(pool, {order: WitnessProgress(3, 7), refund: WitnessProgress(5, 8)}, {})
+    assert await witness.progress(pool) == {order: WitnessProgress(0, 10), refund: WitnessProgress(5, 8)}
+    finding = WitnessFinding(refund, 6, 101, "revision 1 after 2")
     for _ in range(2):
         await witness.add_finding(pool, finding)
     assert await witness.findings(pool) == [finding]

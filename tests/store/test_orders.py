@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.databases import SELLER, all_unpublished, at, trade, version
+from topsync.model.known import Known
+from topsync.model.listed import Listed
 from topsync.store import orders
 from topsync.store.database import Pool, sql
-from topsync.store.listed import Listed
-from topsync.store.orders import UnpublishedOrder, Version
-from topsync.store.versions import Known, NotOwnerError, UnstorableError
+from topsync.store.orders import OrderVersion, UnpublishedOrder
+from topsync.store.versions import NotOwnerError, UnstorableError
 
 STATUS = "WAIT_SELLER_SEND_GOODS"
 PARTITION = 3
@@ -29,7 +30,7 @@ async def epoch(pool: Pool) -> int:
     return await orders.take_over(pool, PARTITION, "test")
 
 
-async def write(pool: Pool, epoch: int, *versions: Version) -> int:
+async def write(pool: Pool, epoch: int, *versions: OrderVersion) -> int:
     """How many rows it changed. What it says to be unpublished is what the table says to be."""
     written = await orders.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
     found = await orders.TABLE.unpublished(pool, [version.trade.tid for version in versions])
@@ -137,7 +138,7 @@ async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: in
     paid = version(TID, 30, 31, seller_memo="paid")
     assert await write(pool, epoch, paid) == 0, "nobody says how late it can be"
 
-    async def write_at(second: float, one: Version) -> int:
+    async def write_at(second: float, one: OrderVersion) -> int:
         written = await orders.TABLE.upsert(
             pool, [one], partition=PARTITION, epoch=epoch, latest_now=at(second)
         )
@@ -323,7 +324,7 @@ async def test_one_version_that_cannot_be_stored_is_refused_without_its_values(
     pool: Pool, epoch: int
 ) -> None:
     good = version(TID, 1, 5)
-    bad = Version(SELLER, trade(TID + 1, 1).model_copy(update={"status": "a\x00secret"}), at(5), "push")
+    bad = OrderVersion(SELLER, trade(TID + 1, 1).model_copy(update={"status": "a\x00secret"}), at(5), "push")
     with pytest.raises(UnstorableError) as refused:
         await write(pool, epoch, good, bad)
     assert "secret" not in str(refused.value)
@@ -388,7 +389,7 @@ async def test_what_a_version_brought_that_was_never_published_is_told_with_the_
     ],
 )
 async def test_what_changes_no_content_changes_nothing_of_what_is_told(
-    pool: Pool, epoch: int, other: Version
+    pool: Pool, epoch: int, other: OrderVersion
 ) -> None:
     await write(pool, epoch, version(TID, 1, 1, status="WAIT_BUYER_PAY"))
     await publish(pool, TID)

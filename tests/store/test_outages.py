@@ -16,13 +16,16 @@ from pydantic import SecretStr
 
 from tests.store.databases import killable_postgres, settings_for
 from tests.support.eventually import eventually
-from topsync import runtime, settings
-from topsync.errors import UnreachableError
-from topsync.settings import DatabaseSettings
-from topsync.shared_budget import open_book
+from topsync.base import settings
+from topsync.base.errors import UnreachableError
+from topsync.base.settings import DatabaseSettings
+from topsync.budget.leases import Ask
+from topsync.model.call_limits import APP, CallLimits
+from topsync.model.priority import Priority
 from topsync.store import database, schema
 from topsync.store.database import OUTAGE_ERRORS, DatabaseAwayError, Pool
-from topsync.top.budget import APP, Ask, Lane, Limits
+from topsync.store.shared_budget import open_book
+from topsync.wiring import parts
 
 PASSING = [
     "08000",
@@ -191,7 +194,7 @@ async def test_a_wrong_password_at_the_first_start_is_one_line_at_once(role: Rol
     role.is_configured("wrong")
     async with asyncio.timeout(10):  # eight attempts would take longer
         with pytest.raises(UnreachableError, match=r"TOPSYNC_DATABASE_URL.*password authentication failed"):
-            async with runtime.open_pool():
+            async with parts.open_pool():
                 raise AssertionError("a wrong password was good enough")
 
 
@@ -204,7 +207,7 @@ async def lost_later(monkeypatch: pytest.MonkeyPatch, url: str) -> AsyncIterator
 
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", url)
     monkeypatch.setattr("topsync.store.schema.require_schema", is_fine)
-    async with runtime.open_pool() as pool:
+    async with parts.open_pool() as pool:
         yield pool
 
 
@@ -280,9 +283,9 @@ async def _as_admin(url: str, statement: str, *, writable: bool) -> object:
 
 async def test_a_lease_that_meets_a_defect_is_no_budget_that_is_away(database_url: str, pool: Pool) -> None:
     """Whoever calls would wait for it for ever, and nobody would know why."""
-    own, limits = settings_for(database_url), Limits(calls_per_second=1)
+    own, limits = settings_for(database_url), CallLimits(calls_per_second=1)
     await schema.migrate(own)
     async with open_book(own, pool, limits) as book:
         await pool.execute("alter table call_budget rename to elsewhere")
         with pytest.raises(asyncpg.UndefinedTableError):
-            await book.lease(Ask(Lane.LIVE, APP, 1))
+            await book.lease(Ask(Priority.LIVE, APP, 1))

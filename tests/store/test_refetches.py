@@ -11,9 +11,9 @@ import pytest
 
 from tests.store.databases import SELLER, at, refund_version, version
 from tests.support.eventually import eventually
+from topsync.model.refetch import BACKLOG, IN_TASK, LINGERING, NO_NEWS, NO_SESSION, PARKED, Lingering, Refetch
 from topsync.store import detail_tasks, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
-from topsync.store.refetches import Lingering, Refetch
 
 TID = 4000000000000000101
 NOW, LATER = timedelta(0), timedelta(minutes=5)
@@ -75,7 +75,7 @@ async def test_what_was_asked_for_and_is_answered_is_forgotten_before_it_is_due_
 
 async def test_refunds_are_asked_for_with_their_order_each_once(pool: Pool) -> None:
     """One writer notes them in one statement, whatever else it notes of the order."""
-    refund = replace(wanted(settled=3), refund_ids=(7,), reason=refetches.NO_NEWS)
+    refund = replace(wanted(settled=3), refund_ids=(7,), reason=NO_NEWS)
     await refetches.postpone(pool, [wanted(settled=1, modified=2), refund], wait=NOW)
     assert await due(pool) == [replace(wanted(settled=3, modified=2), refund_ids=(7,))]
     await refetches.postpone(pool, [replace(wanted(), refund_ids=(9, 7))], wait=LATER)
@@ -109,13 +109,13 @@ async def test_a_backlog_of_a_seller_that_was_never_added_is_told_again_to_becom
     pool: Pool,
 ) -> None:
     """Nobody drains it by tasks: there is no session to ask with, and none to wait for."""
-    late = replace(wanted(), reason=refetches.BACKLOG)
-    stranger = replace(wanted(TID + 1), seller_id=999, reason=refetches.BACKLOG)
+    late = replace(wanted(), reason=BACKLOG)
+    stranger = replace(wanted(TID + 1), seller_id=999, reason=BACKLOG)
     await refetches.postpone(pool, [late, stranger], wait=NOW)
     assert await due(pool) == [stranger]
 
 
-@pytest.mark.parametrize("reason", sorted(refetches.PARKED))
+@pytest.mark.parametrize("reason", sorted(PARKED))
 async def test_what_is_parked_comes_back_with_its_seller_in_the_order_of_occurrence(
     pool: Pool, reason: str
 ) -> None:
@@ -169,7 +169,7 @@ async def test_giving_up_leaves_what_was_promised_later(pool: Pool) -> None:
     assert await due(pool) == [wanted(TID + 1, settled=6)]
 
 
-def parked(tid: int, *, second: float = 0, reason: str = refetches.NO_SESSION) -> Refetch:
+def parked(tid: int, *, second: float = 0, reason: str = NO_SESSION) -> Refetch:
     return replace(wanted(tid), occurred_at=at(second), reason=reason)
 
 
@@ -179,7 +179,7 @@ async def returned(pool: Pool) -> list[Refetch]:
 
 async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
     """It is drained at a pace of its own: all at once, it would hold up what is fresh."""
-    late = [replace(wanted(TID + number), reason=refetches.BACKLOG) for number in range(3)]
+    late = [replace(wanted(TID + number), reason=BACKLOG) for number in range(3)]
     await refetches.postpone(pool, late, wait=NOW)
     assert await due(pool) == []
     assert await refetches.backlogs(pool, sources=["push"]) == {SELLER: 3}
@@ -189,15 +189,15 @@ async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
     assert task.tids == (TID, TID + 1)
     assert await due(pool) == []
     assert await refetches.reasons(pool, [TID, TID + 2, TID + 3, TID + 99]) == {
-        TID: refetches.IN_TASK,
-        TID + 2: refetches.BACKLOG,
+        TID: IN_TASK,
+        TID + 2: BACKLOG,
     }
     await refetches.bring(pool, [TID + 2], wait=NOW)
     assert [one.tid for one in await due(pool)] == [TID + 2]
 
 
 async def test_what_was_asked_for_counts_until_it_is_stored(pool: Pool) -> None:
-    await refetches.postpone(pool, [replace(wanted(settled=5), reason=refetches.BACKLOG)], wait=NOW)
+    await refetches.postpone(pool, [replace(wanted(settled=5), reason=BACKLOG)], wait=NOW)
     await refetches.bring(pool, [TID], wait=LATER)
     epoch = await orders.take_over(pool, 0, "test")
     for fetched, counted in ((4, 1), (5, 0)):
@@ -206,7 +206,7 @@ async def test_what_was_asked_for_counts_until_it_is_stored(pool: Pool) -> None:
 
 
 async def test_a_hint_leaves_an_order_with_its_task_and_another_reason_takes_it_out(pool: Pool) -> None:
-    late = replace(wanted(), reason=refetches.BACKLOG)
+    late = replace(wanted(), reason=BACKLOG)
     await refetches.postpone(pool, [late], wait=NOW)
     task = await detail_tasks.begin(pool, SELLER, sources=["push"], limit=100, asked_at=at(9))
     assert task is not None
@@ -280,7 +280,7 @@ async def test_what_was_noted_while_it_was_told_is_not_forgotten(pool: Pool) -> 
 
 def waiting(tid: int = TID, *, second: float) -> Refetch:
     """Messages of which the latest is of that second."""
-    return replace(wanted(tid, settled=second + 1), occurred_at=at(second), reason=refetches.LINGERING)
+    return replace(wanted(tid, settled=second + 1), occurred_at=at(second), reason=LINGERING)
 
 
 async def linger(pool: Pool, one: Refetch, after: timedelta) -> None:
@@ -302,7 +302,7 @@ CHANGES: dict[str, Callable[[Pool], Awaitable[object]]] = {
     ),
 }
 
-REASONS = {"forget_told": refetches.LINGERING, "hand_over": refetches.IN_TASK}
+REASONS = {"forget_told": LINGERING, "hand_over": IN_TASK}
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
 from tests.store.databases import SELLER, all_unpublished, at, refund_version
+from topsync.model.known import Known
+from topsync.model.listed import Listed
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
-from topsync.store.listed import Listed
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
-from topsync.store.versions import Known, NotOwnerError, Part, State, UnstorableError
+from topsync.store.versions import NotOwnerError, PartitionRows, StoredState, UnstorableError
 
 PARTITION = 3
 REFUND = 180000000000000101
@@ -143,7 +144,8 @@ async def test_of_several_partitions_one_that_was_lost_is_refused_alone(pool: Po
     epochs = [await orders.take_over(pool, number, "test") for number in range(3)]
     await orders.take_over(pool, 1, "successor")
     parts = [
-        Part(number, epochs[number], [refund_version(REFUND + number, TID, 1, 5)]) for number in range(3)
+        PartitionRows(number, epochs[number], [refund_version(REFUND + number, TID, 1, 5)])
+        for number in range(3)
     ]
     first, lost, third = await refunds.TABLE.upsert_parts(pool, parts)
     assert isinstance(lost, NotOwnerError)
@@ -214,7 +216,7 @@ async def test_what_is_known_and_in_which_state(pool: Pool, epoch: int) -> None:
     assert await refunds.TABLE.known(pool, [REFUND, 7]) == {
         REFUND: Known(at(10), at(11), False, "WAIT_SELLER_AGREE")
     }
-    state = State(at(10), one.refund.content_hash())
+    state = StoredState(at(10), one.refund.content_hash())
     [(key, value)] = [found async for found in refunds.TABLE.values_of(pool, [REFUND, 7])]
     assert (key, Refund.from_wire(value)) == (REFUND, one.refund)
     assert [found async for found in refunds.TABLE.states(pool, SELLER)] == [(REFUND, state)]

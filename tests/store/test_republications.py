@@ -7,13 +7,19 @@ import asyncio
 import pytest
 
 from tests.store.databases import SELLER, refund_version, version
-from topsync import standing
-from topsync.compacted import Compacted, Finder, Look, Reason
+from topsync.model.compacted_topic import Compacted, Finder, Look, Reason
+from topsync.sellers import status
 from topsync.store import compacted_topics, erasures, orders, refunds, republications
 from topsync.store.compacted_topics import LastLook
 from topsync.store.database import Pool
-from topsync.store.orders import Version
-from topsync.store.republications import Counts, Part, State, UnderWayError, Wanted
+from topsync.store.orders import OrderVersion
+from topsync.store.republications import (
+    RepublicationCounts,
+    RepublicationPart,
+    RepublicationState,
+    UnderWayError,
+    WantedRepublication,
+)
 
 BOTH = (Compacted.ORDERS, Compacted.REFUNDS)
 ORDERS, REFUNDS = BOTH
@@ -26,24 +32,24 @@ async def stored(pool: Pool) -> None:
     """Orders 1 to 3 of a seller, 9 of another; a refund of 1, and one of an order that is out of reach."""
     epoch = await orders.take_over(pool, 0, "test")
     found = [version(tid, 1, 5) for tid in (1, 2, 3)]
-    found.append(Version(OTHER, version(9, 1, 5).trade, found[0].fetched_at, "push"))
+    found.append(OrderVersion(OTHER, version(9, 1, 5).trade, found[0].fetched_at, "push"))
     await orders.TABLE.upsert(pool, found, partition=0, epoch=epoch)
     of_refunds = [refund_version(101, 1, 1, 5), refund_version(102, 7, 1, 5)]
     await refunds.TABLE.upsert(pool, of_refunds, partition=0, epoch=epoch)
 
 
-async def ask(pool: Pool, id_: str, wanted: Wanted | None = None, *partitions: int) -> None:
+async def ask(pool: Pool, id_: str, wanted: WantedRepublication | None = None, *partitions: int) -> None:
     await republications.request(
         pool,
         id_,
-        wanted or Wanted(),
-        expected=Counts(4, 2),
+        wanted or WantedRepublication(),
+        expected=RepublicationCounts(4, 2),
         per_second=100,
         partitions=partitions or (0, 1),
     )
 
 
-async def parts(pool: Pool, partition: int) -> list[Part]:
+async def parts(pool: Pool, partition: int) -> list[RepublicationPart]:
     """All that is asked of a partition's owner, as it does nothing but say that it is done."""
     found = []
     while part := await republications.next_part(pool, partition):
@@ -52,7 +58,7 @@ async def parts(pool: Pool, partition: int) -> list[Part]:
     return found
 
 
-async def state_of(pool: Pool, id_: str) -> State:
+async def state_of(pool: Pool, id_: str) -> RepublicationState:
     found = await republications.get(pool, id_)
     assert found is not None
     return found.state
@@ -62,17 +68,19 @@ async def state_of(pool: Pool, id_: str) -> State:
 @pytest.mark.parametrize(
     ("wanted", "keys"),
     [
-        pytest.param(Wanted(), ([1, 2, 3, 9], [101, 102]), id="everything"),
-        pytest.param(Wanted(seller_id=OTHER), ([9], []), id="a seller"),
-        pytest.param(Wanted(tids=(7, 1)), ([1], [101, 102]), id="orders, and their refunds"),
-        pytest.param(Wanted((ORDERS,)), ([1, 2, 3, 9], None), id="orders alone"),
-        pytest.param(Wanted((REFUNDS,)), (None, [101, 102]), id="refunds alone"),
+        pytest.param(WantedRepublication(), ([1, 2, 3, 9], [101, 102]), id="everything"),
+        pytest.param(WantedRepublication(seller_id=OTHER), ([9], []), id="a seller"),
+        pytest.param(WantedRepublication(tids=(7, 1)), ([1], [101, 102]), id="orders, and their refunds"),
+        pytest.param(WantedRepublication((ORDERS,)), ([1, 2, 3, 9], None), id="orders alone"),
+        pytest.param(WantedRepublication((REFUNDS,)), (None, [101, 102]), id="refunds alone"),
     ],
 )
 async def test_what_is_counted_is_what_the_owners_come_to(
-    pool: Pool, wanted: Wanted, keys: tuple[list[int] | None, list[int] | None]
+    pool: Pool, wanted: WantedRepublication, keys: tuple[list[int] | None, list[int] | None]
 ) -> None:
-    assert await republications.count(pool, wanted) == Counts(*(len(found or []) for found in keys))
+    assert await republications.count(pool, wanted) == RepublicationCounts(
+        *(len(found or []) for found in keys)
+    )
     await ask(pool, "a", wanted, 0)
     expected = {topic: found for topic, found in zip(BOTH, keys, strict=True) if found is not None}
     for topic, part in zip(expected, await parts(pool, 0), strict=True):
@@ -85,7 +93,7 @@ async def test_what_is_counted_is_what_the_owners_come_to(
 @pytest.mark.usefixtures("stored")
 async def test_of_an_erased_seller_nothing_is_counted_and_nothing_is_read(pool: Pool) -> None:
     await erasures.begin(pool, SELLER)
-    assert await republications.count(pool, Wanted()) == Counts(1, 0)
+    assert await republications.count(pool, WantedRepublication()) == RepublicationCounts(1, 0)
     assert [one.key for one in await orders.TABLE.stored(pool, [1, 9])] == [9]
     assert await refunds.TABLE.stored(pool, [101]) == []
 
@@ -113,7 +121,7 @@ async def test_there_is_one_at_a_time(pool: Pool) -> None:
     assert await republications.under_way(pool) is None
     assert await republications.next_part(pool, 0) is None
     await ask(pool, "d")
-    assert await state_of(pool, id_) is State.CANCELLED
+    assert await state_of(pool, id_) is RepublicationState.CANCELLED
     assert await republications.under_way(pool) == "d"
 
 
@@ -139,26 +147,26 @@ async def test_a_part_goes_on_where_it_stood_and_counts_nothing_twice(pool: Pool
     found = await republications.get(pool, "a")
     assert again is not None
     assert found is not None
-    assert (again.done_key, found.published) == (9, Counts(4, 0))
+    assert (again.done_key, found.published) == (9, RepublicationCounts(4, 0))
 
 
 async def test_it_is_done_when_all_parts_are_however_they_end_together(pool: Pool) -> None:
     await ask(pool, "a")
     await asyncio.gather(parts(pool, 0), parts(pool, 1))
-    assert await state_of(pool, "a") is State.DONE
+    assert await state_of(pool, "a") is RepublicationState.DONE
 
 
 @pytest.mark.parametrize(
     ("wanted", "mended"),
     [
-        pytest.param(Wanted(), {ORDERS, REFUNDS}, id="everything"),
-        pytest.param(Wanted((REFUNDS,)), {REFUNDS}, id="refunds alone"),
-        pytest.param(Wanted(seller_id=SELLER), set(), id="a seller"),
-        pytest.param(Wanted(tids=(1,)), set(), id="an order"),
+        pytest.param(WantedRepublication(), {ORDERS, REFUNDS}, id="everything"),
+        pytest.param(WantedRepublication((REFUNDS,)), {REFUNDS}, id="refunds alone"),
+        pytest.param(WantedRepublication(seller_id=SELLER), set(), id="a seller"),
+        pytest.param(WantedRepublication(tids=(1,)), set(), id="an order"),
     ],
 )
 async def test_with_its_end_what_was_lost_before_it_is_mended_and_nothing_else(
-    pool: Pool, wanted: Wanted, mended: set[Compacted]
+    pool: Pool, wanted: WantedRepublication, mended: set[Compacted]
 ) -> None:
     for topic in BOTH:
         await compacted_topics.add_loss(pool, topic, Finder.ENRICHER, Reason.MADE_ANEW, None)
@@ -217,16 +225,16 @@ async def test_a_finder_clears_only_what_it_has_found(pool: Pool) -> None:
 
 async def test_a_seller_is_not_shown_as_complete_in_a_topic_that_lacks_records(pool: Pool) -> None:
     await compacted_topics.add_loss(pool, ORDERS, Finder.WITNESS, Reason.LACKING, 7)
-    before, *_ = await standing.of_all(pool)
+    before, *_ = await status.of_all(pool)
     assert [loss.topic for loss in before.losses] == [ORDERS]
     await compacted_topics.clear_loss(pool, ORDERS, Finder.WITNESS)
-    after, *_ = await standing.of_all(pool)
+    after, *_ = await status.of_all(pool)
     assert (after.losses, after.doubts) == ((), before.doubts - 1)
 
 
 @pytest.mark.usefixtures("stored")
 async def test_an_erased_seller_leaves_no_republication_behind(pool: Pool) -> None:
-    await ask(pool, "a", Wanted(seller_id=SELLER))
+    await ask(pool, "a", WantedRepublication(seller_id=SELLER))
     await erasures.begin(pool, SELLER)
     async for _ in erasures.clear(pool, SELLER):
         pass

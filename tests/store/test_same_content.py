@@ -12,7 +12,7 @@ import pytest
 from tests.store.databases import SELLER, at, refund_version, trade, version
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.versions import T, V, VersionTable
 
 PARTITION = 3
@@ -85,7 +85,7 @@ async def test_rows_of_an_earlier_release_whose_hash_counted_other_fields_are_th
 ) -> None:
     """Such as all of a million at an upgrade. Half have a field that nobody knew, and that is gone by now."""
 
-    def fetched_at(second: float, **changes: Any) -> list[Version]:
+    def fetched_at(second: float, **changes: Any) -> list[OrderVersion]:
         return [
             version(
                 TID + number, 5, second, **({**NEW, **changes} if number % 2 and second == 10 else changes)

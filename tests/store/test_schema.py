@@ -13,8 +13,8 @@ import pytest
 
 from tests.store.databases import settings_for
 from tests.support.eventually import eventually
-from topsync import retry
-from topsync.settings import DatabaseSettings
+from topsync.base import retry
+from topsync.base.settings import DatabaseSettings
 from topsync.store import database, schema
 from topsync.store.database import Pool
 from topsync.store.schema import Migration, SchemaError

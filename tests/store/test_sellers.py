@@ -7,10 +7,10 @@ from datetime import date, timedelta
 import pytest
 
 from tests.store.databases import SELLER, at
+from topsync.model.span import Span
 from topsync.store import bootstraps, sellers
-from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.sellers import AmbiguousError, Life, NickError, Seller, State
+from topsync.store.sellers import AmbiguousError, Life, NickError, Seller, SellerState
 
 REFUSED = "the platform refused the session"
 CANCELLED = "the seller cancelled the authorisation"
@@ -45,7 +45,7 @@ async def test_sellers_are_found_by_nick_or_id_and_keep_their_state_when_added_a
     for name in ("demo_renamed", str(SELLER)):
         found = await sellers.find(pool, name)
         assert found is not None
-        assert (found.seller_id, found.session_cipher, found.state) == (SELLER, b"new", State.PAUSED)
+        assert (found.seller_id, found.session_cipher, found.state) == (SELLER, b"new", SellerState.PAUSED)
         assert (found.life, found.version, found.reason) == (GRANTED, 2, "a holiday")
     assert await sellers.find(pool, "demo_one") is None
     assert await sellers.get(pool, 1) is None
@@ -101,13 +101,13 @@ async def test_a_refresh_brings_the_nick_that_the_platform_says_now(pool: Pool) 
     assert (await the_seller(pool)).nick == "renamed"
 
 
-@pytest.mark.parametrize("before", [State.NEW, State.LIVE])
-async def test_a_renewed_session_makes_an_expired_seller_what_it_was(pool: Pool, before: State) -> None:
-    if before is State.LIVE:
+@pytest.mark.parametrize("before", [SellerState.NEW, SellerState.LIVE])
+async def test_a_renewed_session_makes_an_expired_seller_what_it_was(pool: Pool, before: SellerState) -> None:
+    if before is SellerState.LIVE:
         await bootstrap(pool)
     assert await sellers.refuse(pool, SELLER, 1, REFUSED)
     refused = await the_seller(pool)
-    assert (refused.state, refused.reason, refused.replay_due) == (State.EXPIRED, REFUSED, False)
+    assert (refused.state, refused.reason, refused.replay_due) == (SellerState.EXPIRED, REFUSED, False)
     assert refused.refused_at is not None
     await renew(pool)
     found = await the_seller(pool)
@@ -118,7 +118,7 @@ async def test_a_renewed_session_makes_an_expired_seller_what_it_was(pool: Pool,
 async def test_a_refusal_of_an_older_session_leaves_the_newer_one_alone(pool: Pool) -> None:
     await renew(pool)
     assert not await sellers.refuse(pool, SELLER, 1, REFUSED)
-    assert (await the_seller(pool)).state is State.NEW
+    assert (await the_seller(pool)).state is SellerState.NEW
 
 
 async def test_a_slower_refresh_does_not_undo_a_newer_session(pool: Pool) -> None:
@@ -135,20 +135,23 @@ async def test_a_paused_seller_stays_paused_whatever_happens_and_is_what_it_was_
     assert not await sellers.pause(pool, SELLER, "twice")
     await bootstrap(pool)
     await renew(pool)
-    assert ((await the_seller(pool)).state, (await the_seller(pool)).reason) == (State.PAUSED, "a holiday")
+    assert ((await the_seller(pool)).state, (await the_seller(pool)).reason) == (
+        SellerState.PAUSED,
+        "a holiday",
+    )
     assert await sellers.resume(pool, SELLER, REFUSED)
     assert not await sellers.resume(pool, SELLER, REFUSED)
     found = await the_seller(pool)
-    assert (found.state, found.reason, found.replay_due) == (State.LIVE, None, True)
+    assert (found.state, found.reason, found.replay_due) == (SellerState.LIVE, None, True)
 
 
 async def test_a_seller_refused_while_paused_is_expired_when_it_is_resumed(pool: Pool) -> None:
     await sellers.pause(pool, SELLER, "a holiday")
     await sellers.refuse(pool, SELLER, 1, REFUSED)
-    assert (await the_seller(pool)).state is State.PAUSED
+    assert (await the_seller(pool)).state is SellerState.PAUSED
     await sellers.resume(pool, SELLER, REFUSED)
     found = await the_seller(pool)
-    assert (found.state, found.reason) == (State.EXPIRED, REFUSED)
+    assert (found.state, found.reason) == (SellerState.EXPIRED, REFUSED)
 
 
 async def test_an_expired_seller_that_is_bootstrapped_meanwhile_is_live_only_with_a_session(
@@ -156,9 +159,9 @@ async def test_an_expired_seller_that_is_bootstrapped_meanwhile_is_live_only_wit
 ) -> None:
     await sellers.refuse(pool, SELLER, 1, REFUSED)
     await bootstrap(pool)
-    assert (await the_seller(pool)).state is State.EXPIRED
+    assert (await the_seller(pool)).state is SellerState.EXPIRED
     await renew(pool)
-    assert (await the_seller(pool)).state is State.LIVE
+    assert (await the_seller(pool)).state is SellerState.LIVE
 
 
 async def test_a_cancelled_authorisation_ends_the_session_and_its_refresh(pool: Pool) -> None:
@@ -166,14 +169,14 @@ async def test_a_cancelled_authorisation_ends_the_session_and_its_refresh(pool: 
     assert await sellers.cancel(pool, SELLER, at(10), CANCELLED)
     assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED), "told again"
     found = await the_seller(pool)
-    assert (found.state, found.reason, found.life.refresh_cipher) == (State.EXPIRED, CANCELLED, None)
+    assert (found.state, found.reason, found.life.refresh_cipher) == (SellerState.EXPIRED, CANCELLED, None)
     assert not await sellers.cancel(pool, 1, at(10), CANCELLED), "nobody of ours"
 
 
 async def test_a_late_word_of_a_cancellation_does_not_end_a_newer_authorisation(pool: Pool) -> None:
     await renew(pool, Life(authorised_at=at(20)))
     assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED)
-    assert (await the_seller(pool)).state is State.NEW
+    assert (await the_seller(pool)).state is SellerState.NEW
 
 
 async def test_one_claim_to_refresh_is_given_and_it_lapses_by_time(pool: Pool) -> None:
@@ -197,7 +200,7 @@ async def test_a_refused_refresh_leaves_a_working_session_alone(pool: Pool) -> N
     await renew(pool)
     await sellers.refresh_refused(pool, await the_seller(pool), "no more")
     found = await the_seller(pool)
-    assert (found.state, found.reason, found.life.refresh_cipher) == (State.NEW, None, None)
+    assert (found.state, found.reason, found.life.refresh_cipher) == (SellerState.NEW, None, None)
     assert not await sellers.begin_refresh(pool, found, not_again_for_seconds=0)
 
 

@@ -10,9 +10,9 @@ from schemas.transitions import Transition
 from tests.store.databases import SELLER, all_unpublished, at, version
 from topsync.store import orders
 from topsync.store.database import Pool
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.shared_table import SharedTable, SharedTables
-from topsync.store.versions import NotOwnerError, Part, UnstorableError, Written
+from topsync.store.versions import NotOwnerError, PartitionRows, UnstorableError, Written
 
 TID = 4000000000000000101
 PARTITIONS = 5
@@ -27,7 +27,7 @@ async def epochs(pool: Pool) -> list[int]:
 
 
 async def write_all(
-    table: SharedTable[Version, Transition], parts: list[Part[Version]]
+    table: SharedTable[OrderVersion, Transition], parts: list[PartitionRows[OrderVersion]]
 ) -> list[Written[Transition] | BaseException]:
     """All at once."""
     return await asyncio.gather(*(table.upsert(part) for part in parts), return_exceptions=True)
@@ -40,7 +40,9 @@ async def statements(pool: Pool) -> int:
 
 async def test_parts_of_several_partitions_are_one_statement(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).orders
-    parts = [Part(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)]
+    parts = [
+        PartitionRows(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)
+    ]
     written = await write_all(table, parts)
     assert [one.rows for one in written if isinstance(one, Written)] == [1] * PARTITIONS
     assert [[ahead.key for ahead in one.ahead] for one in written if isinstance(one, Written)] == [
@@ -51,7 +53,9 @@ async def test_parts_of_several_partitions_are_one_statement(pool: Pool, epochs:
 
 async def test_a_partition_that_was_lost_is_refused_alone(pool: Pool, epochs: list[int]) -> None:
     await orders.take_over(pool, 2, "another")
-    parts = [Part(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)]
+    parts = [
+        PartitionRows(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)
+    ]
     written = await write_all(SharedTables(pool).orders, parts)
     assert isinstance(written[2], NotOwnerError)
     assert "partition 2" in str(written[2])
@@ -69,8 +73,8 @@ async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
 ) -> None:
     versions = [version(TID + number, 1, 2) for number in range(PARTITIONS)]
     broken = versions[3].trade.model_copy(update={"status": UNSTORABLE})
-    versions[3] = Version(SELLER, broken, at(2), "push")
-    parts = [Part(number, epochs[number], [versions[number]]) for number in range(PARTITIONS)]
+    versions[3] = OrderVersion(SELLER, broken, at(2), "push")
+    parts = [PartitionRows(number, epochs[number], [versions[number]]) for number in range(PARTITIONS)]
     written = await write_all(SharedTables(pool).orders, parts)
     assert isinstance(written[3], UnstorableError)
     assert [type(one) for one in written[:3] + written[4:]] == [Written] * 4
@@ -79,7 +83,7 @@ async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
 
 async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).orders
-    await table.upsert(Part(0, epochs[0], [version(TID, 1, 2), version(TID + 1, 3, 4)]))
+    await table.upsert(PartitionRows(0, epochs[0], [version(TID, 1, 2), version(TID + 1, 3, 4)]))
     one, both, none = await asyncio.gather(
         table.known({TID}), table.known({TID, TID + 1}), table.known({TID + 2})
     )
@@ -89,6 +93,6 @@ async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> 
 
 async def test_what_is_published_is_marked_for_all(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).orders
-    written = [await table.upsert(Part(n, epochs[n], [version(TID + n, 1, 2)])) for n in (0, 1)]
+    written = [await table.upsert(PartitionRows(n, epochs[n], [version(TID + n, 1, 2)])) for n in (0, 1)]
     await asyncio.gather(*(table.mark_published(one.ahead) for one in written))
     assert await all_unpublished(pool, orders.TABLE) == []

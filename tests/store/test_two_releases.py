@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas import cloud_events, steps, transitions
+from schemas import cloud_events, delta, transitions
 from schemas.change import Change, Source
-from schemas.steps import Step
+from schemas.delta import Delta
 from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, emptied, refund_version, version
 from topsync.store import orders, refunds
 from topsync.store.database import Pool
-from topsync.store.orders import OrderTable, Version
+from topsync.store.orders import OrderTable, OrderVersion
 from topsync.store.versions import UnstorableError
 from topsync.stream import records
 
@@ -41,10 +41,10 @@ class NewerTable(OrderTable):
 
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
-    ) -> Step[Transition]:
-        told = steps.told(NewerTransition, [NewerTransition.INSURED], source)
+    ) -> Delta[Transition]:
+        told = delta.told(NewerTransition, [NewerTransition.INSURED], source)
         status_from = before["status"] if before else None
-        return Step(told, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
+        return Delta(told, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def epoch(pool: Pool) -> int:
     return await orders.take_over(pool, 0, "test")
 
 
-async def published(pool: Pool, written: list[Version], *, by: OrderTable, epoch: int) -> None:
+async def published(pool: Pool, written: list[OrderVersion], *, by: OrderTable, epoch: int) -> None:
     ahead = (await by.upsert(pool, written, partition=0, epoch=epoch)).ahead
     await by.mark_published(pool, ahead)
 
@@ -127,7 +127,7 @@ async def test_a_defect_in_what_a_version_brings_is_no_reason_to_set_it_aside(
 ) -> None:
     """Good orders would become dead letters, and nobody would look for the defect."""
 
-    def broken(*_: object) -> Step[Transition]:
+    def broken(*_: object) -> Delta[Transition]:
         raise ValueError("a defect")
 
     monkeypatch.setattr(transitions, "step", broken)
@@ -137,6 +137,6 @@ async def test_a_defect_in_what_a_version_brings_is_no_reason_to_set_it_aside(
 
 
 async def test_a_value_that_the_driver_cannot_send_is_unstorable(pool: Pool, epoch: int) -> None:
-    bad = Version(2**63, version(TID, 1, 1).trade, at(5), "push")
+    bad = OrderVersion(2**63, version(TID, 1, 1).trade, at(5), "push")
     with pytest.raises(UnstorableError):
         await orders.TABLE.upsert(pool, [bad], partition=0, epoch=epoch)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from tests.support.eventually import eventually
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, topic_admin, topic_look, topics
 from topsync.stream.layout import LayoutError
 from topsync.stream.records import Record

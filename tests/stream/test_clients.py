@@ -13,7 +13,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from tests.stream.clusters import BOUND_SECONDS, settings_for
 from tests.support.eventually import eventually
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, group_progress, ownership, topic_admin, topics
 from topsync.stream import producer as producers
 from topsync.stream.ownership import Member

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiokafka import TopicPartition
 
 from tests.stream.clusters import read_all, reading, record, values
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 from topsync.stream import producer as producers
 from topsync.stream.group_progress import group_progress
 from topsync.stream.topics import Registry

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 
 from tests.stream.clusters import BOUND_SECONDS, record
 from tests.support.eventually import eventually
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 from topsync.stream import ownership
 from topsync.stream import producer as producers
 from topsync.stream.ownership import Member

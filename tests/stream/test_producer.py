@@ -12,7 +12,7 @@ from aiokafka.conn import AIOKafkaConnection
 
 from schemas import cloud_events
 from tests.stream.clusters import BOUND_SECONDS, read_all, reading, record, values
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, records
 from topsync.stream import producer as producers
 from topsync.stream.layout import LayoutError

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from schemas import cloud_events, events
 from schemas.change import Change, Hint, Source
+from schemas.delta import Delta
 from schemas.erasure import Erasure
 from schemas.notification import ReplayFinished
-from schemas.steps import Step
 from schemas.transitions import Transition
 from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade
@@ -53,7 +53,7 @@ def an_order(**changes: object) -> Record:
         "published_at": at(3),
         "hinted_at": None,
         "value": trade(TID).to_wire(),
-        "step": Step(
+        "step": Delta(
             (Transition.FINISHED, Transition.CORRECTED), "WAIT_BUYER_CONFIRM_GOODS", ("end_time", "status")
         ),
         "found_by": Source.GAP,
@@ -165,7 +165,7 @@ def test_an_order_says_what_has_happened_to_it_so_that_subscribers_can_filter() 
     assert (told["statusfrom"], told["status"]) == ("WAIT_BUYER_CONFIRM_GOODS", "TRADE_FINISHED")
     assert told["changedfields"] == "end_time,status"
     assert told["foundby"] == "gap"
-    new = cloud_events.attributes(an_order(step=Step((Transition.CREATED,), None, ())).headers)
+    new = cloud_events.attributes(an_order(step=Delta((Transition.CREATED,), None, ())).headers)
     assert not {"statusfrom", "changedfields"} & new.keys()
 
 

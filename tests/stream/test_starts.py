@@ -11,12 +11,13 @@ import structlog
 from tests.stream.clusters import BOUND_SECONDS
 from tests.support.eventually import eventually
 from tests.support.relay import Relay
-from topsync import retry, runtime, starts
-from topsync.errors import UnreachableError
-from topsync.settings import KafkaSettings
+from topsync.base import retry, starts
+from topsync.base.errors import UnreachableError
+from topsync.base.settings import KafkaSettings
 from topsync.stream import topics
 from topsync.stream.ownership import Member
 from topsync.stream.topics import Registry
+from topsync.wiring import parts
 
 Use = Callable[[KafkaSettings, Registry, asyncio.Event], Coroutine[None, None, None]]
 """Uses the cluster, and sets the event when it does."""
@@ -39,7 +40,7 @@ async def be_a_member(kafka: KafkaSettings, registry: Registry, used: asyncio.Ev
 
 
 async def open_a_producer(kafka: KafkaSettings, _: Registry, used: asyncio.Event) -> None:
-    async with runtime.open_producer(kafka):
+    async with parts.open_producer(kafka):
         used.set()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.stream.clusters import create_topics, make_anew, record, settings_for
-from topsync.compacted import Look
+from topsync.model.compacted_topic import Look
 from topsync.stream import producer as producers
 from topsync.stream import topic_look
 from topsync.stream.records import partition_of_key

@@ -11,12 +11,12 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from tests.stream.clusters import BOUND_SECONDS, create_topics, record, settings_for
 from tests.support.eventually import eventually
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, layout, topic_admin, topic_plan, topics
 from topsync.stream import producer as producers
 from topsync.stream.layout import LayoutError
 from topsync.stream.topic_plan import Action, Alter, ByHand, Create, Widen
-from topsync.stream.topics import Found, Topic, TopicsError
+from topsync.stream.topics import FoundTopic, Topic, TopicsError
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -156,16 +156,16 @@ def test_what_keeps_more_than_it_must_is_enough() -> None:
 # Plan and apply.
 
 
-def found(topic: Topic) -> Found:
+def found(topic: Topic) -> FoundTopic:
     """The topic as it should be, with what every topic has besides."""
-    return Found(topic.partitions, topic.replicas, {"segment.bytes": "1", **topic.config})
+    return FoundTopic(topic.partitions, topic.replicas, {"segment.bytes": "1", **topic.config})
 
 
 WANTED = topics.registry(settings_for("nowhere:1", "taobao"))
 AS_IT_SHOULD_BE = {topic.name: found(topic) for topic in WANTED.all()}
 
 
-def planned(**changes: Found | None) -> list[Action]:
+def planned(**changes: FoundTopic | None) -> list[Action]:
     """The plan where some topics, by their name in the registry, are found otherwise or not at all."""
     there = dict(AS_IT_SHOULD_BE)
     for name, other in changes.items():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-_CASES = Path(__file__).parent.parent / "data" / "cases"
+from tests.support.places import CASES
 
 
 def case(name: str) -> bytes:
     """The answer of that name."""
-    return (_CASES / f"{name}.json").read_bytes()
+    return (CASES / f"{name}.json").read_bytes()

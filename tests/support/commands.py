@@ -2,7 +2,7 @@
 
 A process that has imported the product already forks for each of them (`multiprocessing`'s fork server). To
 start Python and to import takes most of a second of a core, and a run of the suite has hundreds of starts.
-`tests/test_cli.py`, `tests/system/test_wrong_settings.py` and the tests of the pages start `topsync` as
+`tests/operate/test_cli.py`, `tests/system/test_wrong_settings.py` and the tests of the pages start `topsync` as
 everybody does.
 """
 
@@ -20,26 +20,36 @@ from pathlib import Path
 from pwd import struct_passwd
 from typing import Final
 
-from topsync import cli
+from topsync.local import simulation
 from topsync.local.processes import Child, ProcessFailedError, ProcessGroup
+from topsync.operate import (
+    cli,
+    dead_letter_commands,
+    erase_command,
+    installation_commands,
+    replay_commands,
+    republish_command,
+    seller_commands,
+)
+from topsync.wiring import processes
 
 POLL_SECONDS: Final = 0.02
 PROGRAM: Final = [sys.executable, "-m", "topsync"]
 
 _FORKING: Final = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload(
-    [
-        "topsync.processes",
-        "topsync.operations",
-        "topsync.republish_operation",
-        "topsync.simulation",
-        "topsync.deadletters.operations",
-        "topsync.replays.operations",
-        "topsync.sellers.operations",
-        "topsync.sellers.erase_operation",
-        "tests.support.commands",
-    ]
+_FORKING.set_forkserver_preload([__name__])
+
+PRELOADED: Final = (
+    dead_letter_commands,
+    erase_command,
+    installation_commands,
+    processes,
+    replay_commands,
+    republish_command,
+    seller_commands,
+    simulation,
 )
+"""What commands import when they run: the process that forks has it already."""
 
 
 async def run(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL
 
-from topsync.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
+from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
 from topsync.local.processes import ManagedProcess
 
 WITHIN_SECONDS = 180.0

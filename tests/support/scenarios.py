@@ -12,15 +12,15 @@ from typing import Any, Final
 from schemas import cloud_events
 from tests.support import systems
 from tests.support.eventually import eventually
-from topsync import standing
-from topsync.audit import Audit, SellerResult
+from topsync.base.settings import DatabaseSettings
 from topsync.local.system import System
-from topsync.settings import DatabaseSettings
+from topsync.sellers import status
 from topsync.simulator import scenario
 from topsync.simulator.faults.base import Fault, Selective
 from topsync.simulator.faults.board import Switch
 from topsync.simulator.server import Simulator
 from topsync.store import database
+from topsync.verify.audit import Audit, SellerResult
 
 FOLDER: Final = Path(__file__).parents[1] / "scenarios"
 
@@ -125,7 +125,7 @@ class Stage:
         """How far each seller's copy is proven complete now."""
         own = DatabaseSettings(database_url=self.system.environment["TOPSYNC_DATABASE_URL"])
         async with database.connect(own) as pool:
-            return {one.seller.seller_id: one.complete_until for one in await standing.of_all(pool)}
+            return {one.seller.seller_id: one.complete_until for one in await status.of_all(pool)}
 
     async def eventually_complete(self, until: datetime) -> None:
         """Wait until every seller's copy is proven complete up to a moment and beyond."""

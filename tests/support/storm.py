@@ -12,22 +12,23 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import SecretStr
 
-from consumer.batches import BatchReader
-from consumer.deadletter_share import Limit
-from consumer.enricher import Enricher
-from consumer.refunds import RefundReader
-from consumer.room import Room
-from consumer.writer import Tools
+from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.dead_letter_share import Limit
+from consumer.enrich.enricher import Enricher
+from consumer.enrich.read.batches import BatchReader
+from consumer.enrich.read.refunds import RefundReader
+from consumer.enrich.write.writer import Tools
 from tests.support import ownership_history, systems
-from topsync import runtime, settings
-from topsync.clock import ServerClock
+from topsync.base import settings
+from topsync.base.clock import ServerClock
+from topsync.base.service import Lifetime
+from topsync.base.settings import DatabaseSettings, EnricherSettings, KafkaSettings
 from topsync.local.system import System
+from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.sellers.sessions import Sessions
-from topsync.service import Lifetime
-from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings
 from topsync.store import database
 from topsync.store.shared_table import SharedTables
-from topsync.top.client import TopClient
+from topsync.wiring import parts
 
 POOL_SIZE = 4
 MOST_MEMBERS = 4
@@ -137,9 +138,9 @@ async def storm(system: System, *, seed: int) -> AsyncIterator[Storm]:
             patch.setenv(name, text)
         async with (
             database.connect(_database(system, "storm")) as pool,
-            runtime.open_gateway(pool) as (client, clock),
+            parts.open_gateway(pool) as (client, clock),
         ):
-            sessions = Sessions(pool, runtime.vault())
+            sessions = Sessions(pool, parts.vault())
             yield Storm(system, client, clock, sessions, random.Random(seed))
     # Now, and not in the middle of another test.
     gc.collect()

@@ -21,6 +21,8 @@ from tests.support import commands
 from tests.support.commands import ForkingGroup
 from tests.support.eventually import eventually
 from tests.support.servers import embedded_only, require_killable_servers
+from topsync.base.settings import KafkaSettings
+from topsync.base.vault import new_key
 from topsync.local import run_folders
 from topsync.local.processes import ManagedProcess
 from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE, Servers
@@ -31,13 +33,11 @@ from topsync.local.system import (
     local_system,
     quick_settings,
 )
-from topsync.settings import KafkaSettings
 from topsync.simulator.server import Simulator
 from topsync.stream import producer as producers
 from topsync.stream import topics
 from topsync.stream.records import Record as KafkaRecord
 from topsync.stream.topics import Registry, Topic
-from topsync.vault import new_key
 
 AUDIT_SETTLE_SECONDS = 45
 """A gap is proven closed only some seconds after the reconnection, and a busy machine is slow."""

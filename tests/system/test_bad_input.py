@@ -13,14 +13,14 @@ from schemas.trade import RECEIVER_FIELDS
 from tests.support import systems
 from tests.support.eventually import eventually
 from topsync.local.system import SERVICES, System
+from topsync.platforms.taobao.channel.frames import decode
+from topsync.platforms.taobao.channel.messages import read_message
 from topsync.simulator.channel.queue import OutboundMessage
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import ExportSettings, SimulatorSettings
 from topsync.stream import producer as producers
 from topsync.stream import records
 from topsync.stream.records import Record
-from topsync.tmc.frames import decode
-from topsync.tmc.messages import read_message
 
 PLATFORM = SimulatorSettings(
     seed=4,

@@ -17,7 +17,7 @@ from tests.support import executioner, systems
 from tests.support.commands import ForkingGroup
 from tests.support.eventually import eventually
 from tests.system.test_writer import SELLER, TID, Installation, enricher, installation, is_published, snapshot
-from topsync.failpoints import POINTS, Point
+from topsync.base.failpoints import POINTS, Point
 from topsync.local.processes import ManagedProcess, ProcessGroup
 from topsync.store import erasures
 from topsync.store.erasures import Left

@@ -11,17 +11,17 @@ from pydantic import SecretStr
 from tests.support import systems
 from tests.support.eventually import eventually, holds
 from tests.system.test_writer import SELLER, TID, Installation, enricher, installation, is_published, snapshot
-from topsync import runtime
-from topsync.errors import OperatorError
-from topsync.sellers import erase_operation, operations
+from topsync.base.errors import OperatorError
+from topsync.model.priority import Priority
+from topsync.operate import erase_command, seller_commands
+from topsync.platforms.taobao.calls import messages
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 from topsync.store import erasures, sellers
 from topsync.store.erasures import Left
-from topsync.store.sellers import State
+from topsync.store.sellers import SellerState
 from topsync.stream import producer as producers
-from topsync.top.budget import Lane
-from topsync.top.calls import messages
+from topsync.wiring import parts
 
 __all__ = ["installation"]
 
@@ -40,14 +40,14 @@ async def erase(confirmation: str | None = NICK, *, answer: str = "") -> int:
     async def ask(_: str) -> str:
         return answer
 
-    return await erase_operation.erase(str(SELLER), confirmation, ask, patience_seconds=30)
+    return await erase_command.erase(str(SELLER), confirmation, ask, patience_seconds=30)
 
 
 def files(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
-async def state_of(installation: Installation) -> State:
+async def state_of(installation: Installation) -> SellerState:
     found = await sellers.get(installation.pool, SELLER)
     assert found is not None
     return found.state
@@ -59,7 +59,7 @@ async def test_only_the_nick_or_the_id_confirms(installation: Installation) -> N
         for confirmation, answer in ((typed, ""), (None, typed)):
             with pytest.raises(OperatorError, match="nothing is erased"):
                 await erase(confirmation, answer=answer)
-    assert await state_of(installation) is State.NEW
+    assert await state_of(installation) is SellerState.NEW
 
 
 async def test_it_says_what_goes_and_what_stays_and_files_go_too(
@@ -80,12 +80,12 @@ async def test_it_says_what_goes_and_what_stays_and_files_go_too(
     assert "What stays" in shown.out
     assert "erasing orders: 1 of 1" in shown.err
     assert [file.name for file in files(exports)] == [kept.name]
-    assert await state_of(installation) is State.ERASED
+    assert await state_of(installation) is SellerState.ERASED
 
     with pytest.raises(OperatorError, match="its data was erased"):
-        await operations.pause(NICK, "a test")
+        await seller_commands.pause(NICK, "a test")
     with pytest.raises(OperatorError, match="not paused but erased"):
-        await operations.resume(NICK)
+        await seller_commands.resume(NICK)
 
 
 async def test_a_platform_that_does_not_answer_is_told_by_the_next_run(
@@ -118,14 +118,14 @@ async def test_the_messages_of_a_shop_that_has_the_nick_by_now_go_on(
         monkeypatch.setenv("TOPSYNC_GATEWAY_URL", platform.addresses.gateway_url)
         monkeypatch.setenv("TOPSYNC_APP_SECRET", platform.settings.app_secret)
         monkeypatch.setenv("TOPSYNC_APP_KEY", platform.settings.app_key)
-        async with runtime.open_gateway(installation.pool) as (client, _):
+        async with parts.open_gateway(installation.pool) as (client, _):
             session = SecretStr(platform.authorisations.current(other).token)
             await messages.permit(client, session)
             await sellers.add(installation.pool, seller_id=SELLER, nick=other.nick, session_cipher=b"x")
             async with enricher():
                 assert await erase(str(SELLER)) == 0
             assert f"{other.nick} is now the nick of {other.user_id}" in capsys.readouterr().out
-            known = await messages.user(client, other.nick, lane=Lane.OPERATOR)
+            known = await messages.user(client, other.nick, priority=Priority.OPERATOR)
     assert known is not None
     assert known.is_valid
 
@@ -167,7 +167,7 @@ async def somebody_waits(installation: Installation) -> bool:
 
 
 async def is_erased(installation: Installation) -> bool:
-    return await state_of(installation) is State.ERASED
+    return await state_of(installation) is SellerState.ERASED
 
 
 async def is_under_way(erasing: asyncio.Task[int]) -> bool:

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from consumer.batches import Batch
-from consumer.writer import Published
+from consumer.enrich.read.batches import Batch
+from consumer.enrich.write.writer import Published
 from schemas import cloud_events
 from schemas.erasure import Erasure
 from tests.support import systems
@@ -26,8 +26,8 @@ from tests.system.test_writer import (
     taking_over,
     tell,
 )
-from topsync import settings
-from topsync.settings import EnricherSettings
+from topsync.base import settings
+from topsync.base.settings import EnricherSettings
 from topsync.store import erasures, orders, sellers
 from topsync.store.versions import NotOwnerError
 from topsync.stream import producer as producers

@@ -26,7 +26,7 @@ from tests.support.eventually import eventually
 from tests.support.ownership_history import Ownership
 from tests.support.storm import storm
 from tests.system import test_dying_commands, test_dying_services, test_republishing
-from topsync.failpoints import POINTS, Point
+from topsync.base.failpoints import POINTS, Point
 from topsync.local.processes import ManagedProcess
 from topsync.local.system import Scale, System
 

@@ -16,8 +16,8 @@ from signal import SIGINT, SIGKILL
 
 import pytest
 
-from consumer.batches import Batch
-from consumer.republishing import Piece
+from consumer.enrich.read.batches import Batch
+from consumer.enrich.republishing import Piece
 from schemas import cloud_events
 from schemas.refund import Refund
 from schemas.trade import Trade
@@ -38,17 +38,20 @@ from tests.system.test_writer import (
     tell,
     trade,
 )
-from topsync import audit, metrics, operations, republish_operation, standing
-from topsync.compacted import Compacted, Reason
-from topsync.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
-from topsync.republish_operation import RepublishError, Request
+from topsync.base import metrics
+from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
+from topsync.model.compacted_topic import Compacted, Reason
+from topsync.operate import installation_commands, republish_command
+from topsync.operate.republish_command import RepublishError, RepublishRequest
+from topsync.sellers import status
 from topsync.store import compacted_topics, orders, refunds, republications, sellers
-from topsync.store.orders import Version
+from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
-from topsync.store.republications import State
+from topsync.store.republications import RepublicationState
 from topsync.stream import records
 from topsync.stream.producer import FencedError
 from topsync.stream.topics import Topic
+from topsync.verify import audit
 
 __all__ = ["installation"]
 
@@ -71,8 +74,8 @@ def wish(
     only: Compacted | None = None,
     per_second: int = 5000,
     dry_run: bool = False,
-) -> Request:
-    return Request(seller, tids, only, per_second, dry_run, wait=True)
+) -> RepublishRequest:
+    return RepublishRequest(seller, tids, only, per_second, dry_run, wait=True)
 
 
 @pytest.fixture
@@ -82,7 +85,7 @@ async def filled(installation: Installation, monkeypatch: pytest.MonkeyPatch) ->
     epoch = await orders.take_over(installation.pool, 0, "whoever stored it")
     for modified in (1, 2):
         found = [
-            Version(SELLER, Trade.from_platform(trade("stored", tid, modified=modified)), at(9), "push")
+            OrderVersion(SELLER, Trade.from_platform(trade("stored", tid, modified=modified)), at(9), "push")
             for tid in TIDS
         ]
         await orders.TABLE.upsert(installation.pool, found, partition=0, epoch=epoch)
@@ -156,10 +159,10 @@ async def test_topics_made_anew_are_noticed_said_and_filled_again_beside_live_ch
         for topic in (topics.orders, topics.refunds):
             await make_anew(filled.kafka, topic)
         await eventually(lambda: both_are_lost(filled))
-        (stands,) = await standing.of_all(filled.pool)
+        (stands,) = await status.of_all(filled.pool)
         assert stands.doubts >= 2
         monkeypatch.setattr(audit, "WITNESS_WAIT_SECONDS", 0.0)
-        for says_so in (operations.status(), operations.audit(settle_seconds=0)):
+        for says_so in (installation_commands.status(), installation_commands.audit(settle_seconds=0)):
             # The platform knows nothing of these orders, so the audit is not clean anyway.
             assert await says_so in (None, 1)
             shown = capsys.readouterr().out
@@ -169,7 +172,7 @@ async def test_topics_made_anew_are_noticed_said_and_filled_again_beside_live_ch
 
         async with live_changes(filled) as made:
             began, versions = time.monotonic(), len(made)
-            assert await republish_operation.republish(wish(per_second=PER_SECOND)) == 0
+            assert await republish_command.republish(wish(per_second=PER_SECOND)) == 0
             took = time.monotonic() - began
             assert took >= (ORDERS + REFUNDS) / PER_SECOND - 1, "the first piece comes at once"
             assert len(made) > versions
@@ -211,7 +214,7 @@ async def test_a_republication_goes_on_where_its_writer_was_killed(
     # Its heir need not wait until the group has noticed.
     monkeypatch.setenv("TOPSYNC_ENRICHER_INSTANCE_ID", "the only one")
     reached = tmp_path / "reached"
-    asking = asyncio.create_task(republish_operation.republish(wish(only=Compacted.ORDERS, per_second=10)))
+    asking = asyncio.create_task(republish_command.republish(wish(only=Compacted.ORDERS, per_second=10)))
     dying = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "topsync", "enrich"),
         env={**os.environ, POINT_VARIABLE: f"{point}:2", REACHED_VARIABLE: str(reached)},
@@ -229,7 +232,7 @@ async def test_a_republication_goes_on_where_its_writer_was_killed(
         assert await asking == 0
     done = await republications.get(filled.pool, id_)
     assert done is not None
-    assert (done.state, done.published.orders) == (State.DONE, ORDERS)
+    assert (done.state, done.published.orders) == (RepublicationState.DONE, ORDERS)
     after = await events(filled, filled.topics.orders)
     assert {key: told[-1:] for key, told in after.items()} == before
     repeated = sum(len(told) - 1 for told in after.values())
@@ -263,7 +266,7 @@ async def test_a_former_owner_publishes_nothing_again_and_a_piece_is_never_older
 async def test_an_order_and_a_seller_are_published_alone_and_everything_else_stays_lost(
     filled: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = Version(SELLER + 1, Trade.from_platform(trade("", LIVE_TID, modified=1)), at(9), "push")
+    other = OrderVersion(SELLER + 1, Trade.from_platform(trade("", LIVE_TID, modified=1)), at(9), "push")
     await sellers.add(filled.pool, seller_id=SELLER + 1, nick="another", session_cipher=b"")
     async with enricher():
         await publish(
@@ -281,11 +284,11 @@ async def test_an_order_and_a_seller_are_published_alone_and_everything_else_sta
         await eventually(lambda: has_been_looked_at(filled))
         await make_anew(filled.kafka, filled.topics.orders)
 
-        assert await republish_operation.republish(wish(tids=[TIDS[0], TIDS[7]])) == 0
+        assert await republish_command.republish(wish(tids=[TIDS[0], TIDS[7]])) == 0
         assert (await events(filled, filled.topics.orders)).keys() == {TIDS[0], TIDS[7]}
         refunds_again = await events(filled, filled.topics.refunds)
         assert {key: len(told) for key, told in refunds_again.items()} == {1: 2, 2: 1, 3: 1, 4: 1}
-        assert await republish_operation.republish(wish(seller="another", only=Compacted.ORDERS)) == 0
+        assert await republish_command.republish(wish(seller="another", only=Compacted.ORDERS)) == 0
         assert (await events(filled, filled.topics.orders)).keys() == {TIDS[0], TIDS[7], LIVE_TID}
     assert await reasons(filled) == {Compacted.ORDERS: Reason.MADE_ANEW}
     assert "the topic orders was deleted and made anew: run `topsync republish`" in capsys.readouterr().out
@@ -295,7 +298,7 @@ async def test_a_dry_run_counts_and_changes_nothing(
     filled: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await make_anew(filled.kafka, filled.topics.orders)
-    assert await republish_operation.republish(wish(per_second=4, dry_run=True)) == 0
+    assert await republish_command.republish(wish(per_second=4, dry_run=True)) == 0
     shown = capsys.readouterr().out
     assert f"{ORDERS} orders and {REFUNDS} refunds, at 4 a second about 0:00:11" in shown
     assert await republications.under_way(filled.pool) is None
@@ -310,9 +313,9 @@ async def test_what_is_unknown_is_refused_in_a_line_and_nothing_is_begun(filled:
         (wish(seller="a seller", tids=[TID]), "--seller or --order"),
     ):
         with pytest.raises(RepublishError, match=why):
-            await republish_operation.republish(wanted)
+            await republish_command.republish(wanted)
     with pytest.raises(RepublishError, match="no republication x"):
-        await republish_operation.follow("x", cancel=False, wait=True)
+        await republish_command.follow("x", cancel=False, wait=True)
     assert await republications.under_way(filled.pool) is None
 
 
@@ -334,10 +337,10 @@ async def test_who_interrupts_the_command_finds_it_again_and_can_end_it(
     assert "Traceback" not in errors
     assert waiting.returncode not in (0, None)
     with pytest.raises(RepublishError, match=f"republication {id_} is under way"):
-        await republish_operation.republish(wish())
-    await operations.status()
+        await republish_command.republish(wish())
+    await installation_commands.status()
     assert f"republication {id_} is under way: 0 of {ORDERS + REFUNDS} records" in capsys.readouterr().out
-    assert await republish_operation.follow(id_ or "", cancel=False, wait=False) == 0
-    assert await republish_operation.follow(id_ or "", cancel=True, wait=True) == 0
+    assert await republish_command.follow(id_ or "", cancel=False, wait=False) == 0
+    assert await republish_command.follow(id_ or "", cancel=True, wait=True) == 0
     assert "is cancelled" in capsys.readouterr().out
     assert await republications.under_way(filled.pool) is None

@@ -29,12 +29,12 @@ from tests.support import scenarios, systems
 from tests.support.eventually import eventually
 from tests.support.scenarios import Played, Stage
 from tests.support.servers import fresh_database
-from topsync.audit import SellerResult
 from topsync.local.system import SERVICES, System
 from topsync.simulator import scenario
 from topsync.simulator.faults.base import FULLINFO
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import ExportSettings, SimulatorSettings
+from topsync.verify.audit import SellerResult
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -23,12 +23,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from consumer.batches import Batch, BatchReader
-from consumer.deadletter_share import Limit, TooManyDeadLettersError
-from consumer.enricher import Enricher
-from consumer.refunds import RefundReader
-from consumer.room import Room
-from consumer.writer import PartitionWriter, Tools
+from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.dead_letter_share import Limit, TooManyDeadLettersError
+from consumer.enrich.enricher import Enricher
+from consumer.enrich.read.batches import Batch, BatchReader
+from consumer.enrich.read.refunds import RefundReader
+from consumer.enrich.write.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
 from schemas.change import Hint
 from schemas.cloud_events import Headers
@@ -37,16 +37,17 @@ from schemas.types import parse_instant
 from tests.stream.clusters import create_topics
 from tests.support import systems
 from tests.support.eventually import eventually
-from topsync import processes, runtime, settings
+from topsync.base import settings
+from topsync.base.service import Lifetime
+from topsync.base.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
+from topsync.base.vault import Vault, new_key
+from topsync.model.refetch import Refetch
 from topsync.sellers.sessions import Sessions
-from topsync.service import Lifetime
-from topsync.settings import DatabaseSettings, EnricherSettings, KafkaSettings, VaultSettings
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 from topsync.store import database, dead_letters, open_letters, orders, refetches, schema, sellers
 from topsync.store.database import Pool
-from topsync.store.orders import Version
-from topsync.store.refetches import Refetch
+from topsync.store.orders import OrderVersion
 from topsync.store.shared_table import SharedTables
 from topsync.store.versions import MAX_WIRE_BYTES, NotOwnerError
 from topsync.stream import producer as producers
@@ -55,7 +56,7 @@ from topsync.stream.ownership import Member
 from topsync.stream.producer import FencedError
 from topsync.stream.records import MAX_RECORD_BYTES, Record
 from topsync.stream.topics import Registry
-from topsync.vault import Vault, new_key
+from topsync.wiring import parts, processes
 
 SELLER = 2_000_000_001
 TID, LAST_TID = 4_000_000_000_000_000_001, 4_000_000_000_000_000_002
@@ -170,7 +171,7 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
 ) -> None:
     """P4: nothing leads to the order any more, no hint and no snapshot; only the table knows."""
     epoch = await orders.take_over(installation.pool, ONE_PARTITION, "an enricher that dies")
-    dying = Version(SELLER, Trade.from_platform(trade("left behind", TID, modified=5)), at(10), "push")
+    dying = OrderVersion(SELLER, Trade.from_platform(trade("left behind", TID, modified=5)), at(10), "push")
     await orders.TABLE.upsert(installation.pool, [dying], partition=ONE_PARTITION, epoch=epoch)
 
     async with enricher():
@@ -185,7 +186,7 @@ async def test_however_much_a_crash_left_is_published_piece_by_piece(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither memory nor a transaction has to hold all of it."""
-    monkeypatch.setattr("consumer.writer.LEFTOVERS_AT_ONCE", 2)
+    monkeypatch.setattr("consumer.enrich.write.writer.LEFTOVERS_AT_ONCE", 2)
     tids = [TID + number for number in range(5)]
     async with taking_over(installation) as dying:
         for tid in tids:
@@ -419,7 +420,7 @@ async def tell_unstorable(writer: PartitionWriter, tid: int, *, modified: int) -
     batch = Batch()
     fine = Trade.from_platform(trade("fine", tid, modified=modified))
     broken = fine.model_copy(update={"status": secrets.token_hex(20_000)})
-    batch.add(Version(SELLER, broken, at(10), "push"))
+    batch.add(OrderVersion(SELLER, broken, at(10), "push"))
     await writer.store(batch)
     await tell(writer, batch)
 
@@ -485,7 +486,7 @@ async def a_process(
     """An enricher that does nothing by itself."""
     pool, topics = installation.pool, installation.topics
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
-    async with runtime.open_gateway(pool) as (client, clock):
+    async with parts.open_gateway(pool) as (client, clock):
         tables = SharedTables(pool)
         of_refunds = RefundReader(pool, tables.refunds, client, clock, sessions, topics, enabled=True)
         reader = BatchReader(pool, tables.orders, client, clock, sessions, topics, of_refunds)
@@ -533,9 +534,11 @@ def cut_up(permutation: Sequence[Arrival], cuts: Sequence[bool]) -> list[list[Ar
     return batches
 
 
-def a_version(tid: int, arrival: Arrival) -> Version:
+def a_version(tid: int, arrival: Arrival) -> OrderVersion:
     modified, fetched, title, source = arrival
-    return Version(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(fetched), source)
+    return OrderVersion(
+        SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(fetched), source
+    )
 
 
 async def a_free_tid(installation: Installation) -> int:
@@ -560,7 +563,7 @@ async def published_by_order(installation: Installation) -> dict[int, list[tuple
 
 def batch_of(title: str, *, modified: int, tid: int = TID) -> Batch:
     batch = Batch()
-    version = Version(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(10), "push")
+    version = OrderVersion(SELLER, Trade.from_platform(trade(title, tid, modified=modified)), at(10), "push")
     batch.add(version)
     return batch
 

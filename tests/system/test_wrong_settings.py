@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from topsync.base.vault import new_key
 from topsync.local.ports import free_port
-from topsync.vault import new_key
 
 NOBODY = f"127.0.0.1:{free_port()}"
 """Where no server listens: who asks there before reading all of its settings would try for a minute."""

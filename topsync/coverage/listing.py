@@ -1,12 +1,12 @@
 """Listing every order of a span by `modified`, without I/O: a generator asks, its caller brings the pages.
 
 Refunds are listed in the same way, which needs no more than this page says; "order" stands for both here.
-The platform does not document in which order it lists refunds (reference/top-api.md 3.10). What fits one page
-needs none; a list that would have to be paged and is not newest first fails, rather than leave some out.
+The platform does not document in which order it lists refunds (docs/platform/gateway.md 3.10). What fits one
+page needs none; a list that would have to be paged and is not newest first fails, rather than leave some out.
 
 Why it is more than a loop over pages: the list is sorted by a value that changes while it is read.
 Paging forwards loses orders, paging backwards loses them too as soon as the window is open or orders
-become visible late (reference/top-api.md 3.2). So:
+become visible late (docs/platform/gateway.md 3.2). So:
 
 - Parts are listed oldest first. An order that is modified meanwhile only ever moves into a later part,
   which is still to come; with a last part that ends in the future, nothing can slip past.
@@ -32,7 +32,7 @@ from datetime import datetime, timedelta
 
 from schemas import platform_time
 from topsync.coverage.spans import cut
-from topsync.store.coverage import Span
+from topsync.model.span import Span
 
 MAX_CLIMBS = 8
 """Attempts to page one part without a break, before the listing fails rather than guesses."""
@@ -43,7 +43,7 @@ class ListingFailedError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ListingLimits:
     """How parts are cut and read."""
 
     page_size: int
@@ -77,7 +77,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SpanPart:
     """One completely listed part of the span."""
 
     span: Span
@@ -85,10 +85,10 @@ class Part:
     orders: Mapping[int, datetime]
 
 
-Listing = Generator[PageRequest, Page, list[Part]]
+Listing = Generator[PageRequest, Page, list[SpanPart]]
 
 
-def list_span(span: Span, limits: Limits, *, now: datetime) -> Listing:
+def list_span(span: Span, limits: ListingLimits, *, now: datetime) -> Listing:
     """List all orders whose `modified` lies in `span`; give the parts, oldest first.
 
     `now` is server time: parts are cut below it, so that at most the last one reaches into the future.
@@ -96,7 +96,7 @@ def list_span(span: Span, limits: Limits, *, now: datetime) -> Listing:
     Raises:
         ListingFailedError: a part did not come to rest, or was refused although it cannot be halved.
     """
-    done: list[Part] = []
+    done: list[SpanPart] = []
     for window in cut(span, limits.longest):
         pending = [window]
         while pending:
@@ -104,18 +104,18 @@ def list_span(span: Span, limits: Limits, *, now: datetime) -> Listing:
             first = yield PageRequest(part, 1, limits.page_size, counting=True)
             # A total that the page does not bear out may hide an order: smaller windows are asked instead.
             if not first.refused and first.total is not None and first.total <= len(first.orders):
-                done.append(Part(part, first.asked_at, first.orders))
+                done.append(SpanPart(part, first.asked_at, first.orders))
                 continue
             halves = _halve(part, limits, now)
             if halves:
                 pending.extend(reversed(halves))
             else:
                 orders = yield from _page(part, _answered(first), limits.page_size)
-                done.append(Part(part, first.asked_at, orders))
+                done.append(SpanPart(part, first.asked_at, orders))
     return done
 
 
-def _halve(part: Span, limits: Limits, now: datetime) -> list[Span]:
+def _halve(part: Span, limits: ListingLimits, now: datetime) -> list[Span]:
     """The part in two halves that share a boundary second; none when it is too short for that."""
     past = Span(part.start, min(part.end, now))
     middle = platform_time.floor_to_second(past.start + (past.end - past.start) / 2)

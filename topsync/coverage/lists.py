@@ -14,23 +14,28 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from schemas import platform_time
 from schemas.change import Change
-from topsync.clock import ServerClock
+from topsync.base.clock import ServerClock
+from topsync.base.settings import CoverageSettings
 from topsync.coverage import listing
-from topsync.coverage.listing import Limits, ListingFailedError, Page, PageRequest, Part
-from topsync.lanes import LANE_OF
-from topsync.settings import CoverageSettings
+from topsync.coverage.listing import ListingFailedError, ListingLimits, Page, PageRequest, SpanPart
+from topsync.model.listed import Listed
+from topsync.model.priority import PRIORITY_OF
+from topsync.model.span import Span
+from topsync.platforms.taobao.calls import refunds as refund_calls
+from topsync.platforms.taobao.calls import trades
+from topsync.platforms.taobao.calls.paging import MAX_INCREMENT_SPAN
+from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.taobao.gateway.errors import (
+    DroppedError,
+    RequestRefusedError,
+    RetryLaterError,
+    WindowTooWideError,
+)
 from topsync.store import orders, refunds
-from topsync.store.coverage import Span
 from topsync.store.database import Pool
-from topsync.store.listed import Listed
-from topsync.top.calls import refunds as refund_calls
-from topsync.top.calls import trades
-from topsync.top.calls.paging import MAX_INCREMENT_SPAN
-from topsync.top.client import TopClient
-from topsync.top.errors import DroppedError, RequestRefusedError, RetryLaterError, WindowTooWideError
 
 if TYPE_CHECKING:
-    from topsync.coverage.pull import Request
+    from topsync.coverage.pull import PullRequest
 
 REACH_SECONDS = 60.0
 """How far beyond the present a listing "to now" asks, so that nothing modified meanwhile lies behind it."""
@@ -46,7 +51,7 @@ class PlatformList(ABC):
     name: ClassVar[Literal["orders", "refunds"]]
 
     client: TopClient
-    request: Request
+    request: PullRequest
     longest: timedelta
     """The longest window that is asked for at once."""
 
@@ -86,7 +91,7 @@ class OrderList(PlatformList):
             page_no=wish.page_no,
             page_size=wish.page_size,
             use_has_next=not wish.counting,
-            lane=LANE_OF[self.request.source],
+            priority=PRIORITY_OF[self.request.source],
         )
         return page.total, {trade.tid: trade.modified for trade in page.trades}
 
@@ -128,7 +133,7 @@ class RefundList(PlatformList):
             page_no=wish.page_no,
             page_size=wish.page_size,
             use_has_next=not wish.counting,
-            lane=LANE_OF[self.request.source],
+            priority=PRIORITY_OF[self.request.source],
         )
         self._tid_of |= {refund.refund_id: refund.tid for refund in page.refunds}
         return page.total, {refund.refund_id: refund.modified for refund in page.refunds}
@@ -152,7 +157,7 @@ class RefundList(PlatformList):
             reason=self.request.reason,
         )
 
-    async def may_fetch(self, pool: Pool, found: Listing, *, latest_now: datetime) -> bool:
+    async def may_fetch(self, pool: Pool, found: SpanListing, *, latest_now: datetime) -> bool:
         """Whether what is outstanding may be fetched at all: the right to the list is another one.
 
         Asks for one of them. Where only that one cannot be had, the writers will find out.
@@ -164,7 +169,7 @@ class RefundList(PlatformList):
         if missing:
             try:
                 await refund_calls.get(
-                    self.client, self.request.session, min(missing), lane=LANE_OF[self.request.source]
+                    self.client, self.request.session, min(missing), priority=PRIORITY_OF[self.request.source]
                 )
             except RequestRefusedError as error:
                 return not refund_calls.refuses_all(error)
@@ -174,11 +179,11 @@ class RefundList(PlatformList):
 
 
 @dataclass(slots=True)
-class Listing:
+class SpanListing:
     """What one list of the platform holds of a span."""
 
     of: PlatformList
-    parts: list[Part]
+    parts: list[SpanPart]
     """Oldest first, without a break."""
     calls: int
     """What it took."""
@@ -196,7 +201,7 @@ class Lister:
     settings: CoverageSettings
     detail_lag: timedelta
 
-    async def all_of(self, of: PlatformList, start: datetime) -> Listing:
+    async def all_of(self, of: PlatformList, start: datetime) -> SpanListing:
         """List everything from `start` to the end that the pull asks for, or to now.
 
         Raises:
@@ -215,11 +220,11 @@ class Lister:
             calls_made += made
             # What is modified after the end, while the answers were still coming, is in none of the parts.
             if of.request.end is not None or self.clock.latest_now() < span.end:
-                return Listing(of, parts, calls_made, self._wanted(parts))
+                return SpanListing(of, parts, calls_made, self._wanted(parts))
         raise ListingFailedError("listing takes longer than any reach beyond the present")
 
-    async def _drive(self, of: PlatformList, span: Span, now: datetime) -> tuple[list[Part], int]:
-        limits = Limits(
+    async def _drive(self, of: PlatformList, span: Span, now: datetime) -> tuple[list[SpanPart], int]:
+        limits = ListingLimits(
             page_size=self.settings.page_size,
             longest=of.longest,
             shortest=timedelta(seconds=self.settings.min_window_seconds),
@@ -233,7 +238,7 @@ class Lister:
                 calls_made += 1
                 wish = steps.send(page)
         except StopIteration as end:
-            parts: list[Part] = end.value
+            parts: list[SpanPart] = end.value
             return parts, calls_made
 
     async def _fetch(self, of: PlatformList, wish: PageRequest) -> Page:
@@ -241,12 +246,12 @@ class Lister:
         try:
             total, listed = await of.page(wish)
         except WindowTooWideError:
-            # The platform asks for rest first, and for less then (reference/top-api.md 2.4).
+            # The platform asks for rest first, and for less then (docs/platform/gateway.md 2.4).
             await asyncio.sleep(self.settings.too_wide_wait_seconds)
             return Page(asked_at, None, {}, refused=True)
         return Page(asked_at, total, listed)
 
-    def _wanted(self, parts: Sequence[Part]) -> dict[int, Listed]:
+    def _wanted(self, parts: Sequence[SpanPart]) -> dict[int, Listed]:
         """Everything listed once, as its last part lists it.
 
         A time that lies ahead promises nothing, or the pull would wait for it in vain. What the row says all

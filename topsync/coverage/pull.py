@@ -20,21 +20,22 @@ from datetime import datetime, timedelta
 from pydantic import SecretStr
 
 from schemas.change import Source
-from topsync import failpoints, metrics, telemetry
-from topsync.clock import ServerClock
+from topsync.base import failpoints, metrics, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.settings import CoverageSettings
 from topsync.coverage import spans
-from topsync.coverage.listing import Part
-from topsync.coverage.lists import Lister, Listing, OrderList, RefundList
-from topsync.lanes import LANE_OF
-from topsync.settings import CoverageSettings
+from topsync.coverage.listing import SpanPart
+from topsync.coverage.lists import Lister, OrderList, RefundList, SpanListing
+from topsync.model.listed import Listed
+from topsync.model.priority import PRIORITY_OF
+from topsync.model.span import Span
+from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.taobao.gateway.errors import RequestRefusedError
 from topsync.store import coverage
-from topsync.store.coverage import PulledWindow, Span
+from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
-from topsync.store.listed import Listed
 from topsync.stream import records
 from topsync.stream.producer import Producer
-from topsync.top.client import TopClient
-from topsync.top.errors import RequestRefusedError
 
 log = telemetry.get_logger(__name__)
 
@@ -48,7 +49,7 @@ class NotStoredError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PullRequest:
     """What to pull."""
 
     seller_id: int
@@ -63,7 +64,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PullOutcome:
     """What a pull found and did."""
 
     listed: int
@@ -100,7 +101,7 @@ class Puller:
     with_refunds: bool
     """Whether refunds are kept as well."""
 
-    async def pull(self, request: Request, *, progress: Progress = _ignore) -> Outcome:
+    async def pull(self, request: PullRequest, *, progress: Progress = _ignore) -> PullOutcome:
         """List, hint, wait, and claim what is proven. Idempotent.
 
         Raises:
@@ -116,7 +117,7 @@ class Puller:
         failpoints.reach("pull.claimed")
         return outcome
 
-    async def preview(self, request: Request) -> Outcome:
+    async def preview(self, request: PullRequest) -> PullOutcome:
         """What a pull would find now, without hinting or claiming anything."""
         listings = await self._list_all(request)
         for one in listings:
@@ -125,7 +126,7 @@ class Puller:
             )
         return _outcome(listings, None)
 
-    async def list_parts(self, request: Request) -> tuple[list[Part], int]:
+    async def list_parts(self, request: PullRequest) -> tuple[list[SpanPart], int]:
         """All listed parts of the orders, oldest first, and the number of calls it took.
 
         Raises:
@@ -139,17 +140,17 @@ class Puller:
     def _lister(self) -> Lister:
         return Lister(self.clock, self.settings, self.detail_lag)
 
-    def _orders(self, request: Request) -> OrderList:
+    def _orders(self, request: PullRequest) -> OrderList:
         return OrderList(self.client, request, timedelta(seconds=self.settings.window_seconds))
 
-    async def _list_all(self, request: Request) -> list[Listing]:
+    async def _list_all(self, request: PullRequest) -> list[SpanListing]:
         """The orders and, unless they are switched off or refused, the refunds."""
         listings = [await self._lister.all_of(self._orders(request), request.start)]
         if self.with_refunds and (refunds := await self._list_refunds(request)) is not None:
             listings.append(refunds)
         return listings
 
-    async def _list_refunds(self, request: Request) -> Listing | None:
+    async def _list_refunds(self, request: PullRequest) -> SpanListing | None:
         """The refunds, with those of what was claimed without them; none where they are refused."""
         since = await coverage.claimed_without_refunds(self.pool, request.seller_id)
         start = min(one for one in (request.start, request.refunds_from, since) if one is not None)
@@ -166,7 +167,7 @@ class Puller:
         log.warning("refunds refused; orders go on", seller_id=request.seller_id, reason=reason)
         return None
 
-    async def _settle(self, listings: Sequence[Listing], progress: Progress) -> None:
+    async def _settle(self, listings: Sequence[SpanListing], progress: Progress) -> None:
         """Hint what is not stored as listed, until all of it is; notes what was hinted."""
         loop = asyncio.get_running_loop()
         left = [dict(one.wanted) for one in listings]
@@ -200,7 +201,7 @@ class Puller:
                 rehint_after = min(rehint_after * 2, LONGEST_REHINT_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _hint(self, left: Sequence[dict[int, Listed]], listings: Sequence[Listing]) -> None:
+    async def _hint(self, left: Sequence[dict[int, Listed]], listings: Sequence[SpanListing]) -> None:
         now = self.clock.now()
         await self.producer.publish(
             [
@@ -212,7 +213,7 @@ class Puller:
         for each, one in zip(left, listings, strict=True):
             one.hinted |= each.keys()
 
-    async def _claim(self, request: Request, listings: Sequence[Listing]) -> Outcome:
+    async def _claim(self, request: PullRequest, listings: Sequence[SpanListing]) -> PullOutcome:
         """Write every part down, and claim what the orders' parts prove, as far as the refunds' do too."""
         # Only a listing up to now proves: otherwise what was modified after its end while it was listed is
         # in none of the parts, and an older change of it would be claimed unseen.
@@ -240,7 +241,7 @@ class Puller:
             for part, proof in zip(one.parts, its_proofs, strict=True)
         ]
         await coverage.record(self.pool, windows, with_refunds=len(listings) > 1)
-        metrics.WINDOWS_PULLED.labels(LANE_OF[request.source].label, "pulled").inc(len(windows))
+        metrics.WINDOWS_PULLED.labels(PRIORITY_OF[request.source].label, "pulled").inc(len(windows))
         outcome = _outcome(listings, max((proof.end for proof in of_orders if proof), default=None))
         log.info(
             "pulled",
@@ -257,15 +258,15 @@ class Puller:
         )
         return outcome
 
-    def _proof(self, part: Part) -> Span | None:
+    def _proof(self, part: SpanPart) -> Span | None:
         allowance = self.settings.lateness.visibility_allowance(part.asked_at)
         return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
 
 
-def _outcome(listings: Sequence[Listing], proven_to: datetime | None) -> Outcome:
+def _outcome(listings: Sequence[SpanListing], proven_to: datetime | None) -> PullOutcome:
     orders, *others = listings
     refunds = others[0] if others else None
-    return Outcome(
+    return PullOutcome(
         listed=len(orders.wanted),
         hinted=len(orders.hinted),
         calls=sum(one.calls for one in listings),

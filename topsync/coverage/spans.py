@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from topsync.store.coverage import Span
+from topsync.model.span import Span
 
 
 def proof(span: Span, *, asked_at: datetime, visibility_allowance: timedelta) -> Span | None:
@@ -14,7 +14,7 @@ def proof(span: Span, *, asked_at: datetime, visibility_allowance: timedelta) ->
 
     An order may appear in the lists late, by up to the allowance; time younger than that may still lack
     some. The end is exclusive: whether the platform includes the last second is not documented
-    (reference/top-api.md 3.2).
+    (docs/platform/gateway.md 3.2).
     """
     end = min(span.end, asked_at - visibility_allowance)
     return Span(span.start, end) if end > span.start else None

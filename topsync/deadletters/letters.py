@@ -12,7 +12,7 @@ from aiokafka import ConsumerRecord
 from schemas import cloud_events
 from schemas.change import Change
 from schemas.types import parse_id, parse_instant
-from topsync import json_bounds
+from topsync.base import json_bounds
 
 ORIGINAL: Final = "original_"
 """Before the names of the headers that the set aside record had."""

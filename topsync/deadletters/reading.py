@@ -11,10 +11,10 @@ from typing import Final
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from topsync.base.errors import OperatorError
+from topsync.base.settings import KafkaSettings
 from topsync.deadletters import letters
 from topsync.deadletters.letters import Letter, LetterId
-from topsync.errors import OperatorError
-from topsync.settings import KafkaSettings
 from topsync.stream import clients
 from topsync.stream.clients import Consumer
 

@@ -1,8 +1,8 @@
 """What trying a dead letter again means, without I/O.
 
 Whatever went wrong with an order, the platform's own detail is the authority: so the order is asked for
-anew, by a hint in the operator's lane, and never written from what is in the letter. Where a letter names no
-order, nothing can be tried; then the answer says what helps instead.
+anew, by a hint in the operator's priority, and never written from what is in the letter. Where a letter
+names no order, nothing can be tried; then the answer says what helps instead.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from topsync.errors import OperatorError
+from topsync.base.errors import OperatorError
 
 MINIMUM_JAVA_VERSION = 17
-"""What Kafka 4.1's broker needs (reference/kafka-local.md)."""
+"""What Kafka 4.1's broker needs (docs/platform/kafka.md)."""
 
 ANSWER_TIMEOUT_SECONDS = 30.0
 

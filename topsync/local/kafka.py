@@ -1,4 +1,4 @@
-"""A real Apache Kafka on this machine: broker and controller in one process (reference/kafka-local.md)."""
+"""A real Apache Kafka on this machine: broker and controller in one process (docs/platform/kafka.md)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ JVM_OPTIONS = (
 )
 
 BROKER_SESSION_TIMEOUT_SECONDS = 60
-"""On a busy small machine the controller would otherwise fence its own broker (reference/kafka-local.md)."""
+"""On a busy small machine the controller would otherwise fence its own broker (docs/platform/kafka.md)."""
 
 BROKER_SESSION_TIMEOUT_AFTER_KILL_SECONDS = 3
 """A controller that comes back refuses the broker until the killed one's session has run out, so this is

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from topsync.errors import OperatorError
+from topsync.base.errors import OperatorError
 from topsync.local import paths
 
 POM = Path(__file__).with_name("kafka") / "pom.xml"

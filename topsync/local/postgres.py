@@ -19,8 +19,8 @@ from pathlib import Path
 
 import asyncpg
 
-from topsync import private_files
-from topsync.errors import OperatorError
+from topsync.base import private_files
+from topsync.base.errors import OperatorError
 from topsync.local import run_folders
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessGroup

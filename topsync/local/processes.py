@@ -24,7 +24,7 @@ from pwd import struct_passwd
 from types import TracebackType
 from typing import Protocol, Self
 
-from topsync.errors import OperatorError
+from topsync.base.errors import OperatorError
 from topsync.local import run_folders
 
 GRACE_SECONDS = 10.0

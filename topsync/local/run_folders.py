@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from topsync.errors import OperatorError
+from topsync.base.errors import OperatorError
 from topsync.local import paths
 
 LOCK_NAME = ".lock"

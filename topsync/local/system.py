@@ -17,10 +17,10 @@ from pathlib import Path
 import orjson
 from cryptography.fernet import Fernet
 
-from topsync import admin_port
 from topsync.local.ports import LOOPBACK, free_port
 from topsync.local.processes import ManagedProcess, ProcessFailedError, ProcessGroup
 from topsync.local.servers import Servers, local_servers
+from topsync.verify import admin_port
 
 APP_KEY = "99000001"
 APP_SECRET = "simulator-secret-0001"  # noqa: S105 -- of a platform that does not exist

@@ -20,13 +20,13 @@ from typing import Final
 
 from aiokafka.errors import KafkaError
 
-from schemas.erasure import Erasure as Request
+from schemas.erasure import Erasure
 from schemas.notification import SellerErased
-from topsync import failpoints
-from topsync.errors import OperatorError
+from topsync.base import failpoints
+from topsync.base.errors import OperatorError
 from topsync.store import erasures
 from topsync.store.database import Pool
-from topsync.store.erasures import Erasure, Left
+from topsync.store.erasures import ErasureProgress, Left
 from topsync.store.sellers import Seller
 from topsync.stream import records
 from topsync.stream.group_progress import GroupProgress, Offsets
@@ -62,7 +62,7 @@ class NotErasedError(OperatorError):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ErasureOutcome:
     """What was done."""
 
     orders: int
@@ -110,7 +110,7 @@ class Eraser:
     def _seller_id(self) -> int:
         return self.seller.seller_id
 
-    async def run(self) -> Outcome:
+    async def run(self) -> ErasureOutcome:
         """Erase everything.
 
         Raises:
@@ -125,7 +125,7 @@ class Eraser:
             await erasures.platform_told(self.pool, self._seller_id)
             failpoints.reach("erasure.platform_noted")
         if state.finished_at is not None:
-            return Outcome(state.orders, 0, None, told)
+            return ErasureOutcome(state.orders, 0, None, told)
         await self._erase_orders(state)
         failpoints.reach("erasure.orders_gone")
         kept = await self._delete_snapshots()
@@ -136,9 +136,9 @@ class Eraser:
         await self._notify(state)
         failpoints.reach("erasure.told")
         await erasures.finish(self.pool, self._seller_id)
-        return Outcome(state.orders, rows, kept, told)
+        return ErasureOutcome(state.orders, rows, kept, told)
 
-    async def _erase_orders(self, state: Erasure) -> None:
+    async def _erase_orders(self, state: ErasureProgress) -> None:
         """Ask for what is there, until the owners have done it and have nothing of before in hand.
 
         What a batch under way stores behind the first request is found when the batch is done: the offsets
@@ -185,7 +185,7 @@ class Eraser:
             await self.producer.publish(
                 [
                     records.erasure(
-                        self.topics.changes.name, Request(seller_id=self._seller_id, tid=tid, asked_at=now)
+                        self.topics.changes.name, Erasure(seller_id=self._seller_id, tid=tid, asked_at=now)
                     )
                     for tid in some
                 ]
@@ -210,7 +210,7 @@ class Eraser:
         self.report("rest", max(done, total), max(done, total))
         return done
 
-    async def _notify(self, state: Erasure) -> None:
+    async def _notify(self, state: ErasureProgress) -> None:
         told = SellerErased(seller_id=self._seller_id, orders=state.orders)
         # The platform's clock has no part in this, and may not even answer.
         record = records.notification(self.topics.notifications.name, told, at=datetime.now(UTC))

@@ -15,15 +15,15 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from topsync import metrics, telemetry
-from topsync.clock import ServerClock
+from topsync.base import metrics, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.vault import Vault
+from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TransportError
+from topsync.platforms.taobao.gateway.oauth import OAuthClient, SessionGrant
 from topsync.sellers import session_rules
 from topsync.store import sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Life, Seller
-from topsync.top.errors import GrantRefusedError, TransportError
-from topsync.top.oauth import Grant, OAuthClient
-from topsync.vault import Vault
 
 log = telemetry.get_logger(__name__)
 
@@ -87,7 +87,7 @@ class Renewal:
             outcome = await self._granted(seller, grant)
         metrics.SESSION_REFRESHES.labels(outcome).inc()
 
-    async def _granted(self, seller: Seller, grant: Grant) -> str:
+    async def _granted(self, seller: Seller, grant: SessionGrant) -> str:
         if grant.user_id != seller.seller_id:
             log.error(OTHER_SELLER, seller_id=seller.seller_id)
             await sellers.refresh_refused(self.pool, seller, OTHER_SELLER)
@@ -121,7 +121,7 @@ class Renewal:
         return self.clock.now() if self.clock.is_set else None
 
 
-def life_of(grant: Grant, vault: Vault) -> Life:
+def life_of(grant: SessionGrant, vault: Vault) -> Life:
     """What is stored of a grant besides the session itself."""
     return Life(
         ends_at=grant.ends_at,
@@ -132,5 +132,5 @@ def life_of(grant: Grant, vault: Vault) -> Life:
     )
 
 
-def _text(grant: Grant) -> str | None:
+def _text(grant: SessionGrant) -> str | None:
     return None if grant.ends_at is None else grant.ends_at.isoformat()

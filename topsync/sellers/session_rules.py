@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
-from topsync.store.sellers import Life, Seller, State
+from topsync.store.sellers import Life, Seller, SellerState
 
 WARNING_DAYS: Final = (30, 7, 1)
 """How long before a session's end operators are told."""
@@ -33,10 +33,10 @@ def can_refresh(seller: Seller, *, now: datetime | None) -> bool:
 def refresh_is_due(seller: Seller, *, share: float, now: datetime) -> bool:
     """Whether it is time to refresh: the session was refused, or the last `share` of its life has begun.
 
-    A paused seller is left alone. (reference/top-api.md 3.16: early, once per seller; a quarter of the life
-    is an inference, so it is a setting.)
+    A paused seller is left alone. (docs/platform/gateway.md 3.16: early, once per seller; a quarter of the
+    life is an inference, so it is a setting.)
     """
-    if seller.state is State.PAUSED or not seller.refresh_allowed or not can_refresh(seller, now=now):
+    if seller.state is SellerState.PAUSED or not seller.refresh_allowed or not can_refresh(seller, now=now):
         return False
     if seller.refused_at is not None:
         return True

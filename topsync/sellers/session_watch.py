@@ -15,21 +15,21 @@ from functools import partial
 from typing import Final
 
 from schemas.notification import SessionWarned
-from topsync import metrics, outages, telemetry
-from topsync.clock import ServerClock
+from topsync.base import metrics, outages, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.service import Lifetime
 from topsync.coverage import spans
+from topsync.model.priority import Priority
+from topsync.platforms.taobao.calls import messages
+from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.taobao.gateway.errors import RequestRefusedError, SessionInvalidError, TopError
 from topsync.sellers import session_rules
 from topsync.sellers.sessions import Sessions
-from topsync.service import Lifetime
 from topsync.store import coverage, database, gaps, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
-from topsync.store.sellers import Seller, State
+from topsync.store.sellers import Seller, SellerState
 from topsync.stream import records
 from topsync.stream.producer import Producer, PublishError
-from topsync.top.budget import Lane
-from topsync.top.calls import messages
-from topsync.top.client import TopClient
-from topsync.top.errors import RequestRefusedError, SessionInvalidError, TopError
 
 log = telemetry.get_logger(__name__)
 
@@ -106,9 +106,12 @@ class SessionWatch:
     async def _as_its_key_has_it(self, seller: Seller, unreadable: Collection[tuple[int, int]]) -> Seller:
         """Expire a seller whose session no key opens, and take that back once there is the key."""
         why = session_rules.UNREADABLE
-        if seller.state in (State.NEW, State.LIVE) and (seller.seller_id, seller.version) in unreadable:
+        if (
+            seller.state in (SellerState.NEW, SellerState.LIVE)
+            and (seller.seller_id, seller.version) in unreadable
+        ):
             changed = await sellers.set_unreadable(self.pool, seller, why)
-        elif (seller.state, seller.reason) == (State.EXPIRED, why) and self.sessions.account(seller):
+        elif (seller.state, seller.reason) == (SellerState.EXPIRED, why) and self.sessions.account(seller):
             changed = await sellers.set_readable(self.pool, seller, why)
             log.info("a stored session can be decrypted again", seller_id=seller.seller_id)
         else:
@@ -120,12 +123,12 @@ class SessionWatch:
         renewal = self.sessions.renewal
         if renewal is not None and session_rules.refresh_is_due(seller, share=self.refresh_share, now=now):
             seller = await renewal.renew(seller)
-        if seller.state is State.EXPIRED:
+        if seller.state is SellerState.EXPIRED:
             if EXPIRED not in given:
                 await self._warn(seller, EXPIRED)
         elif (days := session_rules.warning_due(seller.life, given, now=now)) is not None:
             await self._warn(seller, days)
-        if seller.replay_due and seller.state in (State.NEW, State.LIVE):
+        if seller.replay_due and seller.state in (SellerState.NEW, SellerState.LIVE):
             await self._welcome_back(seller)
 
     async def _welcome_back(self, seller: Seller) -> None:
@@ -155,7 +158,7 @@ class SessionWatch:
         if account is None:
             return False
         try:
-            await messages.permit(self.client, account.session, lane=Lane.GAP)
+            await messages.permit(self.client, account.session, priority=Priority.GAP)
         except SessionInvalidError:
             await self.sessions.refused(account)
             return False
@@ -198,7 +201,7 @@ class SessionWatch:
 
     def _measure(self, found: list[Seller]) -> None:
         states = Counter(seller.state for seller in found)
-        for state in State:
+        for state in SellerState:
             metrics.SELLERS.labels(state.value).set(states[state])
         now = self.clock.now()
         # A seller that is erased has no session any more whose end anybody should be told of.

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from topsync import telemetry
+from topsync.base import telemetry
+from topsync.base.vault import Vault
 from topsync.sellers import session_rules
 from topsync.sellers.renewal import Renewal
 from topsync.store import sellers
 from topsync.store.database import Pool
-from topsync.store.sellers import Seller, State
-from topsync.vault import Vault
+from topsync.store.sellers import Seller, SellerState
 
 log = telemetry.get_logger(__name__)
 
@@ -111,7 +111,7 @@ class Sessions:
 
     async def _renewed(self, seller_id: int) -> Seller | None:
         seller = await sellers.get(self.pool, seller_id)
-        if seller is None or seller.state is not State.EXPIRED or self.renewal is None:
+        if seller is None or seller.state is not SellerState.EXPIRED or self.renewal is None:
             return seller
         return await self.renewal.renew(seller)
 
@@ -134,4 +134,4 @@ class Sessions:
 
 
 def _is_usable(seller: Seller) -> bool:
-    return seller.state in (State.NEW, State.LIVE)
+    return seller.state in (SellerState.NEW, SellerState.LIVE)

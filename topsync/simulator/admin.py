@@ -22,15 +22,15 @@ from topsync.simulator.channel.channel import Channel
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.faults import catalogue
 from topsync.simulator.faults.conductor import Conductor
-from topsync.simulator.faults.stage import Stage
+from topsync.simulator.faults.stage import FaultStage
 from topsync.simulator.fields import parse_fields
 from topsync.simulator.ids import refund_of
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.life import TradeType
 from topsync.simulator.replies import Pace
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import LONGEST_ANSWER_SECONDS
-from topsync.simulator.wire import Json, time_text
+from topsync.simulator.wire import JsonObject, time_text
 from topsync.simulator.world import Happening, ImpossibleMoveError, World
 
 _ORDERS_PER_WRITE = 100
@@ -39,7 +39,7 @@ _HIGHEST_RATE = 5_000
 _LONGEST_ADVANCE_SECONDS = 7 * 86400
 _LONGEST_SESSION_SECONDS = 365 * 86400
 
-Handler = Callable[["Admin", web.Request], Awaitable[web.StreamResponse]]
+AdminHandler = Callable[["Admin", web.Request], Awaitable[web.StreamResponse]]
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -103,7 +103,7 @@ class OrdersBody(_Strict):
         return Wish(self.event, self.tid, self.line, self.type, self.min_lines, self.message)
 
 
-def _answers_problems(handler: Handler) -> Handler:
+def _answers_problems(handler: AdminHandler) -> AdminHandler:
     """Problems of a request become 4xx answers with a reason."""
 
     @wraps(handler)
@@ -133,7 +133,7 @@ class Admin:
     ledger: Ledger
     channel: Channel
     authorisations: Authorisations
-    stage: Stage
+    stage: FaultStage
     pace: Pace
     is_healthy: Callable[[], bool]
 
@@ -176,7 +176,7 @@ class Admin:
         """Who the sellers are, with the sessions that a client needs."""
         return _json([self._seller_with_session(book.seller) for book in self.world.books])
 
-    def _seller_with_session(self, seller: Seller) -> Json:
+    def _seller_with_session(self, seller: SimulatedSeller) -> JsonObject:
         session = self.authorisations.current(seller)
         return {
             "user_id": seller.user_id,
@@ -254,7 +254,7 @@ class Admin:
             request, (one for one in shown if asked is None or int(str(one["refund_id"])) in asked)
         )
 
-    def _numbers(self, seller: Seller, tids: Iterable[int]) -> list[int]:
+    def _numbers(self, seller: SimulatedSeller, tids: Iterable[int]) -> list[int]:
         """The numbers of those of these orders that exist."""
         found = (self.world.number_of(seller, tid) for tid in sorted(tids))
         return [number for number in found if number is not None]
@@ -311,20 +311,20 @@ class Admin:
     async def orders(self, request: web.Request) -> web.Response:
         """Let one named change happen at once, or several."""
         body = await _body(request, OrdersBody)
-        changes: list[Json] = []
+        changes: list[JsonObject] = []
         for done in range(body.count):
             changes.append(_change(self.director.grant(body.user_id, body.wish)))
             if done % _ORDERS_PER_WRITE == _ORDERS_PER_WRITE - 1:
                 await asyncio.sleep(0)
         return _json({**changes[-1], "changes": changes})
 
-    def _seller(self, user_id: str) -> Seller:
+    def _seller(self, user_id: str) -> SimulatedSeller:
         book = self.world.book_of(int(user_id))
         if book is None:
             raise KeyError("no seller has that user_id")
         return book.seller
 
-    def _clock(self) -> Json:
+    def _clock(self) -> JsonObject:
         now = self.world.clock.now()
         return {"utc": now.isoformat(), "platform": platform_time.format(now), "epoch": now.timestamp()}
 
@@ -355,7 +355,7 @@ async def _body(request: web.Request, model: type[Body]) -> Body:
     return model.model_validate_json(await request.read() or b"{}")
 
 
-def _change(happening: Happening) -> Json:
+def _change(happening: Happening) -> JsonObject:
     return {
         "tid": happening.draft.tid,
         "event": happening.event.kind.value,

@@ -1,4 +1,4 @@
-"""The sums of an order, in cents; they add up (reference/top-api.md 5.2 and 5.4).
+"""The sums of an order, in cents; they add up (docs/platform/gateway.md 5.2 and 5.4).
 
 line: total = price x quantity + adjustment - discount;  divided = total - share of the shop's discount
 trade: payment = sum of the lines' divided fees + postage

@@ -1,4 +1,4 @@
-"""The application arguments of a call, read strictly (reference/top-api.md 1.3, 3)."""
+"""The application arguments of a call, read strictly (docs/platform/gateway.md 1.3, 3)."""
 
 from __future__ import annotations
 

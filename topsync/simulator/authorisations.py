@@ -1,6 +1,6 @@
 """Who may call for whom: grants, sessions and their ends.
 
-Source: reference/top-api.md 3.16 and 2.5. What is unknown there is a field of `OAuthSettings`.
+Source: docs/platform/gateway.md 3.16 and 2.5. What is unknown there is a field of `OAuthSettings`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from urllib.parse import quote_plus
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError, Code
 from topsync.simulator.journal import Tell, untold
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import OAuthSettings
-from topsync.simulator.wire import Json, time_text
+from topsync.simulator.wire import JsonObject, time_text
 
 _SPENT_CODES = 1000
 """Codes and spent refresh tokens that are remembered; older ones are unknown, which is refused alike."""
@@ -25,7 +25,7 @@ _UNLIMITED_SECONDS = 10 * 365 * 86400
 """The life of the sessions that exist at the start."""
 
 _W2_SECONDS = 1800
-"""The highest level of writing lapses after half an hour (reference/top-errors.json, code 53)."""
+"""The highest level of writing lapses after half an hour (docs/platform/errors.md, code 53)."""
 
 
 class GrantError(Exception):
@@ -38,10 +38,10 @@ class GrantError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class GrantedSession:
     """One session of one seller. Times are seconds of the platform's clock."""
 
-    seller: Seller
+    seller: SimulatedSeller
     token: str = field(repr=False)
     granted_at: int
     ends_at: int
@@ -54,7 +54,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    seller: Seller
+    seller: SimulatedSeller
     ends_at: int
     redirect_uri: str
     sub_user_id: int | None
@@ -73,12 +73,12 @@ class Authorisations:
 
     def __init__(
         self,
-        sellers: Iterable[Seller],
+        sellers: Iterable[SimulatedSeller],
         apps: Mapping[str, str],
         settings: OAuthSettings,
         seed: int,
         second: Callable[[], int],
-        on_stopped: Callable[[Seller], None],
+        on_stopped: Callable[[SimulatedSeller], None],
         tell: Tell = untold,
     ) -> None:
         """`on_stopped` is told when a seller's session ends before another took its place, each time."""
@@ -95,17 +95,17 @@ class Authorisations:
         self._made = 0
         self._codes: dict[str, _Code] = {}
         self._former: deque[str] = deque()
-        self._sessions: dict[str, Session] = {}
-        self._current: dict[int, Session] = {}
+        self._sessions: dict[str, GrantedSession] = {}
+        self._current: dict[int, GrantedSession] = {}
         for seller in sellers:
             self._put(self._session(seller, seller.session, _UNLIMITED_SECONDS))
 
-    def owner_of(self, token: str) -> Seller | None:
+    def owner_of(self, token: str) -> SimulatedSeller | None:
         """Whose session it is or was."""
         session = self._sessions.get(token)
         return None if session is None else session.seller
 
-    def admit(self, token: str) -> Seller:
+    def admit(self, token: str) -> SimulatedSeller:
         """The seller of a session that works.
 
         Raises:
@@ -121,7 +121,7 @@ class Authorisations:
             raise _expired()
         return session.seller
 
-    def works(self, seller: Seller) -> bool:
+    def works(self, seller: SimulatedSeller) -> bool:
         """Whether a seller's newest session works now."""
         try:
             self.admit(self.current(seller).token)
@@ -129,28 +129,30 @@ class Authorisations:
             return False
         return True
 
-    def current(self, seller: Seller) -> Session:
+    def current(self, seller: SimulatedSeller) -> GrantedSession:
         """The newest session of a seller, whether or not it works."""
         return self._current[seller.index]
 
-    def expire(self, seller: Seller, *, refreshable: bool = True) -> None:
+    def expire(self, seller: SimulatedSeller, *, refreshable: bool = True) -> None:
         """End a seller's session now, for good; its refresh token with it where `refreshable` is false."""
         session = self.current(seller)
         refresh_ends_at = session.refresh_ends_at if refreshable else session.granted_at
         self._put(replace(session, refused=session.refused or _expired(), refresh_ends_at=refresh_ends_at))
         self._on_stopped(seller)
 
-    def cancel(self, seller: Seller) -> None:
+    def cancel(self, seller: SimulatedSeller) -> None:
         """Withdraw a seller's authorisation: session and refresh token are worth nothing."""
         session = self.current(seller)
         self._put(replace(session, refused=_cancelled(), refresh_ends_at=session.granted_at))
         self._on_stopped(seller)
 
-    def schedule_end(self, seller: Seller, in_seconds: int) -> None:
+    def schedule_end(self, seller: SimulatedSeller, in_seconds: int) -> None:
         """Let a seller's session end so many seconds from now."""
         self._put(replace(self.current(seller), ends_at=self._second() + in_seconds))
 
-    def new_code(self, seller: Seller, redirect_uri: str = "", sub_user_id: int | None = None) -> str:
+    def new_code(
+        self, seller: SimulatedSeller, redirect_uri: str = "", sub_user_id: int | None = None
+    ) -> str:
         """What the seller's browser brings back once the seller has said yes: works once, for a while."""
         code = f"code{self._token(seller)[:24]}"
         ends_at = self._second() + self._settings.code_seconds
@@ -159,7 +161,7 @@ class Authorisations:
             del self._codes[next(iter(self._codes))]
         return code
 
-    def answer(self, form: Mapping[str, str]) -> Json:
+    def answer(self, form: Mapping[str, str]) -> JsonObject:
         """What the token endpoint answers.
 
         Raises:
@@ -167,7 +169,7 @@ class Authorisations:
         """
         return self._counted(form.get("grant_type", ""), lambda: self._answer(form))
 
-    def exchange(self, code: str) -> Json:
+    def exchange(self, code: str) -> JsonObject:
         """The same for a code that came to the gateway, which knows the app by the signature.
 
         Raises:
@@ -175,7 +177,7 @@ class Authorisations:
         """
         return self._counted("authorization_code", lambda: self._exchange(code, None))
 
-    def refresh(self, refresh_token: str) -> Json:
+    def refresh(self, refresh_token: str) -> JsonObject:
         """The same for a refresh that came to the gateway.
 
         Raises:
@@ -183,7 +185,7 @@ class Authorisations:
         """
         return self._counted("refresh_token", lambda: self._refresh(refresh_token))
 
-    def _counted(self, grant_type: str, answer: Callable[[], Json]) -> Json:
+    def _counted(self, grant_type: str, answer: Callable[[], JsonObject]) -> JsonObject:
         try:
             answered = answer()
         except GrantError as error:
@@ -192,7 +194,7 @@ class Authorisations:
         self.counts[grant_type] += 1
         return answered
 
-    def as_json(self, seller: Seller) -> Json:
+    def as_json(self, seller: SimulatedSeller) -> JsonObject:
         """For the admin's `GET /sessions`."""
         session = self.current(seller)
         return {
@@ -205,7 +207,7 @@ class Authorisations:
             "refreshable": self._is_refreshable(session),
         }
 
-    def _answer(self, form: Mapping[str, str]) -> Json:
+    def _answer(self, form: Mapping[str, str]) -> JsonObject:
         secret = self._apps.get(form.get("client_id", ""))
         if secret is None or not hmac.compare_digest(secret.encode(), form.get("client_secret", "").encode()):
             raise GrantError("invalid_client", "client_id or client_secret is wrong")
@@ -217,7 +219,7 @@ class Authorisations:
             case _:
                 raise GrantError("unsupported_grant_type", "grant_type is neither known nor supported")
 
-    def _exchange(self, told: str, redirect_uri: str | None) -> Json:
+    def _exchange(self, told: str, redirect_uri: str | None) -> JsonObject:
         """`redirect_uri` None: the request has no such parameter."""
         code = self._codes.pop(told, None)
         if code is None or self._second() >= code.ends_at:
@@ -226,13 +228,13 @@ class Authorisations:
             raise GrantError("invalid_grant", "redirect_uri is not the one that the code was sent to")
         return self._granted(code.seller, code.sub_user_id)
 
-    def _refresh(self, told: str) -> Json:
+    def _refresh(self, told: str) -> JsonObject:
         session = next((each for each in self._current.values() if each.refresh_token == told), None)
         if not told or session is None or not self._is_refreshable(session):
             raise GrantError("invalid_grant", "refresh_token is unknown, spent or too old")
         return self._granted(session.seller, session.sub_user_id)
 
-    def _granted(self, seller: Seller, sub_user_id: int | None) -> Json:
+    def _granted(self, seller: SimulatedSeller, sub_user_id: int | None) -> JsonObject:
         former = self.current(seller)
         token = f"6100{self._token(seller)}"
         session = replace(
@@ -244,9 +246,9 @@ class Authorisations:
         self._put(session)
         return self._told(session)
 
-    def _told(self, session: Session) -> Json:
+    def _told(self, session: GrantedSession) -> JsonObject:
         life = session.ends_at - session.granted_at
-        sub_user: Json = {}
+        sub_user: JsonObject = {}
         if session.sub_user_id is not None:
             sub_user = {
                 "sub_taobao_user_id": str(session.sub_user_id),
@@ -267,9 +269,9 @@ class Authorisations:
             **sub_user,
         }
 
-    def _session(self, seller: Seller, token: str, life_seconds: int) -> Session:
+    def _session(self, seller: SimulatedSeller, token: str, life_seconds: int) -> GrantedSession:
         now = self._second()
-        return Session(
+        return GrantedSession(
             seller=seller,
             token=token,
             granted_at=now,
@@ -278,7 +280,7 @@ class Authorisations:
             refresh_ends_at=now + self._settings.refresh_seconds,
         )
 
-    def _put(self, session: Session) -> None:
+    def _put(self, session: GrantedSession) -> None:
         former = self._current.get(session.seller.index)
         if former is not None and former.token != session.token:
             self._former.append(former.token)
@@ -290,9 +292,9 @@ class Authorisations:
         works_until = 0 if session.refused else session.ends_at
         self._tell("session", session.token, session.seller.index, works_until)
 
-    def _is_refreshable(self, session: Session) -> bool:
+    def _is_refreshable(self, session: GrantedSession) -> bool:
         return self.refreshable and self._second() < session.refresh_ends_at
 
-    def _token(self, seller: Seller) -> str:
+    def _token(self, seller: SimulatedSeller) -> str:
         self._made += 1
         return Dice(self._seed, f"token {seller.index}".encode(), self._made).token(52)

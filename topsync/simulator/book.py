@@ -1,7 +1,7 @@
 """One seller's orders: the past, overlaid by what has changed since the start.
 
 Detail calls read the newest state. List calls read the newest state that is *visible* by now: a change may
-reach the lists later than it happened (reference/top-api.md 7, point 3).
+reach the lists later than it happened (docs/platform/gateway.md 7, point 3).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from topsync.simulator.drafts import Draft, draft_of, line_count
 from topsync.simulator.history import SellerHistory
 from topsync.simulator.ids import OrderKey
 from topsync.simulator.journal import Tell, untold
-from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, fold, modified_by
-from topsync.simulator.sellers import Seller
+from topsync.simulator.life import REFUND_KINDS, EventKind, OrderEvent, OrderState, fold, modified_by
+from topsync.simulator.sellers import SimulatedSeller
 
 KEPT_ORDERS = 1000
 """Of each seller, of those that have changed: they are asked for at once, and change again soon."""
@@ -28,7 +28,7 @@ KEPT_ORDERS = 1000
 class LiveOrder:
     """An order that has changed, or been created, since the start."""
 
-    events: list[Event]
+    events: list[OrderEvent]
     past: int
     """How many of the events belong to the past: none for an order created since."""
     visible_at: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ class LiveOrder:
         return self.past
 
 
-class Standing(NamedTuple):
+class CurrentOrder(NamedTuple):
     """An order as it stands now. Several readers share it, so it is not to be changed."""
 
     draft: Draft
@@ -54,7 +54,7 @@ class Visible(NamedTuple):
     """An order as lists see it now."""
 
     number: int
-    events: Sequence[Event]
+    events: Sequence[OrderEvent]
     arrived: int
     """When this state reached the lists (`async_modified`)."""
 
@@ -67,7 +67,9 @@ class Visible(NamedTuple):
 class OrderBook:
     """The orders of one seller, by number. Seconds are since the epoch."""
 
-    def __init__(self, seed: int, seller: Seller, history: SellerHistory, tell: Tell = untold) -> None:
+    def __init__(
+        self, seed: int, seller: SimulatedSeller, history: SellerHistory, tell: Tell = untold
+    ) -> None:
         self.seller = seller
         self.history = history
         self._seed = seed
@@ -106,11 +108,11 @@ class OrderBook:
         """The orders of the last so many changes, newest change first; may repeat."""
         return self._changed[: -limit - 1 : -1]
 
-    def live(self) -> dict[int, list[Event]]:
+    def live(self) -> dict[int, list[OrderEvent]]:
         """The whole lives of the orders that have changed since the start: a copy."""
         return {number: order.events.copy() for number, order in self._live.items()}
 
-    def events(self, number: int) -> Sequence[Event]:
+    def events(self, number: int) -> Sequence[OrderEvent]:
         """All that has happened to an order.
 
         Raises:
@@ -131,11 +133,11 @@ class OrderBook:
     def _new_draft(self, number: int) -> Draft:
         return draft_of(self._seed, OrderKey(self.seller.index, number), self.history.plan(number))
 
-    def state(self, draft: Draft, events: Sequence[Event]) -> OrderState:
+    def state(self, draft: Draft, events: Sequence[OrderEvent]) -> OrderState:
         """The state that the events leave the order in."""
         return fold(draft.type, len(draft.lines), events)
 
-    def standing(self, number: int) -> Standing:
+    def standing(self, number: int) -> CurrentOrder:
         """An order as it stands now; a change asks several times, for what can happen, messages and details.
 
         Raises:
@@ -144,13 +146,13 @@ class OrderBook:
         live = self._live.get(number)
         return self._new_standing(number, 0) if live is None else self._standings(number, len(live.events))
 
-    def _new_standing(self, number: int, _: int) -> Standing:
+    def _new_standing(self, number: int, _: int) -> CurrentOrder:
         """What is kept is told apart by the number of events: one more, and the order stands otherwise."""
         draft = self.draft(number)
         state = self.state(draft, self.events(number))
-        return Standing(draft, state, amounts_of(draft, state))
+        return CurrentOrder(draft, state, amounts_of(draft, state))
 
-    def brief_state(self, number: int, events: Sequence[Event]) -> OrderState:
+    def brief_state(self, number: int, events: Sequence[OrderEvent]) -> OrderState:
         """The same without the draft, for lists that need no more of it."""
         plan = self.history.plan(number)
         lines = line_count(self._seed, OrderKey(self.seller.index, number), plan)
@@ -165,16 +167,16 @@ class OrderBook:
         self._created.append(number)
         self._created_at.append(at)
         self._tell("create", self.seller.index, number, at, visible_at)
-        self._add(number, Event(at, Kind.CREATE), visible_at)
+        self._add(number, OrderEvent(at, EventKind.CREATE), visible_at)
 
-    def add(self, number: int, event: Event, visible_at: int) -> None:
+    def add(self, number: int, event: OrderEvent, visible_at: int) -> None:
         """Let something happen to an order, not before its last event nor before any other live change."""
         self._tell(
             "add", self.seller.index, number, event.at, event.kind, event.line, visible_at, event.moves_order
         )
         self._add(number, event, visible_at)
 
-    def _add(self, number: int, event: Event, visible_at: int) -> None:
+    def _add(self, number: int, event: OrderEvent, visible_at: int) -> None:
         live = self._live.get(number)
         if live is None:
             past = list(self.history.events(number))

@@ -1,4 +1,4 @@
-"""What the gateway checks before a service sees a call, and in which order (reference/top-api.md 1.5)."""
+"""What the gateway checks before a service sees a call, and in which order (docs/platform/gateway.md 1.5)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeAlias
 
+from topsync.platforms.taobao.gateway.sign import SignMethod, digest, sign
 from topsync.simulator import errors, wire
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.errors import ApiError, Code
 from topsync.simulator.faults.base import Visit
 from topsync.simulator.faults.board import Meeting
 from topsync.simulator.faults.effects import CLEAR, Vision
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import Check, PlatformQuirks
-from topsync.simulator.wire import Json
-from topsync.top.sign import SignMethod, digest, sign
+from topsync.simulator.wire import JsonObject
 
 CLOCK_TOLERANCE_SECONDS = 600
 """A timestamp may be off by ten minutes, either way."""
@@ -42,18 +42,18 @@ _KEPT_TIMESTAMPS = 1024
 """Calls of one second mostly carry the same."""
 
 
-class Call(NamedTuple):
+class AdmittedCall(NamedTuple):
     """A call that has passed the gateway's checks."""
 
     app_key: str
     arguments: Arguments
-    granted: Seller | None
+    granted: SimulatedSeller | None
     """Whose session it carries; None for an API that needs none."""
     vision: Vision = CLEAR
     """How far behind the truth the service is that answers."""
 
     @property
-    def seller(self) -> Seller:
+    def seller(self) -> SimulatedSeller:
         """The seller of an API that needs a session."""
         if self.granted is None:
             raise ApiError(Code.MISSING_SESSION)
@@ -65,21 +65,21 @@ class Api:
     """One method: what it needs, and the function that answers it (raises ApiError)."""
 
     name: str
-    answer: Callable[[Call], Json]
+    answer: Callable[[AdmittedCall], JsonObject]
     needs_session: bool = True
 
 
-_Step: TypeAlias = "Callable[[Api, Mapping[str, str], Meeting], Seller | None]"
+_Step: TypeAlias = "Callable[[Api, Mapping[str, str], Meeting], SimulatedSeller | None]"
 """One check, which raises ApiError. That of the session answers with its seller."""
 
 
 class Grants(Protocol):
     """Who may call for whom."""
 
-    def owner_of(self, token: str) -> Seller | None:
+    def owner_of(self, token: str) -> SimulatedSeller | None:
         """Whose session it is or was, as far as that is known."""
 
-    def admit(self, token: str) -> Seller:
+    def admit(self, token: str) -> SimulatedSeller:
         """The seller of a session that works; raises ApiError."""
 
 
@@ -118,13 +118,13 @@ class Doorkeeper:
         api = method if method in self._apis else UNKNOWN_API
         return Visit(api, self._authorisations.owner_of(parameters.get("session", "")), parameters)
 
-    def admit(self, verb: str, parameters: Mapping[str, str], meeting: Meeting) -> tuple[Api, Call]:
+    def admit(self, verb: str, parameters: Mapping[str, str], meeting: Meeting) -> tuple[Api, AdmittedCall]:
         """The method that is called, once everything about the call is in order.
 
         `meeting` holds the faults that strike the call.
 
         Raises:
-            ApiError: the first check that fails; reference/top-api.md 1.5 suggests an order.
+            ApiError: the first check that fails; docs/platform/gateway.md 1.5 suggests an order.
         """
         if verb not in _VERBS:
             raise ApiError(Code.HTTP_ACTION)
@@ -135,10 +135,10 @@ class Doorkeeper:
         if app_key not in self._apps:
             system_error = self._quirks.unknown_app_is_a_system_error
             raise errors.unknown_app() if system_error else ApiError(Code.INVALID_APP_KEY)
-        seller: Seller | None = None
+        seller: SimulatedSeller | None = None
         for step in self._steps:
             seller = step(api, parameters, meeting) or seller
-        return api, Call(app_key, Arguments(parameters), seller, meeting.vision)
+        return api, AdmittedCall(app_key, Arguments(parameters), seller, meeting.vision)
 
     def _check_version(self, _: Api, parameters: Mapping[str, str], __: Meeting) -> None:
         version = _present(parameters, "v")
@@ -177,7 +177,7 @@ class Doorkeeper:
         if api.name in self._quirks.closed_apis:
             raise errors.closed()
 
-    def _check_session(self, api: Api, parameters: Mapping[str, str], _: Meeting) -> Seller | None:
+    def _check_session(self, api: Api, parameters: Mapping[str, str], _: Meeting) -> SimulatedSeller | None:
         if not api.needs_session:
             return None
         return self._authorisations.admit(_present(parameters, "session"))

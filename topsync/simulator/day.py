@@ -6,9 +6,9 @@ shortened by leaving these out: each scene is played with its real pace, on an o
 at any moment orders of every age are in play, as on the platform.
 
 What a client of the message channel gets for a change is told in `topics.py`. Evidence for the mix
-(reference/tmc-protocol.md, reference/top-api.md):
+(docs/platform/channel.md, docs/platform/gateway.md):
 
-- which message a change sends: documented (tmc-protocol 7.1, 7.2);
+- which message a change sends: documented (docs/platform/channel.md 7.1, 7.2);
 - several messages for one change: a new order sends two (7.1). That a change of several lines is told once
   for each of them, where the catalogue lists `oid` as always there, is **inferred** and a switch
   (`messages_per_line`). The official client can collapse bursts of messages about one order within a second
@@ -29,7 +29,7 @@ from itertools import count
 from typing import Final
 
 from topsync.simulator.ids import OrderKey
-from topsync.simulator.life import Kind, OrderState, TradeType
+from topsync.simulator.life import EventKind, OrderState, TradeType
 from topsync.simulator.moves import Move
 from topsync.simulator.world import Happening, World, find_move
 
@@ -44,7 +44,7 @@ KEPT_READY: Final = 5000
 class Act:
     """One change, and how many seconds after the one before it happens."""
 
-    kind: Kind
+    kind: EventKind
     after_seconds: tuple[float, float] = (0.0, 0.0)
 
 
@@ -61,49 +61,49 @@ class Scene:
     """What an order must be for it; empty: a new one."""
 
 
-_NEW: Final = Act(Kind.CREATE)
+_NEW: Final = Act(EventKind.CREATE)
 
 SCENES: Final[tuple[Scene, ...]] = (
-    Scene("bought and paid", 55, (_NEW, Act(Kind.PAY, (3, 20))), TradeType.FIXED),
+    Scene("bought and paid", 55, (_NEW, Act(EventKind.PAY, (3, 20))), TradeType.FIXED),
     Scene("bought, not paid yet", 28, (_NEW,), TradeType.FIXED),
     Scene(
         "bargained",
         3,
-        (_NEW, Act(Kind.MODIFY_FEE, (10, 40)), Act(Kind.PAY, (5, 30))),
+        (_NEW, Act(EventKind.MODIFY_FEE, (10, 40)), Act(EventKind.PAY, (5, 30))),
         TradeType.FIXED,
     ),
-    Scene("voucher", 6, (_NEW, Act(Kind.PAY, (3, 15))), TradeType.AUTO_DELIVERY),
-    Scene("presale", 5, (_NEW, Act(Kind.PAY_DEPOSIT, (3, 20))), TradeType.STEP),
+    Scene("voucher", 6, (_NEW, Act(EventKind.PAY, (3, 15))), TradeType.AUTO_DELIVERY),
+    Scene("presale", 5, (_NEW, Act(EventKind.PAY_DEPOSIT, (3, 20))), TradeType.STEP),
     Scene("cash on delivery", 3, (_NEW,), TradeType.COD),
-    Scene("paid later", 18, (Act(Kind.PAY),), ready="unpaid"),
-    Scene("not paid in time", 10, (Act(Kind.CLOSE_UNPAID),), ready="unpaid"),
-    Scene("marked by the seller's software", 12, (Act(Kind.MEMO),), ready="paid"),
-    Scene("marked and noted", 6, (Act(Kind.MEMO), Act(Kind.MEMO, (1, 4))), ready="paid"),
-    Scene("sent elsewhere", 2, (Act(Kind.ADDRESS),), ready="paid"),
-    Scene("shipped", 66, (Act(Kind.SHIP),), ready="paid"),
+    Scene("paid later", 18, (Act(EventKind.PAY),), ready="unpaid"),
+    Scene("not paid in time", 10, (Act(EventKind.CLOSE_UNPAID),), ready="unpaid"),
+    Scene("marked by the seller's software", 12, (Act(EventKind.MEMO),), ready="paid"),
+    Scene("marked and noted", 6, (Act(EventKind.MEMO), Act(EventKind.MEMO, (1, 4))), ready="paid"),
+    Scene("sent elsewhere", 2, (Act(EventKind.ADDRESS),), ready="paid"),
+    Scene("shipped", 66, (Act(EventKind.SHIP),), ready="paid"),
     Scene(
         "shipped in parcels",
         8,
-        (Act(Kind.SHIP_LINE), Act(Kind.SHIP_LINE, (0.2, 2)), Act(Kind.SHIP, (0.2, 2))),
+        (Act(EventKind.SHIP_LINE), Act(EventKind.SHIP_LINE, (0.2, 2)), Act(EventKind.SHIP, (0.2, 2))),
         ready="paid, several lines",
     ),
     Scene(
         "refunded before it was shipped",
         6,
-        (Act(Kind.REFUND_CREATE), Act(Kind.REFUND_SUCCESS, (1, 5))),
+        (Act(EventKind.REFUND_CREATE), Act(EventKind.REFUND_SUCCESS, (1, 5))),
         ready="paid",
     ),
-    Scene("received", 40, (Act(Kind.FINISH),), ready="shipped"),
+    Scene("received", 40, (Act(EventKind.FINISH),), ready="shipped"),
     Scene(
         "received and rated by both",
         28,
-        (Act(Kind.FINISH), Act(Kind.RATE, (3, 20)), Act(Kind.RATE, (0.5, 3))),
+        (Act(EventKind.FINISH), Act(EventKind.RATE, (3, 20)), Act(EventKind.RATE, (0.5, 3))),
         ready="shipped",
     ),
-    Scene("asked for more time", 3, (Act(Kind.EXTEND),), ready="shipped"),
-    Scene("refund wanted", 4, (Act(Kind.REFUND_CREATE),), ready="shipped"),
-    Scene("refund taken back", 2, (Act(Kind.REFUND_CLOSE),), ready="refunding"),
-    Scene("rated late", 8, (Act(Kind.RATE), Act(Kind.RATE, (0.5, 3))), ready="finished"),
+    Scene("asked for more time", 3, (Act(EventKind.EXTEND),), ready="shipped"),
+    Scene("refund wanted", 4, (Act(EventKind.REFUND_CREATE),), ready="shipped"),
+    Scene("refund taken back", 2, (Act(EventKind.REFUND_CLOSE),), ready="refunding"),
+    Scene("rated late", 8, (Act(EventKind.RATE), Act(EventKind.RATE, (0.5, 3))), ready="finished"),
 )
 
 CHANGES_PER_SCENE: Final = sum(scene.times * len(scene.acts) for scene in SCENES) / sum(

@@ -1,4 +1,4 @@
-"""Details in batches: what each trade of a task answers (reference/top-api.md 4.4)."""
+"""Details in batches: what each trade of a task answers (docs/platform/gateway.md 4.4)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import orjson
 
 from topsync.simulator import wire
 from topsync.simulator.fields import FieldMask, parse_fields
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import World
 
 
 def subtasks(
-    world: World, quirks: PlatformQuirks, seller: Seller, tids: Sequence[str], fields: str
-) -> list[Json]:
+    world: World, quirks: PlatformQuirks, seller: SimulatedSeller, tids: Sequence[str], fields: str
+) -> list[JsonObject]:
     """One row for each trade, in the order in which they were asked for; both texts are JSON in a string."""
     mask = parse_fields(fields)
-    rows: list[Json] = []
+    rows: list[JsonObject] = []
     for tid in tids:
         trade = _detail(world, seller, int(tid), mask)
         rows.append(
@@ -32,14 +32,14 @@ def subtasks(
     return rows
 
 
-def _detail(world: World, seller: Seller, tid: int, mask: FieldMask) -> Json | None:
+def _detail(world: World, seller: SimulatedSeller, tid: int, mask: FieldMask) -> JsonObject | None:
     number = world.number_of(seller, tid)
     if number is None or world.book(seller).events(number)[0].at < world.oldest_reachable():
         return None
     return mask.pick(world.trade(seller, number))
 
 
-def _success(trade: Json, quirks: PlatformQuirks) -> str:
+def _success(trade: JsonObject, quirks: PlatformQuirks) -> str:
     told = {"trade": wire.with_text_ids(trade) if quirks.ids_as_strings else trade}
     return _text(told if quirks.bare_batch_details else {"trade_fullinfo_get_response": told})
 

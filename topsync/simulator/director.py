@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from topsync.simulator.day import CHANGES_PER_SCENE, Day
 from topsync.simulator.ids import OrderKey
-from topsync.simulator.life import Kind, TradeType
+from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.moves import Move
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.subscriptions import Subscriptions
@@ -27,29 +27,29 @@ _DOUBLE_PER_CENT = 5
 _RECENT_ORDERS = 400
 _SEARCHED_ORDERS = 2000
 
-_WEIGHTS: Mapping[Kind, int] = {
-    Kind.PAY: 60,
-    Kind.PAY_DEPOSIT: 60,
-    Kind.CARD: 2,
-    Kind.PRE_AUTH: 40,
-    Kind.HOLD: 2,
-    Kind.RELEASE: 40,
-    Kind.SHIP: 40,
-    Kind.SHIP_LINE: 12,
-    Kind.FINISH: 30,
-    Kind.SIGN: 20,
-    Kind.CLOSE_UNPAID: 8,
-    Kind.MODIFY_FEE: 4,
-    Kind.MEMO: 3,
-    Kind.ADDRESS: 2,
-    Kind.EXTEND: 2,
-    Kind.RATE: 6,
-    Kind.REFUND_CREATE: 3,
-    Kind.REFUND_AGREE: 20,
-    Kind.REFUND_REFUSE: 5,
-    Kind.REFUND_RETURN: 20,
-    Kind.REFUND_CLOSE: 8,
-    Kind.REFUND_SUCCESS: 20,
+_WEIGHTS: Mapping[EventKind, int] = {
+    EventKind.PAY: 60,
+    EventKind.PAY_DEPOSIT: 60,
+    EventKind.CARD: 2,
+    EventKind.PRE_AUTH: 40,
+    EventKind.HOLD: 2,
+    EventKind.RELEASE: 40,
+    EventKind.SHIP: 40,
+    EventKind.SHIP_LINE: 12,
+    EventKind.FINISH: 30,
+    EventKind.SIGN: 20,
+    EventKind.CLOSE_UNPAID: 8,
+    EventKind.MODIFY_FEE: 4,
+    EventKind.MEMO: 3,
+    EventKind.ADDRESS: 2,
+    EventKind.EXTEND: 2,
+    EventKind.RATE: 6,
+    EventKind.REFUND_CREATE: 3,
+    EventKind.REFUND_AGREE: 20,
+    EventKind.REFUND_REFUSE: 5,
+    EventKind.REFUND_RETURN: 20,
+    EventKind.REFUND_CLOSE: 8,
+    EventKind.REFUND_SUCCESS: 20,
 }
 
 
@@ -58,7 +58,7 @@ class Wish:
     """A change that somebody asks for."""
 
     event: str
-    """`create`, `advance` (whatever comes next), or the name of a `Kind`."""
+    """`create`, `advance` (whatever comes next), or the name of a `EventKind`."""
     tid: int | None = None
     """The order; None takes a recent one to which it can happen."""
     line: int | None = None
@@ -185,7 +185,7 @@ class Director:
     def _move(self, moves: list[Move], wish: Wish) -> Move | None:
         if wish.event == "advance":
             return self._random.choices(moves, [_WEIGHTS[move.kind] for move in moves])[0]
-        return find_move(moves, Kind(wish.event), wish.line)
+        return find_move(moves, EventKind(wish.event), wish.line)
 
     def _tell(self, happenings: list[Happening], *, message: bool = True) -> Happening:
         self.performed += len(happenings)

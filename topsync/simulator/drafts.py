@@ -1,7 +1,7 @@
 """What an order is from its first second on: buyer, items, prices, address. A pure function of its number.
 
 All names, shops and addresses are invented; receivers come masked, as the platform gives them to
-developers (reference/top-api.md 5.7).
+developers (docs/platform/gateway.md 5.7).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from topsync.simulator.dice import Dice
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.life import DELIVERED_AT_ONCE, TradeType
-from topsync.simulator.plans import Plan
+from topsync.simulator.plans import LifePlan
 
 _ITEMS = (
     ("示例棉质短袖T恤 男女同款", 5900, 50000001),
@@ -120,7 +120,7 @@ class DraftLine(NamedTuple):
         return max(1, (self.gross - self.discount) // 20)
 
 
-class Receiver(NamedTuple):
+class Addressee(NamedTuple):
     """The addressee, masked as received."""
 
     name: str
@@ -147,7 +147,7 @@ class Draft(NamedTuple):
     buyer_nick: str
     buyer_open_uid: str
     buyer_message: str | None
-    receiver: Receiver
+    receiver: Addressee
     shipping_type: str
     trade_from: str
 
@@ -156,16 +156,16 @@ class Draft(NamedTuple):
         return f"{self.receiver.oaid}{addresses:02d}"
 
 
-def line_count(seed: int, key: OrderKey, plan: Plan) -> int:
+def line_count(seed: int, key: OrderKey, plan: LifePlan) -> int:
     """How many lines the order has that this number stands for: all of it that its status depends on."""
     return _line_count(Dice(seed, b"order", key.seller, key.number).below(len(_LINES)), plan)
 
 
-def _line_count(drawn: int, plan: Plan) -> int:
+def _line_count(drawn: int, plan: LifePlan) -> int:
     return min(max(_LINES[drawn], plan.min_lines), plan.max_lines)
 
 
-def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
+def draft_of(seed: int, key: OrderKey, plan: LifePlan) -> Draft:
     """The order that this number stands for."""
     dice = Dice(seed, b"order", key.seller, key.number)
     wanted, buyer, reduced = dice.draw(_ORDER_BOUNDS)
@@ -190,7 +190,7 @@ def draft_of(seed: int, key: OrderKey, plan: Plan) -> Draft:
         buyer_nick=f"{_SURNAMES[buyer % len(_SURNAMES)]}**",
         buyer_open_uid=f"AASim{Dice(seed, b'buyer', buyer).token(22)}",
         buyer_message=message,
-        receiver=Receiver(
+        receiver=Addressee(
             name=f"{_SURNAMES[surname]}**",
             state=province,
             city=city,

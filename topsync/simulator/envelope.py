@@ -1,4 +1,4 @@
-"""The shape of an answer: classical or simplified JSON, or XML (reference/top-api.md 1.6, 1.7)."""
+"""The shape of an answer: classical or simplified JSON, or XML (docs/platform/gateway.md 1.6, 1.7)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 import orjson
 
 from topsync.simulator.errors import ApiError
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 ERROR_ROOT = "error_response"
 
@@ -18,7 +18,7 @@ _KEPT_ROOTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class AnswerShape:
     """How the caller wants to be answered. XML is the platform's default."""
 
     json: bool = False
@@ -36,7 +36,7 @@ def root_of(method: str) -> str:
     return f"{method.removeprefix('taobao.').replace('.', '_')}_response"
 
 
-def success(shape: Shape, method: str, answer: Json, request_id: str) -> bytes:
+def success(shape: AnswerShape, method: str, answer: JsonObject, request_id: str) -> bytes:
     """The body of an answer."""
     body = {**answer, "request_id": request_id}
     if shape.json and shape.simplify:
@@ -44,9 +44,9 @@ def success(shape: Shape, method: str, answer: Json, request_id: str) -> bytes:
     return _write(shape, root_of(method), body)
 
 
-def failure(shape: Shape, error: ApiError, business_code: int, request_id: str) -> bytes:
+def failure(shape: AnswerShape, error: ApiError, business_code: int, request_id: str) -> bytes:
     """The body of a refusal."""
-    body: Json = {"code": business_code if error.code is None else int(error.code), "msg": error.msg}
+    body: JsonObject = {"code": business_code if error.code is None else int(error.code), "msg": error.msg}
     if error.sub_code is not None:
         body["sub_code"] = error.sub_code
     if error.sub_msg is not None:
@@ -55,7 +55,7 @@ def failure(shape: Shape, error: ApiError, business_code: int, request_id: str) 
     return _write(shape, ERROR_ROOT, body)
 
 
-def _write(shape: Shape, root: str, body: Json) -> bytes:
+def _write(shape: AnswerShape, root: str, body: JsonObject) -> bytes:
     if shape.json:
         return orjson.dumps({root: body})
     return f'<?xml version="1.0" encoding="utf-8" ?>{_xml(root, body)}'.encode()

@@ -1,4 +1,4 @@
-"""The platform's refusals (reference/top-api.md 2)."""
+"""The platform's refusals (docs/platform/gateway.md 2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """Refusals of the gateway itself (reference/top-api.md 2.2)."""
+    """Refusals of the gateway itself (docs/platform/gateway.md 2.2)."""
 
     PLATFORM_SYSTEM = 1
     CALL_LIMITED = 7

@@ -3,7 +3,7 @@
 A seller's three months are seconds of pure computation; in the gateway's process they would stall every
 other call. What it needs fits one JSON document on standard input, because the past is a pure function:
 only the orders that have changed since the start travel with it. The result is one JSON document on
-standard output. Format of the file: reference/top-api.md 4.3.
+standard output. Format of the file: docs/platform/gateway.md 4.3.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import orjson
 from topsync.simulator import wire
 from topsync.simulator.book import OrderBook
 from topsync.simulator.fields import FieldMask, parse_fields
-from topsync.simulator.life import Event, Kind
+from topsync.simulator.life import EventKind, OrderEvent
 from topsync.simulator.sellers import seller_of
 from topsync.simulator.settings import WorldSettings
 from topsync.simulator.trades import full_trade
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import histories
 
 _COMPRESSION_LEVEL = 1
@@ -47,7 +47,7 @@ class ExportJob:
     """Orders created in these seconds since the epoch, both included."""
     fields: str
     ids_as_strings: bool
-    lives: list[tuple[int, list[Event]]]
+    lives: list[tuple[int, list[OrderEvent]]]
     """The whole lives of the orders that have changed since the start, as of the run."""
     path: str
     folder: str
@@ -58,7 +58,7 @@ class ExportJob:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportResult:
+class WrittenExport:
     """What was written."""
 
     lines: int
@@ -76,13 +76,16 @@ def job_from_json(text: bytes) -> ExportJob:
     told = orjson.loads(text)
     world = WorldSettings(**told.pop("world"))
     lives = [
-        (number, [Event(at, Kind(kind), line, moves_order) for at, kind, line, moves_order in events])
+        (
+            number,
+            [OrderEvent(at, EventKind(kind), line, moves_order) for at, kind, line, moves_order in events],
+        )
         for number, events in told.pop("lives")
     ]
     return ExportJob(world=world, lives=lives, **told)
 
 
-def write(job: ExportJob) -> ExportResult:
+def write(job: ExportJob) -> WrittenExport:
     """Write the zip; memory does not grow with the number of orders."""
     lines = _lines(job)
     stamp = time.gmtime(job.written_at)[:6]
@@ -99,7 +102,7 @@ def write(job: ExportJob) -> ExportResult:
                 for line in chain([first], islice(lines, job.lines_per_file - 1)):
                     text.write(line)
                     written += 1
-    return ExportResult(written, _md5(job.path))
+    return WrittenExport(written, _md5(job.path))
 
 
 def _lines(job: ExportJob) -> Iterator[bytes]:
@@ -110,7 +113,7 @@ def _lines(job: ExportJob) -> Iterator[bytes]:
         yield orjson.dumps({"trade_fullinfo_get_response": {"trade": told}}) + separator
 
 
-def _trades(job: ExportJob, mask: FieldMask) -> Iterator[Json]:
+def _trades(job: ExportJob, mask: FieldMask) -> Iterator[JsonObject]:
     seller = seller_of(job.world.seed, job.seller)
     history = next(islice(histories(job.world), job.seller, None))
     book = OrderBook(job.world.seed, seller, history)

@@ -1,7 +1,7 @@
 """The asynchronous APIs: tasks, their schedule, the files behind one-use addresses, and batches of details.
 
-Reference: reference/top-api.md 3.6 to 3.9 and 4. A result shows orders as they stand when the task *runs*,
-not as they stood before.
+Reference: docs/platform/gateway.md 3.6 to 3.9 and 4. A result shows orders as they stand when the task
+*runs*, not as they stood before.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from schemas import platform_time
 from topsync.simulator import details
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError, business
-from topsync.simulator.export_worker import ExportJob, ExportResult, job_to_json
-from topsync.simulator.sellers import Seller
+from topsync.simulator.export_worker import ExportJob, WrittenExport, job_to_json
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import DuplicateScope, ExportSettings, PlatformQuirks
-from topsync.simulator.wire import Json, time_text
+from topsync.simulator.wire import JsonObject, time_text
 from topsync.simulator.world import World
 
 _log = structlog.get_logger(module=__name__)
@@ -43,7 +43,7 @@ _MAX_ADDRESSES = 100_000
 _NO_REASON = "the export worker gave no reason"
 _LISTED_BACK_SECONDS = 3 * 86400
 _LISTED_AHEAD_SECONDS = 86400
-"""`topats.tasks.get` looks that far (reference/top-api.md 3.9)."""
+"""`topats.tasks.get` looks that far (docs/platform/gateway.md 3.9)."""
 
 
 class TaskStatus(StrEnum):
@@ -56,17 +56,17 @@ class TaskStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ExportRequest:
     """What makes two requests the same task: app, user, method and parameters."""
 
     app_key: str
-    seller: Seller
+    seller: SimulatedSeller
     method: str
     fields: str
 
 
 @dataclass(frozen=True, slots=True)
-class FileRequest(Request):
+class FileRequest(ExportRequest):
     """A file of the orders created on these platform days, both included."""
 
     first_day: date
@@ -74,7 +74,7 @@ class FileRequest(Request):
 
 
 @dataclass(frozen=True, slots=True)
-class DetailsRequest(Request):
+class DetailsRequest(ExportRequest):
     """Some orders in full, each as a subtask; the numbers as they were given."""
 
     tids: tuple[str, ...]
@@ -85,15 +85,15 @@ class Task:
     """One export."""
 
     id: int
-    request: Request
+    request: ExportRequest
     created: int
     schedule: int
     status: TaskStatus = TaskStatus.NEW
-    result: ExportResult | None = None
-    subtasks: list[Json] = field(default_factory=list)
+    result: WrittenExport | None = None
+    subtasks: list[JsonObject] = field(default_factory=list)
     finished: int | None = None
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """The `task` of `topats.result.get`, without what belongs to a finished one."""
         return {
             "task_id": self.id,
@@ -131,9 +131,9 @@ class Exports:
     quirks: PlatformQuirks
     folder: Path
     """Where the files are written; they are deleted with their tasks."""
-    completed: Callable[[Seller, int], None]
+    completed: Callable[[SimulatedSeller, int], None]
     """Called with the seller and the task id when a task is done."""
-    refuse: Callable[[Seller], None]
+    refuse: Callable[[SimulatedSeller], None]
     """Called when a task runs; raises ApiError where a fault lets it fail."""
     download_base: str = ""
     """Address in front of `/download`."""
@@ -144,7 +144,7 @@ class Exports:
     _numbers: int = 0
     _addresses: int = 0
 
-    def create(self, request: Request) -> Task:
+    def create(self, request: ExportRequest) -> Task:
         """Accept a task.
 
         Raises:
@@ -163,7 +163,7 @@ class Exports:
         self._accepted.put_nowait(task)
         return task
 
-    def result(self, app_key: str, task_id: int) -> Json:
+    def result(self, app_key: str, task_id: int) -> JsonObject:
         """What `topats.result.get` tells of a task; a finished one gets a new address each time.
 
         Raises:
@@ -190,7 +190,7 @@ class Exports:
         self._forget_old_tasks()
         self._forget(self._task(app_key, task_id))
 
-    def scheduled(self, app_key: str, first: int, last: int) -> list[Json]:
+    def scheduled(self, app_key: str, first: int, last: int) -> list[JsonObject]:
         """The app's tasks that run in [first, last], seconds since the epoch, in that order.
 
         Raises:
@@ -206,7 +206,7 @@ class Exports:
         found = [task for task in tasks if first <= task.schedule <= last]
         return [task.as_json() for task in sorted(found, key=lambda task: (task.schedule, task.id))]
 
-    def seller_of(self, token: str) -> Seller | None:
+    def seller_of(self, token: str) -> SimulatedSeller | None:
         """Whose file a download address stands for; None for a worthless one."""
         task = self._tasks.get(self._tokens.get(token, 0))
         return None if task is None else task.request.seller
@@ -261,7 +261,7 @@ class Exports:
                     self.world, self.quirks, request.seller, request.tids, request.fields
                 )
 
-    async def _write(self, job: bytes) -> ExportResult:
+    async def _write(self, job: bytes) -> WrittenExport:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "topsync.simulator.export_worker"),
             stdin=asyncio.subprocess.PIPE,
@@ -279,7 +279,7 @@ class Exports:
                 await process.wait()
         if process.returncode:
             raise ExportFailedError(complaint.decode(errors="replace").strip() or _NO_REASON)
-        return ExportResult(**orjson.loads(output))
+        return WrittenExport(**orjson.loads(output))
 
     def _job(self, task: Task, request: FileRequest) -> ExportJob:
         book = self.world.book(request.seller)

@@ -1,4 +1,4 @@
-"""`fields`: only what is listed comes back (reference/top-api.md 3.1, 3.4)."""
+"""`fields`: only what is listed comes back (docs/platform/gateway.md 3.1, 3.4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 _KEPT_MASKS = 256
 
@@ -24,13 +24,13 @@ class FieldMask:
         """Whether nothing beyond these top-level fields is wanted."""
         return not self.nested and self.whole <= names
 
-    def pick(self, trade: Json) -> Json:
+    def pick(self, trade: JsonObject) -> JsonObject:
         """The trade without what was not asked for."""
         if trade.keys() <= self.whole:
             return trade
         if not self.nested:
             return {name: value for name, value in trade.items() if name in self.whole}
-        picked: Json = {}
+        picked: JsonObject = {}
         for name, value in trade.items():
             if name in self.whole:
                 picked[name] = value

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from topsync.simulator import envelope, parameters
+from aiohttp import hdrs, web
+
+from topsync.simulator import envelope, http, parameters
 from topsync.simulator.checks import Doorkeeper
-from topsync.simulator.envelope import Shape
+from topsync.simulator.envelope import AnswerShape
 from topsync.simulator.errors import ApiError
 from topsync.simulator.exports import Exports, Task
 from topsync.simulator.faults.base import DOWNLOAD, Visit
 from topsync.simulator.faults.board import FaultBoard, Meeting
-from topsync.simulator.faults.effects import Delivery, Moment
-from topsync.simulator.faults.stage import Stage
-from topsync.simulator.http import Exchange
+from topsync.simulator.faults.effects import AnswerDelivery, FaultMoment
+from topsync.simulator.faults.stage import FaultStage
+from topsync.simulator.http import BrokenAnswer
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.parameters import TooManyParametersError
 from topsync.simulator.replies import Replies, shape_of
@@ -29,11 +31,13 @@ _BLOCK_BYTES = 1 << 18
 _ZIP_TIME_OFFSET = 10
 _BAD_GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>"
 _HTML = {"Content-Type": "text/html;charset=UTF-8"}
-_TEXT = {"Content-Type": "text/plain;charset=utf-8"}
 
 
 class Gateway:
-    """Answers HTTP requests. Errors of the API are answered with status 200 (reference/top-api.md 1.2)."""
+    """Answers HTTP requests. Errors of the API are answered with status 200.
+
+    Source: docs/platform/gateway.md 1.2.
+    """
 
     def __init__(
         self,
@@ -43,7 +47,7 @@ class Gateway:
         quirks: PlatformQuirks,
         replies: Replies,
         faults: FaultBoard,
-        stage: Stage,
+        stage: FaultStage,
     ) -> None:
         self._doorkeeper = doorkeeper
         self._exports = exports
@@ -53,54 +57,48 @@ class Gateway:
         self._faults = faults
         self._stage = stage
 
-    def handle(self, exchange: Exchange) -> Coroutine[None, None, None] | None:
-        """Answer one request, at once unless it takes time."""
-        if exchange.path == ROUTER_PATH:
-            return self._call(exchange)
-        if exchange.path != DOWNLOAD_PATH:
-            exchange.answer(b"404: Not Found", _TEXT, HTTPStatus.NOT_FOUND)
-        elif exchange.verb != "GET":
-            exchange.answer(
-                b"405: Method Not Allowed", _TEXT | {"Allow": "GET"}, HTTPStatus.METHOD_NOT_ALLOWED
-            )
-        else:
-            return self._download(exchange)
-        return None
+    async def handle(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+        """Answer one request."""
+        if request.path == ROUTER_PATH:
+            return await self._call(request, body)
+        if request.path != DOWNLOAD_PATH:
+            raise web.HTTPNotFound
+        if request.method != hdrs.METH_GET:
+            raise web.HTTPMethodNotAllowed(request.method, [hdrs.METH_GET])
+        return await self._download(request)
 
-    def _call(self, exchange: Exchange) -> Coroutine[None, None, None] | None:
+    async def _call(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
         """One API call: nothing of it takes time unless a fault strikes it."""
         try:
-            told = parameters.of_exchange(exchange)
+            given = parameters.of_request(request, body)
         except TooManyParametersError as error:
-            exchange.answer(f"{error}".encode(), _TEXT, HTTPStatus.BAD_REQUEST)
-            return None
-        visit = self._doorkeeper.visit(told)
+            raise web.HTTPBadRequest(text=f"{error}") from None
+        visit = self._doorkeeper.visit(given)
         self._ledger.arrived(visit.api)
         meeting = self._faults.meet(visit)
-        shape = shape_of(told)
+        shape = shape_of(given)
         if meeting.strikes:
-            return self._struck_call(exchange, told, shape, meeting)
-        self._replies.send(exchange, shape, self._answer(exchange.verb, told, shape, meeting))
-        return None
+            return await self._struck_call(request, given, shape, meeting)
+        return await self._replies.answer(request, shape, self._answer(request.method, given, shape, meeting))
 
     async def _struck_call(
-        self, exchange: Exchange, told: Mapping[str, str], shape: Shape, meeting: Meeting
-    ) -> None:
+        self, request: web.BaseRequest, given: Mapping[str, str], shape: AnswerShape, meeting: Meeting
+    ) -> web.StreamResponse:
         delivery = meeting.delivery
-        if await _is_broken(exchange, delivery, Moment.BEFORE):
-            return
-        body = self._answer(exchange.verb, told, shape, meeting)
-        if await _is_broken(exchange, delivery, Moment.AFTER):
-            return
-        self._replies.send(exchange, shape, _damaged(body, delivery), delivery.skew_seconds)
+        if instead := await _instead_of_answer(delivery, FaultMoment.BEFORE):
+            return instead
+        body = self._answer(request.method, given, shape, meeting)
+        if instead := await _instead_of_answer(delivery, FaultMoment.AFTER):
+            return instead
+        return await self._replies.answer(request, shape, _damaged(body, delivery), delivery.skew_seconds)
 
-    def _answer(self, verb: str, told: Mapping[str, str], shape: Shape, meeting: Meeting) -> bytes:
+    def _answer(self, verb: str, given: Mapping[str, str], shape: AnswerShape, meeting: Meeting) -> bytes:
         """The body of an answer, or of a refusal."""
         request_id = self._replies.request_id()
         for end in meeting.session_ends():
             self._stage.end_session(end)
         try:
-            api, call = self._doorkeeper.admit(verb, told, meeting)
+            api, call = self._doorkeeper.admit(verb, given, meeting)
             meeting.refuse()
             answer = meeting.answer(api.answer(call))
         except ApiError as error:
@@ -111,27 +109,29 @@ class Gateway:
             self._stage.disturb(disturbance)
         return envelope.success(shape, api.name, answer, request_id)
 
-    async def _download(self, exchange: Exchange) -> None:
+    async def _download(self, request: web.BaseRequest) -> web.StreamResponse:
         """An export file. Its address is spent by the first GET, whatever becomes of it."""
         self._ledger.arrived(DOWNLOAD)
-        token = parse_qs(exchange.query).get("id", [""])[0]
+        token = parse_qs(request.rel_url.raw_query_string).get("id", [""])[0]
         meeting = self._faults.meet(Visit(DOWNLOAD, self._exports.seller_of(token)))
-        if await _is_broken(exchange, meeting.delivery, Moment.BEFORE):
-            return
+        if instead := await _instead_of_answer(meeting.delivery, FaultMoment.BEFORE):
+            return instead
         task = self._spend(token, meeting)
         if task is None:
             self._ledger.refused(DOWNLOAD, "spent")
             # A type other than octet-stream is how a client learns that the body is an error text (4.3).
-            exchange.answer("文件不存在或下载地址已失效".encode(), _TEXT | {"Date": self._replies.date()})
-            return
-        if await _is_broken(exchange, meeting.delivery, Moment.AFTER):
-            return
+            return web.Response(text="文件不存在或下载地址已失效", headers={"Date": self._replies.date()})
+        if instead := await _instead_of_answer(meeting.delivery, FaultMoment.AFTER):
+            return instead
+        response, is_whole = self._file_response(task), False
         try:
-            await self._send_file(exchange, task, meeting.delivery)
-        except (ConnectionError, asyncio.CancelledError):
-            if not self._quirks.failed_download_spends_url:
+            is_whole = await self._send_file(request, response, task, meeting.delivery)
+        except ConnectionError:  # the client has gone
+            http.cut(request)
+        finally:
+            if not is_whole and not self._quirks.failed_download_spends_url:
                 self._exports.restore(token, task)
-            raise
+        return response
 
     def _spend(self, token: str, meeting: Meeting) -> Task | None:
         task = self._exports.spend(token)
@@ -141,27 +141,36 @@ class Gateway:
             return None
         return task
 
-    async def _send_file(self, exchange: Exchange, task: Task, delivery: Delivery) -> None:
+    def _file_response(self, task: Task) -> web.StreamResponse:
+        return web.StreamResponse(
+            headers={
+                "Content-Type": "application/octet-stream",
+                "Content-Disposition": f'attachment;filename="{task.id}"',
+                "Date": self._replies.date(),
+            }
+        )
+
+    async def _send_file(
+        self, request: web.BaseRequest, response: web.StreamResponse, task: Task, delivery: AnswerDelivery
+    ) -> bool:
+        """Send it as far as its delivery goes; whether that was all of it.
+
+        Raises:
+            ConnectionError: the client has gone.
+        """
         path, cut_at_per_cent = self._exports.file_of(task), delivery.cut_at_per_cent
         garbled = delivery.garbled
-        size = path.stat().st_size
+        response.content_length = size = path.stat().st_size
         left = size if cut_at_per_cent is None else size * cut_at_per_cent // 100
         with path.open("rb") as file:
-            exchange.begin(
-                {
-                    "Content-Type": "application/octet-stream",
-                    "Content-Disposition": f'attachment;filename="{task.id}"',
-                    "Date": self._replies.date(),
-                },
-                size,
-            )
+            await response.prepare(request)
             while block := await asyncio.to_thread(file.read, min(left, _BLOCK_BYTES)):
-                await exchange.write(_garbled(block) if garbled else block)
+                await response.write(_garbled(block) if garbled else block)
                 garbled = False
                 left -= len(block)
         if cut_at_per_cent is not None:
-            exchange.cut()
-            raise ConnectionResetError("the download is cut")
+            http.cut(request)
+        return cut_at_per_cent is None
 
 
 def _garbled(block: bytes) -> bytes:
@@ -169,23 +178,21 @@ def _garbled(block: bytes) -> bytes:
     return block[:_ZIP_TIME_OFFSET] + bytes((block[_ZIP_TIME_OFFSET] ^ 1,)) + block[_ZIP_TIME_OFFSET + 1 :]
 
 
-def _damaged(body: bytes, delivery: Delivery) -> bytes:
+def _damaged(body: bytes, delivery: AnswerDelivery) -> bytes:
     for damage in delivery.damage:
         body = damage(body)
     return body
 
 
-async def _is_broken(exchange: Exchange, delivery: Delivery, moment: Moment) -> bool:
-    """Whether a fault has something else come than an answer at this point; waits if it must."""
-    if moment is Moment.BEFORE and delivery.delay_seconds:
+async def _instead_of_answer(delivery: AnswerDelivery, moment: FaultMoment) -> web.StreamResponse | None:
+    """What comes instead of an answer when a fault has something come at this point; waits if it must."""
+    if moment is FaultMoment.BEFORE and delivery.delay_seconds:
         await asyncio.sleep(delivery.delay_seconds)
     if delivery.reset is moment:
-        exchange.reset()
-    elif delivery.bad_gateway is moment:
-        exchange.answer(_BAD_GATEWAY_PAGE, _HTML, HTTPStatus.BAD_GATEWAY)
-    else:
-        return False
-    return True
+        return BrokenAnswer(http.reset)
+    if delivery.bad_gateway is moment:
+        return web.Response(body=_BAD_GATEWAY_PAGE, headers=_HTML, status=HTTPStatus.BAD_GATEWAY)
+    return None
 
 
 def _code_text(error: ApiError, business_code: int) -> str:

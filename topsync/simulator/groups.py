@@ -1,4 +1,4 @@
-"""The app's message groups, and which one a message goes to (reference/tmc-protocol.md 6).
+"""The app's message groups, and which one a message goes to (docs/platform/channel.md 6).
 
 A seller's own group goes before that of the topic; what has neither goes to `default`.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from topsync.simulator.channel.queue import DEFAULT_GROUP
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 
 
 @dataclass(slots=True)
@@ -28,11 +28,11 @@ class Groups:
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
-    def of(self, seller: Seller, topic: str) -> str:
+    def of(self, seller: SimulatedSeller, topic: str) -> str:
         """Where a seller's message goes."""
         return self._of_seller.get(seller.index) or self._of_topic.get(topic, DEFAULT_GROUP)
 
-    def of_seller(self, seller: Seller) -> str:
+    def of_seller(self, seller: SimulatedSeller) -> str:
         """The seller's own group."""
         return self._of_seller.get(seller.index, DEFAULT_GROUP)
 
@@ -40,11 +40,11 @@ class Groups:
         """Make a group. Idempotent."""
         self._names[name] = None
 
-    def move(self, name: str, sellers: Iterable[Seller]) -> None:
+    def move(self, name: str, sellers: Iterable[SimulatedSeller]) -> None:
         """Send these sellers' messages to a group from now on."""
         self._of_seller.update((seller.index, name) for seller in sellers)
 
-    def take_out(self, name: str, sellers: Iterable[Seller]) -> None:
+    def take_out(self, name: str, sellers: Iterable[SimulatedSeller]) -> None:
         """Send the messages of those that are in this group elsewhere again."""
         for seller in sellers:
             if self._of_seller.get(seller.index) == name:

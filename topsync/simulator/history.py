@@ -22,8 +22,8 @@ from itertools import accumulate
 from struct import Struct
 
 from topsync.simulator.dice import Dice, octets
-from topsync.simulator.life import REFUND_KINDS, Event, TradeType
-from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS, Plan, Step
+from topsync.simulator.life import REFUND_KINDS, OrderEvent, TradeType
+from topsync.simulator.plans import PLAN_OF_SLOT, PLANS, SLOTS, LifePlan, LifeStep
 
 _DAY_SECONDS = 86400
 _HOUR_SECONDS = 3600
@@ -48,7 +48,7 @@ _KEPT_WINDOWS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class PastSpan:
     """The seconds that the past covers: from 00:00 of a platform day up to and including `last`."""
 
     first: int
@@ -76,7 +76,7 @@ class Span:
 class SellerHistory:
     """One seller's base orders, numbered from 0 to `count` - 1 in order of creation."""
 
-    def __init__(self, seed: int, seller: int, count: int, span: Span) -> None:
+    def __init__(self, seed: int, seller: int, count: int, span: PastSpan) -> None:
         self.count = count
         self._seed = seed
         self._seller = seller
@@ -85,7 +85,7 @@ class SellerHistory:
         self._deal_offset = Dice(seed, b"deal", seller).below(SLOTS)
         self._windows: OrderedDict[tuple[int, int], list[tuple[int, int]]] = OrderedDict()
 
-    def plan(self, number: int) -> Plan:
+    def plan(self, number: int) -> LifePlan:
         """The life an order leads; defined for live orders (number >= count) as well, for its type."""
         return PLAN_OF_SLOT[self._slot(number)]
 
@@ -93,11 +93,11 @@ class SellerHistory:
         """The second in which a base order was created."""
         return self._created(number, self._chance(number)[0])
 
-    def events(self, number: int) -> list[Event]:
+    def events(self, number: int) -> list[OrderEvent]:
         """What has happened to a base order, in order of time; begins with its creation."""
         steps = self.plan(number).steps
         return [
-            Event(at, step.kind, step.line)
+            OrderEvent(at, step.kind, step.line)
             for at, step in zip(self._seconds(number, steps), steps, strict=False)
         ]
 
@@ -150,7 +150,7 @@ class SellerHistory:
                     if len(seconds) == position + 1 and first <= seconds[-1] <= last:
                         yield seconds[-1], number
 
-    def _last_steps(self, plan: Plan, first: int, last: int) -> Iterator[tuple[int, range]]:
+    def _last_steps(self, plan: LifePlan, first: int, last: int) -> Iterator[tuple[int, range]]:
         """For each step that may have been an order's last, in the window: the orders it may concern."""
         for position, step in enumerate(plan.steps):
             earliest = first - step.delay_seconds - step.jitter_seconds
@@ -162,7 +162,7 @@ class SellerHistory:
             if numbers:
                 yield position, numbers
 
-    def _refund_steps(self, first: int, last: int) -> Iterator[tuple[Plan, Step, range]]:
+    def _refund_steps(self, first: int, last: int) -> Iterator[tuple[LifePlan, LifeStep, range]]:
         """Each refund step of each plan, with the orders to which it may have happened in the window."""
         for plan in PLANS:
             for step in plan.steps:
@@ -171,7 +171,7 @@ class SellerHistory:
                     latest = min(last, self._span.last) - step.delay_seconds
                     yield plan, step, self.created_range(earliest, latest)
 
-    def _dealt(self, plan: Plan, numbers: range) -> Iterator[int]:
+    def _dealt(self, plan: LifePlan, numbers: range) -> Iterator[int]:
         """The orders of a range that lead this plan."""
         for slot in range(plan.first_slot, plan.first_slot + plan.per_mille):
             residue = (slot - self._deal_offset) * _DEAL_INVERSE % SLOTS
@@ -196,7 +196,7 @@ class SellerHistory:
         near = range(max(0, estimate - 1), min(self.count, estimate + 2))
         return near.start + bisect_left([self.created(number) for number in near], second)
 
-    def _seconds(self, number: int, steps: Sequence[Step]) -> list[int]:
+    def _seconds(self, number: int, steps: Sequence[LifeStep]) -> list[int]:
         """When each step of a base order's plan happened, up to the end of the past; the first always did."""
         drawn, *jitters = self._chance(number)
         created = self._created(number, drawn)

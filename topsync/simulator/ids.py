@@ -1,7 +1,7 @@
 """Trade, order and refund numbers: computed from (seller, number) and back, without a table.
 
 All are above 2**53, and none is one that floating point happens to hold: a client that reads JSON numbers as
-floats corrupts each of them. Trade and order numbers have 19 digits (reference/top-api.md 5.1).
+floats corrupts each of them. Trade and order numbers have 19 digits (docs/platform/gateway.md 5.1).
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def tid_of(key: OrderKey) -> int:
 
 
 def oid_of(tid: int, line: int, lines: int) -> int:
-    """The number of a line (from 1): the trade's own for a single-line trade (reference/top-api.md 3.10)."""
+    """The number of a line (from 1): the trade's own for a single-line trade.
+
+    Source: docs/platform/gateway.md 3.10.
+    """
     return tid if lines == 1 else tid + line
 
 

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from topsync.simulator.wire import Json, time_text
+from topsync.simulator.wire import JsonObject, time_text
 
 _WINDOW_SECONDS = 1.0
 _KEPT_SECONDS = 300
@@ -45,7 +45,7 @@ class CallCount:
         if len(recent) > self.most_per_second:
             self.most_per_second = len(recent)
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """For the admin's `/ledger`."""
         return {
             "total": self.total,
@@ -87,7 +87,7 @@ class Ledger:
         self._all.errors[code] += 1
         self._apis.setdefault(api, CallCount()).errors[code] += 1
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """For the admin's `/ledger`."""
         self.collect()
         return {

@@ -1,7 +1,7 @@
 """The life of an order: what happens to it, and what state that leaves it in.
 
 A state is never stored. It is the fold of an order's events, so the base history (a pure function), live
-changes and the export all agree by construction. Statuses and their meanings: reference/top-api.md 5.3,
+changes and the export all agree by construction. Statuses and their meanings: docs/platform/gateway.md 5.3,
 5.4 and 5.6.
 """
 
@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Kind(StrEnum):
+class EventKind(StrEnum):
     """What can happen. Those that concern one line carry its position (from 1) in the event."""
 
     __hash__ = str.__hash__  # an enumeration's own is slow, and each event of each order is looked up
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 class TradeType(StrEnum):
-    """The types that this world's orders carry (reference/top-api.md 5.5)."""
+    """The types that this world's orders carry (docs/platform/gateway.md 5.5)."""
 
     __hash__ = str.__hash__
 
@@ -62,8 +62,8 @@ class TradeType(StrEnum):
 
 REFUND_KINDS = frozenset(
     {
-        *(Kind.REFUND_CREATE, Kind.REFUND_AGREE, Kind.REFUND_REFUSE),
-        *(Kind.REFUND_RETURN, Kind.REFUND_CLOSE, Kind.REFUND_SUCCESS),
+        *(EventKind.REFUND_CREATE, EventKind.REFUND_AGREE, EventKind.REFUND_REFUSE),
+        *(EventKind.REFUND_RETURN, EventKind.REFUND_CLOSE, EventKind.REFUND_SUCCESS),
     }
 )
 """What moves a refund's `modified`, and mostly the order's with it (see `PlatformQuirks`)."""
@@ -72,12 +72,12 @@ DELIVERED_AT_ONCE = frozenset({TradeType.AUTO_DELIVERY, TradeType.ETICKET})
 """Goods without a parcel: payment ships them in the same second."""
 
 
-class Event(NamedTuple):
+class OrderEvent(NamedTuple):
     """Something that happened to an order."""
 
     at: int
     """Seconds since the epoch."""
-    kind: Kind
+    kind: EventKind
     line: int = 0
     """Position of the line it concerns, from 1; 0 for the whole trade."""
     moves_order: bool = True
@@ -85,7 +85,7 @@ class Event(NamedTuple):
 
 
 @dataclass(slots=True)
-class Refund:
+class RefundState:
     """A refund of a line; a line has one at a time."""
 
     status: str
@@ -107,11 +107,11 @@ class LineState:
     ended_at: int | None = None
     refunded: bool = False
     """Its money went back before the trade was finished: the line is closed."""
-    refunds: tuple[Refund, ...] = ()
+    refunds: tuple[RefundState, ...] = ()
     fee_changes: int = 0
 
     @property
-    def refund(self) -> Refund | None:
+    def refund(self) -> RefundState | None:
         """The latest refund."""
         return self.refunds[-1] if self.refunds else None
 
@@ -191,12 +191,12 @@ class OrderState:
         return "FRONT_PAID_FINAL_NOPAID" if self.closed_unpaid_at is None else "FRONT_PAID_FRONT_FORFEITED"
 
 
-def modified_by(events: Sequence[Event]) -> int:
+def modified_by(events: Sequence[OrderEvent]) -> int:
     """The second of the last event that moved the order's `modified`."""
     return next(event.at for event in reversed(events) if event.moves_order)
 
 
-def fold(type_: TradeType, lines: int, events: Iterable[Event]) -> OrderState:
+def fold(type_: TradeType, lines: int, events: Iterable[OrderEvent]) -> OrderState:
     """The state after the events, which begin with the creation and are in order of time."""
     iterator = iter(events)
     created = next(iterator).at
@@ -208,59 +208,59 @@ def fold(type_: TradeType, lines: int, events: Iterable[Event]) -> OrderState:
     return state
 
 
-def _modify_fee(state: OrderState, _: Event) -> None:
+def _modify_fee(state: OrderState, _: OrderEvent) -> None:
     state.lines[0].fee_changes += 1
 
 
-def _card(state: OrderState, _: Event) -> None:
+def _card(state: OrderState, _: OrderEvent) -> None:
     state.confirming = "PAY_PENDING"
 
 
-def _pre_auth(state: OrderState, _: Event) -> None:
+def _pre_auth(state: OrderState, _: OrderEvent) -> None:
     state.confirming = "WAIT_PRE_AUTH_CONFIRM"
 
 
-def _hold(state: OrderState, _: Event) -> None:
+def _hold(state: OrderState, _: OrderEvent) -> None:
     state.held = True
 
 
-def _release(state: OrderState, _: Event) -> None:
+def _release(state: OrderState, _: OrderEvent) -> None:
     state.held = False
 
 
-def _pay(state: OrderState, event: Event) -> None:
+def _pay(state: OrderState, event: OrderEvent) -> None:
     state.paid_at = event.at
 
 
-def _pay_deposit(state: OrderState, event: Event) -> None:
+def _pay_deposit(state: OrderState, event: OrderEvent) -> None:
     state.deposit_at = event.at
 
 
-def _close_unpaid(state: OrderState, event: Event) -> None:
+def _close_unpaid(state: OrderState, event: OrderEvent) -> None:
     state.closed_unpaid_at = state.ended_at = event.at
     for line in state.lines:
         line.ended_at = event.at
 
 
-def _ship(state: OrderState, event: Event) -> None:
+def _ship(state: OrderState, event: OrderEvent) -> None:
     for line in state.open_lines:
         if line.shipped_at is None:
             line.shipped_at = event.at
 
 
-def _ship_line(state: OrderState, event: Event) -> None:
+def _ship_line(state: OrderState, event: OrderEvent) -> None:
     state.lines[event.line - 1].shipped_at = event.at
 
 
-def _extend(state: OrderState, _: Event) -> None:
+def _extend(state: OrderState, _: OrderEvent) -> None:
     state.extensions += 1
 
 
-def _sign(state: OrderState, event: Event) -> None:
+def _sign(state: OrderState, event: OrderEvent) -> None:
     state.signed_at = event.at
 
 
-def _finish(state: OrderState, event: Event) -> None:
+def _finish(state: OrderState, event: OrderEvent) -> None:
     state.finished_at = state.ended_at = event.at
     if state.paid_at is None:  # cash on delivery is paid at the door
         state.paid_at = event.at
@@ -268,23 +268,23 @@ def _finish(state: OrderState, event: Event) -> None:
         line.ended_at = event.at
 
 
-def _rate(state: OrderState, _: Event) -> None:
+def _rate(state: OrderState, _: OrderEvent) -> None:
     if state.buyer_rated:
         state.seller_rated = True
     state.buyer_rated = True
 
 
-def _memo(state: OrderState, _: Event) -> None:
+def _memo(state: OrderState, _: OrderEvent) -> None:
     state.memos += 1
 
 
-def _address(state: OrderState, _: Event) -> None:
+def _address(state: OrderState, _: OrderEvent) -> None:
     state.addresses += 1
 
 
-def _refund_create(state: OrderState, event: Event) -> None:
+def _refund_create(state: OrderState, event: OrderEvent) -> None:
     line = state.lines[event.line - 1]
-    refund = Refund(
+    refund = RefundState(
         "WAIT_SELLER_AGREE",
         len(line.refunds) + 1,
         "onsale" if state.finished_at is None else "aftersale",
@@ -295,8 +295,8 @@ def _refund_create(state: OrderState, event: Event) -> None:
     line.refunds = (*line.refunds, refund)
 
 
-def _set_refund(status: str) -> Callable[[OrderState, Event], None]:
-    def apply(state: OrderState, event: Event) -> None:
+def _set_refund(status: str) -> Callable[[OrderState, OrderEvent], None]:
+    def apply(state: OrderState, event: OrderEvent) -> None:
         refund = state.lines[event.line - 1].refund
         if refund is None:
             raise ValueError(f"{event.kind} of line {event.line} without a refund")
@@ -305,14 +305,14 @@ def _set_refund(status: str) -> Callable[[OrderState, Event], None]:
     return apply
 
 
-def _refund_return(state: OrderState, event: Event) -> None:
+def _refund_return(state: OrderState, event: OrderEvent) -> None:
     _set_refund("WAIT_SELLER_CONFIRM_GOODS")(state, event)
     refund = state.lines[event.line - 1].refund
     if refund is not None:
         refund.returned_at = event.at
 
 
-def _refund_success(state: OrderState, event: Event) -> None:
+def _refund_success(state: OrderState, event: OrderEvent) -> None:
     _set_refund("SUCCESS")(state, event)
     if state.finished_at is not None:
         return
@@ -322,27 +322,27 @@ def _refund_success(state: OrderState, event: Event) -> None:
         state.ended_at = event.at
 
 
-_APPLY: Mapping[Kind, Callable[[OrderState, Event], None]] = {
-    Kind.MODIFY_FEE: _modify_fee,
-    Kind.CARD: _card,
-    Kind.PRE_AUTH: _pre_auth,
-    Kind.PAY: _pay,
-    Kind.PAY_DEPOSIT: _pay_deposit,
-    Kind.CLOSE_UNPAID: _close_unpaid,
-    Kind.HOLD: _hold,
-    Kind.RELEASE: _release,
-    Kind.SHIP: _ship,
-    Kind.SHIP_LINE: _ship_line,
-    Kind.EXTEND: _extend,
-    Kind.SIGN: _sign,
-    Kind.FINISH: _finish,
-    Kind.RATE: _rate,
-    Kind.MEMO: _memo,
-    Kind.ADDRESS: _address,
-    Kind.REFUND_CREATE: _refund_create,
-    Kind.REFUND_AGREE: _set_refund("WAIT_BUYER_RETURN_GOODS"),
-    Kind.REFUND_REFUSE: _set_refund("SELLER_REFUSE_BUYER"),
-    Kind.REFUND_RETURN: _refund_return,
-    Kind.REFUND_CLOSE: _set_refund("CLOSED"),
-    Kind.REFUND_SUCCESS: _refund_success,
+_APPLY: Mapping[EventKind, Callable[[OrderState, OrderEvent], None]] = {
+    EventKind.MODIFY_FEE: _modify_fee,
+    EventKind.CARD: _card,
+    EventKind.PRE_AUTH: _pre_auth,
+    EventKind.PAY: _pay,
+    EventKind.PAY_DEPOSIT: _pay_deposit,
+    EventKind.CLOSE_UNPAID: _close_unpaid,
+    EventKind.HOLD: _hold,
+    EventKind.RELEASE: _release,
+    EventKind.SHIP: _ship,
+    EventKind.SHIP_LINE: _ship_line,
+    EventKind.EXTEND: _extend,
+    EventKind.SIGN: _sign,
+    EventKind.FINISH: _finish,
+    EventKind.RATE: _rate,
+    EventKind.MEMO: _memo,
+    EventKind.ADDRESS: _address,
+    EventKind.REFUND_CREATE: _refund_create,
+    EventKind.REFUND_AGREE: _set_refund("WAIT_BUYER_RETURN_GOODS"),
+    EventKind.REFUND_REFUSE: _set_refund("SELLER_REFUSE_BUYER"),
+    EventKind.REFUND_RETURN: _refund_return,
+    EventKind.REFUND_CLOSE: _set_refund("CLOSED"),
+    EventKind.REFUND_SUCCESS: _refund_success,
 }

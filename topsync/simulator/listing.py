@@ -1,7 +1,7 @@
 """List queries over one seller's orders: which, in which order, and which page of them.
 
 Newest first, by `created`, by `modified` or by arrival, ties by trade number descending
-(reference/top-api.md 3.1 to 3.3).
+(docs/platform/gateway.md 3.1 to 3.3).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class Query:
     """Orders created before that are out of reach."""
 
 
-class Listing(NamedTuple):
+class ListResult(NamedTuple):
     """A result before paging: how many there are, and (offset, limit) to numbers, newest first."""
 
     total: int
     page: Callable[[int, int], list[int]]
 
 
-def by_modified(book: OrderBook, query: Query, now: int) -> Listing:
+def by_modified(book: OrderBook, query: Query, now: int) -> ListResult:
     """The orders whose visible `modified` lies in the window."""
     return _by(book, query, now, book.modified_between(query.first, query.last, now))
 
 
-def _by(book: OrderBook, query: Query, now: int, found: list[tuple[int, int]]) -> Listing:
+def _by(book: OrderBook, query: Query, now: int, found: list[tuple[int, int]]) -> ListResult:
     """What is found, (second, number), newest first."""
     history = book.history
     entries = [entry for entry in found if history.plan(entry[1]).type in query.types]
@@ -57,12 +57,12 @@ def _by(book: OrderBook, query: Query, now: int, found: list[tuple[int, int]]) -
     return _listed(_with_status(book, [number for _, number in entries], query, now))
 
 
-def by_arrival(book: OrderBook, query: Query, now: int) -> Listing:
-    """The orders whose shown state reached the lists in the window (reference/top-api.md 3.3)."""
+def by_arrival(book: OrderBook, query: Query, now: int) -> ListResult:
+    """The orders whose shown state reached the lists in the window (docs/platform/gateway.md 3.3)."""
     return _by(book, query, now, book.arrived_between(query.first, query.last, now))
 
 
-def by_first_arrival(book: OrderBook, query: Query, now: int) -> Listing:
+def by_first_arrival(book: OrderBook, query: Query, now: int) -> ListResult:
     """The orders that reached the lists in the window for the first time, whatever has changed since."""
     past = book.history.created_range(query.first, query.last)
     live = book.created_since_start(query.first - book.longest_delay, query.last, now)
@@ -70,7 +70,7 @@ def by_first_arrival(book: OrderBook, query: Query, now: int) -> Listing:
     return _by(book, query, now, [entry for entry in entries if query.first <= entry[0] <= query.last])
 
 
-def by_created(book: OrderBook, query: Query, now: int) -> Listing:
+def by_created(book: OrderBook, query: Query, now: int) -> ListResult:
     """The orders created in the window that are visible."""
     first = max(query.first, query.oldest_created)
     history = book.history
@@ -90,7 +90,7 @@ def by_created(book: OrderBook, query: Query, now: int) -> Listing:
         missing = limit - len(numbers)
         return numbers + past.newest(max(0, offset - len(live)), missing)
 
-    return Listing(len(live) + len(past), page)
+    return ListResult(len(live) + len(past), page)
 
 
 def _with_status(book: OrderBook, numbers: list[int], query: Query, now: int) -> list[int]:
@@ -105,5 +105,5 @@ def _status(book: OrderBook, number: int, now: int) -> str:
     return book.brief_state(number, book.shown(number, now).events).status
 
 
-def _listed(numbers: list[int]) -> Listing:
-    return Listing(len(numbers), lambda offset, limit: numbers[offset : offset + limit])
+def _listed(numbers: list[int]) -> ListResult:
+    return ListResult(len(numbers), lambda offset, limit: numbers[offset : offset + limit])

@@ -1,11 +1,11 @@
-"""The way of a parcel, made up from when it was shipped and signed for (reference/top-api.md 3.13)."""
+"""The way of a parcel, made up from when it was shipped and signed for (docs/platform/gateway.md 3.13)."""
 
 from __future__ import annotations
 
 from topsync.simulator.drafts import Draft
 from topsync.simulator.life import OrderState
 from topsync.simulator.trades import CARRIER, is_part_consign, waybill_of
-from topsync.simulator.wire import Json, time_text
+from topsync.simulator.wire import JsonObject, time_text
 
 _HOUR_SECONDS = 3600
 _COLLECTED_SECONDS = 2 * _HOUR_SECONDS
@@ -23,12 +23,12 @@ def is_split(state: OrderState) -> bool:
     return is_part_consign(state, state.status)
 
 
-def trace(draft: Draft, state: OrderState, line: int, now: int, *, offline: bool) -> Json:
+def trace(draft: Draft, state: OrderState, line: int, now: int, *, offline: bool) -> JsonObject:
     """The way of the parcel that holds a line (from 1), up to a second.
 
     Of one that was reported as shipped offline, the platform learns nothing, and says "signed" at once.
     """
-    told: Json = {"tid": draft.tid}
+    told: JsonObject = {"tid": draft.tid}
     shipped_at = state.lines[line - 1].shipped_at
     if shipped_at is None or draft.shipping_type == "virtual":
         return {**told, "status": _WAITING}
@@ -49,5 +49,5 @@ def _steps(state: OrderState, shipped_at: int) -> list[tuple[int, str]]:
     return [*((at, action) for at, action in steps if at < signed_at), (signed_at, "SIGNED")]
 
 
-def _step(at: int, action: str) -> Json:
+def _step(at: int, action: str) -> JsonObject:
     return {"status_time": time_text(at), "status_desc": f"【示例市】{_STATUS_OF[action]}", "action": action}

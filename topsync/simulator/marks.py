@@ -1,4 +1,4 @@
-"""Fields that only some trades carry: fees, points, holds, services, marks (reference/top-api.md 5.2).
+"""Fields that only some trades carry: fees, points, holds, services, marks (docs/platform/gateway.md 5.2).
 
 Which trade has which follows from its number, and what they say from its state, so they change with its
 `modified` alone. Most trades have few of them: a field without a value is absent. The forms of `trade_ext`,
@@ -13,7 +13,7 @@ from typing import Final
 from topsync.simulator.drafts import Draft
 from topsync.simulator.ids import oid_of, refund_id_of
 from topsync.simulator.life import OrderState, TradeType
-from topsync.simulator.wire import Json, money, time_text
+from topsync.simulator.wire import JsonObject, money, time_text
 
 ROUNDS: Final = 97
 """Trades are dealt marks in rounds of this many: a prime, so that each mark meets every life."""
@@ -28,7 +28,7 @@ _HOLDS = ("team_buy_hold", "share_group_hold", "top_hold", "ofp_hold")
 
 WAREHOUSE: Final = "SIM-WH-01"
 
-_CONSTANT: Final[tuple[Json, ...]] = (
+_CONSTANT: Final[tuple[JsonObject, ...]] = (
     {"credit_card_fee": "1.20"},
     {"yfx_fee": "0.50"},
     {"paid_coupon_fee": "5.00", "coupon_fee": 500},
@@ -49,10 +49,10 @@ _CONSTANT: Final[tuple[Json, ...]] = (
 )
 """What never changes in a trade's life."""
 
-Told = Callable[[Draft, OrderState], Json]
+Told = Callable[[Draft, OrderState], JsonObject]
 
 
-def add_marks(told: Json, draft: Draft, state: OrderState) -> None:
+def add_marks(told: JsonObject, draft: Draft, state: OrderState) -> None:
     """Add to a trade what not every trade carries."""
     mark = draft.tid % ROUNDS
     told["cod_status"] = _cod_status(state, mark)
@@ -86,10 +86,10 @@ def _cod_status(state: OrderState, mark: int) -> str:
     return "WAITING_TO_BE_SENT" if mark % 2 else "NEW_CREATED"
 
 
-def _services(draft: Draft, state: OrderState) -> Json:
+def _services(draft: Draft, state: OrderState) -> JsonObject:
     """A service that is sold with the first line: no goods, and never shipped."""
     item = oid_of(draft.tid, 1, len(draft.lines))
-    service: Json = {
+    service: JsonObject = {
         "oid": draft.tid + len(draft.lines) + 1,
         "item_oid": item,
         "service_id": 7001,
@@ -104,8 +104,8 @@ def _services(draft: Draft, state: OrderState) -> Json:
     return {"service_orders": {"service_order": [service]}}
 
 
-def _logistics(draft: Draft, state: OrderState) -> Json:
-    told: Json = {"is_force_wlb": True}
+def _logistics(draft: Draft, state: OrderState) -> JsonObject:
+    told: JsonObject = {"is_force_wlb": True}
     if state.payable_done:
         infos = [
             {
@@ -122,20 +122,20 @@ def _logistics(draft: Draft, state: OrderState) -> Json:
     return told
 
 
-def _tags(draft: Draft, _: OrderState) -> Json:
+def _tags(draft: Draft, _: OrderState) -> JsonObject:
     tag = {"service_tag": "lgType=5", "service_type": "TB_CONSIGN_DATE"}
     tags = {"order_id": str(draft.tid), "logistic_service_tag_list": {"logistic_service_tag": [tag]}}
     return {"service_tags": {"logistics_tag": [tags]}}
 
 
-def _snapshot(draft: Draft, _: OrderState) -> Json:
+def _snapshot(draft: Draft, _: OrderState) -> JsonObject:
     return {"snapshot_url": f"s:{draft.tid}_1"}
 
 
-def _points(draft: Draft, state: OrderState) -> Json:
+def _points(draft: Draft, state: OrderState) -> JsonObject:
     goods = sum(line.gross for line in draft.lines) // 100
     return {"buyer_obtain_point_fee": goods * _POINTS_PER_YUAN} if state.finished_at is not None else {}
 
 
 _OF_STATE: Final[tuple[Told, ...]] = (_services, _logistics, _tags, _snapshot, _points)
-_OF_MARK: Final[Mapping[int, Json | Told]] = dict(enumerate((*_CONSTANT, *_OF_STATE)))
+_OF_MARK: Final[Mapping[int, JsonObject | Told]] = dict(enumerate((*_CONSTANT, *_OF_STATE)))

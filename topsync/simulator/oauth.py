@@ -1,6 +1,6 @@
 """The two OAuth endpoints: `/authorize` for a seller's browser, `/token` for an app.
 
-Source: reference/top-api.md 3.16. They have an address of their own, as on the platform.
+Source: docs/platform/gateway.md 3.16. They have an address of their own, as on the platform.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from topsync.simulator.authorisations import Authorisations, GrantError
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 
 AUTHORISE_PATH = "/authorize"
 TOKEN_PATH = "/token"  # noqa: S105 -- a path
@@ -30,7 +30,7 @@ class OAuthEndpoints:
     """The HTTP face: `/authorize` for a browser, `/token` for an app."""
 
     authorisations: Authorisations
-    sellers: list[Seller]
+    sellers: list[SimulatedSeller]
     apps: Mapping[str, str]
     now: Callable[[], datetime]
     token_from_query: bool
@@ -83,7 +83,7 @@ class OAuthEndpoints:
         return web.Response(body=orjson.dumps(answer), status=status, headers=headers)
 
 
-def _page(request: web.Request, sellers: list[Seller]) -> web.Response:
+def _page(request: web.Request, sellers: list[SimulatedSeller]) -> web.Response:
     rows = "".join(
         f'<li><a href="{escape(str(request.rel_url.update_query(user_id=str(seller.user_id))))}">'
         f"{escape(seller.nick)}</a> ({seller.user_id})</li>"

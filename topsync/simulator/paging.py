@@ -1,6 +1,6 @@
 """What list calls share: which page of which fields is wanted, and the frame of the answer.
 
-Reference: reference/top-api.md 1.6, 3.1 and 3.10.
+Reference: docs/platform/gateway.md 1.6, 3.1 and 3.10.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from topsync.simulator.errors import business, invalid
 from topsync.simulator.fields import FieldMask
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import OldWindow, PageBeyondEnd, PlatformQuirks, UnknownType
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 KNOWN_TYPES = frozenset(
     {
@@ -32,7 +32,7 @@ _MAX_PAGE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ListView:
     """What a list call wants to see of its result: which fields, which page, a count or only `has_next`."""
 
     fields: FieldMask
@@ -41,9 +41,9 @@ class Wanted:
     use_has_next: bool
 
 
-def wanted(arguments: Arguments) -> Wanted:
+def wanted(arguments: Arguments) -> ListView:
     """What the arguments say."""
-    return Wanted(
+    return ListView(
         fields=arguments.fields(),
         page_no=arguments.number_within("page_no", 1, _MAX_PAGE, 1),
         page_size=arguments.number_within("page_size", 1, _MAX_PAGE_SIZE, _DEFAULT_PAGE_SIZE),
@@ -52,7 +52,7 @@ def wanted(arguments: Arguments) -> Wanted:
 
 
 def types(arguments: Arguments, default: frozenset[str], quirks: PlatformQuirks) -> frozenset[TradeType]:
-    """The types that `type` asks for; `default` without it (reference/top-api.md 5.5)."""
+    """The types that `type` asks for; `default` without it (docs/platform/gateway.md 5.5)."""
     asked = arguments.names("type") or default
     if quirks.unknown_type is UnknownType.REFUSED and not asked <= KNOWN_TYPES:
         raise invalid("type", "未知的交易类型")
@@ -67,7 +67,7 @@ def check_age(name: str, first: int, oldest: int, quirks: PlatformQuirks) -> Non
         raise business(f"isv.invalid-parameter:{name}", "只能查询三个月以内的数据")
 
 
-def offset(wish: Wanted, total: int, quirks: PlatformQuirks) -> int:
+def offset(wish: ListView, total: int, quirks: PlatformQuirks) -> int:
     """Where the page begins; a page beyond the end is a quirk."""
     offset = (wish.page_no - 1) * wish.page_size
     if offset < total or offset == 0 or quirks.page_beyond_end is PageBeyondEnd.EMPTY:
@@ -77,9 +77,13 @@ def offset(wish: Wanted, total: int, quirks: PlatformQuirks) -> int:
     return max(0, (total - 1) // wish.page_size * wish.page_size)
 
 
-def answer(wish: Wanted, begin: int, total: int, plural: str, item: str, rows: Sequence[object]) -> Json:
+def answer(
+    wish: ListView, begin: int, total: int, plural: str, item: str, rows: Sequence[object]
+) -> JsonObject:
     """The answer that holds these rows, which begin at an offset of so many."""
-    told: Json = {"has_next": begin + len(rows) < total} if wish.use_has_next else {"total_results": total}
+    told: JsonObject = (
+        {"has_next": begin + len(rows) < total} if wish.use_has_next else {"total_results": total}
+    )
     if rows:  # an empty list has no key at all
         told[plural] = {item: list(rows)}
     return told

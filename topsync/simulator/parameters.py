@@ -1,4 +1,4 @@
-"""The parameters of a call, out of its query string and its body (reference/top-api.md 1.2)."""
+"""The parameters of a call, out of its query string and its body (docs/platform/gateway.md 1.2)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from email.parser import BytesParser
 from functools import lru_cache
 from urllib.parse import unquote_plus
 
-from topsync.simulator.http import Exchange
+from aiohttp import hdrs, web
 
 MAX_PARAMETERS = 200
 
@@ -21,18 +21,27 @@ class TooManyParametersError(ValueError):
     """A call with more parameters than any client sends."""
 
 
-def of_exchange(exchange: Exchange) -> dict[str, str]:
-    """Query string and body merged; the body wins.
+def of_request(request: web.BaseRequest, body: bytes) -> dict[str, str]:
+    """What a request says, as `of_call` reads it.
 
     Raises:
         TooManyParametersError: there are more than MAX_PARAMETERS.
     """
-    parameters = decoded(exchange.query) if exchange.query else {}
-    content_type = exchange.headers.get(b"content-type", b"")
-    if content_type.startswith(b"multipart/"):
-        parameters.update(_texts_of_form(content_type, exchange.body))
-    elif exchange.body:
-        parameters.update(decoded(exchange.body.decode("utf-8", errors="replace")))
+    content_type = request.headers.get(hdrs.CONTENT_TYPE, "")
+    return of_call(request.rel_url.raw_query_string, content_type, body)
+
+
+def of_call(query: str, content_type: str, body: bytes) -> dict[str, str]:
+    """Query string (as it was sent, without the question mark) and body merged; the body wins.
+
+    Raises:
+        TooManyParametersError: there are more than MAX_PARAMETERS.
+    """
+    parameters = decoded(query) if query else {}
+    if content_type.startswith("multipart/"):
+        parameters.update(_texts_of_form(content_type, body))
+    elif body:
+        parameters.update(decoded(body.decode("utf-8", errors="replace")))
     return parameters
 
 
@@ -61,9 +70,10 @@ def _unquoted(text: str) -> str:
 _kept = lru_cache(maxsize=_KEPT_VALUES)(unquote_plus)
 
 
-def _texts_of_form(content_type: bytes, body: bytes) -> Iterator[tuple[str, str]]:
+def _texts_of_form(content_type: str, body: bytes) -> Iterator[tuple[str, str]]:
     """The parts of a form, without files: their contents are no parameters and are not signed."""
-    form = BytesParser(policy=policy.HTTP).parsebytes(b"Content-Type: " + content_type + b"\r\n\r\n" + body)
+    head = f"Content-Type: {content_type}\r\n\r\n".encode("utf-8", errors="surrogateescape")
+    form = BytesParser(policy=policy.HTTP).parsebytes(head + body)
     for part in form.iter_parts():
         name = part.get_param("name", header="content-disposition")
         content = part.get_payload(decode=True)

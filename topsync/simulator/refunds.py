@@ -1,4 +1,4 @@
-"""A refund as the platform writes it, and the list of them (reference/top-api.md 3.10).
+"""A refund as the platform writes it, and the list of them (docs/platform/gateway.md 3.10).
 
 A refund is no object of its own: it is what an order's events say of a line, so it cannot disagree with the
 order.
@@ -14,12 +14,12 @@ from topsync.simulator.amounts import Amounts, amounts_of
 from topsync.simulator.book import OrderBook
 from topsync.simulator.drafts import Draft
 from topsync.simulator.ids import oid_of, refund_id_of
-from topsync.simulator.life import LineState, OrderState, Refund, TradeType
+from topsync.simulator.life import LineState, OrderState, RefundState, TradeType
 from topsync.simulator.listing import MAX_SCANNED_ORDERS, TooSlowError
 from topsync.simulator.moves import OPEN_REFUNDS
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.trades import CARRIER, ITEM_BASE, SKU_BASE, waybill_of
-from topsync.simulator.wire import Json, money, time_text
+from topsync.simulator.wire import JsonObject, money, time_text
 
 _DAY_SECONDS = 86400
 _REMIND_SECONDS = {"WAIT_SELLER_AGREE": 2 * _DAY_SECONDS, "WAIT_BUYER_RETURN_GOODS": 7 * _DAY_SECONDS}
@@ -30,7 +30,7 @@ _OTHER_REMIND_SECONDS = 10 * _DAY_SECONDS
 """When the platform decides by itself (inferred)."""
 
 
-class Found(NamedTuple):
+class RefundRow(NamedTuple):
     """A refund in a list; sorts by time, then by number."""
 
     modified: int
@@ -51,7 +51,7 @@ class RefundQuery:
     """Refunds of orders created before that are out of reach."""
 
 
-def between(book: OrderBook, query: RefundQuery, now: int) -> list[Found]:
+def between(book: OrderBook, query: RefundQuery, now: int) -> list[RefundRow]:
     """The refunds that lists show with `modified` in the window, newest first.
 
     Raises:
@@ -65,7 +65,7 @@ def between(book: OrderBook, query: RefundQuery, now: int) -> list[Found]:
     )
 
 
-def _of_order(book: OrderBook, number: int, query: RefundQuery, now: int) -> Iterator[Found]:
+def _of_order(book: OrderBook, number: int, query: RefundQuery, now: int) -> Iterator[RefundRow]:
     events = book.shown(number, now).events
     if book.history.plan(number).type not in query.types or events[0].at < query.oldest_created:
         return
@@ -73,10 +73,10 @@ def _of_order(book: OrderBook, number: int, query: RefundQuery, now: int) -> Ite
         for refund in line.refunds:
             wanted = query.status in (None, refund.status)
             if wanted and query.first <= refund.modified <= query.last:
-                yield Found(refund.modified, number, position, refund.attempt)
+                yield RefundRow(refund.modified, number, position, refund.attempt)
 
 
-def all_of(book: OrderBook, number: int) -> Iterator[Json]:
+def all_of(book: OrderBook, number: int) -> Iterator[JsonObject]:
     """Every refund that an order has had, in full, as it is now."""
     draft = book.draft(number)
     state = book.state(draft, book.events(number))
@@ -87,14 +87,16 @@ def all_of(book: OrderBook, number: int) -> Iterator[Json]:
                 yield told
 
 
-def full_refund(seller: Seller, draft: Draft, state: OrderState, line: int, attempt: int) -> Json | None:
+def full_refund(
+    seller: SimulatedSeller, draft: Draft, state: OrderState, line: int, attempt: int
+) -> JsonObject | None:
     """Every field that `taobao.refund.get` gives of a line's refund; None when there is no such refund."""
     if line > len(state.lines) or attempt > len(state.lines[line - 1].refunds):
         return None
     lived = state.lines[line - 1]
     refund = lived.refunds[attempt - 1]
     ordered = draft.lines[line - 1]
-    told: Json = {
+    told: JsonObject = {
         "refund_id": str(refund_id_of(draft.tid, line, attempt)),
         "tid": draft.tid,
         "oid": oid_of(draft.tid, line, len(draft.lines)),
@@ -136,7 +138,7 @@ def full_refund(seller: Seller, draft: Draft, state: OrderState, line: int, atte
     return told
 
 
-def _dispute_type(seller: Seller, refund: Refund, tid: int) -> str:
+def _dispute_type(seller: SimulatedSeller, refund: RefundState, tid: int) -> str:
     """Mostly money alone, or for goods that come back; sometimes something else altogether."""
     choice = (tid + refund.attempt) % len(_RETURNS)
     if not refund.goods_return:
@@ -145,21 +147,21 @@ def _dispute_type(seller: Seller, refund: Refund, tid: int) -> str:
     return _RETURNS[choice] or exchange
 
 
-def _arbitration(refund: Refund, tid: int) -> int:
+def _arbitration(refund: RefundState, tid: int) -> int:
     """Who is refused may ask the platform to decide; what the numbers from 2 to 11 mean is chosen."""
     if refund.status != "SELLER_REFUSE_BUYER":
         return 1
     return 2 + (tid + refund.attempt) % 3
 
 
-def _goods(state: OrderState, line: LineState, refund: Refund) -> str:
+def _goods(state: OrderState, line: LineState, refund: RefundState) -> str:
     if refund.returned_at is not None:
         return "BUYER_RETURNED_GOODS"
     received = line.shipped_at is not None and (state.signed_at or state.finished_at) is not None
     return "BUYER_RECEIVED" if received else "BUYER_NOT_RECEIVED"
 
 
-def _money(amounts: Amounts, line: int) -> Json:
+def _money(amounts: Amounts, line: int) -> JsonObject:
     refunded = amounts.lines[line - 1].divided
     return {
         "total_fee": money(amounts.payment),
@@ -168,6 +170,6 @@ def _money(amounts: Amounts, line: int) -> Json:
     }
 
 
-def _reminder(refund: Refund) -> Json:
+def _reminder(refund: RefundState) -> JsonObject:
     wait = _REMIND_SECONDS.get(refund.status, _OTHER_REMIND_SECONDS)
     return {"exist_timeout": True, "remind_type": 1, "timeout": time_text(refund.modified + wait)}

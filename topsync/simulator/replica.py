@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.errors import ApiError, Code
 from topsync.simulator.journal import JournalReader
-from topsync.simulator.life import Event, Kind
-from topsync.simulator.sellers import Seller
+from topsync.simulator.life import EventKind, OrderEvent
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import PlatformQuirks, WorldSettings
 from topsync.simulator.world import World
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a worker is told at its start; the journal says what has changed since."""
+class WorkerSetup:
+    """What a worker gets at its start; the journal says what has changed since."""
 
     number: int
     """From 1."""
+    own_socket: Path
+    """Where the platform's own process answers what a worker cannot."""
     world: WorldSettings
     quirks: PlatformQuirks
     apps: Mapping[str, str] = field(repr=False)
@@ -31,13 +34,13 @@ class Plan:
 class Replica:
     """The world as the journal tells it, with the sessions that work and whether there are faults."""
 
-    def __init__(self, plan: Plan, journal: JournalReader) -> None:
+    def __init__(self, plan: WorkerSetup, journal: JournalReader) -> None:
         self.clock = PlatformClock.like(plan.start_microseconds, plan.started)
         self.world = World(plan.world, self.clock)
         self.has_faults = False
         self.answer_seconds = plan.answer_seconds
         self._journal = journal
-        self._sessions: dict[str, tuple[Seller, int]] = {}
+        self._sessions: dict[str, tuple[SimulatedSeller, int]] = {}
         self._apply: dict[str, Callable[..., object]] = {
             "create": lambda seller, *change: self.world.books[seller].create(*change),
             "add": self._add,
@@ -53,12 +56,12 @@ class Replica:
         for name, *change in self._journal.news():
             self._apply[name](*change)
 
-    def owner_of(self, token: str) -> Seller | None:
+    def owner_of(self, token: str) -> SimulatedSeller | None:
         """Whose session it is, if it works."""
         seller, ends_at = self._sessions.get(token, (None, 0))
         return seller if self.clock.second() < ends_at else None
 
-    def admit(self, token: str) -> Seller:
+    def admit(self, token: str) -> SimulatedSeller:
         """The seller of a session that works.
 
         Raises:
@@ -72,7 +75,7 @@ class Replica:
     def _add(
         self, seller: int, number: int, at: int, kind: str, line: int, visible_at: int, moves_order: bool
     ) -> None:
-        self.world.books[seller].add(number, Event(at, Kind(kind), line, moves_order), visible_at)
+        self.world.books[seller].add(number, OrderEvent(at, EventKind(kind), line, moves_order), visible_at)
 
     def _session(self, token: str, seller: int, works_until: int) -> None:
         if works_until:

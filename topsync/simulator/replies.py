@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from topsync.simulator.envelope import Shape
-from topsync.simulator.http import Exchange
+from aiohttp import hdrs, web
+
+from topsync.simulator.envelope import AnswerShape
 from topsync.simulator.journal import Tell
 from topsync.simulator.settings import check_answer_seconds
 
@@ -22,10 +24,12 @@ _MEMORY_BELOW_WINDOW = 7
 """zlib's own choice for the largest window is a memory level of 8."""
 _WINDOW_MARGIN_BYTES = 262
 """Of a window, zlib keeps so much for itself."""
-_SHAPES = {(json, simplify): Shape(json, simplify) for json in (True, False) for simplify in (True, False)}
+_SHAPES = {
+    (json, simplify): AnswerShape(json, simplify) for json in (True, False) for simplify in (True, False)
+}
 
 
-def shape_of(parameters: Mapping[str, str]) -> Shape:
+def shape_of(parameters: Mapping[str, str]) -> AnswerShape:
     """How a call wants to be answered."""
     return _SHAPES[parameters.get("format") == "json", parameters.get("simplify") == "true"]
 
@@ -54,7 +58,7 @@ class Pace:
 
 
 class Replies:
-    """Sends bodies with the headers that go with them."""
+    """Makes answers of bodies, when their time has come."""
 
     def __init__(
         self,
@@ -73,13 +77,18 @@ class Replies:
         self._dated = (-1, "")
         self._requests = process << 40
 
-    def send(self, exchange: Exchange, shape: Shape, body: bytes, skew_seconds: int = 0) -> None:
-        """Answer when its time has come, compressed if the client accepts that and it is worth it."""
+    async def answer(
+        self, request: web.BaseRequest, shape: AnswerShape, body: bytes, skew_seconds: int = 0
+    ) -> web.Response:
+        """The answer, once its time has come; compressed if the client accepts that and it is worth it."""
         headers = {"Content-Type": shape.content_type, "Date": self.date(skew_seconds)}
-        if len(body) >= self._gzip_minimum_bytes and b"gzip" in exchange.headers.get(b"accept-encoding", b""):
+        accepted = request.headers.get(hdrs.ACCEPT_ENCODING, "")
+        if len(body) >= self._gzip_minimum_bytes and "gzip" in accepted:
             headers["Content-Encoding"] = "gzip"
             body = _gzipped(body)
-        exchange.answer(body, headers, after_seconds=self._answer_seconds())
+        if seconds := self._answer_seconds():
+            await asyncio.sleep(seconds)
+        return web.Response(body=body, headers=headers)
 
     def date(self, skew_seconds: int = 0) -> str:
         """The platform's time: clients whose clock is far off find the right one here (1.8)."""

@@ -10,7 +10,7 @@ _FIRST_USER_ID = 2_000_000_001
 
 
 @dataclass(frozen=True, slots=True)
-class Seller:
+class SimulatedSeller:
     """One shop. `repr` leaves the session out: it is a credential, if an invented one."""
 
     index: int
@@ -22,13 +22,13 @@ class Seller:
     session: str
 
     def __repr__(self) -> str:
-        return f"Seller({self.user_id})"
+        return f"SimulatedSeller({self.user_id})"
 
 
-def seller_of(seed: int, index: int) -> Seller:
+def seller_of(seed: int, index: int) -> SimulatedSeller:
     """The index-th seller of a seed's world."""
     dice = Dice(seed, b"seller", index)
-    return Seller(
+    return SimulatedSeller(
         index=index,
         user_id=_FIRST_USER_ID + index,
         nick=f"示例卖家{index + 1:04d}",

@@ -15,6 +15,7 @@ from typing import Self
 
 from aiohttp import web
 
+from topsync.simulator import http
 from topsync.simulator.admin import Admin
 from topsync.simulator.apis import authorisation as authorisation_apis
 from topsync.simulator.apis import exports as export_apis
@@ -33,15 +34,14 @@ from topsync.simulator.faults.base import EXPORT_RUN, Fault, Post, Visit
 from topsync.simulator.faults.board import FaultBoard
 from topsync.simulator.faults.conductor import Conductor
 from topsync.simulator.faults.effects import Fate
-from topsync.simulator.faults.stage import Stage
+from topsync.simulator.faults.stage import FaultStage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
-from topsync.simulator.http import HttpServer
 from topsync.simulator.journal import Journal, untold
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.oauth import OAuthEndpoints
-from topsync.simulator.replica import Plan
+from topsync.simulator.replica import WorkerSetup
 from topsync.simulator.replies import Pace, Replies
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import TASK_COMPLETE, Notice
@@ -112,7 +112,9 @@ class Simulator:
         self.director = Director(
             self.world, self.subscriptions, settings.quirks, settings.seed, as_on_a_day=settings.day
         )
-        self._stage = Stage(self.world, self.channel, self.subscriptions, self.director, self.authorisations)
+        self._stage = FaultStage(
+            self.world, self.channel, self.subscriptions, self.director, self.authorisations
+        )
         self.conductor = Conductor(self.board, self._stage, self.clock)
         self.pace = Pace(settings.answer_seconds, tell)
         self.ledger = Ledger(time.monotonic, self.clock.second)
@@ -136,7 +138,7 @@ class Simulator:
         return self._addresses
 
     @property
-    def sellers(self) -> list[Seller]:
+    def sellers(self) -> list[SimulatedSeller]:
         """The sellers, with the sessions that they start with."""
         return [book.seller for book in self.world.books]
 
@@ -152,7 +154,7 @@ class Simulator:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="topsync-simulator-")))
             exports = self._exports(folder)
             gateway = self._gateway(exports)
-            gateway_port = await self._listen(stack, HttpServer(gateway.handle))
+            gateway_port = await self._listen(stack, http.server(gateway.handle))
             gateway_url = f"http://{self.settings.host}:{gateway_port}"
             exports.download_base = gateway_url
             channel_port = await self.channel.start(self.settings.host, self.settings.channel_port)
@@ -204,22 +206,29 @@ class Simulator:
             if self.workers is not None:
                 group.create_task(self.workers.run())
 
-    async def _listen(self, stack: AsyncExitStack, http: HttpServer) -> int:
-        stack.push_async_callback(http.stop, _SHUTDOWN_SECONDS)
+    async def _listen(self, stack: AsyncExitStack, gateway: web.Server) -> int:
+        """Have the gateway served, by workers where there are some; answers with its port."""
+        host, port = self.settings.host, self.settings.gateway_port
+        runner = await _running(stack, web.ServerRunner(gateway, shutdown_timeout=_SHUTDOWN_SECONDS))
         if self._journal is None:
-            return await http.start(self.settings.host, self.settings.gateway_port)
-        http.begin()
-        workers = Workers(http, self.ledger, lambda: not self.board.is_empty)
+            await web.TCPSite(runner, host, port).start()
+            return _port_of(runner)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="topsync-simulator-"))
+        own_socket = Path(folder) / "gateway"
+        await web.UnixSite(runner, str(own_socket)).start()
+        workers = Workers(self.ledger)
         stack.push_async_callback(workers.stop)
         await workers.start(
-            [self._plan(each + 1) for each in range(self.settings.workers)], self._journal.descriptor
+            [self._worker_setup(each + 1, own_socket) for each in range(self.settings.workers)],
+            self._journal.descriptor,
         )
         self.workers = workers
-        return workers.listen(self.settings.host, self.settings.gateway_port)
+        return workers.listen(host, port)
 
-    def _plan(self, number: int) -> Plan:
-        return Plan(
+    def _worker_setup(self, number: int, own_socket: Path) -> WorkerSetup:
+        return WorkerSetup(
             number,
+            own_socket,
             self.world.settings,
             self.settings.quirks,
             self._apps,
@@ -287,25 +296,36 @@ class Simulator:
             self._is_healthy,
         )
 
-    def _may_send(self, seller: Seller) -> bool:
+    def _may_send(self, seller: SimulatedSeller) -> bool:
         return not self.settings.oauth.messages_need_session or self.authorisations.works(seller)
 
-    def _session_ended(self, seller: Seller) -> None:
+    def _session_ended(self, seller: SimulatedSeller) -> None:
         if self.settings.oauth.messages_need_session:
             self.subscriptions.end(seller)
 
-    def _export_completed(self, seller: Seller, task_id: int) -> None:
+    def _export_completed(self, seller: SimulatedSeller, task_id: int) -> None:
         self.subscriptions.send(seller, Notice(TASK_COMPLETE, {"task_id": task_id}, str(task_id)))
 
-    def _refuse_export(self, seller: Seller) -> None:
+    def _refuse_export(self, seller: SimulatedSeller) -> None:
         self.board.meet(Visit(EXPORT_RUN, seller)).refuse()
 
     def _fate_of(self, message: OutboundMessage) -> Fate:
         return self.board.fate(Post(message.user_id, message.topic))
 
     async def _serve(self, stack: AsyncExitStack, application: web.Application, port: int) -> str:
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
+        runner = await _running(
+            stack, web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        )
         await web.TCPSite(runner, self.settings.host, port).start()
-        return f"http://{self.settings.host}:{runner.addresses[0][1]}"
+        return f"http://{self.settings.host}:{_port_of(runner)}"
+
+
+async def _running(stack: AsyncExitStack, runner: web.BaseRunner) -> web.BaseRunner:
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    return runner
+
+
+def _port_of(runner: web.BaseRunner) -> int:
+    port: int = runner.addresses[0][1]
+    return port

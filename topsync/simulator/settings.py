@@ -68,7 +68,7 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlatformQuirks:
-    """Behaviour that nobody has documented, each a switch (reference/top-api.md 7, last paragraph).
+    """Behaviour that nobody has documented, each a switch (docs/platform/gateway.md 7, last paragraph).
 
     The defaults are the reference's assumptions.
     """
@@ -126,7 +126,7 @@ class PlatformQuirks:
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """The asynchronous export (reference/top-api.md 4)."""
+    """The asynchronous export (docs/platform/gateway.md 4)."""
 
     schedule_seconds: int = 1800
     """Tasks run when the day's seconds reach a multiple of this: each half hour."""
@@ -143,7 +143,7 @@ class ExportSettings:
 
 @dataclass(frozen=True, slots=True)
 class OAuthSettings:
-    """Grants and sessions (reference/top-api.md 3.16). Whatever is not documented is a switch."""
+    """Grants and sessions (docs/platform/gateway.md 3.16). Whatever is not documented is a switch."""
 
     refreshable: bool = False
     """Only apps sold on the service market can refresh; merchants' own apps cannot."""

@@ -1,6 +1,6 @@
 """Which messages each seller's authorisation lets through, and which group they go to.
 
-Reference: reference/top-api.md 3.12; reference/tmc-protocol.md 6.
+Reference: docs/platform/gateway.md 3.12; docs/platform/channel.md 6.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 
 from topsync.simulator.channel.channel import OutboundMessage
 from topsync.simulator.groups import Groups
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.topics import Notice
 
 
@@ -36,39 +36,39 @@ class Subscriptions:
     """The permitted topics per seller, in front of the channel.
 
     A seller who was never permitted sends nothing. Permission replaces the whole list
-    (reference/top-api.md 3.12), and ends with the session (6.1, 19).
+    (docs/platform/gateway.md 3.12), and ends with the session (6.1, 19).
     """
 
     publish: Callable[[OutboundMessage], None]
     now: Callable[[], datetime]
-    is_authorised: Callable[[Seller], bool] = lambda _: True
+    is_authorised: Callable[[SimulatedSeller], bool] = lambda _: True
     groups: Groups = field(default_factory=Groups)
     _permits: dict[int, Permit] = field(default_factory=dict)
 
-    def permit(self, seller: Seller, topics: frozenset[str] | None) -> None:
+    def permit(self, seller: SimulatedSeller, topics: frozenset[str] | None) -> None:
         """Let these topics through for a seller, and no others; None is every topic of the app."""
         now, former = self.now(), self._permits.get(seller.index)
         self._permits[seller.index] = Permit(topics, now if former is None else former.created, now)
 
-    def cancel(self, seller: Seller) -> bool:
+    def cancel(self, seller: SimulatedSeller) -> bool:
         """Let nothing through any more; whether anything was."""
         return self._permits.pop(seller.index, None) is not None
 
-    def end(self, seller: Seller) -> None:
+    def end(self, seller: SimulatedSeller) -> None:
         """Let nothing through any more until permitted anew: the session has ended."""
         if permit := self._permits.get(seller.index):
             self._permits[seller.index] = replace(permit, is_valid=False)
 
-    def permit_of(self, seller: Seller) -> Permit | None:
+    def permit_of(self, seller: SimulatedSeller) -> Permit | None:
         """What is permitted; None for a seller who never was, or was cancelled."""
         return self._permits.get(seller.index)
 
-    def topics_of(self, seller: Seller) -> frozenset[str] | None:
+    def topics_of(self, seller: SimulatedSeller) -> frozenset[str] | None:
         """The permitted topics; empty where nothing is permitted, None for all."""
         permit = self._permits.get(seller.index)
         return permit.topics if permit is not None and permit.is_valid else frozenset()
 
-    def send(self, seller: Seller, notice: Notice) -> bool:
+    def send(self, seller: SimulatedSeller, notice: Notice) -> bool:
         """Publish a message if its topic is permitted; whether it was."""
         if not self.is_authorised(seller):
             return False

@@ -1,4 +1,4 @@
-"""Which messages a change sends, and what is in them (reference/tmc-protocol.md 7.1 and 7.2)."""
+"""Which messages a change sends, and what is in them (docs/platform/channel.md 7.1 and 7.2)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from topsync.simulator.amounts import Amounts
 from topsync.simulator.ids import oid_of, refund_id_of
-from topsync.simulator.life import Kind, Refund, TradeType
+from topsync.simulator.life import EventKind, RefundState, TradeType
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.wire import Json, money, time_text
+from topsync.simulator.wire import JsonObject, money, time_text
 from topsync.simulator.world import Happening
 
 TASK_COMPLETE = "taobao_topats_TaskComplete"
@@ -18,23 +18,23 @@ AUTH_CANCEL = "taobao_top_AuthCancel"
 _TRADE = "taobao_trade_"
 _REFUND = "taobao_refund_"
 
-_TRADE_EVENTS: Mapping[Kind, tuple[str, ...]] = {
-    Kind.MODIFY_FEE: ("TradeModifyFee",),
-    Kind.PAY: ("TradeBuyerPay",),
-    Kind.PAY_DEPOSIT: ("TradeBuyerStepPay",),
+_TRADE_EVENTS: Mapping[EventKind, tuple[str, ...]] = {
+    EventKind.MODIFY_FEE: ("TradeModifyFee",),
+    EventKind.PAY: ("TradeBuyerPay",),
+    EventKind.PAY_DEPOSIT: ("TradeBuyerStepPay",),
     # No topic is documented for these.
-    Kind.CARD: ("TradeChanged",),
-    Kind.PRE_AUTH: ("TradeChanged",),
-    Kind.HOLD: ("TradeChanged",),
-    Kind.RELEASE: ("TradeChanged",),
-    Kind.CLOSE_UNPAID: ("TradeClose",),
-    Kind.SHIP: ("TradeSellerShip",),
-    Kind.SHIP_LINE: ("TradePartlySellerShip",),
-    Kind.EXTEND: ("TradeDelayConfirmPay",),
-    Kind.SIGN: ("TradeChanged",),
-    Kind.FINISH: ("TradeSuccess",),
-    Kind.RATE: ("TradeRated",),
-    Kind.MEMO: ("TradeMemoModified",),
+    EventKind.CARD: ("TradeChanged",),
+    EventKind.PRE_AUTH: ("TradeChanged",),
+    EventKind.HOLD: ("TradeChanged",),
+    EventKind.RELEASE: ("TradeChanged",),
+    EventKind.CLOSE_UNPAID: ("TradeClose",),
+    EventKind.SHIP: ("TradeSellerShip",),
+    EventKind.SHIP_LINE: ("TradePartlySellerShip",),
+    EventKind.EXTEND: ("TradeDelayConfirmPay",),
+    EventKind.SIGN: ("TradeChanged",),
+    EventKind.FINISH: ("TradeSuccess",),
+    EventKind.RATE: ("TradeRated",),
+    EventKind.MEMO: ("TradeMemoModified",),
 }
 
 _OF_A_LINE = frozenset(
@@ -46,17 +46,17 @@ _OF_A_LINE = frozenset(
 )
 """Where the catalogue lists `oid` as always there, so that each message is about one line (7.1)."""
 
-_REFUND_EVENTS: Mapping[Kind, str] = {
-    Kind.REFUND_CREATE: "RefundCreated",
-    Kind.REFUND_AGREE: "RefundSellerAgreeAgreement",
-    Kind.REFUND_REFUSE: "RefundSellerRefuseAgreement",
-    Kind.REFUND_RETURN: "RefundBuyerReturnGoods",
-    Kind.REFUND_CLOSE: "RefundClosed",
-    Kind.REFUND_SUCCESS: "RefundSuccess",
+_REFUND_EVENTS: Mapping[EventKind, str] = {
+    EventKind.REFUND_CREATE: "RefundCreated",
+    EventKind.REFUND_AGREE: "RefundSellerAgreeAgreement",
+    EventKind.REFUND_REFUSE: "RefundSellerRefuseAgreement",
+    EventKind.REFUND_RETURN: "RefundBuyerReturnGoods",
+    EventKind.REFUND_CLOSE: "RefundClosed",
+    EventKind.REFUND_SUCCESS: "RefundSuccess",
 }
 
 _MESSAGE_TYPES: Mapping[TradeType, str] = {
-    # Messages say so although no order ever carries that type (reference/top-api.md 3.12).
+    # Messages say so although no order ever carries that type (docs/platform/gateway.md 3.12).
     TradeType.FIXED: "guarantee_trade",
     TradeType.ETICKET: "guarantee_trade",
 }
@@ -66,7 +66,7 @@ class Notice(NamedTuple):
     """A message before it is addressed."""
 
     topic: str
-    content: Json
+    content: JsonObject
     data_id: str
     """The business id that the topic's page names: the trade number, for a paid refund the refund's."""
 
@@ -86,9 +86,9 @@ def notices_of(happening: Happening, quirks: PlatformQuirks) -> list[Notice]:
 
 def _trade_topics(happening: Happening, quirks: PlatformQuirks) -> list[str]:
     match happening.event.kind:
-        case Kind.ADDRESS:
+        case EventKind.ADDRESS:
             return [quirks.address_topic]
-        case Kind.CREATE:
+        case EventKind.CREATE:
             # Cash on delivery and contracts without payment have no Alipay trade.
             alipay = happening.draft.type not in (TradeType.COD, TradeType.NOPAID, TradeType.PRE_AUTH)
             return [f"{_TRADE}TradeCreate", *([f"{_TRADE}TradeAlipayCreate"] if alipay else [])]
@@ -106,7 +106,7 @@ def _lines_told(happening: Happening, topic: str, quirks: PlatformQuirks) -> Seq
 
 def _trade_notice(happening: Happening, amounts: Amounts, topic: str, line: int) -> Notice:
     draft, event = happening.draft, happening.event
-    content: Json = {
+    content: JsonObject = {
         "buyer_nick": draft.buyer_nick,
         "buyer_open_uid": draft.buyer_open_uid,
         "payment": money(amounts.payment),
@@ -120,19 +120,19 @@ def _trade_notice(happening: Happening, amounts: Amounts, topic: str, line: int)
     return Notice(topic, content, str(draft.tid))
 
 
-def _status_of(happening: Happening, _: Amounts) -> Json:
+def _status_of(happening: Happening, _: Amounts) -> JsonObject:
     return {"status": happening.state.status}
 
 
-def _payment_of(_: Happening, amounts: Amounts) -> Json:
+def _payment_of(_: Happening, amounts: Amounts) -> JsonObject:
     return {"post_fee": money(amounts.postage)}
 
 
-def _deposit_of(happening: Happening, _: Amounts) -> Json:
+def _deposit_of(happening: Happening, _: Amounts) -> JsonObject:
     return {"payment": money(happening.draft.deposit)}
 
 
-def _memo_of(happening: Happening, _: Amounts) -> Json:
+def _memo_of(happening: Happening, _: Amounts) -> JsonObject:
     state = happening.state
     return {
         "status": state.status,
@@ -142,15 +142,15 @@ def _memo_of(happening: Happening, _: Amounts) -> Json:
     }
 
 
-def _rating_of(happening: Happening, _: Amounts) -> Json:
+def _rating_of(happening: Happening, _: Amounts) -> JsonObject:
     return {"status": happening.state.status, "rater": "seller" if happening.state.seller_rated else "buyer"}
 
 
-_EXTRAS: Mapping[Kind, Callable[[Happening, Amounts], Json]] = {
-    Kind.PAY: _payment_of,
-    Kind.PAY_DEPOSIT: _deposit_of,
-    Kind.MEMO: _memo_of,
-    Kind.RATE: _rating_of,
+_EXTRAS: Mapping[EventKind, Callable[[Happening, Amounts], JsonObject]] = {
+    EventKind.PAY: _payment_of,
+    EventKind.PAY_DEPOSIT: _deposit_of,
+    EventKind.MEMO: _memo_of,
+    EventKind.RATE: _rating_of,
 }
 
 
@@ -160,16 +160,16 @@ def _refund_notices(happening: Happening, amounts: Amounts) -> list[Notice]:
     if refund is None:
         raise ValueError(f"{event.kind} of line {event.line} left no refund")
     notices = [_refund_notice(happening, amounts, refund)]
-    if event.kind is Kind.REFUND_SUCCESS and state.finished_at is None:
+    if event.kind is EventKind.REFUND_SUCCESS and state.finished_at is None:
         closed = "TradePartlyRefund" if state.open_lines else "TradeClose"
         notices.append(_trade_notice(happening, amounts, f"{_TRADE}{closed}", event.line))
     return notices
 
 
-def _refund_notice(happening: Happening, amounts: Amounts, refund: Refund) -> Notice:
+def _refund_notice(happening: Happening, amounts: Amounts, refund: RefundState) -> Notice:
     draft, event = happening.draft, happening.event
     refund_id = refund_id_of(draft.tid, event.line, refund.attempt)
-    content: Json = {
+    content: JsonObject = {
         "buyer_nick": draft.buyer_nick,
         "buyer_open_uid": draft.buyer_open_uid,
         "refund_fee": money(amounts.lines[event.line - 1].divided),
@@ -181,5 +181,5 @@ def _refund_notice(happening: Happening, amounts: Amounts, refund: Refund) -> No
         "refund_phase": refund.phase,
         "bill_type": "return_bill" if refund.goods_return else "refund_bill",
     }
-    data_id = refund_id if event.kind is Kind.REFUND_SUCCESS else draft.tid
+    data_id = refund_id if event.kind is EventKind.REFUND_SUCCESS else draft.tid
     return Notice(f"{_REFUND}{_REFUND_EVENTS[event.kind]}", content, str(data_id))

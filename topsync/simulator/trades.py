@@ -1,4 +1,4 @@
-"""A trade as the platform writes it (reference/top-api.md 5.2 to 5.6; shapes as in the samples).
+"""A trade as the platform writes it (docs/platform/gateway.md 5.2 to 5.6; shapes as in the samples).
 
 A field without a value is absent, never null. Item data stand on the trade only when it has one line.
 """
@@ -10,8 +10,8 @@ from topsync.simulator.drafts import ITEMS, Draft
 from topsync.simulator.ids import oid_of, refund_id_of
 from topsync.simulator.life import LineState, OrderState, TradeType
 from topsync.simulator.marks import add_marks
-from topsync.simulator.sellers import Seller
-from topsync.simulator.wire import Json, money, time_text
+from topsync.simulator.sellers import SimulatedSeller
+from topsync.simulator.wire import JsonObject, money, time_text
 
 _STEP = TradeType.STEP
 """Looked up once: an enumeration's members cost more than anything else on a line."""
@@ -32,16 +32,18 @@ DETAIL_ONLY = frozenset(
         *("service_orders", "service_tags", "logistics_infos", "delivery_plan", "trade_ext"),
     }
 )
-"""Lists carry a subset of the trade fields: never these (reference/top-api.md 3.1, 5.2)."""
+"""Lists carry a subset of the trade fields: never these (docs/platform/gateway.md 3.1, 5.2)."""
 
 
-def full_trade(seller: Seller, draft: Draft, state: OrderState, amounts: Amounts | None = None) -> Json:
+def full_trade(
+    seller: SimulatedSeller, draft: Draft, state: OrderState, amounts: Amounts | None = None
+) -> JsonObject:
     """Every field that `taobao.trade.fullinfo.get` gives of an order in this state.
 
     `amounts` are its sums, where they are known already.
     """
     amounts, status = amounts or amounts_of(draft, state), state.status
-    trade: Json = {
+    trade: JsonObject = {
         "tid": draft.tid,
         "tid_str": str(draft.tid),
         "type": str(draft.type),
@@ -87,7 +89,7 @@ BRIEF = frozenset({"tid", "status", "created", "modified"})
 """Fields that need no draft: what a synchroniser asks lists for, thousands of times."""
 
 
-def brief_trade(tid: int, state: OrderState) -> Json:
+def brief_trade(tid: int, state: OrderState) -> JsonObject:
     """The BRIEF fields of a trade."""
     return {
         "tid": tid,
@@ -97,7 +99,7 @@ def brief_trade(tid: int, state: OrderState) -> Json:
     }
 
 
-def listed_trade(trade: Json, *, arrived: int) -> Json:
+def listed_trade(trade: JsonObject, *, arrived: int) -> JsonObject:
     """The trade as list calls show it, with the time at which it arrived in the seller's database."""
     listed = {key: value for key, value in trade.items() if key not in DETAIL_ONLY}
     listed["has_buyer_message"] = "buyer_message" in trade
@@ -110,9 +112,9 @@ def waybill_of(tid: int, line: int) -> str:
     return f"SIM{(tid // 100) % 10**10:010d}{line}"
 
 
-def _times(draft: Draft, state: OrderState, status: str) -> Json:
+def _times(draft: Draft, state: OrderState, status: str) -> JsonObject:
     shipped_at = max((line.shipped_at for line in state.lines if line.shipped_at is not None), default=None)
-    times: Json = {}
+    times: JsonObject = {}
     if state.paid_at is not None:
         times["pay_time"] = time_text(state.paid_at)
     if shipped_at is not None:
@@ -127,7 +129,7 @@ def _times(draft: Draft, state: OrderState, status: str) -> Json:
     return times
 
 
-def _money(seller: Seller, state: OrderState, amounts: Amounts) -> Json:
+def _money(seller: SimulatedSeller, state: OrderState, amounts: Amounts) -> JsonObject:
     received = amounts.payment - amounts.refunded if state.finished_at is not None else 0
     held = state.paid_at is not None and state.ended_at is None
     commission = received * _COMMISSION_PER_CENT // 100 if seller.seller_type == "B" else 0
@@ -144,7 +146,7 @@ def _money(seller: Seller, state: OrderState, amounts: Amounts) -> Json:
     }
 
 
-def _item(draft: Draft) -> Json:
+def _item(draft: Draft) -> JsonObject:
     if len(draft.lines) > 1:
         return {"num": 0}
     line = draft.lines[0]
@@ -156,7 +158,7 @@ def _item(draft: Draft) -> Json:
     }
 
 
-def _receiver(draft: Draft, state: OrderState) -> Json:
+def _receiver(draft: Draft, state: OrderState) -> JsonObject:
     receiver = draft.receiver
     return {
         **receiver.more,
@@ -172,11 +174,11 @@ def _receiver(draft: Draft, state: OrderState) -> Json:
 
 
 def _order(
-    seller: Seller, draft: Draft, state: OrderState, status: str, amounts: Amounts, position: int
-) -> Json:
+    seller: SimulatedSeller, draft: Draft, state: OrderState, status: str, amounts: Amounts, position: int
+) -> JsonObject:
     line, lived, sums = draft.lines[position - 1], state.lines[position - 1], amounts.lines[position - 1]
     oid = oid_of(draft.tid, position, len(draft.lines))
-    order: Json = {
+    order: JsonObject = {
         "oid": oid,
         "oid_str": str(oid),
         "num_iid": ITEM_BASE + line.item,
@@ -213,7 +215,7 @@ def _order(
     return order
 
 
-def _tell_life(told: Json, draft: Draft, lived: LineState, position: int) -> None:
+def _tell_life(told: JsonObject, draft: Draft, lived: LineState, position: int) -> None:
     """Add to a line what has happened to it."""
     if lived.refund is not None:
         told["refund_id"] = str(refund_id_of(draft.tid, position, lived.refund.attempt))
@@ -227,7 +229,7 @@ def _tell_life(told: Json, draft: Draft, lived: LineState, position: int) -> Non
         told["end_time"] = time_text(lived.ended_at)
 
 
-def _presale(draft: Draft, state: OrderState, amounts: Amounts) -> Json:
+def _presale(draft: Draft, state: OrderState, amounts: Amounts) -> JsonObject:
     deposit = draft.deposit if state.deposit_at is not None else 0
     paid_in_full = state.paid_at is not None
     final = amounts.payment - draft.deposit if paid_in_full else 0
@@ -243,7 +245,7 @@ def _presale(draft: Draft, state: OrderState, amounts: Amounts) -> Json:
     }
 
 
-def _instalment(tid: int, number: int, paid: int, *, done: bool) -> Json:
+def _instalment(tid: int, number: int, paid: int, *, done: bool) -> JsonObject:
     return {
         "id": tid,
         "step_no": number,
@@ -252,8 +254,8 @@ def _instalment(tid: int, number: int, paid: int, *, done: bool) -> Json:
     }
 
 
-def _promotions(draft: Draft) -> list[Json]:
-    promotions: list[Json] = []
+def _promotions(draft: Draft) -> list[JsonObject]:
+    promotions: list[JsonObject] = []
     if draft.shop_discount:
         promotions.append(
             {

@@ -1,4 +1,4 @@
-"""How values look on the wire: money, time, ids (reference/top-api.md 5.1).
+"""How values look on the wire: money, time, ids (docs/platform/gateway.md 5.1).
 
 Inside the simulator an instant is a whole number of seconds since the epoch and money a whole number of
 cents: both are exact, cheap to compare, and a million orders are rendered from them.
@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from schemas import platform_time
 
-Json: TypeAlias = dict[str, object]
+JsonObject: TypeAlias = dict[str, object]
 """A JSON object as it is built, before it is written."""
 
 _ID_KEYS = ("tid", "oid", "id")

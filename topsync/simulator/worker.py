@@ -1,9 +1,9 @@
-"""A worker: a process that answers those calls that only read the world, and hands everything else over.
+"""A worker: a process that answers those calls that only read the world, and forwards everything else.
 
 It holds the same world, brought up to date from the journal before each call, and gets connections from the
-platform's own process. Whatever it cannot answer with a plain success goes back there, connection and all,
-with the bytes received and nothing done: a refusal, a fault that is on or planned, an API with effects, a
-download, a request that is pipelined, malformed or offers an upgrade. So there is one place for all of that.
+platform's own process. Whatever it cannot answer with a plain success it forwards to that process, with
+nothing done: a refusal, an API with effects, a download, and everything while a fault is on or planned. So
+there is one place for all of that. What comes back is passed on as it comes, its breaking off included.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Final
+from typing import Final
 
 import uvloop
+from aiohttp import web
 
-from topsync.simulator import envelope, parameters
+from topsync.simulator import envelope, http, parameters
 from topsync.simulator.apis import logistics as logistics_apis
 from topsync.simulator.apis import refunds as refund_apis
 from topsync.simulator.apis import system as system_apis
@@ -28,12 +29,12 @@ from topsync.simulator.checks import Api, Doorkeeper
 from topsync.simulator.errors import ApiError
 from topsync.simulator.faults.base import Visit
 from topsync.simulator.faults.board import Meeting
-from topsync.simulator.front import Front
+from topsync.simulator.forwarder import Forwarder, client_of
 from topsync.simulator.gateway import ROUTER_PATH
-from topsync.simulator.http import IDLE_SECONDS, Exchange
+from topsync.simulator.http import RequestHandler
 from topsync.simulator.journal import JournalReader
 from topsync.simulator.parameters import TooManyParametersError
-from topsync.simulator.replica import Plan, Replica
+from topsync.simulator.replica import Replica, WorkerSetup
 from topsync.simulator.replies import Replies, shape_of
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.world import World
@@ -41,7 +42,6 @@ from topsync.simulator.world import World
 READY: Final = b"r"
 CONNECTION: Final = b"c"
 
-_SWEEP_SECONDS = 15.0
 _UNSTRUCK = Meeting(Visit(""))
 
 
@@ -55,116 +55,81 @@ def _reading_apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
     )
 
 
-class Desk:
-    """Answers calls, or does not."""
+class ReadingGateway:
+    """Answers calls that only read, as the platform's own gateway would."""
 
-    def __init__(self, plan: Plan, replica: Replica, counted: int) -> None:
-        """`counted` is the descriptor to which arrivals are written."""
+    def __init__(self, setup: WorkerSetup, replica: Replica, counted: int, forward: RequestHandler) -> None:
+        """`counted` is the descriptor to which arrivals are written; `forward` answers everything else."""
         second = replica.clock.second
         self._replica = replica
         self._counted = counted
+        self._forward = forward
         self._second = second
         self._replies = Replies(
-            plan.quirks.gzip_minimum_bytes, second, lambda: replica.answer_seconds, plan.number
+            setup.quirks.gzip_minimum_bytes, second, lambda: replica.answer_seconds, setup.number
         )
         self._doorkeeper = Doorkeeper(
-            apis={api.name: api for api in _reading_apis(replica.world, plan.quirks)},
-            apps=plan.apps,
+            apis={api.name: api for api in _reading_apis(replica.world, setup.quirks)},
+            apps=setup.apps,
             authorisations=replica,
             second=second,
-            quirks=plan.quirks,
+            quirks=setup.quirks,
         )
 
-    def answer(self, exchange: Exchange) -> bool:
-        """Answer a call, or leave it, with nothing done, to the platform's own process."""
+    async def handle(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+        """Answer one request, or have it answered."""
         self._replica.catch_up()
-        if exchange.path != ROUTER_PATH or self._replica.has_faults:
-            return False
+        if request.path != ROUTER_PATH or self._replica.has_faults:
+            return await self._forward(request, body)
         moment, second = time.monotonic(), self._second()
         try:
-            told = parameters.of_exchange(exchange)
-            api, call = self._doorkeeper.admit(exchange.verb, told, _UNSTRUCK)
+            given = parameters.of_request(request, body)
+            api, call = self._doorkeeper.admit(request.method, given, _UNSTRUCK)
             answer = api.answer(call)
         except (ApiError, TooManyParametersError):
-            return False
-        shape = shape_of(told)
-        body = envelope.success(shape, api.name, answer, self._replies.request_id())
+            return await self._forward(request, body)
+        shape = shape_of(given)
+        text = envelope.success(shape, api.name, answer, self._replies.request_id())
         # Before the answer: whoever has it finds the call in the ledger. Blocks when a megabyte is unread.
         os.write(self._counted, f"{moment!r} {second} {api.name}\n".encode())
-        self._replies.send(exchange, shape, body)
-        return True
+        return await self._replies.answer(request, shape, text)
 
 
-class Worker:
-    """The process: takes connections from the control socket until that is closed."""
+async def _serve(handler: RequestHandler, control: socket.socket) -> None:
+    """Serve the connections that come until the platform's own process ends or closes the control socket."""
+    loop = asyncio.get_running_loop()
+    server, adopting, ended = http.server(handler), set[asyncio.Task[None]](), asyncio.Event()
 
-    def __init__(self, desk: Desk, control: socket.socket) -> None:
-        self.answer = desk.answer
-        self.fronts: set[Front] = set()
-        self._control = control
-        self._adopting: set[asyncio.Task[Any]] = set()
-        self._ended = asyncio.Event()
-
-    async def run(self) -> None:
-        """Serve until the platform's own process ends or closes the control socket."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._control.fileno(), self._take)
-        self._control.send(READY)
-        while not self._ended.is_set():
-            try:
-                async with asyncio.timeout(_SWEEP_SECONDS):
-                    await self._ended.wait()
-            except TimeoutError:
-                self._sweep()
-
-    def hand_over(self, transport: asyncio.Transport, received: bytes) -> None:
-        """Give a connection away, with what has been received and not answered."""
-        held = os.memfd_create("topsync-received")
+    def take() -> None:
         try:
-            os.write(held, received)
-            connection = transport.get_extra_info("socket").fileno()
-            socket.send_fds(self._control, [CONNECTION], [connection, held])
-        finally:
-            os.close(held)
-        transport.abort()  # closes this process's descriptor; TCP goes on
-
-    def _take(self) -> None:
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._control, 1, 1, socket.MSG_DONTWAIT)
+            message, descriptors, _, _ = socket.recv_fds(control, 1, 1, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         if not message:
-            self._ended.set()
+            ended.set()
             return
-        task = asyncio.get_running_loop().create_task(self._adopt(socket.socket(fileno=descriptors[0])))
-        self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
+        task = loop.create_task(http.adopt(server, socket.socket(fileno=descriptors[0])))
+        adopting.add(task)
+        task.add_done_callback(adopting.discard)
 
-    async def _adopt(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: Front(self), connection)
-        except OSError:  # the client has gone meanwhile
-            connection.close()
+    loop.add_reader(control.fileno(), take)
+    control.send(READY)
+    await ended.wait()
 
-    def _sweep(self) -> None:
-        oldest = time.monotonic() - IDLE_SECONDS
-        for front in self.fronts.copy():
-            front.close_if_idle_since(oldest)
+
+async def _run(setup: WorkerSetup, control: int, journal: int, counted: int) -> None:
+    replica = Replica(setup, JournalReader(journal))
+    async with client_of(setup.own_socket) as client:
+        gateway = ReadingGateway(setup, replica, counted, Forwarder(client).handle)
+        await _serve(gateway.handle, socket.socket(fileno=control))
 
 
 def main() -> None:
-    """`python -m topsync.simulator.worker <control> <journal> <counted>`, the plan on standard input."""
+    """`python -m topsync.simulator.worker <control> <journal> <counted>`, the setup on standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the platform, which then ends its workers
     control, journal, counted = map(int, sys.argv[1:])
-    plan: Plan = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 -- written by the process that started us
-    replica = Replica(plan, JournalReader(journal))
-    desk = Desk(plan, replica, counted)
-
-    async def serve() -> None:
-        await Worker(desk, socket.socket(fileno=control)).run()
-
-    uvloop.run(serve())
+    setup: WorkerSetup = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 -- written by who started us
+    uvloop.run(_run(setup, control, journal, counted))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The platform's own side of its workers: it starts them, deals connections to them and adds their counts up.
 
-It accepts every connection and deals them in turn; what comes back from a worker it serves itself, and deals
-again once nothing is pending. While a fault is on or planned it keeps them all.
+It accepts every connection and deals them in turn, so that each worker has as many as the others.
 """
 
 from __future__ import annotations
@@ -12,18 +11,16 @@ import os
 import pickle
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from topsync.simulator.http import HttpServer
 from topsync.simulator.ledger import Ledger
-from topsync.simulator.replica import Plan
+from topsync.simulator.replica import WorkerSetup
 from topsync.simulator.worker import CONNECTION, READY
 
 START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _COLLECT_SECONDS = 0.1
-_RELEASE_SECONDS = 0.25
 _BACKLOG = 1024
 _MOST_ACCEPTED = 64
 """Connections accepted in one turn of the loop."""
@@ -47,10 +44,8 @@ class _Worker:
 class Workers:
     """All workers of one platform."""
 
-    def __init__(self, http: HttpServer, ledger: Ledger, has_faults: Callable[[], bool]) -> None:
-        self._http = http
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._has_faults = has_faults
         self._workers: list[_Worker] = []
         self._listener: socket.socket | None = None
         self._turn = 0
@@ -60,21 +55,19 @@ class Workers:
         """Of the worker processes."""
         return [worker.process.pid for worker in self._workers]
 
-    async def start(self, plans: Sequence[Plan], journal: int) -> None:
-        """Start one process for each plan; returns when all are ready. `stop` also cleans up after a failure.
+    async def start(self, setups: Sequence[WorkerSetup], journal: int) -> None:
+        """Start a process for each setup; returns when all are ready. `stop` also cleans up after a failure.
 
         Raises:
             WorkerEndedError: one has ended at once.
             TimeoutError: one is not ready in time.
         """
-        for plan in plans:
-            self._workers.append(await _started(plan, journal))
+        for setup in setups:
+            self._workers.append(await _started(setup, journal))
         async with asyncio.timeout(START_SECONDS):
             for worker in self._workers:
                 if await asyncio.get_running_loop().sock_recv(worker.control, 1) != READY:
                     raise WorkerEndedError(f"worker {worker.process.pid} did not start")
-        for worker in self._workers:
-            asyncio.get_running_loop().add_reader(worker.control.fileno(), self._take_back, worker)
         self._ledger.collect = self.collect
 
     def listen(self, host: str, port: int) -> int:
@@ -91,7 +84,7 @@ class Workers:
         return listens_on
 
     async def run(self) -> None:
-        """Collect counts and deal idle connections again, until cancelled.
+        """Collect counts, until cancelled.
 
         Raises:
             WorkerEndedError: a worker has ended.
@@ -100,7 +93,6 @@ class Workers:
             for worker in self._workers:
                 group.create_task(_watch(worker))
             group.create_task(self._collect_always())
-            group.create_task(self._release_always())
 
     def collect(self) -> None:
         """Count every call that a worker has answered by now."""
@@ -119,13 +111,11 @@ class Workers:
 
     async def stop(self) -> None:
         """End all of them; leaves no process. Idempotent."""
-        loop = asyncio.get_running_loop()
         if self._listener is not None:
-            loop.remove_reader(self._listener.fileno())
+            asyncio.get_running_loop().remove_reader(self._listener.fileno())
             self._listener.close()
             self._listener = None
         for worker in self._workers:
-            loop.remove_reader(worker.control.fileno())
             worker.control.close()
         try:
             async with asyncio.timeout(_STOP_SECONDS):
@@ -147,56 +137,27 @@ class Workers:
                 connection, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            if self._deal(connection.fileno()):
-                connection.close()
-            else:
-                connection.setblocking(False)
-                self._http.adopt(connection, b"")
+            with connection:
+                self._deal(connection)
 
-    def _deal(self, descriptor: int) -> bool:
-        """Whether a worker has taken a connection."""
-        if self._has_faults():
-            return False
-        self._turn += 1
-        worker = self._workers[self._turn % len(self._workers)]
-        try:
-            socket.send_fds(worker.control, [CONNECTION], [descriptor])
-        except OSError:  # it is too busy to take one, or has ended
-            return False
-        return True
-
-    def _take_back(self, worker: _Worker) -> None:
-        try:
-            message, descriptors, _, _ = socket.recv_fds(worker.control, 1, 2)
-        except BlockingIOError:
+    def _deal(self, connection: socket.socket) -> None:
+        """Give a connection to the next worker that takes it; it ends when none does."""
+        for _ in self._workers:
+            self._turn += 1
+            worker = self._workers[self._turn % len(self._workers)]
+            try:
+                socket.send_fds(worker.control, [CONNECTION], [connection.fileno()])
+            except OSError:  # it is too busy to take one, or has ended
+                continue
             return
-        except ConnectionError:
-            message = b""
-        if not message:  # it has ended, which `run` tells
-            asyncio.get_running_loop().remove_reader(worker.control.fileno())
-            return
-        connection, held = descriptors
-        try:
-            received = os.pread(held, os.fstat(held).st_size, 0)
-        finally:
-            os.close(held)
-        client = socket.socket(fileno=connection)
-        client.setblocking(False)
-        self._http.adopt(client, received)
 
     async def _collect_always(self) -> None:
         while True:
             self.collect()
             await asyncio.sleep(_COLLECT_SECONDS)
 
-    async def _release_always(self) -> None:
-        while True:
-            await asyncio.sleep(_RELEASE_SECONDS)
-            if not self._has_faults():
-                self._http.release_idle(self._deal)
 
-
-async def _started(plan: Plan, journal: int) -> _Worker:
+async def _started(setup: WorkerSetup, journal: int) -> _Worker:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reading, writing = os.pipe()
     try:
@@ -215,7 +176,7 @@ async def _started(plan: Plan, journal: int) -> _Worker:
         theirs.close()
         os.close(writing)
     assert process.stdin is not None
-    process.stdin.write(pickle.dumps(plan))
+    process.stdin.write(pickle.dumps(setup))
     process.stdin.close()
     ours.setblocking(False)
     os.set_blocking(reading, False)

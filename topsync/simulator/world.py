@@ -13,18 +13,18 @@ from topsync.simulator.book import OrderBook
 from topsync.simulator.clock import PlatformClock
 from topsync.simulator.dice import Dice
 from topsync.simulator.drafts import Draft
-from topsync.simulator.history import SellerHistory, Span
+from topsync.simulator.history import PastSpan, SellerHistory
 from topsync.simulator.ids import key_of
 from topsync.simulator.journal import Tell, untold
-from topsync.simulator.life import REFUND_KINDS, Event, Kind, OrderState, TradeType
+from topsync.simulator.life import REFUND_KINDS, EventKind, OrderEvent, OrderState, TradeType
 from topsync.simulator.moves import Move, follow_ups, possible
-from topsync.simulator.sellers import Seller, seller_of
+from topsync.simulator.sellers import SimulatedSeller, seller_of
 from topsync.simulator.settings import WorldSettings
 from topsync.simulator.trades import full_trade
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 REACHABLE_DAYS = 90
-"""Orders created earlier are out of reach of every API (reference/top-api.md 3.4, 3.6)."""
+"""Orders created earlier are out of reach of every API (docs/platform/gateway.md 3.4, 3.6)."""
 
 
 class ImpossibleMoveError(ValueError):
@@ -34,9 +34,9 @@ class ImpossibleMoveError(ValueError):
 class Happening(NamedTuple):
     """Something that has just happened to an order, with the state it left."""
 
-    seller: Seller
+    seller: SimulatedSeller
     draft: Draft
-    event: Event
+    event: OrderEvent
     state: OrderState
     amounts: Amounts
 
@@ -44,7 +44,7 @@ class Happening(NamedTuple):
 def histories(settings: WorldSettings) -> Iterator[SellerHistory]:
     """The past of each seller, by index."""
     first_day = settings.start_day - timedelta(days=settings.history_days)
-    span = Span(int(platform_time.start_of(first_day).timestamp()), settings.start_second)
+    span = PastSpan(int(platform_time.start_of(first_day).timestamp()), settings.start_second)
     for index in range(settings.sellers):
         yield SellerHistory(settings.seed, index, settings.orders_of(index), span)
 
@@ -75,7 +75,7 @@ class World:
         self._by_user_id = {book.seller.user_id: book for book in self.books}
         self._changes = 0
 
-    def book(self, seller: Seller) -> OrderBook:
+    def book(self, seller: SimulatedSeller) -> OrderBook:
         """A seller's orders."""
         return self.books[seller.index]
 
@@ -87,22 +87,24 @@ class World:
         """The first second of the ninety days before today: older orders are not answered."""
         return wire.start_of_day(self.clock.second()) - REACHABLE_DAYS * wire.DAY_SECONDS
 
-    def number_of(self, seller: Seller, tid: int) -> int | None:
+    def number_of(self, seller: SimulatedSeller, tid: int) -> int | None:
         """The number of a seller's order; None when the seller has no such order."""
         key = key_of(tid)
         if key is None or key.seller != seller.index or key.number not in self.book(seller):
             return None
         return key.number
 
-    def trade(self, seller: Seller, number: int) -> Json:
+    def trade(self, seller: SimulatedSeller, number: int) -> JsonObject:
         """The full current trade, every field."""
         return full_trade(seller, *self.book(seller).standing(number))
 
-    def possible(self, seller: Seller, number: int) -> list[Move]:
+    def possible(self, seller: SimulatedSeller, number: int) -> list[Move]:
         """What can happen next to an order."""
         return possible(self.book(seller).standing(number).state)
 
-    def create(self, seller: Seller, type_: TradeType | None = None, min_lines: int = 1) -> Happening:
+    def create(
+        self, seller: SimulatedSeller, type_: TradeType | None = None, min_lines: int = 1
+    ) -> Happening:
         """A buyer places an order, of a wanted type and size or as it comes."""
         book = self.book(seller)
         number = book.next_number
@@ -113,7 +115,7 @@ class World:
         book.create(number, at, self._visible_at(seller, at))
         return self._happening(book, number)
 
-    def perform(self, seller: Seller, number: int, move: Move) -> list[Happening]:
+    def perform(self, seller: SimulatedSeller, number: int, move: Move) -> list[Happening]:
         """Let something happen to an order now, and what the platform does with it in the same second.
 
         Raises:
@@ -127,12 +129,12 @@ class World:
         for each in (move, *follow_ups(type_, move)):
             at = max(self.clock.second(), book.events(number)[-1].at)
             moves_order = self._moves_order(book, number, each.kind)
-            event = Event(at, each.kind, each.line, moves_order)
+            event = OrderEvent(at, each.kind, each.line, moves_order)
             book.add(number, event, self._visible_at(seller, at))
             happenings.append(self._happening(book, number))
         return happenings
 
-    def _moves_order(self, book: OrderBook, number: int, kind: Kind) -> bool:
+    def _moves_order(self, book: OrderBook, number: int, kind: EventKind) -> bool:
         if self._aftersale_refunds_move_orders or kind not in REFUND_KINDS:
             return True
         return book.brief_state(number, book.events(number)).finished_at is None
@@ -141,7 +143,7 @@ class World:
         draft, state, amounts = book.standing(number)
         return Happening(book.seller, draft, book.events(number)[-1], state, amounts)
 
-    def _visible_at(self, seller: Seller, at: int) -> int:
+    def _visible_at(self, seller: SimulatedSeller, at: int) -> int:
         self._changes += 1  # chance goes by it, whether or not it is asked
         longest = self._visibility_fault(seller.user_id)
         if longest is None:
@@ -156,6 +158,6 @@ def _is_wanted(draft: Draft, type_: TradeType | None, min_lines: int) -> bool:
     return (type_ is None or draft.type is type_) and len(draft.lines) >= min_lines
 
 
-def find_move(moves: list[Move], kind: Kind, line: int | None) -> Move | None:
+def find_move(moves: list[Move], kind: EventKind, line: int | None) -> Move | None:
     """The move of a kind among those possible: of that line, or of the first that has it."""
     return next((move for move in moves if move.kind is kind and line in (None, move.line)), None)

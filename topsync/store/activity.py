@@ -1,11 +1,11 @@
-"""Which processes are at work: each names its connections to the database (`topsync.identity`)."""
+"""Which processes are at work: each names its connections to the database (`topsync.base.identity`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from topsync import identity
+from topsync.base import identity
 from topsync.store.database import Pool, sql
 
 

@@ -1,4 +1,4 @@
-"""Gateway calls by the platform's day, lane and outcome: what became of them.
+"""Gateway calls by the platform's day, priority and outcome: what became of them.
 
 For people, and written down now and then. The daily quota is kept by `call_budget`, which counts each call
 before it is made, so that no crash can hide one.
@@ -18,7 +18,7 @@ class Call(NamedTuple):
 
     day: date
     api: str
-    lane: str
+    priority: str
     outcome: str
 
 
@@ -29,7 +29,7 @@ async def add(pool: Pool, counts: Counter[Call]) -> None:
         sql("api_calls.add"),
         [call.day for call, _ in rows],
         [call.api for call, _ in rows],
-        [call.lane for call, _ in rows],
+        [call.priority for call, _ in rows],
         [call.outcome for call, _ in rows],
         [calls for _, calls in rows],
     )

@@ -11,13 +11,13 @@ from enum import StrEnum
 import asyncpg
 import orjson
 
+from topsync.model.span import Span
 from topsync.store import coverage, sellers
-from topsync.store.coverage import Span
 from topsync.store.database import Pool, sql
 from topsync.store.sellers import ErasedError
 
 
-class Step(StrEnum):
+class BootstrapStep(StrEnum):
     """The last step that is done; the next run goes on behind it."""
 
     SUBSCRIBED = "subscribed"
@@ -48,7 +48,7 @@ class Bootstrap:
     """One seller's bulk start."""
 
     seller_id: int
-    step: Step
+    step: BootstrapStep
     first_day: date
     day_zero: date
     """The platform's day on which the export was asked for: it holds orders created before it."""
@@ -76,7 +76,7 @@ def _read(row: asyncpg.Record) -> Bootstrap:
     certificate = orjson.loads(row["certificate"]) if row["certificate"] else None
     return Bootstrap(
         row["seller_id"],
-        Step(row["state"]),
+        BootstrapStep(row["state"]),
         row["first_day"],
         row["day_zero"],
         row["started_at"],
@@ -131,22 +131,22 @@ async def requested(
         if tag != "INSERT 0 1":
             raise _erased(seller_id)
         await connection.execute(sql("bootstraps.move_day_zero"), seller_id, created_on)
-        await connection.execute(sql("bootstraps.set_state"), seller_id, Step.REQUESTED.value)
+        await connection.execute(sql("bootstraps.set_state"), seller_id, BootstrapStep.REQUESTED.value)
 
 
 async def ask_again(pool: Pool, seller_id: int) -> None:
     """Forget a task that expired: the next step asks for a new one."""
-    await pool.execute(sql("bootstraps.set_state"), seller_id, Step.SUBSCRIBED.value)
+    await pool.execute(sql("bootstraps.set_state"), seller_id, BootstrapStep.SUBSCRIBED.value)
 
 
 async def export_failed(pool: Pool, seller_id: int) -> None:
     """Forget a task that the platform gave up, and count it: the next step asks in other words."""
-    await pool.execute(sql("bootstraps.export_failed"), seller_id, Step.SUBSCRIBED.value)
+    await pool.execute(sql("bootstraps.export_failed"), seller_id, BootstrapStep.SUBSCRIBED.value)
 
 
 async def download_again(pool: Pool, seller_id: int) -> None:
     """Forget a file that is gone: the next step downloads it again."""
-    await pool.execute(sql("bootstraps.set_state"), seller_id, Step.REQUESTED.value)
+    await pool.execute(sql("bootstraps.set_state"), seller_id, BootstrapStep.REQUESTED.value)
 
 
 async def downloaded(pool: Pool, seller_id: int, *, check_code: str | None, file_bytes: int) -> None:
@@ -154,7 +154,7 @@ async def downloaded(pool: Pool, seller_id: int, *, check_code: str | None, file
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(sql("bootstraps.save_file"), seller_id, check_code, file_bytes)
         await connection.execute(sql("bootstraps.clear_rows"), seller_id)
-        await connection.execute(sql("bootstraps.set_state"), seller_id, Step.DOWNLOADED.value)
+        await connection.execute(sql("bootstraps.set_state"), seller_id, BootstrapStep.DOWNLOADED.value)
 
 
 async def add_rows(pool: Pool, seller_id: int, rows: Sequence[tuple[int, datetime | None]]) -> None:
@@ -182,7 +182,7 @@ async def loaded(
         await connection.execute(
             sql("bootstraps.save_counts"), seller_id, lines, published, repaired, refused
         )
-        await connection.execute(sql("bootstraps.set_state"), seller_id, Step.LOADED.value)
+        await connection.execute(sql("bootstraps.set_state"), seller_id, BootstrapStep.LOADED.value)
 
 
 async def count_rows(pool: Pool, seller_id: int) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from topsync.budget import leases
+from topsync.budget.leases import Ask, LeaseGrant
+from topsync.model.call_limits import APP, CallLimits
 from topsync.store.database import Connection, Pool, sql
-from topsync.top import budget
-from topsync.top.budget import Ask, Grant, Limits
 
 BANS: Final = "call_bans"
 """The channel on which a stored ban is told, as `scope seconds`."""
@@ -21,34 +22,36 @@ class Ban(NamedTuple):
     until: datetime
 
 
-async def add(connection: Connection, limits: Limits) -> None:
+async def add(connection: Connection, limits: CallLimits) -> None:
     """Make the lines that leases of these limits need. Idempotent."""
-    await connection.execute(sql("call_budget.add"), [budget.APP, *sorted(limits.api_calls_per_second)])
+    await connection.execute(sql("call_budget.add"), [APP, *sorted(limits.api_calls_per_second)])
 
 
-async def lease(connection: Connection, limits: Limits, ask: Ask, *, timeout_seconds: float) -> Grant:
-    """Answer an ask by the rule of `topsync.top.budget`. One statement; asks are answered one by one.
+async def lease(
+    connection: Connection, limits: CallLimits, ask: Ask, *, timeout_seconds: float
+) -> LeaseGrant:
+    """Answer an ask by the rule of `topsync.budget.leases`. One statement; asks are answered one by one.
 
     Raises:
         TimeoutError: places may have been leased all the same; they lapse.
     """
-    lines = budget.terms(limits, ask)
+    lines = leases.terms(limits, ask)
     row = await connection.fetchrow(
         sql("call_budget.lease"),
         [line.scope for line in lines],
         [line.interval_seconds for line in lines],
         [line.guaranteed_seconds for line in lines],
         [line.quota for line in lines],
-        ask.lane + 1,  # arrays count from 1
-        ask.lane.horizon_seconds,
-        budget.FURTHEST_SECONDS,
+        ask.priority + 1,  # arrays count from 1
+        leases.horizon_seconds(ask.priority),
+        leases.FURTHEST_SECONDS,
         ask.wanted,
         ask.returned,
         timeout=timeout_seconds,
     )
     if row is None:
         raise LookupError("the budget has no row for the app: `add` comes first")
-    return Grant(
+    return LeaseGrant(
         answered_at=row["now"].timestamp(),
         calls=row["calls"],
         starts_in_seconds=row["starts_in"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
-from topsync.compacted import Compacted, Finder, Look, Loss, Reason
+from topsync.model.compacted_topic import Compacted, Finder, Look, Reason, TopicLoss
 from topsync.store.database import Pool, sql
 
 _ROWS_AT_ONCE = 1000
@@ -71,10 +71,10 @@ async def clear_loss(pool: Pool, topic: Compacted, by: Finder) -> None:
     await pool.execute(sql("compacted_topics.clear_loss"), topic.value, by.value, [*Reason])
 
 
-async def losses(pool: Pool) -> list[Loss]:
+async def losses(pool: Pool) -> list[TopicLoss]:
     """Every topic that has lost records, as often as somebody has found that."""
     return [
-        Loss(Compacted(topic), Finder(by), Reason(reason), lacking, noticed_at)
+        TopicLoss(Compacted(topic), Finder(by), Reason(reason), lacking, noticed_at)
         for topic, by, reason, lacking, noticed_at in await pool.fetch(sql("compacted_topics.losses"))
     ]
 

@@ -1,4 +1,4 @@
-"""The coverage ledger: per seller, the spans of platform time that are proven complete (design 5)."""
+"""The coverage ledger: per seller, the spans of platform time that are proven complete."""
 
 from __future__ import annotations
 
@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from topsync.model.span import Span
 from topsync.store.database import Connection, Pool, sql
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A span of platform time, in UTC."""
-
-    start: datetime
-    end: datetime
 
 
 @dataclass(frozen=True, slots=True)

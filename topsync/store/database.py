@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
-from topsync import identity, telemetry
-from topsync.settings import DatabaseSettings, SettingsError
+from topsync.base import identity, telemetry
+from topsync.base.settings import DatabaseSettings, SettingsError
 from topsync.store import sqlstates
 from topsync.store.sqlstates import Errors
 

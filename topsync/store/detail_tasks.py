@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from topsync.model.refetch import BACKLOG, IN_TASK, LATE, Refetch
 from topsync.store import refetches
 from topsync.store.database import Pool, sql
-from topsync.store.refetches import Refetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ async def begin(
     row = await pool.fetchrow(
         sql("detail_tasks.begin"),
         seller_id,
-        refetches.BACKLOG,
-        refetches.IN_TASK,
+        BACKLOG,
+        IN_TASK,
         list(sources),
         limit,
         asked_at,
@@ -74,8 +74,7 @@ async def failed(pool: Pool, task: DetailTask) -> None:
 async def wanted(pool: Pool, task: DetailTask) -> list[Refetch]:
     """Those of a task's orders that still wait for it."""
     return [
-        refetches.read(row)
-        for row in await pool.fetch(sql("detail_tasks.wanted"), list(task.tids), refetches.IN_TASK)
+        refetches.read(row) for row in await pool.fetch(sql("detail_tasks.wanted"), list(task.tids), IN_TASK)
     ]
 
 
@@ -89,9 +88,9 @@ async def hand_over(pool: Pool, task: DetailTask, waits: Mapping[int, timedelta]
             sql("detail_tasks.hand_over"),
             list(task.tids),
             [waits.get(tid) for tid in task.tids],
-            refetches.IN_TASK,
-            refetches.LATE,
-            refetches.BACKLOG,
+            IN_TASK,
+            LATE,
+            BACKLOG,
         )
         await connection.execute(sql("detail_tasks.forget"), task.id)
 

@@ -44,7 +44,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Erasure:
+class ErasureProgress:
     """How far the erasing of a seller has come. Times are the database's clock."""
 
     begun_at: datetime
@@ -65,7 +65,7 @@ class Left:
     """Out of the table, and perhaps not told in the topic."""
 
 
-class Kind(StrEnum):
+class TombstoneKind(StrEnum):
     """What a tombstone stands for: each kind has a table and a topic."""
 
     ORDER = "order"
@@ -76,7 +76,7 @@ class Kind(StrEnum):
 class Tombstone:
     """What is left of something erased, until the topic says that it is gone."""
 
-    kind: Kind
+    kind: TombstoneKind
     id: int
     tid: int
     """The order that it belongs to: its partition's owner publishes it."""
@@ -94,7 +94,7 @@ async def preview(pool: Pool, seller_id: int) -> Preview:
     return Preview(**{field.name: row[field.name] for field in fields(Preview)})
 
 
-async def begin(pool: Pool, seller_id: int) -> Erasure:
+async def begin(pool: Pool, seller_id: int) -> ErasureProgress:
     """Make a seller an erased one, without session, or find the erasure that was begun. Idempotent.
 
     From here on nothing is written for it, but for what batches that are under way may still store.
@@ -107,10 +107,10 @@ async def begin(pool: Pool, seller_id: int) -> Erasure:
     return found
 
 
-async def get(pool: Pool, seller_id: int) -> Erasure | None:
+async def get(pool: Pool, seller_id: int) -> ErasureProgress | None:
     """The erasure of a seller that is erased now; None of any other."""
     row = await pool.fetchrow(sql("erasures.get"), seller_id)
-    return None if row is None else Erasure(*row)
+    return None if row is None else ErasureProgress(*row)
 
 
 async def platform_told(pool: Pool, seller_id: int) -> None:
@@ -165,7 +165,7 @@ async def all_tombstones(pool: Pool) -> list[Tombstone]:
 
 def _tombstone(row: asyncpg.Record) -> Tombstone:
     return Tombstone(
-        kind=Kind(row["kind"]),
+        kind=TombstoneKind(row["kind"]),
         id=row["id"],
         tid=row["tid"],
         seller_id=row["seller_id"],

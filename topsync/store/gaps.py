@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from topsync.model.gap import Gap
 from topsync.store.database import Connection, Pool, sql
 from topsync.store.push_connections import PushConnection
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """One open gap of one seller. Times are platform time."""
-
-    id: int
-    seller_id: int
-    began: datetime
-    """The last proof before the loss, without the overlap."""
-    ended: datetime | None
-    """The reconnection; none while push is away."""
-    cause: str
-    opened_at: datetime
-    pulled_at: datetime | None
 
 
 async def open_for_all(connection: Connection, lost: PushConnection, *, now: datetime) -> int:

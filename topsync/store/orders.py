@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from schemas import content, transitions
 from schemas.change import Source
-from schemas.steps import Step
+from schemas.delta import Delta
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
 from topsync.store import versions
@@ -21,7 +21,7 @@ UnpublishedOrder: TypeAlias = "Unpublished[Transition]"
 
 
 @dataclass(frozen=True)
-class Version(versions.Version):
+class OrderVersion(versions.Version):
     """One full order as it was read from the platform, ready to be written."""
 
     seller_id: int
@@ -69,19 +69,19 @@ class Version(versions.Version):
         return content.content_hash(Trade, self.content)
 
 
-class OrderTable(VersionTable[Version, Transition]):
+class OrderTable(VersionTable[OrderVersion, Transition]):
     """The table `orders`."""
 
     noun = "orders"
     words = Transition
     model = Trade
 
-    def _of_its_own(self, _: Sequence[Version], /) -> list[list[Any]]:
+    def _of_its_own(self, _: Sequence[OrderVersion], /) -> list[list[Any]]:
         return []
 
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
-    ) -> Step[Transition]:
+    ) -> Delta[Transition]:
         return transitions.step(before, after, source)
 
 

@@ -21,7 +21,7 @@ class PushConnection:
     lost_at: datetime | None = None
     reason: str | None = None
     cause: str | None = None
-    """What kind of loss it was (`topsync.tmc.endings.Cause`); `reason` says it in words."""
+    """What kind of loss it was (`Cause` in the channel's `endings`); `reason` says it in words."""
 
 
 async def write(pool: Pool, connection: PushConnection) -> None:

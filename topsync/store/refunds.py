@@ -10,9 +10,9 @@ from typing import Any, Final, TypeAlias
 
 from schemas import content, refund_transitions
 from schemas.change import Source
+from schemas.delta import Delta
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
-from schemas.steps import Step
 from topsync.store import versions
 from topsync.store.versions import Unpublished, VersionTable
 
@@ -85,7 +85,7 @@ class RefundTable(VersionTable[RefundVersion, RefundTransition]):
 
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
-    ) -> Step[RefundTransition]:
+    ) -> Delta[RefundTransition]:
         return refund_transitions.step(before, after, source)
 
 

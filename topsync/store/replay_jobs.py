@@ -16,7 +16,7 @@ MOST_AT_ONCE = 100
 """Cancelled jobs that are ended in one go."""
 
 
-class State(StrEnum):
+class ReplayState(StrEnum):
     """Where a job stands."""
 
     REQUESTED = "requested"
@@ -25,7 +25,7 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-FINISHED = frozenset({State.DONE, State.FAILED})
+FINISHED = frozenset({ReplayState.DONE, ReplayState.FAILED})
 
 
 class AskedBy(StrEnum):
@@ -55,7 +55,7 @@ class ReplayJob:
     wanted: WantedReplay
     asked_by: str | None
     """A word of `AskedBy`, or of a newer version; None: a former version noted it."""
-    state: State
+    state: ReplayState
     requested_at: datetime
     finished_at: datetime | None
     starts: int
@@ -75,7 +75,7 @@ def _read(row: asyncpg.Record) -> ReplayJob:
     return ReplayJob(
         wanted=WantedReplay(row["id"], row["seller_id"], row["start"], row["end"], row["dry_run"]),
         asked_by=row["asked_by"],
-        state=State(row["state"]),
+        state=ReplayState(row["state"]),
         requested_at=row["requested_at"],
         finished_at=row["finished_at"],
         starts=row["starts"],
@@ -143,6 +143,6 @@ async def cancel(pool: Pool, id: str) -> bool:  # noqa: A002
     return await pool.execute(sql("replay_jobs.cancel"), id) == "UPDATE 1"
 
 
-async def finish(pool: Pool, id: str, state: State, outcome: Mapping[str, object]) -> None:  # noqa: A002
+async def finish(pool: Pool, id: str, state: ReplayState, outcome: Mapping[str, object]) -> None:  # noqa: A002
     """Give a job its outcome. It keeps the first one."""
     await pool.execute(sql("replay_jobs.finish"), id, state.value, orjson.dumps(outcome).decode())

@@ -14,14 +14,14 @@ from typing import Final
 
 import asyncpg
 
-from topsync.compacted import Compacted
+from topsync.model.compacted_topic import Compacted
 from topsync.store.database import Pool, sql
 
 MAX_PER_SECOND: Final = 5000
 """Bounded by the table as well."""
 
 
-class State(StrEnum):
+class RepublicationState(StrEnum):
     """Where a republication stands."""
 
     UNDER_WAY = "under way"
@@ -34,7 +34,7 @@ class UnderWayError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedRepublication:
     """What is to be published again; by default everything that the tables hold."""
 
     topics: tuple[Compacted, ...] = (Compacted.ORDERS, Compacted.REFUNDS)
@@ -44,7 +44,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class RepublicationCounts:
     """Records by topic."""
 
     orders: int
@@ -70,16 +70,16 @@ class Republication:
     some_orders: bool
     """Whether it is about single orders."""
     per_second: int
-    expected: Counts
+    expected: RepublicationCounts
     """As counted at the request; what has been stored since comes by itself, and may come here as well."""
-    published: Counts
+    published: RepublicationCounts
     requested_at: datetime
     ended_at: datetime | None
-    state: State
+    state: RepublicationState
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RepublicationPart:
     """What the owner of one partition has still to publish of one topic."""
 
     id: str
@@ -103,12 +103,12 @@ class Candidate:
     """As it is stored, compressed."""
 
 
-async def count(pool: Pool, wanted: Wanted) -> Counts:
+async def count(pool: Pool, wanted: WantedRepublication) -> RepublicationCounts:
     """How many records that would be."""
     row = await pool.fetchrow(sql("republications.count"), wanted.seller_id, wanted.tids)
     assert row is not None
     of = {topic: row[topic.value] if topic in wanted.topics else 0 for topic in Compacted}
-    return Counts(of[Compacted.ORDERS], of[Compacted.REFUNDS])
+    return RepublicationCounts(of[Compacted.ORDERS], of[Compacted.REFUNDS])
 
 
 async def unknown_orders(pool: Pool, tids: Sequence[int]) -> list[int]:
@@ -118,7 +118,13 @@ async def unknown_orders(pool: Pool, tids: Sequence[int]) -> list[int]:
 
 
 async def request(
-    pool: Pool, id_: str, wanted: Wanted, *, expected: Counts, per_second: int, partitions: Sequence[int]
+    pool: Pool,
+    id_: str,
+    wanted: WantedRepublication,
+    *,
+    expected: RepublicationCounts,
+    per_second: int,
+    partitions: Sequence[int],
 ) -> None:
     """Ask the owners of these partitions of `changes` for it.
 
@@ -143,15 +149,21 @@ async def get(pool: Pool, id_: str) -> Republication | None:
     row = await pool.fetchrow(sql("republications.get"), id_)
     if row is None:
         return None
-    state = State.DONE if row["finished_at"] else State.CANCELLED if row["cancelled_at"] else State.UNDER_WAY
+    state = (
+        RepublicationState.DONE
+        if row["finished_at"]
+        else RepublicationState.CANCELLED
+        if row["cancelled_at"]
+        else RepublicationState.UNDER_WAY
+    )
     return Republication(
         id=row["id"],
         topics=tuple(map(Compacted, row["topics"])),
         seller_id=row["seller_id"],
         some_orders=row["some_orders"],
         per_second=row["per_second"],
-        expected=Counts(row["orders"], row["refunds"]),
-        published=Counts(row["orders_published"], row["refunds_published"]),
+        expected=RepublicationCounts(row["orders"], row["refunds"]),
+        published=RepublicationCounts(row["orders_published"], row["refunds_published"]),
         requested_at=row["requested_at"],
         ended_at=row["finished_at"] or row["cancelled_at"],
         state=state,
@@ -164,12 +176,12 @@ async def under_way(pool: Pool) -> str | None:
     return id_
 
 
-async def next_part(pool: Pool, partition: int) -> Part | None:
+async def next_part(pool: Pool, partition: int) -> RepublicationPart | None:
     """What the owner of a partition has to do next."""
     row = await pool.fetchrow(sql("republications.next_part"), partition)
     if row is None:
         return None
-    return Part(
+    return RepublicationPart(
         id=row["id"],
         topic=Compacted(row["topic"]),
         partition=row["partition"],
@@ -180,7 +192,7 @@ async def next_part(pool: Pool, partition: int) -> Part | None:
     )
 
 
-async def candidates(pool: Pool, part: Part, *, after: int, limit: int) -> list[Candidate]:
+async def candidates(pool: Pool, part: RepublicationPart, *, after: int, limit: int) -> list[Candidate]:
     """The next rows behind an id, of whatever partition."""
     which: tuple[object, ...]
     if part.tids is not None:
@@ -193,14 +205,14 @@ async def candidates(pool: Pool, part: Part, *, after: int, limit: int) -> list[
     return [Candidate(*row) for row in await pool.fetch(statement, after, limit, *which)]
 
 
-async def note(pool: Pool, part: Part, *, done_key: int, published: int) -> None:
+async def note(pool: Pool, part: RepublicationPart, *, done_key: int, published: int) -> None:
     """Note that everything of a part up to an id is published. Idempotent; never moves back."""
     await pool.execute(
         sql("republications.note"), part.id, part.topic.value, part.partition, done_key, published
     )
 
 
-async def finish_part(pool: Pool, part: Part) -> None:
+async def finish_part(pool: Pool, part: RepublicationPart) -> None:
     """Note that nothing of a part is left.
 
     With the last part of everything, what its topics were known to lack is there. Idempotent.

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from topsync import retry, telemetry
-from topsync.errors import OperatorError
-from topsync.settings import DatabaseSettings
+from topsync.base import retry, telemetry
+from topsync.base.errors import OperatorError
+from topsync.base.settings import DatabaseSettings
 from topsync.store import database
 from topsync.store.database import OwnConnection, Pool, sql
 

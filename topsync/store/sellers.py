@@ -1,4 +1,4 @@
-"""Sellers and their sessions. Tokens come and go encrypted: `topsync.vault` holds the keys.
+"""Sellers and their sessions. Tokens come and go encrypted: `topsync.base.vault` holds the keys.
 
 Each change of state is one statement in `sql/sellers.sql`, so two processes cannot mix theirs up:
 
@@ -20,7 +20,7 @@ import asyncpg
 import orjson
 
 from schemas.opaque import storable_text
-from topsync.errors import OperatorError
+from topsync.base.errors import OperatorError
 from topsync.store.database import Connection, Pool, sql
 
 REFRESH_SECONDS = 25.0
@@ -28,7 +28,7 @@ REFRESH_SECONDS = 25.0
 the transport to 21 s, has ended."""
 
 
-class State(StrEnum):
+class SellerState(StrEnum):
     """Where a seller stands."""
 
     NEW = "new"
@@ -56,7 +56,7 @@ class AmbiguousError(OperatorError):
 
 
 MAX_NICK_CHARACTERS = 100
-"""As the platform's own calls take it (reference/top-api.md 3.12)."""
+"""As the platform's own calls take it (docs/platform/gateway.md 3.12)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Seller:
     """As the platform last said. It may be renamed: two may have had the same nick, one after the other."""
     session_cipher: bytes = field(repr=False)
     """Empty of an erased seller."""
-    state: State
+    state: SellerState
     version: int
     """Counts the sessions of this seller: who speaks of one names it."""
     life: Life
@@ -158,7 +158,7 @@ def _read(row: asyncpg.Record) -> Seller:
         seller_id=row["seller_id"],
         nick=row["nick"],
         session_cipher=row["session_cipher"],
-        state=State(row["state"]),
+        state=SellerState(row["state"]),
         version=row["session_version"],
         life=Life(
             ends_at=row["session_ends_at"],

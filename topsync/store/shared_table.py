@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, Generic
 
+from topsync.model.known import Known
 from topsync.store import orders, refunds
+from topsync.store.batching import Together
 from topsync.store.database import Pool
-from topsync.store.together import Together
 from topsync.store.versions import (
-    Known,
     NotOwnerError,
-    Part,
+    PartitionRows,
     T,
     Unpublished,
     UnstorableError,
@@ -34,7 +34,7 @@ class SharedTable(Generic[V, T]):
         self._pool = pool
         self._table = table
         self._known = Together(self._known_of_all, weigh=len, at_most=AT_MOST_KNOWN)
-        self._upsert: Together[Part[V], Written[T]] = Together(
+        self._upsert: Together[PartitionRows[V], Written[T]] = Together(
             self._upsert_all, weigh=_versions_of, at_most=AT_MOST_WRITTEN
         )
         self._mark_published = Together(self._mark_all_published, weigh=len, at_most=AT_MOST_KNOWN)
@@ -44,7 +44,7 @@ class SharedTable(Generic[V, T]):
         found = await self._known(keys)
         return {key: one for key in keys if (one := found.get(key)) is not None}
 
-    async def upsert(self, part: Part[V]) -> Written[T]:
+    async def upsert(self, part: PartitionRows[V]) -> Written[T]:
         """See `VersionTable.upsert`. What is wrong with the versions of one partition concerns no other."""
         return await self._upsert(part)
 
@@ -69,7 +69,7 @@ class SharedTable(Generic[V, T]):
         return [found] * len(asked)
 
     async def _upsert_all(
-        self, parts: Sequence[Part[V]]
+        self, parts: Sequence[PartitionRows[V]]
     ) -> Sequence[Written[T] | NotOwnerError | UnstorableError]:
         try:
             return await self._table.upsert_parts(self._pool, parts)
@@ -92,5 +92,5 @@ class SharedTables:
         self.refunds = SharedTable(pool, refunds.TABLE)
 
 
-def _versions_of(part: Part[Any]) -> int:
+def _versions_of(part: PartitionRows[Any]) -> int:
     return len(part.versions)

@@ -21,11 +21,12 @@ import orjson
 
 from schemas import content, platform_object
 from schemas.change import Source
+from schemas.delta import Delta, join
 from schemas.platform_object import PlatformObject
-from schemas.steps import Step, join
-from topsync.store import steps
+from topsync.model.known import Known
+from topsync.model.listed import Listed
+from topsync.store import deltas
 from topsync.store.database import Pool, sql
-from topsync.store.listed import Listed
 
 MAX_WIRE_BYTES: Final = 16 * 1024 * 1024
 """As large as an answer of the platform may be, and small enough for the topic with all headers. An answer of
@@ -98,16 +99,6 @@ class Version(ABC):
         return platform_object.wire(self.content)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a table knows of an order or refund."""
-
-    modified: datetime
-    fetched_at: datetime
-    published: bool
-    status: str
-
-
 T = TypeVar("T", bound=StrEnum)
 
 
@@ -130,7 +121,7 @@ class Unpublished(Generic[T]):
     """The JSON for the topic."""
     source: Source
     """How this version was found."""
-    step: Step[T]
+    step: Delta[T]
     """What has happened since the version that was published last."""
 
 
@@ -138,7 +129,7 @@ V = TypeVar("V", bound=Version)
 
 
 @dataclass(frozen=True, slots=True)
-class Part(Generic[V]):
+class PartitionRows(Generic[V]):
     """What the owner of one partition writes of its orders or their refunds, at most one version of each."""
 
     partition: int
@@ -160,7 +151,7 @@ class Written(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class StoredState:
     """The state of an order or refund, for comparing: equal means that nothing changed.
 
     That a stored hash differs does not mean that something has: see `VersionTable.upsert`.
@@ -185,7 +176,7 @@ class VersionTable(ABC, Generic[V, T]):
         """The columns that only this kind has, as the statement `upsert` takes them."""
 
     @abstractmethod
-    def _step(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source) -> Step[T]:
+    def _step(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source) -> Delta[T]:
         """What has happened between two versions, the later of which reached us by `source`."""
 
     async def upsert(
@@ -208,12 +199,14 @@ class VersionTable(ABC, Generic[V, T]):
             NotOwnerError: the epoch is no longer the partition's.
             UnstorableError: see there.
         """
-        (written,) = await self.upsert_parts(pool, [Part(partition, epoch, versions, latest_now)])
+        (written,) = await self.upsert_parts(pool, [PartitionRows(partition, epoch, versions, latest_now)])
         if isinstance(written, NotOwnerError):
             raise written
         return written
 
-    async def upsert_parts(self, pool: Pool, parts: Sequence[Part[V]]) -> list[Written[T] | NotOwnerError]:
+    async def upsert_parts(
+        self, pool: Pool, parts: Sequence[PartitionRows[V]]
+    ) -> list[Written[T] | NotOwnerError]:
         """The same for several partitions at once; what becomes of each, in order.
 
         Raises:
@@ -267,9 +260,9 @@ class VersionTable(ABC, Generic[V, T]):
     async def _upsert(
         self,
         pool: Pool,
-        parts: Sequence[Part[V]],
+        parts: Sequence[PartitionRows[V]],
         hashes: Mapping[int, bytes],
-        brought: Sequence[Step[T]],
+        brought: Sequence[Delta[T]],
     ) -> list[asyncpg.Record]:
         """First the partitions that are owned, then the rows written."""
         versions = [version for part in parts for version in part.versions]
@@ -287,18 +280,18 @@ class VersionTable(ABC, Generic[V, T]):
             [version.fetched_at for version in versions],
             [version.source for version in versions],
             [version.wire for version in versions],
-            list(map(steps.write, brought)),
+            list(map(deltas.write, brought)),
             *self._of_its_own(versions),
             max((part.latest_now for part in parts if part.latest_now is not None), default=None),
         )
 
-    def _brought(self, before: asyncpg.Record | None, version: V) -> Step[T]:
+    def _brought(self, before: asyncpg.Record | None, version: V) -> Delta[T]:
         """What a version brings beside what subscribers have been told."""
         source = Source(version.source)
         if before is None:
             return self._step(None, version.content, source)
         step = self._step(orjson.loads(before["value"]), version.content, source)
-        return join(steps.read(before["step"], self.words), step) if before["unpublished"] else step
+        return join(deltas.read(before["step"], self.words), step) if before["unpublished"] else step
 
     async def known(self, pool: Pool, keys: Iterable[int]) -> dict[int, Known]:
         """What is stored of these; absent ones are absent from the answer."""
@@ -335,7 +328,7 @@ class VersionTable(ABC, Generic[V, T]):
             fetched_at=row["fetched_at"],
             value=row["value"],
             source=Source(row["source"]),
-            step=steps.read(row["step"], self.words),
+            step=deltas.read(row["step"], self.words),
         )
 
     async def mark_published(self, pool: Pool, versions: Sequence[Unpublished[T]]) -> None:
@@ -359,11 +352,11 @@ class VersionTable(ABC, Generic[V, T]):
         )
         return {row["key"] for row in rows}
 
-    async def states(self, pool: Pool, seller_id: int) -> AsyncIterator[tuple[int, State]]:
+    async def states(self, pool: Pool, seller_id: int) -> AsyncIterator[tuple[int, StoredState]]:
         """The state of everything stored of a seller, streamed."""
         async with pool.acquire() as connection, connection.transaction():
             async for row in connection.cursor(self._sql("states"), seller_id, prefetch=_STATES_AT_ONCE):
-                yield row["key"], State(row["modified"], row["content_hash"])
+                yield row["key"], StoredState(row["modified"], row["content_hash"])
 
     async def values_of(self, pool: Pool, keys: Iterable[int]) -> AsyncIterator[tuple[int, str]]:
         """The JSON of these; absent ones are absent from the answer."""
@@ -398,7 +391,10 @@ def _is_too_large(version: Version) -> bool:
 
 
 def _written(
-    part: Part[Any], owned: Collection[int], written: Collection[int], ahead: Mapping[int, Unpublished[T]]
+    part: PartitionRows[Any],
+    owned: Collection[int],
+    written: Collection[int],
+    ahead: Mapping[int, Unpublished[T]],
 ) -> Written[T] | NotOwnerError:
     """What became of one partition's part."""
     if part.partition not in owned:
@@ -407,7 +403,7 @@ def _written(
     return Written(len(keys), [one for key in keys if (one := ahead.get(key)) is not None])
 
 
-def _ahead(version: Version, revision: int, step: Step[T]) -> Unpublished[T]:
+def _ahead(version: Version, revision: int, step: Delta[T]) -> Unpublished[T]:
     """A version that has been written, and changed its row."""
     return Unpublished(
         key=version.key,

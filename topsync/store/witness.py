@@ -9,7 +9,7 @@ from topsync.store.database import Pool, sql
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReadPosition:
     """One partition that is read."""
 
     topic: str
@@ -18,10 +18,10 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class WitnessFinding:
     """An order or a refund that went backwards."""
 
-    place: Place
+    place: ReadPosition
     offset: int
     id: int
     """`tid` or `refund_id`."""
@@ -29,7 +29,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class WitnessProgress:
     """How far a partition has been read."""
 
     first_offset: int
@@ -38,7 +38,7 @@ class Progress:
 
 
 async def save_progress(
-    pool: Pool, progress: Mapping[Place, Progress], topic_ids: Mapping[str, str | None]
+    pool: Pool, progress: Mapping[ReadPosition, WitnessProgress], topic_ids: Mapping[str, str | None]
 ) -> None:
     """Note how far each partition has been read, of the topics with these ids of Kafka's. Idempotent.
 
@@ -54,16 +54,16 @@ async def save_progress(
     )
 
 
-async def progress(pool: Pool) -> dict[Place, Progress]:
+async def progress(pool: Pool) -> dict[ReadPosition, WitnessProgress]:
     """How far each partition has been read."""
     rows = await pool.fetch(sql("witness.progress"))
     return {
-        Place(row["topic"], row["partition"]): Progress(row["first_offset"], row["next_offset"])
+        ReadPosition(row["topic"], row["partition"]): WitnessProgress(row["first_offset"], row["next_offset"])
         for row in rows
     }
 
 
-async def add_finding(pool: Pool, finding: Finding) -> None:
+async def add_finding(pool: Pool, finding: WitnessFinding) -> None:
     """Keep a finding. Idempotent."""
     await pool.execute(
         sql("witness.add_finding"),
@@ -75,9 +75,9 @@ async def add_finding(pool: Pool, finding: Finding) -> None:
     )
 
 
-async def findings(pool: Pool) -> list[Finding]:
+async def findings(pool: Pool) -> list[WitnessFinding]:
     """All findings."""
     return [
-        Finding(Place(topic, partition), *rest)
+        WitnessFinding(ReadPosition(topic, partition), *rest)
         for topic, partition, *rest in await pool.fetch(sql("witness.findings"))
     ]

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer as KafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient as Admin
 from aiokafka.protocol.metadata import MetadataRequest
 
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 
 __all__ = ["Admin", "Consumer", "KafkaProducer", "admin_client", "consumer", "producer", "reader"]
 

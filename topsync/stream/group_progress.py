@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients
 from topsync.stream.clients import Admin, Consumer
 from topsync.stream.topics import Topic

@@ -11,7 +11,7 @@ import random
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from topsync.errors import OperatorError
+from topsync.base.errors import OperatorError
 from topsync.stream.records import Record, partition_of_key
 
 if TYPE_CHECKING:  # which requires the layout of the cluster, and so imports this module

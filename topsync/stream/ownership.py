@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 
-from topsync import metrics, starts, telemetry
-from topsync.settings import KafkaSettings
+from topsync.base import metrics, starts, telemetry
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, layout, topics
 from topsync.stream.clients import Consumer
 from topsync.stream.topics import Topic
@@ -67,7 +67,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def committed(self, topic: str, partition: int) -> int | None:
         """The group's committed offset. Not stable while an earlier owner has a transaction open:
-        take the partition's publishing over first (reference/kafka-local.md).
+        take the partition's publishing over first (docs/platform/kafka.md).
         """
         offset: int | None = await self._consumer.committed(TopicPartition(topic, partition))
         return offset

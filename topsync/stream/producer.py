@@ -10,8 +10,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from topsync import failpoints, telemetry
-from topsync.settings import KafkaSettings
+from topsync.base import failpoints, telemetry
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, topics
 from topsync.stream.clients import KafkaProducer
 from topsync.stream.layout import Layout
@@ -20,7 +20,7 @@ from topsync.stream.records import MAX_REQUEST_BYTES, Record
 log = telemetry.get_logger(__name__)
 
 STOP_TIMEOUT_SECONDS = 5.0
-"""A fenced producer's `stop()` can hang (reference/kafka-local.md), so it is bounded."""
+"""A fenced producer's `stop()` can hang (docs/platform/kafka.md), so it is bounded."""
 
 MAX_BATCH_BYTES = 256 * 1024
 """What goes to a partition at once; one larger record goes alone. Nothing waits for a batch to fill."""
@@ -129,7 +129,7 @@ class PartitionPublisher:
     """The transactional producer of one partition: starting it fences every earlier one.
 
     The transactional id is (group, partition), because offsets sent to a transaction carry no group
-    generation: fencing rests on this id alone (reference/kafka-local.md).
+    generation: fencing rests on this id alone (docs/platform/kafka.md).
     """
 
     def __init__(

@@ -14,11 +14,11 @@ import orjson
 from schemas import cloud_events, events, json_schema
 from schemas.change import Change, Hint, Source
 from schemas.cloud_events import Headers
+from schemas.delta import Delta, T
 from schemas.erasure import Erasure
 from schemas.notification import Notification
 from schemas.refund_transitions import RefundTransition
 from schemas.signal import ReplayRequested
-from schemas.steps import Step, T
 from schemas.transitions import Transition
 from schemas.types import MAX_ID, write_instant
 
@@ -243,7 +243,7 @@ def order(
     published_at: datetime,
     hinted_at: datetime | None,
     value: str,
-    step: Step[Transition],
+    step: Delta[Transition],
     found_by: Source,
     caused_by: str | None = None,
 ) -> Record:
@@ -289,7 +289,7 @@ def refund(
     published_at: datetime,
     hinted_at: datetime | None,
     value: str,
-    step: Step[RefundTransition],
+    step: Delta[RefundTransition],
     found_by: Source,
     caused_by: str | None = None,
 ) -> Record:
@@ -323,7 +323,7 @@ def _version(
     fetched_at: datetime,
     published_at: datetime,
     hinted_at: datetime | None,
-    step: Step[T],
+    step: Delta[T],
     found_by: Source,
 ) -> dict[str, str]:
     """The headers of a new version of anything."""

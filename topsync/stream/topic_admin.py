@@ -9,12 +9,12 @@ from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
-from topsync import telemetry
-from topsync.settings import KafkaSettings
+from topsync.base import telemetry
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, topic_plan, topics
 from topsync.stream.clients import Admin
 from topsync.stream.topic_plan import Action, Alter, Create, Widen
-from topsync.stream.topics import Found, Topic, TopicsError
+from topsync.stream.topics import FoundTopic, Topic, TopicsError
 
 log = telemetry.get_logger(__name__)
 
@@ -65,7 +65,7 @@ async def _plan(admin: Admin, settings: KafkaSettings) -> list[Action]:
     return topic_plan.plan(registry.all(), found, unwritten=unwritten)
 
 
-async def _unwritten(settings: KafkaSettings, found: Mapping[str, Found]) -> set[str]:
+async def _unwritten(settings: KafkaSettings, found: Mapping[str, FoundTopic]) -> set[str]:
     """Those in which no record ever was: what was deleted, or is out of its time, has moved the end."""
     if not found:
         return set()

@@ -27,8 +27,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from topsync.compacted import Look
-from topsync.settings import KafkaSettings
+from topsync.base.settings import KafkaSettings
+from topsync.model.compacted_topic import Look
 from topsync.stream import clients
 from topsync.stream.topics import Topic
 

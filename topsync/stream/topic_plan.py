@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from topsync.stream import layout
-from topsync.stream.topics import Found, Topic
+from topsync.stream.topics import FoundTopic, Topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ Action = Create | Alter | Widen | ByHand
 
 
 def plan(
-    wanted: Sequence[Topic], found: Mapping[str, Found], *, unwritten: Collection[str] = ()
+    wanted: Sequence[Topic], found: Mapping[str, FoundTopic], *, unwritten: Collection[str] = ()
 ) -> list[Action]:
     """Everything that differs, topic by topic; nothing where all is as it should be.
 
@@ -81,7 +81,7 @@ def plan(
     return actions
 
 
-def _differences(topic: Topic, found: Found, *, is_written: bool, may_widen: bool) -> list[Action]:
+def _differences(topic: Topic, found: FoundTopic, *, is_written: bool, may_widen: bool) -> list[Action]:
     actions: list[Action] = []
     entries = {
         name: (found.config.get(name), value)

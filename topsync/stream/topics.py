@@ -9,8 +9,8 @@ from datetime import timedelta
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from topsync.errors import OperatorError
-from topsync.settings import KafkaSettings
+from topsync.base.errors import OperatorError
+from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, layout
 from topsync.stream.clients import Admin
 from topsync.stream.records import MAX_REQUEST_BYTES
@@ -155,7 +155,7 @@ def registry(settings: KafkaSettings) -> Registry:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTopic:
     """A topic as the cluster has it."""
 
     partitions: int
@@ -164,7 +164,7 @@ class Found:
     """Every entry that applies, also by default."""
 
 
-async def look(admin: Admin, wanted: Registry) -> dict[str, Found]:
+async def look(admin: Admin, wanted: Registry) -> dict[str, FoundTopic]:
     """Those of the topics that are there, by name; looking creates none.
 
     Raises:
@@ -177,7 +177,7 @@ async def look(admin: Admin, wanted: Registry) -> dict[str, Found]:
     }
     configs = await entries(admin, described)
     return {
-        name: Found(
+        name: FoundTopic(
             len(described[name]),
             min(len(partition["replicas"]) for partition in described[name]),
             {entry[0]: entry[1] for entry in shown},

@@ -11,10 +11,10 @@ import pytest
 
 from tests.support import systems
 from tests.support.eventually import eventually
-from topsync.audit import Audit, Compared, OnTheMove, Result, Stage
+from topsync.base.settings import DatabaseSettings
 from topsync.local.system import System
-from topsync.settings import DatabaseSettings
 from topsync.store import database
+from topsync.verify.audit import Audit, Compared, OnTheMove, Result, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -81,7 +81,7 @@ async def test_the_installation_can_be_typed_as_it_is_printed(calm: System, tmp_
     shell.stand_in("docker", DOCKER)
     for command in pages.commands("deploy/README.md"):
         if "sellers authorise" in command.text:
-            continue  # asks somebody with a browser: tests/sellers/test_seller_commands.py
+            continue  # asks somebody with a browser: tests/operate/test_seller_commands.py
         line = command.text.replace("2076000001", str(user_id))
         output = await shell.run(line)
         if "topsync status" in line:

@@ -1,4 +1,4 @@
-"""Sessions by way of the gateway, where the signature names the app (reference/top-api.md 3.16, 5).
+"""Sessions by way of the gateway, where the signature names the app (docs/platform/gateway.md 3.16, 5).
 
 The platform has them over https alone. How they refuse is not documented: as the token endpoint does, in the
 gateway's form.
@@ -11,18 +11,18 @@ from collections.abc import Callable
 import orjson
 
 from topsync.simulator.authorisations import Authorisations, GrantError
-from topsync.simulator.checks import Api, Call
+from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.errors import business
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 
 def apis(authorisations: Authorisations) -> tuple[Api, ...]:
     """The family's methods."""
 
-    def create(call: Call) -> Json:
+    def create(call: AdmittedCall) -> JsonObject:
         return _granted(authorisations.exchange, call.arguments.required("code"))
 
-    def refresh(call: Call) -> Json:
+    def refresh(call: AdmittedCall) -> JsonObject:
         return _granted(authorisations.refresh, call.arguments.required("refresh_token"))
 
     return (
@@ -31,7 +31,7 @@ def apis(authorisations: Authorisations) -> tuple[Api, ...]:
     )
 
 
-def _granted(grant: Callable[[str], Json], told: str) -> Json:
+def _granted(grant: Callable[[str], JsonObject], told: str) -> JsonObject:
     """The grant as a text of JSON, which is how the platform gives it here."""
     try:
         granted = grant(told)

@@ -1,14 +1,17 @@
-"""The asynchronous methods: exports, batches of details, their tasks (reference/top-api.md 3.6 to 3.9)."""
+"""The asynchronous methods: exports, batches of details, their tasks.
+
+Source: docs/platform/gateway.md 3.6 to 3.9.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from schemas import platform_time
-from topsync.simulator.checks import Api, Call
+from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.errors import business, invalid, mismatch
-from topsync.simulator.exports import DetailsRequest, Exports, FileRequest, Request
-from topsync.simulator.wire import Json, time_text
+from topsync.simulator.exports import DetailsRequest, ExportRequest, Exports, FileRequest
+from topsync.simulator.wire import JsonObject, time_text
 from topsync.simulator.world import REACHABLE_DAYS
 
 _SOLD_GET = "taobao.topats.trades.sold.get"
@@ -21,18 +24,18 @@ _MOST_DIGITS = 19
 def apis(exports: Exports) -> tuple[Api, ...]:
     """The family's methods."""
 
-    def accept(request: Request) -> Json:
+    def accept(request: ExportRequest) -> JsonObject:
         task = exports.create(request)
         return {"task": {"task_id": task.id, "created": time_text(task.created)}}
 
-    def result_get(call: Call) -> Json:
+    def result_get(call: AdmittedCall) -> JsonObject:
         return {"task": exports.result(call.app_key, call.arguments.number("task_id"))}
 
-    def task_delete(call: Call) -> Json:
+    def task_delete(call: AdmittedCall) -> JsonObject:
         exports.delete(call.app_key, call.arguments.number("task_id"))
         return {"is_success": True}
 
-    def tasks_get(call: Call) -> Json:
+    def tasks_get(call: AdmittedCall) -> JsonObject:
         first = call.arguments.required_second("start_time")
         last = call.arguments.required_second("end_time")
         if first > last:
@@ -49,7 +52,7 @@ def apis(exports: Exports) -> tuple[Api, ...]:
     )
 
 
-def _file_request(call: Call, exports: Exports) -> FileRequest:
+def _file_request(call: AdmittedCall, exports: Exports) -> FileRequest:
     fields = call.arguments.required("fields")
     first, last = call.arguments.day("start_time"), call.arguments.day("end_time")
     today = platform_time.day_of(exports.world.clock.now())
@@ -62,7 +65,7 @@ def _file_request(call: Call, exports: Exports) -> FileRequest:
     return FileRequest(call.app_key, call.seller, _SOLD_GET, fields, first, last)
 
 
-def _details_request(call: Call) -> DetailsRequest:
+def _details_request(call: AdmittedCall) -> DetailsRequest:
     fields = call.arguments.required("fields")
     tids = tuple(filter(None, (part.strip() for part in call.arguments.required("tids").split(";"))))
     if not 0 < len(tids) <= _MAX_TIDS:

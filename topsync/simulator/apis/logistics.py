@@ -1,4 +1,4 @@
-"""The way of a parcel (reference/top-api.md 3.13)."""
+"""The way of a parcel (docs/platform/gateway.md 3.13)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import cast
 
 from topsync.simulator import logistics, wire
 from topsync.simulator.arguments import Arguments
-from topsync.simulator.checks import Api, Call
+from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.drafts import Draft
 from topsync.simulator.errors import business, invalid, mismatch
 from topsync.simulator.ids import oid_of
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import World
 
 _MAX_LINES = 50
@@ -20,7 +20,7 @@ _MAX_LINES = 50
 def apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
     """The family's methods."""
 
-    def trace_search(call: Call) -> Json:
+    def trace_search(call: AdmittedCall) -> JsonObject:
         number = world.number_of(call.seller, call.arguments.number("tid"))
         if number is None:
             raise business("isv.trade-not-exist", "交易不存在")
@@ -35,7 +35,7 @@ def apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
             raise mismatch("tid", "is_split", "拆单订单必须传入is_split和sub_tid")
         now = world.clock.second()
         told = logistics.trace(draft, state, line or 1, now, offline=quirks.offline_parcels)
-        return cast(Json, wire.with_text_ids(told)) if quirks.ids_as_strings else told
+        return cast(JsonObject, wire.with_text_ids(told)) if quirks.ids_as_strings else told
 
     return (Api("taobao.logistics.trace.search", trace_search),)
 

@@ -1,6 +1,6 @@
-"""The message channel's methods: permits, groups, the queue over HTTP (reference/top-api.md 3.12).
+"""The message channel's methods: permits, groups, the queue over HTTP (docs/platform/gateway.md 3.12).
 
-The queue is the one that the group's WebSocket connections share (reference/tmc-protocol.md 4.6). What the
+The queue is the one that the group's WebSocket connections share (docs/platform/channel.md 4.6). What the
 reference does not tell: an unknown group answers `isv.group-not-exist`, a seller who was never permitted
 `isv.user-not-exist`; deleting a group that does not exist says `false`.
 """
@@ -15,11 +15,11 @@ from typing import Protocol
 from schemas import platform_time
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.channel.queue import DEFAULT_GROUP, MessageQueue, Queued
-from topsync.simulator.checks import Api, Call
+from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.errors import ApiError, business, invalid
-from topsync.simulator.sellers import Seller
+from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.subscriptions import Subscriptions
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 _CARRIER = 0
 """Who has a message that was taken over HTTP: connections count from 1."""
@@ -52,7 +52,7 @@ class Queues(Protocol):
 def apis(
     subscriptions: Subscriptions,
     queues: Queues,
-    sellers: Sequence[Seller],
+    sellers: Sequence[SimulatedSeller],
     publisher: str,
     now: Callable[[], datetime],
 ) -> tuple[Api, ...]:
@@ -80,18 +80,18 @@ def apis(
 
 
 class _Users:
-    def __init__(self, subscriptions: Subscriptions, sellers: Sequence[Seller]) -> None:
+    def __init__(self, subscriptions: Subscriptions, sellers: Sequence[SimulatedSeller]) -> None:
         self._subscriptions = subscriptions
         self._by_nick = {seller.nick: seller for seller in sellers}
 
-    def permit(self, call: Call) -> Json:
+    def permit(self, call: AdmittedCall) -> JsonObject:
         topics = call.arguments.names("topics")
         if topics is not None and len(topics) > _MAX_TOPICS:
             raise invalid("topics", f"最多{_MAX_TOPICS}个")
         self._subscriptions.permit(call.seller, topics)
         return {"is_success": True}
 
-    def get(self, call: Call) -> Json:
+    def get(self, call: AdmittedCall) -> JsonObject:
         fields = call.arguments.fields()
         if "topics" not in fields.whole:
             raise invalid("fields", "必须包含topics")
@@ -99,7 +99,7 @@ class _Users:
         permit = None if seller is None else self._subscriptions.permit_of(seller)
         if seller is None or permit is None:
             raise business("isv.user-not-exist:invalid-nick", "用户不存在")
-        user: Json = {
+        user: JsonObject = {
             "user_id": seller.user_id,
             "user_nick": seller.nick,
             "is_valid": permit.is_valid,
@@ -112,7 +112,7 @@ class _Users:
             user["topics"] = {"string": sorted(permit.topics)}
         return {"tmc_user": fields.pick(user)}
 
-    def cancel(self, call: Call) -> Json:
+    def cancel(self, call: AdmittedCall) -> JsonObject:
         seller = self._by_nick.get(_nick(call.arguments))
         return {"is_success": seller is not None and self._subscriptions.cancel(seller)}
 
@@ -122,7 +122,7 @@ class _Groups:
         self,
         subscriptions: Subscriptions,
         queues: Queues,
-        sellers: Sequence[Seller],
+        sellers: Sequence[SimulatedSeller],
         now: Callable[[], datetime],
     ) -> None:
         self._groups = subscriptions.groups
@@ -130,7 +130,7 @@ class _Groups:
         self._by_nick = {seller.nick: seller for seller in sellers}
         self._now = now
 
-    def get(self, call: Call) -> Json:
+    def get(self, call: AdmittedCall) -> JsonObject:
         asked = call.arguments.names("group_names")
         if asked is not None and len(asked) > _MAX_GROUP_NAMES:
             raise invalid("group_names", f"最多{_MAX_GROUP_NAMES}个")
@@ -138,19 +138,19 @@ class _Groups:
         page_size = call.arguments.number_within("page_size", 1, 100, 40)
         names = [name for name in self._groups.names if asked is None or name in asked]
         page = names[(page_no - 1) * page_size : page_no * page_size]
-        answer: Json = {"total_results": len(names)}
+        answer: JsonObject = {"total_results": len(names)}
         if page:
             answer["groups"] = {"tmc_group": [{"name": name} for name in page]}
         return answer
 
-    def add(self, call: Call) -> Json:
+    def add(self, call: AdmittedCall) -> JsonObject:
         name = _group_name(call.arguments)
         sellers = self._sellers(call.arguments, required=True)
         self._make(call, name)
         self._groups.move(name, sellers)
         return {"group_name": name, "created": platform_time.format(self._now())}
 
-    def delete(self, call: Call) -> Json:
+    def delete(self, call: AdmittedCall) -> JsonObject:
         name = _group_name(call.arguments)
         sellers = self._sellers(call.arguments, required=False)
         if name not in self._groups:
@@ -162,22 +162,22 @@ class _Groups:
             self._queues.queue_of((call.app_key, name)).lose_all()
         return {"is_success": True}
 
-    def route(self, call: Call) -> Json:
+    def route(self, call: AdmittedCall) -> JsonObject:
         name, topics = _group_name(call.arguments), _routed_topics(call.arguments)
         self._make(call, name)
         self._groups.route(name, topics)
         return {"result": True}
 
-    def unroute(self, call: Call) -> Json:
+    def unroute(self, call: AdmittedCall) -> JsonObject:
         self._groups.unroute(_group_name(call.arguments), _routed_topics(call.arguments))
         return {"result": True}
 
-    def _make(self, call: Call, name: str) -> None:
+    def _make(self, call: AdmittedCall, name: str) -> None:
         if not self._queues.add_group((call.app_key, name)):
             raise business("isv.group-service-error:too-many-groups", "分组过多")
         self._groups.add(name)
 
-    def _sellers(self, arguments: Arguments, *, required: bool) -> list[Seller]:
+    def _sellers(self, arguments: Arguments, *, required: bool) -> list[SimulatedSeller]:
         nicks = arguments.names("nicks")
         if nicks is None and required:
             arguments.required("nicks")
@@ -198,23 +198,23 @@ class _Messages:
         self._publisher = publisher
         self._now = now
 
-    def queue_get(self, call: Call) -> Json:
+    def queue_get(self, call: AdmittedCall) -> JsonObject:
         name = call.arguments.required("group_name")
         today = self._queue(call, name).today(self._now())
         counts = {"name": name, "broker_name": _BROKER, "put_toal": today.put, "get_total": today.read}
         return {"datas": {"tmc_queue_info": [counts]}}
 
-    def consume(self, call: Call) -> Json:
+    def consume(self, call: AdmittedCall) -> JsonObject:
         quantity = call.arguments.number_within("quantity", 10, 200, 100)
         queue, now = self._queue(call, call.arguments.text("group_name")), self._now()
         queue.advance(now)
-        rows: list[Json] = []
+        rows: list[JsonObject] = []
         while len(rows) < quantity and (queued := queue.take(now, _CARRIER)) is not None:
             queue.counts.duplicated += queued.fate.copies
             rows.extend(repeat(self._row(queued), 1 + queued.fate.copies))
         return {"messages": {"tmc_message": rows}} if rows else {}
 
-    def confirm(self, call: Call) -> Json:
+    def confirm(self, call: AdmittedCall) -> JsonObject:
         done, failed = _ids(call.arguments, "s_message_ids"), _ids(call.arguments, "f_message_ids")
         if not done and not failed:
             call.arguments.required("s_message_ids")
@@ -225,18 +225,18 @@ class _Messages:
             queue.confirm(message_id)
         return {"is_success": True}
 
-    def auth_get(self, call: Call) -> Json:
+    def auth_get(self, call: AdmittedCall) -> JsonObject:
         name = call.arguments.required("group")
         self._queue(call, name)
         return {"result": self._queues.connect_token((call.app_key, name))}
 
-    def _queue(self, call: Call, name: str | None) -> MessageQueue:
+    def _queue(self, call: AdmittedCall, name: str | None) -> MessageQueue:
         name = name or DEFAULT_GROUP
         if name not in self._groups:
             raise _no_group()
         return self._queues.queue_of((call.app_key, name))
 
-    def _row(self, queued: Queued) -> Json:
+    def _row(self, queued: Queued) -> JsonObject:
         message = queued.message
         return {
             "id": queued.id,

@@ -1,4 +1,4 @@
-"""Refunds: by modification, and one in full (reference/top-api.md 3.10)."""
+"""Refunds: by modification, and one in full (docs/platform/gateway.md 3.10)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from topsync.simulator import paging, refunds, wire
 from topsync.simulator.apis.trades import seen
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.book import OrderBook
-from topsync.simulator.checks import Api, Call
+from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.errors import business, invalid, mismatch, service_rejection
 from topsync.simulator.fields import FieldMask
 from topsync.simulator.ids import refund_of
 from topsync.simulator.listing import TooSlowError
-from topsync.simulator.refunds import Found, RefundQuery
+from topsync.simulator.refunds import RefundQuery, RefundRow
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import World
 
 DEFAULT_TYPES = frozenset({"guarantee_trade", "auto_delivery"})
@@ -41,7 +41,7 @@ class _Refunds:
         self._world = world
         self._quirks = quirks
 
-    def receive_get(self, call: Call) -> Json:
+    def receive_get(self, call: AdmittedCall) -> JsonObject:
         arguments = call.arguments
         wanted = paging.wanted(arguments)
         arguments.refuse_unsimulated(*_UNSIMULATED)
@@ -68,14 +68,14 @@ class _Refunds:
         rows = [self._row(book, refund, wanted.fields, now) for refund in page]
         return paging.answer(wanted, begin, len(found), "refunds", "refund", rows)
 
-    def get(self, call: Call) -> Json:
+    def get(self, call: AdmittedCall) -> JsonObject:
         fields = call.arguments.fields()
         told = self._refund(call, call.arguments.number("refund_id"))
         if told is None:
             raise business("isv.refund-not-exist", "退款不存在")
         return {"refund": self._written(told, fields)}
 
-    def _refund(self, call: Call, refund_id: int) -> Json | None:
+    def _refund(self, call: AdmittedCall, refund_id: int) -> JsonObject | None:
         named = refund_of(refund_id)
         if named is None:
             return None
@@ -90,13 +90,13 @@ class _Refunds:
         draft = book.draft(number)
         return refunds.full_refund(call.seller, draft, book.state(draft, events), line, attempt)
 
-    def _row(self, book: OrderBook, found: Found, fields: FieldMask, now: int) -> object:
+    def _row(self, book: OrderBook, found: RefundRow, fields: FieldMask, now: int) -> object:
         draft = book.draft(found.number)
         state = book.state(draft, book.shown(found.number, now).events)
         told = refunds.full_refund(book.seller, draft, state, found.line, found.attempt)
         return self._written(told or {}, fields)
 
-    def _written(self, told: Json, fields: FieldMask) -> object:
+    def _written(self, told: JsonObject, fields: FieldMask) -> object:
         picked = fields.pick(told)
         if self._quirks.refund_ids_as_numbers and "refund_id" in picked:
             picked["refund_id"] = int(str(picked["refund_id"]))

@@ -1,4 +1,7 @@
-"""Sold trades: by creation, by modification, by arrival, one in full (reference/top-api.md 3.1 to 3.5)."""
+"""Sold trades: by creation, by modification, by arrival, one in full.
+
+Source: docs/platform/gateway.md 3.1 to 3.5.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,17 @@ from typing import cast
 from topsync.simulator import listing, paging, wire
 from topsync.simulator.arguments import Arguments
 from topsync.simulator.book import OrderBook
-from topsync.simulator.checks import Api, Call
+from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.errors import business, invalid, mismatch, service_rejection
 from topsync.simulator.faults.effects import Vision
 from topsync.simulator.fields import FieldMask
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.simulator.life import Event
-from topsync.simulator.listing import Listing, Query, TooSlowError
-from topsync.simulator.paging import Wanted
+from topsync.simulator.life import OrderEvent
+from topsync.simulator.listing import ListResult, Query, TooSlowError
+from topsync.simulator.paging import ListView
 from topsync.simulator.settings import PlatformQuirks
 from topsync.simulator.trades import BRIEF, brief_trade, full_trade, listed_trade
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import World
 
 DEFAULT_TYPES = frozenset({"guarantee_trade", "auto_delivery", "ec", "cod", "step"})
@@ -45,9 +48,9 @@ FULLINFO_ONLY = frozenset(
         "promotion_details",
     }
 )
-"""What `taobao.trade.get` leaves out (reference/top-api.md 3.5)."""
+"""What `taobao.trade.get` leaves out (docs/platform/gateway.md 3.5)."""
 
-Find = Callable[[OrderBook, Query, int], Listing]
+Find = Callable[[OrderBook, Query, int], ListResult]
 
 _UNSIMULATED = ("buyer_nick", "buyer_open_id", "buyer_open_uid", "ext_type", "rate_status", "tag")
 
@@ -69,7 +72,7 @@ class _Trades:
         self._world = world
         self._quirks = quirks
 
-    def fullinfo_get(self, call: Call) -> Json:
+    def fullinfo_get(self, call: AdmittedCall) -> JsonObject:
         fields = call.arguments.fields()
         number = self._world.number_of(call.seller, call.arguments.number("tid"))
         if number is None:
@@ -87,11 +90,11 @@ class _Trades:
         trade = fields.pick(full)
         return {"trade": wire.with_text_ids(trade) if self._quirks.ids_as_strings else trade}
 
-    def get(self, call: Call) -> Json:
-        trade = cast(Json, self.fullinfo_get(call)["trade"])
+    def get(self, call: AdmittedCall) -> JsonObject:
+        trade = cast(JsonObject, self.fullinfo_get(call)["trade"])
         return {"trade": {name: told for name, told in trade.items() if name not in FULLINFO_ONLY}}
 
-    def sold_get(self, call: Call) -> Json:
+    def sold_get(self, call: AdmittedCall) -> JsonObject:
         wanted = _wanted(call.arguments)
         first, last = call.arguments.second("start_created"), call.arguments.second("end_created")
         oldest = self._world.oldest_reachable()
@@ -107,15 +110,15 @@ class _Trades:
         paging.check_age("start_created", query.first, oldest, self._quirks)
         return self._page(call, wanted, query, listing.by_created)
 
-    def increment_get(self, call: Call) -> Json:
+    def increment_get(self, call: AdmittedCall) -> JsonObject:
         inclusive = self._quirks.end_modified_inclusive
         return self._increment(call, "modified", listing.by_modified, inclusive=inclusive)
 
-    def incrementv_get(self, call: Call) -> Json:
+    def incrementv_get(self, call: AdmittedCall) -> JsonObject:
         find = listing.by_arrival if self._quirks.changes_arrive else listing.by_first_arrival
         return self._increment(call, "create", find, inclusive=self._quirks.end_create_inclusive)
 
-    def _increment(self, call: Call, moment: str, find: Find, *, inclusive: bool) -> Json:
+    def _increment(self, call: AdmittedCall, moment: str, find: Find, *, inclusive: bool) -> JsonObject:
         wanted = _wanted(call.arguments)
         first = call.arguments.required_second(f"start_{moment}")
         last = call.arguments.required_second(f"end_{moment}")
@@ -131,7 +134,7 @@ class _Trades:
         paging.check_age(f"start_{moment}", first, oldest, self._quirks)
         return self._page(call, wanted, query, find)
 
-    def _page(self, call: Call, wanted: Wanted, query: Query, find: Find) -> Json:
+    def _page(self, call: AdmittedCall, wanted: ListView, query: Query, find: Find) -> JsonObject:
         book = self._world.book(call.seller)
         now = self._world.clock.second() - call.vision.lag_seconds
         try:
@@ -168,7 +171,7 @@ class _Trades:
         return last if inclusive else last - 1
 
 
-def seen(events: Sequence[Event], vision: Vision, now: int) -> Sequence[Event]:
+def seen(events: Sequence[OrderEvent], vision: Vision, now: int) -> Sequence[OrderEvent]:
     """What a detail call knows of an order: nothing of one too fresh, else all but what is too recent."""
     if vision.newborn_seconds and events[0].at > now - vision.newborn_seconds:
         return []
@@ -177,7 +180,7 @@ def seen(events: Sequence[Event], vision: Vision, now: int) -> Sequence[Event]:
     return [event for event in events if event.at <= now - vision.lag_seconds] or events[:1]
 
 
-def _wanted(arguments: Arguments) -> Wanted:
+def _wanted(arguments: Arguments) -> ListView:
     wanted = paging.wanted(arguments)
     arguments.refuse_unsimulated(*_UNSIMULATED)
     return wanted

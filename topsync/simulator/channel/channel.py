@@ -1,6 +1,6 @@
 """The platform's side of the message channel: accepts clients, pushes messages, redelivers, and misbehaves.
 
-Behaves as reference/tmc-protocol.md 1.3, 1.4 and 3 to 6 describe the servers in the field; where those
+Behaves as docs/platform/channel.md 1.3, 1.4 and 3 to 6 describe the servers in the field; where those
 say nothing, the choice is a setting. It never sends a Ping or a Pong of its own accord.
 """
 
@@ -19,7 +19,7 @@ from topsync.simulator.channel.dispatch import dispatch
 from topsync.simulator.channel.door import Door, Identity
 from topsync.simulator.channel.faults import ChannelFaults
 from topsync.simulator.channel.pushes import PushWriter
-from topsync.simulator.channel.queue import DEFAULT_GROUP, MessageQueue, OutboundMessage, QueueCounts
+from topsync.simulator.channel.queue import DEFAULT_GROUP, MessageQueue, OutboundMessage, QueueTotals
 from topsync.simulator.channel.reception import Reception
 from topsync.simulator.channel.settings import ChannelSettings, Refusal
 from topsync.simulator.channel.websocket import Opcode
@@ -228,7 +228,7 @@ class Channel:
         pending.
         `cut`, `silent` and `refusing` are 1 while that fault is on; `hanging` counts connections.
         """
-        total = QueueCounts()
+        total = QueueTotals()
         for queue in self._queues.values():
             for name, count in asdict(queue.counts).items():
                 setattr(total, name, getattr(total, name) + count)

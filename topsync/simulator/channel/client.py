@@ -7,21 +7,21 @@ import time
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
+from topsync.platforms.taobao.channel.frames import Frame, encode
 from topsync.simulator.channel import websocket
 from topsync.simulator.channel.confirms import ConfirmShape
 from topsync.simulator.channel.pushes import Recipient
 from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.channel.websocket import (
     Closed,
-    Event,
     Message,
-    Receiver,
     Rejected,
     Skipped,
     Upgraded,
     Violation,
+    WebSocketEvent,
+    WebSocketReader,
 )
-from topsync.tmc.frames import Frame, encode
 
 LINGER_SECONDS: Final = 5.0
 """How long the last bytes to a client that does not read are kept when its connection ends."""
@@ -70,7 +70,7 @@ class Client(asyncio.Protocol):
         self.since_seconds = self.last_traffic_seconds = time.monotonic()
         self._house = house
         self._settings = settings
-        self._receiver = Receiver(settings.max_frame_bytes)
+        self._receiver = WebSocketReader(settings.max_frame_bytes)
         self._transport: asyncio.Transport | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
@@ -165,7 +165,7 @@ class Client(asyncio.Protocol):
             self._finish()
 
     def drop(self) -> None:
-        """End TCP at once and without a Close (reference/tmc-protocol.md 5.4). Idempotent."""
+        """End TCP at once and without a Close (docs/platform/channel.md 5.4). Idempotent."""
         self.recipient = None
         if self._transport is not None:
             self._transport.abort()
@@ -189,7 +189,7 @@ class Client(asyncio.Protocol):
         self._muted = False
         self._flush()
 
-    def _take(self, event: Event) -> bool:
+    def _take(self, event: WebSocketEvent) -> bool:
         match event:
             case Message():
                 if not self._house.received(self, event):

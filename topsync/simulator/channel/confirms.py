@@ -10,11 +10,11 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from topsync.tmc.frames import Frame, Int64, MessageType
-from topsync.tmc.messages import Kind, read_kind
+from topsync.platforms.taobao.channel.frames import Frame, Int64, MessageType
+from topsync.platforms.taobao.channel.messages import MessageKind, read_kind
 
 _ID_FIELD: Final = b"\x01\x00\x02\x00\x00\x00id\x05"
-"""A custom header called `id` up to its 64-bit value (reference/tmc-protocol.md 2.2, 2.3)."""
+"""A custom header called `id` up to its 64-bit value (docs/platform/channel.md 2.2, 2.3)."""
 
 _ID: Final = struct.Struct("<q")
 
@@ -40,7 +40,7 @@ def shape_of(data: bytes, frame: Frame) -> ConfirmShape | None:
     """The shape of a confirm that `data` decoded to; None when it has none, or asks for an answer."""
     if frame.type is not MessageType.SEND or frame.flag or not frame.token or frame.version == 1:
         return None
-    if read_kind(frame) != Kind.CONFIRM or type(frame.custom.get("id")) is not Int64:
+    if read_kind(frame) != MessageKind.CONFIRM or type(frame.custom.get("id")) is not Int64:
         return None
     head, found, rest = data.partition(_ID_FIELD)
     tail = rest[_ID.size :]

@@ -27,7 +27,7 @@ def dispatch(
     chance: random_module.Random,
     now: datetime,
 ) -> bool:
-    """Give each ready message to a random connection that has room (reference/tmc-protocol.md 5.5).
+    """Give each ready message to a random connection that has room (docs/platform/channel.md 5.5).
 
     False when the turn was over before the messages or the room were.
     """

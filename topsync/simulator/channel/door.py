@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from topsync.platforms.taobao.channel.frames import Frame, Value
+from topsync.platforms.taobao.gateway.sign import SignMethod, sign
 from topsync.simulator.channel.queue import DEFAULT_GROUP
 from topsync.simulator.channel.settings import ChannelSettings, Refusal
-from topsync.tmc.frames import Frame, Value
-from topsync.top.sign import SignMethod, sign
 
 Identity = tuple[str, str]
 """Application key and group: what a token stands for."""
 
 SIGNED_FIELDS: Final = ("app_key", "group_name", "timestamp")
-"""Sorted by name, as they are signed (reference/tmc-protocol.md 3.2)."""
+"""Sorted by name, as they are signed (docs/platform/channel.md 3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _text(value: Value) -> str:
 def _signs(texts: Mapping[str, str], secret: str) -> set[str]:
     """The signature, in both ways to treat an empty field.
 
-    Java, .NET and PHP leave it out; Node and Python sign its name (reference/tmc-protocol.md 3.2, 10).
+    Java, .NET and PHP leave it out; Node and Python sign its name (docs/platform/channel.md 3.2, 10).
     """
     named = "".join(name + texts[name] for name in SIGNED_FIELDS)
     digest = hashlib.md5(f"{secret}{named}{secret}".encode(), usedforsecurity=False).hexdigest()

@@ -12,14 +12,23 @@ from typing import Final
 
 import orjson
 
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Frame,
+    Int16,
+    Int32,
+    Int64,
+    MessageType,
+    Value,
+    encode,
+)
+from topsync.platforms.taobao.channel.messages import MessageKind, date_of
 from topsync.simulator import wire
 from topsync.simulator.channel import websocket
 from topsync.simulator.channel.queue import Queued
 from topsync.simulator.channel.settings import ChannelSettings, WireType
 from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.faults.effects import Damage, Fate
-from topsync.tmc.frames import Byte, Frame, Int16, Int32, Int64, MessageType, Value, encode
-from topsync.tmc.messages import Kind, date_of
 
 INT64_MAX: Final = 2**63 - 1
 
@@ -27,7 +36,7 @@ STRANGE_SENDER: Final = "00000000-0000-4000-8000-000000000000"
 """A token that no client was ever given."""
 
 VOIDABLE_FIELDS: Final = ("outtime", "publisher", "nick", "dataid", "retried")
-"""What a message can be placed without (reference/tmc-protocol.md 4.2)."""
+"""What a message can be placed without (docs/platform/channel.md 4.2)."""
 
 UNKNOWN_FIELDS: Final[Mapping[str, Value]] = {
     "x_new_text": "x",
@@ -78,7 +87,7 @@ def push_frame(
     """A Data frame, its fields in the order and of the types of vector `data_push`; never with a Flag."""
     message, fate = queued.message, queued.fate
     custom: dict[str, Value] = {
-        "__kind": Byte(Kind.DATA),
+        "__kind": Byte(MessageKind.DATA),
         "id": Int64(queued.id),
         "topic": message.topic,
         "content": _content(message.content, fate, settings, zipped=zipped),
@@ -157,7 +166,9 @@ _END: Final = b"\0\0"
 @functools.lru_cache(maxsize=2048)
 def _opening(token: str) -> bytes:
     """Everything before the id."""
-    return encode(Frame(MessageType.SEND, token=token, custom={"__kind": Byte(Kind.DATA)}))[: -len(_END)]
+    return encode(Frame(MessageType.SEND, token=token, custom={"__kind": Byte(MessageKind.DATA)}))[
+        : -len(_END)
+    ]
 
 
 @functools.lru_cache(maxsize=8192)

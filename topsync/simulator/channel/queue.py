@@ -1,7 +1,7 @@
 """One group's queue of messages on the platform's side: what is due, what is under way, what is over.
 
 A state machine without I/O; `now` comes in with each call and is expected not to go back. The rules are
-those of reference/tmc-protocol.md 6: at least once, redelivery after a failure or a missing confirm,
+those of docs/platform/channel.md 6: at least once, redelivery after a failure or a missing confirm,
 retention, no promise about order.
 """
 
@@ -20,7 +20,7 @@ from schemas import platform_time
 from topsync.simulator.faults.effects import PLAIN, Fate
 
 DEFAULT_GROUP: Final = "default"
-"""The group that exists always (reference/tmc-protocol.md 6)."""
+"""The group that exists always (docs/platform/channel.md 6)."""
 
 
 class OutboundMessage(NamedTuple):
@@ -55,7 +55,7 @@ class QueueRules:
     earliest_confirm: timedelta = timedelta(0)
 
 
-class Place(Enum):
+class MessagePlace(Enum):
     """Where a message is."""
 
     READY = "ready"
@@ -72,7 +72,7 @@ class Queued:
 
     id: int
     message: OutboundMessage
-    place: Place
+    place: MessagePlace
     due_at: datetime
     retried: int = 0
     carrier: int = 0
@@ -80,7 +80,7 @@ class Queued:
 
 
 @dataclass(slots=True)
-class QueueCounts:
+class QueueTotals:
     """What has happened.
 
     published = confirmed + lost + expired + exhausted + overflowed + pending + in flight.
@@ -120,7 +120,7 @@ class MessageQueue:
         self._short_lived: list[tuple[datetime, int, Queued]] = []
         self._next_expiry: datetime | None = None
         self._carried: Counter[int] = Counter()
-        self.counts = QueueCounts()
+        self.counts = QueueTotals()
         self._day = DayCounts()
 
     @property
@@ -140,7 +140,7 @@ class MessageQueue:
     @property
     def held(self) -> int:
         """Pending messages that a fault keeps from being ready."""
-        return sum(queued.place is Place.HELD for _, _, queued in self._held)
+        return sum(queued.place is MessagePlace.HELD for _, _, queued in self._held)
 
     def publish(self, message: OutboundMessage, now: datetime, fate: Fate = PLAIN) -> None:
         """Takes a message in. A full queue refuses it, which is counted as overflowed.
@@ -152,14 +152,14 @@ class MessageQueue:
         if len(self._messages) >= self._rules.max_messages:
             self.counts.overflowed += 1
             return
-        queued = Queued(self._new_id(), message, Place.READY, now, fate=fate)
+        queued = Queued(self._new_id(), message, MessagePlace.READY, now, fate=fate)
         self._messages[queued.id] = queued
         if self._next_expiry is None:
             self._next_expiry = self._over_age_at(queued)
         if fate.life_seconds is not None:
             heappush(self._short_lived, (self._over_age_at(queued), queued.id, queued))
         if fate.hold_seconds:
-            self._move(queued, Place.HELD, now + timedelta(seconds=fate.hold_seconds))
+            self._move(queued, MessagePlace.HELD, now + timedelta(seconds=fate.hold_seconds))
             heappush(self._held, (queued.due_at, queued.id, queued))
         else:
             self._backlog.append(queued)
@@ -172,7 +172,7 @@ class MessageQueue:
     def lose_unconfirmed(self) -> None:
         """Everything that was sent at least once and not confirmed is gone for ever."""
         for queued in list(self._messages.values()):
-            if queued.place in (Place.IN_FLIGHT, Place.WAITING) or queued.retried:
+            if queued.place in (MessagePlace.IN_FLIGHT, MessagePlace.WAITING) or queued.retried:
                 self._end(queued)
                 self.counts.lost += 1
 
@@ -181,8 +181,8 @@ class MessageQueue:
         while (queued := self._pick()) is not None:
             if self._is_over_age(queued, now):
                 self._expire(queued)
-            elif queued.place is Place.READY:
-                self._move(queued, Place.IN_FLIGHT, now + self._rules.confirm_timeout)
+            elif queued.place is MessagePlace.READY:
+                self._move(queued, MessagePlace.IN_FLIGHT, now + self._rules.confirm_timeout)
                 queued.carrier = carrier
                 self._carried[carrier] += 1
                 self.counts.sent += 1
@@ -192,7 +192,7 @@ class MessageQueue:
         return None
 
     def confirm(self, message_id: int, now: datetime | None = None) -> bool:
-        """The message is done with, also after a Failed or a time-out (reference/tmc-protocol.md 4.3).
+        """The message is done with, also after a Failed or a time-out (docs/platform/channel.md 4.3).
 
         With `now`, a confirm that comes too soon after its delivery is ignored, where the rules say so.
         """
@@ -213,29 +213,29 @@ class MessageQueue:
             self.counts.failed += 1
             delay = self._rules.failed_delay
             self._move(
-                queued, Place.WAITING, now + (self._rules.redelivery_delay if delay is None else delay)
+                queued, MessagePlace.WAITING, now + (self._rules.redelivery_delay if delay is None else delay)
             )
             self._failed[queued.id] = self._waiting.pop(queued.id)
 
     def advance(self, now: datetime) -> None:
         """Lets time pass: confirms time out, redeliveries fall due, old messages expire."""
         for queued in _due(self._in_flight, now):
-            self._move(queued, Place.WAITING, queued.due_at + self._rules.redelivery_delay)
+            self._move(queued, MessagePlace.WAITING, queued.due_at + self._rules.redelivery_delay)
         for queued in (*_due(self._waiting, now), *_due(self._failed, now)):
             self._redeliver(queued, now)
         while self._held and self._held[0][0] <= now:
             held = heappop(self._held)[2]
-            if held.place is Place.HELD:
-                self._move(held, Place.READY, now)
+            if held.place is MessagePlace.HELD:
+                self._move(held, MessagePlace.READY, now)
                 self._backlog.append(held)
         while self._short_lived and self._short_lived[0][0] <= now:
             short_lived = heappop(self._short_lived)[2]
-            if short_lived.place is not Place.OVER:
+            if short_lived.place is not MessagePlace.OVER:
                 self._expire(short_lived)
         if self._next_expiry is not None and self._next_expiry <= now:
             self._expire_oldest(now)
         # Whatever is over leaves the backlog here too, or it would grow while nobody is connected.
-        while self._backlog and self._backlog[0].place is Place.OVER:
+        while self._backlog and self._backlog[0].place is MessagePlace.OVER:
             self._backlog.popleft()
 
     def forget_carrier(self, carrier: int) -> None:
@@ -273,7 +273,7 @@ class MessageQueue:
             self.counts.exhausted += 1
             return
         queued.retried += 1
-        self._move(queued, Place.READY, now)
+        self._move(queued, MessagePlace.READY, now)
         if self._rules.new_id_on_redelivery:
             del self._messages[queued.id]
             queued.id = self._new_id()
@@ -281,7 +281,7 @@ class MessageQueue:
         self._backlog.append(queued)
 
     def _is_too_early(self, queued: Queued, now: datetime) -> bool:
-        if not self._rules.earliest_confirm or queued.place is not Place.IN_FLIGHT:
+        if not self._rules.earliest_confirm or queued.place is not MessagePlace.IN_FLIGHT:
             return False
         return now < queued.due_at - self._rules.confirm_timeout + self._rules.earliest_confirm
 
@@ -292,7 +292,7 @@ class MessageQueue:
         self._next_expiry = self._over_age_at(oldest) if self._messages else None
 
     def _is_over_age(self, queued: Queued, now: datetime) -> bool:
-        return queued.place is not Place.OVER and now >= self._over_age_at(queued)
+        return queued.place is not MessagePlace.OVER and now >= self._over_age_at(queued)
 
     def _over_age_at(self, queued: Queued) -> datetime:
         life = queued.fate.life_seconds
@@ -304,19 +304,19 @@ class MessageQueue:
         self.counts.expired += 1
 
     def _end(self, queued: Queued) -> None:
-        self._move(queued, Place.OVER, queued.due_at)
+        self._move(queued, MessagePlace.OVER, queued.due_at)
         del self._messages[queued.id]
 
-    def _move(self, queued: Queued, place: Place, due_at: datetime) -> None:
+    def _move(self, queued: Queued, place: MessagePlace, due_at: datetime) -> None:
         """The only writer of a message's place."""
         if self._in_flight.pop(queued.id, None) is not None and queued.carrier in self._carried:
             self._carried[queued.carrier] -= 1
         self._waiting.pop(queued.id, None)
         self._failed.pop(queued.id, None)
         queued.place, queued.due_at = place, due_at
-        if place is Place.IN_FLIGHT:
+        if place is MessagePlace.IN_FLIGHT:
             self._in_flight[queued.id] = queued
-        elif place is Place.WAITING:
+        elif place is MessagePlace.WAITING:
             self._waiting[queued.id] = queued
 
 

@@ -8,6 +8,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 
+from topsync.platforms.taobao.channel.frames import (
+    Byte,
+    Frame,
+    FrameError,
+    Int16,
+    Int32,
+    Int64,
+    MessageType,
+    decode,
+)
+from topsync.platforms.taobao.channel.messages import MessageKind, read_kind
 from topsync.simulator.channel.client import Client
 from topsync.simulator.channel.confirms import shape_of
 from topsync.simulator.channel.door import Door, Granted, Identity
@@ -16,12 +27,10 @@ from topsync.simulator.channel.pushes import Recipient
 from topsync.simulator.channel.queue import MessageQueue
 from topsync.simulator.channel.settings import ChannelSettings, Excess, Refusal
 from topsync.simulator.channel.websocket import Message, Opcode
-from topsync.tmc.frames import Byte, Frame, FrameError, Int16, Int32, Int64, MessageType, decode
-from topsync.tmc.messages import Kind, read_kind
 
 
 @dataclass(slots=True)
-class Counts:
+class ClientCounts:
     """What came from clients."""
 
     connects: int = 0
@@ -60,7 +69,7 @@ class Reception:
         wake: Callable[[], None],
     ) -> None:
         self.clients: dict[int, Client] = {}
-        self.counts = Counts()
+        self.counts = ClientCounts()
         self._settings = settings
         self._door = door
         self._queues = queues
@@ -226,15 +235,19 @@ class Reception:
     def _receive_send(self, client: Client, frame: Frame, queue: MessageQueue | None) -> None:
         message_id = frame.custom.get("id")
         match read_kind(frame):
-            case Kind.PULL_REQUEST:
+            case MessageKind.PULL_REQUEST:
                 self.counts.pulls += 1
                 if client.allowance is not None:
                     client.allowance = self._settings.messages_per_pull
-            case Kind.CONFIRM if queue is not None and isinstance(message_id, Byte | Int16 | Int32 | Int64):
+            case MessageKind.CONFIRM if queue is not None and isinstance(
+                message_id, Byte | Int16 | Int32 | Int64
+            ):
                 self._confirm(queue, message_id)
-            case Kind.FAILED if queue is not None and isinstance(message_id, Byte | Int16 | Int32 | Int64):
+            case MessageKind.FAILED if queue is not None and isinstance(
+                message_id, Byte | Int16 | Int32 | Int64
+            ):
                 queue.fail(message_id, self._now())
-            case Kind.DATA:
+            case MessageKind.DATA:
                 self.counts.publishes += 1
             case _:
                 self.counts.unknown_kinds += 1

@@ -39,7 +39,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ChannelSettings:
-    """Defaults are those of reference/tmc-protocol.md 6.1; where that says nothing, those of its section 3.
+    """Defaults are those of docs/platform/channel.md 6.1; where that says nothing, those of its section 3.
 
     Seconds are the platform's, unless called real.
     """

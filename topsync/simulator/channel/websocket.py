@@ -1,7 +1,7 @@
 """The server's side of WebSocket as the platform's servers speak it: bytes in, events out, no I/O.
 
 Not a general implementation: it is as strict and as lenient as the servers in the field
-(reference/tmc-protocol.md 1.2 to 1.4, 5.4). It answers no Ping, joins no fragments, accepts no extension,
+(docs/platform/channel.md 1.2 to 1.4, 5.4). It answers no Ping, joins no fragments, accepts no extension,
 and tolerates two things that RFC 6455 forbids and the official client does: an unmasked Close, and one
 longer than 125 bytes.
 """
@@ -74,7 +74,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A fragment, which servers in the field drop without an answer (reference/tmc-protocol.md 1.4)."""
+    """A fragment, which servers in the field drop without an answer (docs/platform/channel.md 1.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Violation:
     reason: str
 
 
-Event = Upgraded | Rejected | Message | Skipped | Closed | Violation
+WebSocketEvent = Upgraded | Rejected | Message | Skipped | Closed | Violation
 
 
 class _Phase(Enum):
@@ -104,7 +104,7 @@ class _ViolationError(Exception):
     """The bytes break a rule; the text says which."""
 
 
-class Receiver:
+class WebSocketReader:
     """One connection's incoming bytes. Keeps at most a request's head or one frame beside what it is fed."""
 
     def __init__(self, max_frame_bytes: int) -> None:
@@ -122,7 +122,7 @@ class Receiver:
         """Whether the upgrade is done and the end has not come."""
         return self._phase is _Phase.FRAMES
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[WebSocketEvent]:
         """What these bytes complete. After a rejection, a Close or a violation: nothing, ever.
 
         Never raises, whatever comes.
@@ -132,7 +132,7 @@ class Receiver:
         self._buffer += data
         return list(self._events())
 
-    def _events(self) -> Iterator[Event]:
+    def _events(self) -> Iterator[WebSocketEvent]:
         if self._phase is _Phase.HEAD and (answer := self._answer()) is not None:
             yield answer
         if self.is_open:
@@ -153,7 +153,7 @@ class Receiver:
             del self._buffer[: end + len(_END_OF_HEAD)]
         return answer
 
-    def _frames(self) -> Iterator[Event]:
+    def _frames(self) -> Iterator[WebSocketEvent]:
         position = 0
         try:
             while (taken := self._frame(position)) is not None:
@@ -172,7 +172,7 @@ class Receiver:
         self._phase = _Phase.OVER
         self._buffer.clear()
 
-    def _frame(self, position: int) -> tuple[Event, int] | None:
+    def _frame(self, position: int) -> tuple[WebSocketEvent, int] | None:
         """The frame that begins there and where it ends; None when it has not come as a whole."""
         buffer = self._buffer
         if len(buffer) < position + 2:
@@ -216,7 +216,7 @@ def _kind(first: int) -> tuple[Opcode, bool]:
     return opcode, first >= _FINAL
 
 
-def _event(opcode: Opcode, payload: bytes, *, final: bool) -> Event:
+def _event(opcode: Opcode, payload: bytes, *, final: bool) -> WebSocketEvent:
     if opcode is Opcode.CLOSE:
         return Closed(int.from_bytes(payload[:2], "big") if len(payload) > 1 else None)
     if opcode is Opcode.CONTINUATION or not final:
@@ -269,7 +269,7 @@ def _answer_to(head: str) -> Upgraded | Rejected:
     if headers.get("sec-websocket-version") != _VERSION:
         return _rejected(HTTPStatus.UPGRADE_REQUIRED, {"Sec-WebSocket-Version": _VERSION})
     # No extension, no subprotocol, and nothing but Upgrade in Connection: the official client fails on
-    # anything more (reference/tmc-protocol.md 1.3).
+    # anything more (docs/platform/channel.md 1.3).
     answer = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": _accept(key)}
     return Upgraded(_head(HTTPStatus.SWITCHING_PROTOCOLS, answer))
 

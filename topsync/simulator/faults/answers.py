@@ -22,8 +22,8 @@ from topsync.simulator.faults.base import (
     Strike,
     Visit,
 )
-from topsync.simulator.faults.effects import Change, Delivery, Disturbance, Fate, Vision
-from topsync.simulator.wire import Json, second_of, time_text
+from topsync.simulator.faults.effects import AnswerDelivery, Disturbance, Fate, ListChange, Vision
+from topsync.simulator.wire import JsonObject, second_of, time_text
 
 _ESCAPED_CONTROL = re.compile(rb"(?<!\\)((?:\\\\)*)\\([nrt])")
 _CONTROLS: Mapping[bytes, bytes] = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
@@ -47,12 +47,12 @@ _PEAK_FIELDS = frozenset(
         *("step_pay_details", "shipping_type", "consign_time", "promotion_details"),
     }
 )
-"""Lines, payment, logistics and oaid (reference/top-api.md 6.3)."""
+"""Lines, payment, logistics and oaid (docs/platform/gateway.md 6.3)."""
 
 _FRAGILE_FIELDS = frozenset({"timeout_action_time", "commission_fee", "available_confirm_fee"})
 _FRAGILE_LINE_FIELDS = frozenset({"refund_id", "special_refund_type", "timeout_action_time"})
 
-_UNKNOWN_FIELDS: Json = {"x_new_text": "新", "x_new_number": 2**60, "x_new_list": {"x_new_item": []}}
+_UNKNOWN_FIELDS: JsonObject = {"x_new_text": "新", "x_new_number": 2**60, "x_new_list": {"x_new_item": []}}
 
 
 class RawNewline(CallFault):
@@ -60,9 +60,9 @@ class RawNewline(CallFault):
 
     name = "raw_newline"
     client_must = "read JSON with control characters in texts, keeping them"
-    reference = "reference/top-api.md 1.6, 7 (10)"
+    reference = "docs/platform/gateway.md 1.6, 7 (10)"
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return _damaged(delivery, with_raw_controls)
 
 
@@ -71,11 +71,11 @@ class TruncatedBody(CallFault):
 
     name = "truncated_body"
     client_must = "treat it like no answer: retry, and take nothing from it"
-    reference = "reference/top-api.md 1.6, 2.1"
+    reference = "docs/platform/gateway.md 1.6, 2.1"
 
     keep_per_cent: int = Field(50, ge=0, le=99, description="share of the bytes that comes")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return _damaged(delivery, lambda body: body[: len(body) * self.keep_per_cent // 100])
 
 
@@ -84,7 +84,7 @@ class EscapedText(CallFault):
 
     name = "escaped_text"
     client_must = "unescape before it looks for the seconds of a ban or for TaskId"
-    reference = "reference/top-api.md 1.6, 1.7, 7 (10)"
+    reference = "docs/platform/gateway.md 1.6, 1.7, 7 (10)"
 
     def error(self, error: ApiError) -> ApiError:
         told = None if error.sub_msg is None else error.sub_msg.translate(_ENTITIES)
@@ -96,10 +96,10 @@ class TextIds(CallFault, MessageFault):
 
     name = "text_ids"
     client_must = "read ids from numbers and from digits alike, never as floating point"
-    reference = "reference/top-api.md 0 (warning 2), 5.1, 7 (9)"
+    reference = "docs/platform/gateway.md 0 (warning 2), 5.1, 7 (9)"
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
-        return cast(Json, wire.with_text_ids(answer))
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
+        return cast(JsonObject, wire.with_text_ids(answer))
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, text_ids=True)
@@ -110,10 +110,10 @@ class OneAsObject(CallFault):
 
     name = "one_as_object"
     client_must = "accept both shapes"
-    reference = "reference/top-api.md 1.6"
+    reference = "docs/platform/gateway.md 1.6"
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
-        return cast(Json, with_single_elements(answer))
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
+        return cast(JsonObject, with_single_elements(answer))
 
 
 class UnknownFields(CallFault, MessageFault):
@@ -121,21 +121,21 @@ class UnknownFields(CallFault, MessageFault):
 
     name = "unknown_fields"
     client_must = "ignore them, keep nothing from working, and take no order for changed when they go again"
-    reference = "reference/tmc-protocol.md 4.2, 6.1; reference/top-api.md 0 (warning 2)"
+    reference = "docs/platform/channel.md 4.2, 6.1; docs/platform/gateway.md 0 (warning 2)"
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
-        return cast(Json, _with_unknown_fields(answer)) | _UNKNOWN_FIELDS
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
+        return cast(JsonObject, _with_unknown_fields(answer)) | _UNKNOWN_FIELDS
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, extra_fields=True)
 
 
-class Peak(CallFault):
+class PeakFault(CallFault):
     """A sale has opened: lists lag, and carry no lines, payment, logistics or oaid."""
 
     name = "peak"
     client_must = "take only tids from lists, ask for details, and reach further back with each window"
-    reference = "reference/top-api.md 6.3, 7 (14)"
+    reference = "docs/platform/gateway.md 6.3, 7 (14)"
     apis: ClassVar[frozenset[str]] = LISTS
 
     late_seconds: int = Field(600, ge=0, le=LONGEST_SECONDS, description="by which lists lag")
@@ -143,7 +143,7 @@ class Peak(CallFault):
     def vision(self, vision: Vision) -> Vision:
         return replace(vision, lag_seconds=max(vision.lag_seconds, self.late_seconds))
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
         return _with_trades(answer, lambda trade: _without(trade, _PEAK_FIELDS))
 
 
@@ -152,11 +152,11 @@ class DegradedLists(CallFault):
 
     name = "degraded_lists"
     client_must = "never overwrite a stored value because a list left it out"
-    reference = "reference/top-api.md 1.6, 6.3"
+    reference = "docs/platform/gateway.md 1.6, 6.3"
     apis = LISTS
     also = frozenset({FULLINFO})
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
         return _with_trades(answer, _degraded)
 
 
@@ -165,15 +165,15 @@ class ModifiedAhead(CallFault):
 
     name = "modified_ahead"
     client_must = "not take that for the newest version, or it hides each change until then, and ask again"
-    reference = "reference/top-api.md 1.8"
+    reference = "docs/platform/gateway.md 1.8"
     apis = DETAILS
 
     ahead_seconds: int = Field(
         46_800, ge=1, le=LONGEST_SECONDS, description="by how much, from the true `modified`"
     )
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
-        def ahead(trade: Json) -> Json:
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
+        def ahead(trade: JsonObject) -> JsonObject:
             if "modified" not in trade:
                 return trade
             told = second_of(str(trade["modified"])) + self.ahead_seconds
@@ -187,11 +187,14 @@ class PagingMutation(CallFault):
 
     name = "paging_mutation"
     client_must = "page from the last page back, count again, and cover what moved with the next window"
-    reference = "reference/top-api.md 3.2, 6.1 (2, 3), 7 (2)"
+    reference = "docs/platform/gateway.md 3.2, 6.1 (2, 3), 7 (2)"
     apis = LISTS
 
-    changes: tuple[Change, ...] = Field(
-        tuple(Change), min_length=1, max_length=len(Change), description="one of these after each page"
+    changes: tuple[ListChange, ...] = Field(
+        tuple(ListChange),
+        min_length=1,
+        max_length=len(ListChange),
+        description="one of these after each page",
     )
     count: int = Field(1, ge=1, le=100, description="changes after each page")
     message: bool = Field(True, description="messages are sent about them")
@@ -220,11 +223,11 @@ def with_single_elements(value: object) -> object:
     return value
 
 
-def _damaged(delivery: Delivery, damage: Callable[[bytes], bytes]) -> Delivery:
+def _damaged(delivery: AnswerDelivery, damage: Callable[[bytes], bytes]) -> AnswerDelivery:
     return replace(delivery, damage=(*delivery.damage, damage))
 
 
-def _with_trades(answer: Json, alter: Callable[[Json], Json]) -> Json:
+def _with_trades(answer: JsonObject, alter: Callable[[JsonObject], JsonObject]) -> JsonObject:
     """A copy of an answer with each of its trades altered, one or many."""
     altered = dict(answer)
     if isinstance(one := answer.get("trade"), dict):
@@ -247,11 +250,11 @@ def _with_unknown_fields(value: object) -> object:
     return told | _UNKNOWN_FIELDS if told.keys() & {"tid", "oid", "refund_id"} else told
 
 
-def _without(trade: Json, names: frozenset[str]) -> Json:
+def _without(trade: JsonObject, names: frozenset[str]) -> JsonObject:
     return {name: value for name, value in trade.items() if name not in names}
 
 
-def _degraded(trade: Json) -> Json:
+def _degraded(trade: JsonObject) -> JsonObject:
     left = _without(trade, _FRAGILE_FIELDS)
     if isinstance(orders := left.get("orders"), dict):
         left["orders"] = {"order": [_without(line, _FRAGILE_LINE_FIELDS) for line in orders["order"]]}

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from topsync.simulator import wire
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError
-from topsync.simulator.faults.effects import Delivery, Disturbance, Fate, SessionEnd, Vision, Window
-from topsync.simulator.sellers import Seller
-from topsync.simulator.wire import Json
+from topsync.simulator.faults.effects import AnswerDelivery, Disturbance, Fate, SessionEnd, Vision, Window
+from topsync.simulator.sellers import SimulatedSeller
+from topsync.simulator.wire import JsonObject
 
 TIME = "taobao.time.get"
 SOLD = "taobao.trades.sold.get"
@@ -69,7 +69,7 @@ class Visit(NamedTuple):
     """
 
     api: str
-    seller: Seller | None = None
+    seller: SimulatedSeller | None = None
     parameters: Mapping[str, str] = _NOTHING
 
     def __repr__(self) -> str:
@@ -253,7 +253,7 @@ class CallFault(Selective):
         return meant and self.concerns_seller(visit.user_id)
 
     def limit(self, visit: Visit, strike: Strike) -> ApiError | None:
-        """A refusal by the flow control, ahead of the session (reference/top-api.md 1.5)."""
+        """A refusal by the flow control, ahead of the session (docs/platform/gateway.md 1.5)."""
 
     def refusal(self, visit: Visit, strike: Strike) -> ApiError | None:
         """A refusal of a call that has passed every check."""
@@ -262,7 +262,7 @@ class CallFault(Selective):
         """What the service sees."""
         return vision
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
         """What an answer says; the one given is not to be altered."""
         return answer
 
@@ -270,7 +270,7 @@ class CallFault(Selective):
         """What a refusal says."""
         return error
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         """How the answer travels."""
         return delivery
 

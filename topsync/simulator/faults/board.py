@@ -30,14 +30,14 @@ from topsync.simulator.faults.effects import (
     CLEAR,
     PLAIN,
     PROMPT,
-    Delivery,
+    AnswerDelivery,
     Disturbance,
     Fate,
     SessionEnd,
     Vision,
 )
 from topsync.simulator.journal import Tell, untold
-from topsync.simulator.wire import Json, time_text
+from topsync.simulator.wire import JsonObject, time_text
 
 _MOST_SWITCHES = 1000
 _KEPT_ENDED = 100
@@ -89,9 +89,13 @@ class Switch:
             )
         return Strike(dice, self.until - now)
 
-    def as_json(self) -> Json:
+    def as_json(self) -> JsonObject:
         """For the admin's `GET /faults`."""
-        told: Json = {"fault": self.fault.name, "number": self.number, **self.fault.model_dump(mode="json")}
+        told: JsonObject = {
+            "fault": self.fault.name,
+            "number": self.number,
+            **self.fault.model_dump(mode="json"),
+        }
         told["at"] = time_text(int(self.since))
         if math.isfinite(self.until):
             told["until"] = time_text(round(self.until))
@@ -133,14 +137,14 @@ class Meeting(NamedTuple):
         return vision
 
     @property
-    def delivery(self) -> Delivery:
+    def delivery(self) -> AnswerDelivery:
         """How the answer travels."""
         delivery = PROMPT
         for fault, _ in self.strikes:
             delivery = fault.delivery(delivery)
         return delivery
 
-    def answer(self, answer: Json) -> Json:
+    def answer(self, answer: JsonObject) -> JsonObject:
         """What the answer says in the end."""
         for fault, _ in self.strikes:
             answer = fault.answer(self.visit, answer)
@@ -275,13 +279,13 @@ class FaultBoard:
         met = self._met(Visibility, f"change {user_id}", lambda fault: fault.concerns_seller(user_id))
         return next((fault.max_delay_seconds for fault, _ in reversed(list(met))), None)
 
-    def as_json(self) -> list[Json]:
+    def as_json(self) -> list[JsonObject]:
         """The faults that are on or planned, and the latest that are over, by number."""
         return [
             each.as_json() for each in sorted((*self._ended, *self._switches), key=lambda each: each.number)
         ]
 
-    def ledger(self) -> Json:
+    def ledger(self) -> JsonObject:
         """How often each fault has struck, and the calls during bans by scope."""
         bans = {
             scope: {"calls": count.calls, "after_told": count.after_told}

@@ -23,8 +23,8 @@ from topsync.simulator.faults.base import (
     Strike,
     Visit,
 )
-from topsync.simulator.faults.effects import Delivery, Moment, SessionEnd, Vision
-from topsync.simulator.wire import Json, second_of, time_text
+from topsync.simulator.faults.effects import AnswerDelivery, FaultMoment, SessionEnd, Vision
+from topsync.simulator.wire import JsonObject, second_of, time_text
 
 _SUB_CODES = {
     "api": "accesscontrol.limited-by-api-access-count",
@@ -40,12 +40,12 @@ class Slow(CallFault):
 
     name = "slow"
     client_must = "bound each call with a timeout, retry it, and keep other sellers going"
-    reference = "reference/top-api.md 1.2, 7 (10)"
+    reference = "docs/platform/gateway.md 1.2, 7 (10)"
     also = frozenset({DOWNLOAD})
 
     delay_seconds: float = Field(gt=0, le=600, description="real seconds before the call is processed")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, delay_seconds=delivery.delay_seconds + self.delay_seconds)
 
 
@@ -54,12 +54,12 @@ class BadGateway(CallFault):
 
     name = "bad_gateway"
     client_must = "retry with growing waits; take nothing from the body; not move the cursor"
-    reference = "reference/top-api.md 1.2, 2.1, 7 (10)"
+    reference = "docs/platform/gateway.md 1.2, 2.1, 7 (10)"
     also = frozenset({DOWNLOAD})
 
-    when: Moment = Field(Moment.BEFORE, description="before or after the call was processed")
+    when: FaultMoment = Field(FaultMoment.BEFORE, description="before or after the call was processed")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, bad_gateway=self.when)
 
 
@@ -68,12 +68,12 @@ class Reset(CallFault):
 
     name = "reset"
     client_must = "retry; a call may have been processed, so adopt the task behind isv.task-duplicate"
-    reference = "reference/top-api.md 2.1, 4.2, 7 (10)"
+    reference = "docs/platform/gateway.md 2.1, 4.2, 7 (10)"
     also = frozenset({DOWNLOAD})
 
-    when: Moment = Field(Moment.BEFORE, description="before or after the call was processed")
+    when: FaultMoment = Field(FaultMoment.BEFORE, description="before or after the call was processed")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, reset=self.when)
 
 
@@ -82,27 +82,27 @@ class ClockSkew(CallFault):
 
     name = "clock_skew"
     client_must = "on code 31 set its clock by the Date header and sign again; cut windows by server time"
-    reference = "reference/top-api.md 1.3, 1.8, 7 (11)"
+    reference = "docs/platform/gateway.md 1.3, 1.8, 7 (11)"
 
     skew_seconds: int = Field(
         ge=-LONGEST_SECONDS, le=LONGEST_SECONDS, description="ahead of the platform's time; negative: behind"
     )
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, skew_seconds=delivery.skew_seconds + self.skew_seconds)
 
-    def answer(self, visit: Visit, answer: Json) -> Json:
+    def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
         if visit.api != TIME:
             return answer
         return {**answer, "time": time_text(second_of(str(answer["time"])) + self.skew_seconds)}
 
 
-class Ban(CallFault):
+class BanFault(CallFault):
     """Calls are limited (code 7); each further call during the ban prolongs it."""
 
     name = "ban"
     client_must = "hold every call of that scope for N + 1 s, in all workers together, then go on"
-    reference = "reference/top-api.md 2.3, 7 (6, 16)"
+    reference = "docs/platform/gateway.md 2.3, 7 (6, 16)"
 
     seconds: float = Field(gt=0, le=LONGEST_SECONDS, description="lasts so many platform seconds")
     scope: BanScope = Field("app+api", description="who is banned; decides the sub code")
@@ -137,7 +137,7 @@ class ServiceRejection(CallFault):
 
     name = "service_rejection"
     client_must = "wait three minutes and ask for half the window, without skipping any part of it"
-    reference = "reference/top-api.md 2.4, 7 (7)"
+    reference = "docs/platform/gateway.md 2.4, 7 (7)"
     apis = LISTS
 
     widest_seconds: int = Field(1800, ge=1, le=LONGEST_SECONDS, description="longest window still answered")
@@ -156,7 +156,7 @@ class IspError(CallFault):
 
     name = "isp_error"
     client_must = "retry with growing waits whatever the code's number, a minute apart on peak days"
-    reference = "reference/top-api.md 2.2, 2.4, 7 (7)"
+    reference = "docs/platform/gateway.md 2.2, 2.4, 7 (7)"
 
     code: Literal[15, 50] = Field(15, description="number of the error, by era")
     sub_code: Literal[
@@ -179,7 +179,7 @@ class SessionExpired(CallFault):
 
     name = "session_expired"
     client_must = "stop that seller, keep its cursors, refresh once or have it authorise, and go on from them"
-    reference = "reference/top-api.md 2.5, 3.16, 7 (8)"
+    reference = "docs/platform/gateway.md 2.5, 3.16, 7 (8)"
     apis = WITH_SESSION
 
     times: int | None = Field(1, ge=1, le=1_000_000, description="ends so many sessions at most")
@@ -196,7 +196,7 @@ class AuthCancelled(Fault):
 
     name = "auth_cancelled"
     client_must = "stop that seller, keep its cursors, and ask for a new authorisation"
-    reference = "reference/top-api.md 2.5, 6.1 (19); reference/tmc-protocol.md 7.5"
+    reference = "docs/platform/gateway.md 2.5, 6.1 (19); docs/platform/channel.md 7.5"
 
     user_id: int | None = Field(None, description="only this seller")
 
@@ -213,7 +213,7 @@ class StaleDetail(CallFault):
 
     name = "stale_detail"
     client_must = "compare `modified` with what the message or the list told, and ask again until it is there"
-    reference = "reference/top-api.md 7 (13)"
+    reference = "docs/platform/gateway.md 7 (13)"
     apis = DETAILS
 
     lag_seconds: int = Field(ge=1, le=LONGEST_SECONDS, description="how old the state is, platform seconds")
@@ -227,7 +227,7 @@ class FreshTradeMissing(CallFault):
 
     name = "fresh_trade_missing"
     client_must = "ask again for an order that a message or a list has just told of, before calling it absent"
-    reference = "reference/top-api.md 7 (13)"
+    reference = "docs/platform/gateway.md 7 (13)"
     apis = DETAILS
 
     newborn_seconds: int = Field(ge=1, le=LONGEST_SECONDS, description="how long an order counts as fresh")

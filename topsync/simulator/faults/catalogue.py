@@ -8,7 +8,7 @@ from typing import Any
 
 from topsync.simulator.faults import answers, calls, channel, exports
 from topsync.simulator.faults.base import CallFault, Fault, Selective
-from topsync.simulator.wire import Json
+from topsync.simulator.wire import JsonObject
 
 FAULTS: Mapping[str, type[Fault]] = {
     fault.name: fault
@@ -17,7 +17,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         calls.BadGateway,
         calls.Reset,
         calls.ClockSkew,
-        calls.Ban,
+        calls.BanFault,
         calls.ServiceRejection,
         calls.IspError,
         calls.SessionExpired,
@@ -30,7 +30,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         answers.TextIds,
         answers.OneAsObject,
         answers.UnknownFields,
-        answers.Peak,
+        answers.PeakFault,
         answers.DegradedLists,
         answers.ModifiedAhead,
         answers.PagingMutation,
@@ -61,7 +61,7 @@ FAULTS: Mapping[str, type[Fault]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
+class FaultParameter:
     """One parameter of a fault, for people."""
 
     name: str
@@ -85,7 +85,7 @@ def fault_named(name: str) -> type[Fault]:
         raise KeyError(f"no fault is called {name!r}; there are {', '.join(FAULTS)}") from None
 
 
-def parameters(fault: type[Fault]) -> Iterator[Parameter]:
+def parameters(fault: type[Fault]) -> Iterator[FaultParameter]:
     """All parameters of a fault, those of its own first."""
     properties: dict[str, Any] = fault.model_json_schema()["properties"]
     definitions: dict[str, Any] = fault.model_json_schema().get("$defs", {})
@@ -94,10 +94,10 @@ def parameters(fault: type[Fault]) -> Iterator[Parameter]:
         schema = properties[name]
         default = "required" if name in required else _default(schema.get("default"))
         bounds = ", ".join(filter(None, (_kind(schema, definitions), default)))
-        yield Parameter(name, bounds, fault.model_fields[name].description or "")
+        yield FaultParameter(name, bounds, fault.model_fields[name].description or "")
 
 
-def own_parameters(fault: type[Fault]) -> list[Parameter]:
+def own_parameters(fault: type[Fault]) -> list[FaultParameter]:
     """The parameters that are not those every fault of its kind has, or differ from them."""
     common = {str(each) for kind in (Fault, Selective, CallFault) for each in parameters(kind)}
     return [each for each in parameters(fault) if str(each) not in common]
@@ -108,7 +108,7 @@ def kinds(fault: type[Fault]) -> str:
     return "SA" if issubclass(fault, CallFault) else "S" if issubclass(fault, Selective) else ""
 
 
-def as_json() -> Json:
+def as_json() -> JsonObject:
     """For the admin's `GET /faults`."""
     return {
         name: {

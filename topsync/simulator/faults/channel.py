@@ -29,7 +29,7 @@ class Cut(Passing):
 
     name = "cut"
     client_must = "reconnect with growing waits, and pull the changes of the gap by modification time"
-    reference = "reference/tmc-protocol.md 5.4; reference/top-api.md 6.1 (14)"
+    reference = "docs/platform/channel.md 5.4; docs/platform/gateway.md 6.1 (14)"
 
     lose_messages: bool = Field(
         False, description="what is published meanwhile, or was sent and not confirmed, is gone for ever"
@@ -47,7 +47,7 @@ class Silence(Passing):
 
     name = "silence"
     client_must = "replace a connection that is silent for too long, and cover the span by pulling"
-    reference = "reference/tmc-protocol.md 1.4, 6.1"
+    reference = "docs/platform/channel.md 1.4, 6.1"
 
     lose_messages: bool = Field(False, description="what is published meanwhile is gone for ever")
 
@@ -63,7 +63,7 @@ class HalfOpen(Passing):
 
     name = "half_open"
     client_must = "notice that nothing comes or that writes stall, and connect anew"
-    reference = "reference/tmc-protocol.md 1.4, 6.1"
+    reference = "docs/platform/channel.md 1.4, 6.1"
 
     new_ones_too: bool = Field(False, description="connections made meanwhile hang as well")
 
@@ -79,7 +79,7 @@ class Refuse(Passing):
 
     name = "refuse"
     client_must = "close the connection itself, report it, and try again with growing waits"
-    reference = "reference/tmc-protocol.md 3.3, 6.1"
+    reference = "docs/platform/channel.md 3.3, 6.1"
 
     code: int = Field(401, ge=1, le=2**31 - 1, description="status code of the CONNECTACK")
     phrase: str = Field("invalid sign", max_length=200, description="its text")
@@ -96,7 +96,7 @@ class Kick(Fault):
 
     name = "kick"
     client_must = "reconnect, and count the time until then as a gap"
-    reference = "reference/tmc-protocol.md 5.4, 6.1"
+    reference = "docs/platform/channel.md 5.4, 6.1"
 
     code: int = Field(1011, ge=1000, le=4999, description="code of the Close frame")
     reason: str = Field("", max_length=100, description="its text")
@@ -115,7 +115,7 @@ class NewToken(Fault):
 
     name = "new_token"
     client_must = "confirm nothing that has a token it was never given, and CONNECT anew after a few"
-    reference = "reference/tmc-protocol.md 3.4"
+    reference = "docs/platform/channel.md 3.4"
 
     @property
     def is_over_at_once(self) -> bool:
@@ -130,7 +130,7 @@ class RawFrame(Fault):
 
     name = "raw_frame"
     client_must = "not fall over: ignore it or reconnect, confirm nothing, allocate no more than has come"
-    reference = "reference/tmc-protocol.md 1.4, 2.2 to 2.5"
+    reference = "docs/platform/channel.md 1.4, 2.2 to 2.5"
 
     payload: str = Field(
         "", max_length=_MAX_RAW_DIGITS, pattern="^([0-9a-fA-F]{2})*$", description="bytes in hexadecimal"
@@ -153,7 +153,7 @@ class Drop(MessageFault):
 
     name = "drop"
     client_must = "find the changes by sweeping the increments, without having been told"
-    reference = "reference/top-api.md 6.1 (14, 15); reference/tmc-protocol.md 6.1"
+    reference = "docs/platform/gateway.md 6.1 (14, 15); docs/platform/channel.md 6.1"
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, lost=True)
@@ -164,7 +164,7 @@ class Expire(MessageFault):
 
     name = "expire"
     client_must = "find the changes by sweeping, as after an absence of more than a day"
-    reference = "reference/top-api.md 6.1 (15), 7 (13); reference/tmc-protocol.md 6.1"
+    reference = "docs/platform/gateway.md 6.1 (15), 7 (13); docs/platform/channel.md 6.1"
 
     life_seconds: float = Field(0, ge=0, le=LONGEST_SECONDS, description="from publishing, platform seconds")
 
@@ -177,7 +177,7 @@ class Duplicate(MessageFault):
 
     name = "duplicate"
     client_must = "end in the same state, confirm each frame, and publish nothing new for the repeats"
-    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1, 6.2"
+    reference = "docs/platform/gateway.md 7 (13); docs/platform/channel.md 6.1, 6.2"
 
     copies: int = Field(1, ge=1, le=10, description="more frames for each message")
     same_id: bool = Field(
@@ -195,7 +195,7 @@ class Reorder(MessageFault):
 
     name = "reorder"
     client_must = "order changes by `modified` of the order itself, never by arrival"
-    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1"
+    reference = "docs/platform/gateway.md 7 (13); docs/platform/channel.md 6.1"
 
     spread_seconds: float = Field(30, gt=0, le=3600, description="longest time that one is held")
 
@@ -209,7 +209,7 @@ class Delay(MessageFault):
 
     name = "delay"
     client_must = "not take a message's arrival for the time of the change; keep the sweep behind real time"
-    reference = "reference/top-api.md 7 (13); reference/tmc-protocol.md 6.1"
+    reference = "docs/platform/gateway.md 7 (13); docs/platform/channel.md 6.1"
 
     delay_seconds: float = Field(gt=0, le=LONGEST_SECONDS, description="platform seconds")
 
@@ -224,7 +224,7 @@ class DamagedFrame(MessageFault):
     client_must = (
         "reconnect or set it aside, never confirm what it could not read, and take the next delivery"
     )
-    reference = "reference/tmc-protocol.md 1.4, 2, 3.4, 4.2"
+    reference = "docs/platform/channel.md 1.4, 2, 3.4, 4.2"
 
     damage: Damage = Field(Damage.TRUNCATED, description="what is wrong")
     deliveries: int = Field(1, ge=1, le=1_000_000, description="so many of a message are damaged")
@@ -238,7 +238,7 @@ class UnreadableContent(MessageFault):
 
     name = "unreadable_content"
     client_must = "set the message aside with its bytes, then confirm it: it comes no better again"
-    reference = "reference/tmc-protocol.md 4.2; reference/top-api.md 7 (10)"
+    reference = "docs/platform/channel.md 4.2; docs/platform/gateway.md 7 (10)"
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, unreadable_content=True)
@@ -249,7 +249,7 @@ class GzipContent(MessageFault):
 
     name = "gzip_content"
     client_must = "unpack it, within a bound"
-    reference = "reference/tmc-protocol.md 4.2, 6.1"
+    reference = "docs/platform/channel.md 4.2, 6.1"
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, gzipped=True)
@@ -260,7 +260,7 @@ class VoidFields(MessageFault):
 
     name = "void_fields"
     client_must = "take Void for absent, and still handle and confirm the message"
-    reference = "reference/tmc-protocol.md 2.3, 4.2, 6.1"
+    reference = "docs/platform/channel.md 2.3, 4.2, 6.1"
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
         return replace(fate, void_fields=True)
@@ -271,7 +271,7 @@ class Visibility(Selective):
 
     name = "visibility"
     client_must = "begin each window earlier than the last one ended, by more than this"
-    reference = "reference/top-api.md 6.1 (4 to 7), 7 (3)"
+    reference = "docs/platform/gateway.md 6.1 (4 to 7), 7 (3)"
 
     max_delay_seconds: int = Field(
         ge=0, le=LONGEST_SECONDS, description="longest delay; what is on its way keeps its own"

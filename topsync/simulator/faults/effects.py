@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Moment(StrEnum):
+class FaultMoment(StrEnum):
     """On which side of the processing of a call something happens."""
 
     BEFORE = "before"
@@ -30,14 +30,14 @@ CLEAR = Vision()
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class AnswerDelivery:
     """How the answer to a call travels."""
 
     delay_seconds: float = 0.0
     """Real seconds, not the platform's."""
-    bad_gateway: Moment | None = None
+    bad_gateway: FaultMoment | None = None
     """An HTML page with status 502 takes the answer's place."""
-    reset: Moment | None = None
+    reset: FaultMoment | None = None
     """TCP is reset instead of an answer."""
     skew_seconds: int = 0
     """How far the clock of the machine that answers is ahead."""
@@ -49,7 +49,7 @@ class Delivery:
     """What is done to the bytes of the body, in this order."""
 
 
-PROMPT = Delivery()
+PROMPT = AnswerDelivery()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Window:
     last: int
 
 
-class Change(StrEnum):
+class ListChange(StrEnum):
     """What can happen to a list between two of its pages."""
 
     MODIFY = "modify"
@@ -77,7 +77,7 @@ class Disturbance:
 
     user_id: int
     window: Window
-    change: Change
+    change: ListChange
     count: int
     message: bool
     choice: int
@@ -92,7 +92,7 @@ class Damage(StrEnum):
     """Two WebSocket frames instead of one."""
     EMPTY = "empty"
     PINGED = "pinged"
-    """A Ping goes ahead of it, which the platform never sends (reference/tmc-protocol.md 1.4)."""
+    """A Ping goes ahead of it, which the platform never sends (docs/platform/channel.md 1.4)."""
     UNKNOWN_HEADER = "unknown_header"
     UNKNOWN_VALUE = "unknown_value"
     HUGE_LENGTH = "huge_length"

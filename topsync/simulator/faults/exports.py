@@ -9,7 +9,7 @@ from pydantic import Field
 
 from topsync.simulator.errors import ApiError, business
 from topsync.simulator.faults.base import DOWNLOAD, EXPORT_RUN, CallFault, Strike, Visit
-from topsync.simulator.faults.effects import Delivery
+from topsync.simulator.faults.effects import AnswerDelivery
 
 
 class WrongMd5(CallFault):
@@ -17,10 +17,10 @@ class WrongMd5(CallFault):
 
     name = "wrong_md5"
     client_must = "throw the file away, ask for a fresh address, and give up loudly if it never fits"
-    reference = "reference/top-api.md 4.3, 7 (5)"
+    reference = "docs/platform/gateway.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, garbled=True)
 
 
@@ -29,12 +29,12 @@ class CutDownload(CallFault):
 
     name = "cut_download"
     client_must = "take the address as spent, ask for a fresh one, and start over"
-    reference = "reference/top-api.md 4.3, 7 (5)"
+    reference = "docs/platform/gateway.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 
     at_per_cent: int = Field(50, ge=0, le=99, description="share of the file that comes")
 
-    def delivery(self, delivery: Delivery) -> Delivery:
+    def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
         return replace(delivery, cut_at_per_cent=self.at_per_cent)
 
 
@@ -43,7 +43,7 @@ class SpentUrl(CallFault):
 
     name = "spent_url"
     client_must = "tell it by the content type, never unpack it, and ask for a fresh address"
-    reference = "reference/top-api.md 4.3, 7 (5)"
+    reference = "docs/platform/gateway.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 
     def refusal(self, visit: Visit, strike: Strike) -> ApiError:
@@ -55,7 +55,7 @@ class FailedExport(CallFault):
 
     name = "failed_export"
     client_must = "create the task again, with other fields or days if it fails twice"
-    reference = "reference/top-api.md 4.1, 7 (5)"
+    reference = "docs/platform/gateway.md 4.1, 7 (5)"
     apis = frozenset({EXPORT_RUN})
 
     def refusal(self, visit: Visit, strike: Strike) -> ApiError:

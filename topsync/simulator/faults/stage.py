@@ -9,7 +9,7 @@ from topsync.simulator.book import OrderBook
 from topsync.simulator.channel.channel import Channel
 from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.director import Director, Wish
-from topsync.simulator.faults.effects import Change, Disturbance, SessionEnd
+from topsync.simulator.faults.effects import Disturbance, ListChange, SessionEnd
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.simulator.subscriptions import Subscriptions
 from topsync.simulator.topics import AUTH_CANCEL, Notice
@@ -20,7 +20,7 @@ _MOST_TRIED = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class FaultStage:
     """The `Platform` of faults, over the real parts."""
 
     world: World
@@ -95,11 +95,11 @@ class Stage:
             return
         for turn in range(disturbance.count):
             match disturbance.change:
-                case Change.CREATE:
+                case ListChange.CREATE:
                     self._grant(disturbance, Wish("create", message=disturbance.message))
-                case Change.MODIFY:
+                case ListChange.MODIFY:
                     self._modify(book, disturbance, turn)
-                case Change.REVEAL:
+                case ListChange.REVEAL:
                     window = disturbance.window
                     book.reveal(window.first, window.last, self.world.clock.second())
 

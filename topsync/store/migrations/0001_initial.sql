@@ -4,7 +4,7 @@
 create table sellers (
     seller_id       bigint      primary key,            -- the platform's user id
     nick            text        not null unique,
-    session_cipher  bytea       not null,                -- session token, encrypted (topsync/vault.py)
+    session_cipher  bytea       not null,                -- session token, encrypted (topsync/base/vault.py)
     state           text        not null default 'new' check (state in ('new', 'live', 'paused', 'expired')),
     created_at      timestamptz not null default now(),  -- database clock
     updated_at      timestamptz not null default now()   -- database clock

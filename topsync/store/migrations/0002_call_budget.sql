@@ -1,4 +1,4 @@
--- The call budget that all processes share (topsync/top/budget.py). Times are the database clock's.
+-- The call budget that all processes share (topsync/budget/leases.py). Times are the database clock's.
 
 -- One row for the app and one for each API with a limit of its own.
 create table call_budget (

@@ -3,7 +3,7 @@ insert into call_budget (scope) select unnest($1::text[]) on conflict (scope) do
 
 
 -- name: lease
--- The rule of topsync/top/budget.py, in one statement. Locking the rows comes first: asks are answered one
+-- The rule of topsync/budget/leases.py, in one statement. Locking the rows comes first: asks are answered one
 -- after the other, each at its own moment. Arrays hold one element for each line, the app's first.
 with asked as (
     select * from unnest($1::text[], $2::float8[], $3::float8[], $4::bigint[])
@@ -25,7 +25,7 @@ with asked as (
         least(
             greatest(extract(epoch from l.next_at - t.now)::float8, 0), $7::float8 + a.interval_seconds
         ) as ahead,
-        greatest(extract(epoch from l.lane_at - t.now)::float8, 0) as lane_in,
+        greatest(extract(epoch from l.lane_at - t.now)::float8, 0) as priority_in,
         case
             when l.day < t.day and a.scope = 'app' then 0
             when a.scope = 'app' then greatest(l.spent - $9::bigint, 0)
@@ -44,7 +44,7 @@ with asked as (
                 $8::bigint,
                 min(greatest(
                     floor(($6::float8 - ahead) / interval_seconds)::bigint + 1,
-                    case when guaranteed_seconds is not null and lane_in <= 0 and ahead <= $7 then 1 else 0 end
+                    case when guaranteed_seconds is not null and priority_in <= 0 and ahead <= $7 then 1 else 0 end
                 )),
                 min(quota - spent)
             ))
@@ -55,7 +55,7 @@ with asked as (
     set
         next_at = t.now + make_interval(secs => l.ahead + g.calls * l.interval_seconds),
         lane_at[$5::int] = t.now + make_interval(
-            secs => coalesce(least(l.lane_in + g.calls * l.guaranteed_seconds, l.guaranteed_seconds), 0)
+            secs => coalesce(least(l.priority_in + g.calls * l.guaranteed_seconds, l.guaranteed_seconds), 0)
         ),
         day = t.day,
         spent = l.spent + g.calls
@@ -69,7 +69,7 @@ select
     max(l.interval_seconds) as spacing,
     max(least(
         greatest(0, after.ahead - $6),
-        case when after.lane_in is not null then greatest(after.lane_in, after.ahead - $7, 0) end
+        case when after.priority_in is not null then greatest(after.priority_in, after.ahead - $7, 0) end
     )) as again_in,
     bool_or(coalesce(l.spent >= l.quota, false)) as day_is_spent,
     extract(epoch from (t.day + 1)::timestamp at time zone interval '8 hours' - t.now)::float8 as day_ends_in,
@@ -81,8 +81,8 @@ from
     cross join lateral (
         select
             l.ahead + g.calls * l.interval_seconds as ahead,
-            -- Null for a lane without a share, which `least` passes over.
-            least(l.lane_in + g.calls * l.guaranteed_seconds, l.guaranteed_seconds) as lane_in
+            -- Null for a priority without a share, which `least` passes over.
+            least(l.priority_in + g.calls * l.guaranteed_seconds, l.guaranteed_seconds) as priority_in
     ) as after
 group by t.now, t.day, g.calls
 

@@ -1,0 +1,1 @@
+"""The enricher: `changes` and `snapshots` into the table, and into `orders` and `refunds`."""

@@ -1,0 +1,222 @@
+"""The enricher: owns partitions, and is the one writer of their orders.
+
+Taking a partition over happens in this order, because each step relies on the one before:
+
+1. raise the partition's epoch in PostgreSQL: the former owner can write no row any more;
+2. start the partition's transactional producer: Kafka fences the former owner and aborts what it has open;
+3. read the committed offsets: only now are they final;
+4. publish what a crash left stored but unpublished;
+5. read `changes` and `snapshots` from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from aiokafka.errors import KafkaError
+
+from consumer.enrich.backlog import Backlog
+from consumer.enrich.pipeline import Pipeline
+from consumer.enrich.republishing import Republishing
+from consumer.enrich.write.writer import PartitionWriter, Tools
+from topsync.base import failpoints, metrics, retry, telemetry
+from topsync.base.errors import flat, leaves
+from topsync.base.service import Lifetime
+from topsync.base.settings import EnricherSettings, KafkaSettings
+from topsync.platforms.taobao.gateway.errors import CallLimitedError, RetryLaterError
+from topsync.store import orders
+from topsync.store.database import OUTAGE_ERRORS
+from topsync.store.versions import NotOwnerError
+from topsync.stream import ownership
+from topsync.stream import producer as producers
+from topsync.stream.ownership import Member
+from topsync.stream.producer import FencedError
+from topsync.verify.topic_watch import TopicWatch
+
+log = telemetry.get_logger(__name__)
+
+RESTART = retry.Policy(max_attempts=20, first_wait_seconds=0.5, max_wait_seconds=15.0)
+"""How a failed writer takes its partition over anew; after so many failures in a row the process ends."""
+
+LONGEST_WAIT_SECONDS = 60.0
+"""Of a longer ban, the gate tells at the next attempt, without a call."""
+
+HEALTHY_SECONDS = 30.0
+"""A writer that lived so long starts counting its failures anew."""
+
+FIRST_PARTITION = 0
+"""Its owner does what only one of the enrichers need do."""
+
+PASSING_ERRORS = (*OUTAGE_ERRORS, KafkaError, FencedError, NotOwnerError, RetryLaterError, CallLimitedError)
+"""What a new take-over can mend. Everything else is a defect and ends the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enricher:
+    """One process of the enrichers."""
+
+    settings: EnricherSettings
+    kafka: KafkaSettings
+    tools: Tools
+    owner: str
+    """Who this process is, for people who look at the table of owners."""
+    draining: bool = False
+    """Whether there may be more partitions than there should be."""
+
+    async def run(self, lifetime: Lifetime) -> None:
+        """Own partitions until the process is asked to end; what is in flight is finished or undone."""
+        member = Member(
+            self.kafka,
+            topic=self.tools.topics.changes,
+            group=self.settings.enricher_group,
+            instance_id=self.settings.enricher_instance_id,
+            session_timeout_seconds=self.settings.session_timeout_seconds,
+            own=partial(self._own_or_stop, lifetime),
+            draining=self.draining,
+        )
+        lifetime.set_ready()
+        watching = asyncio.create_task(self._watch_topics(lifetime, member))
+        watching.add_done_callback(lambda _: lifetime.stop())
+        try:
+            await member.run(lambda: lifetime.stopping)
+        finally:
+            watching.cancel()
+            (outcome,) = await asyncio.gather(watching, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    async def _watch_topics(self, lifetime: Lifetime, member: Member) -> None:
+        """Notice when a compacted topic loses records. Whoever owns the first partition does it for all."""
+        watch = TopicWatch(self.tools.pool, self.kafka, self.tools.topics)
+        while not lifetime.stopping:
+            if FIRST_PARTITION in member.partitions:
+                try:
+                    await watch.look()
+                except (*OUTAGE_ERRORS, KafkaError) as error:
+                    log.warning("cannot look at the topics; trying again", error=repr(error))
+            else:
+                metrics.TOPIC_LOST.clear()
+            await lifetime.sleep(self.settings.topic_watch_seconds)
+
+    async def _own_or_stop(self, lifetime: Lifetime, partition: int, member: Member) -> None:
+        """Own a partition; where that fails for good, the process is not ready any more, and ends."""
+        try:
+            await self._own(partition, member)
+        except Exception:
+            lifetime.stop()
+            raise
+
+    async def _own(self, partition: int, member: Member) -> None:
+        """Write a partition's orders until cancelled, through every failure that can pass."""
+        loop = asyncio.get_running_loop()
+        failures = outages = epoch = 0
+        while True:
+            began = loop.time()
+            try:
+                epoch = await orders.take_over(self.tools.pool, partition, self.owner)
+                await self._write(partition, member, epoch)
+            except Exception as error:
+                if loop.time() - began > HEALTHY_SECONDS:
+                    failures = outages = 0
+                # A ban, or an outage of platform or database, is no failure of ours, however long it is.
+                if _is_an_outage(error):
+                    outages += 1
+                else:
+                    failures += 1
+                if not _is_passing(error) or failures >= (RESTART.max_attempts or 0):
+                    raise
+                if not member.still_owns(partition):
+                    return
+                metrics.WRITER_RESTARTS.inc()
+                log.warning(
+                    "partition writer failed; taking over anew", partition=partition, error=flat(error)
+                )
+                if _is_shut_out(error) and await self._has_a_newer_owner(partition, epoch):
+                    # The group tells us so within a session time-out; coming back sooner would only take
+                    # the partition away from its rightful owner.
+                    await asyncio.sleep(self.settings.session_timeout_seconds)
+                else:
+                    await asyncio.sleep(_wait_seconds(error, failures + outages))
+
+    async def _has_a_newer_owner(self, partition: int, epoch: int) -> bool:
+        """Whether somebody has taken a partition over since; in doubt they have.
+
+        Nobody else need have fenced a writer: Kafka does so by itself when a transaction takes too long, as
+        while the process or the broker was stopped.
+        """
+        try:
+            return await orders.newest_epoch(self.tools.pool, partition) != epoch
+        except OUTAGE_ERRORS:
+            return True
+
+    async def _write(self, partition: int, member: Member, epoch: int) -> None:
+        """Take a partition over under its new epoch, and write its orders until cancelled or failed."""
+        failpoints.reach("takeover.epoch_raised")
+        group = self.settings.enricher_group
+        async with producers.partition_publisher(
+            self.kafka,
+            group=group,
+            partition=partition,
+            spacing_seconds=self.settings.publish_spacing_seconds,
+        ) as publisher:
+            failpoints.reach("takeover.former_fenced")
+            writer = PartitionWriter(self.tools, partition, epoch, publisher)
+            await writer.publish_leftovers()
+            failpoints.reach("takeover.leftovers_published")
+            topics = self.tools.topics
+            async with (
+                ownership.partition_reader(
+                    self.kafka,
+                    topic=topics.changes.name,
+                    partition=partition,
+                    offset=await member.committed(topics.changes.name, partition),
+                ) as changes_reader,
+                ownership.partition_reader(
+                    self.kafka,
+                    topic=topics.snapshots.name,
+                    partition=partition,
+                    offset=await member.committed(topics.snapshots.name, partition),
+                ) as snapshots_reader,
+            ):
+                failpoints.reach("takeover.readers_placed")
+                log.info("partition taken over", partition=partition, epoch=epoch)
+                pipeline = Pipeline(
+                    self.tools,
+                    writer,
+                    batch_changes=self.settings.enricher_batch_changes,
+                    batch_snapshots=self.settings.enricher_batch_snapshots,
+                    backlog=Backlog(
+                        self.settings.backlog_changes,
+                        timedelta(seconds=self.settings.backlog_fresh_seconds),
+                    ),
+                    republishing=Republishing(self.tools.pool, partition, topics.changes.partitions),
+                )
+                await pipeline.run(changes_reader, snapshots_reader)
+
+
+def _is_passing(error: Exception) -> bool:
+    return all(isinstance(leaf, PASSING_ERRORS) for leaf in leaves(error))
+
+
+def _is_shut_out(error: Exception) -> bool:
+    return any(isinstance(leaf, FencedError | NotOwnerError) for leaf in leaves(error))
+
+
+def _wait_seconds(error: Exception, failures: int) -> float:
+    """How long to wait before a partition is taken over anew."""
+    return min(LONGEST_WAIT_SECONDS, _banned_for_seconds(error)) or RESTART.wait_seconds(failures)
+
+
+def _is_an_outage(error: Exception) -> bool:
+    outages = (RetryLaterError, CallLimitedError, *OUTAGE_ERRORS)
+    return all(isinstance(leaf, outages) for leaf in leaves(error))
+
+
+def _banned_for_seconds(error: Exception) -> float:
+    """How long the platform, or our own budget, wants us to wait; 0 where it is something else."""
+    return max(
+        (leaf.wait_seconds for leaf in leaves(error) if isinstance(leaf, CallLimitedError)), default=0.0
+    )

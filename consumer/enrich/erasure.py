@@ -1,0 +1,89 @@
+"""The enricher's part in erasing a seller: what asks for it, whose records are passed over, the tombstones.
+
+The rows and their rules are in `topsync/store/erasures.py`; the writer of the partition does it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiokafka import ConsumerRecord
+
+from schemas.cloud_events import ERASURE_TYPE
+from schemas.erasure import Erasure
+from schemas.events import ORDER_ERASED, REFUND_ERASED
+from topsync.store import erasures
+from topsync.store.database import Pool
+from topsync.store.erasures import Tombstone, TombstoneKind
+from topsync.stream import records
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry
+
+HELD_SECONDS = 1.0
+"""How late it may be noticed that a seller is erased. Until then calls are spent, and nothing is stored."""
+
+_REQUEST = ("ce_type", ERASURE_TYPE.encode())
+
+
+def is_request(record: ConsumerRecord[bytes, bytes]) -> bool:
+    """Whether a record of `changes` asks for an order to be erased."""
+    return _REQUEST in record.headers
+
+
+def read_request(record: ConsumerRecord[bytes, bytes]) -> Erasure:
+    """The request in such a record.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    return Erasure.model_validate_json(record.value or b"")
+
+
+def seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
+    """Whose snapshot a record is, without reading its value; None where it does not say."""
+    for name, value in record.headers:
+        if name == "ce_sellerid":
+            return records.id_of(value)
+    return None
+
+
+@dataclass(slots=True)
+class ErasedSellers:
+    """Which sellers are erased, as one process sees it."""
+
+    _held: frozenset[int] = frozenset()
+    _read_at: float = float("-inf")
+
+    async def among(self, pool: Pool, seller_ids: Iterable[int]) -> set[int]:
+        """Those of these sellers that are erased.
+
+        Of an erased one it may be said for a moment that it is not; of one that is back it is never said
+        that it is erased: its records would be lost.
+        """
+        now = time.monotonic()
+        if now - self._read_at > HELD_SECONDS:
+            self._read_at = now
+            self._held = frozenset(await erasures.erased_sellers(pool))
+        suspects = self._held.intersection(seller_ids)
+        return await erasures.erased_sellers(pool, suspects) if suspects else set()
+
+
+def record_of(tombstone: Tombstone, topics: Registry, *, published_at: datetime) -> Record:
+    """What tells readers that something is gone."""
+    match tombstone.kind:
+        case TombstoneKind.ORDER:
+            topic, type_ = topics.orders, ORDER_ERASED
+        case TombstoneKind.REFUND:
+            topic, type_ = topics.refunds, REFUND_ERASED
+    return records.tombstone(
+        topic.name,
+        type_=type_,
+        id_=tombstone.id,
+        seller_id=tombstone.seller_id,
+        revision=tombstone.revision,
+        erased_at=tombstone.erased_at,
+        published_at=published_at,
+    )

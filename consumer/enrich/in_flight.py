@@ -1,0 +1,115 @@
+"""A in_flight: what is under way of one topic of a partition, and how far everything is done with. No I/O."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from consumer.enrich.read.batches import Batch
+
+AHEAD_BATCHES: Final = 32
+"""Batches of one topic that are read and not stored yet; small ones, as they come under a light load."""
+
+AHEAD_FULL_BATCHES: Final = 2
+"""The same where they are full: one is fetched while the other is stored. Keeps the gate's queue short."""
+
+HELD_BATCHES: Final = 1000
+"""Batches of one topic that are not done with: an order that the platform is slow with is overtaken by so
+many. They are read again after a crash, and weigh nothing once they are published."""
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """Some records of one topic, from when they are taken until all that they led to is published."""
+
+    next_offset: int
+    """Up to there everything is done with when this and all readings before it are."""
+    records: int
+    size_bytes: int
+    stored: asyncio.Future[None]
+    """Done when everything is stored."""
+    unstored: int = 1
+    """Its parts that are not stored; that there may be more of them counts as one."""
+    unpublished: int = 1
+    """The same of publishing."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlightPart:
+    """Something of a reading that can be stored."""
+
+    in_flight: InFlight
+    reading: Reading
+    batch: Batch
+
+
+class InFlight:
+    """What is under way of one topic.
+
+    Parts are stored as they come: an order that the platform is slow with holds up no other. Offsets are
+    done with in their order.
+    """
+
+    def __init__(self, max_records: int) -> None:
+        self._max_records = max_records
+        self._readings: deque[Reading] = deque()
+        self._parts: deque[InFlightPart] = deque()
+        self._done = 0
+        self._left = asyncio.Event()
+
+    async def room(self) -> int:
+        """Wait until more may be read; how many records."""
+        while True:
+            unstored = [one.records for one in self._readings if one.unstored]
+            free = AHEAD_FULL_BATCHES * self._max_records - sum(unstored)
+            if free > 0 and len(unstored) < AHEAD_BATCHES and len(self._readings) < HELD_BATCHES:
+                return min(free, self._max_records)
+            self._left.clear()
+            await self._left.wait()
+
+    def begin(self, reading: Reading) -> None:
+        """Take in a reading; they begin in the order of their offsets."""
+        self._readings.append(reading)
+
+    def add(self, reading: Reading, batch: Batch) -> None:
+        """Take in a part of a reading."""
+        reading.unstored += 1
+        reading.unpublished += 1
+        self._parts.append(InFlightPart(self, reading, batch))
+
+    def end(self, reading: Reading) -> None:
+        """Everything of a reading is read."""
+        if reading.unpublished == 1:
+            # Whatever there was is published; its offset goes with a transaction that has nothing else of it.
+            self.add(reading, Batch())
+        reading.unpublished -= 1
+        self.stored(reading)
+
+    def pop_parts(self, at_most: int) -> Iterator[InFlightPart]:
+        """Take out the parts that came first."""
+        while at_most and self._parts:
+            yield self._parts.popleft()
+            at_most -= 1
+
+    def stored(self, reading: Reading) -> None:
+        """Note that a part is stored."""
+        reading.unstored -= 1
+        if not reading.unstored:
+            reading.stored.set_result(None)
+        self._left.set()
+
+    def published(self, reading: Reading) -> int:
+        """Note that a part goes with the transaction that begins; how many bytes are done with by that."""
+        reading.unpublished -= 1
+        return 0 if reading.unpublished else reading.size_bytes
+
+    def pop_done(self) -> int | None:
+        """The offset up to which everything is done with, if that is further than it was."""
+        before = self._done
+        while self._readings and not self._readings[0].unpublished:
+            self._done = self._readings.popleft().next_offset
+        self._left.set()
+        return self._done if self._done > before else None

@@ -1,0 +1,40 @@
+"""Progress: offsets of what is done, which go along with a transaction now and then."""
+
+from __future__ import annotations
+
+from aiokafka import TopicPartition
+
+from topsync.stream.producer import Offsets
+
+
+class OffsetsToCommit:
+    """The offsets of one partition's topics that are done and not committed yet.
+
+    They take two more requests of each transaction, and the broker writes of its own. What is read again
+    because a crash came before them has been stored and published: most of it is answered by the table,
+    without a call.
+    Times are of one monotonic clock, in seconds.
+    """
+
+    def __init__(self, every_seconds: float) -> None:
+        self._every_seconds = every_seconds
+        self._done: dict[TopicPartition, int] = {}
+        self._due_at: float | None = None
+
+    @property
+    def due_at(self) -> float | None:
+        """When a transaction has to take them along; none where there are none."""
+        return self._due_at
+
+    def add(self, done: Offsets, *, now: float) -> None:
+        """Take in what is done with the next transaction."""
+        self._done |= done
+        if self._done and self._due_at is None:
+            self._due_at = now + self._every_seconds
+
+    def take(self, *, now: float, at_once: bool) -> Offsets:
+        """What the transaction that begins now takes along: everything, or nothing where none is due."""
+        if self._due_at is None or (now < self._due_at and not at_once):
+            return {}
+        taken, self._done, self._due_at = self._done, {}, None
+        return taken

@@ -1,0 +1,259 @@
+"""The pipeline of one partition: reading, storing and publishing, each a few batches ahead of the next.
+
+*Reading* takes records and finds out what they ask for. Several batches of a topic are read at the same time,
+because a detail call takes longer than everything else together. *Storing* takes what has been read, as it
+comes. *Publishing* takes whatever has been stored meanwhile, in one transaction; offsets go along when
+everything up to them is published. *Noting* tells the tables what has been published, while the next is.
+
+Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
+not stored (`Turns`), and a batch is not stored while one of its orders is being published and noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Final, TypeAlias
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from consumer.enrich import freshness
+from consumer.enrich.backlog import Backlog
+from consumer.enrich.freshness import Stages
+from consumer.enrich.in_flight import AHEAD_BATCHES, InFlight, InFlightPart, Reading
+from consumer.enrich.offsets import OffsetsToCommit
+from consumer.enrich.read.batches import Batch
+from consumer.enrich.republishing import Piece, Republishing
+from consumer.enrich.turns import Turns
+from consumer.enrich.write.writer import PartitionWriter, Published, Tools
+from topsync.base import failpoints, metrics
+from topsync.stream.ownership import PartitionReader
+from topsync.stream.producer import Offsets
+from topsync.stream.records import tid_of_key
+
+Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
+
+READ_TIMEOUT_SECONDS: Final = 1.0
+
+OFFSETS_EVERY_SECONDS: Final = 0.25
+"""How long what is done with waits for a transaction that takes its offsets along."""
+
+AHEAD_GROUPS: Final = 4
+"""Groups that are stored and wait to be published, or are published and wait to be noted."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Parts that are stored and published together."""
+
+    fetched_at: datetime
+    stored_at: datetime
+    batch: Batch = field(default_factory=Batch)
+    parts: list[InFlightPart] = field(default_factory=list)
+    pieces: list[tuple[Piece, asyncio.Future[int]]] = field(default_factory=list)
+    """What is to be published once more along with it, and who waits for that."""
+
+    def add(self, part: InFlightPart) -> None:
+        self.batch.join(part.batch)
+        self.parts.append(part)
+
+    def join(self, later: _Group) -> None:
+        self.batch.join(later.batch)
+        self.parts += later.parts
+        self.pieces += later.pieces
+        self.fetched_at, self.stored_at = later.fetched_at, later.stored_at
+
+
+class Pipeline:
+    """Everything between a partition's records and its orders, for one ownership."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        writer: PartitionWriter,
+        *,
+        batch_changes: int,
+        batch_snapshots: int,
+        backlog: Backlog | None = None,
+        republishing: Republishing | None = None,
+    ) -> None:
+        self._tools = tools
+        self._writer = writer
+        self._changes = InFlight(batch_changes)
+        self._snapshots = InFlight(batch_snapshots)
+        self._in_flight: dict[TopicPartition, InFlight] = {}
+        self._turns = Turns()
+        self._backlog = backlog
+        self._republishing = republishing
+        self._has_read = asyncio.Event()
+        self._groups: asyncio.Queue[_Group] = asyncio.Queue(AHEAD_GROUPS)
+        self._published: asyncio.Queue[tuple[Published, set[int]]] = asyncio.Queue(AHEAD_GROUPS)
+        """What is to be noted, and the orders that it is about."""
+        self._unnoted: set[int] = set()
+        """Orders that are stored, and not yet noted as published: those of both queues."""
+        self._has_noted = asyncio.Event()
+        self._held_bytes = 0
+        self._progress = OffsetsToCommit(OFFSETS_EVERY_SECONDS)
+
+    async def run(self, changes: PartitionReader, snapshots: PartitionReader) -> None:
+        """Read and write until cancelled.
+
+        Dying anywhere in it loses nothing: offsets are committed with, or soon after, the transaction that
+        publishes what they led to.
+        """
+        self._in_flight = {changes.tp: self._changes, snapshots.tp: self._snapshots}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read_all(changes, self._changes, tasks))
+                tasks.create_task(self._read_all(snapshots, self._snapshots, tasks))
+                tasks.create_task(self._store_all())
+                tasks.create_task(self._publish_all())
+                tasks.create_task(self._note_all())
+                if self._republishing is not None:
+                    tasks.create_task(self._republishing.run(self._publish_again))
+        finally:
+            self._let_go(self._held_bytes)
+
+    async def _read_all(self, reader: PartitionReader, in_flight: InFlight, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            taken = await reader.batch(
+                max_records=await in_flight.room(), timeout_seconds=READ_TIMEOUT_SECONDS
+            )
+            if not taken:
+                continue
+            failpoints.reach("enricher.taken")
+            size_bytes = sum(map(_size_bytes, taken))
+            await self._tools.room.take(size_bytes)
+            self._held_bytes += size_bytes
+            metrics.ENRICHER_BYTES.set(self._tools.room.taken_bytes)
+            for reading, records in self._readings(taken):
+                in_flight.begin(reading)
+                tasks.create_task(self._read(in_flight, reading, records, unread=reader.unread))
+
+    def _readings(self, taken: Records) -> Iterator[tuple[Reading, Records]]:
+        """One for all records, or two: those that have to wait for their turn hold up no others."""
+        free: list[ConsumerRecord[bytes, bytes]] = []
+        held: list[ConsumerRecord[bytes, bytes]] = []
+        for record in taken:
+            (held if self._turns.are_taken(tid_of_key(record.key)) else free).append(record)
+        end = taken[-1].offset + 1
+        # With the first of two, nothing is done with yet: the others lie between its records.
+        parts = [(free, taken[0].offset), (held, end)] if free and held else [(taken, end)]
+        loop = asyncio.get_running_loop()
+        for records, done in parts:
+            yield Reading(done, len(records), sum(map(_size_bytes, records)), loop.create_future()), records
+
+    async def _read(
+        self,
+        in_flight: InFlight,
+        reading: Reading,
+        taken: Records,
+        *,
+        unread: int,
+    ) -> None:
+        take_turn = partial(self._turns.take, stored=reading.stored)
+        async for batch in self._tools.batches.read(taken, take_turn, backlog=self._backlog, unread=unread):
+            in_flight.add(reading, batch)
+            self._has_read.set()
+        in_flight.end(reading)
+        self._has_read.set()
+
+    async def _store_all(self) -> None:
+        while True:
+            await self._has_read.wait()
+            self._has_read.clear()
+            while parts := [
+                *self._changes.pop_parts(AHEAD_BATCHES),
+                # A change waits for one batch of snapshots at most, and neither starves.
+                *self._snapshots.pop_parts(1),
+            ]:
+                await self._groups.put(await self._store(parts))
+
+    async def _store(self, parts: Sequence[InFlightPart]) -> _Group:
+        now = self._tools.clock.estimate()
+        group = _Group(fetched_at=now, stored_at=now)
+        for part in parts:
+            group.add(part)
+        while not group.batch.tids.isdisjoint(self._unnoted):
+            self._has_noted.clear()
+            await self._has_noted.wait()
+        await self._writer.store(group.batch)
+        self._unnoted |= group.batch.tids
+        group.stored_at = self._tools.clock.estimate()
+        for part in parts:
+            part.in_flight.stored(part.reading)
+        return group
+
+    async def _publish_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            group = await self._next_group()
+            if group is None:
+                await self._writer.publish(Batch(), self._progress.take(now=loop.time(), at_once=True))
+                continue
+            await self._writer.rest()
+            while not self._groups.empty():
+                group.join(self._groups.get_nowait())
+            size_bytes = sum(part.in_flight.published(part.reading) for part in group.parts)
+            self._progress.add(self._pop_done(), now=loop.time())
+            # The fewer dead letters a crash repeats, the fewer people look at twice.
+            dies = bool(group.batch.set_aside)
+            offsets = self._progress.take(now=loop.time(), at_once=dies)
+            # Read at the last moment: whatever is published later is read or stored later.
+            again = Published()
+            for piece, _ in group.pieces:
+                again.join(await self._writer.again(piece))
+            published = await self._writer.publish(group.batch, offsets, again)
+            for _, waiting in group.pieces:
+                if not waiting.done():
+                    waiting.set_result(len(again.orders) + len(again.refunds))
+            stages = Stages(group.fetched_at, group.stored_at, self._tools.clock.estimate())
+            for version in published.orders:
+                if journey := group.batch.journeys.get(version.tid):
+                    freshness.observe(journey, stages)
+            self._let_go(size_bytes)
+            await self._published.put((published, group.batch.tids))
+
+    async def _publish_again(self, piece: Piece) -> int:
+        """Have a piece published with whatever is published next; how many records Kafka has of it."""
+        now = self._tools.clock.estimate()
+        waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        await self._groups.put(_Group(fetched_at=now, stored_at=now, pieces=[(piece, waiting)]))
+        return await waiting
+
+    async def _note_all(self) -> None:
+        while True:
+            published, tids = await self._published.get()
+            while not self._published.empty():
+                later, others = self._published.get_nowait()
+                published.join(later)
+                tids |= others
+            await self._writer.note(published)
+            self._unnoted -= tids
+            self._has_noted.set()
+
+    def _pop_done(self) -> Offsets:
+        done = {tp: in_flight.pop_done() for tp, in_flight in self._in_flight.items()}
+        return {tp: offset for tp, offset in done.items() if offset is not None}
+
+    async def _next_group(self) -> _Group | None:
+        """What is to be published next; none where offsets are due before anything is."""
+        try:
+            async with asyncio.timeout_at(self._progress.due_at):
+                return await self._groups.get()
+        except TimeoutError:
+            return None
+
+    def _let_go(self, size_bytes: int) -> None:
+        self._held_bytes -= size_bytes
+        self._tools.room.give_back(size_bytes)
+        metrics.ENRICHER_BYTES.set(self._tools.room.taken_bytes)
+
+
+def _size_bytes(record: ConsumerRecord[bytes, bytes]) -> int:
+    """What a record weighs: key, value and headers, which need not have a value."""
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers

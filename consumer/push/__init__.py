@@ -1,0 +1,1 @@
+"""Push: the message channel into the topic `changes`."""

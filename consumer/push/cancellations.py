@@ -1,0 +1,60 @@
+"""Authorisations that sellers withdraw: the channel says so before a call is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from topsync.base import telemetry
+from topsync.base.outages import Outage
+from topsync.platforms.taobao.channel.connection import Delivery
+from topsync.platforms.taobao.contents import read_cancellation
+from topsync.sellers import session_rules
+from topsync.store import sellers
+from topsync.store.database import OUTAGE_ERRORS, Pool
+
+log = telemetry.get_logger(__name__)
+
+MAX_UNWRITTEN = 1000
+"""Kept while the database is away; the next call for a seller beyond that tells the same."""
+
+
+@dataclass(slots=True)
+class Cancellations:
+    """Marks the sellers of such messages as expired. What a crash takes with it is only the promptness."""
+
+    pool: Pool
+    _unwritten: deque[tuple[int, datetime]] = field(default_factory=lambda: deque(maxlen=MAX_UNWRITTEN))
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+    _outage: Outage = field(default_factory=lambda: Outage("cannot mark a seller as expired; trying again"))
+
+    def note(self, deliveries: Iterable[Delivery]) -> None:
+        """Pick out the messages that withdraw an authorisation. Does not wait."""
+        for delivery in deliveries:
+            message = delivery.message
+            if message is not None and (seller_id := read_cancellation(message)) is not None:
+                self._unwritten.append((seller_id, message.published_at or delivery.received_at))
+                self._due.set()
+
+    async def keep(self) -> None:
+        """Write down what was noted, as soon as it is; an unreachable database never stops push."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            try:
+                await self._write()
+                self._outage.over()
+            except OUTAGE_ERRORS as error:
+                await asyncio.sleep(self._outage.failed(error))
+                self._due.set()
+
+    async def _write(self) -> None:
+        while self._unwritten:
+            oldest = seller_id, at = self._unwritten[0]
+            if await sellers.cancel(self.pool, seller_id, at, session_rules.CANCELLED):
+                log.warning("seller cancelled the authorisation", seller_id=seller_id)
+            if self._unwritten[0] is oldest:  # else it was pushed out meanwhile
+                self._unwritten.popleft()

@@ -1,0 +1,230 @@
+"""Push: the message channel into the topic `changes`.
+
+A message is confirmed only after Kafka has acknowledged its record from every in-sync replica (I1). Until
+then it is held; when Kafka does not answer, it is written again with a new producer. What the connection
+proves is written down for the reconciler, which opens a gap from the last proof when it is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from consumer.push.cancellations import Cancellations
+from consumer.push.connection import WatchedConnection
+from schemas.notification import MessageReceived
+from topsync.base import failpoints, metrics, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.service import Lifetime
+from topsync.base.settings import KafkaSettings
+from topsync.platforms.taobao.channel.config import ConnectionConfig
+from topsync.platforms.taobao.channel.connection import ChannelConnection, TokenSource
+from topsync.platforms.taobao.channel.deliveries import Delivery
+from topsync.platforms.taobao.channel.messages import TmcMessage
+from topsync.platforms.taobao.contents import UnreadableMessageError, read_change
+from topsync.store.database import Pool
+from topsync.stream import producer as producers
+from topsync.stream import records
+from topsync.stream.producer import Producer, PublishError
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry
+
+log = telemetry.get_logger(__name__)
+
+RESTART_SECONDS = 1.0
+"""Wait before a new producer is tried after Kafka failed."""
+
+
+SENT_TOGETHER = 2000
+"""So many records, or a little more, go to the producer at once where they have queued up: some milliseconds
+of work, and a fraction of the batches that each round by itself would make."""
+
+PRODUCER_END_SECONDS = 5.0
+"""How long a producer with nothing left to write may take to close."""
+
+
+def record_of(delivery: Delivery, topics: Registry, *, detail_lag: timedelta) -> Record:
+    """The record that keeps a delivery: a change, a notification or, unreadable, a dead letter. Pure."""
+    message = delivery.message
+    if message is None:
+        return _dead_letter(delivery, topics, "unreadable_frame", delivery.reason or "unknown")
+    try:
+        change = read_change(message, received_at=delivery.received_at, detail_lag=detail_lag)
+    except UnreadableMessageError as error:
+        return _dead_letter(delivery, topics, "unreadable_message", f"{message.topic}: {error}")
+    if change is None:
+        return records.notification(
+            topics.notifications.name,
+            MessageReceived(topic=message.topic, id=str(message.id), seller_id=_seller_of(message)),
+            at=delivery.received_at,
+        )
+    return records.change(topics.changes.name, change)
+
+
+def _seller_of(message: TmcMessage) -> int | None:
+    """The seller that a message names; the platform's own messages may name none, or 0."""
+    return message.user_id if (message.user_id or 0) > 0 else None
+
+
+def _dead_letter(delivery: Delivery, topics: Registry, reason: str, detail: str) -> Record:
+    metrics.DEAD_LETTERS.labels(reason).inc()
+    log.warning("message set aside", reason=reason, detail=detail)
+    return records.dead_letter(
+        topics.dead_letters.name,
+        reason=reason,
+        detail=detail,
+        original=delivery.raw,
+        at=delivery.received_at,
+        origin="push",
+        seller_id=None if delivery.message is None else _seller_of(delivery.message),
+    )
+
+
+@dataclass(slots=True)
+class _Round:
+    """Deliveries that go into Kafka together. How many there are is bounded by the connections' bytes."""
+
+    connection: ChannelConnection
+    deliveries: Sequence[Delivery]
+    records: Sequence[Record]
+    acknowledgements: Sequence[asyncio.Future[object]] | None = None
+    """None until the records are with the producer."""
+
+
+@dataclass(slots=True)
+class PushService:
+    """The connections to the channel, and their way into Kafka."""
+
+    config: ConnectionConfig
+    kafka: KafkaSettings
+    topics: Registry
+    clock: ServerClock
+    pool: Pool
+    detail_lag: timedelta
+    proof_interval_seconds: float
+    connections: int = 1
+    token_source: TokenSource | None = None
+    _lines: list[WatchedConnection] = field(init=False)
+    _cancellations: Cancellations = field(init=False)
+    _open_intakes: int = field(init=False)
+    _rounds: deque[_Round] = field(default_factory=deque)
+    """Everything not confirmed, in order."""
+    _unsent: deque[_Round] = field(default_factory=deque)
+    """Those of them that the present producer has not been given, in order."""
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _given_up: bool = False
+
+    def __post_init__(self) -> None:
+        # The bound on memory is the process's, however many connections it has.
+        config = replace(
+            self.config, max_unconfirmed_bytes=self.config.max_unconfirmed_bytes // self.connections
+        )
+        self._lines = [
+            WatchedConnection(number, config, self.clock, self.pool, self.token_source)
+            for number in range(1, self.connections + 1)
+        ]
+        self._cancellations = Cancellations(self.pool)
+        self._open_intakes = len(self._lines)
+
+    async def run(self, lifetime: Lifetime) -> None:
+        """Run until the process is asked to end: then intake stops, and what is in flight is acknowledged."""
+        async with asyncio.TaskGroup() as tasks:
+            journals = [tasks.create_task(line.keep(self.proof_interval_seconds)) for line in self._lines]
+            journals.append(tasks.create_task(self._cancellations.keep()))
+            connections = [tasks.create_task(line.connection.run()) for line in self._lines]
+            for line in self._lines:
+                tasks.create_task(self._take_in(line))
+            publishing = tasks.create_task(self._publish())
+            lifetime.set_ready()
+            await lifetime.wait_for_stop()
+            await asyncio.gather(*(line.connection.leave() for line in self._lines))
+            for connection in connections:
+                await connection
+            # With nothing in flight the producer is being closed, and should be let.
+            if not self._rounds:
+                await asyncio.wait([publishing], timeout=PRODUCER_END_SECONDS)
+            # What Kafka has not taken by now is not confirmed, and comes again. Said twice, because a
+            # failure in the task group of `_publish` at this moment would hide the cancellation.
+            self._given_up = True
+            publishing.cancel()
+            for journal in journals:
+                journal.cancel()
+        for line in self._lines:
+            await line.write_once()
+
+    async def _take_in(self, line: WatchedConnection) -> None:
+        """At once, whatever Kafka does: what has been received is held by the process, up to its bound."""
+        async for deliveries in line.connection.deliveries():
+            metrics.PUSH_RECEIVED.inc(len(deliveries))
+            kept = [record_of(each, self.topics, detail_lag=self.detail_lag) for each in deliveries]
+            self._cancellations.note(deliveries)
+            taken = _Round(line.connection, deliveries, kept)
+            self._rounds.append(taken)
+            self._unsent.append(taken)
+            failpoints.reach("push.received")
+            self._changed.set()
+        self._open_intakes -= 1
+        self._changed.set()
+
+    async def _publish(self) -> None:
+        """Until the connections have been left and everything is acknowledged."""
+        while not (self._given_up or self._is_done):
+            try:
+                async with producers.idempotent(self.kafka) as producer, asyncio.TaskGroup() as tasks:
+                    # Also what an earlier producer was given and nobody acknowledged.
+                    self._unsent = deque(self._rounds)
+                    for sent in self._rounds:
+                        sent.acknowledgements = None
+                    tasks.create_task(self._send(producer))
+                    tasks.create_task(self._confirm_acknowledged())
+            except* (PublishError, OSError) as failure:
+                log.warning("Kafka did not acknowledge; writing again", error=repr(failure.exceptions[0]))
+                await asyncio.sleep(RESTART_SECONDS)
+
+    @property
+    def _is_done(self) -> bool:
+        return not self._open_intakes and not self._rounds
+
+    async def _send(self, producer: Producer) -> None:
+        while not self._is_done:
+            if not self._unsent:
+                await self._change()
+                continue
+            sent = self._take_unsent()
+            acknowledgements = await producer.send([record for each in sent for record in each.records])
+            for each in sent:
+                each.acknowledgements = acknowledgements
+            failpoints.reach("push.sent")
+            self._changed.set()
+
+    def _take_unsent(self) -> list[_Round]:
+        """The oldest rounds, one at least."""
+        taken = [self._unsent.popleft()]
+        count = len(taken[0].records)
+        while self._unsent and count < SENT_TOGETHER:
+            taken.append(self._unsent.popleft())
+            count += len(taken[-1].records)
+        return taken
+
+    async def _confirm_acknowledged(self) -> None:
+        while not self._is_done:
+            oldest = self._rounds[0] if self._rounds else None
+            if oldest is None or oldest.acknowledgements is None:
+                await self._change()
+                continue
+            for acknowledgement in oldest.acknowledgements:
+                await acknowledgement
+            failpoints.reach("push.acknowledged")
+            self._rounds.popleft()
+            oldest.connection.confirm(oldest.deliveries)
+            failpoints.reach("push.confirmed")
+            metrics.PUSH_CONFIRMED.inc(len(oldest.deliveries))
+        self._changed.set()
+
+    async def _change(self) -> None:
+        """Wait until a round has been taken in, sent or confirmed."""
+        self._changed.clear()
+        await self._changed.wait()

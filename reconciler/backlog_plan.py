@@ -1,0 +1,148 @@
+"""How a backlog is drained, decided without I/O: by tasks of many orders, or one by one.
+
+A task costs a few calls for a hundred orders, but the platform runs tasks each half hour, between 01:00 and
+23:00 (docs/platform/gateway.md 4.1). So tasks are for backlogs that calls would take long to drain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from schemas import platform_time
+from schemas.change import Source
+from schemas.trade import Trade, UnreadableTradeError
+from topsync.model.refetch import Refetch
+from topsync.platforms.taobao.calls.details import MAX_TRADES, DetailsResult
+from topsync.platforms.taobao.gateway import wire
+from topsync.stream.records import MAX_RECORD_BYTES
+
+PATIENT = (Source.PUSH, Source.GAP, Source.SWEEP)
+"""What may wait for a task. Operators and bulk starts give up when nothing moves for minutes."""
+
+IMPATIENT = tuple(source for source in Source if source not in PATIENT)
+
+LEAST_ORDERS = 20
+"""Fewer of one seller are no task: it costs about five calls, with its looks."""
+
+ALONE_SECONDS = 1.0
+"""One by one, never more at once than the budget answers in this time: fresh changes queue behind them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogRules:
+    """What the settings say.
+
+    Attributes:
+        from_seconds: a backlog that takes longer than this one by one goes by tasks; 0: none ever.
+        tasks_at_once: tasks that are not over.
+        calls_per_second: of the budget that all processes share.
+        backlog_changes: records in a partition from which writers put changes into a backlog.
+    """
+
+    from_seconds: float
+    tasks_at_once: int
+    calls_per_second: float
+    backlog_changes: int
+
+    @property
+    def alone_at_once(self) -> int:
+        """How many are asked for one by one at once.
+
+        Half of what makes a backlog, or those asked for would themselves be put back into it.
+        """
+        most = int(self.calls_per_second * ALONE_SECONDS)
+        return max(1, min(most, self.backlog_changes // 2) if self.backlog_changes else most)
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogPlan:
+    """What to do next.
+
+    Attributes:
+        tasks: the seller of each task to begin; a seller may have several.
+        alone: sellers whose patient orders are asked for one by one, too.
+    """
+
+    tasks: tuple[int, ...] = ()
+    alone: frozenset[int] = frozenset()
+
+
+def plan(
+    waiting: Mapping[int, int], rules: BacklogRules, *, running: int, without_tasks: frozenset[int]
+) -> BacklogPlan:
+    """How to go on: `waiting` patient orders of each seller, `running` tasks that are not over.
+
+    Sellers `without_tasks` have no right to them, or none now.
+    """
+    able = {seller: count for seller, count in waiting.items() if seller not in without_tasks}
+    orders = sum(able.values()) + running * MAX_TRADES
+    if not rules.from_seconds or orders <= rules.calls_per_second * rules.from_seconds:
+        return BacklogPlan(alone=frozenset(waiting))
+    tasks: list[int] = []
+    for seller, count in sorted(able.items(), key=lambda one: (-one[1], one[0])):
+        full, rest = divmod(count, MAX_TRADES)
+        tasks += [seller] * (full + (rest >= LEAST_ORDERS))
+    alone = {seller for seller, count in waiting.items() if seller not in able or count < LEAST_ORDERS}
+    return BacklogPlan(tuple(tasks[: max(0, rules.tasks_at_once - running)]), frozenset(alone))
+
+
+def request_order(tids: Sequence[int], failures: int) -> list[int]:
+    """The ids as they are asked for: in another order after each failure.
+
+    An identical request would be answered with the task that failed (docs/platform/gateway.md 4.2).
+    """
+    turn = failures % len(tids)
+    return [*tids[turn:], *tids[:turn]]
+
+
+def as_of(asked_at: datetime, created_at: datetime) -> datetime:
+    """The moment that a task's states are not older than.
+
+    They are as of its run. `created_at` is in whole seconds: only where it is clearly before the request, the
+    task was an earlier one with the same orders.
+    """
+    return asked_at if created_at + platform_time.RESOLUTION > asked_at else created_at
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What of a task's answer is worth handing to the writers."""
+
+    good: list[tuple[Refetch, bytes]] = field(default_factory=list)
+    """Orders with what the platform said of each: readable, no older than promised, and no larger than Kafka
+    takes."""
+    alone: list[int] = field(default_factory=list)
+    """Those that have to be asked for one by one."""
+
+
+def sort_out(wanted: Sequence[Refetch], result: DetailsResult, *, latest_now: datetime) -> Sorted:
+    """Weigh an answer against what each order was promised to have reached, and what it can have reached.
+
+    `latest_now` is the latest that platform time can be.
+    """
+    found = Sorted()
+    for one in wanted:
+        raw = result.trades.get(one.tid)
+        try:
+            modified = None if raw is None else Trade.from_platform(raw).modified
+        except UnreadableTradeError:
+            # Asked for alone, it becomes a dead letter with the whole answer.
+            modified = None
+        is_ahead = modified is not None and modified > latest_now
+        if modified is None or is_ahead or (one.modified is not None and modified < one.modified):
+            found.alone.append(one.tid)
+        elif len(written := wire.dumps(raw)) > MAX_RECORD_BYTES:
+            # Asked for alone, likewise.
+            found.alone.append(one.tid)
+        else:
+            found.good.append((one, written))
+    return found
+
+
+def waits(found: Sorted, *, stored_within: timedelta) -> dict[int, timedelta]:
+    """When each order is asked for alone, unless it is stored by then."""
+    return dict.fromkeys((one.tid for one, _ in found.good), stored_within) | dict.fromkeys(
+        found.alone, timedelta(0)
+    )

@@ -1,0 +1,128 @@
+"""Takes requests out of the topic `signals` and notes them where operators' requests are.
+
+A consumer group with one topic: one process of the reconcilers reads, whichever it is. Dying anywhere in it
+reads some signals again, which changes nothing: a request is known by its id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from aiokafka import ConsumerRecord
+from aiokafka.errors import KafkaError
+from pydantic import ValidationError
+
+from reconciler import replay_outcomes
+from schemas import cloud_events, validation
+from schemas.signal import ReplayRequested
+from topsync.base import json_bounds, metrics, outages, telemetry
+from topsync.base.clock import ServerClock
+from topsync.base.service import Lifetime
+from topsync.base.settings import KafkaSettings
+from topsync.coverage import replay_requests
+from topsync.coverage.replay_requests import ReplayRefusedError
+from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.replay_jobs import AskedBy, WantedReplay
+from topsync.stream import clients, records
+from topsync.stream.clients import Consumer
+from topsync.stream.producer import Producer
+from topsync.stream.records import Record
+from topsync.stream.topics import Registry
+
+log = telemetry.get_logger(__name__)
+
+READ_TIMEOUT_SECONDS: Final = 1.0
+"""A process that is asked to end is heard so late at most."""
+
+AT_ONCE: Final = 100
+
+PASSING_ERRORS: Final = (*OUTAGE_ERRORS, KafkaError)
+"""What is over some time; until then nothing is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalReader:
+    """Runs beside the reconciler, in the same process."""
+
+    kafka: KafkaSettings
+    topics: Registry
+    pool: Pool
+    producer: Producer
+    clock: ServerClock
+
+    async def run(self, lifetime: Lifetime) -> None:
+        """Read until the process is asked to end."""
+        await outages.go_on(
+            partial(self._read_all, lifetime),
+            lifetime,
+            errors=PASSING_ERRORS,
+            what="signals cannot be read or noted now; trying again",
+        )
+
+    async def _read_all(self, lifetime: Lifetime) -> None:
+        group = f"{self.kafka.topic_prefix}.signals"
+        async with clients.reader(self.kafka, self.topics.signals.name, group_id=group) as consumer:
+            while not lifetime.stopping:
+                await self._read(consumer)
+
+    async def _read(self, consumer: Consumer) -> None:
+        taken = await consumer.getmany(timeout_ms=int(READ_TIMEOUT_SECONDS * 1000), max_records=AT_ONCE)
+        for records_of_one in taken.values():
+            for record in records_of_one:
+                await self.take(record)
+        if taken:
+            await consumer.commit()
+
+    async def take(self, record: ConsumerRecord[bytes, bytes]) -> None:
+        """Note what a record asks for, or tell why not. Idempotent, but for what it tells."""
+        try:
+            wanted = read(record)
+        except ValueError as error:
+            metrics.DEAD_LETTERS.labels("unreadable_signal").inc()
+            log.warning("signal set aside", detail=str(error), offset=record.offset)
+            await self.producer.publish([self._dead_letter(record, str(error))])
+            return
+        replay = WantedReplay(wanted.replay, wanted.seller_id, wanted.start, wanted.end, wanted.dry_run)
+        asked = {"job": replay.id, "seller_id": replay.seller_id}
+        log.info("replay asked for by a signal", **asked, dry_run=replay.dry_run)
+        try:
+            await replay_requests.note(self.pool, replay, AskedBy.SIGNAL, now=self.clock.now())
+        except ReplayRefusedError as error:
+            log.warning("replay refused", **asked, reason=str(error))
+            await self.producer.publish([self._refusal(replay, str(error))])
+
+    def _refusal(self, wanted: WantedReplay, reason: str) -> Record:
+        told = replay_outcomes.failed(replay_outcomes.of_request(wanted), reason)
+        return records.notification(self.topics.notifications.name, told, at=self.clock.now())
+
+    def _dead_letter(self, record: ConsumerRecord[bytes, bytes], detail: str) -> Record:
+        return records.dead_letter(
+            self.topics.dead_letters.name,
+            reason="unreadable_signal",
+            detail=detail,
+            original=record.value,
+            original_headers=record.headers,
+            key=record.key,
+            at=self.clock.now(),
+            origin=f"reconciler/{record.topic}/{record.partition}/{record.offset}",
+        )
+
+
+def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
+    """What a record asks for.
+
+    Raises:
+        ValueError: it cannot be read, or is of a type that this version does not know. The text holds none of
+            its values.
+    """
+    type_ = cloud_events.attributes(record.headers).get("type")
+    if type_ != ReplayRequested.event_type:
+        raise ValueError(f"not of the type {ReplayRequested.event_type}")
+    value = record.value or b""
+    json_bounds.check(value)
+    try:
+        return ReplayRequested.model_validate_json(value)
+    except ValidationError as error:
+        raise ValueError(f"not a request: {validation.told(error)}") from None

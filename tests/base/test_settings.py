@@ -1,0 +1,270 @@
+"""Settings: the page is true, a mistake is one line that says what to do, a secret is never shown."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.places import DOCS
+from topsync.base import settings
+from topsync.base.settings import (
+    BootstrapSettings,
+    CoverageSettings,
+    DatabaseSettings,
+    EnricherSettings,
+    KafkaSettings,
+    PlatformSettings,
+    PushSettings,
+    SettingsError,
+    TelemetrySettings,
+    VaultSettings,
+)
+from topsync.model import linger
+
+PAGE = DOCS / "reference" / "settings.md"
+SECRET = "very-secret-value-0001"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has set must not decide a test."""
+    for cls in settings.ALL:
+        for name in cls.model_fields:
+            monkeypatch.delenv(settings.variable(cls, name), raising=False)
+    monkeypatch.delenv("TOPSYNC_SECRETS_DIR", raising=False)
+
+
+def refusal(
+    cls: type[PlatformSettings | DatabaseSettings | KafkaSettings | CoverageSettings | EnricherSettings],
+) -> str:
+    with pytest.raises(SettingsError) as refused:
+        settings.load(cls)
+    told = str(refused.value)
+    assert "\n" not in told
+    return told
+
+
+def test_the_committed_reference_page_is_the_generated_one() -> None:
+    """`python -m topsync settings --markdown > docs/reference/settings.md` writes it."""
+    assert PAGE.read_text("utf-8") == settings.reference_page()
+
+
+def test_every_setting_is_on_the_page_with_its_meaning() -> None:
+    page = settings.reference_page()
+    for cls in settings.ALL:
+        for name, field in cls.model_fields.items():
+            assert f"| `{settings.variable(cls, name)}` |" in page
+            assert field.description
+            assert field.description in page
+            assert "|" not in field.description
+
+
+def test_no_variable_means_two_things() -> None:
+    variables = [settings.variable(cls, name) for cls in settings.ALL for name in cls.model_fields]
+    assert len(variables) == len(set(variables))
+
+
+def test_names_with_a_unit_say_it_at_their_end() -> None:
+    for cls in settings.ALL:
+        for name in cls.model_fields:
+            assert not any(unit in name for unit in ("_secs", "_sec_", "_ms", "_mb", "_kb", "_minutes"))
+
+
+def test_a_missing_setting_is_named_with_its_meaning() -> None:
+    told = refusal(DatabaseSettings)
+    assert told.startswith("TOPSYNC_DATABASE_URL: it is not set.")
+    assert "postgresql://" in told
+
+
+def test_the_well_known_name_of_the_kafka_setting_is_the_one_that_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert refusal(KafkaSettings).startswith("KAFKA_BOOTSTRAP_SERVERS: it is not set.")
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "broker:9092")
+    assert settings.load(KafkaSettings).kafka_bootstrap_servers == "broker:9092"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        (
+            "TOPSYNC_WINDOW_SECONDS",
+            "90000",
+            "TOPSYNC_WINDOW_SECONDS: Input should be less than or equal to 86400",
+        ),
+        ("TOPSYNC_WINDOW_SECONDS", "soon", "TOPSYNC_WINDOW_SECONDS: "),
+        ("TOPSYNC_WINDOW_SECONDS", "1.5", "TOPSYNC_WINDOW_SECONDS: "),
+        ("TOPSYNC_PAGE_SIZE", "101", "TOPSYNC_PAGE_SIZE: Input should be less than or equal to 100"),
+        ("TOPSYNC_PAGE_SIZE", "3", "TOPSYNC_PAGE_SIZE: Input should be greater than or equal to 10"),
+        (
+            "TOPSYNC_OVERLAP_SECONDS",
+            "-1",
+            "TOPSYNC_OVERLAP_SECONDS: Input should be greater than or equal to 0",
+        ),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_the_setting_its_problem_and_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    line = refusal(CoverageSettings)
+    assert line.startswith(told)
+    assert "Unset it for the default" in line
+
+
+@pytest.mark.parametrize(
+    ("cls", "environment"),
+    [
+        (DatabaseSettings, {"TOPSYNC_DATABASE_URL": f"mysql://user:{SECRET}@host/db"}),
+        (DatabaseSettings, {"TOPSYNC_DATABASE_URL": f"postgresql://user:{SECRET}@"}),
+        (DatabaseSettings, {"TOPSYNC_DATABASE_URL": SECRET}),
+        (PlatformSettings, {"TOPSYNC_APP_KEY": "", "TOPSYNC_APP_SECRET": SECRET}),
+    ],
+)
+def test_no_refusal_shows_a_secret(
+    monkeypatch: pytest.MonkeyPatch,
+    cls: type[DatabaseSettings | PlatformSettings],
+    environment: dict[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        settings.load(cls)
+    assert SECRET not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__, "a trace would show what pydantic was given"
+
+
+def test_secrets_are_not_shown_by_the_settings_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
+    monkeypatch.setenv("TOPSYNC_APP_SECRET", SECRET)
+    monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", SECRET)
+    for loaded in (settings.load(PlatformSettings), settings.load(VaultSettings)):
+        assert SECRET not in repr(loaded)
+        assert SECRET not in str(loaded)
+
+
+def test_a_secret_may_be_a_file_in_the_folder_of_secrets_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "TOPSYNC_APP_SECRET").write_text(SECRET)
+    monkeypatch.setenv("TOPSYNC_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
+    assert settings.load(PlatformSettings).app_secret.get_secret_value() == SECRET
+    monkeypatch.setenv("TOPSYNC_APP_SECRET", "other")
+    assert settings.load(PlatformSettings).app_secret.get_secret_value() == "other"
+
+
+def test_everything_that_has_a_default_loads_with_it() -> None:
+    for cls in (PushSettings, CoverageSettings, BootstrapSettings, TelemetrySettings):
+        loaded = settings.load(cls)
+        for name, field in cls.model_fields.items():
+            assert getattr(loaded, name) == field.default
+
+
+def test_settings_cannot_be_changed_once_they_are_loaded() -> None:
+    loaded = settings.load(CoverageSettings)
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.page_size = 10  # type: ignore[misc]
+
+
+def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    assert settings.load(KafkaSettings).in_sync_replicas == 2
+    monkeypatch.setenv("TOPSYNC_REPLICATION_FACTOR", "1")
+    assert settings.load(KafkaSettings).in_sync_replicas == 1
+    monkeypatch.setenv("TOPSYNC_MIN_INSYNC_REPLICAS", "2")
+    assert "TOPSYNC_MIN_INSYNC_REPLICAS: " in refusal(KafkaSettings)
+
+
+def test_messages_that_may_wait_are_checked_when_the_settings_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not settings.load(EnricherSettings).patience
+    monkeypatch.setenv("TOPSYNC_LINGER", "TradeRated=5")
+    assert settings.load(EnricherSettings).patience == {"taobao_trade_TradeRated": timedelta(seconds=5)}
+    monkeypatch.setenv("TOPSYNC_LINGER", "TradeRatet=5")
+    assert "TOPSYNC_LINGER: Value error, no message about orders is called 'TradeRatet'" in refusal(
+        EnricherSettings
+    )
+
+
+def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
+    waits = ",".join(f"{name}={seconds:g}" for name, seconds in linger.UNHURRIED_SECONDS.items())
+    assert f"`{linger.UNHURRIED}` is short for `{waits}`" in settings.reference_page()
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        (
+            "sslmode=verify-full&sslrootcert=/nowhere/ca.pem",
+            "sslrootcert is /nowhere/ca.pem, which cannot be",
+        ),
+        ("sslcert=/nowhere/own.pem", "sslcert is /nowhere/own.pem, which cannot be read: No such file"),
+        ("sslkey=/nowhere/own.key", "sslkey is /nowhere/own.key"),
+        ("sslcrl=/nowhere/crl.pem", "sslcrl is /nowhere/crl.pem"),
+        ("sslmode=verify-ca", "sslmode=verify-ca needs sslrootcert="),
+        ("sslmode=always", "sslmode is none of disable, "),
+    ],
+)
+def test_a_certificate_that_is_not_there_is_a_wrong_setting_and_no_outage(
+    monkeypatch: pytest.MonkeyPatch, query: str, told: str
+) -> None:
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", f"postgresql://user:secret-word@host/x?{query}")
+    assert told in (line := refusal(DatabaseSettings))
+    assert line.startswith("TOPSYNC_DATABASE_URL: ")
+    assert "secret-word" not in line
+
+
+def test_a_certificate_that_the_environment_names_is_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://user@host/x?sslmode=verify-full")
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "ca.pem"))
+    assert f"sslrootcert is {tmp_path}/ca.pem" in refusal(DatabaseSettings)
+    (tmp_path / "ca.pem").touch()
+    settings.load(DatabaseSettings)
+
+
+def test_a_user_id_without_a_name_needs_a_user_in_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: the driver would look the name up, and end with a trace."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "PGUSER", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://host/x")
+    assert "it names no user, and this process's own has no name: write user@host" in refusal(
+        DatabaseSettings
+    )
+    for url in ("postgresql://user@host/x", "postgresql://host/x?user=somebody"):
+        monkeypatch.setenv("TOPSYNC_DATABASE_URL", url)
+        settings.load(DatabaseSettings)
+
+
+def test_a_secret_that_is_no_text_is_one_line_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "TOPSYNC_DATABASE_URL").write_bytes(b"secret-word\xff")
+    monkeypatch.setenv("TOPSYNC_SECRETS_DIR", str(tmp_path))
+    assert refusal(DatabaseSettings).startswith("TOPSYNC_SECRETS_DIR: a file in it is not text in UTF-8.")
+
+
+@pytest.mark.parametrize(
+    "servers", ["a:b:c", "kafka:0", "kafka:65536", "kafka:9092,", "kafka 9092", "kafka:"]
+)
+def test_brokers_that_are_no_addresses_are_refused(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    assert "KAFKA_BOOTSTRAP_SERVERS: Value error, each entry is `host:port`" in refusal(KafkaSettings)
+
+
+@pytest.mark.parametrize(
+    "servers", ["kafka:9092", "kafka", "a.b-c_d:1, [2001:db8::1]:9092", "127.0.0.1:65535"]
+)
+def test_brokers_are_taken_in_every_form(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    assert settings.load(KafkaSettings).kafka_bootstrap_servers == servers

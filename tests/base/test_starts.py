@@ -1,0 +1,104 @@
+"""A server that is away is waited for, one line each time; at a start with a bound, afterwards for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+
+from topsync.base import outages, retry, starts
+from topsync.base.errors import UnreachableError
+from topsync.base.service import Lifetime
+
+SERVER = "the server"
+OUTAGES: tuple[type[BaseException], ...] = (ConnectionError,)
+AWAY = 3
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "START", retry.Policy(max_attempts=AWAY + 1, first_wait_seconds=0.001))
+    monkeypatch.setattr(outages, "WAITS", retry.Policy(first_wait_seconds=0.001))
+
+
+class Away:
+    """Answers after so many failures."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.closed = 0
+
+    async def ask(self) -> str:
+        if self.left:
+            self.left -= 1
+            raise ConnectionRefusedError("nobody listens")
+        return "answer"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[str]:
+        answer = await self.ask()
+        try:
+            yield answer
+        finally:
+            self.closed += 1
+
+
+async def test_a_server_that_comes_is_waited_for_with_a_line_for_each_wait() -> None:
+    with structlog.testing.capture_logs() as lines:
+        assert await starts.reach(SERVER, Away(AWAY).ask, outages=OUTAGES) == "answer"
+    assert [(line["event"], line["server"], line["error"]) for line in lines] == [
+        ("waiting for a server", SERVER, "ConnectionRefusedError")
+    ] * AWAY
+
+
+async def test_a_server_that_stays_away_is_said_in_one_line() -> None:
+    with pytest.raises(UnreachableError, match=r"^the server does not answer, or refuses: nobody listens$"):
+        await starts.reach(SERVER, Away(AWAY + 1).ask, outages=OUTAGES)
+
+
+async def test_what_is_opened_late_is_closed_once_and_its_own_failures_stay_as_they_are() -> None:
+    away = Away(AWAY)
+
+    async def use() -> None:
+        async with starts.opened(SERVER, away.open, outages=OUTAGES) as answer:
+            raise ConnectionResetError(answer)
+
+    with pytest.raises(ConnectionResetError, match=r"^answer$"):
+        await use()
+    assert away.closed == 1
+
+
+async def test_an_outage_later_on_is_lived_through_until_the_process_is_asked_to_end() -> None:
+    lifetime, away = Lifetime(), Away(AWAY)
+
+    async def work() -> None:
+        await away.ask()
+        lifetime.stop()
+
+    with structlog.testing.capture_logs() as lines:
+        await outages.go_on(work, lifetime, errors=OUTAGES, what="nothing is done")
+    assert [line["event"] for line in lines] == ["nothing is done"] * AWAY
+
+
+async def test_whoever_waits_for_a_server_can_be_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "WAITS", retry.Policy(first_wait_seconds=3600, max_wait_seconds=3600))
+    lifetime = Lifetime()
+
+    async def in_vain() -> None:
+        await Away(1).ask()
+
+    living = asyncio.create_task(outages.go_on(in_vain, lifetime, errors=OUTAGES, what="nothing is done"))
+    await asyncio.sleep(0)
+    lifetime.stop()
+    await asyncio.wait_for(living, 10)
+
+
+async def test_a_defect_is_no_outage() -> None:
+    async def work() -> None:
+        raise ValueError("a defect")
+
+    with pytest.raises(ValueError, match="a defect"):
+        await outages.go_on(work, Lifetime(), errors=OUTAGES, what="nothing is done")

@@ -1,0 +1,222 @@
+"""Coalescing spares calls and never drops a hint that no fetch has answered (P1)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.enrich.read import decisions
+from schemas.change import Change, Source
+from tests.store.databases import SELLER, at
+from topsync.model.known import Known
+
+
+def hint(
+    tid: int,
+    settled: float,
+    *,
+    modified: float | None = None,
+    source: Source = Source.PUSH,
+    occurred: float = 0,
+) -> Change:
+    return Change(
+        seller_id=SELLER,
+        tid=tid,
+        event="x",
+        occurred_at=at(occurred),
+        settled_after=at(settled),
+        modified=None if modified is None else at(modified),
+        received_at=at(occurred),
+        source=source,
+    )
+
+
+LAG_SECONDS = 3
+"""From a change until a fetch answers it for sure."""
+
+STATUS = "WAIT_SELLER_SEND_GOODS"
+
+moments = st.integers(0, 20)
+hints = st.lists(
+    st.builds(
+        lambda tid, settled, modified, source: hint(
+            tid, settled, modified=modified, source=source, occurred=settled - LAG_SECONDS
+        ),
+        st.integers(1, 3),
+        moments,
+        st.one_of(st.none(), moments),
+        st.sampled_from(Source),
+    ),
+    max_size=8,
+)
+stored = st.dictionaries(
+    st.integers(1, 3),
+    st.builds(lambda modified, fetched: Known(at(modified), at(fetched), True, STATUS), moments, moments),
+)
+
+
+def answers(change: Change, known: Known | None) -> bool:
+    """Whether what is stored shows what one hint told of; the definition."""
+    if known is None or (change.modified is not None and known.modified < change.modified):
+        return False
+    is_shown = known.fetched_at >= change.occurred_at and known.modified >= change.occurred_at
+    return known.fetched_at >= change.settled_after or (change.source is Source.PUSH and is_shown)
+
+
+def test_what_a_hint_says_of_times_to_come_is_not_waited_for() -> None:
+    """A message of the year 9999 would be asked about for ever, and a `modified` of then never be reached."""
+    lying = hint(1, 9 + LAG_SECONDS, occurred=9, modified=9).model_copy(update={"refund_modified": at(9)})
+    believed = decisions.believable(lying, latest_now=at(5))
+    assert (believed.occurred_at, believed.settled_after) == (at(5), at(5 + LAG_SECONDS))
+    assert (believed.modified, believed.refund_modified) == (None, None)
+    assert decisions.believable(lying, latest_now=at(9)) is lying
+
+
+@given(batch=hints, known=stored)
+def test_an_order_is_fetched_exactly_when_a_hint_of_it_is_not_answered(
+    batch: list[Change], known: dict[int, Known]
+) -> None:
+    wanted = {need.tid for need in decisions.to_fetch(decisions.coalesce(batch), known)}
+    assert wanted == {change.tid for change in batch if not answers(change, known.get(change.tid))}
+
+
+@given(
+    batches=st.lists(st.tuples(hints, st.integers(0, 6)), max_size=6),
+)
+def test_no_hint_is_left_unanswered_after_any_sequence_of_batches(
+    batches: list[tuple[list[Change], int]],
+) -> None:
+    """A fetch shows the order as it is then, with whatever `modified` it has reached by then."""
+    known: dict[int, Known] = {}
+    now = 0
+    for batch, pause in batches:
+        now += 20 + pause  # hints are settled by the time of the fetch
+        arrived = [
+            change.model_copy(
+                update={
+                    "occurred_at": at(now - 20) + (change.occurred_at - at(0)),
+                    "settled_after": at(now - 20) + (change.settled_after - at(0)),
+                    "modified": change.modified and at(now - 20) + (change.modified - at(0)),
+                }
+            )
+            for change in batch
+        ]
+        for need in decisions.to_fetch(decisions.coalesce(arrived), known):
+            known[need.tid] = Known(at(now), at(now), True, STATUS)
+        assert all(answers(change, known.get(change.tid)) for change in arrived)
+
+
+@given(batch=hints)
+def test_a_need_asks_for_no_less_than_any_of_its_hints(batch: list[Change]) -> None:
+    needs = decisions.coalesce(batch)
+    assert needs.keys() == {change.tid for change in batch}
+    for change in batch:
+        need = needs[change.tid]
+        assert need.settled_after >= change.settled_after
+        assert change.modified is None or (need.modified is not None and need.modified >= change.modified)
+        assert list(Source).index(need.source) <= list(Source).index(change.source)
+
+
+@given(batch=hints, order=st.randoms())
+def test_the_order_of_the_hints_does_not_matter(batch: list[Change], order: object) -> None:
+    turned = sorted(batch, key=lambda change: change.settled_after, reverse=True)
+    assert decisions.coalesce(turned) == decisions.coalesce(batch)
+
+
+def test_a_hundred_hints_of_one_order_are_one_fetch() -> None:
+    batch = [hint(1, second) for second in range(100)]
+    assert len(decisions.to_fetch(decisions.coalesce(batch), {})) == 1
+
+
+@pytest.mark.parametrize(
+    ("sources", "hinted_at"),
+    [
+        ([(Source.PUSH, 5), (Source.PUSH, 3)], at(3)),
+        ([(Source.SWEEP, 1), (Source.PUSH, 3)], at(3)),
+        ([(Source.SWEEP, 1)], None),
+    ],
+)
+def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
+    sources: list[tuple[Source, float]], hinted_at: datetime | None
+) -> None:
+    needs = decisions.coalesce(hint(1, 9, source=source, occurred=when) for source, when in sources)
+    assert needs[1].hinted_at == hinted_at
+
+
+@pytest.mark.parametrize(
+    ("modified", "known", "answered"),
+    [
+        pytest.param(None, None, False, id="absent"),
+        pytest.param(None, (1, 9), False, id="fetched before the hint was settled"),
+        pytest.param(None, (1, 10), True, id="fetched when it was settled"),
+        pytest.param(5, (4, 99), False, id="older than what the list told"),
+        pytest.param(5, (5, 10), True, id="as the list told"),
+        pytest.param(5, (6, 9), False, id="newer, but fetched before the hint was settled"),
+    ],
+)
+def test_when_a_hint_is_answered(
+    modified: float | None, known: tuple[float, float] | None, answered: bool
+) -> None:
+    (need,) = decisions.coalesce([hint(1, 10, modified=modified, source=Source.SWEEP)]).values()
+    stored_state = Known(at(known[0]), at(known[1]), False, STATUS) if known else None
+    assert decisions.is_answered(need, stored_state) is answered
+
+
+@pytest.mark.parametrize(
+    ("occurred", "known", "answered"),
+    [
+        pytest.param(5.4, (5, 5.5), True, id="fetched after the message, and as new as it"),
+        pytest.param(5.4, (7, 7.5), True, id="newer"),
+        pytest.param(5.4, (5, 5.3), False, id="fetched before it: perhaps another change of that second"),
+        pytest.param(5.4, (4, 5.5), False, id="older: its change does not show yet"),
+        pytest.param(5.4, (4, 8.4), True, id="older, but fetched when nothing was hidden any more"),
+    ],
+)
+def test_when_a_message_is_answered(occurred: float, known: tuple[float, float], answered: bool) -> None:
+    """Several messages tell of one change, and often come one after the other."""
+    told = hint(1, occurred + LAG_SECONDS, occurred=occurred)
+    state = Known(at(known[0]), at(known[1]), False, STATUS)
+    (need,) = decisions.coalesce([told]).values()
+    assert decisions.is_answered(need, state) is answered
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(hint(1, 8.4, source=Source.SWEEP), id="a list wants proof"),
+        pytest.param(hint(1, 8.4).model_copy(update={"reason": "asked again"}), id="what asks again, too"),
+    ],
+)
+def test_a_message_is_content_with_less_than_what_comes_with_it(other: Change) -> None:
+    state = Known(at(5), at(5.5), True, STATUS)
+    told = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
+    assert decisions.to_fetch(decisions.coalesce([told]), {1: state}) == []
+    assert len(decisions.to_fetch(decisions.coalesce([told, other]), {1: state})) == 1
+
+
+@pytest.mark.parametrize(
+    ("fetched", "known", "occurred", "modified", "suspicious"),
+    [
+        pytest.param(5, 5, 9, None, True, id="told of a change at 9, and shown what was known"),
+        pytest.param(4, 5, 9, None, True, id="or something older still"),
+        pytest.param(6, 5, 9, None, False, id="something new came"),
+        pytest.param(9, 9, 9, None, False, id="what is known is as new as the change"),
+        pytest.param(5, None, 9, None, False, id="the order was not known"),
+        pytest.param(5, 5, 9, 5, False, id="a list's promise says exactly what must come"),
+    ],
+)
+def test_a_stale_answer_to_a_message_is_known_by_bringing_nothing_new(
+    fetched: float, known: float | None, occurred: float, modified: float | None, suspicious: bool
+) -> None:
+    needs = decisions.coalesce([hint(1, occurred, occurred=occurred, modified=modified)])
+    stored = None if known is None else Known(at(known), at(0), True, STATUS)
+    assert decisions.is_old_news(needs[1], stored, at(fetched)) == suspicious
+
+
+def test_what_was_not_pushed_is_never_old_news() -> None:
+    """A list is no message: that it shows what is known says nothing."""
+    needs = decisions.coalesce([hint(1, 9, occurred=9, source=Source.SWEEP)])
+    assert not decisions.is_old_news(needs[1], Known(at(5), at(0), True, STATUS), at(5))

@@ -1,0 +1,328 @@
+"""Refunds beside the orders: which are fetched, what becomes of them, and that no order suffers for them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from consumer.enrich.read import decisions
+from consumer.enrich.read.batches import POSTPONED_FOR
+from consumer.enrich.write.refund_part import RefundPart
+from schemas import cloud_events, platform_time
+from schemas.change import Change, Source
+from tests.consumer.enrich.read.test_batches import TID, Shop, shop
+from tests.platforms.taobao.gateway import answers_error, answers_html
+from tests.store.databases import (
+    SELLER,
+    at,
+    emptied,
+    platform_refund,
+    platform_trade,
+    refund_version,
+    version,
+)
+from topsync.model.known import Known
+from topsync.store import orders, refunds
+from topsync.store.orders import RefundLine
+from topsync.store.refunds import RefundVersion
+
+__all__ = ["shop"]
+
+REFUND = 180000000000000101
+NO_RIGHT = "isv.permission-api-package-limit"
+
+
+def reasons(part: RefundPart) -> list[str]:
+    return [cloud_events.attributes(letter.record.headers)["reason"] for letter in part.dead_letters]
+
+
+def refunding_trade(
+    tid: int, *, status: str = "WAIT_SELLER_AGREE", refund_id: int = REFUND
+) -> dict[str, object]:
+    line = {"oid": tid, "refund_id": str(refund_id), "refund_status": status}
+    return platform_trade(tid, orders={"order": [line]})
+
+
+async def store(shop: Shop, *versions: refunds.RefundVersion) -> None:
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    await refunds.TABLE.upsert(shop.pool, versions, partition=0, epoch=epoch)
+
+
+async def test_hints_of_one_refund_are_one_call_beside_that_of_its_order(shop: Shop) -> None:
+    shop.gateway.trades[TID] = refunding_trade(TID)
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID)
+    before = shop.clock.now()
+    batch = await shop.read(
+        shop.hint(refund_id=REFUND, occurred_at=at(5)), shop.hint(refund_id=REFUND, occurred_at=at(9))
+    )
+    assert (shop.gateway.fetched, shop.gateway.refunds_fetched) == ([TID], [REFUND])
+    found = batch.refunds.versions[REFUND]
+    assert (found.seller_id, found.refund.tid, found.source) == (SELLER, TID, "push")
+    assert before <= found.fetched_at <= shop.clock.now()
+    assert batch.refunds.hinted_at == {REFUND: at(5)}
+    assert batch.versions.keys() == {TID}
+
+
+async def test_what_is_stored_already_answers_the_hint(shop: Shop) -> None:
+    await store(shop, refund_version(REFUND, TID, 1, 100))
+    shop.gateway.trades[TID] = refunding_trade(TID)
+    batch = await shop.read(shop.hint(settled=at(100), refund_id=REFUND, refund_modified=at(1)))
+    assert shop.gateway.refunds_fetched == []
+    assert batch.refunds.versions == {}
+
+
+async def test_a_fetched_order_that_shows_a_refund_otherwise_has_it_fetched_although_no_message_came(
+    shop: Shop,
+) -> None:
+    """P1: neither the refund's message nor a list of refunds is needed where the order was seen."""
+    shop.gateway.trades[TID] = refunding_trade(TID, status="SUCCESS")
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, status="SUCCESS")
+    hint = shop.hint(source=Source.SWEEP)
+    _, batch = [part async for part in shop.reader.read([hint])]
+    assert shop.gateway.refunds_fetched == [REFUND]
+    assert batch.refunds.versions[REFUND].source == "sweep"
+    assert batch.traces == {TID: cloud_events.traceparent(hint.headers)}
+
+    await store(shop, *batch.refunds.versions.values())
+    await shop.read(shop.hint())
+    assert shop.gateway.refunds_fetched == [REFUND], "stored as shown: no second call"
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        pytest.param(None, True, id="not stored"),
+        pytest.param(Known(at(0), at(5), True, "SUCCESS"), False, id="stored as shown"),
+        pytest.param(Known(at(0), at(5), True, "CLOSED"), True, id="stored otherwise, and earlier"),
+        pytest.param(Known(at(0), at(50), True, "CLOSED"), False, id="stored otherwise, and later"),
+    ],
+)
+def test_which_refunds_an_order_asks_for(stored: Known | None, wanted: bool) -> None:
+    line = {"oid": TID, "refund_id": str(REFUND), "refund_status": "SUCCESS"}
+    fetched = version(TID, 0, 10, orders={"order": [line, {"oid": TID + 1, "refund_status": "NO_REFUND"}]})
+    known = {} if stored is None else {REFUND: stored}
+    assert (decisions.refunds_shown_otherwise([fetched], known, ()).keys() == {REFUND}) is wanted
+    assert decisions.refunds_shown_otherwise([fetched], known, {REFUND: ()}) == {}, "fetched just now"
+
+
+def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
+    change = Change.model_validate(
+        {
+            "seller_id": SELLER, "tid": TID, "event": "x", "occurred_at": at(1), "settled_after": at(2),
+            "received_at": at(3), "source": "gap", "modified": at(9), "refund_id": REFUND,
+            "refund_modified": at(4),
+        }
+    )  # fmt: skip
+    (need,) = decisions.coalesce_refunds([change]).values()
+    assert need.modified == at(4)
+    later = change.model_copy(update={"refund_modified": at(7), "source": Source.PUSH})
+    (both,) = decisions.coalesce_refunds([change, later]).values()
+    assert both == replace(
+        need,
+        modified=at(7),
+        source=Source.PUSH,
+        told_at=at(1),
+        hinted_at=at(1),
+        received_at=at(3),
+        by_refund_alone=False,
+    )
+    assert decisions.coalesce([change])[TID].modified == at(9)
+
+
+@pytest.mark.parametrize(
+    ("modified", "fields", "reason"),
+    [
+        pytest.param(
+            3, {"refund_modified": at(5), "source": Source.SWEEP}, "detail_behind", id="older than listed"
+        ),
+        pytest.param(None, {}, "not_there", id="not there yet"),
+    ],
+)
+async def test_a_refund_that_is_not_shown_as_promised_is_asked_for_again_with_its_order(
+    shop: Shop, modified: float | None, fields: dict[str, object], reason: str
+) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID)
+    if modified is not None:
+        shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, modified)
+    batch = await shop.read(shop.hint(refund_id=REFUND, **fields))  # type: ignore[arg-type]
+    assert (batch.refunds.versions, batch.refunds.dead_letters, batch.postponed) == ({}, [], [])
+    (later,) = batch.refunds.postponed
+    assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), reason)
+    assert batch.versions.keys() == {TID}, "the order goes on"
+
+
+async def test_a_refund_that_lies_ahead_is_no_version_and_is_asked_for_again(shop: Shop) -> None:
+    lie = platform_time.format(shop.clock.now() + timedelta(hours=13))
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.refunds[REFUND] = {**platform_refund(REFUND, TID), "modified": lie}
+    batch = await shop.read(shop.hint(refund_id=REFUND))
+    assert batch.refunds.versions == {}
+    (later,) = batch.refunds.postponed
+    assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), "modified_ahead")
+    assert batch.versions.keys() == {TID}, "the order goes on"
+
+
+async def test_a_message_that_brings_only_what_was_known_of_the_refund_is_asked_about_again(
+    shop: Shop,
+) -> None:
+    await store(shop, refund_version(REFUND, TID, 1, 2))
+    shop.gateway.trades[TID] = platform_trade(TID, 9)
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 1)
+    batch = await shop.read(shop.hint(refund_id=REFUND, occurred_at=at(9)))
+    (later,) = batch.refunds.postponed
+    assert later.reason == "no_news"
+    assert later.settled_after == batch.refunds.versions[REFUND].fetched_at + POSTPONED_FOR
+
+
+async def test_refunds_that_a_seller_may_not_show_stop_no_order_and_are_not_asked_for_each_time(
+    shop: Shop,
+) -> None:
+    """The right to refunds is one of its own (docs/platform/gateway.md 2.2)."""
+    for tid in (TID, TID + 4):
+        shop.gateway.trades[tid] = refunding_trade(tid, refund_id=REFUND + tid - TID)
+    shop.gateway.steps[REFUND] = [answers_error(11, NO_RIGHT)]
+    batch = await shop.read(shop.hint(refund_id=REFUND))
+    assert batch.versions.keys() == {TID}
+    assert (batch.dead_letters, batch.postponed) == ([], [])
+    assert reasons(batch.refunds) == ["refund_refused"]
+
+    again = await shop.read(shop.hint(TID + 4, refund_id=REFUND + 4), shop.hint(refund_id=REFUND))
+    assert again.versions.keys() == {TID, TID + 4}
+    assert reasons(again.refunds) == []
+    assert shop.gateway.refunds_fetched == [REFUND]
+
+
+async def test_a_refund_that_is_refused_by_itself_spares_the_others(shop: Shop) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.steps[REFUND] = [answers_error(41, "isv.invalid-parameter:refund_id")]
+    shop.gateway.refunds[REFUND + 1] = platform_refund(REFUND + 1, TID)
+    batch = await shop.read(shop.hint(refund_id=REFUND), shop.hint(refund_id=REFUND + 1))
+    assert reasons(batch.refunds) == ["refund_refused"]
+    assert batch.refunds.versions.keys() == {REFUND + 1}
+
+
+async def test_a_refund_of_another_order_is_never_written_here(shop: Shop) -> None:
+    """P2: whoever owns that order's partition is its one writer."""
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID + 1)
+    batch = await shop.read(shop.hint(refund_id=REFUND))
+    assert batch.refunds.versions == {}
+    assert reasons(batch.refunds) == ["refund_of_another_order"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "status", "fetched", "behind"),
+    [
+        pytest.param(REFUND, "WAIT_SELLER_AGREE", 5, True, id="shown as it was before"),
+        pytest.param(None, "NO_REFUND", 5, True, id="not shown yet"),
+        pytest.param(None, None, 5, False, id="nothing is shown of any refund"),
+        pytest.param(REFUND, "SUCCESS", 5, False, id="shown as it is"),
+        pytest.param(REFUND + 1, "WAIT_SELLER_AGREE", 5, False, id="a later refund of the line is shown"),
+        pytest.param(REFUND, "WAIT_SELLER_AGREE", 50, False, id="fetched later than the refund"),
+    ],
+)
+def test_an_order_that_shows_a_refund_as_it_was_before_is_told_from_one_that_does_not(
+    shown: int | None, status: str | None, fetched: float, behind: bool
+) -> None:
+    """Its `modified` need not have moved, so no list of orders would tell."""
+    line = RefundLine(TID, at(fetched), TID, shown, status)
+    newer = refund_version(REFUND, TID, 1, 10, status="SUCCESS")
+    assert (list(decisions.ahead_of_order([newer], [line])) == [newer]) is behind
+
+
+async def test_a_stored_order_behind_its_refund_is_asked_for_again(shop: Shop) -> None:
+    epoch = await orders.take_over(shop.pool, 0, "test")
+    stored = version(TID, 0, 100, orders=refunding_trade(TID)["orders"])
+    await orders.TABLE.upsert(shop.pool, [stored], partition=0, epoch=epoch)
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5, status="SUCCESS")
+    batch = await shop.read(shop.hint(settled=at(50), refund_id=REFUND))
+    assert shop.gateway.fetched == [], "what is stored answers the hint"
+    (later,) = batch.refunds.postponed
+    assert (later.tid, later.refund_ids) == (TID, ())
+    assert later.settled_after == batch.refunds.versions[REFUND].fetched_at
+
+
+async def test_a_listed_refund_whose_order_is_out_of_reach_is_kept_and_nobody_asks_for_the_order_for_ever(
+    shop: Shop,
+) -> None:
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5)
+    listed = {"refund_id": REFUND, "refund_modified": at(5), "source": Source.SWEEP}
+    batch = await shop.read(shop.hint(**listed))  # type: ignore[arg-type]
+    assert batch.refunds.versions.keys() == {REFUND}
+    assert (batch.postponed, batch.dead_letters) == ([], [])
+
+    told = await shop.read(shop.hint(**listed), shop.hint(source=Source.SWEEP))  # type: ignore[arg-type]
+    assert [later.reason for later in told.postponed] == ["not_there"], "a hint of the order itself"
+
+
+async def test_an_unreadable_refund_is_set_aside_whole_and_shows_nothing_of_it(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.refunds[REFUND] = {**platform_refund(REFUND, TID, buyer_nick="secret"), "modified": "soon"}
+    batch = await shop.read(shop.hint(refund_id=REFUND))
+    letter = batch.refunds.dead_letters[0].record
+    assert cloud_events.attributes(letter.headers)["reason"] == "unreadable_answer"
+    assert b"soon" in (letter.value or b"")
+    assert "secret" not in str(letter.headers) + caplog.text
+
+
+async def test_one_refund_that_is_not_answered_is_postponed(shop: Shop) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID)
+    shop.gateway.steps[REFUND] = [answers_html(502)]
+    batch = await shop.read(shop.hint(refund_id=REFUND))
+    assert [later.reason for later in batch.refunds.postponed] == ["platform_unavailable"]
+    assert batch.versions.keys() == {TID}
+
+
+async def test_where_refunds_are_switched_off_none_is_asked_for(shop: Shop) -> None:
+    shop.gateway.trades[TID] = refunding_trade(TID)
+    off = replace(shop.reader, refunds=replace(shop.reader.refunds, enabled=False))
+    batch = await shop.read(shop.hint(refund_id=REFUND), reader=off)
+    assert batch.versions.keys() == {TID}
+    assert shop.gateway.refunds_fetched == []
+
+
+async def test_batches_that_are_stored_together_keep_the_newest_of_each_and_all_else(shop: Shop) -> None:
+    shop.gateway.trades[TID] = platform_trade(TID)
+    first = await shop.read(shop.hint(refund_id=REFUND))
+    shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5)
+    second = await shop.read(shop.hint(refund_id=REFUND))
+    older = replace(second.refunds.versions[REFUND], refund=refund_version(REFUND, TID, 1, 1).refund)
+    first.refunds.versions[REFUND] = older
+    first.join(second)
+    assert first.refunds.versions == second.refunds.versions
+    assert [later.reason for later in first.refunds.postponed] == ["not_there"]
+    assert first.refunds.hinted_at.keys() == {REFUND}
+
+
+AGES = list(itertools.product((1, 2), (None, 5, 6), (7, 8)))
+"""Seconds of `modified`, the platform's own version, seconds of the fetch."""
+
+
+async def test_a_batch_keeps_of_two_versions_the_one_that_the_table_would_keep(
+    migrated_database_url: str,
+) -> None:
+    """P2: else it would depend on how batches are cut what a refund is."""
+    pairs = list(itertools.product(AGES, AGES))
+
+    def versions(number: int) -> list[RefundVersion]:
+        """The first, or the second, of each pair."""
+        return [
+            refund_version(id_, TID, modified, fetched, refund_version=own, title=str(number))
+            for id_, (modified, own, fetched) in enumerate((pair[number] for pair in pairs), start=1)
+        ]
+
+    part = RefundPart()
+    async with emptied(migrated_database_url) as pool:
+        epoch = await orders.take_over(pool, 0, "test")
+        for number in (0, 1):
+            await refunds.TABLE.upsert(pool, versions(number), partition=0, epoch=epoch)
+            for one in versions(number):
+                part.add(one)
+        stored = {id_: state.content_hash async for id_, state in refunds.TABLE.states(pool, SELLER)}
+    kept = {id_: one.content_hash for id_, one in part.versions.items()}
+    assert [pairs[id_ - 1] for id_ in kept if kept[id_] != stored[id_]] == []

@@ -1,0 +1,38 @@
+"""What is on its way through a process is bounded in bytes, and nobody starves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from consumer.enrich.bytes_in_flight import Room
+
+
+async def test_who_finds_no_room_waits_and_is_let_in_in_the_order_of_asking() -> None:
+    room = Room(100)
+    let_in: list[int] = []
+
+    async def take(size: int) -> None:
+        await room.take(size)
+        let_in.append(size)
+
+    async with asyncio.TaskGroup() as tasks:
+        for size in (60, 50, 10):
+            tasks.create_task(take(size))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        # The last one would fit, but small ones must not keep a large one out for ever.
+        assert let_in == [60]
+        room.give_back(60)
+    assert let_in == [60, 50, 10]
+    assert room.taken_bytes == 60
+
+
+async def test_what_is_larger_than_the_room_goes_alone() -> None:
+    room = Room(100)
+    await room.take(10)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(room.take(1000))
+        await asyncio.sleep(0)
+        assert room.taken_bytes == 10
+        room.give_back(10)
+    assert room.taken_bytes == 1000

@@ -1,0 +1,77 @@
+"""When the enricher stops rather than to set more aside, and when one seller's trouble is only its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from consumer.enrich.dead_letter_share import Limit, RecordOutcome, Share, TooManyDeadLettersError
+
+LIMIT = Limit(share=0.2, records=100, least=10)
+ONE, OTHER, THIRD = 1, 2, 3
+
+
+def good(count: int, seller_id: int | None = ONE) -> list[RecordOutcome]:
+    return [RecordOutcome(seller_id)] * count
+
+
+def dead(count: int, seller_id: int | None = None) -> list[RecordOutcome]:
+    return [RecordOutcome(seller_id, "unreadable_change")] * count
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "stops"),
+    [
+        pytest.param(dead(9), False, id="a few never stop it"),
+        pytest.param(dead(10), True, id="enough of them do, with nothing else there"),
+        pytest.param(good(80) + dead(20), False, id="a share up to the limit"),
+        pytest.param(good(79) + dead(21), True, id="a larger one"),
+        pytest.param(good(1000) + dead(21), True, id="of the last ones, however many were good before"),
+        pytest.param((good(90) + dead(10)) * 10, False, id="for ever below the limit"),
+        pytest.param(dead(9) + good(100) + dead(9), False, id="what is long past is forgotten"),
+        pytest.param(good(20) + dead(15) + good(300), True, id="crossed in the middle of a batch"),
+    ],
+)
+def test_a_share_above_the_limit_stops(outcomes: Sequence[RecordOutcome], stops: bool) -> None:
+    assert is_stopped(outcomes, spares_one=False) is stops
+    # What is not anybody's is not spared.
+    assert is_stopped(outcomes, spares_one=True) is stops
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "stops"),
+    [
+        pytest.param(dead(100, ONE), False, id="one seller's orders, and nobody else's"),
+        pytest.param(dead(50, ONE) + good(10, OTHER), False, id="most of them"),
+        pytest.param(dead(50, ONE) + good(40, OTHER) + dead(10, OTHER), False, id="a second one's few"),
+        pytest.param(dead(40, ONE) + good(20, OTHER) + dead(20, THIRD), True, id="a second one's many"),
+        pytest.param(dead(50, ONE) + dead(10), True, id="and what is nobody's"),
+    ],
+)
+def test_one_seller_alone_does_not_stop_the_others(outcomes: Sequence[RecordOutcome], stops: bool) -> None:
+    assert is_stopped(outcomes, spares_one=True) is stops
+    assert is_stopped(outcomes, spares_one=False), "where it is the only one, there is nobody to spare it for"
+
+
+def test_a_limit_of_everything_never_stops() -> None:
+    assert not is_stopped(dead(1000), spares_one=False, limit=Limit(share=1, records=100, least=1))
+
+
+def test_who_is_told_learns_how_many_why_and_what_to_do() -> None:
+    share = Share(LIMIT)
+    with pytest.raises(TooManyDeadLettersError) as stopped:
+        share.take([*good(5), *[RecordOutcome(None, "refused")] * 3, *dead(20)], spares_one=False)
+    told = str(stopped.value)
+    assert "10 of the last 15 records" in told
+    assert "unreadable_change 7, refused 3" in told
+    assert "TOPSYNC_DEAD_LETTER_LIMIT_SHARE=0.2" in told
+    assert "mend the cause" in told
+
+
+def is_stopped(outcomes: Sequence[RecordOutcome], *, spares_one: bool, limit: Limit = LIMIT) -> bool:
+    try:
+        Share(limit).take(outcomes, spares_one=spares_one)
+    except TooManyDeadLettersError:
+        return True
+    return False

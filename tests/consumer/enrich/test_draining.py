@@ -1,0 +1,42 @@
+"""What was written into added partitions is moved to where its keys belong, before it is drained."""
+
+from __future__ import annotations
+
+from aiokafka import TopicPartition
+from aiokafka.admin import NewPartitions
+
+from consumer.enrich import draining
+from tests.stream.clusters import create_topics, read_all, settings_for
+from topsync.stream import clients, records
+
+PARTITIONS, ALL = 2, 4
+
+
+async def test_what_is_in_added_partitions_is_moved_to_where_it_belongs_and_stays_what_it_was(
+    kafka_bootstrap_servers: str, topic_prefix: str
+) -> None:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=PARTITIONS)
+    changes = (await create_topics(kafka)).changes.name
+    async with clients.admin_client(kafka) as admin:
+        await admin.create_partitions({changes: NewPartitions(ALL)})
+    async with clients.producer(kafka, acks="all") as astray:
+        for tid in range(20):
+            # As a process of an older version would, which asks the cluster how many there are.
+            partition = records.partition_of(tid, ALL)
+            headers = [("n", b"%d" % tid)]
+            await astray.send_and_wait(
+                changes, b"{}", key=records.key_of(tid), partition=partition, headers=headers
+            )
+    added = [TopicPartition(changes, number) for number in range(PARTITIONS, ALL)]
+    lost = {tid for tid in range(20) if records.partition_of(tid, ALL) >= PARTITIONS}
+
+    assert await draining.move(kafka, added) == len(lost) > 0
+
+    moved = [
+        one
+        for one in await read_all(kafka, changes, PARTITIONS)
+        if one.partition == records.partition_of(int(one.key), PARTITIONS) and int(one.key) in lost
+    ]
+    assert {int(one.key): (one.value, one.headers) for one in moved} == {
+        tid: (b"{}", (("n", b"%d" % tid),)) for tid in lost
+    }

@@ -1,0 +1,108 @@
+"""Parts come as they are read; offsets are done with in their order, and only with everything before them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from consumer.enrich.in_flight import HELD_BATCHES, InFlight, Reading
+from consumer.enrich.read.batches import Batch
+
+MAX_RECORDS = 10
+BOUND_SECONDS = 5.0
+
+
+def begin(in_flight: InFlight, next_offset: int, records: int = 1) -> Reading:
+    reading = Reading(next_offset, records, 100, asyncio.get_running_loop().create_future())
+    in_flight.begin(reading)
+    return reading
+
+
+def finish(in_flight: InFlight, reading: Reading) -> int:
+    """Read, store and publish all of it; how many bytes that lets go."""
+    in_flight.add(reading, Batch())
+    in_flight.end(reading)
+    return publish(in_flight)
+
+
+def publish(in_flight: InFlight) -> int:
+    """Store and publish what is there to be."""
+    parts = list(in_flight.pop_parts(1000))
+    for part in parts:
+        in_flight.stored(part.reading)
+    return sum(in_flight.published(part.reading) for part in parts)
+
+
+async def test_an_offset_is_done_with_when_everything_before_it_is() -> None:
+    in_flight = InFlight(MAX_RECORDS)
+    slow, second, third = (begin(in_flight, offset) for offset in (1, 2, 3))
+    for reading in (third, second):
+        finish(in_flight, reading)
+        assert in_flight.pop_done() is None
+    finish(in_flight, slow)
+    assert in_flight.pop_done() == 3
+    assert in_flight.pop_done() is None, "said once"
+
+
+async def test_a_reading_is_done_with_when_its_last_part_is_published() -> None:
+    in_flight = InFlight(MAX_RECORDS)
+    reading = begin(in_flight, 5)
+    in_flight.add(reading, Batch())
+    assert publish(in_flight) == 0, "there may be more of it"
+    assert not reading.stored.done()
+    in_flight.add(reading, Batch())
+    in_flight.end(reading)
+    assert not reading.stored.done()
+    assert publish(in_flight) == 100
+    assert reading.stored.done()
+    assert in_flight.pop_done() == 5
+
+
+async def test_what_ends_after_all_of_it_is_published_still_gets_its_offset_committed() -> None:
+    in_flight = InFlight(MAX_RECORDS)
+    reading = begin(in_flight, 5)
+    in_flight.add(reading, Batch())
+    publish(in_flight)
+    assert in_flight.pop_done() is None
+    in_flight.end(reading)
+    assert publish(in_flight) == 100, "an empty part, so that a transaction comes"
+    assert in_flight.pop_done() == 5
+
+
+async def test_records_that_are_not_stored_are_bounded() -> None:
+    in_flight = InFlight(MAX_RECORDS)
+    assert await in_flight.room() == MAX_RECORDS
+    first, second = begin(in_flight, 1, MAX_RECORDS), begin(in_flight, 2, MAX_RECORDS - 3)
+    assert await in_flight.room() == 3
+    begin(in_flight, 3, 3)
+    waiting = asyncio.create_task(in_flight.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    finish(in_flight, second)
+    async with asyncio.timeout(BOUND_SECONDS):
+        assert await waiting == MAX_RECORDS - 3
+    assert not first.stored.done()
+
+
+async def test_what_overtakes_a_slow_reading_is_bounded() -> None:
+    in_flight = InFlight(MAX_RECORDS)
+    slow = begin(in_flight, 1)
+    for number in range(1, HELD_BATCHES):
+        finish(in_flight, begin(in_flight, 1 + number))
+    waiting = asyncio.create_task(in_flight.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    finish(in_flight, slow)
+    in_flight.pop_done()
+    async with asyncio.timeout(BOUND_SECONDS):
+        assert await waiting == MAX_RECORDS
+
+
+@pytest.mark.parametrize("at_most", [1, 2])
+async def test_parts_are_taken_in_the_order_in_which_they_came(at_most: int) -> None:
+    in_flight = InFlight(MAX_RECORDS)
+    early, late = begin(in_flight, 1), begin(in_flight, 2)
+    in_flight.add(late, Batch())
+    in_flight.add(early, Batch())
+    assert [part.reading for part in in_flight.pop_parts(at_most)] == [late, early][:at_most]

@@ -1,0 +1,203 @@
+"""The order of events in the pipeline, with stages that take random times: what may overlap and what not."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+
+from consumer.enrich import pipeline
+from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.in_flight import AHEAD_BATCHES
+from consumer.enrich.pipeline import Pipeline
+from consumer.enrich.read.batches import Batch, TakeTurn
+from consumer.enrich.republishing import Piece
+from consumer.enrich.write.writer import Published
+from topsync.base.clock import ServerClock
+from topsync.model.compacted_topic import Compacted
+
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
+
+CHANGES, SNAPSHOTS = TopicPartition("changes", 0), TopicPartition("snapshots", 0)
+RECORDS = 120
+BATCH = 5
+ORDERS = 8
+"""Few, so that batches under way often share some."""
+
+BOUND_SECONDS = 20.0
+
+
+class Stages:
+    """Topics, judge, table and publisher in one, as slow as the dice say; each rule is checked as it goes."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.room = Room(500)
+        self.clock = ServerClock()
+        moment = self.clock.monotonic()
+        self.clock.observe(datetime.now(UTC), sent=moment, received=moment)
+        self.batches = self
+        self.being_read = 0
+        self.most_being_read = 0
+        self.judged: dict[tuple[TopicPartition, int], int] = {}
+        """Of each record that is judged and not stored yet, by its place: its order."""
+        self.unnoted: set[int] = set()
+        self.published: dict[TopicPartition, set[int]] = {CHANGES: set(), SNAPSHOTS: set()}
+        self.committed = {CHANGES: 0, SNAPSHOTS: 0}
+        self.overtaken = False
+        self.stored_while_reading = False
+        self.being_noted = False
+        self.published_while_noting = False
+        self.stored_revisions = dict.fromkeys(range(ORDERS), 0)
+        self.told_revisions = dict.fromkeys(range(ORDERS), 0)
+        self.pieces = 0
+        """Published once more."""
+        self.done = asyncio.Event()
+
+    async def take_time(self) -> None:
+        await asyncio.sleep(self.dice.choice((0, 0, 0.001, 0.003)))
+
+    def reader(self, tp: TopicPartition) -> Any:
+        offsets = iter(range(RECORDS))
+
+        async def batch(*, max_records: int, timeout_seconds: float) -> list[Record]:
+            await self.take_time()
+            size = self.dice.randint(1, min(BATCH, max_records))
+            taken = [self.record(tp, offset) for offset in itertools.islice(offsets, size)]
+            if not taken:
+                await asyncio.sleep(timeout_seconds)
+            return taken
+
+        return SimpleNamespace(tp=tp, batch=batch, unread=0)
+
+    def record(self, tp: TopicPartition, offset: int) -> Record:
+        key = str(self.dice.randrange(ORDERS)).encode()
+        return ConsumerRecord(tp.topic, 0, offset, 0, 0, key, b"x" * 10, None, 1, 10, ())
+
+    async def read(self, taken: Sequence[Record], take_turn: TakeTurn, **_: object) -> AsyncIterator[Batch]:
+        """As a `BatchReader` does, in two parts now and then; where each record came from travels with the
+        last of them as its dead letter.
+        """
+        batch = Batch(tids={int(record.key) for record in taken})
+        self.being_read += 1
+        self.most_being_read = max(self.most_being_read, self.being_read)
+        await take_turn(batch.tids)
+        assert batch.tids.isdisjoint(self.judged.values()), "an order is judged by what will change"
+        self.judged |= {(TopicPartition(one.topic, 0), one.offset): int(one.key) for one in taken}
+        await self.take_time()
+        self.being_read -= 1
+        if self.dice.random() < 0.3:
+            yield Batch(tids=set(batch.tids))
+            await self.take_time()
+        batch.dead_letters = cast("Any", [(TopicPartition(one.topic, 0), one.offset) for one in taken])
+        yield batch
+
+    async def store(self, batch: Batch) -> None:
+        assert self.unnoted.isdisjoint(batch.tids), "a step is told beside what is noted as published"
+        places = cast("list[tuple[TopicPartition, int]]", batch.dead_letters)
+        snapshots = sum(tp == SNAPSHOTS for tp, _ in places)
+        assert snapshots <= BATCH, "a change waits for one batch of snapshots at most"
+        self.stored_while_reading |= bool(self.being_read)
+        await self.take_time()
+        for tp, offset in places:
+            del self.judged[tp, offset]
+        for tid in batch.tids:
+            self.stored_revisions[tid] += 1
+        self.unnoted |= batch.tids
+
+    async def again(self, piece: Piece) -> Published:
+        """What the table has now, as pairs of order and revision."""
+        await self.take_time()
+        found = [(tid, self.stored_revisions[tid]) for tid in piece.keys]
+        await self.take_time()
+        return Published(orders=cast("Any", found))
+
+    async def run(self, publish: Callable[[Piece], Awaitable[int]]) -> None:
+        """As a `Republishing` does, without end."""
+        while True:
+            tids = frozenset(self.dice.sample(range(ORDERS), 3))
+            assert await publish(Piece(Compacted.ORDERS, tids)) == len(tids)
+            self.pieces += 1
+            await self.take_time()
+
+    async def rest(self) -> None:
+        await self.take_time()
+
+    async def publish(
+        self, batch: Batch, offsets: dict[TopicPartition, int], again: Published | None = None
+    ) -> Published:
+        """What it is about travels on as its tombstones."""
+        self.published_while_noting |= self.being_noted
+        await self.take_time()
+        for tid, revision in cast("list[tuple[int, int]]", again.orders if again else []):
+            assert revision >= self.told_revisions[tid], "what is published again is never older"
+            self.told_revisions[tid] = revision
+        for tid in batch.tids:
+            self.told_revisions[tid] = self.stored_revisions[tid]
+        for tp, offset in cast("list[tuple[TopicPartition, int]]", batch.dead_letters):
+            self.overtaken |= bool(self.published[tp]) and offset < max(self.published[tp])
+            self.published[tp].add(offset)
+        for tp, offset in offsets.items():
+            assert self.committed[tp] < offset, "offsets only rise"
+            assert self.published[tp] >= set(range(offset)), "only what is published is done with"
+            self.committed[tp] = offset
+        if set(self.committed.values()) == {RECORDS}:
+            self.done.set()
+        return Published(tombstones=cast("Any", list(batch.tids)))
+
+    async def note(self, published: Published) -> None:
+        self.being_noted = True
+        await self.take_time()
+        self.being_noted = False
+        self.unnoted -= cast("set[int]", set(published.tombstones))
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_stages_overlap_and_nothing_of_an_order_overtakes_anything_else_of_it(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "READ_TIMEOUT_SECONDS", 0.01)
+    stages = Stages(seed)
+    tools = writer = cast("Any", stages)
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH, republishing=tools)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    done = asyncio.create_task(stages.done.wait())
+    async with asyncio.timeout(BOUND_SECONDS):
+        await asyncio.wait({done, running}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
+    assert stages.stored_while_reading, "the next batches wait for the one that is stored"
+    assert stages.published_while_noting, "nobody waits for what is only noted"
+    assert stages.overtaken, "a slow batch holds up the others"
+    assert stages.pieces > 1, "what is asked for once more is published beside it"
+    assert 2 <= stages.most_being_read <= 2 * AHEAD_BATCHES
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_what_a_writer_holds_when_it_is_let_go_is_free_for_the_others() -> None:
+    stages = Stages(seed=1)
+    publishing = asyncio.Event()
+
+    async def never_published(*_: object) -> Published:
+        publishing.set()
+        await asyncio.Event().wait()
+        return Published()
+
+    tools = writer = cast("Any", stages)
+    writer.publish = never_published
+    line = Pipeline(tools, writer, batch_changes=BATCH, batch_snapshots=BATCH)
+    running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
+    async with asyncio.timeout(BOUND_SECONDS):
+        await publishing.wait()
+    assert stages.room.taken_bytes > 0
+    running.cancel()
+    await asyncio.wait({running})
+    assert stages.room.taken_bytes == 0

@@ -1,0 +1,142 @@
+"""The push service between a simulated channel, a real Kafka and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import orjson
+import pytest
+from prometheus_client import REGISTRY
+
+from consumer.push.service import SENT_TOGETHER, PushService
+from tests.platforms.taobao.channel.platform import QUICK, message, serving, set_clock
+from tests.store.databases import emptied
+from tests.stream.clusters import create_topics, read_all, settings_for
+from tests.support.eventually import eventually
+from topsync.base.service import Lifetime
+from topsync.base.settings import KafkaSettings
+from topsync.simulator.channel.channel import Channel, ChannelSettings
+from topsync.store.database import Pool
+from topsync.stream.topics import Registry
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+async def pool(migrated_database_url: str) -> AsyncIterator[Pool]:
+    async with emptied(migrated_database_url) as pool:
+        yield pool
+
+
+@pytest.fixture
+def kafka(kafka_bootstrap_servers: str, topic_prefix: str) -> KafkaSettings:
+    return settings_for(kafka_bootstrap_servers, topic_prefix, partitions=PARTITIONS)
+
+
+@asynccontextmanager
+async def pushing(
+    kafka: KafkaSettings, pool: Pool, *, connections: int, window: int = 1
+) -> AsyncIterator[tuple[Channel, Registry]]:
+    registry = await create_topics(kafka)
+    # A platform that waits for the client's Close: TCP that ends behind its own may take it along.
+    settings = ChannelSettings(delivery_window=window, close_wait_seconds=5)
+    async with serving(settings) as (channel, uri):
+        service = PushService(
+            config=replace(QUICK, uri=uri),
+            kafka=kafka,
+            topics=registry,
+            clock=set_clock(),
+            pool=pool,
+            detail_lag=timedelta(seconds=1),
+            proof_interval_seconds=0.05,
+            connections=connections,
+        )
+        lifetime = Lifetime()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(service.run(lifetime))
+            await eventually(lambda: are_connected(channel, connects=connections, connections=connections))
+            yield channel, registry
+            lifetime.stop()
+
+
+def are_connected(channel: Channel, *, connects: int, connections: int = 1) -> bool:
+    """Whether both sides know of that many connections, made by so many CONNECTs in all.
+
+    TCP alone stands for neither: what ends a connection before its CONNECT is answered ends no connection
+    that the service ever had. And the channel has accepted one a moment before the service hears of it.
+    """
+    known = REGISTRY.get_sample_value("topsync_push_connections", {"state": "connected"})
+    return channel.ledger()["connects"] == connects and known == connections
+
+
+async def test_several_connections_share_the_messages_and_each_has_a_row(
+    kafka: KafkaSettings, pool: Pool
+) -> None:
+    async with pushing(kafka, pool, connections=3) as (channel, registry):
+        for number in range(1, 301):
+            channel.publish(message(number))
+        await eventually(lambda: channel.ledger()["confirmed"] == 300)
+        found = await read_all(kafka, registry.changes.name, PARTITIONS)
+        assert sorted(int(record.key) for record in found) == list(range(1, 301))
+        assert channel.ledger()["redelivered"] == 0
+        assert await pool.fetchval("select count(*) from push_connections where lost_at is null") == 3
+    assert [row["cause"] for row in await pool.fetch("select cause from push_connections")] == ["left"] * 3
+
+
+async def test_each_end_of_a_connection_is_a_row_and_counted_by_its_cause(
+    kafka: KafkaSettings, pool: Pool
+) -> None:
+    def endings(cause: str) -> float:
+        return REGISTRY.get_sample_value("topsync_push_endings_total", {"cause": cause}) or 0
+
+    before = {cause: endings(cause) for cause in ("kicked", "refused", "lost")}
+    async with pushing(kafka, pool, connections=1) as (channel, _):
+        channel.kick(4001, "make room")
+        await eventually(lambda: are_connected(channel, connects=2))
+        channel.refuse(60, code=403, phrase="busy")
+        channel.cut(0.05, lose_messages=False)
+        await eventually(lambda: endings("refused") > before["refused"])
+        channel.end_refusal()
+        await eventually(lambda: are_connected(channel, connects=3))
+    rows = await pool.fetch(
+        "select cause, reason, last_proof_at between connected_at and lost_at as proven "
+        "from push_connections order by connected_at"
+    )
+    assert [(row["cause"], row["proven"]) for row in rows] == [
+        ("kicked", True),
+        ("lost", True),
+        ("left", True),
+    ]
+    assert rows[0]["reason"] == "kicked: 4001 make room"
+    assert endings("kicked") == before["kicked"] + 1
+    assert endings("lost") > before["lost"]
+
+
+async def test_messages_about_an_order_reach_the_topic_in_the_order_they_came(
+    kafka: KafkaSettings, pool: Pool
+) -> None:
+    events = [f"taobao_trade_Step{number}" for number in range(1000)]
+    async with pushing(kafka, pool, connections=1) as (channel, registry):
+        for event in events:
+            channel.publish(message(7)._replace(topic=event))
+        await eventually(lambda: channel.ledger()["confirmed"] == len(events))
+        found = await read_all(kafka, registry.changes.name, PARTITIONS)
+        assert [orjson.loads(record.value)["event"] for record in found] == events
+
+
+async def test_of_rounds_that_queue_up_each_message_is_written_and_confirmed_once(
+    kafka: KafkaSettings, pool: Pool
+) -> None:
+    """Before its producer has started it takes in more than one round, and more than go out together."""
+    events = [f"taobao_trade_Step{number}" for number in range(2 * SENT_TOGETHER + 500)]
+    async with pushing(kafka, pool, connections=1, window=len(events)) as (channel, registry):
+        for event in events:
+            channel.publish(message(7)._replace(topic=event))
+        await eventually(lambda: channel.ledger()["confirmed"] == len(events))
+        found = await read_all(kafka, registry.changes.name, PARTITIONS)
+        assert sorted(orjson.loads(record.value)["event"] for record in found) == sorted(events)
+        assert channel.ledger()["redelivered"] == 0

@@ -1,0 +1,111 @@
+"""`topsync status`: what is away, held up or waiting is seen; what is fine is not in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from tests.store.databases import SELLER, at, emptied
+from topsync.model.refetch import NO_SESSION, Refetch
+from topsync.operate import installation_commands
+from topsync.store import push_connections, refetches, sellers
+from topsync.store.database import Pool
+from topsync.store.push_connections import PushConnection
+
+REFUSED = "the platform refused the session"
+LOST = "the channel closed: 4004 \x1b[2J"
+
+
+@pytest.fixture
+async def pool(migrated_database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pool]:
+    monkeypatch.setenv("TOPSYNC_DATABASE_URL", migrated_database_url)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    async with emptied(migrated_database_url) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def in_trouble(pool: Pool) -> Pool:
+    """One seller expired, one paused; push lost; orders wait."""
+    await sellers.refuse(pool, SELLER, 1, REFUSED)
+    await sellers.pause(pool, SELLER + 1, "a holiday")
+    lost = PushConnection(uuid4(), "default", at(0), at(60), at(90), LOST, "closed")
+    await push_connections.write(pool, lost)
+    wait = timedelta(seconds=10)
+    for tid in range(1, 188):
+        reason = NO_SESSION if tid <= 150 else "not_there"
+        await refetches.postpone(
+            pool, [Refetch(tid, SELLER, "x", at(0), at(0), None, "push", reason)], wait=wait
+        )
+    return pool
+
+
+async def status(capsys: pytest.CaptureFixture[str], *, as_json: bool = False) -> str:
+    capsys.readouterr()
+    await installation_commands.status(as_json=as_json)
+    return capsys.readouterr().out
+
+
+async def test_what_is_away_held_up_or_waiting_is_said_last_with_what_to_do(
+    in_trouble: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = await status(capsys)
+    tables, _, wrong = output.rpartition("\n\n")
+    told = wrong.splitlines()
+    assert all(line.startswith("! ") for line in told)
+    for service in ("push", "enrich", "reconcile"):
+        assert f"! no process of `topsync {service}` is running" in told
+    (push,) = [line for line in told if "push is down" in line]
+    assert "its last proof of life is of 2025-11-20 10:01:00" in push
+    assert r"the channel closed: 4004 \x1b[2J" in push
+    (expired, paused) = [line for line in told if "nothing of it is pulled" in line]
+    assert f"demo_one ({SELLER}) is expired since" in expired
+    assert expired.endswith(f"{REFUSED}; run `topsync sellers authorise {SELLER}`")
+    assert paused.endswith("a holiday")
+    assert output.index("Push connections") < output.index("Sellers: ")
+    assert "no_session  150" in tables
+    assert "not_there   37" in tables
+
+
+async def test_a_seller_that_nothing_is_pulled_of_is_not_shown_as_if_it_had_no_gaps(
+    in_trouble: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = await status(capsys)
+    for seller_id, state in ((SELLER, "expired"), (SELLER + 1, "paused")):
+        (row,) = [line for line in output.splitlines() if line.startswith(str(seller_id))]
+        assert f" {state} " in row
+        assert " held up " in row
+    assert "  37 " in next(line for line in output.splitlines() if line.startswith(str(SELLER)))
+
+
+async def test_for_machines_it_is_one_document_of_the_same(
+    in_trouble: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = await status(capsys, as_json=True)
+    assert written.count("\n") == 1
+    found = orjson.loads(written)
+    assert set(found) == {
+        "problems", "services", "push", "enrichers", "waiting_orders", "budget", "calls", "sellers",
+    }  # fmt: skip
+    assert found["push"]["connections"] == []
+    assert (found["push"]["last"]["reason"], found["push"]["last"]["cause"]) == (LOST, "closed")
+    assert found["waiting_orders"] == {"no_session": 150, "not_there": 37}
+    first, second = found["sellers"]
+    assert (first["seller_id"], first["state"], first["reason"]) == (str(SELLER), "expired", REFUSED)
+    assert (first["held_up"], first["waiting_orders"], first["parked_orders"]) == (True, 37, 150)
+    assert (second["reason"], second["parked_orders"]) == ("a holiday", 0)
+
+
+async def test_kafka_that_is_away_hides_nothing_of_the_rest(
+    pool: Pool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    output = await status(capsys)
+    assert f"\n{SELLER} " in output
+    assert "! Kafka: " in output
+    assert orjson.loads(await status(capsys, as_json=True))["enrichers"] is None

@@ -1,0 +1,158 @@
+"""What a peer can send at most: too long messages and floods of Pings, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from topsync.platforms.taobao.channel.incoming import (
+    HEAD_BYTES,
+    MAX_PINGS_AT_ONCE,
+    MAX_SKIPPED_BYTES,
+    TAIL_BYTES,
+    BoundedProtocol,
+    Oversized,
+    Received,
+)
+
+MAX_BYTES = 2000
+READ_BYTES = 64 * 1024
+
+
+def opened() -> BoundedProtocol:
+    """A client whose upgrade has been answered."""
+    client, server = BoundedProtocol(parse_uri("ws://localhost/"), MAX_BYTES), ServerProtocol()
+    client.send_request(client.connect())
+    server.receive_data(b"".join(client.data_to_send()))
+    (request,) = server.events_received()
+    assert isinstance(request, Request)
+    server.send_response(server.accept(request))
+    client.receive_data(b"".join(server.data_to_send()))
+    assert client.state is State.OPEN
+    return client
+
+
+def frame(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
+    return Frame(opcode, payload, fin).serialize(mask=False)
+
+
+def pieces(data: bytes, size: int = READ_BYTES) -> Iterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def kept(message: bytes) -> Received:
+    """What is to be handed over for a message."""
+    if len(message) <= MAX_BYTES:
+        return message
+    if len(message) <= HEAD_BYTES + TAIL_BYTES:
+        return Oversized(message, b"", len(message))
+    return Oversized(message[:HEAD_BYTES], message[-TAIL_BYTES:], len(message))
+
+
+def pattern(size: int, start: int = 0) -> bytes:
+    return bytes((start + number) % 251 for number in range(size))
+
+
+def test_too_long_a_message_is_read_to_its_end_in_constant_memory_and_holds_nothing_up() -> None:
+    client = opened()
+    long = pattern(4 * 1024 * 1024)
+    data = frame(Opcode.BINARY, b"before") + frame(Opcode.BINARY, long) + frame(Opcode.BINARY, b"after")
+    for piece in pieces(data):
+        client.receive_data(piece)
+        assert len(client.reader.buffer) <= READ_BYTES
+    assert client.take_messages() == [b"before", kept(long), b"after"]
+    assert client.take_messages() == []
+    assert client.state is State.OPEN
+
+
+@given(
+    messages=st.lists(
+        st.lists(st.sampled_from([0, 1, 700, MAX_BYTES, MAX_BYTES + 1, 90_000]), min_size=1, max_size=4),
+        max_size=4,
+    ),
+    read_bytes=st.sampled_from([37_000, 200_000]),
+)
+def test_messages_in_any_fragments_are_put_together_or_cut_alike(
+    messages: list[list[int]], read_bytes: int
+) -> None:
+    client = opened()
+    data, expected = b"", []
+    for number, sizes in enumerate(messages):
+        message = pattern(sum(sizes), number)
+        ends = [0, *(sum(sizes[: count + 1]) for count in range(len(sizes)))]
+        for count, (start, end) in enumerate(pairwise(ends)):
+            opcode = Opcode.CONT if count else Opcode.BINARY
+            data += frame(opcode, message[start:end], fin=count == len(sizes) - 1)
+        expected.append(kept(message))
+    for piece in pieces(data, read_bytes):
+        client.receive_data(piece)
+    assert client.take_messages() == expected
+    assert client.state is State.OPEN
+
+
+def closed_with(client: BoundedProtocol) -> int:
+    assert client.close_sent is not None
+    assert isinstance(client.close_sent, Close)
+    return client.close_sent.code
+
+
+def test_a_message_without_end_ends_the_connection_and_leaves_its_beginning() -> None:
+    client = opened()
+    head = pattern(HEAD_BYTES)
+    header = bytes((0x82, 127)) + (MAX_SKIPPED_BYTES + 1).to_bytes(8, "big")
+    client.receive_data(header + head)
+    assert client.take_messages() == [Oversized(head, b"", MAX_SKIPPED_BYTES + 1)]
+    assert closed_with(client) == 1009
+
+
+def test_fragments_without_end_end_the_connection_too() -> None:
+    client = opened()
+    fragment = frame(Opcode.CONT, bytes(8 * 1024 * 1024), fin=False)
+    client.receive_data(frame(Opcode.BINARY, b"beginning", fin=False))
+    for _ in range(MAX_SKIPPED_BYTES // (8 * 1024 * 1024)):
+        assert client.state is State.OPEN
+        client.receive_data(fragment)
+    (message,) = client.take_messages()
+    assert isinstance(message, Oversized)
+    assert message.head.startswith(b"beginning")
+    assert closed_with(client) == 1009
+
+
+def test_too_long_a_ping_breaks_the_protocol() -> None:
+    client = opened()
+    client.receive_data(frame_of_any_length(Opcode.PING, bytes(MAX_BYTES + 1)))
+    assert closed_with(client) == 1002
+    assert client.take_messages() == []
+
+
+def frame_of_any_length(opcode: Opcode, payload: bytes) -> bytes:
+    return bytes((0x80 | opcode, 126)) + len(payload).to_bytes(2, "big") + payload
+
+
+def pings(numbers: Iterable[int]) -> bytes:
+    return b"".join(frame(Opcode.PING, str(number).encode()) for number in numbers)
+
+
+def test_of_several_pings_the_last_waits_for_its_answer_and_none_is_answered_unasked() -> None:
+    client = opened()
+    client.receive_data(pings(range(MAX_PINGS_AT_ONCE)))
+    assert client.ping == str(MAX_PINGS_AT_ONCE - 1).encode()
+    assert client.data_to_send() == []
+    assert client.events_received()[1:] == []
+    client.receive_data(pings(range(MAX_PINGS_AT_ONCE)))
+    assert client.state is State.OPEN
+
+
+def test_more_pings_at_once_than_any_peer_has_reason_for_end_the_connection() -> None:
+    client = opened()
+    client.receive_data(pings(range(MAX_PINGS_AT_ONCE + 1)))
+    assert closed_with(client) == 1002

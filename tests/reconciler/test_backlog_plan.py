@@ -1,0 +1,123 @@
+"""Which backlogs are worth tasks, and what of a task's answer is worth keeping."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from reconciler import backlog_plan
+from reconciler.backlog_plan import BacklogPlan, BacklogRules
+from tests.store.databases import SELLER, at, platform_trade
+from topsync.model.refetch import Refetch
+from topsync.platforms.taobao.calls.details import DetailsResult
+from topsync.platforms.taobao.calls.exports import ExportStatus
+from topsync.platforms.taobao.gateway import wire
+from topsync.stream.records import MAX_RECORD_BYTES
+
+OTHER = SELLER + 1
+TID = 4000000000000000101
+RULES = BacklogRules(from_seconds=10, tasks_at_once=5, calls_per_second=20, backlog_changes=1000)
+"""More than 200 orders are worth tasks."""
+
+
+@pytest.mark.parametrize(
+    ("waiting", "running", "tasks", "alone"),
+    [
+        pytest.param({SELLER: 200}, 0, [], {SELLER}, id="what calls drain soon is called for"),
+        pytest.param({SELLER: 201}, 0, [SELLER] * 2, set(), id="what takes them longer goes by tasks"),
+        pytest.param({SELLER: 220}, 0, [SELLER] * 3, set(), id="the rest in a task of its own"),
+        pytest.param({SELLER: 150, OTHER: 60}, 0, [SELLER] * 2 + [OTHER], set(), id="all sellers together"),
+        pytest.param({SELLER: 300, OTHER: 19}, 0, [SELLER] * 3, {OTHER}, id="few of one seller are no task"),
+        pytest.param({SELLER: 100}, 2, [SELLER], set(), id="what tasks ask for already counts"),
+        pytest.param({SELLER: 900}, 3, [SELLER] * 2, set(), id="no more run than may"),
+        pytest.param({SELLER: 900}, 5, [], set(), id="the others wait for them"),
+        pytest.param({}, 0, [], set(), id="nothing waits"),
+    ],
+)
+def test_how_a_backlog_is_drained(
+    waiting: dict[int, int], running: int, tasks: list[int], alone: set[int]
+) -> None:
+    chosen = backlog_plan.plan(waiting, RULES, running=running, without_tasks=frozenset())
+    assert chosen == BacklogPlan(tuple(tasks), frozenset(alone))
+
+
+def test_a_seller_without_tasks_is_called_for() -> None:
+    chosen = backlog_plan.plan({SELLER: 900, OTHER: 900}, RULES, running=0, without_tasks=frozenset({SELLER}))
+    assert chosen == BacklogPlan((OTHER,) * 5, frozenset({SELLER}))
+
+
+def test_tasks_can_be_switched_off() -> None:
+    rules = replace(RULES, from_seconds=0)
+    chosen = backlog_plan.plan({SELLER: 9000}, rules, running=0, without_tasks=frozenset())
+    assert chosen == BacklogPlan(alone=frozenset({SELLER}))
+
+
+@pytest.mark.parametrize(
+    ("calls_per_second", "backlog_changes", "at_once"),
+    [
+        pytest.param(20, 1000, 20, id="what the budget answers in a second"),
+        pytest.param(2000, 1000, 500, id="never so many that they would be a backlog again"),
+        pytest.param(2000, 0, 2000, id="where there are backlogs at all"),
+        pytest.param(0.1, 1000, 1, id="at least one"),
+    ],
+)
+def test_how_many_are_called_for_at_once(calls_per_second: float, backlog_changes: int, at_once: int) -> None:
+    rules = replace(RULES, calls_per_second=calls_per_second, backlog_changes=backlog_changes)
+    assert rules.alone_at_once == at_once
+
+
+def test_no_request_repeats_one_that_failed() -> None:
+    """An identical one is answered with the task that failed (docs/platform/gateway.md 4.2)."""
+    assert [backlog_plan.request_order([1, 2, 3], failures) for failures in (0, 1)] == [[1, 2, 3], [2, 3, 1]]
+
+
+@pytest.mark.parametrize(
+    ("created_at", "as_of"),
+    [
+        pytest.param(at(7), at(7.4), id="in the second of the request: it is that request's"),
+        pytest.param(at(9), at(7.4), id="later: it runs after the request all the more"),
+        pytest.param(at(6), at(6), id="before: an older task with the same orders"),
+    ],
+)
+def test_what_a_task_shows_is_no_older_than_its_request_or_than_itself(
+    created_at: datetime, as_of: datetime
+) -> None:
+    assert backlog_plan.as_of(at(7.4), created_at) == as_of
+
+
+def test_what_a_task_does_not_show_as_promised_is_asked_for_alone() -> None:
+    def one(number: int, modified: float | None = None) -> Refetch:
+        promised = None if modified is None else at(modified)
+        return Refetch(TID + number, SELLER, "x", at(0), at(1), promised, "push", "in_task")
+
+    wanted = [one(0), one(1, 5), one(2, 6), one(3), one(4), one(5)]
+    answer = DetailsResult(
+        ExportStatus.DONE,
+        at(9),
+        {
+            **{TID + number: platform_trade(TID + number, 5) for number in range(3)},
+            TID + 4: {"tid": TID + 4, "modified": "never"},
+            TID + 5: platform_trade(TID + 5, 10),
+        },
+    )
+    found = backlog_plan.sort_out(wanted, answer, latest_now=at(9))
+    assert [found_one.tid - TID for found_one, _ in found.good] == [0, 1]
+    assert [tid - TID for tid in found.alone] == [2, 3, 4, 5], "older, absent, unreadable, ahead of time"
+    waits = backlog_plan.waits(found, stored_within=timedelta(seconds=30))
+    assert [waits[TID + number].total_seconds() for number in range(6)] == [30, 30, 0, 0, 0, 0]
+
+
+def test_what_a_task_shows_and_kafka_would_not_take_is_asked_for_alone() -> None:
+    """Else nothing that this task brought, and no other task, would ever be handed over."""
+    wanted = [
+        Refetch(TID + number, SELLER, "x", at(0), at(1), None, "push", "in_task") for number in range(3)
+    ]
+    odd = {0: 1, 1: 10**30, 2: "x" * MAX_RECORD_BYTES}
+    trades = {TID + number: platform_trade(TID + number, 5, odd=value) for number, value in odd.items()}
+    found = backlog_plan.sort_out(
+        wanted, DetailsResult(ExportStatus.DONE, at(9), dict(trades)), latest_now=at(9)
+    )
+    assert [wire.loads(written) for _, written in found.good] == [trades[TID], trades[TID + 1]]
+    assert found.alone == [TID + 2]

@@ -1,0 +1,413 @@
+"""A backlog drained against the simulated platform: few calls, nothing lost, whatever dies in the middle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import cast
+
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from reconciler.backlog_plan import BacklogRules
+from reconciler.backlogs import BulkDetails
+from reconciler.refetching import Refetching
+from schemas import cloud_events
+from schemas.change import Change
+from schemas.trade import Trade
+from tests.budget.gates import local_gate
+from tests.store.databases import at, emptied
+from tests.stream.clusters import create_topics, read_all, settings_for
+from tests.support.eventually import eventually
+from topsync.base import retry
+from topsync.base.clock import ServerClock
+from topsync.base.settings import KafkaSettings, VaultSettings
+from topsync.base.vault import Vault, new_key
+from topsync.model.refetch import BACKLOG, IN_TASK, LATE, Refetch
+from topsync.platforms.taobao.calls import details, exports
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.errors import BadAnswerError, RetryLaterError
+from topsync.sellers.sessions import Sessions
+from topsync.simulator.faults.base import Fault
+from topsync.simulator.faults.calls import BanFault, Reset
+from topsync.simulator.faults.exports import FailedExport
+from topsync.simulator.ids import OrderKey, tid_of
+from topsync.simulator.server import Simulator
+from topsync.simulator.settings import ExportSettings, PlatformQuirks, SimulatorSettings
+from topsync.store import detail_tasks, refetches, sellers
+from topsync.store.database import Pool
+from topsync.stream import producer as producers
+from topsync.stream import records
+
+CREATE, RESULT = "taobao.topats.trades.fullinfo.get", "taobao.topats.result.get"
+ORDERS = 130
+RULES = BacklogRules(from_seconds=1, tasks_at_once=10, calls_per_second=50, backlog_changes=1000)
+NOBODYS = 4_000_000_999_999_999_900
+REFUSED = 2_000_000_999
+"""A seller whose session the platform does not know."""
+PARTITIONS = 2
+
+
+class DiedError(Exception):
+    """A process ends here, without another instruction."""
+
+
+@dataclass
+class Desk:
+    """A backlog of one seller with everything around it."""
+
+    platform: Simulator
+    pool: Pool
+    kafka: KafkaSettings
+    bulk: BulkDetails
+
+    @property
+    def seller(self) -> int:
+        return self.platform.sellers[0].user_id
+
+    def tids(self, count: int = ORDERS) -> list[int]:
+        return [tid_of(OrderKey(0, number)) for number in range(count)]
+
+    async def let_wait(self, tids: Sequence[int], **changes: object) -> None:
+        told = Refetch(0, self.seller, "x", at(0), at(1), None, "push", BACKLOG)
+        noted = [replace(told, tid=tid, **changes) for tid in tids]  # type: ignore[arg-type]
+        await refetches.postpone(self.pool, noted, wait=timedelta(0))
+
+    def calls(self, api: str) -> int:
+        counts = cast("dict[str, dict[str, int]]", self.platform.ledger.as_json()["apis"])
+        return counts.get(api, {}).get("total", 0)
+
+    async def tasks(self) -> int:
+        """How many tasks the platform has accepted."""
+        now, span = self.bulk.clock.now(), timedelta(hours=1)
+        session = SecretStr(self.platform.sellers[0].session)
+        return len(await exports.tasks(self.bulk.client, session, now - span, now + span))
+
+    def restarted(self) -> BulkDetails:
+        """The same in a new process, which knows only what is written down."""
+        return replace(
+            self.bulk, _rests_until=-math.inf, _look_at=-math.inf, _not_before=-math.inf, _refused=set()
+        )
+
+    async def drained(self, bulk: BulkDetails | None = None) -> None:
+        """Let rounds pass until nothing is in the backlog or in a task."""
+
+        async def over() -> bool:
+            await (bulk or self.bulk).round()
+            waiting = await refetches.backlogs(self.pool, sources=["push"])
+            return not waiting and not await detail_tasks.open_tasks(self.pool)
+
+        await eventually(over)
+
+    async def snapshots(self) -> dict[int, Trade]:
+        """What writers were handed, by order; twice is once."""
+        found = await read_all(self.kafka, self.bulk.topics.snapshots.name, PARTITIONS)
+        return {
+            trade.tid: trade
+            for trade in (Trade.from_platform(orjson.loads(one.value or b"")) for one in found)
+        }
+
+    async def hinted(self) -> list[int]:
+        found = await read_all(self.kafka, self.bulk.topics.changes.name, PARTITIONS)
+        return sorted(Change.model_validate_json(one.value or b"").tid for one in found)
+
+    async def reasons(self) -> set[str]:
+        return {row["reason"] for row in await self.pool.fetch("select reason from refetches")}
+
+
+@pytest.fixture
+async def desk(
+    migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
+) -> AsyncIterator[Desk]:
+    async with desk_on(migrated_database_url, kafka_bootstrap_servers, topic_prefix) as desk:
+        yield desk
+
+
+@asynccontextmanager
+async def desk_on(
+    database_url: str,
+    servers: str,
+    prefix: str,
+    *,
+    quirks: PlatformQuirks | None = None,
+    run_seconds: int = 0,
+) -> AsyncIterator[Desk]:
+    settings = SimulatorSettings(
+        sellers=1,
+        orders=400,
+        quirks=quirks or PlatformQuirks(),
+        exports=ExportSettings(schedule_seconds=1, office_hours=False, run_seconds=run_seconds),
+    )
+    kafka, clock = settings_for(servers, prefix, partitions=PARTITIONS), ServerClock()
+    vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
+    registry = await create_topics(kafka)
+    async with (
+        Simulator(settings) as platform,
+        emptied(database_url) as pool,
+        producers.idempotent(kafka) as producer,
+    ):
+        config = GatewayConfig(
+            url=platform.addresses.gateway_url,
+            app_key=settings.app_key,
+            app_secret=SecretStr(settings.app_secret),
+            retries=retry.Policy(max_attempts=1),
+            max_inline_wait_seconds=0.0,
+        )
+        seller = platform.sellers[0]
+        cipher = vault.encrypt(SecretStr(seller.session))
+        await sellers.add(pool, seller_id=seller.user_id, nick=seller.nick, session_cipher=cipher)
+        # The database's other sellers have no session that anything here could decrypt.
+        await pool.execute("delete from sellers where seller_id <> $1", seller.user_id)
+        async with TopClient(config, clock, local_gate()) as client:
+            await client.sync_clock()
+            sessions = Sessions(pool, vault)
+            bulk = BulkDetails(
+                *(pool, producer, registry, client, clock, sessions, RULES),
+                poll_seconds=0.05,
+                deadline_seconds=60,
+            )
+            yield Desk(platform, pool, kafka, bulk)
+
+
+async def test_a_backlog_comes_by_a_task_for_each_hundred_orders(desk: Desk) -> None:
+    before = desk.bulk.clock.now()
+    await desk.let_wait(desk.tids())
+    await desk.drained()
+    assert (await desk.snapshots()).keys() == set(desk.tids())
+    assert desk.calls(CREATE) == 2
+    assert desk.calls("taobao.trade.fullinfo.get") == 0
+    assert await desk.hinted() == []
+    found = await read_all(desk.kafka, desk.bulk.topics.snapshots.name, PARTITIONS)
+    headers = [cloud_events.attributes(one.headers) for one in found]
+    assert {told["foundby"] for told in headers} == {"push"}
+    assert all(told["time"] >= before.isoformat()[:19] for told in headers)
+    assert await desk.reasons() == {LATE}, "known until they are stored"
+
+
+async def test_a_small_backlog_is_asked_for_one_by_one_as_fast_as_the_writers_store_it(desk: Desk) -> None:
+    tids = desk.tids(count=RULES.alone_at_once)
+    await desk.let_wait(tids)
+    for _ in range(3):
+        await desk.bulk.round()
+    assert await desk.hinted() == sorted(tids)
+    await desk.let_wait(desk.tids(count=RULES.alone_at_once + 1)[-1:])
+    await desk.bulk.round()
+    assert len(await desk.hinted()) == len(tids), "the others come first"
+    assert desk.calls(CREATE) == 0
+
+
+async def test_operators_do_not_wait_for_tasks(desk: Desk) -> None:
+    """Their replays give up when nothing moves for minutes."""
+    await desk.let_wait(desk.tids(), source="operator")
+    await desk.bulk.round()
+    assert len(await desk.hinted()) == RULES.alone_at_once
+    assert desk.calls(CREATE) == 0
+
+
+async def test_what_a_task_does_not_hold_is_asked_for_alone(desk: Desk) -> None:
+    await desk.let_wait([*desk.tids(99), NOBODYS])
+    await desk.drained()
+    assert (await desk.snapshots()).keys() == set(desk.tids(99))
+    bulk = desk.bulk
+    await Refetching(desk.pool, bulk.producer, bulk.topics, bulk.clock, 5, told_at_once=1).round()
+    assert await desk.hinted() == [NOBODYS]
+
+
+async def test_what_changes_while_a_task_runs_is_weighed_against_it(desk: Desk) -> None:
+    """The order stays with its task, and is asked for alone because that shows less than promised."""
+    await desk.let_wait(desk.tids(100))
+    await desk.bulk.round()
+    (first, *others) = desk.tids(100)
+    await desk.let_wait([first], modified=desk.bulk.clock.now() + timedelta(hours=1))
+    assert await desk.reasons() == {IN_TASK}
+    await desk.drained()
+    assert (await desk.snapshots()).keys() == set(others)
+    assert desk.calls(CREATE) == 1
+
+
+async def test_what_was_erased_while_its_task_ran_does_not_come_back(desk: Desk) -> None:
+    await desk.let_wait(desk.tids(100))
+    await desk.bulk.round()
+    await refetches.forget(desk.pool, desk.tids(60))
+    await desk.drained()
+    assert (await desk.snapshots()).keys() == set(desk.tids(100)[60:])
+
+
+STEPS: dict[str, Callable[[pytest.MonkeyPatch, Callable[..., object]], None]] = {
+    "before its request": lambda patch, die: patch.setattr(details, "create", die),
+    "before its number was noted": lambda patch, die: patch.setattr(detail_tasks, "requested", die),
+    "before it was looked at": lambda patch, die: patch.setattr(details, "result", die),
+    "before what it brought was published": lambda patch, die: patch.setattr(records, "snapshot", die),
+    "before its orders were handed over": lambda patch, die: patch.setattr(detail_tasks, "hand_over", die),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_process_that_dies_leaves_a_task_that_the_next_one_goes_on_with(
+    desk: Desk, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: object, **__: object) -> object:
+        raise DiedError
+
+    def die_at_once(*_: object, **__: object) -> object:
+        raise DiedError
+
+    await desk.let_wait(desk.tids(100))
+    with monkeypatch.context() as patch:
+        STEPS[step](patch, die_at_once if "published" in step else die)
+        with pytest.raises(DiedError):
+            await desk.drained()
+    next_one = desk.restarted()
+    await desk.drained(next_one)
+    assert (await desk.snapshots()).keys() == set(desk.tids(100))
+    assert await desk.tasks() == 1, "never a second one for the same orders"
+    assert await desk.hinted() == []
+
+
+async def test_a_request_whose_answer_was_lost_finds_its_task_again(desk: Desk) -> None:
+    desk.platform.conductor.strike(Reset(api=CREATE, when="after", times=1))
+    await desk.let_wait(desk.tids(100))
+    desk.bulk.poll_seconds = 60
+    with pytest.raises(RetryLaterError):
+        await desk.bulk.round()
+    await desk.bulk.round()
+    assert desk.calls(CREATE) == 1, "who does not answer is let alone for a while"
+    next_one = desk.restarted()
+    next_one.poll_seconds = 0.05
+    await desk.drained(next_one)
+    assert (await desk.snapshots()).keys() == set(desk.tids(100))
+    assert await desk.tasks() == 1
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_a_task_that_fails_is_asked_for_once_more_and_then_its_orders_alone(
+    desk: Desk, failures: int
+) -> None:
+    fault: Fault = FailedExport(times=failures)
+    desk.platform.conductor.strike(fault)
+    await desk.let_wait(desk.tids(100))
+    if failures == 1:
+        await desk.drained()
+        assert (await desk.snapshots()).keys() == set(desk.tids(100))
+        return
+
+    async def all_alone() -> bool:
+        await desk.bulk.round()
+        return len(await desk.hinted()) == RULES.alone_at_once
+
+    await eventually(all_alone)
+    assert desk.calls(CREATE) == failures
+    assert await detail_tasks.open_tasks(desk.pool) == []
+
+
+async def test_a_task_that_is_never_ready_is_given_up(
+    migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
+) -> None:
+    async with desk_on(
+        migrated_database_url, kafka_bootstrap_servers, topic_prefix, run_seconds=3600
+    ) as desk:
+        desk.bulk.deadline_seconds = 0.5
+        await desk.let_wait(desk.tids(100))
+
+        async def alone() -> bool:
+            await desk.bulk.round()
+            return bool(await desk.hinted())
+
+        await eventually(alone)
+        assert desk.calls(CREATE) == 1
+        assert await detail_tasks.open_tasks(desk.pool) == []
+
+
+async def test_a_ban_of_tasks_is_waited_out_one_by_one(desk: Desk) -> None:
+    desk.platform.conductor.strike(BanFault(api=CREATE, scope="api", seconds=3600))
+    await desk.let_wait(desk.tids(120))
+    await desk.bulk.round()
+    await desk.bulk.round()
+    assert len(await desk.hinted()) == RULES.alone_at_once
+    assert desk.calls(CREATE) == 1
+
+
+async def test_an_application_without_the_right_drains_one_by_one_and_asks_once(
+    migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
+) -> None:
+    closed = PlatformQuirks(closed_apis=frozenset({CREATE}))
+    async with desk_on(migrated_database_url, kafka_bootstrap_servers, topic_prefix, quirks=closed) as desk:
+        await desk.let_wait(desk.tids())
+        for _ in range(3):
+            await desk.bulk.round()
+        assert desk.calls(CREATE) == 1
+        assert len(await desk.hinted()) == RULES.alone_at_once
+        assert await detail_tasks.open_tasks(desk.pool) == []
+
+
+async def test_a_seller_whose_session_is_refused_takes_nobodys_place(desk: Desk) -> None:
+    """Its orders would fill the tasks that may run, and all others would wait until it is back."""
+    cipher = desk.bulk.sessions.vault.encrypt(SecretStr("refused"))
+    await sellers.add(desk.pool, seller_id=REFUSED, nick="refused", session_cipher=cipher)
+    refused = range(NOBODYS, NOBODYS + 300)
+    await desk.let_wait(refused, seller_id=REFUSED)
+    await desk.let_wait(desk.tids(100))
+    desk.bulk.rules = replace(RULES, tasks_at_once=2)
+    await desk.drained()
+    assert (await desk.snapshots()).keys() == set(desk.tids(100))
+    assert (await refetches.reasons(desk.pool, refused)).keys() == set(refused), "they are known still"
+    assert desk.calls(CREATE) == 2
+
+
+@pytest.mark.parametrize("call", ["create", "result"])
+async def test_a_task_that_is_not_answered_holds_up_no_other(
+    desk: Desk, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One seller's outage, or one answer that cannot be read."""
+    first, rest = desk.tids(100), desk.tids(200)[100:]
+    answered, unanswered = getattr(details, call), list[object]()
+
+    async def answer(client: TopClient, *what: object, **how: object) -> object:
+        asked_for = what[1] if call == "create" else what[0]
+        if not unanswered:
+            unanswered.append(asked_for)
+        if asked_for == unanswered[0]:
+            raise BadAnswerError("not to be read")
+        return await answered(client, *what, **how)
+
+    monkeypatch.setattr(details, call, answer)
+    await desk.let_wait(first)
+    desk.bulk.poll_seconds = 0.01
+
+    async def are_brought() -> bool:
+        with suppress(RetryLaterError):
+            await desk.bulk.round()
+        return set((await refetches.reasons(desk.pool, rest)).values()) == {LATE}
+
+    await eventually(lambda: is_raised(desk))
+    await desk.let_wait(rest)
+    await eventually(are_brought)
+    assert (await desk.snapshots()).keys() == set(rest)
+    desk.bulk.deadline_seconds = 0
+    with pytest.raises(RetryLaterError):
+        await desk.bulk.round()
+    assert await detail_tasks.open_tasks(desk.pool) == []
+    waiting = await refetches.reasons(desk.pool, first)
+    assert waiting == dict.fromkeys(first, BACKLOG), "one by one, when its time is up"
+
+
+async def is_raised(desk: Desk) -> bool:
+    """Whether a round meets something that is not answered."""
+    try:
+        await desk.bulk.round()
+    except RetryLaterError:
+        return True
+    return False
+
+
+async def test_a_seller_without_a_session_keeps_its_backlog(desk: Desk) -> None:
+    await desk.let_wait(desk.tids())
+    await sellers.pause(desk.pool, desk.seller, "because")
+    await desk.bulk.round()
+    assert desk.calls(CREATE) == 0
+    assert await desk.hinted() == []
+    assert await desk.reasons() == {BACKLOG}

@@ -1,0 +1,91 @@
+"""What an audit calls stale, and what only differs in fields that do not count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.trade import Trade
+from tests.schemas import samples
+from topsync.store.versions import StoredState
+from topsync.verify.agreement import Agreement, Shown, agreement, arrival, shown
+
+WHOLE: dict[str, Any] = {**samples.complete(samples.FULL), "commission_fee": "1.00"}
+NEW = {"x_new_text": "新"}
+LACKING = {name: value for name, value in WHOLE.items() if name != "commission_fee"}
+
+
+def of(trade: dict[str, Any]) -> Shown:
+    return shown(Trade.from_platform(trade))
+
+
+def compared(truth: dict[str, Any], table: dict[str, Any], topic: dict[str, Any] | None = None) -> Agreement:
+    told = of(table if topic is None else topic)
+    return agreement(Trade, of(truth), of(table), told.state, told.unknown)
+
+
+@pytest.mark.parametrize("trade", [WHOLE, {**WHOLE, **NEW}])
+def test_equal_is_equal(trade: dict[str, Any]) -> None:
+    assert compared(trade, trade) is Agreement.FULL
+
+
+@pytest.mark.parametrize(
+    ("truth", "copy"),
+    [(WHOLE, {**WHOLE, **NEW}), ({**WHOLE, **NEW}, WHOLE), (WHOLE, LACKING), (WHOLE, {**LACKING, **NEW})],
+)
+def test_what_nobody_knows_or_was_left_out_is_not_stale(truth: dict[str, Any], copy: dict[str, Any]) -> None:
+    assert compared(truth, copy) is Agreement.IN_WHAT_COUNTS
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        {**WHOLE, "status": "TRADE_FINISHED"},
+        {**WHOLE, "commission_fee": "2.00"},
+        {**WHOLE, "top_hold": 1},
+        {**LACKING, "seller_memo": "another"},
+        {**LACKING, "modified": "2025-11-20 00:00:00"},
+        {**WHOLE, "orders": {"order": [*WHOLE["orders"]["order"], *WHOLE["orders"]["order"]]}},
+    ],
+)
+def test_everything_else_is_stale(copy: dict[str, Any]) -> None:
+    assert compared(WHOLE, copy) is Agreement.NONE
+
+
+def test_a_topic_that_differs_from_the_table_is_stale() -> None:
+    assert compared(WHOLE, WHOLE, LACKING) is Agreement.NONE
+    assert compared(WHOLE, LACKING, WHOLE) is Agreement.NONE
+
+
+def test_what_is_missing_agrees_with_nothing() -> None:
+    truth = of(WHOLE)
+    assert agreement(Trade, truth, None, truth.state, b"") is Agreement.NONE
+    assert agreement(Trade, truth, truth, None, b"") is Agreement.NONE
+
+
+def test_what_is_shown_does_not_show_it_in_a_log() -> None:
+    assert "receiver" not in repr(of(WHOLE))
+    assert isinstance(of(WHOLE).state, StoredState)
+
+
+def arrived(shown: list[dict[str, Any]], copy: dict[str, Any]) -> Agreement:
+    table = of(copy)
+    return arrival(Trade, map(of, shown), table, table.state, table.unknown)
+
+
+MEMO = {**WHOLE, "seller_memo": "noted within the same second"}
+LATER = {**MEMO, "modified": "2036-01-01 00:00:00"}
+
+
+def test_a_copy_has_arrived_at_any_state_that_was_shown_or_beyond() -> None:
+    assert arrived([WHOLE, WHOLE], WHOLE) is Agreement.FULL
+    assert arrived([WHOLE, LATER], WHOLE) is Agreement.FULL, "as the first look saw it"
+    assert arrived([WHOLE, WHOLE], LATER) is Agreement.FULL, "newer than anybody has looked"
+    assert arrived([WHOLE, WHOLE], LACKING) is Agreement.IN_WHAT_COUNTS
+    assert arrived([LATER, LATER], WHOLE) is Agreement.NONE
+
+
+def test_of_two_changes_in_one_second_the_second_is_no_stale_first() -> None:
+    assert arrived([WHOLE, WHOLE], MEMO) is Agreement.NONE, "nobody has shown that"
+    assert arrived([WHOLE, MEMO], MEMO) is Agreement.FULL

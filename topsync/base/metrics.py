@@ -1,0 +1,153 @@
+"""The catalogue of metrics: one typed object each, so that a misspelt name fails the type check.
+
+Labels never hold a seller's nick, an order id or anything of a buyer; a seller's id only where an alert has
+to name the seller. Names follow the Prometheus rules
+(base units, `_total` for counters). A retry is not an error; an error counts once.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+FRESHNESS_BUCKETS_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+STAGE_BUCKETS_SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    60,
+    300,
+    1800,
+)
+
+API_CALLS = Counter(
+    "topsync_api_calls_total",
+    "Gateway calls made, by API, priority and outcome.",
+    ["api", "priority", "outcome"],
+)
+CALLS_LEFT_TODAY = Gauge(
+    "topsync_calls_left_today",
+    "Calls that the daily quota still allows all processes together, by priority; absent without a quota.",
+    ["priority"],
+)
+API_SECONDS = Histogram("topsync_api_seconds", "Time from sending a gateway call to its answer.", ["api"])
+
+PUSH_RECEIVED = Counter("topsync_push_received_total", "Messages received on the message channel.")
+PUSH_CONFIRMED = Counter("topsync_push_confirmed_total", "Messages confirmed after Kafka's acknowledgement.")
+PUSH_CONNECTIONS = Gauge(
+    "topsync_push_connections", "Connections to the message channel, by the state they are in.", ["state"]
+)
+PUSH_ENDINGS = Counter(
+    "topsync_push_endings_total", "Connections and attempts to connect that ended, by cause.", ["cause"]
+)
+PUSH_UNCONFIRMED_BYTES = Gauge(
+    "topsync_push_unconfirmed_bytes",
+    "Memory held by messages that are not confirmed yet, by connection; at its bound nothing more is read.",
+    ["connection"],
+)
+
+CHANGES_READ = Counter("topsync_changes_read_total", "Changes read by the enricher, by source.", ["source"])
+CHANGES_SKIPPED = Counter("topsync_changes_skipped_total", "Changes that the stored order already answered.")
+SNAPSHOTS_READ = Counter("topsync_snapshots_read_total", "Snapshots of the bulk export read by the enricher.")
+ORDERS_PUBLISHED = Counter(
+    "topsync_orders_published_total", "Order versions published to the topic `orders`."
+)
+TOMBSTONES_PUBLISHED = Counter(
+    "topsync_tombstones_published_total", "Tombstones of erased orders published to the topic `orders`."
+)
+ERASED_PASSED_OVER = Counter(
+    "topsync_erased_passed_over_total", "Changes and snapshots of erased sellers, which are passed over."
+)
+TOPIC_LOST = Gauge(
+    "topsync_topic_lost",
+    "1 where a compacted topic lacks records that the table holds, until they are republished; from the "
+    "enricher that owns the first partition.",
+    ["topic"],
+)
+RECORDS_REPUBLISHED = Counter(
+    "topsync_records_republished_total", "Records published once more from the table, by topic.", ["topic"]
+)
+PARTITIONS_OWNED = Gauge("topsync_partitions_owned", "Partitions that this enricher owns.")
+WRITER_RESTARTS = Counter(
+    "topsync_writer_restarts_total", "Partition writers that failed and took over anew."
+)
+FRESHNESS = Histogram(
+    "topsync_freshness_seconds",
+    "From the platform's message to the published order, pushed changes only.",
+    buckets=FRESHNESS_BUCKETS_SECONDS,
+)
+STAGE_SECONDS = Histogram(
+    "topsync_freshness_stage_seconds",
+    "Where that time goes, by the stage that ends: received by push, in Kafka, taken out of it, fetched, "
+    "stored, published.",
+    ["stage"],
+    buckets=STAGE_BUCKETS_SECONDS,
+)
+ENRICHER_BYTES = Gauge(
+    "topsync_enricher_bytes", "Bytes of records on their way through this enricher, read but not published."
+)
+DEAD_LETTERS = Counter(
+    "topsync_dead_letters_total", "Records set aside as dead letters, by reason.", ["reason"]
+)
+
+ORDERS_POSTPONED = Counter(
+    "topsync_orders_postponed_total",
+    "Orders that the platform did not show as promised, to be asked for again later, by reason.",
+    ["reason"],
+)
+REFETCHES_WAITING = Gauge(
+    "topsync_refetches_waiting",
+    "Orders that wait to be asked for again, by reason; `no_session` and `session_refused` are those parked "
+    "until their seller is back. From the leading reconciler.",
+    ["reason"],
+)
+
+DETAIL_TASKS = Gauge("topsync_detail_tasks", "Tasks of many details for backlogs that are not over.")
+DETAIL_TASKS_REQUESTED = Counter("topsync_detail_tasks_requested_total", "Tasks of many details requested.")
+ORDERS_BY_TASK = Counter(
+    "topsync_orders_by_task_total", "Orders of backlogs that tasks brought and writers were handed."
+)
+
+REFUNDS_PUBLISHED = Counter(
+    "topsync_refunds_published_total", "Refund versions published to the topic `refunds`."
+)
+REFUND_FRESHNESS = Histogram(
+    "topsync_refund_freshness_seconds",
+    "From the platform's message to the published refund, pushed changes only.",
+    buckets=FRESHNESS_BUCKETS_SECONDS,
+)
+REFUNDS_POSTPONED = Counter(
+    "topsync_refunds_postponed_total",
+    "Refunds that the platform did not show as promised, to be asked for again later, by reason.",
+    ["reason"],
+)
+REFUNDS_REFUSED = Counter(
+    "topsync_refunds_refused_total", "Refusals of refunds, by who met them; orders go on.", ["by"]
+)
+
+WINDOWS_PULLED = Counter(
+    "topsync_windows_pulled_total",
+    "Increment windows pulled, by priority and outcome.",
+    ["priority", "outcome"],
+)
+GAPS_OPEN = Gauge("topsync_gaps_open", "Gaps that are not proven closed yet.")
+
+SESSION_SECONDS_LEFT = Gauge(
+    "topsync_session_seconds_left",
+    "Until a seller's session ends, where that is known; negative when it is over. From the leading watch.",
+    ["seller_id"],
+)
+SELLERS = Gauge("topsync_sellers", "Sellers by state.", ["state"])
+SESSION_REFRESHES = Counter(
+    "topsync_session_refreshes_total", "Attempts to refresh a session, by outcome.", ["outcome"]
+)

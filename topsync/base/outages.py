@@ -1,0 +1,66 @@
+"""Going on through the outages of a server: a line for each failure, and waits that grow until it is back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from topsync.base import retry, telemetry
+from topsync.base.service import Lifetime
+
+log = telemetry.get_logger(__name__)
+
+WAITS: Final = retry.Policy(first_wait_seconds=0.5, max_wait_seconds=10.0)
+"""Long enough to leave a server in peace, short enough to be there soon after it is back."""
+
+HEALTHY_SECONDS: Final = 30.0
+"""Work that went well for so long has come through its outage: the next is another."""
+
+
+@dataclass(slots=True)
+class Outage:
+    """What has failed in a row of a thing that is tried until it succeeds."""
+
+    what: str
+    """What cannot be done meanwhile, for the log."""
+    failures: int = 0
+
+    def failed(self, error: BaseException) -> float:
+        """Note a failure; returns for how many seconds to leave it alone."""
+        self.failures += 1
+        wait_seconds = WAITS.wait_seconds(self.failures)
+        log.warning(
+            self.what, error=repr(error), failures=self.failures, again_in_seconds=round(wait_seconds, 1)
+        )
+        return wait_seconds
+
+    def over(self) -> None:
+        """Note that it went well."""
+        self.failures = 0
+
+
+async def go_on(
+    work: Callable[[], Awaitable[object]],
+    lifetime: Lifetime,
+    *,
+    errors: tuple[type[BaseException], ...],
+    what: str,
+) -> None:
+    """Do `work` again and again until the process is asked to end, through every outage.
+
+    `errors` are what an outage raises; anything else is a defect and passes through. `work` must be safe to
+    repeat, and end by itself when the process is asked to.
+    """
+    outage = Outage(what)
+    while not lifetime.stopping:
+        began = time.monotonic()
+        try:
+            await work()
+        except errors as error:
+            if time.monotonic() - began > HEALTHY_SECONDS:
+                outage.over()
+            await lifetime.sleep(outage.failed(error))
+        else:
+            outage.over()

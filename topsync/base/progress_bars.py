@@ -1,0 +1,104 @@
+"""Progress of work that has a step after the other: bars on a terminal, a line per step elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from topsync.base import terminal
+from topsync.base.shown import shown
+
+
+class Bars:
+    """One bar per seller; where the output is no terminal, one line per seller and step.
+
+    `steps` says how each step is shown, in the order in which they come.
+    """
+
+    def __init__(self, output: TextIO, steps: Mapping[str, str]) -> None:
+        self._steps = steps
+        self._console = terminal.console(output)
+        self._progress = Progress(
+            TextColumn("{task.fields[seller]:<16}", markup=False),
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.__exit__(kind, error, trace)
+
+    def say(self, text: str) -> None:
+        """Show a sentence above the bars."""
+        self._console.print(shown(text), soft_wrap=True)
+
+    def reporter(self, seller: str) -> Callable[[str, int, int | None], None]:
+        """What one seller's work reports its steps to."""
+        seller = shown(seller)
+        first = next(iter(self._steps.values()))
+        task: TaskID = self._progress.add_task(first, total=None, seller=seller)
+        told: set[str] = set()
+
+        def report(step: str, done: int, total: int | None) -> None:
+            self._progress.update(task, description=self._steps[step], completed=done, total=total)
+            finished = total is not None and done >= total
+            if not self._console.is_terminal and finished and step not in told:
+                told.add(step)
+                self._console.print(f"{seller}: {self._steps[step]}: {done} of {total}", soft_wrap=True)
+
+        return report
+
+
+@contextmanager
+def looking(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, gone at the end, for a search that takes its time; report (done, total) to it."""
+    console = terminal.console(sys.stderr)
+    bar = Progress(
+        TextColumn(what, markup=False),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def moving(*, every_seconds: float = 0.0) -> Iterator[Callable[[str, str], None]]:
+    """Show on standard error how a wait stands: what it waits for, and a detail that changes all the time.
+
+    On a terminal in place. Elsewhere a line when the text is another one, without its detail, and no more
+    than one in `every_seconds`.
+    """
+    console = terminal.console(sys.stderr)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda text, detail: status.update(shown(f"{text} {detail}".rstrip()))
+        return
+    last, due_at = "", time.monotonic() + every_seconds
+
+    def show_change(text: str, _: str) -> None:
+        nonlocal last, due_at
+        if text != last and time.monotonic() >= due_at:
+            terminal.complain(text)
+            last, due_at = text, time.monotonic() + every_seconds
+
+    yield show_change

@@ -1,0 +1,77 @@
+"""Session tokens at rest: encrypted with Fernet keys from the environment, rotation possible."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from cryptography.fernet import Fernet, InvalidToken
+from pydantic import SecretStr
+
+from topsync.base.settings import SettingsError, VaultSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One of the configured keys."""
+
+    id: str
+    """Tells it from others to people; the key cannot be found from it."""
+    fernet: Fernet
+
+
+class Vault:
+    """Encrypts with the first key, decrypts with any: docs/sellers.md says how a key is changed."""
+
+    def __init__(self, settings: VaultSettings) -> None:
+        try:
+            self._keys = [_key(text.strip()) for text in settings.token_keys.get_secret_value().split(",")]
+        except ValueError:
+            raise SettingsError(
+                "TOPSYNC_TOKEN_KEYS: not a list of Fernet keys. Make one with `topsync new-key`."
+            ) from None
+
+    @property
+    def key_ids(self) -> list[str]:
+        """The configured keys, in their order."""
+        return [key.id for key in self._keys]
+
+    def encrypt(self, session: SecretStr) -> bytes:
+        """The ciphertext to store."""
+        return self._keys[0].fernet.encrypt(session.get_secret_value().encode())
+
+    def decrypt(self, cipher: bytes) -> SecretStr | None:
+        """The session token; none where no key opens it."""
+        found = self._open(cipher)
+        return None if found is None else found[1]
+
+    def key_of(self, cipher: bytes) -> str | None:
+        """The id of the key that opens it; none where no key does."""
+        found = self._open(cipher)
+        return None if found is None else found[0].id
+
+    def _open(self, cipher: bytes) -> tuple[Key, SecretStr] | None:
+        for key in self._keys:
+            try:
+                return key, SecretStr(key.fernet.decrypt(cipher).decode())
+            except InvalidToken:
+                continue
+        return None
+
+    def is_current(self, cipher: bytes) -> bool:
+        """Whether the first key opens it: then no older key is needed for it."""
+        return self.key_of(cipher) == self._keys[0].id
+
+    def reencrypt(self, cipher: bytes) -> bytes | None:
+        """The same token under the first key; none where no key opens it."""
+        token = self.decrypt(cipher)
+        return None if token is None else self.encrypt(token)
+
+
+def _key(text: str) -> Key:
+    return Key(hashlib.sha256(text.encode()).hexdigest()[:8], Fernet(text))
+
+
+def new_key() -> str:
+    """A fresh key for TOPSYNC_TOKEN_KEYS."""
+    return Fernet.generate_key().decode()

@@ -1,0 +1,1 @@
+"""The contract as documents: JSON Schemas, the AsyncAPI document, and examples."""

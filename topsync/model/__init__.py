@@ -1,0 +1,1 @@
+"""Plain values that several parts speak of. Pure: knows the contract alone."""

@@ -1,0 +1,1 @@
+"""The command line, and what operators see and do with it."""

@@ -1,0 +1,253 @@
+"""What operators do about dead letters from the command line: one function per command."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from schemas import platform_time
+from schemas.change import Change
+from topsync.base import failpoints, terminal
+from topsync.base.progress_bars import looking
+from topsync.base.shown import shown
+from topsync.deadletters import reasons, retrying
+from topsync.deadletters.letters import Letter, LetterId
+from topsync.deadletters.reading import LettersError
+from topsync.deadletters.retrying import NothingToRetry
+from topsync.operate import dead_letter_tables
+from topsync.operate.dead_letter_desk import Desk, Filter, open_desk
+from topsync.operate.dead_letter_tables import LetterRow
+from topsync.store import dead_letters, open_letters, sellers
+from topsync.stream import records
+from topsync.wiring import parts
+
+LOOKING: Final = "looking through the dead letters"
+
+CONFIRM_ABOVE: Final = 10
+"""So many letters are dealt with without asking: more is a wish to be sure of."""
+
+BECAUSE_CHARACTERS: Final = 300
+"""Why a letter is closed is a sentence, in a line of a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRequest:
+    """Which letters somebody wants to be dealt with, and how."""
+
+    names: Sequence[str]
+    which: Filter
+    """Without names: open letters by what they are."""
+    limit: int
+    """So many of these at once, the newest."""
+    dry_run: bool
+    yes: bool
+    ask: Callable[[str], Awaitable[str]]
+
+
+async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
+    """Show the newest letters, the newest last.
+
+    Raises:
+        LettersError: there is none, and its reason is none that this release gives.
+    """
+    async with open_desk() as desk:
+        with looking(LOOKING) as progress:
+            found = await desk.newest(which, limit, progress)
+    _refuse_slip(which, found)
+    if as_json:
+        for one in found:
+            terminal.write_json(dead_letter_tables.as_json(one))
+        return
+    if not found:
+        terminal.say(_none(which))
+        return
+    terminal.show(dead_letter_tables.of_all(found))
+    if len(found) == limit:
+        terminal.say(
+            f"the newest {limit}; there may be older ones: --limit, --since, --reason, --seller, --tid"
+        )
+
+
+def _refuse_slip(which: Filter, found: Sequence[LetterRow]) -> None:
+    """A slip of the pen is no good news. What another release set aside has reasons of its own."""
+    if which.reason is not None and not found and which.reason not in reasons.KNOWN:
+        raise LettersError(reasons.unknown(which.reason))
+
+
+async def show(name: str, *, original: bool, as_json: bool) -> None:
+    """Show one letter; its original only where that is asked for."""
+    wanted = _id(name)
+    async with open_desk() as desk:
+        (one,) = await desk.named([wanted])
+    if as_json:
+        terminal.write_json(
+            dead_letter_tables.as_json(one)
+            | (dead_letter_tables.original_as_json(one.letter) if original else {})
+        )
+        return
+    terminal.show(dead_letter_tables.of_one(one, original=original))
+    if original and one.letter.original is not None:
+        terminal.say(dead_letter_tables.readable(one.letter.original))
+
+
+async def retry(request: LetterRequest) -> int:
+    """Ask again for the orders of letters; 1 where a named one has nothing to ask for."""
+    async with _chosen(request) as (desk, found):
+        plan = await _plan(desk, found)
+        hints = [(letter, action) for letter, action in plan if isinstance(action, Change)]
+        if await _is_to_be_done(
+            request,
+            [(letter, _retries(action)) for letter, action in plan],
+            count=len(hints),
+            possible=f"{len(hints)} of {len(plan)} can be tried again",
+            question=f"Ask the platform again for {len(hints)} orders?",
+            advice=[
+                f"{letter.id}: {action.advice}"
+                for letter, action in plan
+                if isinstance(action, NothingToRetry)
+            ],
+        ):
+            await _carry_out(desk, hints)
+            terminal.say(
+                f"asked again for {len(hints)} of {len(plan)}; what fails anew is a new letter, in `list`"
+            )
+        if len(hints) < len(plan):
+            terminal.say("what has nothing to retry is for `topsync deadletter close`, once it is dealt with")
+    return 1 if request.names and len(hints) < len(plan) else 0
+
+
+async def close(request: LetterRequest, because: str) -> None:
+    """Note that letters are dealt with, and why; of those that are closed already, the new words count."""
+    words = _one_line(because)
+    async with _chosen(request) as (desk, found):
+        if await _is_to_be_done(
+            request,
+            [(one.letter, _closes(one)) for one in found],
+            count=len(found),
+            possible=f"{len(found)} can be closed",
+            question=f"Close {len(found)} dead letters?",
+        ):
+            event_ids = [one.letter.event_id for one in found]
+            await dead_letters.mark_closed(desk.pool, event_ids, words, kept=desk.marks_kept)
+            terminal.say(f"closed {len(found)}: {words}")
+
+
+@asynccontextmanager
+async def _chosen(request: LetterRequest) -> AsyncIterator[tuple[Desk, list[LetterRow]]]:
+    """The letters to be dealt with; at the end, whether there may be more of them."""
+    if not request.names and request.which == Filter():
+        raise LettersError("which ones? Name their ids, or give --reason, --seller, --tid or --since")
+    if request.names and request.which != Filter():
+        raise LettersError("either ids or --reason, --seller, --tid, --since, but not both")
+    wanted = [_id(name) for name in request.names]
+    async with open_desk() as desk:
+        if wanted:
+            yield desk, await desk.named(wanted)
+            return
+        with looking(LOOKING) as progress:
+            found = await desk.newest(request.which, request.limit, progress)
+        _refuse_slip(request.which, found)
+        yield desk, found
+        if len(found) == request.limit:
+            terminal.say(
+                f"these are the newest {request.limit}; when they are done, do it again for the others"
+            )
+
+
+async def _is_to_be_done(
+    request: LetterRequest,
+    plan: Sequence[tuple[Letter, str]],
+    *,
+    count: int,
+    possible: str,
+    question: str,
+    advice: Sequence[str] = (),
+) -> bool:
+    """Show what would be done, and find out whether it is to be: with `count` letters, there may be none.
+
+    `advice` is for the others, in lines of their own: a command in a table would be broken.
+    """
+    if not plan:
+        terminal.say(_none(request.which))
+        return False
+    terminal.show(dead_letter_tables.of_plan(plan))
+    terminal.say(*advice)
+    if request.dry_run or not count:
+        terminal.say(possible)
+        return False
+    if request.yes or count <= CONFIRM_ABOVE:
+        return True
+    if (await request.ask(f"{question} ")).strip().lower() in ("y", "yes"):
+        return True
+    terminal.say("nothing is done; --yes does not ask")
+    return False
+
+
+async def _plan(desk: Desk, found: Sequence[LetterRow]) -> list[tuple[Letter, Change | NothingToRetry]]:
+    now = datetime.now(UTC)
+    known = {seller.seller_id for seller in await sellers.all_of(desk.pool)}
+    plan: list[tuple[Letter, Change | NothingToRetry]] = []
+    for one in found:
+        action = retrying.retry(one.letter, now=now)
+        if one.mark.retried_at is not None:
+            action = NothingToRetry(f"tried again already, {platform_time.format(one.mark.retried_at)}")
+        elif isinstance(action, Change) and action.seller_id not in known:
+            action = NothingToRetry(
+                f"its seller is not known: `topsync sellers authorise`, or `sellers add`, for "
+                f"{action.seller_id}, and then again"
+            )
+        plan.append((one.letter, action))
+    return plan
+
+
+def _retries(action: Change | NothingToRetry) -> str:
+    return "asked for again" if isinstance(action, Change) else "nothing, see below"
+
+
+def _closes(one: LetterRow) -> str:
+    return "; ".join(["closed", *(f"before: {told}" for told in dead_letter_tables.became(one.mark))])
+
+
+async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None:
+    """Publish the hints, then mark the letters: after a crash in between they are open, and done again.
+
+    Before that, nobody takes what fails once more for a repeat any longer.
+    """
+    event_ids = [letter.event_id for letter, _ in hints]
+    await open_letters.forget(desk.pool, event_ids)
+    failpoints.reach("deadletters.forgotten")
+    changes = [records.change(desk.registry.changes.name, hint) for _, hint in hints]
+    async with parts.open_producer(desk.kafka) as producer:
+        await producer.publish(changes)
+    failpoints.reach("deadletters.hinted")
+    await dead_letters.mark_retried(desk.pool, event_ids, kept=desk.marks_kept)
+    failpoints.reach("deadletters.marked")
+
+
+def _one_line(because: str) -> str:
+    """An operator's words as they are kept: one line of plain characters."""
+    words = shown(" ".join(because.split()))
+    if not words or len(words) > BECAUSE_CHARACTERS:
+        raise LettersError(
+            f"--because has {len(words)} characters: say in 1 to {BECAUSE_CHARACTERS} what was done"
+        )
+    return words
+
+
+def _id(name: str) -> LetterId:
+    try:
+        return LetterId.parse(name)
+    except ValueError as error:
+        raise LettersError(f"{error}; see `topsync deadletter list`") from None
+
+
+def _none(which: Filter) -> str:
+    """That there is none, with what was asked for: the cause may be a slip in it."""
+    asked = {"reason": which.reason, "seller": which.seller, "tid": which.tid, "since": which.since}
+    given = " ".join(f"--{name} {value}" for name, value in asked.items() if value is not None)
+    return ("no dead letters" if which.dealt_with else "no open dead letters") + (
+        f" with {given}" if given else ""
+    )

@@ -1,0 +1,137 @@
+"""`topsync sellers erase`: shows what goes, has it confirmed, and erases it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from topsync.base import retry, settings, terminal
+from topsync.base.errors import UnreachableError, first_of
+from topsync.base.progress_bars import Bars
+from topsync.base.settings import (
+    BootstrapSettings,
+    BudgetSettings,
+    EnricherSettings,
+    KafkaSettings,
+    PlatformSettings,
+)
+from topsync.model.priority import Priority
+from topsync.operate import seller_commands, seller_tables
+from topsync.operate.seller_commands import Ask, SellerOperationError
+from topsync.platforms.taobao.calls import messages
+from topsync.platforms.taobao.gateway.download import part_of
+from topsync.platforms.taobao.gateway.errors import TopError
+from topsync.sellers import erasure
+from topsync.sellers.erasure import Eraser, ErasureOutcome
+from topsync.store import erasures, sellers
+from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.sellers import Seller
+from topsync.stream.group_progress import group_progress
+from topsync.stream.producer import PublishError
+from topsync.wiring import parts
+
+RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seconds=0.3, max_wait_seconds=2.0)
+"""How the platform is called: whoever waits for the end of the data does not wait for the platform."""
+
+
+async def erase(name: str, confirmation: str | None, ask: Ask, *, patience_seconds: float) -> int:
+    """Erase all that is kept of a seller, once its nick or id is typed; 0 when all is done, otherwise 1.
+
+    `confirmation` is what would be typed; without it, `ask` is asked. It must mean this seller and no other:
+    a nick may be another's id. What was begun goes on.
+    """
+    async with parts.open_pool() as pool:
+        seller = await seller_commands.find(pool, name)
+        begun = await erasures.get(pool, seller.seller_id)
+        if begun is not None and begun.finished_at is not None and begun.platform_told:
+            terminal.say(f"{seller.name} is erased already")
+            return 0
+        terminal.show(seller_tables.of_erasure(seller, await erasures.preview(pool, seller.seller_id)))
+        if confirmation is None:
+            confirmation = await ask(
+                "This cannot be undone. To erase all of it, type the seller's nick or id: "
+            )
+        meant = await sellers.find(pool, confirmation.strip())
+        if meant is None or meant.seller_id != seller.seller_id:
+            raise SellerOperationError(f"that does not name {seller.name}: nothing is erased")
+        try:
+            outcome = await _erase(pool, seller, patience_seconds)
+        except (PublishError, *OUTAGE_ERRORS) as error:
+            raise SellerOperationError(f"{error!r}; {erasure.GOES_ON}") from None
+        except asyncio.CancelledError:
+            terminal.say(f"interrupted; {erasure.GOES_ON}")
+            raise
+    terminal.say(*_erased(seller, outcome, settings.load(KafkaSettings)))
+    return 0 if outcome.platform_told else 1
+
+
+async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> ErasureOutcome:
+    group = settings.load(EnricherSettings).enricher_group
+    export = settings.load(BootstrapSettings).export_file(seller.seller_id)
+    # What telling the platform needs: a wrong setting must not be found when the seller is stopped.
+    settings.load(PlatformSettings)
+    settings.load(BudgetSettings)
+    kafka, registry = await parts.open_topics()
+    # First, so that a run that dies leaves none behind. A bulk start that is under way deletes its own.
+    for path in (export, part_of(export)):
+        path.unlink(missing_ok=True)
+    with Bars(sys.stderr, erasure.STEPS) as bars:
+        async with (
+            parts.open_producer(kafka) as producer,
+            group_progress(kafka, group, [registry.changes, registry.snapshots]) as progress,
+        ):
+            eraser = Eraser(
+                pool=pool,
+                producer=producer,
+                progress=progress,
+                topics=registry,
+                seller=seller,
+                tell_platform=lambda: _tell_platform(pool, seller),
+                report=bars.reporter(seller.nick),
+                say=bars.say,
+                patience_seconds=patience_seconds,
+            )
+            return await eraser.run()
+
+
+async def _tell_platform(pool: Pool, seller: Seller) -> bool:
+    """Have no more messages of a seller; false where the platform does not answer.
+
+    The platform takes a nick, and by now that may be another shop's: of that, messages must go on.
+    """
+    told = True
+    try:
+        async with parts.open_gateway(pool, retries=RETRIES, waits=False) as (client, _):
+            known = await messages.user(client, seller.nick, priority=Priority.OPERATOR)
+            if known is not None and known.user_id != seller.seller_id:
+                terminal.say(
+                    f"on the platform, {seller.nick} is now the nick of {known.user_id}, whose messages "
+                    f"go on; if any of {seller.seller_id} come, they are dropped"
+                )
+            elif known is not None:
+                await messages.cancel(client, seller.nick, priority=Priority.OPERATOR)
+    except* (TopError, UnreachableError) as group:
+        told = False
+        terminal.say(f"the platform could not be told: {first_of(group)}")
+    return told
+
+
+def _erased(seller: Seller, outcome: ErasureOutcome, kafka: KafkaSettings) -> list[str]:
+    """What was done, and what stays."""
+    short, long = kafka.changes_retention_hours / 24, kafka.notices_retention_hours / 24
+    told = [
+        f"{seller.name} is erased: {outcome.orders} orders, {outcome.rows} other rows. What stays:",
+        f"- in `changes`, ids: {short:g} days at most",
+        f"- among the dead letters, perhaps whole orders; in the notifications, ids: {long:g} days at most",
+        f"- in `orders`, until Kafka compacts it: {kafka.orders_compaction_lag_hours} hours at least",
+        "- id, nick and state of the seller, and what backups, logs and subscribers have",
+    ]
+    if outcome.snapshots_kept is not None:
+        told.append(
+            f"- in `snapshots`, whole orders: {short:g} days at most. They could not be deleted: "
+            f"{outcome.snapshots_kept}"
+        )
+    if not outcome.platform_told:
+        told.append("The platform may go on sending its messages, which are dropped: run the command again")
+    told.append("`topsync sellers add` adds it again; it begins anew then.")
+    return told

@@ -1,0 +1,182 @@
+"""What operators do from the command line: one function per command, printing for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from schemas import platform_time
+from topsync.base import retry, settings, terminal
+from topsync.base.errors import reaching
+from topsync.base.settings import DatabaseSettings, KafkaSettings, PlatformSettings, SimulatorAdminSettings
+from topsync.base.terminal import Column, Table
+from topsync.operate import audit_progress, overview, overview_tables
+from topsync.store import database, schema
+from topsync.stream import topic_admin, topics
+from topsync.stream.layout import LayoutError
+from topsync.stream.producer import PublishError
+from topsync.stream.topic_plan import Action, ByHand
+from topsync.stream.topics import TopicsError
+from topsync.verify.audit import Audit, Result
+from topsync.wiring import parts
+
+SPREADING = retry.Policy(max_attempts=10, first_wait_seconds=0.2, max_wait_seconds=2.0)
+
+
+async def migrate() -> None:
+    """Bring the schema up to date."""
+    own = settings.load(DatabaseSettings)
+    with reaching(database.SERVER, database.REFUSALS):
+        applied = await schema.migrate(own)
+    told = f"applied: {', '.join(applied)}" if applied else "the schema is up to date"
+    terminal.say(told)
+
+
+async def plan_topics() -> int:
+    """Show how the cluster's topics differ from the registry; 0 when they do not, 1 when they do."""
+    own = settings.load(KafkaSettings)
+    with reaching(topics.SERVER, topics.OUTAGES):
+        actions = await topic_admin.plan(own)
+    _show(actions)
+    return 1 if actions else 0
+
+
+async def apply_topics() -> int:
+    """Do it and show it; 1 when something is left that is never done here, else 0."""
+    own = settings.load(KafkaSettings)
+    with reaching(topics.SERVER, topics.OUTAGES):
+        actions = await topic_admin.apply(own)
+        left = [action for action in actions if isinstance(action, ByHand)]
+        if not left:
+            # The brokers learn of a new topic one after another.
+            await retry.run(
+                lambda: topics.require(own),
+                decide=lambda error, _: (
+                    retry.Retry()
+                    if actions and isinstance(error, TopicsError | LayoutError)
+                    else retry.GIVE_UP
+                ),
+                policy=SPREADING,
+            )
+    _show(actions)
+    return 1 if left else 0
+
+
+def _show(actions: Sequence[Action]) -> None:
+    for action in actions:
+        terminal.say(str(action))
+    if not actions:
+        terminal.say("all topics are as they should be")
+
+
+async def status(*, as_json: bool = False) -> None:
+    """Show how things stand."""
+    async with parts.open_pool() as pool:
+        seen = await overview.look(pool)
+    if as_json:
+        terminal.write_json(overview_tables.document(seen))
+        return
+    for table in overview_tables.of(seen):
+        terminal.show(table)
+        terminal.say("")
+    wrong = overview.problems(seen)
+    terminal.say(*(f"! {problem}" for problem in wrong) if wrong else ("nothing is wrong",))
+
+
+async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
+    """Audit and print: a row per seller, then the one line; 0 only when all four counts are 0."""
+    admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)
+    kafka, registry = await parts.open_topics()
+    async with parts.open_pool() as pool:
+        with_refunds = settings.load(PlatformSettings).refunds
+        with audit_progress.showing() as reached, reaching(topics.SERVER, (PublishError,)):
+            audit = Audit(pool, kafka, registry, admin_url, with_refunds, reached)
+            result = await audit.run(settle_seconds=settle_seconds)
+    if as_json:
+        terminal.write_json(audit_document(result))
+    else:
+        print_audit(result)
+    return 0 if result.clean else 1
+
+
+def print_audit(result: Result) -> None:
+    """The audit for people, and its last line for machines."""
+    table = Table(
+        (
+            Column("id", whole=True, rank=3),
+            Column("seller"),
+            Column("orders", whole=True),
+            Column("refunds", whole=True, rank=2),
+            Column("missing", whole=True),
+            Column("stale", whole=True),
+            Column("holes", whole=True),
+            Column("complete until (GMT+8)", whole=True, rank=1),
+        ),
+        title="Audit",
+    )
+    for one in result.sellers:
+        table.add(
+            str(one.seller.seller_id),
+            one.seller.nick,
+            str(one.orders),
+            "not kept" if one.refunds is None else str(one.refunds),
+            str(one.missing),
+            str(one.stale),
+            str(one.holes),
+            (platform_time.format(one.complete_until) if one.complete_until else "not bootstrapped")
+            + one.proven_in,
+        )
+    terminal.show(table)
+    terminal.say(*(f"  {loss}" for loss in result.losses))
+    terminal.say(*(f"  {example}" for one in result.sellers for example in one.examples))
+    if result.moved:
+        terminal.say(f"{result.moved} differed at first and arrived since: they were on the move.")
+    if result.agreeing:
+        terminal.say(
+            f"{result.agreeing} differ only in fields that nobody knows, or that the platform left out "
+            "when they were fetched. They are not stale: the next change of each brings what it lacks."
+        )
+    if not result.witnessed:
+        terminal.say(
+            "No witness read the topic from its start: steps back are counted in what is left of it."
+        )
+    terminal.say(result.line())
+
+
+def audit_document(result: Result) -> dict[str, object]:
+    """The audit for machines. The keys are a contract (docs/operations.md)."""
+    return {
+        "clean": result.clean,
+        "orders": result.orders,
+        "missing": result.missing,
+        "stale": result.stale,
+        "backwards": result.backwards,
+        "holes": result.holes,
+        "witnessed": result.witnessed,
+        "moved": result.moved,
+        "agreeing": result.agreeing,
+        "lost_topics": [str(loss) for loss in result.losses],
+        "sellers": [
+            {
+                "seller_id": str(one.seller.seller_id),
+                "nick": one.seller.nick,
+                "orders": one.orders,
+                "refunds": one.refunds,
+                "missing": one.missing,
+                "stale": one.stale,
+                "holes": one.holes,
+                "complete_until": one.complete_until,
+                "examples": one.examples,
+            }
+            for one in result.sellers
+        ],
+    }
+
+
+def show_settings() -> None:
+    """All settings, by noun. Names and defaults are too long for a table on a screen of 80 columns."""
+    for cls in settings.ALL:
+        terminal.say("", (cls.__doc__ or "").strip())
+        for name, field in cls.model_fields.items():
+            default = "required" if field.is_required() else f"default {field.default}"
+            terminal.say(f"  {settings.variable(cls, name)}  ({default})")
+            terminal.say(*(f"      {line}" for line in terminal.filled(field.description or "", indent=6)))

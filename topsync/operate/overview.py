@@ -1,0 +1,152 @@
+"""How the installation stands, as `topsync status` shows it: what the database knows, and what Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
+from schemas import platform_time
+from topsync.base import settings
+from topsync.base.errors import OperatorError
+from topsync.base.settings import BudgetSettings, EnricherSettings, KafkaSettings, ReconcilerSettings
+from topsync.model.call_limits import CallLimits
+from topsync.operate import republish_command
+from topsync.sellers import session_rules, status
+from topsync.sellers.status import SellerStatus
+from topsync.store import activity, api_calls, call_budget, push_connections, refetches
+from topsync.store.activity import Process
+from topsync.store.call_budget import Ban
+from topsync.store.database import Pool
+from topsync.store.push_connections import PushConnection
+from topsync.store.sellers import SellerState
+from topsync.stream import topics
+from topsync.stream.group_progress import group_progress
+from topsync.stream.producer import PublishError
+
+SERVICES: Final = ("push", "enrich", "reconcile")
+"""What must run; the others are jobs, or watch."""
+
+KAFKA_SECONDS: Final = 10.0
+"""How long Kafka may take: whoever asks how things stand wants to know what is away, not to wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnricherGroup:
+    """The consumer group of the enrichers, as Kafka sees it."""
+
+    name: str
+    members: int
+    lag: Mapping[str, int]
+    """Records that are not done, by topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How things stand. Times are platform time where nothing else is said."""
+
+    processes: list[Process]
+    push: list[PushConnection]
+    """The connections that are up."""
+    last_push: PushConnection | None
+    """The connection that worked last, up or not."""
+    enrichers: EnricherGroup | None
+    kafka_problem: str | None
+    """Why nothing is known of the enrichers' group."""
+    waiting: Mapping[str, int]
+    """Orders to be asked for again, by reason."""
+    limits: CallLimits
+    spent_today: int
+    bans: list[Ban]
+    calls: Mapping[str, int]
+    lost: list[str]
+    """What is wrong with the compacted topics, and what is being done about it, in words."""
+    sellers: list[SellerStatus]
+
+    @property
+    def running(self) -> dict[str, int]:
+        """How many processes of each service run; 0 of those that should."""
+        return dict.fromkeys(SERVICES, 0) | Counter(one.service for one in self.processes)
+
+
+async def look(pool: Pool) -> Overview:
+    """Look at everything once."""
+    silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
+    enrichers, problem = await _enrichers()
+    return Overview(
+        processes=[one for one in await activity.processes(pool) if one.service != "command"],
+        push=await push_connections.up(pool, silent_for=silent_for),
+        last_push=await push_connections.last(pool),
+        enrichers=enrichers,
+        kafka_problem=problem,
+        waiting=await refetches.waiting(pool),
+        limits=settings.load(BudgetSettings).limits,
+        spent_today=await call_budget.spent_today(pool),
+        bans=await call_budget.bans(pool),
+        calls=await api_calls.by_api(pool),
+        lost=await republish_command.findings(pool),
+        sellers=await status.of_all(pool),
+    )
+
+
+async def _enrichers() -> tuple[EnricherGroup | None, str | None]:
+    """What Kafka knows; where it is away, why: the rest is to be seen all the same."""
+    group = settings.load(EnricherSettings).enricher_group
+    try:
+        kafka = settings.load(KafkaSettings)
+        async with asyncio.timeout(KAFKA_SECONDS):
+            registry = await topics.require(kafka)
+            async with group_progress(kafka, group, [registry.changes, registry.snapshots]) as progress:
+                return EnricherGroup(group, await progress.members(), await progress.lag()), None
+    except GroupCoordinatorNotAvailableError:
+        return None, f"nobody has been in the group {group} yet, or Kafka is just starting"
+    except TimeoutError:
+        return None, f"{topics.SERVER} does not answer within {KAFKA_SECONDS:g} s"
+    except (OperatorError, PublishError, OSError) as error:
+        return None, str(error) or type(error).__name__
+
+
+def problems(seen: Overview) -> list[str]:
+    """What somebody has to see to, a line each. Pure."""
+    found = [
+        f"no process of `topsync {service}` is running" for service in SERVICES if not seen.running[service]
+    ]
+    if not seen.push:
+        found.append(f"push is down: {_last_push(seen.last_push)}")
+    if seen.kafka_problem is not None:
+        found.append(f"Kafka: {seen.kafka_problem}")
+    found += [
+        f"the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
+        for ban in seen.bans
+    ]
+    return found + seen.lost + [problem for one in seen.sellers for problem in _of_seller(one)]
+
+
+def _last_push(last: PushConnection | None) -> str:
+    if last is None:
+        return "it was never connected"
+    why = last.reason or "its process stopped writing"
+    return f"its last proof of life is of {platform_time.format(last.last_proof_at)} (GMT+8), then: {why}"
+
+
+def _of_seller(stands: SellerStatus) -> list[str]:
+    if not is_held_up(stands):
+        return []
+    seller = stands.seller
+    since = platform_time.format(seller.since)
+    told = (
+        f"{seller.name} is {seller.state} since {since} (GMT+8), and nothing of it is pulled: {seller.reason}"
+    )
+    if seller.state is SellerState.EXPIRED:
+        told += f"; {session_rules.what_to_do(seller, now=None)}"
+    return [told]
+
+
+def is_held_up(stands: SellerStatus) -> bool:
+    """Whether nothing of a seller is pulled: then that no gap is open says nothing."""
+    return stands.seller.state in (SellerState.EXPIRED, SellerState.PAUSED)

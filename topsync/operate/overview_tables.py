@@ -1,0 +1,202 @@
+"""How the installation stands, for people and for machines. Times are shown in GMT+8; without I/O.
+
+The sellers come last, and what is wrong below them: that is where the eye is when all is printed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from schemas import platform_time
+from topsync.base.terminal import Cell, Column, Styled, Table, facts
+from topsync.operate import seller_documents
+from topsync.operate.overview import Overview, is_held_up, problems
+from topsync.operate.seller_tables import state_of
+from topsync.sellers.status import SellerStatus
+from topsync.store.push_connections import PushConnection
+
+WRONG = "bold red"
+
+
+def of(seen: Overview) -> Iterable[Table]:
+    """The tables, in the order in which they are shown; those with nothing in them are left out."""
+    yield _services(seen)
+    yield _push(seen)
+    if seen.waiting:
+        yield _waiting(seen)
+    yield _budget(seen)
+    if seen.calls:
+        yield _calls(seen)
+    yield _sellers(seen)
+
+
+def _services(seen: Overview) -> Table:
+    """What runs where; of the enrichers, what they have still to do."""
+    table = facts("Services")
+    for service, running in seen.running.items():
+        places = ", ".join(one.place for one in seen.processes if one.service == service)
+        table.add(service, places if running else Styled("not running", WRONG))
+    if seen.enrichers is None:
+        table.add("lag", Styled("not known", WRONG))
+        return table
+    table.add("group of the enrichers", f"{seen.enrichers.name}: {seen.enrichers.members} members")
+    for topic, records in seen.enrichers.lag.items():
+        table.add(f"lag in {topic}", f"{records} records")
+    return table
+
+
+def _push(seen: Overview) -> Table:
+    if not seen.push:
+        table = facts("Push connections")
+        table.add("push", Styled("down", WRONG))
+        if seen.last_push is not None:
+            table.add("last proof", platform_time.format(seen.last_push.last_proof_at))
+            table.add("since then", seen.last_push.reason or "its process has stopped writing")
+        return table
+    table = Table(
+        (Column("group"), Column("connected since (GMT+8)", whole=True), Column("last proof", whole=True)),
+        title="Push connections",
+    )
+    for up in seen.push:
+        table.add(
+            up.channel_group,
+            platform_time.format(up.connected_at),
+            platform_time.format(up.last_proof_at),
+        )
+    return table
+
+
+def _waiting(seen: Overview) -> Table:
+    table = facts("Orders that wait, by reason")
+    for reason, orders in sorted(seen.waiting.items()):
+        table.add(reason, str(orders))
+    return table
+
+
+def _budget(seen: Overview) -> Table:
+    limits = seen.limits
+    table = facts("Call budget of all processes")
+    table.add("calls a second", f"{limits.calls_per_second:g}")
+    for api, calls_per_second in limits.api_calls_per_second.items():
+        table.add(f"  {api}", f"{calls_per_second:g}")
+    table.add("leased today", str(seen.spent_today))
+    if limits.calls_per_day is not None:
+        left = max(0, limits.calls_per_day - seen.spent_today)
+        table.add("left today", f"{left}, the last {limits.live_reserve} for live changes")
+    for ban in seen.bans:
+        table.add(f"closed: {ban.scope}", Styled(f"until {platform_time.format(ban.until)} (GMT+8)", WRONG))
+    return table
+
+
+def _calls(seen: Overview) -> Table:
+    table = facts("Gateway calls, latest day")
+    for api, count in seen.calls.items():
+        table.add(api, str(count))
+    return table
+
+
+def _sellers(seen: Overview) -> Table:
+    states = Counter(one.seller.state.value for one in seen.sellers)
+    told = [f"{count} {state}" for state, count in states.items()]
+    table = Table(
+        (
+            Column("id", whole=True),
+            Column("nick"),
+            Column("state", whole=True),
+            Column("complete until", whole=True),
+            Column("gaps", whole=True),
+            Column("waiting", whole=True, rank=1),
+            Column("parked", whole=True, rank=2),
+            Column("orders", whole=True, rank=3),
+            Column("note", rank=4),
+        ),
+        title=f"Sellers: {', '.join(told) or 'none'} (times are GMT+8)",
+    )
+    for one in seen.sellers:
+        table.add(
+            str(one.seller.seller_id),
+            one.seller.nick,
+            state_of(one.seller),
+            _complete_until(one),
+            _gaps(one),
+            str(one.waiting),
+            str(one.parked),
+            str(one.orders),
+            "; ".join(_notes(one)),
+        )
+    return table
+
+
+def _complete_until(one: SellerStatus) -> Cell:
+    if one.complete_until is None:
+        return "not bootstrapped"
+    text = platform_time.format(one.complete_until) + one.proven_in
+    return Styled(text, WRONG) if one.proven_in else text
+
+
+def _gaps(one: SellerStatus) -> Cell:
+    """Holes and open gaps. Of a seller that nothing is pulled of, none says nothing: one will open."""
+    if is_held_up(one):
+        return Styled("held up", WRONG)
+    count = len(one.holes) + len(one.open_gaps)
+    return Styled(str(count), WRONG) if count else "0"
+
+
+def _notes(one: SellerStatus) -> Iterable[str]:
+    if one.seller.reason:
+        yield one.seller.reason
+    if one.complete_until is not None and not one.with_refunds:
+        yield "without refunds"
+
+
+def document(seen: Overview) -> seller_documents.Document:
+    """The same for machines: `status --json`. The keys are a contract (docs/operations.md)."""
+    return {
+        "problems": problems(seen),
+        "services": [
+            {"service": one.service, "place": one.place, "since": one.since} for one in seen.processes
+        ],
+        "push": {
+            "connections": [_connection(up) for up in seen.push],
+            "last": None if seen.last_push is None else _connection(seen.last_push),
+        },
+        "enrichers": None
+        if seen.enrichers is None
+        else {
+            "group": seen.enrichers.name,
+            "members": seen.enrichers.members,
+            "lag": dict(seen.enrichers.lag),
+        },
+        "waiting_orders": dict(seen.waiting),
+        "budget": {
+            "calls_per_second": seen.limits.calls_per_second,
+            "calls_per_day": seen.limits.calls_per_day,
+            "leased_today": seen.spent_today,
+            "bans": [{"scope": ban.scope, "until": ban.until} for ban in seen.bans],
+        },
+        "calls": dict(seen.calls),
+        "sellers": [
+            {
+                "seller_id": str(one.seller.seller_id),
+                "nick": one.seller.nick,
+                "state": one.seller.state.value,
+                "state_since": one.seller.since,
+                "reason": one.seller.reason,
+                "held_up": is_held_up(one),
+            }
+            | seller_documents.of_standing(one)
+            for one in seen.sellers
+        ],
+    }
+
+
+def _connection(one: PushConnection) -> seller_documents.Document:
+    return {
+        "group": one.channel_group,
+        "connected_at": one.connected_at,
+        "last_proof_at": one.last_proof_at,
+        "lost_at": one.lost_at,
+        "reason": one.reason,
+        "cause": one.cause,
+    }

@@ -1,0 +1,192 @@
+"""`topsync republish`: asks the enrichers to publish again what the tables hold, and shows how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from topsync.base import terminal
+from topsync.base.errors import OperatorError, reaching
+from topsync.base.progress_bars import Bars
+from topsync.model.compacted_topic import Compacted
+from topsync.store import compacted_topics, republications, sellers
+from topsync.store.database import Pool
+from topsync.store.republications import (
+    Republication,
+    RepublicationCounts,
+    RepublicationState,
+    UnderWayError,
+    WantedRepublication,
+)
+from topsync.stream import topics
+from topsync.stream.producer import PublishError
+from topsync.verify.topic_watch import TopicWatch
+from topsync.wiring import parts
+
+POLL_SECONDS: Final = 0.5
+
+QUIET_SECONDS: Final = 30.0
+"""Without a record for so long it is said what may be the cause."""
+
+
+class RepublishError(OperatorError):
+    """What was asked for cannot be published again."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepublishRequest:
+    """What an operator asks for, as it was typed."""
+
+    seller: str | None
+    tids: Sequence[int]
+    only: Compacted | None
+    per_second: int
+    dry_run: bool
+    wait: bool
+
+
+async def republish(wish: RepublishRequest) -> int:
+    """Ask for it and show its outcome; 0 when it is done (or was only counted), otherwise 1."""
+    kafka, registry = await parts.open_topics()
+    async with parts.open_pool() as pool:
+        wanted = await _wanted(pool, wish)
+        expected = await republications.count(pool, wanted)
+        if wish.dry_run:
+            counted = _counted(wanted.topics, expected)
+            terminal.say(f"to be published again: {counted}, {_takes(expected, wish)}")
+            return 0
+        # What is lost already is noted before the request: with its end it is known to be mended.
+        with reaching(topics.SERVER, (PublishError, TimeoutError)):
+            await TopicWatch(pool, kafka, registry).look()
+        id_ = uuid4().hex[:12]
+        try:
+            await republications.request(
+                pool,
+                id_,
+                wanted,
+                expected=expected,
+                per_second=wish.per_second,
+                partitions=range(registry.changes.partitions),
+            )
+        except UnderWayError:
+            other = await republications.under_way(pool)
+            raise RepublishError(
+                f"republication {other} is under way: wait for it with `topsync republish --id {other}`, "
+                f"or end it with `topsync republish --id {other} --cancel`"
+            ) from None
+        terminal.say(f"republication {id_}: {_counted(wanted.topics, expected)}, {_takes(expected, wish)}")
+        return await _follow(pool, id_, wait=wish.wait)
+
+
+async def follow(id_: str, *, cancel: bool, wait: bool) -> int:
+    """Show a republication that was begun, and wait for its end, or end it; 0 when all went well."""
+    async with parts.open_pool() as pool:
+        await _get(pool, id_)
+        if cancel:
+            await republications.cancel(pool, id_)
+            terminal.say(_told(await _get(pool, id_)))
+            return 0
+        return await _follow(pool, id_, wait=wait)
+
+
+async def findings(pool: Pool) -> list[str]:
+    """What is wrong with the compacted topics, and what is being done about it: a line each."""
+    found = [str(loss) for loss in await compacted_topics.losses(pool)]
+    if id_ := await republications.under_way(pool):
+        one = await _get(pool, id_)
+        done, expected = one.published.total, one.expected.total
+        found.append(f"republication {id_} is under way: {done} of {expected} records")
+    return found
+
+
+async def _wanted(pool: Pool, wish: RepublishRequest) -> WantedRepublication:
+    which = (Compacted.ORDERS, Compacted.REFUNDS) if wish.only is None else (wish.only,)
+    if wish.seller is not None and wish.tids:
+        raise RepublishError("--seller or --order, not both")
+    if wish.tids:
+        tids = tuple(dict.fromkeys(wish.tids))
+        if unknown := await republications.unknown_orders(pool, tids):
+            raise RepublishError(
+                f"nothing is stored of {', '.join(map(str, unknown))}: nothing is published again"
+            )
+        return WantedRepublication(which, tids=tids)
+    if wish.seller is None:
+        return WantedRepublication(which)
+    found = await sellers.find(pool, wish.seller)
+    if found is None:
+        raise RepublishError(f"no seller {wish.seller}; see `topsync sellers list`")
+    if found.state is sellers.SellerState.ERASED:
+        raise RepublishError(f"seller {found.seller_id} {found.reason}: there is nothing to publish")
+    return WantedRepublication(which, seller_id=found.seller_id)
+
+
+async def _get(pool: Pool, id_: str) -> Republication:
+    found = await republications.get(pool, id_)
+    if found is None:
+        raise RepublishError(f"no republication {id_}")
+    return found
+
+
+async def _follow(pool: Pool, id_: str, *, wait: bool) -> int:
+    try:
+        one = await (_wait(pool, id_) if wait else _get(pool, id_))
+    except asyncio.CancelledError:
+        terminal.say(f"it goes on without this command: `topsync republish --id {id_}` shows how far it is")
+        raise
+    terminal.say(_told(one))
+    if one.state is RepublicationState.UNDER_WAY:
+        return 0
+    for loss in await compacted_topics.losses(pool):
+        # As when only one seller's was published again, or the topic was lost once more.
+        if loss.topic in one.topics:
+            terminal.say(str(loss))
+    return 0 if one.state is RepublicationState.DONE else 1
+
+
+async def _wait(pool: Pool, id_: str) -> Republication:
+    """Wait until it has ended, with a bar for each topic."""
+    loop = asyncio.get_running_loop()
+    with Bars(sys.stderr, {"published": "published again"}) as bars:
+        one = await _get(pool, id_)
+        reports = {topic: bars.reporter(topic.value) for topic in one.topics}
+        before, moved_at = one.published, loop.time()
+        while True:
+            for topic, report in reports.items():
+                report("published", one.published.of(topic), one.expected.of(topic))
+            if one.state is not RepublicationState.UNDER_WAY:
+                return one
+            await asyncio.sleep(POLL_SECONDS)
+            one = await _get(pool, id_)
+            if one.published != before:
+                before, moved_at = one.published, loop.time()
+            elif loop.time() - moved_at > QUIET_SECONDS:
+                bars.say(f"nothing for {QUIET_SECONDS:g} s: is `topsync enrich` running?")
+                moved_at = loop.time()
+
+
+def _told(one: Republication) -> str:
+    counts = _counted(one.topics, one.published)
+    if one.ended_at is None:
+        expected = _counted(one.topics, one.expected)
+        return f"republication {one.id} is under way: {counts} of {expected}"
+    took = _duration((one.ended_at - one.requested_at).total_seconds())
+    return f"republication {one.id} is {one.state}: {counts} published again in {took}"
+
+
+def _counted(which: Sequence[Compacted], counts: RepublicationCounts) -> str:
+    return " and ".join(f"{counts.of(topic):,} {topic}" for topic in which)
+
+
+def _takes(expected: RepublicationCounts, wish: RepublishRequest) -> str:
+    """How long the records take; what is asked for waits for the enrichers besides."""
+    took = _duration(expected.total / wish.per_second)
+    return f"at {wish.per_second} a second about {took}"
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=max(1, round(seconds))))

@@ -1,0 +1,369 @@
+"""What operators do about sellers from the command line: one function per command, printing for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from schemas import platform_time
+from schemas.types import MAX_ID
+from topsync.base import terminal
+from topsync.base.errors import OperatorError
+from topsync.base.vault import Vault
+from topsync.operate import seller_documents, seller_tables
+from topsync.platforms.taobao.gateway import oauth
+from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TopError
+from topsync.platforms.taobao.gateway.oauth import CallbackError, OAuthClient, OAuthConfig, SessionGrant
+from topsync.sellers import session_rules, status
+from topsync.sellers.renewal import life_of
+from topsync.store import bootstraps, refetches, sellers
+from topsync.store.database import Pool
+from topsync.store.sellers import Life, NickError, Seller, SellerState
+from topsync.wiring import parts
+
+MAX_TOKEN_BYTES = 64 * 1024
+"""A token has a hundred characters, the platform's whole answer a thousand."""
+
+MAX_IMPORT_BYTES = 16 * 1024 * 1024
+"""Ten thousand sellers and more."""
+
+ANY_SELLER = 0
+"""In the `state` of an address that whoever opens it may answer."""
+
+
+class SellerOperationError(OperatorError):
+    """What was asked for about a seller cannot be done."""
+
+
+async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) -> None:
+    """Add a seller or give it another session: a token alone, or the token endpoint's whole answer.
+
+    Raises:
+        NickError: nobody could be called so.
+        SellerOperationError: what was handed in is no session of this seller.
+    """
+    nick = sellers.valid_nick(nick)
+    vault, now = parts.vault(), datetime.now(UTC)
+    token, life = _read_session(handed_in, user_id, vault, now)
+    if ends is not None:
+        life = Life(ends_at=ends.replace(tzinfo=platform_time.CHINA), authorised_at=now)
+    cipher = vault.encrypt(token)
+    async with parts.open_pool() as pool:
+        known = await sellers.get(pool, user_id)
+        await sellers.add(pool, seller_id=user_id, nick=nick, session_cipher=cipher, life=life)
+        shares = await _sharing(pool, user_id, nick)
+    if known is None or known.state is SellerState.ERASED:
+        terminal.say(f"added {nick}; next: topsync bootstrap --seller {user_id}")
+    else:
+        terminal.say(f"{nick} has another session; see: topsync sellers show {user_id}")
+    terminal.say(*shares)
+
+
+async def _sharing(pool: Pool, seller_id: int, nick: str) -> list[str]:
+    """What to say where another is known under this nick: it was renamed, and we have yet to hear."""
+    others = [
+        seller
+        for seller in await sellers.all_of(pool)
+        if seller.nick == nick and seller.seller_id != seller_id and seller.state is not SellerState.ERASED
+    ]
+    return [
+        f"{other.seller_id} is known under the same nick, so one of the two shops was renamed: its next "
+        "session tells; until then name them by their ids"
+        for other in others
+    ]
+
+
+class HandedIn(BaseModel):
+    """A seller as `add_all` reads it: one line of JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: int = Field(gt=0, le=MAX_ID)
+    nick: str
+    session: SecretStr = Field(min_length=1)
+    ends: str | None = None
+    """When the session ends, as the platform writes times: GMT+8."""
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """The same as an instant."""
+        return None if self.ends is None else platform_time.parse(self.ends)
+
+    @field_validator("ends")
+    @classmethod
+    def _is_a_time(cls, ends: str | None) -> str | None:
+        if ends is not None:
+            platform_time.parse(ends)
+        return ends
+
+    @field_validator("nick")
+    @classmethod
+    def _can_be_stored(cls, nick: str) -> str:
+        try:
+            return sellers.valid_nick(nick)
+        except NickError as error:
+            raise ValueError(str(error)) from None
+
+
+async def add_all(handed_in: bytes) -> None:
+    """Add sellers, or give them other sessions: one JSON object a line. All or none; idempotent.
+
+    Raises:
+        SellerOperationError: a line cannot be read; the text says which, and shows nothing of it.
+    """
+    if len(handed_in) > MAX_IMPORT_BYTES:
+        raise SellerOperationError(f"more than {MAX_IMPORT_BYTES} bytes: import them in several parts")
+    lines = enumerate(handed_in.splitlines(), start=1)
+    found = [_read_line(number, line) for number, line in lines if line.strip()]
+    vault, now = parts.vault(), datetime.now(UTC)
+    async with parts.open_pool() as pool, pool.acquire() as connection, connection.transaction():
+        for one in found:
+            cipher = vault.encrypt(one.session)
+            life = Life(authorised_at=now, ends_at=one.ends_at)
+            await sellers.add(
+                connection, seller_id=one.user_id, nick=one.nick, session_cipher=cipher, life=life
+            )
+    terminal.say(f"{len(found)} sellers have their sessions; next, for those that are new: topsync bootstrap")
+
+
+def _read_line(number: int, line: bytes) -> HandedIn:
+    try:
+        return HandedIn.model_validate_json(line)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where = "".join(f"{part}: " for part in problem["loc"])
+        raise SellerOperationError(f"line {number}: {where}{problem['msg']}; nothing is added") from None
+
+
+def read_token_file(path: Path) -> bytes:
+    """The content of a file that holds a token or a grant.
+
+    Raises:
+        SellerOperationError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TOKEN_BYTES)
+    except OSError as error:
+        raise SellerOperationError(f"--token-file: {error.strerror}") from None
+
+
+def _read_session(handed_in: bytes, user_id: int, vault: Vault, now: datetime) -> tuple[SecretStr, Life]:
+    text = handed_in.strip()
+    if not text:
+        raise SellerOperationError(
+            "no session token on standard input: pipe it in, e.g. `topsync sellers add ... < file`"
+        )
+    if not text.startswith(b"{"):
+        try:
+            return SecretStr(text.decode()), Life(authorised_at=now)
+        except UnicodeDecodeError:
+            raise SellerOperationError("the session token is no text") from None
+    try:
+        grant = oauth.read_grant(text, answered_at=now)
+    except TopError as error:
+        raise SellerOperationError(f"that is no answer of the token endpoint: {error}") from None
+    if grant.user_id != user_id:
+        raise SellerOperationError(f"that session belongs to seller {grant.user_id}, not to {user_id}")
+    return grant.access_token, life_of(grant, vault)
+
+
+Ask = Callable[[str], Awaitable[str]]
+"""Asks whoever runs the command for a line: `terminal.ask`."""
+
+
+async def authorise(name: str | None, handed_in: str | None, ask: Ask) -> None:
+    """Have a seller authorise, and store the session. Without a name: whoever does it, added if new.
+
+    `handed_in` is the code or the whole address that the seller came back with; without it the address to
+    open is printed, and `ask` is asked for the answer.
+    """
+    config, vault = parts.oauth_config(), parts.vault()
+    async with parts.open_pool() as pool:
+        expected = None if name is None else await find(pool, name)
+        seller_id = ANY_SELLER if expected is None else expected.seller_id
+        code = await _code(config, seller_id, handed_in, ask)
+        grant = await _exchange(config, code)
+        if expected is not None and grant.user_id != expected.seller_id:
+            raise SellerOperationError(
+                f"{grant.nick} ({grant.user_id}) has authorised, not {expected.name}: nothing "
+                "is stored. Open the address as the right seller, in a window where nobody else is logged in"
+            )
+        before = await sellers.get(pool, grant.user_id)
+        await sellers.add(
+            pool,
+            seller_id=grant.user_id,
+            nick=sellers.granted_nick(grant.nick, before.nick if before else None, grant.user_id),
+            session_cipher=vault.encrypt(grant.access_token),
+            life=life_of(grant, vault),
+        )
+        after = await sellers.get(pool, grant.user_id)
+        assert after is not None
+        shares = await _sharing(pool, after.seller_id, after.nick)
+    terminal.say(_authorised(before, after), *shares)
+
+
+async def _code(config: OAuthConfig, seller_id: int, handed_in: str | None, ask: Ask) -> SecretStr:
+    now = datetime.now(UTC)
+    try:
+        if handed_in is None:
+            url = oauth.authorise_url(config, oauth.new_state(config, seller_id, now=now))
+            terminal.say("The seller opens this address, logs in and agrees:", "", url, "")
+            handed_in = await ask("The code, or the whole address that the browser was sent to: ")
+        callback = oauth.read_callback(handed_in)
+        if callback.state is not None:
+            oauth.check_state(config, callback.state, seller_id, now=datetime.now(UTC))
+    except CallbackError as error:
+        raise SellerOperationError(f"that cannot be used: {error}") from None
+    return callback.code
+
+
+async def _exchange(config: OAuthConfig, code: SecretStr) -> SessionGrant:
+    try:
+        async with OAuthClient(config) as client:
+            return await client.exchange(code)
+    except GrantRefusedError as error:
+        what = (
+            "check TOPSYNC_APP_KEY and TOPSYNC_APP_SECRET"
+            if error.concerns_app
+            else "a code works once and not for long: open the address again"
+        )
+        raise SellerOperationError(f"{error}; {what}") from None
+    except TopError as error:
+        raise SellerOperationError(f"{error}; the code may be spent: open the address again") from None
+
+
+def _authorised(before: Seller | None, after: Seller) -> str:
+    ends_at = after.life.ends_at
+    until = "" if ends_at is None else f" until {platform_time.format(ends_at)} (GMT+8)"
+    told = f"{after.name} has authorised{until}"
+    if before is None or before.state is SellerState.ERASED:
+        return f"{told}; next: topsync bootstrap --seller {after.seller_id}"
+    if after.state is SellerState.PAUSED:
+        return f"{told}, and is still paused: topsync sellers resume {after.seller_id}"
+    return f"{told}; what is missing is replayed: topsync sellers show {after.seller_id}"
+
+
+async def pause(name: str, reason: str) -> None:
+    """Hold a seller."""
+    async with parts.open_pool() as pool:
+        seller = await find(pool, name)
+        done = await sellers.pause(pool, seller.seller_id, reason)
+    if seller.state is SellerState.ERASED:
+        raise SellerOperationError(f"{seller.name} {seller.reason}")
+    terminal.say(
+        f"{seller.name} is paused: it is not called for after ten seconds at most"
+        if done
+        else f"{seller.name} is paused already"
+    )
+
+
+async def resume(name: str) -> None:
+    """Let a paused seller go on."""
+    async with parts.open_pool() as pool:
+        seller = await find(pool, name)
+        done = await sellers.resume(pool, seller.seller_id, session_rules.REFUSED)
+        after = await find(pool, str(seller.seller_id))
+    if not done:
+        raise SellerOperationError(f"{seller.name} is not paused but {seller.state.value}")
+    told = f"{after.name} is {after.state.value}"
+    if after.state is SellerState.EXPIRED:
+        told += f": its session was refused meanwhile; {session_rules.what_to_do(after, now=None)}"
+    elif after.state is SellerState.LIVE:
+        told += f"; the time since its last proof is replayed: topsync sellers show {after.seller_id}"
+    terminal.say(told)
+
+
+async def rekey(*, only_check: bool) -> int:
+    """Encrypt every token with the first key; 0 when no other key is needed any more, otherwise 1."""
+    vault = parts.vault()
+    async with parts.open_pool() as pool:
+        if not only_check:
+            await _reencrypt_all(pool, vault)
+        found = await sellers.all_of(pool)
+    keys_of = [(seller, {vault.key_of(cipher) for cipher in _ciphers(seller)}) for seller in found]
+    used = Counter(key_id for _, keys in keys_of for key_id in keys)
+    first, *others = vault.key_ids
+    for number, key_id in enumerate(vault.key_ids, start=1):
+        terminal.say(f"key {number} of TOPSYNC_TOKEN_KEYS ({key_id}): {used[key_id]} of {len(found)} sellers")
+    lost = [seller for seller, keys in keys_of if None in keys]
+    for seller in lost:
+        terminal.say(
+            f"no key: {seller.nick} ({seller.seller_id}); add the key that it was stored with, or run "
+            f"`topsync sellers authorise {seller.seller_id}`"
+        )
+    if needed := [key_id for key_id in others if used[key_id]]:
+        terminal.say(f"keep {', '.join(needed)}: not every token is stored under the first key")
+    if lost or needed:
+        return 1
+    terminal.say(f"every stored token opens with the first key, {first}: the others can be removed")
+    return 0
+
+
+async def _reencrypt_all(pool: Pool, vault: Vault) -> None:
+    found = await sellers.all_of(pool)
+    done = 0
+    for seller in found:
+        session, refresh = seller.session_cipher, seller.life.refresh_cipher
+        # What no key opens stays as it is. A session that is renewed at this moment is not replaced.
+        new_session = _under_first(session, vault)
+        new_refresh = None if refresh is None else _under_first(refresh, vault)
+        if (new_session, new_refresh) != (session, refresh):
+            done += await sellers.reencrypt(
+                pool, seller, session_cipher=new_session, refresh_cipher=new_refresh
+            )
+    terminal.say(f"encrypted anew: {done} of {len(found)} sellers")
+
+
+def _under_first(cipher: bytes, vault: Vault) -> bytes:
+    return cipher if vault.is_current(cipher) else vault.reencrypt(cipher) or cipher
+
+
+def _ciphers(seller: Seller) -> list[bytes]:
+    """What is stored encrypted of a seller; nothing of an erased one."""
+    return [cipher for cipher in (seller.session_cipher, seller.life.refresh_cipher) if cipher]
+
+
+async def list_all(*, as_json: bool = False) -> None:
+    """Show all sellers."""
+    async with parts.open_pool() as pool:
+        found, parked = await sellers.all_of(pool), await refetches.parked(pool)
+    now = datetime.now(UTC)
+    if as_json:
+        terminal.write_json(
+            {"sellers": [seller_documents.of_seller(one, parked.get(one.seller_id, 0), now) for one in found]}
+        )
+        return
+    terminal.show(seller_tables.of_all(found, parked, now))
+    terminal.say(*seller_tables.what_to_do(found, now))
+
+
+async def show(name: str, *, as_json: bool = False) -> None:
+    """Show one seller."""
+    async with parts.open_pool() as pool:
+        seller = await find(pool, name)
+        stands = next(one for one in await status.of_all(pool) if one.seller.seller_id == seller.seller_id)
+        bootstrap = await bootstraps.get(pool, seller.seller_id)
+    now = datetime.now(UTC)
+    if as_json:
+        terminal.write_json(seller_documents.of_one(stands, bootstrap, now))
+        return
+    terminal.show(seller_tables.of_one(stands, bootstrap, now))
+    terminal.say(*seller_tables.what_to_do([stands.seller], now))
+
+
+async def find(pool: Pool, name: str) -> Seller:
+    """A seller by nick or id; the id wins.
+
+    Raises:
+        SellerOperationError: there is none.
+        AmbiguousError: it is the nick of several.
+    """
+    found = await sellers.find(pool, name)
+    if found is None:
+        raise SellerOperationError(f"no seller {name}; see `topsync sellers list`")
+    return found

@@ -1,0 +1,59 @@
+"""Sellers as documents for machines: `--json`. The keys are a contract (docs/sellers.md). Without I/O.
+
+Ids are text, so that no reader loses digits; times are UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from topsync.sellers import session_rules
+from topsync.sellers.status import SellerStatus
+from topsync.store.bootstraps import Bootstrap
+from topsync.store.sellers import Seller
+
+Document = dict[str, object]
+
+
+def of_seller(seller: Seller, parked: int, now: datetime) -> Document:
+    """One seller and its session; `parked` is how many of its orders wait for it to be back."""
+    life = seller.life
+    return {
+        "seller_id": str(seller.seller_id),
+        "nick": seller.nick,
+        "state": seller.state.value,
+        "state_since": seller.since,
+        "reason": seller.reason,
+        "session_refused_at": seller.refused_at,
+        "session_ends_at": life.ends_at,
+        "authorised_at": life.authorised_at,
+        "can_refresh": session_rules.can_refresh(seller, now=now),
+        "refresh_ends_at": life.refresh_ends_at,
+        "parked_orders": parked,
+    }
+
+
+def of_standing(stands: SellerStatus) -> Document:
+    """What is stored of one seller, and how far it is proven."""
+    return {
+        "orders": stands.orders,
+        "complete_until": stands.complete_until,
+        "lost_topics": sorted({loss.topic.value for loss in stands.losses}),
+        "with_refunds": stands.with_refunds,
+        "holes": [{"from": hole.start, "to": hole.end} for hole in stands.holes],
+        "open_gaps": [
+            {"from": gap.began, "to": gap.ended, "cause": gap.cause, "opened_at": gap.opened_at}
+            for gap in stands.open_gaps
+        ],
+        "waiting_orders": stands.waiting,
+        "parked_orders": stands.parked,
+        "replay_due": stands.seller.replay_due,
+    }
+
+
+def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, now: datetime) -> Document:
+    """All that is known about one seller."""
+    started = (
+        None if bootstrap is None else {"step": bootstrap.step.value, "started_at": bootstrap.started_at}
+    )
+    return of_seller(stands.seller, stands.parked, now) | of_standing(stands) | {"bulk_start": started}

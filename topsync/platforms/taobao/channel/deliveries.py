@@ -1,0 +1,186 @@
+"""What lies between the socket and its user: deliveries on the way in, confirms on the way out.
+
+Both are bounded. Deliveries are bounded by the memory of everything that is not yet confirmed or given up,
+whether it still waits here or is being worked on: that is what the socket is slowed down by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import Final
+
+from topsync.platforms.taobao.channel.messages import TmcMessage
+
+DELIVERY_OVERHEAD_BYTES: Final = 2560
+"""What a delivery takes beyond its bytes, measured with the record that is made of it (3.1 kB for a push of
+500 bytes): without it tiny frames would escape the bound."""
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One frame from the platform that waits for `confirm` or `release`.
+
+    Either `message` is set, or `reason` says why the frame cannot be read: put `raw` aside, then confirm
+    it too, which reaches the platform if at least the `message_id` was readable. `received_at` is the
+    platform's time (UTC). Only its buffer writes `settled`.
+    """
+
+    message: TmcMessage | None
+    reason: str | None
+    message_id: int | None
+    raw: bytes = field(repr=False)
+    received_at: datetime
+    settled: bool = False
+
+    @property
+    def cost_bytes(self) -> int:
+        """What it counts for against the bound."""
+        content = len(self.message.content) if self.message is not None else 0
+        return len(self.raw) + content + DELIVERY_OVERHEAD_BYTES
+
+
+class DeliveryBuffer:
+    """Deliveries that are not settled, bounded by bytes. Not thread-safe.
+
+    The bound is kept by the writer, who asks `is_full` and waits for `room` before the next `put`; what
+    is put at once may exceed it, or a delivery larger than the bound could never pass.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        # Reading goes on well below the bound, not at each single settled delivery around it.
+        self._resume_bytes = max_bytes * 3 // 4
+        self._waiting: deque[Delivery] = deque()
+        self._held = 0
+        self._held_bytes = 0
+        self._ended = False
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._settled = asyncio.Event()
+        self._settled.set()
+
+    @property
+    def held_bytes(self) -> int:
+        """The cost of everything not settled."""
+        return self._held_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the writer has to wait."""
+        return not self._room.is_set()
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Takes some in; what comes after `end` is let go."""
+        if self._ended or not deliveries:
+            return
+        self._waiting += deliveries
+        self._held += len(deliveries)
+        self._held_bytes += sum(delivery.cost_bytes for delivery in deliveries)
+        self._settled.clear()
+        if self._held_bytes >= self._max_bytes:
+            self._room.clear()
+        self._changed.set()
+
+    async def get(self, max_deliveries: int) -> list[Delivery]:
+        """The next ones, in order, waiting for one; none once it has ended. Any number of tasks may take
+        turns.
+        """
+        while not self._waiting and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        waiting = self._waiting
+        return [waiting.popleft() for _ in range(min(len(waiting), max_deliveries))]
+
+    def settle(self, delivery: Delivery) -> bool:
+        """Frees its bytes; `False` when that has been done before."""
+        if delivery.settled:
+            return False
+        delivery.settled = True
+        self._held -= 1
+        self._held_bytes -= delivery.cost_bytes
+        if self._held_bytes <= self._resume_bytes:
+            self._room.set()
+        if not self._held:
+            self._settled.set()
+        return True
+
+    async def room(self) -> None:
+        """Waits until it is not full, or has ended."""
+        await self._room.wait()
+
+    async def settled(self) -> None:
+        """Waits until every delivery is settled."""
+        await self._settled.wait()
+
+    def end(self) -> None:
+        """No more are handed out: those still waiting are let go unconfirmed, readers get none."""
+        self._ended = True
+        while self._waiting:
+            self.settle(self._waiting.popleft())
+        self._changed.set()
+        self._room.set()
+
+
+class ConfirmOutbox:
+    """Ids to confirm, in order; survives the connection. Full, it refuses more. Not thread-safe.
+
+    While there is a connection it need never be full: half full it is `crowded`, and then whoever brings
+    new messages waits for `room` first.
+    """
+
+    def __init__(self, max_pending: int) -> None:
+        self._max_pending = max_pending
+        self._ids: deque[int] = deque()
+        self._filled = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether nothing should be added to what is under way."""
+        return not self._room.is_set()
+
+    def add(self, message_id: int) -> bool:
+        """`False` when it is full: the message will come again, which is harmless."""
+        if len(self._ids) >= self._max_pending:
+            return False
+        self._ids.append(message_id)
+        self._filled.set()
+        self._emptied.clear()
+        if len(self._ids) * 2 > self._max_pending:
+            self._room.clear()
+        return True
+
+    async def first(self, max_ids: int) -> list[int]:
+        """The oldest ids, waiting for one; they stay until `drop_first`, so a failed write loses none."""
+        await self._filled.wait()
+        return list(islice(self._ids, max_ids))
+
+    def drop_first(self, count: int) -> None:
+        """So many of the oldest ids have been written."""
+        for _ in range(count):
+            self._ids.popleft()
+        if len(self._ids) * 2 <= self._max_pending:
+            self._room.set()
+        if not self._ids:
+            self._filled.clear()
+            self._emptied.set()
+
+    async def room(self) -> None:
+        """Waits until it is not crowded."""
+        await self._room.wait()
+
+    async def emptied(self) -> None:
+        """Waits until every id has been written."""
+        await self._emptied.wait()

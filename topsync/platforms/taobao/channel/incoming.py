@@ -1,0 +1,204 @@
+"""What comes in on a WebSocket, in bounded memory: the core of the websockets library, with bounds of ours.
+
+The library ends the connection when a message is longer than is accepted. On the channel it would be sent
+again on the next connection, and with it what else was on its way. So a longer message is read to its end
+and only its beginning and its end are kept. The library also answers each Ping, and writes as many answers
+as a peer cares to ask for; here only the last Ping of a read is answered, which RFC 6455 5.5.3 allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Final
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Frame, Opcode
+from websockets.streams import StreamReader
+from websockets.uri import WebSocketURI
+
+HEAD_BYTES: Final = 64 * 1024
+"""What is kept of the beginning of too long a message: all of a push but its content is far shorter."""
+
+TAIL_BYTES: Final = 16 * 1024
+"""What is kept of its end: fields may stand behind the content (docs/platform/channel.md 2.2)."""
+
+MAX_SKIPPED_BYTES: Final = 64 * 1024 * 1024
+"""A longer message ends the connection: what it keeps waiting is better fetched by another."""
+
+MAX_PINGS_AT_ONCE: Final = 1000
+"""In one read. The platform sends none at all (docs/platform/channel.md 1.4); more are a flood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A message longer than is accepted: its beginning, and its end where that was read."""
+
+    head: bytes = field(repr=False)
+    tail: bytes = field(repr=False)
+    size_bytes: int
+
+
+Received = bytes | str | Oversized
+"""A binary message, a text message, or one of either kind that is too long."""
+
+
+class _Gathering:
+    """A message as it comes: whole up to a bound, beyond it only its beginning and its end."""
+
+    def __init__(self, max_whole_bytes: int) -> None:
+        self._max_whole_bytes = max(max_whole_bytes, HEAD_BYTES + TAIL_BYTES)
+        self._kept = bytearray()
+        self._tail: bytearray | None = None
+        self.size_bytes = 0
+
+    def add(self, data: bytes | bytearray | memoryview) -> None:
+        """The next piece."""
+        self.size_bytes += len(data)
+        if self._tail is None:
+            self._kept += data
+            if len(self._kept) > self._max_whole_bytes:
+                self._give_up_the_middle()
+        else:
+            self._tail += data[-TAIL_BYTES:]
+            del self._tail[:-TAIL_BYTES]
+
+    def add_oversized(self, piece: Oversized) -> None:
+        """The next piece, of which only so much is left."""
+        self.add(piece.head)
+        if piece.size_bytes > len(piece.head):
+            if self._tail is None:
+                self._give_up_the_middle()
+            self.size_bytes += piece.size_bytes - len(piece.head) - len(piece.tail)
+            self.add(piece.tail)
+
+    def whole(self) -> bytes:
+        """Everything; only of a message within the bound."""
+        return bytes(self._kept)
+
+    def oversized(self) -> Oversized:
+        """What is kept of a message that is too long."""
+        return Oversized(bytes(self._kept), bytes(self._tail or b""), self.size_bytes)
+
+    def _give_up_the_middle(self) -> None:
+        self._tail = self._kept[HEAD_BYTES:][-TAIL_BYTES:]
+        del self._kept[HEAD_BYTES:]
+
+
+class _Reader(StreamReader):
+    """Hands out no more bytes at once than a message may have; of more it keeps what `Oversized` holds.
+
+    `oversized` is then set, and the beginning is handed out: of a control frame even that is too long.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__()
+        self._max_bytes = max_bytes
+        self.oversized: Oversized | None = None
+
+    def read_exact(self, n: int) -> Generator[None, None, bytearray]:
+        """See StreamReader. Of what is too long to be read to its end only the beginning is read."""
+        return super().read_exact(n) if n <= self._max_bytes else self._read_oversized(n)
+
+    def _read_oversized(self, n: int) -> Generator[None, None, bytearray]:
+        gathering = _Gathering(0)
+        left = n if n <= MAX_SKIPPED_BYTES else HEAD_BYTES
+        while left:
+            if not self.buffer:
+                if self.eof:
+                    raise EOFError(f"stream ends {left} bytes before the end of a message")
+                yield
+                continue
+            piece = self.buffer[:left]
+            del self.buffer[:left]
+            gathering.add(piece)
+            left -= len(piece)
+        kept = gathering.oversized()
+        self.oversized = Oversized(kept.head, kept.tail, n)
+        return bytearray(kept.head)
+
+
+class BoundedProtocol(ClientProtocol):
+    """A client's side of WebSocket without I/O. What comes in is a message to take or a `ping` to answer.
+
+    Neither is an event. Fragments are no part of the channel's protocol, but of WebSocket's: they are put
+    together.
+    """
+
+    def __init__(self, address: WebSocketURI, max_message_bytes: int) -> None:
+        super().__init__(address, max_size=None)
+        self._max_message_bytes = max_message_bytes
+        self.reader = self._bounded = _Reader(max_message_bytes)
+        # The one that the library began reads from its own reader, and has read nothing yet.
+        self.parser = self.parse()
+        next(self.parser)
+        self._fragments: _Gathering | None = None
+        self._is_text = False
+        self._pings = 0
+        self._messages: list[Received] = []
+        self.ping: bytes | None = None
+        """What the last Ping said that was not answered."""
+
+    def take_messages(self) -> list[Received]:
+        """What has come in since the last time, in order."""
+        taken, self._messages = self._messages, []
+        return taken
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """See Protocol."""
+        self._pings = 0
+        super().receive_data(data)
+
+    def recv_frame(self, frame: Frame) -> None:
+        """See Protocol: what a frame means, once it has been read."""
+        # Nearly all are like this, and what follows would find nothing else to do.
+        is_plain = frame.opcode is Opcode.BINARY and frame.fin and self.current_size is None
+        if is_plain and self._bounded.oversized is None:
+            self._messages.append(bytes(frame.data))
+            return
+        if frame.opcode is Opcode.PING:
+            self._note_ping(bytes(frame.data))
+            return
+        if frame.opcode is Opcode.PONG:
+            return
+        super().recv_frame(frame)
+        if frame.opcode is not Opcode.CLOSE:
+            self.events.pop()
+            self._take(frame)
+
+    def _note_ping(self, data: bytes) -> None:
+        self._pings += 1
+        if self._pings > MAX_PINGS_AT_ONCE:
+            raise ProtocolError(f"more than {MAX_PINGS_AT_ONCE} Pings at once")
+        self.ping = data
+
+    def _take(self, frame: Frame) -> None:
+        oversized, self._bounded.oversized = self._bounded.oversized, None
+        if frame.opcode is not Opcode.CONT:
+            self._is_text = frame.opcode is Opcode.TEXT
+            if frame.fin and oversized is None:
+                self._put(bytes(frame.data))
+                return
+            self._fragments = _Gathering(self._max_message_bytes)
+        assert self._fragments is not None, "the core lets no continuation through that continues nothing"
+        if oversized is None:
+            self._fragments.add(frame.data)
+        else:
+            self._fragments.add_oversized(oversized)
+        is_endless = self._fragments.size_bytes > MAX_SKIPPED_BYTES
+        if frame.fin or is_endless:
+            self._put_gathered(self._fragments)
+        if is_endless:
+            raise PayloadTooBig(self._fragments.size_bytes, MAX_SKIPPED_BYTES)
+        if frame.fin:
+            self._fragments = None
+
+    def _put_gathered(self, gathered: _Gathering) -> None:
+        if gathered.size_bytes > self._max_message_bytes:
+            self._messages.append(gathered.oversized())
+        else:
+            self._put(gathered.whole())
+
+    def _put(self, data: bytes) -> None:
+        self._messages.append(data.decode(errors="replace") if self._is_text else data)

@@ -1,0 +1,26 @@
+"""The token that CONNECT may have to carry (docs/platform/channel.md 3.1), from the gateway."""
+
+from __future__ import annotations
+
+from topsync.model.priority import Priority
+from topsync.platforms.taobao.calls import messages
+from topsync.platforms.taobao.channel.connection import TokenSource
+from topsync.platforms.taobao.channel.endings import TokenUnavailableError
+from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.taobao.gateway.errors import TopError
+
+
+def token_source(client: TopClient, group: str) -> TokenSource:
+    """Asks the gateway anew each time: how long a token is good for is not known.
+
+    What it answers raises `TokenUnavailableError` where the gateway gives none, and is not bounded in time.
+    """
+
+    async def ask() -> str:
+        try:
+            token = await messages.connection_token(client, group, priority=Priority.LIVE)
+        except TopError as error:
+            raise TokenUnavailableError(str(error)) from error
+        return token.get_secret_value()
+
+    return ask

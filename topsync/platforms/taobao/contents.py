@@ -1,0 +1,98 @@
+"""From a message of the channel to a change, without I/O (docs/platform/channel.md 7)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from schemas.change import Hint
+from schemas.types import parse_id
+from topsync.base import json_bounds
+from topsync.base.json_bounds import TooManyValuesError
+from topsync.platforms.taobao.channel.messages import TmcMessage
+
+ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
+"""Topics whose messages are about an order, or about a refund, which may change its order with it
+(docs/platform/gateway.md 3.10)."""
+
+
+AUTH_CANCEL_TOPIC = "taobao_top_AuthCancel"
+
+MAX_CONTENT_VALUES = 10_000
+"""A message has some twenty fields (docs/platform/channel.md 7.1). Many may come in a second, and the
+process that receives reads all of them."""
+
+
+class UnreadableMessageError(ValueError):
+    """The message is about an order but does not say which, whose or when. Its text holds no content."""
+
+
+def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timedelta) -> Hint | None:
+    """The hint in a message; none where it is not about an order.
+
+    Only the ids are taken: the rest of a message is a hint at best (docs/platform/gateway.md 3.12).
+
+    Raises:
+        UnreadableMessageError: the content is not JSON, holds too much or names no order, there is no seller
+            that could be one, or the time has none after it.
+    """
+    if not message.topic.startswith(ORDER_TOPICS):
+        return None
+    try:
+        content = json_bounds.loads(message.content, MAX_CONTENT_VALUES)
+    except TooManyValuesError as error:
+        raise UnreadableMessageError(f"content holds {error}") from None
+    except ValueError:
+        raise UnreadableMessageError("content is not JSON") from None
+    if not isinstance(content, dict):
+        raise UnreadableMessageError("content is not an object")
+    try:
+        tid = parse_id(content.get("tid"))
+    except ValueError as error:
+        raise UnreadableMessageError(f"tid: {error}") from None
+    if message.user_id is None:
+        raise UnreadableMessageError("the message names no seller")
+    try:
+        seller_id = parse_id(message.user_id)
+    except ValueError as error:
+        raise UnreadableMessageError(f"userid: {error}") from None
+    occurred_at = message.published_at or received_at
+    try:
+        settled_after = occurred_at + detail_lag
+    except OverflowError:
+        raise UnreadableMessageError("the time is out of range") from None
+    return Hint(
+        seller_id,
+        tid,
+        message.topic,
+        occurred_at,
+        settled_after,
+        received_at,
+        refund_id=_refund_in(content),
+    )
+
+
+def _refund_in(content: dict[str, object]) -> int | None:
+    """The refund that a message names. One that cannot be read is none: its order shows it as well."""
+    if "refund_id" not in content:
+        return None
+    try:
+        return parse_id(content["refund_id"])
+    except ValueError:
+        return None
+
+
+def read_cancellation(message: TmcMessage) -> int | None:
+    """Whose authorisation a message says to be withdrawn; none where it says nothing of the kind.
+
+    The content has `user_id` as well (docs/platform/channel.md 7.5); a message that names nobody changes
+    nothing here, and the next call for its seller is refused.
+    """
+    if message.topic != AUTH_CANCEL_TOPIC:
+        return None
+    if message.user_id is not None:
+        return message.user_id
+    try:
+        content = json_bounds.loads(message.content, MAX_CONTENT_VALUES)
+        return parse_id(content.get("user_id")) if isinstance(content, dict) else None
+    except ValueError:
+        return None

@@ -1,0 +1,109 @@
+"""Reading the file of a bulk export: bounded, streamed, byte by byte honest (docs/platform/gateway.md 4.3).
+
+Lines are split on bytes, never with `str.splitlines`, which also splits inside buyers' messages. Entry
+names are never used as paths; sizes and ratio are capped while unpacking, not believed from the header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from schemas.trade import Trade
+from schemas.types import parse_id
+from topsync.base import json_bounds
+from topsync.platforms.taobao import export_archive
+from topsync.platforms.taobao.export_archive import ExportFileError
+from topsync.platforms.taobao.gateway.wire import trade_in
+
+CHUNK_BYTES: Final = 1024 * 1024
+
+MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+"""A longer line is no trade."""
+
+RATIO_FLOOR_BYTES: Final = 64 * 1024 * 1024
+"""Below this the ratio says nothing: small files of repetitive text pack very well."""
+
+_LINE_END: Final = re.compile(rb"[\r\n]+")
+_TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})(?=[",}\s])')
+"""Up to what ends a number or text: half an id would be another order's."""
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedTrade:
+    """A readable line."""
+
+    tid: int
+    modified: datetime
+    trade: bytes
+    """The platform's trade object as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToRepair:
+    """A line that names its order but is no complete one, or cannot be read: it is fetched by id."""
+
+    tid: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedLine:
+    """A line without even an id."""
+
+    line: bytes
+    why: str
+
+
+Line = ExportedTrade | ToRepair | RefusedLine
+
+
+def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
+    """Every line of every entry, in order.
+
+    Raises:
+        ExportFileError: the file is no zip that is read here, or holds more than it may.
+    """
+    for line in _lines(path, max_bytes=max_bytes, max_ratio=max_ratio):
+        yield read_line(line)
+
+
+def read_line(line: bytes) -> Line:
+    """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade."""
+    try:
+        raw = trade_in(json_bounds.loads(line))
+        trade = Trade.from_platform(raw)
+        written = orjson.dumps(raw)
+    except (
+        ValueError,
+        orjson.JSONEncodeError,
+    ) as error:  # the latter: nested more deeply than can be written
+        found = _TID.search(line)
+        try:
+            return ToRepair(parse_id(found[1].decode() if found else None))
+        except ValueError:
+            return RefusedLine(line, f"no trade and no tid in it: {error}")
+    return ExportedTrade(trade.tid, trade.modified, written)
+
+
+def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
+    limit = min(max_bytes, max(RATIO_FLOOR_BYTES, int(path.stat().st_size * max_ratio)))
+    unpacked = 0
+    for entry in export_archive.entries(path, CHUNK_BYTES):
+        rest = b""
+        for number, piece in enumerate(entry):
+            unpacked += len(piece)
+            if unpacked > limit:
+                raise ExportFileError(f"the export unpacks to more than {limit} bytes")
+            *whole, rest = _LINE_END.split(rest + piece if number else piece.removeprefix(_BOM))
+            if len(rest) > MAX_LINE_BYTES:
+                raise ExportFileError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+            yield from filter(None, map(bytes.strip, whole))
+        if rest.strip():
+            yield rest.strip()

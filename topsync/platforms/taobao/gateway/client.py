@@ -1,0 +1,262 @@
+"""The gateway's client: one signed call with everything that surrounds it.
+
+Each attempt passes the gate, is signed with server time, sent, read and counted; what failed is tried
+again according to the rule table (docs/platform/gateway.md 2.1). What each API means is in `calls`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+from pydantic import SecretStr
+
+from topsync.base import retry
+from topsync.base.clock import ServerClock
+from topsync.budget.gate import Gate
+from topsync.model.priority import Priority
+from topsync.platforms.taobao.gateway import rules, wire
+from topsync.platforms.taobao.gateway.errors import (
+    BadAnswerError,
+    CallLimitedError,
+    CallOutcome,
+    ClockRefusedError,
+    ErrorAnswer,
+    Scope,
+    ServiceUnavailableError,
+    SessionInvalidError,
+    TopError,
+    TransportError,
+)
+from topsync.platforms.taobao.gateway.sign import SignMethod
+from topsync.platforms.taobao.gateway.transport import HttpAnswer, HttpConfig, HttpTransport
+from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
+
+TIME_API: Final = "taobao.time.get"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """How to reach the gateway, and within which bounds.
+
+    Attributes:
+        read_seconds: bound on the answer to a single read.
+        list_read_seconds: bound on the answer to a list page.
+        retries: for `isp` failures and for calls without an answer. On sale days the first wait should be
+            a minute (docs/platform/gateway.md 2.4).
+        max_inline_wait_seconds: a ban up to this long is waited out inside the call; a longer one is raised.
+    """
+
+    url: str
+    app_key: str
+    app_secret: SecretStr
+    sign_method: SignMethod = SignMethod.HMAC_SHA256
+    read_seconds: float = 15.0
+    list_read_seconds: float = 30.0
+    retries: retry.Policy = field(
+        default_factory=lambda: retry.Policy(
+            max_attempts=5, max_elapsed_seconds=180.0, first_wait_seconds=1.0, max_wait_seconds=16.0
+        )
+    )
+    max_inline_wait_seconds: float = 60.0
+    http: HttpConfig = field(default_factory=HttpConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One attempt, for metrics.
+
+    Attributes:
+        seconds: from sending to the answer or its absence; time at the gate is not in it.
+        attempt: from 1; above 1 it is a retry. Counting starts anew after the clock was set again.
+    """
+
+    api: str
+    priority: Priority
+    outcome: CallOutcome
+    seconds: float
+    attempt: int
+
+
+class TopClient:
+    """Calls the gateway; an asynchronous context manager. Safe for many tasks of one event loop.
+
+    The platform's time is asked for before the first call when the clock is not set yet.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        clock: ServerClock,
+        gate: Gate,
+        *,
+        observer: Callable[[CallRecord], None] | None = None,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._gate = gate
+        self._observer = observer
+        self._url = httpx.URL(config.url)
+        self._http = HttpTransport(config.http, clock.monotonic)
+        self._clock_lock = asyncio.Lock()
+        self._clock_syncs = 0
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def call(
+        self, request: ApiRequest, *, session: SecretStr | None = None, priority: Priority
+    ) -> Mapping[str, object]:
+        """Make one call and return the object under the answer's root.
+
+        Failures that may pass are tried again within the bounds of the configuration. A call may therefore
+        be carried out twice: every API used here can bear it.
+
+        Raises:
+            TopError: see the tree in `topsync.platforms.taobao.gateway.errors`.
+        """
+        if session is not None and not session.get_secret_value():
+            raise SessionInvalidError("the stored session is empty", api=request.api)
+        if not self._clock.is_set:
+            await self.sync_clock()
+        try:
+            return await self._with_retries(request, session, priority)
+        except ClockRefusedError:
+            await self.sync_clock()
+            return await self._with_retries(request, session, priority)
+
+    async def sync_clock(self) -> None:
+        """Ask the platform for its time and take it in. Callers that come together share one question.
+
+        When the first guess is more than ten minutes off, the question itself is refused; the refusal's
+        HTTP `Date` then signs a second one (docs/platform/gateway.md 1.8). Only `taobao.time.get` sets the
+        clock: a `Date` may come from another machine.
+
+        Raises:
+            ClockRefusedError: refused again, or without a `Date`.
+            TopError: as for any call.
+        """
+        seen = self._clock_syncs
+        async with self._clock_lock:
+            if self._clock_syncs != seen:
+                return
+            guess = self._clock.estimate() if self._clock.is_set else datetime.now(UTC)
+            try:
+                await self._ask_time(guess)
+            except ClockRefusedError as refusal:
+                if refusal.server_date is None:
+                    raise
+                await self._ask_time(refusal.server_date)
+            self._clock_syncs += 1
+
+    async def _ask_time(self, timestamp: datetime) -> None:
+        answer, http = await self._retrying(ApiRequest(TIME_API), None, Priority.LIVE, timestamp)
+        told = wire.as_instant(answer.get("time"))
+        self._clock.observe(told, sent=http.sent, received=http.received)
+
+    async def _with_retries(
+        self, request: ApiRequest, session: SecretStr | None, priority: Priority
+    ) -> Mapping[str, object]:
+        answer, _ = await self._retrying(request, session, priority)
+        return answer
+
+    async def _retrying(
+        self,
+        request: ApiRequest,
+        session: SecretStr | None,
+        priority: Priority,
+        timestamp: datetime | None = None,
+    ) -> tuple[Mapping[str, object], HttpAnswer]:
+        numbers = itertools.count(1)
+
+        async def attempt() -> tuple[Mapping[str, object], HttpAnswer]:
+            number = next(numbers)
+            async with self._gate.admit(request.api, priority):
+                started = time.monotonic()
+                try:
+                    answered = await self._exchange(request, session, timestamp)
+                except TopError as error:
+                    error.api = request.api
+                    self._record(request.api, priority, error.outcome, started, number)
+                    await self._close_gate(request.api, error)
+                    raise
+                self._record(request.api, priority, CallOutcome.OK, started, number)
+                return answered
+
+        return await retry.run(attempt, decide=self._decide, policy=self._config.retries)
+
+    async def _exchange(
+        self, request: ApiRequest, session: SecretStr | None, timestamp: datetime | None
+    ) -> tuple[Mapping[str, object], HttpAnswer]:
+        """Sign, send, read: one attempt without any of its surroundings."""
+        config = self._config
+        form = wire.form(
+            request,
+            app_key=config.app_key,
+            app_secret=config.app_secret.get_secret_value(),
+            session=session.get_secret_value() if session else None,
+            now=timestamp or self._clock.estimate(),
+            sign_method=config.sign_method,
+        )
+        read_seconds = config.list_read_seconds if request.read is Read.LIST else config.read_seconds
+        http = await self._http.post_form(self._url, form, read_seconds=read_seconds)
+        try:
+            answer = wire.parse(request.api, http.status, http.content_type, http.body)
+        except BadAnswerError as unreadable:
+            unreadable.body = http.body
+            raise
+        if isinstance(answer, ErrorAnswer):
+            error = rules.error_for(request.api, answer)
+            if isinstance(error, ClockRefusedError):
+                error.server_date = http.server_date
+            raise error
+        return answer, http
+
+    async def _close_gate(self, api: str, error: TopError) -> None:
+        if isinstance(error, CallLimitedError):
+            await self._gate.ban(error.scope, api, error.wait_seconds)
+
+    def _record(
+        self, api: str, priority: Priority, outcome: CallOutcome, started: float, attempt: int
+    ) -> None:
+        if self._observer is not None:
+            self._observer(CallRecord(api, priority, outcome, time.monotonic() - started, attempt))
+
+    def _decide(self, error: Exception, attempt: int) -> retry.Decision:
+        return decide(error, attempt, max_inline_wait_seconds=self._config.max_inline_wait_seconds)
+
+
+def decide(error: Exception, attempt: int, *, max_inline_wait_seconds: float) -> retry.Decision:
+    """Whether to try a failed call again, and when. Pure; bounds on all attempts are the policy's."""
+    match error:
+        case CallLimitedError(scope=Scope.SELLER):
+            # Only this seller is held back: the caller parks it, the gate stays open for the others.
+            return retry.GIVE_UP
+        case CallLimitedError():
+            bound = min(error.max_inline_wait_seconds, max_inline_wait_seconds)
+            # The gate holds the next attempt until the ban is over: no wait on top of it.
+            return (
+                retry.Retry(0.0) if error.wait_seconds <= bound + rules.BAN_MARGIN_SECONDS else retry.GIVE_UP
+            )
+        case ServiceUnavailableError():
+            return _unless_above(error.max_attempts, attempt)
+        case TransportError():
+            return _unless_above(rules.decide_failure(error.kind).max_attempts, attempt)
+    return retry.GIVE_UP
+
+
+def _unless_above(max_attempts: int | None, attempt: int) -> retry.Decision:
+    return retry.Retry() if max_attempts is None or attempt < max_attempts else retry.GIVE_UP

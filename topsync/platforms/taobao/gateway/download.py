@@ -1,0 +1,134 @@
+"""Downloading the file of an export: bounded, from known hosts only, verified before anyone sees it.
+
+Source: docs/platform/gateway.md 4.3. The URL is spent by the first download, successful or not: on
+`DownloadFailedError` ask `exports.result` for a fresh one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+import httpx
+
+from topsync.base import private_files
+from topsync.platforms.taobao.gateway.errors import DownloadFailedError, TransportError
+from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
+
+WRITE_BYTES: Final = 1024 * 1024
+"""How much is gathered before a thread writes and hashes it."""
+
+_FILE_TYPE: Final = "application/octet-stream"
+_IDENTITY: Final = "identity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadConfig:
+    """Bounds of a download.
+
+    Attributes:
+        allowed_hosts: exact names, without port; anything else is not connected to.
+        read_seconds: longest silence of the server.
+        total_seconds: longest time for the whole file.
+    """
+
+    allowed_hosts: frozenset[str] = frozenset({"download.api.taobao.com"})
+    max_bytes: int = 8 * 1024**3
+    read_seconds: float = 30.0
+    total_seconds: float = 3600.0
+    http: HttpConfig = field(default_factory=lambda: HttpConfig(max_connections=1))
+
+
+def part_of(target: Path) -> Path:
+    """Where a download to `target` is until it is complete."""
+    return target.with_name(target.name + ".part")
+
+
+async def download(url: str, check_code: str, target: Path, config: DownloadConfig) -> int:
+    """Fetch `url` to `target` and return its size in bytes.
+
+    The file appears under its name only when it is complete and its md5 is `check_code` (in either case);
+    until then it is `<target>.part`, which is deleted on any failure. Nobody else can read either: they hold
+    buyers' addresses. One download per target at a time.
+
+    Raises:
+        DownloadFailedError: refused, cut, too large, too slow, an error text in place of a file, or another
+            md5.
+        OSError: the file cannot be written here; a fresh URL will not help.
+    """
+    _check_host(url, config)
+    part = part_of(target)
+    try:
+        with await asyncio.to_thread(private_files.create, part) as file:
+            size, md5 = await _fetch(url, file, config)
+            await asyncio.to_thread(_flush, file)
+        if md5 != check_code.lower():
+            raise DownloadFailedError(f"the md5 of {size} bytes is not the check code")
+        await asyncio.to_thread(part.replace, target)
+    except TransportError as error:
+        raise DownloadFailedError(f"the download broke off: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return size
+
+
+async def _fetch(url: str, file: IO[bytes], config: DownloadConfig) -> tuple[int, str]:
+    md5 = hashlib.md5(usedforsecurity=False)
+    size = 0
+    pending = bytearray()
+
+    def write(data: bytes) -> None:
+        file.write(data)
+        md5.update(data)
+
+    async with (
+        HttpTransport(config.http) as http,
+        http.stream(
+            "GET", url, read_seconds=config.read_seconds, total_seconds=config.total_seconds
+        ) as response,
+    ):
+        _check_answer(response, config.max_bytes)
+        async for chunk in response.aiter_raw():
+            size += len(chunk)
+            if size > config.max_bytes:
+                raise DownloadFailedError(f"the file is larger than {config.max_bytes} bytes")
+            pending += chunk
+            if len(pending) >= WRITE_BYTES:
+                await asyncio.to_thread(write, bytes(pending))
+                pending.clear()
+    await asyncio.to_thread(write, bytes(pending))
+    return size, md5.hexdigest()
+
+
+def _check_host(url: str, config: DownloadConfig) -> None:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise DownloadFailedError("the download URL is malformed") from None
+    if parsed.scheme not in {"http", "https"} or parsed.host not in config.allowed_hosts:
+        raise DownloadFailedError(f"downloads from {parsed.scheme}://{parsed.host} are not allowed")
+
+
+def _check_answer(response: httpx.Response, max_bytes: int) -> None:
+    if response.status_code != httpx.codes.OK:
+        # A redirect too: the file is where the platform said, or nowhere.
+        raise DownloadFailedError(f"HTTP status {response.status_code} in place of a file")
+    content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != _FILE_TYPE:
+        raise DownloadFailedError(f"an error text ({content_type[:60]}) in place of a file")
+    if response.headers.get("content-encoding", _IDENTITY).strip().lower() != _IDENTITY:
+        # Its size and its md5 are those of the file as it was packed for the export, and of nothing else.
+        raise DownloadFailedError("the file is compressed on its way, which was not asked for")
+    announced = response.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise DownloadFailedError(f"the file is larger than {max_bytes} bytes")
+
+
+def _flush(file: IO[bytes]) -> None:
+    """Onto the disk before the name: after a crash the name must not stand for half a file."""
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,289 @@
+"""What can go wrong at the gateway, as one tree. The class says what to do (docs/platform/gateway.md 2.1).
+
+    TopError
+    ├── RetryLaterError           retries were made and did not help: put the item back in its queue
+    │   ├── TransportError          no answer: connection, timeout, an HTTP status other than 200
+    │   │   └── BadAnswerError        an answer that cannot be read
+    │   └── ServiceUnavailableError the platform's own failure (`isp.*`)
+    ├── CallLimitedError          back off: no such call for `wait_seconds` in `scope`
+    │   └── WindowTooWideError      besides, ask for half the window
+    ├── SessionInvalidError       re-authorise: stop this seller, keep its cursors
+    ├── DroppedError              finished or absent: record it and go on
+    │   ├── TradeNotExistError      also a trade older than three months
+    │   ├── RefundNotExistError     no such refund of this seller
+    │   ├── TaskNotExistError       create the export task again
+    │   ├── TaskDuplicateError      adopt `task_id`
+    │   └── TaskResultEmptyError    a success with no trades
+    ├── ApplicationRefusedError   stop: nothing is granted to the application; its settings are wrong
+    ├── RequestRefusedError       fail: a defect or a missing right; log it, do not retry, alert
+    │   ├── ClockRefusedError       the timestamp was refused, even after the clock was set again
+    │   └── GrantRefusedError       no session for this code or refresh token: the seller authorises again
+    └── DownloadFailedError       the file was not had and its URL is spent: ask for a fresh one
+
+Texts carry the API's name, codes and `request_id`, never the platform's `sub_msg` nor any parameter: those
+may hold sessions, nicks or receivers' data.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from topsync.base import durations
+from topsync.base.errors import OperatorError
+
+MAX_CODE_TEXT_CHARACTERS = 100
+"""Codes are short names; anything longer is not one, and is cut before it can reach a log."""
+
+_REFUSES_THE_APP = frozenset({"invalid_client", "unauthorized_client"})
+"""RFC 6749, 5.2: wrong key or secret. What the platform calls it is not documented."""
+
+_NOT_IN_A_CODE = re.compile(r"[^\w.:\-*#]", re.ASCII)
+
+
+class CallOutcome(StrEnum):
+    """How one attempt ended, for counting."""
+
+    OK = "ok"
+    TRANSPORT = "transport"
+    BAD_ANSWER = "bad_answer"
+    UNAVAILABLE = "unavailable"
+    LIMITED = "limited"
+    REAUTHORISE = "reauthorise"
+    DROPPED = "dropped"
+    REFUSED = "refused"
+    CLOCK = "clock"
+
+
+class Scope(StrEnum):
+    """Who is held back by a limit (docs/platform/gateway.md 2.3)."""
+
+    API = "api"
+    """This API, whoever calls it."""
+    APP = "app"
+    """Every call of this app."""
+    APP_API = "app+api"
+    """This app's calls of this API."""
+    SELLER = "seller"
+    """This seller's calls (codes 4 and 5, `service-rejection`): other sellers go on."""
+
+
+class FailureKind(StrEnum):
+    """Failures without an `error_response`; the values are rows of the rule table."""
+
+    HTTP_STATUS = "HTTP_5XX"
+    NETWORK = "NETWORK"
+    BAD_JSON = "BAD_JSON"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    """An `error_response` (docs/platform/gateway.md 1.7). The texts for people stay out of the repr.
+
+    `sub_msg` may be HTML-escaped.
+    """
+
+    code: int
+    sub_code: str | None = None
+    msg: str = field(default="", repr=False)
+    sub_msg: str = field(default="", repr=False)
+    request_id: str | None = None
+
+
+class TopError(Exception):
+    """Any failure of a call to the gateway.
+
+    Attributes:
+        api: the API's name, empty when none is concerned.
+        answer: the platform's error answer, None when there was none. Its texts for people are not to be
+            shown.
+        code, sub_code, request_id: from that answer.
+    """
+
+    outcome: ClassVar[CallOutcome] = CallOutcome.REFUSED
+
+    def __init__(self, summary: str, *, api: str = "", answer: ErrorAnswer | None = None) -> None:
+        self.api = api
+        self.answer = answer
+        self.code = answer.code if answer else None
+        self.sub_code = _code_text(answer.sub_code) if answer else None
+        self.request_id = _code_text(answer.request_id) if answer else None
+        super().__init__(summary)
+
+    def __str__(self) -> str:
+        named = {"code": self.code, "sub_code": self.sub_code, "request_id": self.request_id}
+        details = ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
+        prefix = f"{self.api}: " if self.api else ""
+        return prefix + super().__str__() + (f" ({details})" if details else "")
+
+
+class RetryLaterError(TopError):
+    """Retries were made and did not help; the same request may succeed later."""
+
+
+class TransportError(RetryLaterError):
+    """No usable answer came; whether the platform carried the request out is not known."""
+
+    outcome = CallOutcome.TRANSPORT
+
+    def __init__(self, summary: str, *, api: str = "", kind: FailureKind = FailureKind.NETWORK) -> None:
+        super().__init__(summary, api=api)
+        self.kind = kind
+
+
+class BadAnswerError(TransportError):
+    """The answer is not JSON, lacks the expected root, or a field has an impossible shape.
+
+    Attributes:
+        body: the answer's bytes as they came, to be set aside whole; never shown.
+    """
+
+    outcome = CallOutcome.BAD_ANSWER
+
+    def __init__(self, summary: str, *, api: str = "", body: bytes = b"") -> None:
+        super().__init__(summary, api=api, kind=FailureKind.BAD_JSON)
+        self.body = body
+
+
+class ServiceUnavailableError(RetryLaterError):
+    """The platform's own failure.
+
+    Attributes:
+        max_attempts: the rule's own bound on attempts, None for the policy's.
+    """
+
+    outcome = CallOutcome.UNAVAILABLE
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        api: str = "",
+        answer: ErrorAnswer | None = None,
+        max_attempts: int | None = None,
+    ) -> None:
+        super().__init__(summary, api=api, answer=answer)
+        self.max_attempts = max_attempts
+
+
+class CallLimitedError(TopError):
+    """The platform, or our own gate, asks for time: make no call in `scope` for `wait_seconds`.
+
+    Attributes:
+        scope: who is held back.
+        wait_seconds: how long from now.
+        max_inline_wait_seconds: the longest wait worth sitting out; above it the work goes back to its queue.
+    """
+
+    outcome = CallOutcome.LIMITED
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        scope: Scope,
+        wait_seconds: float,
+        max_inline_wait_seconds: float = 0.0,
+        api: str = "",
+        answer: ErrorAnswer | None = None,
+    ) -> None:
+        super().__init__(
+            f"{summary}; wait {durations.until(wait_seconds)}, scope {scope}", api=api, answer=answer
+        )
+        self.scope = scope
+        self.wait_seconds = wait_seconds
+        self.max_inline_wait_seconds = max_inline_wait_seconds
+
+
+class WindowTooWideError(CallLimitedError):
+    """Too many slow queries for this seller: wait, then ask for half the window (2.4)."""
+
+
+class SessionInvalidError(TopError):
+    """The session is expired, cancelled or of another app (docs/platform/gateway.md 2.5)."""
+
+    outcome = CallOutcome.REAUTHORISE
+
+
+class DroppedError(TopError):
+    """The object is finished or absent: a normal outcome to record, not a failure."""
+
+    outcome = CallOutcome.DROPPED
+
+
+class TradeNotExistError(DroppedError):
+    """No such trade for this seller, or it is older than three months."""
+
+
+class RefundNotExistError(DroppedError):
+    """No such refund for this seller."""
+
+
+class TaskNotExistError(DroppedError):
+    """The export task is unknown, expired or another app's: create it again."""
+
+
+class TaskResultEmptyError(DroppedError):
+    """The export matched no trades: a success."""
+
+
+class TaskDuplicateError(DroppedError):
+    """An identical export task exists.
+
+    Attributes:
+        task_id: the task to adopt; None when the platform's text did not name it.
+    """
+
+    def __init__(
+        self, summary: str, *, api: str = "", answer: ErrorAnswer | None = None, task_id: int | None = None
+    ) -> None:
+        super().__init__(summary, api=api, answer=answer)
+        self.task_id = task_id
+
+
+class RequestRefusedError(TopError):
+    """A defect or a configuration that no retry mends: log it with its `request_id` and alert."""
+
+
+class ApplicationRefusedError(TopError, OperatorError):
+    """The platform refuses the application, whoever asks for whom: no retry and no other call helps.
+
+    No `RequestRefusedError`: what is done about a single order or seller would be done to each of them. The
+    text says which settings to check.
+    """
+
+
+class ClockRefusedError(RequestRefusedError):
+    """The timestamp is more than ten minutes from the server's time (code 31).
+
+    Attributes:
+        server_date: the HTTP `Date` of the refusal, an aware UTC instant; None when the header was missing.
+    """
+
+    outcome = CallOutcome.CLOCK
+    server_date: datetime | None = None
+
+
+class GrantRefusedError(RequestRefusedError):
+    """The token endpoint refuses (docs/platform/gateway.md 3.16, 6).
+
+    Attributes:
+        reason: the platform's `error`, a short name.
+        concerns_app: it refuses the app, whoever the seller: nothing is said about the token.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = _code_text(reason) or "unknown"
+        self.concerns_app = self.reason in _REFUSES_THE_APP
+        super().__init__(f"the platform grants no session: {self.reason}", api="oauth")
+
+
+class DownloadFailedError(TopError):
+    """A result file could not be had. Its URL works once: ask `exports.result` for a fresh one."""
+
+
+def _code_text(text: str | None) -> str | None:
+    return None if text is None else _NOT_IN_A_CODE.sub("?", text[:MAX_CODE_TEXT_CHARACTERS])

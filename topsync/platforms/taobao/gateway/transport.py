@@ -1,0 +1,228 @@
+"""HTTP to the platform: one exchange, and all its bounds.
+
+What carries the bytes is behind httpx's transport interface (`pool`, beside this module). httpx's client is
+not used: it would add redirects, cookies, credentials and proxies, and none of these is wanted here.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway.errors import TransportError
+from topsync.platforms.taobao.gateway.pool import PooledTransport
+
+_FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
+
+_USER_AGENT: Final = "topsync"
+FORM_HEADERS: Final = httpx.Headers(
+    {
+        "User-Agent": _USER_AGENT,
+        "Accept-Encoding": "gzip",
+        "Content-Type": "application/x-www-form-urlencoded;charset=utf-8",
+    }
+)
+_FILE_HEADERS: Final = httpx.Headers({"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"})
+_GZIP: Final = zlib.MAX_WBITS | 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    """Bounds of the connections.
+
+    Attributes:
+        connect_seconds: until there is a connection, whether an idle connection or a new one.
+        max_connections: open at the same time; calls above it wait for one, within `connect_seconds`.
+        max_answer_bytes: size of an answer, before and after decompression; 100 complete trades take about
+            1 MB.
+        ca_file: certificate authorities to trust instead of the bundled list.
+    """
+
+    connect_seconds: float = 3.0
+    max_connections: int = 64
+    max_answer_bytes: int = 16 * 1024 * 1024
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A complete answer; the body may hold anything and stays out of the repr.
+
+    Attributes:
+        date: the `Date` header as the server sent it, None when absent.
+        sent, received: the monotonic clock before and after the exchange, in seconds.
+    """
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
+    date: bytes | None
+    sent: float
+    received: float
+
+    @property
+    def server_date(self) -> datetime | None:
+        """The `Date` header as a UTC instant, None when absent or unreadable."""
+        if self.date is None:
+            return None
+        try:
+            return parsedate_to_datetime(self.date.decode("latin-1")).astimezone(UTC)
+        except ValueError:
+            return None
+
+
+class HttpTransport:
+    """A pool of connections; an asynchronous context manager.
+
+    Certificates are verified. Proxies and credentials from the environment are ignored, redirects are
+    not followed, cookies are not kept.
+    """
+
+    def __init__(
+        self, config: HttpConfig | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._config = config or HttpConfig()
+        self._monotonic = monotonic
+        self._pool = PooledTransport(_tls(self._config.ca_file), max_connections=self._config.max_connections)
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.__aexit__(kind, error, trace)
+
+    async def post_form(
+        self, url: str | httpx.URL, form: Mapping[str, str], *, read_seconds: float
+    ) -> HttpAnswer:
+        """POST a form and read the whole answer within `read_seconds` after there is a connection.
+
+        Raises:
+            TransportError: no complete answer. The request may have been carried out.
+        """
+        sent = self._monotonic()
+        try:
+            status, raw_headers, body = await self._post(url, wire.encoded(form), read_seconds)
+        except _FAILURES as error:
+            raise _no_answer(error) from error
+        headers = {name.lower(): value for name, value in raw_headers}
+        return HttpAnswer(
+            status=status,
+            content_type=headers.get(b"content-type", b"").decode("latin-1"),
+            body=_plain(body, headers.get(b"content-encoding"), self._config.max_answer_bytes),
+            date=headers.get(b"date"),
+            sent=sent,
+            received=self._monotonic(),
+        )
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, *, read_seconds: float, total_seconds: float
+    ) -> AsyncIterator[httpx.Response]:
+        """Open an answer whose body the caller reads. No wait for bytes is longer than `read_seconds`, and
+        none lasts longer than until `total_seconds` after there is a connection.
+
+        Raises:
+            TransportError: also for failures while the caller reads inside the block. Texts name the kind
+                of the failure only: addresses may hold one-time tokens.
+        """
+        bounds = self._bounds(read_seconds, total_seconds)
+        try:
+            request = httpx.Request(method, url, headers=_FILE_HEADERS, extensions=bounds)
+            response = await self._pool.handle_async_request(request)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        except _FAILURES as error:
+            raise _no_answer(error) from error
+
+    async def _post(
+        self, url: str | httpx.URL, content: bytes, read_seconds: float
+    ) -> tuple[int, Sequence[tuple[bytes, bytes]], bytes]:
+        """Status, headers and body of the answer, as they were sent."""
+        request = httpx.Request(
+            "POST",
+            url,
+            headers=FORM_HEADERS,
+            # As a stream, and not as content, of which httpx would copy the headers twice.
+            stream=httpx.ByteStream(content),
+            extensions=self._bounds(read_seconds, read_seconds),
+        )
+        response = await self._pool.handle_async_request(request)
+        return response.status_code, response.headers.raw, await self._read(response)
+
+    def _bounds(self, read_seconds: float, total_seconds: float) -> dict[str, dict[str, float]]:
+        return {
+            "timeout": {
+                "connect": self._config.connect_seconds,
+                "read": read_seconds,
+                "total": total_seconds,
+            }
+        }
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        """The body as the server sent it, because httpx decompresses without a bound. Closes the answer."""
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        limit = self._config.max_answer_bytes
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async for chunk in stream:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise TransportError(f"the answer is larger than {limit} bytes")
+        finally:
+            await stream.aclose()
+        return b"".join(chunks)
+
+
+def _no_answer(error: Exception) -> TransportError:
+    return TransportError(f"no complete answer: {type(error).__name__}")
+
+
+def _plain(body: bytes, encoding: bytes | None, limit: int) -> bytes:
+    """The body without its compression, made in one step that never makes more than `limit` bytes.
+
+    Raises:
+        TransportError: the body is larger, is cut, or is compressed in a way that was not asked for.
+    """
+    encoding = (encoding or b"identity").strip().lower()
+    if encoding == b"identity":
+        return body
+    if encoding != b"gzip":
+        raise TransportError("the answer is compressed in a way that was not asked for")
+    unpacker = zlib.decompressobj(_GZIP)
+    try:
+        plain = unpacker.decompress(body, limit + 1)
+    except zlib.error:
+        raise TransportError("the answer is not the gzip that it says it is") from None
+    if len(plain) > limit:
+        raise TransportError(f"the answer is larger than {limit} bytes")
+    if not unpacker.eof:
+        raise TransportError("the compressed answer is cut")
+    return plain
+
+
+@lru_cache(maxsize=4)
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    # To read all authorities takes some hundredths of a second, and a process has several transports.
+    if ca_file:
+        return ssl.create_default_context(cafile=ca_file)
+    return httpx.create_ssl_context(trust_env=False)

@@ -1,1 +1,0 @@
-"""Replays as operators ask for them: which spans can be pulled again, the commands, and what they print."""

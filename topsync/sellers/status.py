@@ -1,0 +1,78 @@
+"""How the sellers stand: what is stored, how far it is proven, what is open. For people and for audits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from topsync.coverage import spans
+from topsync.model.compacted_topic import TopicLoss
+from topsync.model.gap import Gap
+from topsync.model.span import Span
+from topsync.store import compacted_topics, coverage, gaps, orders, refetches, sellers
+from topsync.store.database import Pool
+from topsync.store.refetches import NONE_WAIT
+from topsync.store.sellers import Seller, SellerState
+
+
+@dataclass(frozen=True, slots=True)
+class SellerStatus:
+    """One seller."""
+
+    seller: Seller
+    orders: int
+    complete_until: datetime | None
+    """Every change before this moment is stored and published; none before the bootstrap.
+
+    Where a topic has lost records (`losses`), that is true of the table alone.
+    """
+    holes: list[Span]
+    """Spans between the first and the last proven moment that are not proven."""
+    open_gaps: list[Gap]
+    waiting: int
+    """Orders that are asked for again later, or whose messages wait for others; the parked ones aside."""
+    parked: int
+    """Orders of which something was heard while the seller was away: asked for when it is back."""
+    with_refunds: bool
+    """Whether all this holds for refunds as well: they may be switched off, refused, or not listed yet."""
+    losses: tuple[TopicLoss, ...] = ()
+    """The compacted topics that have lost records, perhaps of this seller."""
+
+    @property
+    def proven_in(self) -> str:
+        """For people, behind the time in `complete_until`: where that holds, if not in the topics as well."""
+        return ", in the table only" if self.complete_until is not None and self.losses else ""
+
+    @property
+    def doubts(self) -> int:
+        """How many spans the ledger cannot vouch for. A seller without a bootstrap is one, and so is each
+        topic that has lost records; an erased one has nothing to be vouched for.
+        """
+        if self.seller.state is SellerState.ERASED:
+            return 0
+        spans_of_time = len(self.holes) + len(self.open_gaps) + (self.complete_until is None)
+        return spans_of_time + len({loss.topic for loss in self.losses})
+
+
+async def of_all(pool: Pool) -> list[SellerStatus]:
+    """Every seller, by id."""
+    stored = await orders.count_by_seller(pool)
+    proven = await coverage.proven(pool)
+    open_gaps = await gaps.open_gaps(pool)
+    waiting = await refetches.of_sellers(pool)
+    with_refunds = await coverage.sellers_with_refunds(pool)
+    losses = tuple(await compacted_topics.losses(pool))
+    return [
+        SellerStatus(
+            seller=seller,
+            orders=stored.get(seller.seller_id, 0),
+            complete_until=spans.complete_until(proven.get(seller.seller_id, [])),
+            holes=spans.holes(proven.get(seller.seller_id, [])),
+            open_gaps=[gap for gap in open_gaps if gap.seller_id == seller.seller_id],
+            waiting=waiting.get(seller.seller_id, NONE_WAIT).waiting,
+            parked=waiting.get(seller.seller_id, NONE_WAIT).parked,
+            with_refunds=seller.seller_id in with_refunds,
+            losses=losses,
+        )
+        for seller in await sellers.all_of(pool)
+    ]

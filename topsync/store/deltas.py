@@ -1,0 +1,23 @@
+"""Steps as the tables keep them: what a version brings beside what subscribers have been told."""
+
+from __future__ import annotations
+
+import orjson
+
+from schemas.delta import UPDATED, Delta, T
+
+
+def write(step: Delta[T]) -> str:
+    """The step as JSON."""
+    return orjson.dumps(
+        {"transitions": step.words, "status_from": step.status_from, "changed": step.changed}
+    ).decode()
+
+
+def read(text: str, kind: type[T]) -> Delta[T]:
+    """The step that was written, in words of this kind; those of a newer release stay as they are."""
+    told = orjson.loads(text)
+    words: list[str] = told["transitions"]
+    known = tuple(word for word in kind if word in words)
+    beyond = tuple(word for word in words if word not in known)
+    return Delta(known or (kind(UPDATED),), told["status_from"], tuple(told["changed"]), beyond)

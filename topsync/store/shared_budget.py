@@ -1,0 +1,137 @@
+"""The book of the call budget that all processes share, in PostgreSQL.
+
+Leases and the news of bans come over one connection: a process that can lease can also hear. When it
+breaks, no place is leased until there is a new one, and the first lease on that names every ban in force.
+
+A ban is stored before its finder goes on, and told to everybody with the commit. Calls that others may
+still begin after that moment are those whose place falls into the milliseconds until they have heard; if
+the message should be stuck, those leased before: at most 1 + limit * LEASE_SECONDS over all processes.
+A lease names the bans, too, but cannot stand in for the message: a process that holds a place for each of
+its callers asks for none, and would use them all before it knew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from topsync.base import durations, identity, metrics, telemetry
+from topsync.base.settings import DatabaseSettings
+from topsync.budget.book import BookAwayError
+from topsync.budget.leases import Ask, LeaseGrant
+from topsync.model.call_limits import CallLimits
+from topsync.model.priority import Priority
+from topsync.store import call_budget, database
+from topsync.store.database import OUTAGE_ERRORS, Address, OwnConnection, Pool
+
+log = telemetry.get_logger(__name__)
+
+TIMEOUT_SECONDS: Final = 2.0
+"""For a statement or a connection. A database that takes longer counts as away."""
+
+
+class SharedBook:
+    """See `topsync.budget.book.Book`."""
+
+    def __init__(
+        self, settings: DatabaseSettings, pool: Pool, limits: CallLimits, address: Address | None = None
+    ) -> None:
+        self._settings = settings
+        self._address = address
+        self._pool = pool
+        self._limits = limits
+        self._connection: OwnConnection | None = None
+        self._heard: Callable[[str, float], None] = _ignore
+        self._connecting = asyncio.Lock()
+        self._is_away = False
+
+    @property
+    def limits(self) -> CallLimits:
+        """See `Book.limits`."""
+        return self._limits
+
+    def on_ban(self, heard: Callable[[str, float], None]) -> None:
+        """See `Book.on_ban`."""
+        self._heard = heard
+
+    async def lease(self, ask: Ask) -> LeaseGrant:
+        """See `Book.lease`. One ask at a time."""
+        try:
+            connection = await self.connect()
+            grant = await call_budget.lease(connection, self._limits, ask, timeout_seconds=TIMEOUT_SECONDS)
+        except OUTAGE_ERRORS as error:
+            self.close()
+            if not self._is_away:  # asked again twice a second
+                log.warning("the call budget cannot be reached: no calls until it can", error=repr(error))
+            self._is_away = True
+            raise BookAwayError from error
+        if self._is_away:
+            log.warning("the call budget can be reached again")
+        self._is_away = False
+        for priority in Priority:
+            if (quota := self._limits.quota(priority)) is not None:
+                metrics.CALLS_LEFT_TODAY.labels(priority.label).set(max(0, quota - grant.spent))
+        return grant
+
+    async def ban(self, scope: str, seconds: float) -> None:
+        """See `Book.ban`. Returns when the ban is on the database's disk."""
+        log.warning("banned by the platform", scope=scope, wait=durations.until(seconds))
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await call_budget.ban(self._pool, scope, seconds)
+        except OUTAGE_ERRORS as error:
+            log.warning("the ban is not stored yet; only this process keeps it", error=repr(error))
+            raise BookAwayError from error
+
+    def _hear(self, scope: str, seconds: float) -> None:
+        self._heard(scope, seconds)
+
+    async def connect(self) -> OwnConnection:
+        """The connection that leases go over and bans are heard on, made anew when there is none."""
+        async with self._connecting:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await database.connect_once(
+                    self._settings,
+                    self._address,
+                    timeout_seconds=TIMEOUT_SECONDS,
+                    command_timeout_seconds=TIMEOUT_SECONDS,
+                    server_settings={
+                        "application_name": identity.connection_name(),
+                        "timezone": "UTC",
+                        # A lease is worth less than the wait for a disk: what a crash of the server takes
+                        # back, a fraction of a second, is over before it serves again.
+                        "synchronous_commit": "off",
+                    },
+                )
+                await call_budget.listen(self._connection, self._hear)
+                await call_budget.add(self._connection, self._limits)
+            return self._connection
+
+    def close(self) -> None:
+        """Let the connection go at once, whatever state it is in."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+@asynccontextmanager
+async def open_book(
+    settings: DatabaseSettings, pool: Pool, limits: CallLimits, address: Address | None = None
+) -> AsyncIterator[SharedBook]:
+    """The shared book, connected. It asks `address` before each connection, as a pool does.
+
+    Raises:
+        OSError, asyncpg.PostgresError: the database cannot be reached.
+    """
+    book = SharedBook(settings, pool, limits, address)
+    try:
+        await book.connect()
+        yield book
+    finally:
+        book.close()
+
+
+def _ignore(scope: str, seconds: float) -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,1 @@
+"""Whether the copy is whole: audit, witness, and the watch over the compacted topics."""

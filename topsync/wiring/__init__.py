@@ -1,0 +1,1 @@
+"""The processes, each put together from its parts and the settings."""
