@@ -2,8 +2,8 @@
 
 A process that has imported the product already forks for each of them (`multiprocessing`'s fork server). To
 start Python and to import takes most of a second of a core, and a run of the suite has hundreds of starts.
-`tests/operate/test_cli.py`, `tests/system/test_wrong_settings.py` and the tests of the pages start `topsync` as
-everybody does.
+`tests/operate/test_cli.py`, `tests/system/test_wrong_settings.py` and the tests of the pages start `topsync`
+as everybody does.
 """
 
 from __future__ import annotations
