@@ -25,6 +25,10 @@ RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", 
 INLINE = re.compile(r"`(topsync [a-z][^`]*)`")
 PLACEHOLDER = re.compile(r"…|\.\.\.|\bNICK or ID\b")
 
+PATH = re.compile(
+    r"`((?:benchmarks|bootstrap|consumer|deploy|docs|examples|reconciler|schemas|soak|tests|topsync)/[\w./*-]*)`"
+)
+
 
 def test_every_page_with_commands_has_somebody_who_runs_them() -> None:
     assert {page for page in pages.all_pages() if pages.commands(page)} == RUN_HERE | RUN_ON_A_SYSTEM
@@ -43,6 +47,11 @@ def test_every_topsync_command_in_running_text_exists_with_its_options(page: str
         for word in rest:
             if word.startswith("--"):
                 assert word.partition("=")[0] in known, f"{page}: {text}"
+
+
+@pytest.mark.parametrize("page", [page for page in pages.all_pages() if page != "CHANGELOG.md"])
+def test_every_path_of_the_repository_that_a_page_names_exists(page: str) -> None:
+    assert [path for path in PATH.findall(pages.read(page)) if not any(paths.CHECKOUT.glob(path))] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
