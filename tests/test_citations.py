@@ -91,8 +91,7 @@ def anchors(page: Path) -> set[str]:
     """The names under which a page's headings can be linked to."""
     found: set[str] = set()
     for heading in HEADING.finditer(FENCED.sub("", page.read_text())):
-        plain = LINK.sub(lambda link: link[0][1 : link[0].index("]")], heading["title"])
-        slug = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        slug = pages.slug(heading["title"])
         same = sum(1 for name in found if re.fullmatch(rf"{re.escape(slug)}(-\d+)?", name))
         found.add(f"{slug}-{same}" if same else slug)
     return found

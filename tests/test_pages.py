@@ -11,7 +11,7 @@ import orjson
 import pytest
 import typer.main
 
-from tests.support import pages
+from tests.support import pages, translations
 from tests.support.pages import Shell
 from topsync.local import paths
 from topsync.operate import cli
@@ -21,13 +21,20 @@ from topsync.simulator.settings import SimulatorSettings
 RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md"}
 RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", "docs/subscribers.md"}
 """By tests/system/calm/test_pages.py."""
+RUN_IN_ENGLISH = set(translations.TRANSLATED.values())
+"""Their commands are those of the English pages: tests/test_translations.py."""
 
 INLINE = re.compile(r"`(topsync [a-z][^`]*)`")
 PLACEHOLDER = re.compile(r"…|\.\.\.|\bNICK or ID\b")
 
+PATH = re.compile(
+    r"`((?:benchmarks|bootstrap|consumer|deploy|docs|examples|reconciler|schemas|soak|tests|topsync)/[\w./*-]*)`"
+)
+
 
 def test_every_page_with_commands_has_somebody_who_runs_them() -> None:
-    assert {page for page in pages.all_pages() if pages.commands(page)} == RUN_HERE | RUN_ON_A_SYSTEM
+    claimed = RUN_HERE | RUN_ON_A_SYSTEM | RUN_IN_ENGLISH
+    assert {page for page in pages.all_pages() if pages.commands(page)} == claimed
 
 
 @pytest.mark.parametrize("page", pages.all_pages())
@@ -43,6 +50,11 @@ def test_every_topsync_command_in_running_text_exists_with_its_options(page: str
         for word in rest:
             if word.startswith("--"):
                 assert word.partition("=")[0] in known, f"{page}: {text}"
+
+
+@pytest.mark.parametrize("page", [page for page in pages.all_pages() if page != "CHANGELOG.md"])
+def test_every_path_of_the_repository_that_a_page_names_exists(page: str) -> None:
+    assert [path for path in PATH.findall(pages.read(page)) if not any(paths.CHECKOUT.glob(path))] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

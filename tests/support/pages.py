@@ -44,6 +44,12 @@ def read(page: str) -> str:
     return (paths.CHECKOUT / page).read_text()
 
 
+def slug(title: str) -> str:
+    """The name under which a heading can be linked to, where no other heading of its page has it too."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)\s]+\)", r"\1", title)
+    return re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+
+
 def commands(page: str) -> list[Command]:
     """What a page tells its reader to type, in its order."""
     lines = [line for block in BLOCK.finditer(read(page)) for line in _lines(block["text"])]
