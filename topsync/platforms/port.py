@@ -1,0 +1,163 @@
+"""What a platform offers, in topsync's own words.
+
+The pipeline, the pulls, the bulk start and the budget speak to a platform through this port alone. Each
+question has one type of outcome: whatever the platform may answer about *this* question is a case of it. What
+is wrong with the platform, the application or a session, whichever the question, is raised, and means the
+same everywhere:
+
+    PlatformError
+    ├── PlatformAwayError          no usable answer came, although it was asked for again: try later
+    ├── SessionRefusedError        the seller's session is refused: renew it, or park the seller's work
+    └── ApplicationRefusedError    nothing is granted to the application: stop, its settings are wrong
+
+`topsync.budget.errors.CallLimitedError` may come from every call as well: make no such call for a while.
+Each platform has an error tree of its own below these classes, whose texts hold no value of any order.
+
+Ids are 64-bit integers: `seller_id` is the platform's id of a seller, `id` that of an order or refund, as the
+platform names it to us. Times are aware instants in UTC, by the platform's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from schemas.platform_object import PlatformObject
+from topsync.base.errors import OperatorError
+from topsync.model.kind import Kind
+from topsync.model.priority import Priority
+from topsync.model.span import Span
+
+
+class PlatformError(Exception):
+    """Any failure that lies with the platform, the application or a session. No text holds an order's values."""
+
+
+class PlatformAwayError(PlatformError):
+    """No usable answer came; whether the platform carried the request out is not known. Try again later."""
+
+
+class SessionRefusedError(PlatformError):
+    """The session is expired, cancelled or of another application."""
+
+
+class ApplicationRefusedError(PlatformError, OperatorError):
+    """The platform refuses the application, whoever asks for whom. The text says which settings to check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The object in full, as the platform shows it now."""
+
+    value: PlatformObject
+
+
+@dataclass(frozen=True, slots=True)
+class NotThere:
+    """The platform knows no such object of this seller, not yet, or not any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The platform refuses this question, and asking again will not help."""
+
+    detail: str
+    """Codes and the id of the request; no value of the object."""
+    whole_kind: bool
+    """It refuses all objects of this kind of the seller: the right to them is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An answer came that is no object of this kind as the contract knows it."""
+
+    detail: str
+    """Which fields are wrong and how; no values."""
+    body: bytes
+    """What came, whole, to be set aside; never shown."""
+    may_pass: bool
+    """Asking again may help: the answer was cut off, or left out fields that every object has."""
+
+
+DetailAnswer = Shown | NotThere | Refused | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page of a list by time of change."""
+
+    total: int | None
+    """How many objects the window holds, where it was asked for."""
+    modified: Mapping[int, datetime]
+    """When each object was changed last, by id, in the list's order."""
+    order_of: Mapping[int, int]
+    """The order of each object that is none itself, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTooWide:
+    """The platform finds the window too wide: wait, then ask for half of it."""
+
+
+ListAnswer = ListPage | WindowTooWide | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class ListRules:
+    """What a list by time of change can be asked."""
+
+    longest: timedelta
+    """The longest window of one question."""
+    max_page_size: int
+    reaches_back: timedelta
+    """How far back from now, counted in the platform's days, the list shows changes."""
+
+
+class Details(Protocol):
+    """Objects in full: the authority on their state."""
+
+    async def detail(self, kind: Kind, session: SecretStr, id_: int, priority: Priority) -> DetailAnswer:
+        """One object as it is now. May be repeated: it only reads.
+
+        Raises:
+            PlatformAwayError: try again later.
+            SessionRefusedError: the seller's session is no good.
+            ApplicationRefusedError: stop.
+            CallLimitedError: no such call for a while.
+        """
+        ...
+
+
+class Lists(Protocol):
+    """What was changed, by time of change. A list says that there is something to fetch, not what it is."""
+
+    def rules(self, kind: Kind) -> ListRules:
+        """What the list of this kind can be asked."""
+        ...
+
+    async def list_page(
+        self,
+        kind: Kind,
+        session: SecretStr,
+        window: Span,
+        *,
+        page_no: int,
+        page_size: int,
+        counting: bool,
+        priority: Priority,
+    ) -> ListAnswer:
+        """One page, counted from 1, of what was changed in the closed window, the newest first. Only reads.
+
+        With `counting`, the page says the total of the window.
+
+        Raises:
+            PlatformAwayError: try again later.
+            SessionRefusedError: the seller's session is no good.
+            ApplicationRefusedError: stop.
+            CallLimitedError: no such call for a while.
+        """
+        ...
