@@ -22,13 +22,13 @@ from reconciler.backlog_plan import IMPATIENT, PATIENT, BacklogRules
 from schemas.change import Source
 from topsync.base import durations, failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
+from topsync.budget.errors import CallLimitedError
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import details
 from topsync.platforms.taobao.calls.details import MAX_TRADES, DetailsResult
 from topsync.platforms.taobao.calls.exports import ExportStatus, ExportTask
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
-    CallLimitedError,
     DroppedError,
     RequestRefusedError,
     RetryLaterError,

@@ -23,7 +23,8 @@ from topsync.coverage import pull, reach, replay_requests
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller
 from topsync.model.span import Span
-from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
+from topsync.platforms.port import PLATFORM_FAILURES
+from topsync.platforms.taobao.gateway.errors import SessionInvalidError
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -55,7 +56,7 @@ class ReplayFailedError(Exception):
     """A replay cannot be carried out, or not to its end; the text says why."""
 
 
-FAILURES = (ReplayFailedError, TopError, NotStoredError, ListingFailedError)
+FAILURES = (ReplayFailedError, *PLATFORM_FAILURES, NotStoredError, ListingFailedError)
 """What ends a replay, and not this process."""
 
 INTERRUPTIONS = (*OUTAGE_ERRORS, PublishError)

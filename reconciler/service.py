@@ -26,7 +26,8 @@ from topsync.base.settings import ReconcilerSettings
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller, PullRequest
 from topsync.model.gap import Gap
-from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
+from topsync.platforms.port import PLATFORM_FAILURES
+from topsync.platforms.taobao.gateway.errors import SessionInvalidError
 from topsync.sellers.sessions import Sessions
 from topsync.store import coverage, database, gaps, push_connections
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
@@ -45,7 +46,7 @@ FOR_EVER = timedelta(days=36500)
 
 FAILED = "pull failed; nothing is claimed, trying again"
 
-PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
+PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, *PLATFORM_FAILURES, NotStoredError, ListingFailedError)
 """What a later pull can mend: nothing was claimed, so nothing is lost."""
 
 

@@ -10,7 +10,7 @@ same everywhere:
     ├── SessionRefusedError        the seller's session is refused: renew it, or park the seller's work
     └── ApplicationRefusedError    nothing is granted to the application: stop, its settings are wrong
 
-`topsync.budget.errors.CallLimitedError` may come from every call as well: make no such call for a while.
+`CallLimitedError` of the call budget may come from every call as well: make no such call for a while.
 Each platform has an error tree of its own below these classes, whose texts hold no value of any order.
 
 Ids are 64-bit integers: `seller_id` is the platform's id of a seller, `id` that of an order or refund, as the
@@ -22,19 +22,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from pydantic import SecretStr
 
 from schemas.platform_object import PlatformObject
 from topsync.base.errors import OperatorError
+from topsync.budget.errors import CallLimitedError
 from topsync.model.kind import Kind
 from topsync.model.priority import Priority
 from topsync.model.span import Span
 
 
 class PlatformError(Exception):
-    """Any failure that lies with the platform, the application or a session. No text holds an order's values."""
+    """What lies with the platform, the application or a session. No text holds values of an order."""
 
 
 class PlatformAwayError(PlatformError):
@@ -47,6 +48,10 @@ class SessionRefusedError(PlatformError):
 
 class ApplicationRefusedError(PlatformError, OperatorError):
     """The platform refuses the application, whoever asks for whom. The text says which settings to check."""
+
+
+PLATFORM_FAILURES: Final = (PlatformError, CallLimitedError)
+"""Whatever any question may raise, for whoever leaves what failed as it is and asks again later."""
 
 
 @dataclass(frozen=True, slots=True)

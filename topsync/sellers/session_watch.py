@@ -20,9 +20,10 @@ from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.coverage import spans
 from topsync.model.priority import Priority
+from topsync.platforms.port import PLATFORM_FAILURES
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.gateway.client import TopClient
-from topsync.platforms.taobao.gateway.errors import RequestRefusedError, SessionInvalidError, TopError
+from topsync.platforms.taobao.gateway.errors import RequestRefusedError, SessionInvalidError
 from topsync.sellers import session_rules
 from topsync.sellers.sessions import Sessions
 from topsync.store import coverage, database, gaps, sellers
@@ -167,7 +168,7 @@ class SessionWatch:
             log.warning(
                 "no subscription to a seller's messages", seller_id=seller.seller_id, error=str(error)
             )
-        except TopError as error:
+        except PLATFORM_FAILURES as error:
             log.warning("cannot subscribe now; later again", seller_id=seller.seller_id, error=str(error))
             self._permit_at[seller.seller_id] = loop.time() + PERMIT_RETRY_SECONDS
             return False

@@ -27,10 +27,12 @@ from topsync.base.settings import (
     VaultSettings,
 )
 from topsync.base.vault import Vault
+from topsync.budget.errors import CallLimitedError
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.coverage.pull import Puller
+from topsync.platforms.port import PLATFORM_FAILURES
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
-from topsync.platforms.taobao.gateway.errors import CallLimitedError, RetryLaterError, TopError
+from topsync.platforms.taobao.gateway.errors import RetryLaterError
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
 from topsync.platforms.taobao.gateway.transport import HttpConfig
 from topsync.sellers.renewal import Renewal
@@ -202,7 +204,7 @@ async def _keep_clock(client: TopClient, clock: ServerClock) -> None:
             await asyncio.sleep(CLOCK_REFRESH_SECONDS)
         try:
             await client.sync_clock()
-        except TopError as error:
+        except PLATFORM_FAILURES as error:
             log.warning("cannot ask for the platform's time; keeping the last", error=str(error))
 
 

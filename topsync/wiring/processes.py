@@ -46,12 +46,13 @@ from topsync.base.settings import (
 )
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError
+from topsync.platforms.port import PLATFORM_FAILURES
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
 from topsync.platforms.taobao.channel_token import token_source
 from topsync.platforms.taobao.gateway.download import DownloadConfig
-from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
+from topsync.platforms.taobao.gateway.errors import SessionInvalidError
 from topsync.sellers import session_rules
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
@@ -67,7 +68,7 @@ log = telemetry.get_logger(__name__)
 
 SELLER_FAILURES = (
     OperatorError,
-    TopError,
+    *PLATFORM_FAILURES,
     NotStoredError,
     ListingFailedError,
     producers.PublishError,

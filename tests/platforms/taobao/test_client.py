@@ -33,18 +33,18 @@ from tests.support import pace
 from tests.support.places import CASES
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
+from topsync.budget.errors import CallLimitedError, Scope
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient, decide
 from topsync.platforms.taobao.gateway.errors import (
     ApplicationRefusedError,
     BadAnswerError,
-    CallLimitedError,
     CallOutcome,
     ClockRefusedError,
     RequestRefusedError,
-    Scope,
     ServiceUnavailableError,
     SessionInvalidError,
+    TopCallLimitedError,
     TopError,
     TradeNotExistError,
     TransportError,
@@ -189,7 +189,7 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(
         ("error_isv_parameters_mismatch.json", RequestRefusedError),
         ("error_invalid_signature.json", ApplicationRefusedError),
         ("error_isv_service_rejection.json", WindowTooWideError),
-        ("error_app_call_limited_app_daily.json", CallLimitedError),
+        ("error_app_call_limited_app_daily.json", TopCallLimitedError),
     ],
 )
 async def test_what_a_retry_cannot_mend_is_asked_once(

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topsync.budget.errors import Scope
 from topsync.platforms.taobao.gateway import rules
 from topsync.platforms.taobao.gateway.errors import (
     ApplicationRefusedError,
-    CallLimitedError,
     ClockRefusedError,
     DroppedError,
     ErrorAnswer,
     FailureKind,
     RequestRefusedError,
-    Scope,
     ServiceUnavailableError,
     SessionInvalidError,
     TaskDuplicateError,
     TaskNotExistError,
     TaskResultEmptyError,
+    TopCallLimitedError,
     TopError,
     TradeNotExistError,
     WindowTooWideError,
@@ -157,7 +157,7 @@ def test_an_unknown_answer_fails() -> None:
     ("code", "sub_code", "kind"),
     [
         (15, "isp.top-remote-connection-timeout", ServiceUnavailableError),
-        (7, "accesscontrol.limited-by-api-access-count", CallLimitedError),
+        (7, "accesscontrol.limited-by-api-access-count", TopCallLimitedError),
         (520, "isv.trade-service-rejection", WindowTooWideError),
         (27, "session-expired", SessionInvalidError),
         (27, None, SessionInvalidError),

@@ -19,20 +19,20 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
+from topsync.budget.errors import Scope
 from topsync.platforms.taobao.gateway.errors import (
     ApplicationRefusedError,
-    CallLimitedError,
     ClockRefusedError,
     DroppedError,
     ErrorAnswer,
     FailureKind,
     RequestRefusedError,
-    Scope,
     ServiceUnavailableError,
     SessionInvalidError,
     TaskDuplicateError,
     TaskNotExistError,
     TaskResultEmptyError,
+    TopCallLimitedError,
     TopError,
     TradeNotExistError,
     WindowTooWideError,
@@ -197,8 +197,8 @@ def error_for(api: str, answer: ErrorAnswer) -> TopError:
             return RequestRefusedError(decision.meaning, api=api, answer=answer)
 
 
-def _limited(api: str, answer: ErrorAnswer, decision: Decision) -> CallLimitedError:
-    kind = WindowTooWideError if decision.halve_window else CallLimitedError
+def _limited(api: str, answer: ErrorAnswer, decision: Decision) -> TopCallLimitedError:
+    kind = WindowTooWideError if decision.halve_window else TopCallLimitedError
     return kind(
         decision.meaning,
         scope=decision.scope or Scope.API,
