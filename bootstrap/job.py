@@ -25,7 +25,9 @@ from topsync.base import failpoints, private_files, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
 from topsync.base.settings import BootstrapSettings
-from topsync.coverage.pull import Puller, PullOutcome, PullRequest
+from topsync.base.stall_timer import StallTimer
+from topsync.coverage.pull import Puller, PullOutcome
+from topsync.coverage.pull_request import PullRequest
 from topsync.model.span import Span
 from topsync.platforms.taobao import export_file
 from topsync.platforms.taobao.calls import exports, messages
@@ -33,6 +35,7 @@ from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus
 from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
 from topsync.platforms.taobao.export_archive import ExportFileError
 from topsync.platforms.taobao.export_file import ExportedTrade, Line, RefusedLine, ToRepair
+from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.download import DownloadConfig, download
 from topsync.platforms.taobao.gateway.errors import DownloadFailedError, TaskNotExistError
 from topsync.sellers.sessions import Account
@@ -66,6 +69,7 @@ class BootstrapJob:
     """One seller's bulk start."""
 
     account: Account
+    client: TopClient
     puller: Puller
     topics: Registry
     settings: BootstrapSettings
@@ -129,7 +133,7 @@ class BootstrapJob:
     async def _subscribe(self) -> Bootstrap:
         """Messages first: from here on every change is pushed, and the export may be as old as it likes."""
         self.report("subscribe", 0, 1)
-        await messages.permit(self.puller.client, self.account.session)
+        await messages.permit(self.client, self.account.session)
         now = self._clock.now()
         day_zero = platform_time.day_of(now)
         state = await bootstraps.begin(
@@ -148,7 +152,7 @@ class BootstrapJob:
         asked_at = self._clock.now()
         # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
         task = await exports.create(
-            self.puller.client,
+            self.client,
             self.account.session,
             state.first_day,
             state.day_zero - timedelta(days=1),
@@ -157,7 +161,7 @@ class BootstrapJob:
         created_at = task.created_at
         if created_at is None:
             # An adopted task may be older than this request: only its own word on that counts.
-            created_at = (await exports.result(self.puller.client, task.task_id)).created_at or asked_at
+            created_at = (await exports.result(self.client, task.task_id)).created_at or asked_at
         await bootstraps.requested(
             self.puller.pool,
             self._seller_id,
@@ -212,7 +216,7 @@ class BootstrapJob:
         try:
             async with asyncio.timeout(self.settings.export_deadline_seconds):
                 while True:
-                    result = await exports.result(self.puller.client, export.task_id)
+                    result = await exports.result(self.client, export.task_id)
                     if result.status not in (ExportStatus.NEW, ExportStatus.DOING):
                         return result
                     await asyncio.sleep(self.settings.export_poll_seconds)
@@ -319,12 +323,10 @@ class BootstrapJob:
         total = await bootstraps.count_rows(pool, seller_id)
         within = self.puller.settings.stored_within_seconds
         loop = asyncio.get_running_loop()
-        fewest, give_up_at = total + 1, 0.0
+        timer = StallTimer(within)
         while missing := await bootstraps.count_unstored(pool, seller_id, created_at=export.created_at):
             self.report("store", total - missing, total)
-            if missing < fewest:
-                fewest, give_up_at = missing, loop.time() + within
-            if loop.time() > give_up_at:
+            if timer.is_stalled(missing, at_seconds=loop.time()):
                 raise BootstrapFailedError(
                     f"{missing} of {total} exported orders are still not stored and nothing moved for "
                     f"{within:g} s; are the enrichers running? Dead letters tell of orders they refused"

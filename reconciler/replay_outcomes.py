@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from schemas.notification import ReplayFinished
-from topsync.coverage import pull, reach
+from topsync.coverage import reach
+from topsync.coverage.pull import PullOutcome
 from topsync.model.span import Span
 from topsync.store.replay_jobs import ReplayJob, WantedReplay
 
@@ -36,9 +37,7 @@ def kept(told: ReplayFinished) -> dict[str, object]:
     return told.model_dump(mode="json", exclude_none=True, exclude=set(IN_THE_ROW))
 
 
-def plus(
-    told: ReplayFinished, piece: Span, found: pull.PullOutcome, *, calls_per_second: float
-) -> ReplayFinished:
+def plus(told: ReplayFinished, piece: Span, found: PullOutcome, *, calls_per_second: float) -> ReplayFinished:
     """The outcome with another piece."""
     orders_to_fetch = (told.orders_to_fetch or 0) + found.hinted
     refunds_to_fetch = _sum(told.refunds_to_fetch, found.refunds_hinted)

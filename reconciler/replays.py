@@ -19,12 +19,12 @@ from schemas.notification import ReplayFinished
 from topsync.base import failpoints, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
-from topsync.coverage import pull, reach, replay_requests
-from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError, Puller
+from topsync.coverage import reach, replay_requests
+from topsync.coverage.pull import PULL_FAILURES, Puller, PullOutcome
+from topsync.coverage.pull_request import PullRequest
+from topsync.model.kind import Kind
 from topsync.model.span import Span
-from topsync.platforms.port import PLATFORM_FAILURES
-from topsync.platforms.taobao.gateway.errors import SessionInvalidError
+from topsync.platforms.port import SessionRefusedError
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -56,7 +56,7 @@ class ReplayFailedError(Exception):
     """A replay cannot be carried out, or not to its end; the text says why."""
 
 
-FAILURES = (ReplayFailedError, *PLATFORM_FAILURES, NotStoredError, ListingFailedError)
+FAILURES = (ReplayFailedError, *PULL_FAILURES)
 """What ends a replay, and not this process."""
 
 INTERRUPTIONS = (*OUTAGE_ERRORS, PublishError)
@@ -191,9 +191,10 @@ class Replays:
 
     async def _carry_out(self, run: _Run) -> None:
         now = self.clock.latest_now()
-        whole = reach.pullable(run.span, now=now)
+        rules = self.puller.lists.rules(Kind.ORDER)
+        whole = reach.pullable(run.span, rules, now=now)
         if whole is None:
-            raise ReplayFailedError(reach.nothing(run.span, now=now))
+            raise ReplayFailedError(reach.nothing(run.span, rules, now=now))
         left = Span(max(whole.start, run.told.pulled_to or whole.start), whole.end)
         for piece in reach.pieces(left):
             found = await self._pull(run.job, piece)
@@ -201,7 +202,7 @@ class Replays:
             await replay_jobs.advance(self.pool, run.job.id, replay_outcomes.kept(run.told))
             self._interruptions = 0
 
-    async def _pull(self, job: ReplayJob, piece: Span) -> pull.PullOutcome:
+    async def _pull(self, job: ReplayJob, piece: Span) -> PullOutcome:
         """Pull or only list a piece, with another session if the first one is refused and there is one."""
         # The sessions may be stale by seconds: a seller that was paused just now is let be at once.
         if reason := await self._why_not(job):
@@ -210,7 +211,7 @@ class Replays:
         if account is not None:
             try:
                 return await self._pull_with(account, job, piece)
-            except SessionInvalidError:
+            except SessionRefusedError:
                 account = await self.sessions.refused(account)
         if account is None:
             raise ReplayFailedError(
@@ -221,8 +222,8 @@ class Replays:
     async def _why_not(self, job: ReplayJob) -> str | None:
         return replay_requests.why_not(await sellers.get(self.pool, job.wanted.seller_id))
 
-    async def _pull_with(self, account: Account, job: ReplayJob, piece: Span) -> pull.PullOutcome:
-        request = pull.PullRequest(
+    async def _pull_with(self, account: Account, job: ReplayJob, piece: Span) -> PullOutcome:
+        request = PullRequest(
             seller_id=job.wanted.seller_id,
             session=account.session,
             start=piece.start,

@@ -23,8 +23,10 @@ from tests.support.places import CASES
 from topsync.base.clock import ServerClock
 from topsync.base.settings import BootstrapSettings, CoverageSettings
 from topsync.coverage.pull import Puller
+from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.download import DownloadConfig
+from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.sellers.sessions import Account
 from topsync.store import bootstraps, sellers
 from topsync.store.bootstraps import BootstrapStep
@@ -66,7 +68,8 @@ async def start(
             assert seller is not None
             puller = Puller(
                 pool=pool,
-                client=client,
+                lists=TaobaoLists(client),
+                details=TaobaoDetails(client),
                 clock=clock,
                 producer=producer,
                 changes_topic=registry.changes.name,
@@ -84,7 +87,9 @@ async def start(
             file = own.export_file(SELLER)
             file.parent.mkdir()
             account = Account(seller, SecretStr(SESSION))
-            yield Start(BootstrapJob(account, puller, registry, own, DownloadConfig(), lambda *_: None), file)
+            yield Start(
+                BootstrapJob(account, client, puller, registry, own, DownloadConfig(), lambda *_: None), file
+            )
 
 
 async def test_an_export_that_cannot_be_read_leads_back_to_a_new_request(start: Start) -> None:

@@ -19,13 +19,15 @@ platform names it to us. Times are aware instants in UTC, by the platform's cloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Final, Protocol
 
 from pydantic import SecretStr
 
+from schemas import platform_time
 from schemas.platform_object import PlatformObject
 from topsync.base.errors import OperatorError
 from topsync.budget.errors import CallLimitedError
@@ -59,6 +61,12 @@ class Shown:
     """The object in full, as the platform shows it now."""
 
     value: PlatformObject
+    order_id: int
+    """Its order's id: its own, where it is one."""
+    modified: datetime
+    """When the platform changed it last."""
+    original: Callable[[], bytes] = field(repr=False, compare=False)
+    """Gives what came, whole, to be set aside; never shown. Called only where that is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +84,27 @@ class Refused:
     """It refuses all objects of this kind of the seller: the right to them is missing."""
 
 
+class Flaw(Enum):
+    """What is wrong with an answer that is no object of its kind."""
+
+    NO_OBJECT = "no object"
+    """It was cut off, or holds something else, or another object than the one asked for."""
+    INCOMPLETE = "incomplete"
+    """It leaves out fields that every object of the kind has. Nothing is wrong with those that it has."""
+    MALFORMED = "malformed"
+    """A field that every object of the kind has is in a shape that cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """An answer came that is no object of this kind as the contract knows it."""
 
+    flaw: Flaw
+
     detail: str
     """Which fields are wrong and how; no values."""
-    body: bytes
-    """What came, whole, to be set aside; never shown."""
-    may_pass: bool
-    """Asking again may help: the answer was cut off, or left out fields that every object has."""
+    original: bytes = field(repr=False)
+    """What came, whole, to be set aside; never shown. Empty where nothing of it was kept."""
 
 
 DetailAnswer = Shown | NotThere | Refused | Unreadable
@@ -105,7 +124,10 @@ class ListPage:
 
 @dataclass(frozen=True, slots=True)
 class WindowTooWide:
-    """The platform finds the window too wide: wait, then ask for half of it."""
+    """The window holds more than the platform gives at once, or pages so deep: ask for half of it."""
+
+    needs_rest: bool = False
+    """The platform is overloaded by it, and wants a rest before the next question."""
 
 
 ListAnswer = ListPage | WindowTooWide | Refused
@@ -119,7 +141,11 @@ class ListRules:
     """The longest window of one question."""
     max_page_size: int
     reaches_back: timedelta
-    """How far back from now, counted in the platform's days, the list shows changes."""
+    """How far back from today, in whole days of the platform, the list shows changes."""
+
+    def oldest(self, now: datetime) -> datetime:
+        """Since when the list shows what was changed; both by the platform's clock."""
+        return platform_time.start_of(platform_time.day_of(now) - self.reaches_back)
 
 
 class Details(Protocol):
@@ -132,13 +158,18 @@ class Details(Protocol):
             PlatformAwayError: try again later.
             SessionRefusedError: the seller's session is no good.
             ApplicationRefusedError: stop.
+            PlatformError: anything else that is no fault of this object: stop.
             CallLimitedError: no such call for a while.
         """
         ...
 
 
 class Lists(Protocol):
-    """What was changed, by time of change. A list says that there is something to fetch, not what it is."""
+    """What was changed, by time of change. A list says that there is something to fetch, not what it is.
+
+    It may change while it is read, and say late that something was changed: `topsync.coverage` counts on
+    both. It must not leave out for good what was changed in the window.
+    """
 
     def rules(self, kind: Kind) -> ListRules:
         """What the list of this kind can be asked."""
@@ -157,7 +188,9 @@ class Lists(Protocol):
     ) -> ListAnswer:
         """One page, counted from 1, of what was changed in the closed window, the newest first. Only reads.
 
-        With `counting`, the page says the total of the window.
+        The window begins and ends on whole seconds and keeps to `rules`, as does `page_size`. With
+        `counting`, the page says the total of the window. Objects that the platform numbers otherwise, or
+        lists the oldest first, are turned round by whoever implements this.
 
         Raises:
             PlatformAwayError: try again later.

@@ -30,11 +30,14 @@ from topsync.base.vault import Vault
 from topsync.budget.errors import CallLimitedError
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.coverage.pull import Puller
-from topsync.platforms.port import PLATFORM_FAILURES
+from topsync.platforms.port import PLATFORM_FAILURES, ListRules
+from topsync.platforms.taobao import lists
+from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import RetryLaterError
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
 from topsync.platforms.taobao.gateway.transport import HttpConfig
+from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.sellers.renewal import Renewal
 from topsync.sellers.sessions import Sessions
 from topsync.store import api_calls, database, schema, shared_budget
@@ -252,7 +255,8 @@ def puller(
     """The engine that pulls spans, as configured."""
     return Puller(
         pool=pool,
-        client=client,
+        lists=TaobaoLists(client),
+        details=TaobaoDetails(client),
         clock=clock,
         producer=producer,
         changes_topic=registry.changes.name,
@@ -260,6 +264,11 @@ def puller(
         detail_lag=detail_lag(),
         with_refunds=settings.load(PlatformSettings).refunds,
     )
+
+
+def order_list_rules() -> ListRules:
+    """What the platform's list of orders can be asked."""
+    return lists.RULES
 
 
 def detail_lag() -> timedelta:

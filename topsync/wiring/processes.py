@@ -44,15 +44,13 @@ from topsync.base.settings import (
     PushSettings,
     ReconcilerSettings,
 )
-from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError
-from topsync.platforms.port import PLATFORM_FAILURES
+from topsync.coverage.pull import PULL_FAILURES, NotStoredError
+from topsync.platforms.port import SessionRefusedError
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
 from topsync.platforms.taobao.channel_token import token_source
 from topsync.platforms.taobao.gateway.download import DownloadConfig
-from topsync.platforms.taobao.gateway.errors import SessionInvalidError
 from topsync.sellers import session_rules
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
@@ -68,9 +66,7 @@ log = telemetry.get_logger(__name__)
 
 SELLER_FAILURES = (
     OperatorError,
-    *PLATFORM_FAILURES,
-    NotStoredError,
-    ListingFailedError,
+    *PULL_FAILURES,
     producers.PublishError,
     *OUTAGE_ERRORS,
 )
@@ -192,6 +188,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         reconciler = Reconciler(
             settings=own,
             rules=PullRules(
+                lists=parts.order_list_rules(),
                 lateness=cover.lateness,
                 sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
@@ -234,10 +231,11 @@ async def reconcile(lifetime: Lifetime) -> None:
             notifications_topic=registry.notifications.name,
             refresh_share=share,
         )
+        reader = SignalReader(kafka, registry, pool, producer, clock, parts.order_list_rules())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reconciler.run(lifetime))
             tasks.create_task(watch.run(lifetime))
-            tasks.create_task(SignalReader(kafka, registry, pool, producer, clock).run(lifetime))
+            tasks.create_task(reader.run(lifetime))
 
 
 async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
@@ -283,6 +281,7 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
                 def job(account: Account) -> BootstrapJob:
                     return BootstrapJob(
                         account=account,
+                        client=client,
                         puller=parts.puller(pool, client, clock, producer, registry),
                         topics=registry,
                         settings=own,
@@ -324,7 +323,7 @@ async def _run_with_renewals(
     for _ in range(MAX_SESSIONS):
         try:
             return await job(account).run()
-        except SessionInvalidError:
+        except SessionRefusedError:
             renewed = await sessions.refused(account)
         except (NotStoredError, BootstrapFailedError):
             # Perhaps it was the writers whom the platform refused; what they could not fetch is not stored.

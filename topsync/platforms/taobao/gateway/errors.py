@@ -14,7 +14,7 @@
     │   ├── TaskNotExistError       create the export task again
     │   ├── TaskDuplicateError      adopt `task_id`
     │   └── TaskResultEmptyError    a success with no trades
-    ├── ApplicationRefusedError   stop: nothing is granted to the application; its settings are wrong
+    ├── TopApplicationRefusedError stop: nothing is granted to the application; its settings are wrong
     ├── RequestRefusedError       fail: a defect or a missing right; log it, do not retry, alert
     │   ├── ClockRefusedError       the timestamp was refused, even after the clock was set again
     │   └── GrantRefusedError       no session for this code or refresh token: the seller authorises again
@@ -33,9 +33,13 @@ from enum import StrEnum
 from typing import ClassVar
 
 from topsync.base import durations
-from topsync.base.errors import OperatorError
 from topsync.budget.errors import CallLimitedError, Scope
-from topsync.platforms.port import PlatformAwayError, PlatformError, SessionRefusedError
+from topsync.platforms.port import (
+    ApplicationRefusedError,
+    PlatformAwayError,
+    PlatformError,
+    SessionRefusedError,
+)
 
 MAX_CODE_TEXT_CHARACTERS = 100
 """Codes are short names; anything longer is not one, and is cut before it can reach a log."""
@@ -233,7 +237,7 @@ class RequestRefusedError(TopError):
     """A defect or a configuration that no retry mends: log it with its `request_id` and alert."""
 
 
-class ApplicationRefusedError(TopError, OperatorError):
+class TopApplicationRefusedError(TopError, ApplicationRefusedError):
     """The platform refuses the application, whoever asks for whom: no retry and no other call helps.
 
     No `RequestRefusedError`: what is done about a single order or seller would be done to each of them. The

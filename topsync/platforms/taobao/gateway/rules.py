@@ -21,7 +21,6 @@ from typing import Any, Final
 
 from topsync.budget.errors import Scope
 from topsync.platforms.taobao.gateway.errors import (
-    ApplicationRefusedError,
     ClockRefusedError,
     DroppedError,
     ErrorAnswer,
@@ -32,6 +31,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TaskDuplicateError,
     TaskNotExistError,
     TaskResultEmptyError,
+    TopApplicationRefusedError,
     TopCallLimitedError,
     TopError,
     TradeNotExistError,
@@ -192,7 +192,7 @@ def error_for(api: str, answer: ErrorAnswer) -> TopError:
         case Action.DROP:
             return _dropped(api, answer, decision)
         case Action.FAIL if decision.concerns_app:
-            return ApplicationRefusedError(decision.meaning, api=api, answer=answer)
+            return TopApplicationRefusedError(decision.meaning, api=api, answer=answer)
         case Action.FAIL:
             return RequestRefusedError(decision.meaning, api=api, answer=answer)
 
