@@ -51,6 +51,7 @@ from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
 from topsync.platforms.taobao.channel_token import token_source
 from topsync.platforms.taobao.gateway.download import DownloadConfig
+from topsync.platforms.taobao.messages import TaobaoMessages
 from topsync.sellers import session_rules
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
@@ -120,15 +121,17 @@ async def push(lifetime: Lifetime) -> None:
     kafka, registry = await parts.open_topics()
     async with parts.open_pool() as pool, parts.open_gateway(pool) as (client, clock):
         service = PushService(
-            config=config,
+            messages=TaobaoMessages(
+                config,
+                clock,
+                connection_count=own.push_connections,
+                token_source=token_source(client, config.group) if own.channel_token else None,
+            ),
             kafka=kafka,
             topics=registry,
-            clock=clock,
             pool=pool,
             detail_lag=parts.detail_lag(),
             proof_interval_seconds=own.push_proof_interval_seconds,
-            connections=own.push_connections,
-            token_source=token_source(client, config.group) if own.channel_token else None,
         )
         await service.run(lifetime)
 
