@@ -24,9 +24,11 @@ from topsync.base.clock import ServerClock
 from topsync.base.settings import BootstrapSettings, CoverageSettings
 from topsync.coverage.pull import Puller
 from topsync.platforms.taobao.details import TaobaoDetails
+from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.download import DownloadConfig
 from topsync.platforms.taobao.lists import TaobaoLists
+from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers.sessions import Account
 from topsync.store import bootstraps, sellers
 from topsync.store.bootstraps import BootstrapStep
@@ -88,7 +90,16 @@ async def start(
             file.parent.mkdir()
             account = Account(seller, SecretStr(SESSION))
             yield Start(
-                BootstrapJob(account, client, puller, registry, own, DownloadConfig(), lambda *_: None), file
+                BootstrapJob(
+                    account=account,
+                    subscriptions=TaobaoSubscriptions(client),
+                    bulk_export=TaobaoExport(client, DownloadConfig(), own.export_max_ratio),
+                    puller=puller,
+                    topics=registry,
+                    settings=own,
+                    report=lambda *_: None,
+                ),
+                file,
             )
 
 

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from topsync.base import metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.vault import Vault
-from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TransportError
-from topsync.platforms.taobao.gateway.oauth import OAuthClient, SessionGrant
+from topsync.platforms.port import PlatformAwayError
+from topsync.platforms.session_port import GrantRefused, Grants, SessionGrant
 from topsync.sellers import session_rules
 from topsync.store import sellers
 from topsync.store.database import Pool
@@ -42,7 +42,7 @@ class Renewal:
 
     pool: Pool
     vault: Vault
-    oauth: OAuthClient
+    grants: Grants
     clock: ServerClock
     _told: set[tuple[int, int]] = field(default_factory=set)
     """Sellers, with the version of a session whose refresh token no key opens, that the log has named."""
@@ -75,37 +75,39 @@ class Renewal:
 
     async def _refresh(self, seller: Seller, token: SecretStr, *, again_in_seconds: float) -> None:
         try:
-            grant = await self.oauth.refresh(token)
-        except TransportError as error:
+            answer = await self.grants.refresh(token)
+        except PlatformAwayError as error:
             outcome = "no_answer"
             log.warning("no answer to a refresh; later again", seller_id=seller.seller_id, error=str(error))
             await sellers.refresh_failed(self.pool, seller, again_in_seconds=again_in_seconds)
-        except GrantRefusedError as error:
-            outcome = "refused"
-            await self._refused(seller, error, again_in_seconds)
         else:
-            outcome = await self._granted(seller, grant)
+            match answer:
+                case SessionGrant():
+                    outcome = await self._granted(seller, answer)
+                case GrantRefused():
+                    outcome = "refused"
+                    await self._refused(seller, answer, again_in_seconds)
         metrics.SESSION_REFRESHES.labels(outcome).inc()
 
     async def _granted(self, seller: Seller, grant: SessionGrant) -> str:
-        if grant.user_id != seller.seller_id:
+        if grant.seller_id != seller.seller_id:
             log.error(OTHER_SELLER, seller_id=seller.seller_id)
             await sellers.refresh_refused(self.pool, seller, OTHER_SELLER)
             return "refused"
-        cipher = self.vault.encrypt(grant.access_token)
+        cipher = self.vault.encrypt(grant.session)
         nick = sellers.granted_nick(grant.nick, seller.nick, seller.seller_id)
         if await sellers.store_refreshed(self.pool, seller, nick, cipher, life_of(grant, self.vault)):
             log.info("session refreshed", seller_id=seller.seller_id, ends_at=_text(grant))
         return "refreshed"
 
-    async def _refused(self, seller: Seller, error: GrantRefusedError, again_in_seconds: float) -> None:
-        log.warning("a refresh was refused", seller_id=seller.seller_id, error=str(error))
-        if error.concerns_app:
+    async def _refused(self, seller: Seller, refusal: GrantRefused, again_in_seconds: float) -> None:
+        log.warning("a refresh was refused", seller_id=seller.seller_id, error=refusal.detail)
+        if refusal.concerns_app:
             # Our key or secret: that the seller's token is good, nobody doubts.
             await sellers.refresh_failed(self.pool, seller, again_in_seconds=again_in_seconds)
             return
         first = seller.refresh_attempts == 0
-        why = f"the session cannot be refreshed: {error.reason}" if first else LOST_ANSWER
+        why = f"the session cannot be refreshed: {refusal.reason}" if first else LOST_ANSWER
         await sellers.refresh_refused(self.pool, seller, why)
 
     async def _outcome(self, seller: Seller) -> Seller:

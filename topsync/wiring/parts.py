@@ -30,14 +30,15 @@ from topsync.base.vault import Vault
 from topsync.budget.errors import CallLimitedError
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.coverage.pull import Puller
-from topsync.platforms.port import PLATFORM_FAILURES, ListRules
+from topsync.platforms.port import PLATFORM_FAILURES, ListRules, PlatformAwayError
+from topsync.platforms.session_port import TimeSource
 from topsync.platforms.taobao import lists
 from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
-from topsync.platforms.taobao.gateway.errors import RetryLaterError
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
 from topsync.platforms.taobao.gateway.transport import HttpConfig
 from topsync.platforms.taobao.lists import TaobaoLists
+from topsync.platforms.taobao.sessions import TaobaoGrants
 from topsync.sellers.renewal import Renewal
 from topsync.sellers.sessions import Sessions
 from topsync.store import api_calls, database, schema, shared_budget
@@ -56,7 +57,7 @@ CLOCK_REFINEMENTS = 8
 """Questions for the time after the first, each halving the uncertainty of a second: to about 4 ms."""
 
 GATEWAY = "the platform's gateway (TOPSYNC_GATEWAY_URL)"
-GATEWAY_AWAY = (RetryLaterError, CallLimitedError)
+GATEWAY_AWAY = (PlatformAwayError, CallLimitedError)
 """What asking for the platform's time raises while the platform is away, or closed to us."""
 
 CLOCK_REFRESH_SECONDS = 60.0
@@ -165,12 +166,12 @@ async def open_gateway(
                 await tally.write()
 
 
-async def _set_clock(client: TopClient, *, waits: bool) -> None:
+async def _set_clock(source: TimeSource, *, waits: bool) -> None:
     await starts.reach(
         GATEWAY,
-        client.sync_clock,
+        source.sync_clock,
         outages=GATEWAY_AWAY,
-        may_come=lambda error: waits and isinstance(error, RetryLaterError),
+        may_come=lambda error: waits and isinstance(error, PlatformAwayError),
     )
 
 
@@ -197,16 +198,16 @@ async def open_sessions(
 ) -> AsyncIterator[Sessions]:
     """The sellers' sessions, refreshed where they can be."""
     async with OAuthClient(config) as oauth:
-        yield Sessions(pool, vault, Renewal(pool, vault, oauth, clock))
+        yield Sessions(pool, vault, Renewal(pool, vault, TaobaoGrants(oauth), clock))
 
 
-async def _keep_clock(client: TopClient, clock: ServerClock) -> None:
+async def _keep_clock(source: TimeSource, clock: ServerClock) -> None:
     for number in itertools.count():
         await asyncio.sleep(clock.seconds_until_informative())
         if number >= CLOCK_REFINEMENTS:
             await asyncio.sleep(CLOCK_REFRESH_SECONDS)
         try:
-            await client.sync_clock()
+            await source.sync_clock()
         except PLATFORM_FAILURES as error:
             log.warning("cannot ask for the platform's time; keeping the last", error=str(error))
 

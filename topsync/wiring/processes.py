@@ -50,8 +50,10 @@ from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
 from topsync.platforms.taobao.channel_token import token_source
+from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.download import DownloadConfig
 from topsync.platforms.taobao.messages import TaobaoMessages
+from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers import session_rules
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
@@ -228,7 +230,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         watch = SessionWatch(
             pool=pool,
             sessions=sessions,
-            client=client,
+            subscriptions=TaobaoSubscriptions(client),
             clock=clock,
             producer=producer,
             notifications_topic=registry.notifications.name,
@@ -276,6 +278,12 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         await _require_push(pool, lifetime)
         lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
+        hosts = frozenset(host.strip() for host in platform.download_hosts.split(","))
+        export = TaobaoExport(
+            client,
+            DownloadConfig(allowed_hosts=hosts, max_bytes=own.export_max_bytes),
+            own.export_max_ratio,
+        )
         with Bars(sys.stderr, STEPS) as bars:
 
             async def run_one(account: Account) -> None:
@@ -284,16 +292,11 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
                 def job(account: Account) -> BootstrapJob:
                     return BootstrapJob(
                         account=account,
-                        client=client,
+                        subscriptions=TaobaoSubscriptions(client),
+                        bulk_export=export,
                         puller=parts.puller(pool, client, clock, producer, registry),
                         topics=registry,
                         settings=own,
-                        download_config=DownloadConfig(
-                            allowed_hosts=frozenset(
-                                host.strip() for host in platform.download_hosts.split(",")
-                            ),
-                            max_bytes=own.export_max_bytes,
-                        ),
                         report=report,
                     )
 
