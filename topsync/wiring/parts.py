@@ -30,12 +30,16 @@ from topsync.base.vault import Vault
 from topsync.budget.errors import CallLimitedError
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.coverage.pull import Puller
+from topsync.model import linger
+from topsync.model.linger import Patience
 from topsync.platforms.port import PLATFORM_FAILURES, ListRules, PlatformAwayError
 from topsync.platforms.session_port import TimeSource
+from topsync.platforms.taobao import linger as taobao_linger
 from topsync.platforms.taobao import lists
 from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
+from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig
 from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.platforms.taobao.sessions import TaobaoGrants
@@ -138,7 +142,7 @@ async def open_gateway(
         url=str(own.gateway_url),
         app_key=own.app_key,
         app_secret=own.app_secret,
-        sign_method=own.sign_method,
+        sign_method=SignMethod(own.sign_method),
         http=HttpConfig(max_connections=own.calls_in_flight),
     )
     if retries is not None:
@@ -270,6 +274,18 @@ def puller(
 def order_list_rules() -> ListRules:
     """What the platform's list of orders can be asked."""
     return lists.RULES
+
+
+def patience() -> Patience:
+    """How long messages may wait for others of their order.
+
+    Raises:
+        SettingsError: the setting names no messages of the platform, or no waits.
+    """
+    try:
+        return linger.parse(settings.load(EnricherSettings).linger, taobao_linger.WORDS)
+    except ValueError as error:
+        raise settings.wrong(EnricherSettings, "linger", str(error)) from None
 
 
 def detail_lag() -> timedelta:

@@ -89,7 +89,7 @@ def _check_settings_of_the_parts() -> None:
     settings.load(PlatformSettings)
     settings.load(BudgetSettings)
     settings.load(CoverageSettings)
-    settings.load(EnricherSettings)
+    parts.patience()
 
 
 async def push(lifetime: Lifetime) -> None:
@@ -163,7 +163,7 @@ async def enrich(lifetime: Lifetime, *, drain: bool = False) -> None:
                 tables=tables,
                 batches=BatchReader(
                     *(pool, tables.orders, client, clock, sessions, registry, of_refunds),
-                    patience=own.patience,
+                    patience=parts.patience(),
                 ),
                 room=Room(own.enricher_max_bytes),
                 limit=Limit(
