@@ -50,6 +50,7 @@ from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
 from topsync.platforms.taobao.channel_token import token_source
+from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
 from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.download import DownloadConfig
 from topsync.platforms.taobao.messages import TaobaoMessages
@@ -190,6 +191,7 @@ async def reconcile(lifetime: Lifetime) -> None:
         parts.open_producer(kafka) as producer,
     ):
         puller = parts.puller(pool, client, clock, producer, registry)
+        details_by_task = TaobaoDetailTasks(client)
         reconciler = Reconciler(
             settings=own,
             rules=PullRules(
@@ -210,7 +212,7 @@ async def reconcile(lifetime: Lifetime) -> None:
                 pool=pool,
                 producer=producer,
                 topics=registry,
-                client=client,
+                tasks=details_by_task,
                 clock=clock,
                 sessions=sessions,
                 rules=backlog_plan.BacklogRules(
@@ -218,6 +220,7 @@ async def reconcile(lifetime: Lifetime) -> None:
                     tasks_at_once=own.bulk_tasks,
                     calls_per_second=budget.calls_per_second,
                     backlog_changes=settings.load(EnricherSettings).backlog_changes,
+                    orders_per_task=details_by_task.max_orders,
                 ),
                 poll_seconds=own.bulk_poll_seconds,
                 deadline_seconds=own.bulk_deadline_seconds,
