@@ -64,7 +64,7 @@ MAX_EXPORT_ATTEMPTS = 3
 """How often a failed export or download is asked for anew in one run."""
 
 Report = Callable[[str, int, int | None], None]
-"""Told of (step, done, total if known)."""
+"""Called with (step, done, total if known)."""
 
 
 class BootstrapFailedError(OperatorError):
@@ -154,7 +154,7 @@ class BootstrapJob:
         self.report("subscribe", 0, 1)
         refused = await self.subscriptions.subscribe(self.account.session, priority=Priority.BOOTSTRAP)
         if refused is not None:
-            raise BootstrapFailedError(f"the seller's messages cannot be had: {refused.detail}")
+            raise BootstrapFailedError(f"the platform does not push the seller's messages: {refused.detail}")
         now = self._clock.now()
         day_zero = platform_time.day_of(now)
         state = await bootstraps.begin(
@@ -191,12 +191,12 @@ class BootstrapJob:
         return await self._state()
 
     async def _fetch(self, state: Bootstrap) -> Bootstrap:
-        """Wait for the export and download it; a failed one leads back to a new request."""
+        """Wait for the export and download it; a failed export leads back to a new request."""
         export = _export_of(state)
         self.report("export", 0, None)
         match await self._poll(export):
             case ExportLost(detail):
-                log.warning("export lost; asking for a new one", seller_id=self._seller_id, error=detail)
+                log.warning("export lost; asking for a new export", seller_id=self._seller_id, error=detail)
                 await bootstraps.ask_again(self.puller.pool, self._seller_id)
             case ExportFailed():
                 log.warning(
@@ -345,7 +345,7 @@ class BootstrapJob:
             if timer.is_stalled(missing, at_seconds=loop.time()):
                 raise BootstrapFailedError(
                     f"{missing} of {total} exported orders are still not stored and nothing moved for "
-                    f"{within:g} s; are the enrichers running? Dead letters tell of orders they refused"
+                    f"{within:g} s; are the enrichers running? Dead letters name the orders that they refused"
                 )
             await asyncio.sleep(STORE_POLL_SECONDS)
         self.report("store", total, total)
@@ -403,7 +403,7 @@ class BootstrapJob:
             certified_at=now,
         )
         proven = Span(platform_time.start_of(state.first_day), self._seam(state))
-        # Told first: whoever dies in between tells it again, and nobody waits for it in vain.
+        # Published first: after a crash in between it is published again, and nobody waits for it in vain.
         await self._notify(certificate)
         failpoints.reach("bootstrap.told")
         await bootstraps.certify(
@@ -422,8 +422,8 @@ class BootstrapJob:
         start = platform_time.start_of(state.day_zero)
         return start - self.puller.settings.lateness.overlap(start, now=state.started_at)
 
-    async def _notify(self, told: Notification) -> None:
-        record = records.notification(self.topics.notifications.name, told, at=self._clock.now())
+    async def _notify(self, notification: Notification) -> None:
+        record = records.notification(self.topics.notifications.name, notification, at=self._clock.now())
         await self.puller.producer.publish([record])
 
     async def _state(self) -> Bootstrap:
@@ -442,7 +442,7 @@ _COUNTED_AS: dict[type[ExportLine], str] = {
 
 
 def believed(line: ExportLine, *, latest_now: datetime) -> ExportLine:
-    """The line; one that says to have changed after the latest that it can be now is asked for by its id."""
+    """The line; where it says that the order changed later than now, the order is asked for by its id."""
     if isinstance(line, ExportedOrder) and line.modified > latest_now:
         return ToRepair(line.order_id)
     return line

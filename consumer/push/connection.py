@@ -24,7 +24,7 @@ which opens the same gap."""
 
 
 class WatchedConnection:
-    """One connection that comes back for ever, and its rows. `number` tells it from the process's others."""
+    """One connection that comes back for ever, and its rows. In the process, `number` is its name."""
 
     def __init__(self, number: int, messages: Messages, pool: Pool) -> None:
         self.number = number

@@ -42,8 +42,8 @@ RESTART_SECONDS = 1.0
 
 
 SENT_TOGETHER = 2000
-"""So many records, or a little more, go to the producer at once where they have queued up: some milliseconds
-of work, and a fraction of the batches that each round by itself would make."""
+"""Where records have queued up, this many or a few more go to the producer at once: some milliseconds of
+work, and a fraction of the batches that each round by itself would make."""
 
 PRODUCER_END_SECONDS = 5.0
 """How long a producer with nothing left to write may take to close."""
@@ -193,7 +193,7 @@ class PushService:
             self._changed.set()
 
     def _take_unsent(self) -> list[_Round]:
-        """The oldest rounds, one at least."""
+        """The oldest rounds, at least one."""
         taken = [self._unsent.popleft()]
         count = len(taken[0].records)
         while self._unsent and count < SENT_TOGETHER:

@@ -68,7 +68,7 @@ class PullOutcome:
 
 
 Progress = Callable[[int, int], None]
-"""Told of (settled, listed), orders and refunds together."""
+"""Called with (settled, listed), orders and refunds together."""
 
 
 def _ignore(_settled: int, _listed: int) -> None:
@@ -165,7 +165,7 @@ class Puller:
         """Why nothing of what is outstanding may be fetched, where that is so: the right to the list is
         another one.
 
-        Asks for one object of the kind. Where only that one cannot be had, the writers will find out.
+        Asks for one object of the kind. Where only that object is not shown, the writers will find out.
 
         Raises:
             SessionRefusedError, CallLimitedError, ...: see `topsync.platforms.port.Details`.

@@ -40,7 +40,7 @@ def parse(text: str, words: LingerWords) -> Patience:
     """The waits in `topic=seconds,topic=seconds`, topics without their prefix, or for the word `unhurried`.
 
     Raises:
-        ValueError: an entry is not that, or names a topic that the platform has not, or names one twice.
+        ValueError: an entry is not that, or names a topic that the platform does not have, or a topic twice.
     """
     if text.strip() == UNHURRIED:
         usual = words.unhurried_seconds.items()

@@ -64,7 +64,7 @@ ExportState = ExportUnfinished | ExportReady | ExportWithoutFile | ExportFailed 
 
 @dataclass(frozen=True, slots=True)
 class DownloadFailed:
-    """The file could not be had. Ask for the state again, which says where it can be fetched anew."""
+    """The download failed. Ask for the state again, which says where the file can be fetched anew."""
 
     detail: str
 

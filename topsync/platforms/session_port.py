@@ -1,4 +1,4 @@
-"""The part of the port about sellers' sessions: how one is renewed, and how a seller's messages are had."""
+"""The part of the port about sellers' sessions: how they are renewed, whose messages come, and the clock."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 There is no lock to hold while the platform answers: a process claims the refresh in the seller's row, and
 the claim lapses by time. Whoever comes second waits for the outcome and takes it. A process that dies with
-the platform's answer in hand leaves its claim behind: another one tries the same refresh token again when
-the wait is over. Where the platform has spent it by then, the seller is told so and has to authorise again.
+the platform's answer in hand leaves its claim behind: another process tries the same refresh token again when
+the wait is over. Where the platform has spent it by then, the seller has to authorise again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Renewal:
     vault: Vault
     grants: Grants
     clock: ServerClock
-    _told: set[tuple[int, int]] = field(default_factory=set)
+    _named: set[tuple[int, int]] = field(default_factory=set)
     """Sellers, with the version of a session whose refresh token no key opens, that the log has named."""
 
     async def renew(self, seller: Seller) -> Seller:
@@ -68,8 +68,8 @@ class Renewal:
     def _refresh_token(self, seller: Seller) -> SecretStr | None:
         assert seller.life.refresh_cipher is not None
         token = self.vault.decrypt(seller.life.refresh_cipher)
-        if token is None and (seller.seller_id, seller.version) not in self._told:
-            self._told.add((seller.seller_id, seller.version))
+        if token is None and (seller.seller_id, seller.version) not in self._named:
+            self._named.add((seller.seller_id, seller.version))
             log.error("a stored refresh token cannot be decrypted", seller_id=seller.seller_id)
         return token
 
@@ -103,7 +103,7 @@ class Renewal:
     async def _refused(self, seller: Seller, refusal: GrantRefused, again_in_seconds: float) -> None:
         log.warning("a refresh was refused", seller_id=seller.seller_id, error=refusal.detail)
         if refusal.concerns_app:
-            # Our key or secret: that the seller's token is good, nobody doubts.
+            # Our key or secret is wrong. That says nothing about the seller's token.
             await sellers.refresh_failed(self.pool, seller, again_in_seconds=again_in_seconds)
             return
         first = seller.refresh_attempts == 0

@@ -2,7 +2,7 @@
 
 One watch at a time works, by an advisory lock; others stand by. Should two believe that they hold it for a
 moment, nothing breaks: a refresh is claimed in the seller's row, a gap is opened only by whoever takes the
-seller's mark away, and a warning may be told twice.
+seller's mark away, and a warning may be published twice.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class SessionWatch:
             refreshable=refreshable,
             reason=seller.reason,
         )
-        # Told before it is noted: after a crash in between it is told once more.
+        # Published before it is noted: after a crash in between it is published once more.
         await self.producer.publish([records.notification(self.notifications_topic, warning, at=now)])
         await sellers.warning_given(self.pool, seller, days)
 
@@ -203,7 +203,7 @@ class SessionWatch:
         for state in SellerState:
             metrics.SELLERS.labels(state.value).set(states[state])
         now = self.clock.now()
-        # A seller that is erased has no session any more whose end anybody should be told of.
+        # A seller that is erased has no session any more whose end could matter.
         metrics.SESSION_SECONDS_LEFT.clear()
         for seller in found:
             if seller.life.ends_at is not None:

@@ -88,7 +88,7 @@ class TaobaoExport:
 
 
 def fields_after(failed_exports: int) -> Sequence[str]:
-    """The fields to export, in an order that no task of these days has had that failed.
+    """The fields to export, in an order that no failed task of these days has had.
 
     An identical request is answered with the task that exists, failed or not, for as long as the platform
     keeps it (docs/platform/gateway.md 4.1, 4.2). The order of the fields means nothing to the file.
