@@ -27,6 +27,7 @@ from topsync.local import run_folders
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
 from topsync.model import linger
+from topsync.platforms.taobao.linger import WORDS
 from topsync.stream import clients, topics
 from topsync.stream.topics import Topic
 
@@ -38,7 +39,7 @@ SECONDS: Final = 20.0
 ORDERS: Final = 3000
 TARGET_CALLS_PER_MESSAGE: Final = 0.4
 
-UNHURRIED: Final = linger.parse(linger.UNHURRIED)
+UNHURRIED: Final = linger.parse(linger.UNHURRIED, WORDS)
 RUNS_ON_SECONDS: Final = max(UNHURRIED.values()).total_seconds() + 2
 """After what is measured: until its last messages have been waited for, as on any day."""
 

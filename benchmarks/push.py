@@ -28,6 +28,7 @@ from topsync.local.processes import ProcessGroup
 from topsync.local.servers import Servers, local_servers
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.connection import ChannelConnection
+from topsync.platforms.taobao.messages import TaobaoMessages
 from topsync.store import database, schema
 from topsync.store.database import Pool
 from topsync.stream import clients, topic_admin, topics
@@ -140,10 +141,9 @@ async def _stored(
     @asynccontextmanager
     async def pushing(uri: str) -> AsyncIterator[None]:
         service = PushService(
-            config=_config(uri),
+            messages=TaobaoMessages(_config(uri), _clock()),
             kafka=kafka,
             topics=registry,
-            clock=_clock(),
             pool=pool,
             detail_lag=timedelta(seconds=1),
             proof_interval_seconds=1,

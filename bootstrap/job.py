@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -25,16 +25,26 @@ from topsync.base import failpoints, private_files, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
 from topsync.base.settings import BootstrapSettings
-from topsync.coverage.pull import Puller, PullOutcome, PullRequest
+from topsync.base.stall_timer import StallTimer
+from topsync.coverage.pull import Puller, PullOutcome
+from topsync.coverage.pull_request import PullRequest
+from topsync.model.priority import Priority
 from topsync.model.span import Span
-from topsync.platforms.taobao import export_file
-from topsync.platforms.taobao.calls import exports, messages
-from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus
-from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
-from topsync.platforms.taobao.export_archive import ExportFileError
-from topsync.platforms.taobao.export_file import ExportedTrade, Line, RefusedLine, ToRepair
-from topsync.platforms.taobao.gateway.download import DownloadConfig, download
-from topsync.platforms.taobao.gateway.errors import DownloadFailedError, TaskNotExistError
+from topsync.platforms.export_port import (
+    BulkExport,
+    DownloadFailed,
+    ExportedOrder,
+    ExportFailed,
+    ExportFileError,
+    ExportLine,
+    ExportLost,
+    ExportReady,
+    ExportUnfinished,
+    ExportWithoutFile,
+    RefusedLine,
+    ToRepair,
+)
+from topsync.platforms.session_port import Subscriptions
 from topsync.sellers.sessions import Account
 from topsync.store import bootstraps
 from topsync.store.bootstraps import Bootstrap, BootstrapStep, Export
@@ -54,7 +64,7 @@ MAX_EXPORT_ATTEMPTS = 3
 """How often a failed export or download is asked for anew in one run."""
 
 Report = Callable[[str, int, int | None], None]
-"""Told of (step, done, total if known)."""
+"""Called with (step, done, total if known)."""
 
 
 class BootstrapFailedError(OperatorError):
@@ -66,15 +76,26 @@ class BootstrapJob:
     """One seller's bulk start."""
 
     account: Account
+    subscriptions: Subscriptions
+    bulk_export: BulkExport | None
+    """None: the platform has none."""
     puller: Puller
     topics: Registry
     settings: BootstrapSettings
-    download_config: DownloadConfig
     report: Report
 
     @property
     def _seller_id(self) -> int:
         return self.account.seller.seller_id
+
+    @property
+    def _export(self) -> BulkExport:
+        if self.bulk_export is None:
+            raise BootstrapFailedError(
+                "the platform has no bulk export, and a bulk start by its lists is not built: see "
+                "docs/how-to/add-a-platform.md"
+            )
+        return self.bulk_export
 
     @property
     def _clock(self) -> ServerClock:
@@ -85,7 +106,8 @@ class BootstrapJob:
 
         Raises:
             BootstrapFailedError: see there.
-            TopError, NotStoredError: the platform or the writers do not answer; run again later.
+            PlatformError, CallLimitedError, NotStoredError, ...: the platform or the writers do not answer;
+                run again later.
             ErasedError: the seller was erased meanwhile.
         """
         try:
@@ -95,6 +117,7 @@ class BootstrapJob:
             raise
 
     async def _go_through(self) -> None:
+        _ = self._export  # before anything is begun that could not be ended
         state = await self._subscribe()
         failpoints.reach("bootstrap.subscribed")
         if (
@@ -129,7 +152,9 @@ class BootstrapJob:
     async def _subscribe(self) -> Bootstrap:
         """Messages first: from here on every change is pushed, and the export may be as old as it likes."""
         self.report("subscribe", 0, 1)
-        await messages.permit(self.puller.client, self.account.session)
+        refused = await self.subscriptions.subscribe(self.account.session, priority=Priority.BOOTSTRAP)
+        if refused is not None:
+            raise BootstrapFailedError(f"the platform does not push the seller's messages: {refused.detail}")
         now = self._clock.now()
         day_zero = platform_time.day_of(now)
         state = await bootstraps.begin(
@@ -147,17 +172,13 @@ class BootstrapJob:
         self.report("export", 0, None)
         asked_at = self._clock.now()
         # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
-        task = await exports.create(
-            self.puller.client,
+        task = await self._export.request(
             self.account.session,
             state.first_day,
             state.day_zero - timedelta(days=1),
-            fields_after(state.failed_exports),
+            failed_before=state.failed_exports,
         )
-        created_at = task.created_at
-        if created_at is None:
-            # An adopted task may be older than this request: only its own word on that counts.
-            created_at = (await exports.result(self.puller.client, task.task_id)).created_at or asked_at
+        created_at = task.created_at or asked_at
         await bootstraps.requested(
             self.puller.pool,
             self._seller_id,
@@ -170,51 +191,52 @@ class BootstrapJob:
         return await self._state()
 
     async def _fetch(self, state: Bootstrap) -> Bootstrap:
-        """Wait for the export and download it; a failed one leads back to a new request."""
+        """Wait for the export and download it; a failed export leads back to a new request."""
         export = _export_of(state)
         self.report("export", 0, None)
-        try:
-            result = await self._poll(export)
-        except TaskNotExistError as error:
-            log.warning("export lost; asking for a new one", seller_id=self._seller_id, error=str(error))
-            await bootstraps.ask_again(self.puller.pool, self._seller_id)
-            return await self._state()
-        if result.status is ExportStatus.FAIL:
-            log.warning(
-                "export failed; asking in other words", seller_id=self._seller_id, task=export.task_id
-            )
-            await bootstraps.export_failed(self.puller.pool, self._seller_id)
-            return await self._state()
-        self.report("export", 1, 1)
-        size = 0
-        if result.status is ExportStatus.DONE:
-            assert result.url is not None
-            assert result.check_code is not None
-            try:
-                private_files.make_folder(self._file.parent)
-                size = await download(result.url, result.check_code, self._file, self.download_config)
-                failpoints.reach("bootstrap.file_written")
-            except DownloadFailedError as error:
-                log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=str(error))
-                await asyncio.sleep(self.settings.export_poll_seconds)
-                return state
-            except OSError as error:
-                raise BootstrapFailedError(
-                    f"the export cannot be written to {self._file.parent} ({error.strerror or error}): "
-                    "see to TOPSYNC_WORK_DIR, then run it again; it goes on where it stood"
-                ) from error
-        await bootstraps.downloaded(
-            self.puller.pool, self._seller_id, check_code=result.check_code, file_bytes=size
-        )
+        match await self._poll(export):
+            case ExportLost(detail):
+                log.warning("export lost; asking for a new export", seller_id=self._seller_id, error=detail)
+                await bootstraps.ask_again(self.puller.pool, self._seller_id)
+            case ExportFailed():
+                log.warning(
+                    "export failed; asking in other words", seller_id=self._seller_id, task=export.task_id
+                )
+                await bootstraps.export_failed(self.puller.pool, self._seller_id)
+            case ExportWithoutFile():
+                self.report("export", 1, 1)
+                await bootstraps.downloaded(self.puller.pool, self._seller_id, check_code=None, file_bytes=0)
+            case ExportReady() as ready:
+                self.report("export", 1, 1)
+                await self._download(ready)
         return await self._state()
 
-    async def _poll(self, export: Export) -> ExportResult:
+    async def _download(self, ready: ExportReady) -> None:
+        """Fetch the file, and note that; a failed download leaves everything as it is."""
+        try:
+            private_files.make_folder(self._file.parent)
+            size = await self._export.download(ready, self._file)
+        except OSError as error:
+            raise BootstrapFailedError(
+                f"the export cannot be written to {self._file.parent} ({error.strerror or error}): "
+                "see to TOPSYNC_WORK_DIR, then run it again; it goes on where it stood"
+            ) from error
+        if isinstance(size, DownloadFailed):
+            log.warning("download failed; taking a new URL", seller_id=self._seller_id, error=size.detail)
+            await asyncio.sleep(self.settings.export_poll_seconds)
+            return
+        failpoints.reach("bootstrap.file_written")
+        await bootstraps.downloaded(
+            self.puller.pool, self._seller_id, check_code=ready.check_code, file_bytes=size
+        )
+
+    async def _poll(self, export: Export) -> ExportLost | ExportFailed | ExportWithoutFile | ExportReady:
         try:
             async with asyncio.timeout(self.settings.export_deadline_seconds):
                 while True:
-                    result = await exports.result(self.puller.client, export.task_id)
-                    if result.status not in (ExportStatus.NEW, ExportStatus.DOING):
-                        return result
+                    state = await self._export.state(export.task_id)
+                    if not isinstance(state, ExportUnfinished):
+                        return state
                     await asyncio.sleep(self.settings.export_poll_seconds)
         except TimeoutError:
             raise BootstrapFailedError(
@@ -246,9 +268,7 @@ class BootstrapJob:
         return await self._state()
 
     async def _load_file(self, export: Export, counts: Counter[str]) -> None:
-        lines = export_file.read(
-            self._file, max_bytes=self.settings.export_max_bytes, max_ratio=self.settings.export_max_ratio
-        )
+        lines = self._export.lines(self._file)
         while some := await asyncio.to_thread(_take, lines):
             await self._load_some(some, export, counts)
             self.report("load", counts["lines"], None)
@@ -261,11 +281,11 @@ class BootstrapJob:
             f"{error}; run it again: it asks the platform for a new export. What was loaded stays"
         ) from error
 
-    async def _load_some(self, found: list[Line], export: Export, counts: Counter[str]) -> None:
+    async def _load_some(self, found: list[ExportLine], export: Export, counts: Counter[str]) -> None:
         latest_now = self._clock.latest_now()
         lines = [believed(line, latest_now=latest_now) for line in found]
         rows = [
-            (line.tid, line.modified if isinstance(line, ExportedTrade) else None)
+            (line.order_id, line.modified if isinstance(line, ExportedOrder) else None)
             for line in lines
             if not isinstance(line, RefusedLine)
         ]
@@ -278,23 +298,23 @@ class BootstrapJob:
         for line in lines:
             counts[_COUNTED_AS[type(line)]] += 1
 
-    def _record(self, line: Line, export: Export) -> Record:
+    def _record(self, line: ExportLine, export: Export) -> Record:
         now = self._clock.now()
         reason = f"export {export.task_id}"
         match line:
-            case ExportedTrade(tid, _, trade):
+            case ExportedOrder(order_id, _, value):
                 return records.snapshot(
                     self.topics.snapshots.name,
-                    tid=tid,
+                    tid=order_id,
                     seller_id=self._seller_id,
                     as_of=export.created_at,
                     reason=reason,
-                    trade=trade,
+                    trade=value,
                 )
-            case ToRepair(tid):
+            case ToRepair(order_id):
                 hint = Change(
                     seller_id=self._seller_id,
-                    tid=tid,
+                    tid=order_id,
                     event="listed",
                     occurred_at=now,
                     settled_after=now,
@@ -319,15 +339,13 @@ class BootstrapJob:
         total = await bootstraps.count_rows(pool, seller_id)
         within = self.puller.settings.stored_within_seconds
         loop = asyncio.get_running_loop()
-        fewest, give_up_at = total + 1, 0.0
+        timer = StallTimer(within)
         while missing := await bootstraps.count_unstored(pool, seller_id, created_at=export.created_at):
             self.report("store", total - missing, total)
-            if missing < fewest:
-                fewest, give_up_at = missing, loop.time() + within
-            if loop.time() > give_up_at:
+            if timer.is_stalled(missing, at_seconds=loop.time()):
                 raise BootstrapFailedError(
                     f"{missing} of {total} exported orders are still not stored and nothing moved for "
-                    f"{within:g} s; are the enrichers running? Dead letters tell of orders they refused"
+                    f"{within:g} s; are the enrichers running? Dead letters name the orders that they refused"
                 )
             await asyncio.sleep(STORE_POLL_SECONDS)
         self.report("store", total, total)
@@ -385,7 +403,7 @@ class BootstrapJob:
             certified_at=now,
         )
         proven = Span(platform_time.start_of(state.first_day), self._seam(state))
-        # Told first: whoever dies in between tells it again, and nobody waits for it in vain.
+        # Published first: after a crash in between it is published again, and nobody waits for it in vain.
         await self._notify(certificate)
         failpoints.reach("bootstrap.told")
         await bootstraps.certify(
@@ -404,8 +422,8 @@ class BootstrapJob:
         start = platform_time.start_of(state.day_zero)
         return start - self.puller.settings.lateness.overlap(start, now=state.started_at)
 
-    async def _notify(self, told: Notification) -> None:
-        record = records.notification(self.topics.notifications.name, told, at=self._clock.now())
+    async def _notify(self, notification: Notification) -> None:
+        record = records.notification(self.topics.notifications.name, notification, at=self._clock.now())
         await self.puller.producer.publish([record])
 
     async def _state(self) -> Bootstrap:
@@ -416,32 +434,22 @@ class BootstrapJob:
         return self.settings.export_file(self._seller_id)
 
 
-_COUNTED_AS: dict[type[Line], str] = {
-    ExportedTrade: "published",
+_COUNTED_AS: dict[type[ExportLine], str] = {
+    ExportedOrder: "published",
     ToRepair: "repaired",
     RefusedLine: "refused",
 }
 
 
-def believed(line: Line, *, latest_now: datetime) -> Line:
-    """The line; one that says to have changed after the latest that it can be now is asked for by its id."""
-    if isinstance(line, ExportedTrade) and line.modified > latest_now:
-        return ToRepair(line.tid)
+def believed(line: ExportLine, *, latest_now: datetime) -> ExportLine:
+    """The line; where it says that the order changed later than now, the order is asked for by its id."""
+    if isinstance(line, ExportedOrder) and line.modified > latest_now:
+        return ToRepair(line.order_id)
     return line
 
 
-def fields_after(failed_exports: int) -> Sequence[str]:
-    """The fields to export, in an order that no task of this bulk start has had that failed.
-
-    An identical request is answered with the task that exists, failed or not, for as long as the platform
-    keeps it (docs/platform/gateway.md 4.1, 4.2). The order of the fields means nothing to the file.
-    """
-    turn = failed_exports % len(FULLINFO_FIELDS)
-    return (*FULLINFO_FIELDS[turn:], *FULLINFO_FIELDS[:turn])
-
-
-def _take(lines: Iterator[Line]) -> list[Line]:
-    taken: list[Line] = []
+def _take(lines: Iterator[ExportLine]) -> list[ExportLine]:
+    taken: list[ExportLine] = []
     size = 0
     for line in islice(lines, LINES_AT_ONCE):
         taken.append(line)
@@ -451,10 +459,10 @@ def _take(lines: Iterator[Line]) -> list[Line]:
     return taken
 
 
-def _bytes_of(line: Line) -> int:
+def _bytes_of(line: ExportLine) -> int:
     match line:
-        case ExportedTrade():
-            return len(line.trade)
+        case ExportedOrder():
+            return len(line.value)
         case RefusedLine():
             return len(line.line)
         case ToRepair():

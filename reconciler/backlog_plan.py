@@ -1,7 +1,7 @@
 """How a backlog is drained, decided without I/O: by tasks of many orders, or one by one.
 
-A task costs a few calls for a hundred orders, but the platform runs tasks each half hour, between 01:00 and
-23:00 (docs/platform/gateway.md 4.1). So tasks are for backlogs that calls would take long to drain.
+A task costs a few calls for many orders, but the platform runs it when it likes, perhaps hours later. So
+tasks are for backlogs that calls would take long to drain.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Source
-from schemas.trade import Trade, UnreadableTradeError
 from topsync.model.refetch import Refetch
-from topsync.platforms.taobao.calls.details import MAX_TRADES, DetailsResult
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.port import DetailAnswer, Shown
 from topsync.stream.records import MAX_RECORD_BYTES
 
 PATIENT = (Source.PUSH, Source.GAP, Source.SWEEP)
@@ -39,12 +37,14 @@ class BacklogRules:
         tasks_at_once: tasks that are not over.
         calls_per_second: of the budget that all processes share.
         backlog_changes: records in a partition from which writers put changes into a backlog.
+        orders_per_task: the most that the platform takes; 0: it has no tasks.
     """
 
     from_seconds: float
     tasks_at_once: int
     calls_per_second: float
     backlog_changes: int
+    orders_per_task: int
 
     @property
     def alone_at_once(self) -> int:
@@ -77,24 +77,16 @@ def plan(
     Sellers `without_tasks` have no right to them, or none now.
     """
     able = {seller: count for seller, count in waiting.items() if seller not in without_tasks}
-    orders = sum(able.values()) + running * MAX_TRADES
-    if not rules.from_seconds or orders <= rules.calls_per_second * rules.from_seconds:
+    per_task = rules.orders_per_task
+    orders = sum(able.values()) + running * per_task
+    if not (rules.from_seconds and per_task) or orders <= rules.calls_per_second * rules.from_seconds:
         return BacklogPlan(alone=frozenset(waiting))
     tasks: list[int] = []
     for seller, count in sorted(able.items(), key=lambda one: (-one[1], one[0])):
-        full, rest = divmod(count, MAX_TRADES)
+        full, rest = divmod(count, per_task)
         tasks += [seller] * (full + (rest >= LEAST_ORDERS))
     alone = {seller for seller, count in waiting.items() if seller not in able or count < LEAST_ORDERS}
     return BacklogPlan(tuple(tasks[: max(0, rules.tasks_at_once - running)]), frozenset(alone))
-
-
-def request_order(tids: Sequence[int], failures: int) -> list[int]:
-    """The ids as they are asked for: in another order after each failure.
-
-    An identical request would be answered with the task that failed (docs/platform/gateway.md 4.2).
-    """
-    turn = failures % len(tids)
-    return [*tids[turn:], *tids[:turn]]
 
 
 def as_of(asked_at: datetime, created_at: datetime) -> datetime:
@@ -117,28 +109,34 @@ class Sorted:
     """Those that have to be asked for one by one."""
 
 
-def sort_out(wanted: Sequence[Refetch], result: DetailsResult, *, latest_now: datetime) -> Sorted:
+def sort_out(
+    wanted: Sequence[Refetch], brought: Mapping[int, DetailAnswer], *, latest_now: datetime
+) -> Sorted:
     """Weigh an answer against what each order was promised to have reached, and what it can have reached.
 
-    `latest_now` is the latest that platform time can be.
+    `latest_now` is the latest that platform time can be. What is not worth handing over is asked for alone:
+    then it becomes a dead letter, where it has to be one.
     """
     found = Sorted()
     for one in wanted:
-        raw = result.trades.get(one.tid)
-        try:
-            modified = None if raw is None else Trade.from_platform(raw).modified
-        except UnreadableTradeError:
-            # Asked for alone, it becomes a dead letter with the whole answer.
-            modified = None
-        is_ahead = modified is not None and modified > latest_now
-        if modified is None or is_ahead or (one.modified is not None and modified < one.modified):
-            found.alone.append(one.tid)
-        elif len(written := wire.dumps(raw)) > MAX_RECORD_BYTES:
-            # Asked for alone, likewise.
+        written = _worth_writing(brought.get(one.tid), one.modified, latest_now)
+        if written is None:
             found.alone.append(one.tid)
         else:
             found.good.append((one, written))
     return found
+
+
+def _worth_writing(
+    answer: DetailAnswer | None, promised: datetime | None, latest_now: datetime
+) -> bytes | None:
+    """What the platform said of an order, where that is as promised and Kafka takes it; otherwise none."""
+    if not isinstance(answer, Shown) or answer.modified > latest_now:
+        return None
+    if promised is not None and answer.modified < promised:
+        return None
+    written = answer.original()
+    return written if len(written) <= MAX_RECORD_BYTES else None
 
 
 def waits(found: Sorted, *, stored_within: timedelta) -> dict[int, timedelta]:

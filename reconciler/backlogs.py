@@ -1,4 +1,4 @@
-"""Draining backlogs beside the fresh changes: by tasks of a hundred orders each, or one by one.
+"""Draining backlogs beside the fresh changes: by tasks of many orders each, or one by one.
 
 Writers that are far behind note late changes in `refetches` and go on to fresh ones
 (`consumer/enrich/backlog.py`). Here the orders are asked for; only the owner of each partition writes them:
@@ -22,20 +22,17 @@ from reconciler.backlog_plan import IMPATIENT, PATIENT, BacklogRules
 from schemas.change import Source
 from topsync.base import durations, failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
+from topsync.budget.errors import CallLimitedError
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.calls import details
-from topsync.platforms.taobao.calls.details import MAX_TRADES, DetailsResult
-from topsync.platforms.taobao.calls.exports import ExportStatus, ExportTask
-from topsync.platforms.taobao.gateway.client import TopClient
-from topsync.platforms.taobao.gateway.errors import (
-    CallLimitedError,
-    DroppedError,
-    RequestRefusedError,
-    RetryLaterError,
-    SessionInvalidError,
-    TaskDuplicateError,
-    TaskNotExistError,
+from topsync.platforms.detail_task_port import (
+    DetailsBrought,
+    DetailTaskAccepted,
+    DetailTaskFailed,
+    DetailTasks,
+    DetailTasksRefused,
+    DetailTaskUnfinished,
 )
+from topsync.platforms.port import PlatformAwayError, SessionRefusedError
 from topsync.sellers.sessions import Sessions
 from topsync.store import detail_tasks, refetches
 from topsync.store.database import Pool
@@ -53,12 +50,9 @@ STORED_WITHIN = timedelta(seconds=30)
 """What was handed to the writers is asked for alone if it is not stored by then."""
 
 REST_SECONDS = 3600.0
-"""After a task that came to nothing twice, backlogs are drained one by one for so long."""
+"""How long backlogs are drained one by one after a task that came to nothing twice."""
 
 MAX_FAILURES = 2
-
-CLOSED_TO_THE_APP = frozenset({11, 13, 22})
-"""Codes that refuse the application or do not know the API: asking again will not help."""
 
 
 @dataclass(slots=True)
@@ -68,7 +62,8 @@ class BulkDetails:
     pool: Pool
     producer: Producer
     topics: Registry
-    client: TopClient
+    tasks: DetailTasks | None
+    """None: the platform has none, and backlogs are drained one by one."""
     clock: ServerClock
     sessions: Sessions
     rules: BacklogRules
@@ -87,13 +82,13 @@ class BulkDetails:
 
         Raises:
             PublishError: Kafka did not take what a task brought; it is published again.
-            TopError: the platform does not answer, or wants time; nothing is lost.
+            PlatformAwayError, CallLimitedError: the platform does not answer, or wants time; nothing is lost.
         """
         if time.monotonic() < self._not_before:
             return
         try:
             await self._go_on()
-        except (RetryLaterError, CallLimitedError):
+        except (PlatformAwayError, CallLimitedError):
             self._not_before = time.monotonic() + self.poll_seconds
             raise
 
@@ -105,15 +100,20 @@ class BulkDetails:
         if unanswered is not None:
             raise unanswered
 
-    async def _advance(self, running: Sequence[DetailTask]) -> RetryLaterError | None:
-        """Request tasks and look at them, until one is not answered: then it is the last one next time.
+    async def _advance(self, running: Sequence[DetailTask]) -> PlatformAwayError | None:
+        """Request tasks and look at them, until a question is not answered: next time its task comes last.
 
         Were it the first again, one seller's outage, or one answer that cannot be read, would hold up all.
         """
+        if self.tasks is None:
+            return None
         for task in running:
             try:
-                await (self._request(task) if task.task_id is None else self._look(task, task.task_id))
-            except RetryLaterError as error:
+                if task.task_id is None:
+                    await self._request(self.tasks, task)
+                else:
+                    await self._look(self.tasks, task, task.task_id)
+            except PlatformAwayError as error:
                 await self._wait_on(task)
                 return error
         return None
@@ -125,17 +125,20 @@ class BulkDetails:
         chosen = backlog_plan.plan(waiting, self.rules, running=running, without_tasks=frozenset(without))
         await self._ask_alone(chosen.alone)
         for seller_id in chosen.tasks:
-            if self._is_resting():
+            if self.tasks is None or self._is_resting():
                 return
             task = await detail_tasks.begin(
-                self.pool, seller_id, sources=PATIENT, limit=MAX_TRADES, asked_at=self.clock.now()
+                *(self.pool, seller_id),
+                sources=PATIENT,
+                limit=self.tasks.max_orders,
+                asked_at=self.clock.now(),
             )
             if task is not None:
                 failpoints.reach("bulk.begun")
-                await self._request(task)
+                await self._request(self.tasks, task)
 
-    async def _request(self, task: DetailTask) -> None:
-        """Create a task, or find it again; one that the platform refuses gives its orders back."""
+    async def _request(self, tasks: DetailTasks, task: DetailTask) -> None:
+        """Create a task, or find it again; where the platform refuses it, its orders are given back."""
         if self._is_resting() or task.seller_id in self._refused:
             await self._give_back(task)
             return
@@ -144,26 +147,28 @@ class BulkDetails:
             # Its orders wait for its return in the backlog: in a task they would take another seller's place.
             await self._give_back(task)
             return
-        tids = backlog_plan.request_order(task.tids, task.failures)
         try:
-            created = await details.create(self.client, account.session, tids, priority=LANE)
-        except SessionInvalidError:
+            answer = await tasks.request(
+                account.session, task.tids, failed_before=task.failures, priority=LANE
+            )
+        except SessionRefusedError:
             if await self.sessions.refused(account) is None:
                 await self._give_back(task)
+            return
         except CallLimitedError as error:
             self._rest(error.wait_seconds, "the platform, or our budget, allows no more tasks now")
             await self._give_back(task)
-        except TaskDuplicateError:
-            await self._fail(task, "the platform did not name the task that it has already")
-        except DroppedError as error:
-            await self._fail(task, str(error))
-        except RequestRefusedError as error:
-            self._note_refusal(task.seller_id, error)
-            await self._give_back(task)
-        else:
-            await self._requested(task, created)
+            return
+        match answer:
+            case DetailTaskAccepted():
+                await self._requested(task, answer)
+            case DetailTaskFailed(detail):
+                await self._fail(task, detail)
+            case DetailTasksRefused():
+                self._note_refusal(task.seller_id, answer)
+                await self._give_back(task)
 
-    async def _requested(self, task: DetailTask, created: ExportTask) -> None:
+    async def _requested(self, task: DetailTask, created: DetailTaskAccepted) -> None:
         failpoints.reach("bulk.created")
         await detail_tasks.requested(self.pool, task, created.task_id)
         failpoints.reach("bulk.requested")
@@ -177,24 +182,17 @@ class BulkDetails:
             adopted=created.adopted,
         )
 
-    async def _look(self, task: DetailTask, task_id: int) -> None:
-        """Ask about a task, unless one was not ready just now: they run together, so one tells of all."""
+    async def _look(self, tasks: DetailTasks, task: DetailTask, task_id: int) -> None:
+        """Ask about a task, unless another was not ready just now: the platform runs them together."""
         if time.monotonic() < self._look_at:
             return
-        try:
-            result = await details.result(self.client, task_id, priority=LANE)
-        except TaskNotExistError:
-            await self._fail(task, "the platform has forgotten it")
-            return
-        except (DroppedError, RequestRefusedError) as error:
-            await self._fail(task, str(error))
-            return
-        if result.status in (ExportStatus.NEW, ExportStatus.DOING):
-            await self._wait_on(task)
-        elif result.status is ExportStatus.DONE and result.created_at is not None:
-            await self._hand_over(task, result)
-        else:
-            await self._fail(task, "it failed on the platform")
+        match await tasks.state(task_id, priority=LANE):
+            case DetailTaskUnfinished():
+                await self._wait_on(task)
+            case DetailTaskFailed(detail):
+                await self._fail(task, detail)
+            case DetailsBrought() as brought:
+                await self._hand_over(task, brought)
 
     async def _wait_on(self, task: DetailTask) -> None:
         self._look_at = time.monotonic() + self.poll_seconds
@@ -205,11 +203,10 @@ class BulkDetails:
         self._rest(REST_SECONDS, "a task was not ready in time")
         await self._give_back(task)
 
-    async def _hand_over(self, task: DetailTask, result: DetailsResult) -> None:
-        assert result.created_at is not None
-        as_of = backlog_plan.as_of(task.asked_at, result.created_at)
+    async def _hand_over(self, task: DetailTask, brought: DetailsBrought) -> None:
+        as_of = backlog_plan.as_of(task.asked_at, brought.created_at)
         found = backlog_plan.sort_out(
-            await detail_tasks.wanted(self.pool, task), result, latest_now=self.clock.latest_now()
+            await detail_tasks.wanted(self.pool, task), brought.orders, latest_now=self.clock.latest_now()
         )
         await self.producer.publish(
             [
@@ -272,12 +269,12 @@ class BulkDetails:
         await detail_tasks.give_back(self.pool, task)
         failpoints.reach("bulk.given_back")
 
-    def _note_refusal(self, seller_id: int, error: RequestRefusedError) -> None:
-        if error.code in CLOSED_TO_THE_APP:
-            self._rest(math.inf, f"the application has no right to them: {error}")
+    def _note_refusal(self, seller_id: int, refusal: DetailTasksRefused) -> None:
+        if refusal.whole_application:
+            self._rest(math.inf, f"the application has no right to them: {refusal.detail}")
             return
         self._refused.add(seller_id)
-        log.warning("no tasks of details for this seller", seller_id=seller_id, error=str(error))
+        log.warning("no tasks of details for this seller", seller_id=seller_id, error=refusal.detail)
 
     def _rest(self, seconds: float, why: str) -> None:
         """Do without tasks for a while, and say so once."""

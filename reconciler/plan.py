@@ -11,13 +11,15 @@ from topsync.coverage import spans
 from topsync.model.gap import Gap
 from topsync.model.span import Span
 from topsync.model.visibility import Lateness
-from topsync.platforms.taobao.calls.paging import oldest_listed
+from topsync.platforms.port import ListRules
 
 
 @dataclass(frozen=True, slots=True)
 class PullRules:
     """The settings that decide."""
 
+    lists: ListRules
+    """Of the list of orders."""
     lateness: Lateness
     sweep_interval: timedelta
     """Zero: no sweeps."""
@@ -54,7 +56,7 @@ def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> P
     """
     if not standing.proven:
         return None
-    oldest = oldest_listed(now)
+    oldest = rules.lists.oldest(now)
     due = [gap for gap in standing.gaps if _is_due(gap, rules, now)]
     if due:
         began = max(min(gap.began for gap in due), oldest)
@@ -101,7 +103,7 @@ def _has_passed(interval: timedelta, since: datetime, now: datetime) -> bool:
     return not timedelta(0) <= now - since < interval
 
 
-def closed(gaps: Sequence[Gap], proven: Sequence[Span], *, now: datetime) -> list[Gap]:
+def closed(gaps: Sequence[Gap], proven: Sequence[Span], rules: PullRules, *, now: datetime) -> list[Gap]:
     """The gaps that are proven complete, as far as that can be done.
 
     What lies before the bootstrap's first day is nobody's claim. What the platform no longer lists stays a
@@ -109,7 +111,7 @@ def closed(gaps: Sequence[Gap], proven: Sequence[Span], *, now: datetime) -> lis
     """
     if not proven:
         return []
-    first = max(proven[0].start, oldest_listed(now))
+    first = max(proven[0].start, rules.lists.oldest(now))
     return [
         gap
         for gap in gaps

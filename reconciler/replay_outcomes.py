@@ -1,9 +1,10 @@
-"""What a replay has found, as it is told and kept. Pure."""
+"""What a replay has found, as it is published and kept. Pure."""
 
 from __future__ import annotations
 
 from schemas.notification import ReplayFinished
-from topsync.coverage import pull, reach
+from topsync.coverage import reach
+from topsync.coverage.pull import PullOutcome
 from topsync.model.span import Span
 from topsync.store.replay_jobs import ReplayJob, WantedReplay
 
@@ -31,26 +32,26 @@ def so_far(job: ReplayJob) -> ReplayFinished:
     return of_request(job.wanted).model_copy(update=found.model_dump(exclude_none=True))
 
 
-def kept(told: ReplayFinished) -> dict[str, object]:
+def kept(outcome: ReplayFinished) -> dict[str, object]:
     """What the job's row keeps of an outcome."""
-    return told.model_dump(mode="json", exclude_none=True, exclude=set(IN_THE_ROW))
+    return outcome.model_dump(mode="json", exclude_none=True, exclude=set(IN_THE_ROW))
 
 
 def plus(
-    told: ReplayFinished, piece: Span, found: pull.PullOutcome, *, calls_per_second: float
+    outcome: ReplayFinished, piece: Span, found: PullOutcome, *, calls_per_second: float
 ) -> ReplayFinished:
     """The outcome with another piece."""
-    orders_to_fetch = (told.orders_to_fetch or 0) + found.hinted
-    refunds_to_fetch = _sum(told.refunds_to_fetch, found.refunds_hinted)
-    list_calls = (told.list_calls or 0) + found.calls
+    orders_to_fetch = (outcome.orders_to_fetch or 0) + found.hinted
+    refunds_to_fetch = _sum(outcome.refunds_to_fetch, found.refunds_hinted)
+    list_calls = (outcome.list_calls or 0) + found.calls
     calls = list_calls + orders_to_fetch + (refunds_to_fetch or 0)
-    return told.model_copy(
+    return outcome.model_copy(
         update={
-            "pulled_from": told.pulled_from or piece.start,
+            "pulled_from": outcome.pulled_from or piece.start,
             "pulled_to": piece.end,
-            "orders_listed": (told.orders_listed or 0) + found.listed,
+            "orders_listed": (outcome.orders_listed or 0) + found.listed,
             "orders_to_fetch": orders_to_fetch,
-            "refunds_listed": _sum(told.refunds_listed, found.refunds_listed),
+            "refunds_listed": _sum(outcome.refunds_listed, found.refunds_listed),
             "refunds_to_fetch": refunds_to_fetch,
             "list_calls": list_calls,
             "calls": calls,
@@ -59,16 +60,18 @@ def plus(
     )
 
 
-def done(told: ReplayFinished, span: Span) -> ReplayFinished:
+def done(outcome: ReplayFinished, span: Span) -> ReplayFinished:
     """The outcome of a job that came to its end, with why that is less than was asked for, if it is."""
-    if told.pulled_from is None or told.pulled_to is None:
-        return told
-    return told.model_copy(update={"note": reach.shortfall(span, Span(told.pulled_from, told.pulled_to))})
+    if outcome.pulled_from is None or outcome.pulled_to is None:
+        return outcome
+    return outcome.model_copy(
+        update={"note": reach.shortfall(span, Span(outcome.pulled_from, outcome.pulled_to))}
+    )
 
 
-def failed(told: ReplayFinished, error: str) -> ReplayFinished:
+def failed(outcome: ReplayFinished, error: str) -> ReplayFinished:
     """The outcome of a job that did not, as far as it came."""
-    return told.model_copy(update={"state": "failed", "error": error})
+    return outcome.model_copy(update={"state": "failed", "error": error})
 
 
 def _sum(before: int | None, more: int | None) -> int | None:

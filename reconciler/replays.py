@@ -1,8 +1,8 @@
 """Carries out the replays that operators and subscribers ask for, one after the other, a piece at a time.
 
 A replay's way, and what a crash at each point leaves: noted (it is begun), under way (it goes on after the
-last piece that was noted; if it was what ended the process, it does so twice at most), told (told again, with
-the same outcome), finished.
+last piece that was noted; if it was what ended the process, it does so twice at most), published (its outcome
+is published again), finished.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from schemas.notification import ReplayFinished
 from topsync.base import failpoints, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
-from topsync.coverage import pull, reach, replay_requests
-from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError, Puller
+from topsync.coverage import reach, replay_requests
+from topsync.coverage.pull import PULL_FAILURES, Puller, PullOutcome
+from topsync.coverage.pull_request import PullRequest
+from topsync.model.kind import Kind
 from topsync.model.span import Span
-from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
+from topsync.platforms.port import SessionRefusedError
 from topsync.sellers.sessions import Account, Sessions
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -34,14 +35,14 @@ from topsync.stream.producer import PublishError
 log = telemetry.get_logger(__name__)
 
 MAX_STARTS: Final = 2
-"""A job that was under way at the end of so many processes is not begun again: it may be what ended them."""
+"""A job that was under way when this many processes ended is not begun again: it may have ended them."""
 
 MAX_INTERRUPTIONS: Final = 10
-"""So often in a row a job that gets no further is taken up again, when the database or Kafka goes away."""
+"""How often in a row a job that gets no further is taken up again, when the database or Kafka goes away."""
 LONGEST_REST_SECONDS: Final = 30.0
 
 LOOK_SECONDS: Final = 1.0
-"""A job that is cancelled stops so much later."""
+"""A job that is cancelled stops this much later at most."""
 
 CANCELLED: Final = "it was cancelled"
 ENDED_PROCESSES: Final = (
@@ -55,7 +56,7 @@ class ReplayFailedError(Exception):
     """A replay cannot be carried out, or not to its end; the text says why."""
 
 
-FAILURES = (ReplayFailedError, TopError, NotStoredError, ListingFailedError)
+FAILURES = (ReplayFailedError, *PULL_FAILURES)
 """What ends a replay, and not this process."""
 
 INTERRUPTIONS = (*OUTAGE_ERRORS, PublishError)
@@ -67,7 +68,7 @@ class _Run:
     """A job under way."""
 
     job: ReplayJob
-    told: ReplayFinished
+    outcome: ReplayFinished
     """What has been found so far."""
 
     @property
@@ -130,28 +131,28 @@ class Replays:
         """Carry a request out; it always gets an outcome, unless this process dies first."""
         run = _Run(job, replay_outcomes.so_far(job))
         if job.starts >= MAX_STARTS and self._counted != job.id:
-            await self._end(job, replay_outcomes.failed(run.told, ENDED_PROCESSES))
+            await self._end(job, replay_outcomes.failed(run.outcome, ENDED_PROCESSES))
             return
         await self._count(job)
         try:
             stopped = await self._until_stopped(run)
-            told = replay_outcomes.done(run.told, run.span)
+            outcome = replay_outcomes.done(run.outcome, run.span)
             if stopped is not None:
-                told = replay_outcomes.failed(run.told, stopped)
+                outcome = replay_outcomes.failed(run.outcome, stopped)
         except FAILURES as error:
-            told = replay_outcomes.failed(run.told, str(error) or type(error).__name__)
+            outcome = replay_outcomes.failed(run.outcome, str(error) or type(error).__name__)
         except INTERRUPTIONS as error:
-            told = self._interrupted(run, error)
+            outcome = self._interrupted(run, error)
         except OperatorError:
             raise  # somebody has to see to something first; the job goes on afterwards
         except Exception:
             # It ends this process: the job must not meet the next one and end it, too.
-            told = replay_outcomes.failed(run.told, DEFECT)
-            await replay_jobs.finish(self.pool, job.id, ReplayState.FAILED, replay_outcomes.kept(told))
+            outcome = replay_outcomes.failed(run.outcome, DEFECT)
+            await replay_jobs.finish(self.pool, job.id, ReplayState.FAILED, replay_outcomes.kept(outcome))
             with suppress(PublishError):
-                await self._tell(told)
+                await self._notify(outcome)
             raise
-        await self._end(job, told)
+        await self._end(job, outcome)
 
     async def _count(self, job: ReplayJob) -> None:
         if self._counted != job.id:
@@ -168,7 +169,7 @@ class Replays:
         if self._interruptions <= MAX_INTERRUPTIONS:
             self._not_before = time.monotonic() + min(2.0**self._interruptions, LONGEST_REST_SECONDS)
             raise error
-        return replay_outcomes.failed(run.told, f"interrupted too often: {error or type(error).__name__}")
+        return replay_outcomes.failed(run.outcome, f"interrupted too often: {error or type(error).__name__}")
 
     async def _until_stopped(self, run: _Run) -> str | None:
         """Carry a job out to its end; or until somebody wants it stopped: why, in words."""
@@ -190,17 +191,20 @@ class Replays:
 
     async def _carry_out(self, run: _Run) -> None:
         now = self.clock.latest_now()
-        whole = reach.pullable(run.span, now=now)
+        rules = self.puller.lists.rules(Kind.ORDER)
+        whole = reach.pullable(run.span, rules, now=now)
         if whole is None:
-            raise ReplayFailedError(reach.nothing(run.span, now=now))
-        left = Span(max(whole.start, run.told.pulled_to or whole.start), whole.end)
+            raise ReplayFailedError(reach.nothing(run.span, rules, now=now))
+        left = Span(max(whole.start, run.outcome.pulled_to or whole.start), whole.end)
         for piece in reach.pieces(left):
             found = await self._pull(run.job, piece)
-            run.told = replay_outcomes.plus(run.told, piece, found, calls_per_second=self.calls_per_second)
-            await replay_jobs.advance(self.pool, run.job.id, replay_outcomes.kept(run.told))
+            run.outcome = replay_outcomes.plus(
+                run.outcome, piece, found, calls_per_second=self.calls_per_second
+            )
+            await replay_jobs.advance(self.pool, run.job.id, replay_outcomes.kept(run.outcome))
             self._interruptions = 0
 
-    async def _pull(self, job: ReplayJob, piece: Span) -> pull.PullOutcome:
+    async def _pull(self, job: ReplayJob, piece: Span) -> PullOutcome:
         """Pull or only list a piece, with another session if the first one is refused and there is one."""
         # The sessions may be stale by seconds: a seller that was paused just now is let be at once.
         if reason := await self._why_not(job):
@@ -209,7 +213,7 @@ class Replays:
         if account is not None:
             try:
                 return await self._pull_with(account, job, piece)
-            except SessionInvalidError:
+            except SessionRefusedError:
                 account = await self.sessions.refused(account)
         if account is None:
             raise ReplayFailedError(
@@ -220,8 +224,8 @@ class Replays:
     async def _why_not(self, job: ReplayJob) -> str | None:
         return replay_requests.why_not(await sellers.get(self.pool, job.wanted.seller_id))
 
-    async def _pull_with(self, account: Account, job: ReplayJob, piece: Span) -> pull.PullOutcome:
-        request = pull.PullRequest(
+    async def _pull_with(self, account: Account, job: ReplayJob, piece: Span) -> PullOutcome:
+        request = PullRequest(
             seller_id=job.wanted.seller_id,
             session=account.session,
             start=piece.start,
@@ -231,20 +235,22 @@ class Replays:
         )
         return await (self.puller.preview(request) if job.wanted.dry_run else self.puller.pull(request))
 
-    async def _end(self, job: ReplayJob, told: ReplayFinished) -> None:
-        """Tell of an outcome and keep it.
+    async def _end(self, job: ReplayJob, outcome: ReplayFinished) -> None:
+        """Publish an outcome and keep it.
 
-        Told first: whoever dies in between does and tells it again, and nobody waits for it in vain.
+        Published first: after a crash in between it is published again, and nobody waits for it in vain.
         """
-        await self._tell(told)
+        await self._notify(outcome)
         failpoints.reach("replay.told")
-        await replay_jobs.finish(self.pool, job.id, ReplayState(told.state), replay_outcomes.kept(told))
+        await replay_jobs.finish(self.pool, job.id, ReplayState(outcome.state), replay_outcomes.kept(outcome))
         self._interruptions = 0
         if self._counted == job.id:
             self._counted = None
-        log.info("replay finished", job=job.id, state=told.state, error=told.error, dry_run=told.dry_run)
+        log.info(
+            "replay finished", job=job.id, state=outcome.state, error=outcome.error, dry_run=outcome.dry_run
+        )
 
-    async def _tell(self, told: ReplayFinished) -> None:
+    async def _notify(self, outcome: ReplayFinished) -> None:
         await self.puller.producer.publish(
-            [records.notification(self.notifications_topic, told, at=self.clock.now())]
+            [records.notification(self.notifications_topic, outcome, at=self.clock.now())]
         )

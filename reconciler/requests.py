@@ -23,6 +23,7 @@ from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
 from topsync.coverage import replay_requests
 from topsync.coverage.replay_requests import ReplayRefusedError
+from topsync.platforms.port import ListRules
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.replay_jobs import AskedBy, WantedReplay
 from topsync.stream import clients, records
@@ -51,6 +52,8 @@ class SignalReader:
     pool: Pool
     producer: Producer
     clock: ServerClock
+    list_rules: ListRules
+    """Of the list of orders: what can be asked for."""
 
     async def run(self, lifetime: Lifetime) -> None:
         """Read until the process is asked to end."""
@@ -88,7 +91,9 @@ class SignalReader:
         asked = {"job": replay.id, "seller_id": replay.seller_id}
         log.info("replay asked for by a signal", **asked, dry_run=replay.dry_run)
         try:
-            await replay_requests.note(self.pool, replay, AskedBy.SIGNAL, now=self.clock.now())
+            await replay_requests.note(
+                self.pool, replay, AskedBy.SIGNAL, self.list_rules, now=self.clock.now()
+            )
         except ReplayRefusedError as error:
             log.warning("replay refused", **asked, reason=str(error))
             await self.producer.publish([self._refusal(replay, str(error))])

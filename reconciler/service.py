@@ -23,10 +23,10 @@ from topsync.base.clock import ServerClock
 from topsync.base.outages import Outage
 from topsync.base.service import Lifetime
 from topsync.base.settings import ReconcilerSettings
-from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError, Puller, PullRequest
+from topsync.coverage.pull import PULL_FAILURES, Puller
+from topsync.coverage.pull_request import PullRequest
 from topsync.model.gap import Gap
-from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
+from topsync.platforms.port import SessionRefusedError
 from topsync.sellers.sessions import Sessions
 from topsync.store import coverage, database, gaps, push_connections
 from topsync.store.database import OUTAGE_ERRORS, Connection, Pool
@@ -45,7 +45,7 @@ FOR_EVER = timedelta(days=36500)
 
 FAILED = "pull failed; nothing is claimed, trying again"
 
-PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, TopError, NotStoredError, ListingFailedError)
+PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, *PULL_FAILURES)
 """What a later pull can mend: nothing was claimed, so nothing is lost."""
 
 
@@ -202,11 +202,11 @@ class Reconciler:
                     reason=pull.reason,
                 )
             )
-        except SessionInvalidError:
+        except SessionRefusedError:
             await self.sessions.refused(account)
             raise
         proven = (await coverage.proven(self.pool)).get(seller_id, [])
         mine = [gap for gap in await gaps.open_gaps(self.pool) if gap.seller_id == seller_id]
-        for gap in plan.closed(mine, proven, now=self.clock.now()):
+        for gap in plan.closed(mine, proven, self.rules, now=self.clock.now()):
             await gaps.close(self.pool, gap, self.clock.now())
             log.info("gap proven closed", seller_id=seller_id, gap=gap.id)

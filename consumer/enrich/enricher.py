@@ -26,7 +26,8 @@ from topsync.base import failpoints, metrics, retry, telemetry
 from topsync.base.errors import flat, leaves
 from topsync.base.service import Lifetime
 from topsync.base.settings import EnricherSettings, KafkaSettings
-from topsync.platforms.taobao.gateway.errors import CallLimitedError, RetryLaterError
+from topsync.budget.errors import CallLimitedError
+from topsync.platforms.taobao.gateway.errors import RetryLaterError
 from topsync.store import orders
 from topsync.store.database import OUTAGE_ERRORS
 from topsync.store.versions import NotOwnerError

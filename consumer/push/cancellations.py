@@ -1,4 +1,4 @@
-"""Authorisations that sellers withdraw: the channel says so before a call is refused."""
+"""Authorisations that sellers withdraw: a message says so before a call is refused."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from datetime import datetime
 
 from topsync.base import telemetry
 from topsync.base.outages import Outage
-from topsync.platforms.taobao.channel.connection import Delivery
-from topsync.platforms.taobao.contents import read_cancellation
+from topsync.platforms.message_port import MessageReading, Withdrawal
 from topsync.sellers import session_rules
 from topsync.store import sellers
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -19,7 +18,7 @@ from topsync.store.database import OUTAGE_ERRORS, Pool
 log = telemetry.get_logger(__name__)
 
 MAX_UNWRITTEN = 1000
-"""Kept while the database is away; the next call for a seller beyond that tells the same."""
+"""Kept while the database is away; the next call for a seller beyond that shows the same."""
 
 
 @dataclass(slots=True)
@@ -31,12 +30,11 @@ class Cancellations:
     _due: asyncio.Event = field(default_factory=asyncio.Event)
     _outage: Outage = field(default_factory=lambda: Outage("cannot mark a seller as expired; trying again"))
 
-    def note(self, deliveries: Iterable[Delivery]) -> None:
+    def note(self, readings: Iterable[MessageReading]) -> None:
         """Pick out the messages that withdraw an authorisation. Does not wait."""
-        for delivery in deliveries:
-            message = delivery.message
-            if message is not None and (seller_id := read_cancellation(message)) is not None:
-                self._unwritten.append((seller_id, message.published_at or delivery.received_at))
+        for reading in readings:
+            if isinstance(reading, Withdrawal):
+                self._unwritten.append((reading.seller_id, reading.at))
                 self._due.set()
 
     async def keep(self) -> None:

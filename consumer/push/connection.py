@@ -1,4 +1,4 @@
-"""One connection to the channel as the push service keeps it: told of in logs and metrics, and written down.
+"""One connection of push, as the service keeps it: shown in logs and metrics, and written down.
 
 What is written is what the reconciler opens gaps by: when the connection last provably worked.
 """
@@ -11,12 +11,7 @@ from contextlib import suppress
 from uuid import UUID, uuid4
 
 from topsync.base import metrics, telemetry
-from topsync.base.clock import ServerClock
-from topsync.platforms.taobao.channel.config import ConnectionConfig
-from topsync.platforms.taobao.channel.connection import ChannelConnection, TokenSource
-from topsync.platforms.taobao.channel.endings import Cause
-from topsync.platforms.taobao.channel.session import ChannelState
-from topsync.platforms.taobao.channel.status import ConnectionStatus
+from topsync.platforms.message_port import Messages, PushEnding, PushStatus
 from topsync.store import push_connections
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.push_connections import PushConnection
@@ -27,25 +22,16 @@ MAX_UNWRITTEN_ENDS = 1000
 """Ends kept while the database is away; beyond it the oldest is forgotten. Its row has gone stale by then,
 which opens the same gap."""
 
-EXPECTED = (Cause.LEFT, Cause.STOPPED)
-
 
 class WatchedConnection:
-    """One connection that comes back for ever, and its rows. `number` tells it from the process's others."""
+    """One connection that comes back for ever, and its rows. In the process, `number` is its name."""
 
-    def __init__(
-        self,
-        number: int,
-        config: ConnectionConfig,
-        clock: ServerClock,
-        pool: Pool,
-        token_source: TokenSource | None = None,
-    ) -> None:
+    def __init__(self, number: int, messages: Messages, pool: Pool) -> None:
         self.number = number
-        self.connection = ChannelConnection(config, clock, self._state_changed, token_source=token_source)
-        self._group = config.group
+        self.connection = messages.connection(self._state_changed)
+        self._source = messages.source
         self._pool = pool
-        self._state: ChannelState | None = None
+        self._status: PushStatus | None = None
         self._current: UUID | None = None
         self._ended: deque[PushConnection] = deque(maxlen=MAX_UNWRITTEN_ENDS)
         self._due = asyncio.Event()
@@ -80,46 +66,45 @@ class WatchedConnection:
                 log.warning("the connection's state is written down again", connection=self.number)
             self._writes = True
 
-    def _state_changed(self, status: ConnectionStatus) -> None:
-        if self._state is not None:
-            metrics.PUSH_CONNECTIONS.labels(self._state.value).dec()
-        metrics.PUSH_CONNECTIONS.labels(status.state.value).inc()
-        before, self._state = self._state, status.state
-        if status.state in (ChannelState.DISCONNECTED, ChannelState.CLOSED):
-            self._end(status, before)
+    def _state_changed(self, status: PushStatus) -> None:
+        if self._status is not None:
+            metrics.PUSH_CONNECTIONS.labels(self._status.state).dec()
+        metrics.PUSH_CONNECTIONS.labels(status.state).inc()
+        before, self._status = self._status, status
+        if status.ending is not None:
+            self._end(status, status.ending, before)
         else:
-            log.info("channel", connection=self.number, state=status.state.value)
-        if status.state is ChannelState.CONNECTED:
+            log.info("channel", connection=self.number, state=status.state)
+        if status.is_up:
             self._current = uuid4()
         self._due.set()
 
-    def _end(self, status: ConnectionStatus, before: ChannelState | None) -> None:
-        ending = status.ending
-        assert ending is not None, "whatever ends has ended somehow"
-        if before is not ChannelState.DISCONNECTED:
+    def _end(self, status: PushStatus, ending: PushEnding, before: PushStatus | None) -> None:
+        if before is None or before.ending is None:
             metrics.PUSH_ENDINGS.labels(ending.cause).inc()
-        (log.info if ending.cause in EXPECTED else log.warning)(
+        (log.info if ending.is_expected else log.warning)(
             "channel",
             connection=self.number,
-            state=status.state.value,
-            before=before.value if before else None,
-            cause=ending.cause.value,
+            state=status.state,
+            before=before.state if before else None,
+            cause=ending.cause,
             code=ending.code,
             phrase=ending.phrase,
         )
         if self._current is not None:
-            self._ended.append(self._row(status, self._current, lost=True))
+            self._ended.append(self._row(status, self._current))
             self._current = None
 
-    def _row(self, status: ConnectionStatus, id: UUID, *, lost: bool = False) -> PushConnection:  # noqa: A002
+    def _row(self, status: PushStatus, id: UUID) -> PushConnection:  # noqa: A002
         assert status.connected_at is not None
         assert status.last_proof_at is not None
+        ending = status.ending
         return PushConnection(
             id=id,
-            channel_group=self._group,
+            channel_group=self._source,
             connected_at=status.connected_at,
             last_proof_at=status.last_proof_at,
-            lost_at=status.at if lost else None,
-            reason=status.reason if lost else None,
-            cause=status.ending.cause.value if lost and status.ending else None,
+            lost_at=None if ending is None else status.at,
+            reason=None if ending is None else status.reason,
+            cause=None if ending is None else ending.cause,
         )

@@ -1,4 +1,4 @@
-"""Push: the message channel into the topic `changes`.
+"""Push: the platform's messages into the topic `changes`.
 
 A message is confirmed only after Kafka has acknowledged its record from every in-sync replica (I1). Until
 then it is held; when Kafka does not answer, it is written again with a new producer. What the connection
@@ -10,21 +10,24 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from consumer.push.cancellations import Cancellations
 from consumer.push.connection import WatchedConnection
+from schemas.change import Hint
 from schemas.notification import MessageReceived
 from topsync.base import failpoints, metrics, telemetry
-from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
-from topsync.platforms.taobao.channel.config import ConnectionConfig
-from topsync.platforms.taobao.channel.connection import ChannelConnection, TokenSource
-from topsync.platforms.taobao.channel.deliveries import Delivery
-from topsync.platforms.taobao.channel.messages import TmcMessage
-from topsync.platforms.taobao.contents import UnreadableMessageError, read_change
+from topsync.platforms.message_port import (
+    MessageBatch,
+    MessageReading,
+    Messages,
+    PlatformNotice,
+    UnreadableMessage,
+    Withdrawal,
+)
 from topsync.store.database import Pool
 from topsync.stream import producer as producers
 from topsync.stream import records
@@ -39,56 +42,51 @@ RESTART_SECONDS = 1.0
 
 
 SENT_TOGETHER = 2000
-"""So many records, or a little more, go to the producer at once where they have queued up: some milliseconds
-of work, and a fraction of the batches that each round by itself would make."""
+"""Where records have queued up, this many or a few more go to the producer at once: some milliseconds of
+work, and a fraction of the batches that each round by itself would make."""
 
 PRODUCER_END_SECONDS = 5.0
 """How long a producer with nothing left to write may take to close."""
 
 
-def record_of(delivery: Delivery, topics: Registry, *, detail_lag: timedelta) -> Record:
-    """The record that keeps a delivery: a change, a notification or, unreadable, a dead letter. Pure."""
-    message = delivery.message
-    if message is None:
-        return _dead_letter(delivery, topics, "unreadable_frame", delivery.reason or "unknown")
-    try:
-        change = read_change(message, received_at=delivery.received_at, detail_lag=detail_lag)
-    except UnreadableMessageError as error:
-        return _dead_letter(delivery, topics, "unreadable_message", f"{message.topic}: {error}")
-    if change is None:
-        return records.notification(
-            topics.notifications.name,
-            MessageReceived(topic=message.topic, id=str(message.id), seller_id=_seller_of(message)),
-            at=delivery.received_at,
-        )
-    return records.change(topics.changes.name, change)
+def record_of(reading: MessageReading, topics: Registry) -> Record:
+    """The record that keeps a message: a change, a notification or, unreadable, a dead letter. Pure."""
+    match reading:
+        case Hint():
+            return records.change(topics.changes.name, reading)
+        case Withdrawal(notice) | (PlatformNotice() as notice):
+            return _notification(notice, topics)
+        case UnreadableMessage():
+            return _dead_letter(reading, topics)
 
 
-def _seller_of(message: TmcMessage) -> int | None:
-    """The seller that a message names; the platform's own messages may name none, or 0."""
-    return message.user_id if (message.user_id or 0) > 0 else None
+def _notification(notice: PlatformNotice, topics: Registry) -> Record:
+    return records.notification(
+        topics.notifications.name,
+        MessageReceived(topic=notice.topic, id=notice.id, seller_id=notice.seller_id),
+        at=notice.received_at,
+    )
 
 
-def _dead_letter(delivery: Delivery, topics: Registry, reason: str, detail: str) -> Record:
-    metrics.DEAD_LETTERS.labels(reason).inc()
-    log.warning("message set aside", reason=reason, detail=detail)
+def _dead_letter(message: UnreadableMessage, topics: Registry) -> Record:
+    metrics.DEAD_LETTERS.labels(message.reason).inc()
+    log.warning("message set aside", reason=message.reason, detail=message.detail)
     return records.dead_letter(
         topics.dead_letters.name,
-        reason=reason,
-        detail=detail,
-        original=delivery.raw,
-        at=delivery.received_at,
+        reason=message.reason,
+        detail=message.detail,
+        original=message.original,
+        at=message.received_at,
         origin="push",
-        seller_id=None if delivery.message is None else _seller_of(delivery.message),
+        seller_id=message.seller_id,
     )
 
 
 @dataclass(slots=True)
 class _Round:
-    """Deliveries that go into Kafka together. How many there are is bounded by the connections' bytes."""
+    """Messages that go into Kafka together. How many there are is bounded by the connections' bytes."""
 
-    connection: ChannelConnection
-    deliveries: Sequence[Delivery]
+    batch: MessageBatch
     records: Sequence[Record]
     acknowledgements: Sequence[asyncio.Future[object]] | None = None
     """None until the records are with the producer."""
@@ -96,17 +94,14 @@ class _Round:
 
 @dataclass(slots=True)
 class PushService:
-    """The connections to the channel, and their way into Kafka."""
+    """The connections to the platform, and the messages' way into Kafka."""
 
-    config: ConnectionConfig
+    messages: Messages
     kafka: KafkaSettings
     topics: Registry
-    clock: ServerClock
     pool: Pool
     detail_lag: timedelta
     proof_interval_seconds: float
-    connections: int = 1
-    token_source: TokenSource | None = None
     _lines: list[WatchedConnection] = field(init=False)
     _cancellations: Cancellations = field(init=False)
     _open_intakes: int = field(init=False)
@@ -118,13 +113,9 @@ class PushService:
     _given_up: bool = False
 
     def __post_init__(self) -> None:
-        # The bound on memory is the process's, however many connections it has.
-        config = replace(
-            self.config, max_unconfirmed_bytes=self.config.max_unconfirmed_bytes // self.connections
-        )
         self._lines = [
-            WatchedConnection(number, config, self.clock, self.pool, self.token_source)
-            for number in range(1, self.connections + 1)
+            WatchedConnection(number, self.messages, self.pool)
+            for number in range(1, self.messages.connection_count + 1)
         ]
         self._cancellations = Cancellations(self.pool)
         self._open_intakes = len(self._lines)
@@ -157,11 +148,12 @@ class PushService:
 
     async def _take_in(self, line: WatchedConnection) -> None:
         """At once, whatever Kafka does: what has been received is held by the process, up to its bound."""
-        async for deliveries in line.connection.deliveries():
-            metrics.PUSH_RECEIVED.inc(len(deliveries))
-            kept = [record_of(each, self.topics, detail_lag=self.detail_lag) for each in deliveries]
-            self._cancellations.note(deliveries)
-            taken = _Round(line.connection, deliveries, kept)
+        async for batch in line.connection.batches():
+            readings = batch.read(self.detail_lag)
+            metrics.PUSH_RECEIVED.inc(len(readings))
+            kept = [record_of(each, self.topics) for each in readings]
+            self._cancellations.note(readings)
+            taken = _Round(batch, kept)
             self._rounds.append(taken)
             self._unsent.append(taken)
             failpoints.reach("push.received")
@@ -201,7 +193,7 @@ class PushService:
             self._changed.set()
 
     def _take_unsent(self) -> list[_Round]:
-        """The oldest rounds, one at least."""
+        """The oldest rounds, at least one."""
         taken = [self._unsent.popleft()]
         count = len(taken[0].records)
         while self._unsent and count < SENT_TOGETHER:
@@ -219,9 +211,9 @@ class PushService:
                 await acknowledgement
             failpoints.reach("push.acknowledged")
             self._rounds.popleft()
-            oldest.connection.confirm(oldest.deliveries)
+            oldest.batch.confirm()
             failpoints.reach("push.confirmed")
-            metrics.PUSH_CONFIRMED.inc(len(oldest.deliveries))
+            metrics.PUSH_CONFIRMED.inc(len(oldest.records))
         self._changed.set()
 
     async def _change(self) -> None:

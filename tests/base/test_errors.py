@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from topsync.base.errors import flat
-from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
+from topsync.budget.errors import CallLimitedError, Scope
 
 
 def test_what_a_group_of_groups_holds_is_told_once_and_without_the_groups() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from topsync.base import json_bounds
 from topsync.base.json_bounds import TooManyValuesError
-from topsync.platforms.taobao.export_file import ToRepair, read_line
+from topsync.platforms.export_port import ToRepair
+from topsync.platforms.taobao.export_file import read_line
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.errors import BadAnswerError
 

@@ -23,6 +23,8 @@ from topsync.base.settings import (
     VaultSettings,
 )
 from topsync.model import linger
+from topsync.platforms.taobao.linger import WORDS
+from topsync.wiring import parts
 
 PAGE = DOCS / "reference" / "settings.md"
 SECRET = "very-secret-value-0001"
@@ -182,20 +184,21 @@ def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
     assert "TOPSYNC_MIN_INSYNC_REPLICAS: " in refusal(KafkaSettings)
 
 
-def test_messages_that_may_wait_are_checked_when_the_settings_are_loaded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert not settings.load(EnricherSettings).patience
+def test_messages_that_may_wait_are_checked_when_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not parts.patience()
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRated=5")
-    assert settings.load(EnricherSettings).patience == {"taobao_trade_TradeRated": timedelta(seconds=5)}
+    assert parts.patience() == {"taobao_trade_TradeRated": timedelta(seconds=5)}
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRatet=5")
-    assert "TOPSYNC_LINGER: Value error, no message about orders is called 'TradeRatet'" in refusal(
-        EnricherSettings
-    )
+    with pytest.raises(SettingsError) as refused:
+        parts.patience()
+    line = str(refused.value)
+    assert line.startswith("TOPSYNC_LINGER: Value error, no message about orders is called 'TradeRatet'; ")
+    assert "Unset it for the default, " in line
+    assert "\n" not in line
 
 
 def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
-    waits = ",".join(f"{name}={seconds:g}" for name, seconds in linger.UNHURRIED_SECONDS.items())
+    waits = ",".join(f"{name}={seconds:g}" for name, seconds in WORDS.unhurried_seconds.items())
     assert f"`{linger.UNHURRIED}` is short for `{waits}`" in settings.reference_page()
 
 

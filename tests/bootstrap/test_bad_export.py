@@ -23,8 +23,12 @@ from tests.support.places import CASES
 from topsync.base.clock import ServerClock
 from topsync.base.settings import BootstrapSettings, CoverageSettings
 from topsync.coverage.pull import Puller
+from topsync.platforms.taobao.details import TaobaoDetails
+from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.download import DownloadConfig
+from topsync.platforms.taobao.lists import TaobaoLists
+from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers.sessions import Account
 from topsync.store import bootstraps, sellers
 from topsync.store.bootstraps import BootstrapStep
@@ -66,7 +70,8 @@ async def start(
             assert seller is not None
             puller = Puller(
                 pool=pool,
-                client=client,
+                lists=TaobaoLists(client),
+                details=TaobaoDetails(client),
                 clock=clock,
                 producer=producer,
                 changes_topic=registry.changes.name,
@@ -84,7 +89,18 @@ async def start(
             file = own.export_file(SELLER)
             file.parent.mkdir()
             account = Account(seller, SecretStr(SESSION))
-            yield Start(BootstrapJob(account, puller, registry, own, DownloadConfig(), lambda *_: None), file)
+            yield Start(
+                BootstrapJob(
+                    account=account,
+                    subscriptions=TaobaoSubscriptions(client),
+                    bulk_export=TaobaoExport(client, DownloadConfig(), own.export_max_ratio),
+                    puller=puller,
+                    topics=registry,
+                    settings=own,
+                    report=lambda *_: None,
+                ),
+                file,
+            )
 
 
 async def test_an_export_that_cannot_be_read_leads_back_to_a_new_request(start: Start) -> None:

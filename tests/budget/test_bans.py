@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from topsync.budget.bans import Bans
 from topsync.model.call_limits import APP
-from topsync.platforms.taobao.gateway.errors import Scope
+from topsync.budget.errors import Scope
 
 API, OTHER = "an.api", "another.api"
 

@@ -16,11 +16,11 @@ from tests.budget.gates import MakeGate
 from tests.support import pace
 from tests.support.eventually import eventually
 from topsync.budget.book import LocalBook
+from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import BudgetGate
 from topsync.budget.leases import LEASE_SECONDS, Ask, LeaseGrant
 from topsync.model.call_limits import CallLimits
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 
 API = "taobao.trade.fullinfo.get"
 OTHER = "taobao.trades.sold.get"

@@ -32,9 +32,12 @@ from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings
 from topsync.coverage import lists, pull
 from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError, Puller, PullRequest
+from topsync.coverage.pull import NotStoredError, Puller
+from topsync.coverage.pull_request import PullRequest
 from topsync.model.span import Span
+from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
+from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.store import coverage, orders, refunds
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
@@ -198,7 +201,8 @@ async def shop(
             await client.sync_clock()
             puller = Puller(
                 pool=pool,
-                client=client,
+                lists=TaobaoLists(client),
+                details=TaobaoDetails(client),
                 clock=clock,
                 producer=producer,
                 changes_topic=registry.changes.name,

@@ -9,6 +9,7 @@ import pytest
 from schemas import platform_time
 from topsync.coverage import reach
 from topsync.model.span import Span
+from topsync.platforms.port import ListRules
 
 NOW = datetime(2025, 11, 20, 2, 0, 0, 500_000, tzinfo=UTC)
 """10:00 of the platform's day."""
@@ -17,6 +18,7 @@ OLDEST = datetime(2025, 8, 21, 16, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+RULES = ListRules(longest=DAY, max_page_size=100, reaches_back=90 * DAY)
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -49,22 +51,22 @@ FOR_EVER = datetime.max.replace(tzinfo=UTC)
 def test_what_cannot_be_pulled_is_refused_with_the_nearest_that_can(
     span: Span, objection: str | None
 ) -> None:
-    assert reach.objection(span, now=NOW) == objection
+    assert reach.objection(span, RULES, now=NOW) == objection
 
 
 def test_what_is_pulled_ends_now_and_begins_where_the_platform_begins_to_list() -> None:
     now = platform_time.floor_to_second(NOW)
     whole = Span(datetime.min.replace(tzinfo=UTC), FOR_EVER)
-    assert reach.pullable(whole, now=NOW) == Span(OLDEST, now + SECOND)
-    assert reach.pullable(Span(now, FOR_EVER), now=NOW) == Span(now, now + SECOND), "its whole second"
-    assert reach.pullable(Span(NOW - HOUR, NOW - SECOND), now=NOW) == Span(NOW - HOUR, NOW - SECOND)
-    assert reach.pullable(Span(now + SECOND, FOR_EVER), now=NOW) is None
-    assert reach.pullable(Span(OLDEST - DAY, OLDEST), now=NOW) is None
+    assert reach.pullable(whole, RULES, now=NOW) == Span(OLDEST, now + SECOND)
+    assert reach.pullable(Span(now, FOR_EVER), RULES, now=NOW) == Span(now, now + SECOND), "its whole second"
+    assert reach.pullable(Span(NOW - HOUR, NOW - SECOND), RULES, now=NOW) == Span(NOW - HOUR, NOW - SECOND)
+    assert reach.pullable(Span(now + SECOND, FOR_EVER), RULES, now=NOW) is None
+    assert reach.pullable(Span(OLDEST - DAY, OLDEST), RULES, now=NOW) is None
 
 
 def test_nothing_is_said_to_be_still_to_come_or_long_gone() -> None:
-    assert "which is still to come" in reach.nothing(Span(NOW + SECOND, FOR_EVER), now=NOW)
-    assert "before 2025-08-22 00:00:00" in reach.nothing(Span(OLDEST - DAY, OLDEST), now=NOW)
+    assert "which is still to come" in reach.nothing(Span(NOW + SECOND, FOR_EVER), RULES, now=NOW)
+    assert "before 2025-08-22 00:00:00" in reach.nothing(Span(OLDEST - DAY, OLDEST), RULES, now=NOW)
 
 
 def test_a_shortfall_names_both_ends() -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from topsync.model import linger
 from topsync.platforms.taobao.catalogue import SUBSCRIBED_TOPICS
+from topsync.platforms.taobao.linger import WORDS
 
 
 def seconds(text: str) -> dict[str, float]:
-    return {topic: wait.total_seconds() for topic, wait in linger.parse(text).items()}
+    return {topic: wait.total_seconds() for topic, wait in linger.parse(text, WORDS).items()}
 
 
 def test_nothing_is_written_and_nothing_waits() -> None:
@@ -34,7 +35,7 @@ def test_one_word_is_short_for_what_is_recommended() -> None:
 
 @pytest.mark.parametrize("topic", [topic for topic in SUBSCRIBED_TOPICS if "_trade_" in topic])
 def test_every_topic_about_orders_may_wait(topic: str) -> None:
-    assert linger.parse(f"{topic.removeprefix('taobao_trade_')}=300") == {topic: timedelta(minutes=5)}
+    assert linger.parse(f"{topic.removeprefix('taobao_trade_')}=300", WORDS) == {topic: timedelta(minutes=5)}
 
 
 @pytest.mark.parametrize(
@@ -57,4 +58,4 @@ def test_every_topic_about_orders_may_wait(topic: str) -> None:
 )
 def test_a_mistake_is_named(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
-        linger.parse(text)
+        linger.parse(text, WORDS)

@@ -11,14 +11,15 @@ from reconciler import backlog_plan
 from reconciler.backlog_plan import BacklogPlan, BacklogRules
 from tests.store.databases import SELLER, at, platform_trade
 from topsync.model.refetch import Refetch
-from topsync.platforms.taobao.calls.details import DetailsResult
-from topsync.platforms.taobao.calls.exports import ExportStatus
+from topsync.platforms.taobao.details import read_order
 from topsync.platforms.taobao.gateway import wire
 from topsync.stream.records import MAX_RECORD_BYTES
 
 OTHER = SELLER + 1
 TID = 4000000000000000101
-RULES = BacklogRules(from_seconds=10, tasks_at_once=5, calls_per_second=20, backlog_changes=1000)
+RULES = BacklogRules(
+    from_seconds=10, tasks_at_once=5, calls_per_second=20, backlog_changes=1000, orders_per_task=100
+)
 """More than 200 orders are worth tasks."""
 
 
@@ -48,8 +49,14 @@ def test_a_seller_without_tasks_is_called_for() -> None:
     assert chosen == BacklogPlan((OTHER,) * 5, frozenset({SELLER}))
 
 
-def test_tasks_can_be_switched_off() -> None:
-    rules = replace(RULES, from_seconds=0)
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(replace(RULES, from_seconds=0), id="by a setting"),
+        pytest.param(replace(RULES, orders_per_task=0), id="where the platform has none"),
+    ],
+)
+def test_tasks_can_be_switched_off(rules: BacklogRules) -> None:
     chosen = backlog_plan.plan({SELLER: 9000}, rules, running=0, without_tasks=frozenset())
     assert chosen == BacklogPlan(alone=frozenset({SELLER}))
 
@@ -66,11 +73,6 @@ def test_tasks_can_be_switched_off() -> None:
 def test_how_many_are_called_for_at_once(calls_per_second: float, backlog_changes: int, at_once: int) -> None:
     rules = replace(RULES, calls_per_second=calls_per_second, backlog_changes=backlog_changes)
     assert rules.alone_at_once == at_once
-
-
-def test_no_request_repeats_one_that_failed() -> None:
-    """An identical one is answered with the task that failed (docs/platform/gateway.md 4.2)."""
-    assert [backlog_plan.request_order([1, 2, 3], failures) for failures in (0, 1)] == [[1, 2, 3], [2, 3, 1]]
 
 
 @pytest.mark.parametrize(
@@ -93,16 +95,13 @@ def test_what_a_task_does_not_show_as_promised_is_asked_for_alone() -> None:
         return Refetch(TID + number, SELLER, "x", at(0), at(1), promised, "push", "in_task")
 
     wanted = [one(0), one(1, 5), one(2, 6), one(3), one(4), one(5)]
-    answer = DetailsResult(
-        ExportStatus.DONE,
-        at(9),
-        {
-            **{TID + number: platform_trade(TID + number, 5) for number in range(3)},
-            TID + 4: {"tid": TID + 4, "modified": "never"},
-            TID + 5: platform_trade(TID + 5, 10),
-        },
-    )
-    found = backlog_plan.sort_out(wanted, answer, latest_now=at(9))
+    answer: dict[int, dict[str, object]] = {
+        **{TID + number: platform_trade(TID + number, 5) for number in range(3)},
+        TID + 4: {"tid": TID + 4, "modified": "never"},
+        TID + 5: platform_trade(TID + 5, 10),
+    }
+    brought = {tid: read_order(raw) for tid, raw in answer.items()}
+    found = backlog_plan.sort_out(wanted, brought, latest_now=at(9))
     assert [found_one.tid - TID for found_one, _ in found.good] == [0, 1]
     assert [tid - TID for tid in found.alone] == [2, 3, 4, 5], "older, absent, unreadable, ahead of time"
     waits = backlog_plan.waits(found, stored_within=timedelta(seconds=30))
@@ -116,8 +115,7 @@ def test_what_a_task_shows_and_kafka_would_not_take_is_asked_for_alone() -> None
     ]
     odd = {0: 1, 1: 10**30, 2: "x" * MAX_RECORD_BYTES}
     trades = {TID + number: platform_trade(TID + number, 5, odd=value) for number, value in odd.items()}
-    found = backlog_plan.sort_out(
-        wanted, DetailsResult(ExportStatus.DONE, at(9), dict(trades)), latest_now=at(9)
-    )
+    brought = {tid: read_order(raw) for tid, raw in trades.items()}
+    found = backlog_plan.sort_out(wanted, brought, latest_now=at(9))
     assert [wire.loads(written) for _, written in found.good] == [trades[TID], trades[TID + 1]]
     assert found.alone == [TID + 2]

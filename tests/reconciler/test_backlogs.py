@@ -29,6 +29,7 @@ from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.model.refetch import BACKLOG, IN_TASK, LATE, Refetch
 from topsync.platforms.taobao.calls import details, exports
+from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, RetryLaterError
 from topsync.sellers.sessions import Sessions
@@ -45,7 +46,9 @@ from topsync.stream import records
 
 CREATE, RESULT = "taobao.topats.trades.fullinfo.get", "taobao.topats.result.get"
 ORDERS = 130
-RULES = BacklogRules(from_seconds=1, tasks_at_once=10, calls_per_second=50, backlog_changes=1000)
+RULES = BacklogRules(
+    from_seconds=1, tasks_at_once=10, calls_per_second=50, backlog_changes=1000, orders_per_task=100
+)
 NOBODYS = 4_000_000_999_999_999_900
 REFUSED = 2_000_000_999
 """A seller whose session the platform does not know."""
@@ -64,6 +67,7 @@ class Desk:
     pool: Pool
     kafka: KafkaSettings
     bulk: BulkDetails
+    client: TopClient
 
     @property
     def seller(self) -> int:
@@ -85,7 +89,7 @@ class Desk:
         """How many tasks the platform has accepted."""
         now, span = self.bulk.clock.now(), timedelta(hours=1)
         session = SecretStr(self.platform.sellers[0].session)
-        return len(await exports.tasks(self.bulk.client, session, now - span, now + span))
+        return len(await exports.tasks(self.client, session, now - span, now + span))
 
     def restarted(self) -> BulkDetails:
         """The same in a new process, which knows only what is written down."""
@@ -166,11 +170,11 @@ async def desk_on(
             await client.sync_clock()
             sessions = Sessions(pool, vault)
             bulk = BulkDetails(
-                *(pool, producer, registry, client, clock, sessions, RULES),
+                *(pool, producer, registry, TaobaoDetailTasks(client), clock, sessions, RULES),
                 poll_seconds=0.05,
                 deadline_seconds=60,
             )
-            yield Desk(platform, pool, kafka, bulk)
+            yield Desk(platform, pool, kafka, bulk, client)
 
 
 async def test_a_backlog_comes_by_a_task_for_each_hundred_orders(desk: Desk) -> None:

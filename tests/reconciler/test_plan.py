@@ -16,11 +16,12 @@ from topsync.coverage import spans
 from topsync.model.gap import Gap
 from topsync.model.span import Span
 from topsync.model.visibility import Allowances, Lateness, Peak
-from topsync.platforms.taobao.calls.paging import oldest_listed
+from topsync.platforms.port import ListRules
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
 ALLOWANCE, OVERLAP, SWEEP, RETRY = 600, 300, 120, 60
 DAY = 86400.0
+LISTS = ListRules(longest=timedelta(days=1), max_page_size=100, reaches_back=timedelta(days=90))
 NOW = BASE
 """Close enough to everything here for the platform to list it."""
 
@@ -37,7 +38,7 @@ def rules(*, sweep: float = SWEEP) -> PullRules:
     usual = Allowances(timedelta(seconds=ALLOWANCE), timedelta(seconds=OVERLAP))
     peak = Allowances(timedelta(seconds=3 * ALLOWANCE), timedelta(seconds=3 * OVERLAP))
     lateness = Lateness(usual, peak, (Peak(at(100_000), at(110_000)),))
-    return PullRules(lateness, timedelta(seconds=sweep), timedelta(seconds=RETRY))
+    return PullRules(LISTS, lateness, timedelta(seconds=sweep), timedelta(seconds=RETRY))
 
 
 def gap(began: float, ended: float | None, *, pulled: float | None = None, number: int = 1) -> Gap:
@@ -163,7 +164,7 @@ def ledgers(draw: st.DrawFn) -> list[Span]:
 def test_a_gap_is_closed_only_when_it_has_ended_and_each_of_its_seconds_is_proven(
     one: Gap, proven: list[Span]
 ) -> None:
-    is_closed = plan.closed([one], proven, now=NOW) == [one]
+    is_closed = plan.closed([one], proven, rules(), now=NOW) == [one]
     if not proven or one.ended is None:
         assert not is_closed
         return
@@ -181,9 +182,9 @@ def _touches(proven: Sequence[Span], begins: datetime, ended: datetime) -> bool:
 
 def test_a_gap_from_before_the_first_exported_day_needs_no_proof_for_that_time() -> None:
     proven = [span(0, 100)]
-    assert plan.closed([gap(-50, 90)], proven, now=NOW) == [gap(-50, 90)]
-    assert plan.closed([gap(-50, -10)], proven, now=NOW) == [gap(-50, -10)]
-    assert plan.closed([gap(-50, 101)], proven, now=NOW) == []
+    assert plan.closed([gap(-50, 90)], proven, rules(), now=NOW) == [gap(-50, 90)]
+    assert plan.closed([gap(-50, -10)], proven, rules(), now=NOW) == [gap(-50, -10)]
+    assert plan.closed([gap(-50, 101)], proven, rules(), now=NOW) == []
 
 
 @given(
@@ -222,7 +223,7 @@ def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_ag
                 )
                 if proof:
                     proven = _merged([*proven, proof])
-            closed = plan.closed(still_open, proven, now=NOW)
+            closed = plan.closed(still_open, proven, rules(), now=NOW)
             for one in closed:
                 assert one.ended is not None
                 assert spans.covers(proven, Span(max(one.began, proven[0].start), one.ended))
@@ -249,15 +250,15 @@ def test_what_the_platform_no_longer_lists_is_not_asked_for_and_stops_nothing() 
     """A seller that was away for a hundred days: the platform lists ninety of them, and refuses all else."""
     away = gap(0, 100 * DAY)
     now = 100 * DAY + 60
-    oldest = oldest_listed(at(now))
+    oldest = LISTS.oldest(at(now))
     pull = plan.next_pull(standing(away), rules(), now=at(now))
     assert pull is not None
     assert (pull.start, pull.gaps) == (oldest, [away])
 
     proven = [span(-1000, 0), Span(oldest, at(100 * DAY))]
     later = at(100 * DAY + ALLOWANCE)
-    assert plan.closed([away], proven[:1], now=later) == []
-    assert plan.closed([away], proven, now=later) == [away]
+    assert plan.closed([away], proven[:1], rules(), now=later) == []
+    assert plan.closed([away], proven, rules(), now=later) == [away]
     # What nobody can list any more stays a hole, and sweeps go on where they are.
     assert spans.holes(proven) == [Span(at(0), oldest)]
     sweep = plan.next_pull(standing(proven=proven), rules(), now=later)
@@ -267,4 +268,4 @@ def test_what_the_platform_no_longer_lists_is_not_asked_for_and_stops_nothing() 
 def test_of_a_seller_that_nothing_was_pulled_of_for_long_the_sweep_begins_with_what_is_listed() -> None:
     now = at(100 * DAY)
     sweep = plan.next_pull(standing(), rules(), now=now)
-    assert sweep == Pull(oldest_listed(now), Source.SWEEP, "sweep")
+    assert sweep == Pull(LISTS.oldest(now), Source.SWEEP, "sweep")

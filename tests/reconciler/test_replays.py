@@ -27,8 +27,10 @@ from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.coverage.pull import Puller
-from topsync.platforms.taobao.calls import paging
+from topsync.platforms.taobao import lists
+from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
+from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.sellers.sessions import Sessions
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
@@ -164,7 +166,8 @@ async def desk(
             await client.sync_clock()
             puller = Puller(
                 pool=pool,
-                client=client,
+                lists=TaobaoLists(client),
+                details=TaobaoDetails(client),
                 clock=clock,
                 producer=producer,
                 changes_topic=registry.changes.name,
@@ -242,7 +245,7 @@ async def test_a_span_beyond_what_the_platform_lists_is_cut_to_that_and_the_outc
     await desk.ask(before - 500 * DAY, datetime(9999, 12, 31, 15, 59, 59, tzinfo=UTC))
     await desk.replays.round()
     (told,) = await desk.told()
-    assert (told.state, told.pulled_from) == ("done", paging.oldest_listed(before))
+    assert (told.state, told.pulled_from) == ("done", lists.RULES.oldest(before))
     assert told.pulled_to is not None
     assert before <= told.pulled_to <= before + timedelta(seconds=30)
     assert told.list_calls == len(desk.gateway.windows) == 91

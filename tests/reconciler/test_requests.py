@@ -22,6 +22,7 @@ from tests.support.eventually import eventually
 from topsync.base import json_bounds
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
+from topsync.platforms.taobao import lists
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayState, WantedReplay
@@ -87,7 +88,7 @@ async def desk(
         await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"")
         clock = ServerClock()
         clock.observe(at(100), sent=clock.monotonic(), received=clock.monotonic())
-        yield Desk(pool, producer, SignalReader(kafka, registry, pool, producer, clock))
+        yield Desk(pool, producer, SignalReader(kafka, registry, pool, producer, clock, lists.RULES))
 
 
 async def test_a_request_becomes_a_job_once_however_often_it_is_made(desk: Desk) -> None:

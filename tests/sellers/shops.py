@@ -17,6 +17,7 @@ from topsync.base.vault import Vault, new_key
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
+from topsync.platforms.taobao.sessions import TaobaoGrants
 from topsync.sellers.renewal import Renewal, life_of
 from topsync.sellers.sessions import Account, Sessions
 from topsync.simulator.authorisations import Authorisations
@@ -114,7 +115,7 @@ class Shop:
             OAuthClient(oauth_config(self.platform)) as oauth,
         ):
             await client.sync_clock()
-            sessions = Sessions(pool, self.vault, Renewal(pool, self.vault, oauth, clock))
+            sessions = Sessions(pool, self.vault, Renewal(pool, self.vault, TaobaoGrants(oauth), clock))
             yield Process(pool, self.vault, client, clock, oauth, sessions)
 
 
@@ -130,9 +131,9 @@ async def open_shop(database_url: str, *, refreshable: bool = True) -> AsyncIter
             grant = await process.oauth.exchange(code)
             await sellers.add(
                 process.pool,
-                seller_id=grant.user_id,
+                seller_id=grant.seller_id,
                 nick=grant.nick,
-                session_cipher=vault.encrypt(grant.access_token),
+                session_cipher=vault.encrypt(grant.session),
                 life=life_of(grant, vault),
             )
             platform.authorisations.counts.clear()

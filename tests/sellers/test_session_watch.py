@@ -20,6 +20,7 @@ from topsync.base import metrics
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
 from topsync.model.span import Span
+from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers import session_watch
 from topsync.sellers.session_rules import REFUSED
 from topsync.sellers.session_watch import SessionWatch
@@ -55,7 +56,7 @@ async def a_watch(process: Process, told: Told) -> AsyncIterator[SessionWatch]:
         yield SessionWatch(
             pool=process.pool,
             sessions=process.sessions,
-            client=process.client,
+            subscriptions=TaobaoSubscriptions(process.client),
             clock=process.clock,
             producer=producer,
             notifications_topic=told.registry.notifications.name,

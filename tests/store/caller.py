@@ -16,10 +16,10 @@ import httpx
 import orjson
 
 from topsync.base.settings import DatabaseSettings
+from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.model.call_limits import CallLimits
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 from topsync.store import database
 from topsync.store.shared_budget import open_book
 

@@ -23,11 +23,11 @@ from tests.support.eventually import eventually
 from tests.support.places import ROOT
 from topsync.base.settings import DatabaseSettings
 from topsync.budget import leases
+from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.budget.leases import LEASE_SECONDS, Ask, TimeLine
 from topsync.model.call_limits import APP, CallLimits
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 from topsync.store import call_budget, database, schema
 from topsync.store.database import Pool
 from topsync.store.shared_budget import SharedBook, open_book

@@ -24,7 +24,7 @@ from tests.support import executioner, systems
 from tests.support.eventually import eventually
 from topsync.base.failpoints import Point
 from topsync.local.system import SERVICES, Scale, System
-from topsync.model import linger
+from topsync.platforms.taobao.linger import WORDS
 from topsync.simulator.ids import OrderKey, tid_of
 from topsync.stream import producer as producers
 from topsync.stream import records
@@ -38,7 +38,7 @@ SCALE = Scale(sellers=2, orders=1200, rate=0, seed=7)
 SETTINGS = {
     "TOPSYNC_SWEEP_INTERVAL_SECONDS": "1",
     "TOPSYNC_CALLS_PER_SECOND": "200",
-    "TOPSYNC_LINGER": ",".join(f"{topic.removeprefix(linger.PREFIX)}=0.5" for topic in linger.TOPICS),
+    "TOPSYNC_LINGER": ",".join(f"{topic.removeprefix(WORDS.prefix)}=0.5" for topic in WORDS.topics),
     # Soon enough to be seen; what is shown two seconds late is not given up by then.
     "TOPSYNC_REFETCH_ATTEMPTS": "3",
     "TOPSYNC_BACKLOG_CHANGES": "100",

@@ -33,11 +33,8 @@ from pydantic_settings import SettingsError as UnreadableError
 
 from topsync.base import database_address, masking
 from topsync.base.errors import OperatorError
-from topsync.model import linger
 from topsync.model.call_limits import CallLimits
-from topsync.model.linger import Patience
 from topsync.model.visibility import Allowances, Lateness, parse_peaks
-from topsync.platforms.taobao.gateway.sign import SignMethod
 
 PREFIX = "TOPSYNC_"
 
@@ -85,7 +82,9 @@ class PlatformSettings(_Settings):
         Url("ws://mc.api.taobao.com/"), description="Address of the message channel (`ws` or `wss`)."
     )
     channel_group: str = Field("default", min_length=1, description="Consumer group on the message channel.")
-    sign_method: SignMethod = Field(SignMethod.HMAC_SHA256, description="How gateway calls are signed.")
+    sign_method: Literal["md5", "hmac", "hmac-sha256"] = Field(
+        "hmac-sha256", description="How gateway calls are signed."
+    )
     download_hosts: str = Field(
         "download.api.taobao.com", description="Hosts that exports may be downloaded from, comma-separated."
     )
@@ -392,17 +391,6 @@ class EnricherSettings(_Settings):
         10, description="An enricher silent for so long loses its partitions."
     )
 
-    @field_validator("linger")
-    @classmethod
-    def _check_linger(cls, text: str) -> str:
-        linger.parse(text)
-        return text
-
-    @property
-    def patience(self) -> Patience:
-        """How long messages may wait for others of their order."""
-        return linger.parse(self.linger)
-
 
 class CoverageSettings(_Settings):
     """What counts as proven complete, and how windows are cut."""
@@ -594,6 +582,11 @@ def load(cls: type[S]) -> S:
         raise SettingsError(f"{PREFIX}SECRETS_DIR: {what}. See docs/reference/settings.md.") from None
     _hide_secrets(loaded)
     return loaded
+
+
+def wrong(cls: AnyClass, name: str, problem: str) -> SettingsError:
+    """The error for a field that only whoever uses it can find wrong: a line like those of `load`."""
+    return SettingsError(_explain(cls, name, f"Value error, {problem}"))
 
 
 def _hide_secrets(loaded: _Settings) -> None:

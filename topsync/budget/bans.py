@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from topsync.model.call_limits import APP
-from topsync.platforms.taobao.gateway.errors import Scope
+from topsync.budget.errors import Scope
 
 _NEVER: Final = float("-inf")
 

@@ -18,11 +18,11 @@ from typing import Final, Protocol
 
 from topsync.budget.bans import Bans
 from topsync.budget.book import Book, BookAwayError
+from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.leases import Ask
 from topsync.budget.waiting import Caller, Queue, WaitingRoom
 from topsync.model.call_limits import APP
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway.errors import CallLimitedError, Scope
 
 POLL_SECONDS: Final = 0.02
 """The longest pause between two asks for a place that could be free. Shorter than a priority's step ahead."""

@@ -16,21 +16,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from pydantic import SecretStr
-
-from schemas.change import Source
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings
+from topsync.base.stall_timer import StallTimer
 from topsync.coverage import spans
-from topsync.coverage.listing import SpanPart
-from topsync.coverage.lists import Lister, OrderList, RefundList, SpanListing
+from topsync.coverage.listing import ListingFailedError, SpanPart
+from topsync.coverage.lists import LEDGER_NAME_OF, Lister, ListRefusedError, SellerList, SpanListing
+from topsync.coverage.pull_request import PullRequest
+from topsync.model.kind import Kind
 from topsync.model.listed import Listed
-from topsync.model.priority import PRIORITY_OF
 from topsync.model.span import Span
-from topsync.platforms.taobao.gateway.client import TopClient
-from topsync.platforms.taobao.gateway.errors import RequestRefusedError
+from topsync.platforms.port import PLATFORM_FAILURES, Details, Lists, PlatformAwayError, Refused
 from topsync.store import coverage
 from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
@@ -48,19 +47,8 @@ class NotStoredError(RuntimeError):
     """Listed orders were not stored in time: nothing of the span is claimed, and it is pulled again."""
 
 
-@dataclass(frozen=True, slots=True)
-class PullRequest:
-    """What to pull."""
-
-    seller_id: int
-    session: SecretStr
-    start: datetime
-    end: datetime | None
-    """None: up to now, which alone can prove anything. Otherwise a past moment."""
-    source: Source
-    reason: str
-    refunds_from: datetime | None = None
-    """Since when to list refunds, where that is before the start."""
+PULL_FAILURES: Final = (*PLATFORM_FAILURES, NotStoredError, ListingFailedError, ListRefusedError)
+"""What a later pull may mend: nothing was claimed, so nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +68,7 @@ class PullOutcome:
 
 
 Progress = Callable[[int, int], None]
-"""Told of (settled, listed), orders and refunds together."""
+"""Called with (settled, listed), orders and refunds together."""
 
 
 def _ignore(_settled: int, _listed: int) -> None:
@@ -92,7 +80,8 @@ class Puller:
     """Everything a pull needs."""
 
     pool: Pool
-    client: TopClient
+    lists: Lists
+    details: Details
     clock: ServerClock
     producer: Producer
     changes_topic: str
@@ -107,7 +96,8 @@ class Puller:
         Raises:
             NotStoredError: the writers did not store everything in time.
             ListingFailedError: the platform's list did not come to rest.
-            TopError: the platform refused.
+            ListRefusedError: the platform refuses the list of orders.
+            PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
         listings = await self._list_all(request)
         failpoints.reach("pull.listed")
@@ -130,41 +120,68 @@ class Puller:
         """All listed parts of the orders, oldest first, and the number of calls it took.
 
         Raises:
-            ListingFailedError: see there.
-            TopError: the platform refused.
+            ListingFailedError, ListRefusedError: see there.
+            PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
-        found = await self._lister.all_of(self._orders(request), request.start)
+        found = await self._list_orders(request)
         return found.parts, found.calls
 
     @property
     def _lister(self) -> Lister:
         return Lister(self.clock, self.settings, self.detail_lag)
 
-    def _orders(self, request: PullRequest) -> OrderList:
-        return OrderList(self.client, request, timedelta(seconds=self.settings.window_seconds))
+    async def _list_orders(self, request: PullRequest) -> SpanListing:
+        window = timedelta(seconds=self.settings.window_seconds)
+        return await self._lister.all_of(SellerList(Kind.ORDER, self.lists, request, window), request.start)
 
     async def _list_all(self, request: PullRequest) -> list[SpanListing]:
         """The orders and, unless they are switched off or refused, the refunds."""
-        listings = [await self._lister.all_of(self._orders(request), request.start)]
+        listings = [await self._list_orders(request)]
         if self.with_refunds and (refunds := await self._list_refunds(request)) is not None:
             listings.append(refunds)
         return listings
 
     async def _list_refunds(self, request: PullRequest) -> SpanListing | None:
-        """The refunds, with those of what was claimed without them; none where they are refused."""
+        """The refunds, with those of what was claimed without them; none where they are refused.
+
+        They are a few among a hundred orders: their windows are as long as the platform allows.
+        """
         since = await coverage.claimed_without_refunds(self.pool, request.seller_id)
         start = min(one for one in (request.start, request.refunds_from, since) if one is not None)
-        refunds = RefundList(self.client, request)
+        refunds = SellerList(Kind.REFUND, self.lists, request, self.lists.rules(Kind.REFUND).longest)
         try:
             found = await self._lister.all_of(refunds, start)
-            if await refunds.may_fetch(self.pool, found, latest_now=self.clock.latest_now()):
-                return found
-            reason = "they may be listed and not fetched"
-        except RequestRefusedError as error:
+            refusal = await self._refusal_to_fetch(found)
+        except ListRefusedError as error:
             # The same session has just been served with orders: it is refunds that it may not have.
-            reason = str(error)
+            refusal = str(error)
+        if refusal is None:
+            return found
         metrics.REFUNDS_REFUSED.labels("pull").inc()
-        log.warning("refunds refused; orders go on", seller_id=request.seller_id, reason=reason)
+        log.warning("refunds refused; orders go on", seller_id=request.seller_id, reason=refusal)
+        return None
+
+    async def _refusal_to_fetch(self, found: SpanListing) -> str | None:
+        """Why nothing of what is outstanding may be fetched, where that is so: the right to the list is
+        another one.
+
+        Asks for one object of the kind. Where only that object is not shown, the writers will find out.
+
+        Raises:
+            SessionRefusedError, CallLimitedError, ...: see `topsync.platforms.port.Details`.
+        """
+        missing = await found.of.outstanding(
+            self.pool, list(found.wanted.values()), latest_now=self.clock.latest_now()
+        )
+        if not missing:
+            return None
+        request = found.of.request
+        try:
+            answer = await self.details.detail(found.of.kind, request.session, min(missing), request.priority)
+        except PlatformAwayError:
+            return None
+        if isinstance(answer, Refused) and answer.whole_kind:
+            return "they may be listed and not fetched"
         return None
 
     async def _settle(self, listings: Sequence[SpanListing], progress: Progress) -> None:
@@ -173,7 +190,7 @@ class Puller:
         left = [dict(one.wanted) for one in listings]
         total = sum(map(len, left))
         rehint_after, rehint_at = FIRST_REHINT_SECONDS, loop.time()
-        fewest, give_up_at = total + 1, 0.0
+        timer = StallTimer(self.settings.stored_within_seconds)
         while True:
             for each, one in zip(left, listings, strict=True):
                 if not each:
@@ -187,9 +204,7 @@ class Puller:
             progress(total - count, total)
             if not count:
                 return
-            if count < fewest:
-                fewest, give_up_at = count, loop.time() + self.settings.stored_within_seconds
-            if loop.time() >= give_up_at:
+            if timer.is_stalled(count, at_seconds=loop.time()):
                 raise NotStoredError(
                     f"{count} of {total} listed orders and refunds were not stored within "
                     f"{self.settings.stored_within_seconds:g} s; are the enrichers running?"
@@ -215,34 +230,19 @@ class Puller:
 
     async def _claim(self, request: PullRequest, listings: Sequence[SpanListing]) -> PullOutcome:
         """Write every part down, and claim what the orders' parts prove, as far as the refunds' do too."""
-        # Only a listing up to now proves: otherwise what was modified after its end while it was listed is
-        # in none of the parts, and an older change of it would be claimed unseen.
-        proofs = [
-            [self._proof(part) if request.end is None else None for part in one.parts] for one in listings
-        ]
-        of_orders, *of_refunds = proofs
-        for one, refund_proofs in zip(listings[1:], of_refunds, strict=True):
-            spans_of = [part.span for part in one.parts]
-            end = spans.reach(list(zip(spans_of, refund_proofs, strict=True)))
-            of_orders[:] = [proof and spans.up_to(proof, end) for proof in of_orders]
+        of_orders, *of_others = listings
+        proven_by_others = [self._reach(request, one) for one in of_others]
+        order_proofs = [_cut_short(self._proof(request, part), proven_by_others) for part in of_orders.parts]
         windows = [
-            PulledWindow(
-                seller_id=request.seller_id,
-                span=part.span,
-                source=request.source.value,
-                reason=request.reason,
-                pulled_at=part.asked_at,
-                listed=len(part.orders),
-                hinted=len(one.hinted & part.orders.keys()),
-                proven_to=proof.end if proof else None,
-                lists=one.of.name,
-            )
-            for one, its_proofs in zip(listings, proofs, strict=True)
-            for part, proof in zip(one.parts, its_proofs, strict=True)
+            _window(request, of_orders, part, proof)
+            for part, proof in zip(of_orders.parts, order_proofs, strict=True)
+        ]
+        windows += [
+            _window(request, one, part, self._proof(request, part)) for one in of_others for part in one.parts
         ]
         await coverage.record(self.pool, windows, with_refunds=len(listings) > 1)
-        metrics.WINDOWS_PULLED.labels(PRIORITY_OF[request.source].label, "pulled").inc(len(windows))
-        outcome = _outcome(listings, max((proof.end for proof in of_orders if proof), default=None))
+        metrics.WINDOWS_PULLED.labels(request.priority.label, "pulled").inc(len(windows))
+        outcome = _outcome(listings, max((proof.end for proof in order_proofs if proof), default=None))
         log.info(
             "pulled",
             seller_id=request.seller_id,
@@ -258,9 +258,42 @@ class Puller:
         )
         return outcome
 
-    def _proof(self, part: SpanPart) -> Span | None:
+    def _proof(self, request: PullRequest, part: SpanPart) -> Span | None:
+        """What a listed part proves of its own list.
+
+        Only a listing up to now proves: otherwise what was modified after its end while it was listed is in
+        none of the parts, and an older change of it would be claimed unseen.
+        """
+        if request.end is not None:
+            return None
         allowance = self.settings.lateness.visibility_allowance(part.asked_at)
         return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
+
+    def _reach(self, request: PullRequest, found: SpanListing) -> datetime | None:
+        """How far a list proves everything without a break; none: nothing."""
+        return spans.reach([(part.span, self._proof(request, part)) for part in found.parts])
+
+
+def _cut_short(proof: Span | None, ends: Sequence[datetime | None]) -> Span | None:
+    """As much of a proof as lies before all of these ends."""
+    for end in ends:
+        proof = proof and spans.up_to(proof, end)
+    return proof
+
+
+def _window(request: PullRequest, found: SpanListing, part: SpanPart, proof: Span | None) -> PulledWindow:
+    """What is written down of a listed part."""
+    return PulledWindow(
+        seller_id=request.seller_id,
+        span=part.span,
+        source=request.source.value,
+        reason=request.reason,
+        pulled_at=part.asked_at,
+        listed=len(part.orders),
+        hinted=len(found.hinted & part.orders.keys()),
+        proven_to=proof.end if proof else None,
+        lists=LEDGER_NAME_OF[found.of.kind],
+    )
 
 
 def _outcome(listings: Sequence[SpanListing], proven_to: datetime | None) -> PullOutcome:

@@ -1,4 +1,7 @@
-"""What of a span can be pulled again: only what the platform lists, nothing that is still to come. Pure."""
+"""What of a span can be pulled again: only what the platform lists, nothing that is still to come. Pure.
+
+`rules` are those of the list of orders.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Final
 from schemas import platform_time
 from topsync.coverage import spans
 from topsync.model.span import Span
-from topsync.platforms.taobao.calls.paging import oldest_listed
+from topsync.platforms.port import ListRules
 
 LEEWAY: Final = timedelta(days=1)
 """A request may end so far ahead: "to the end of today" means all of it until it is carried out. What ends
@@ -20,9 +23,9 @@ PIECE: Final = timedelta(days=1)
 """So much is pulled at once: what a replay holds in memory, and what is done again after a crash."""
 
 
-def objection(span: Span, *, now: datetime) -> str | None:
+def objection(span: Span, rules: ListRules, *, now: datetime) -> str | None:
     """Why a span must not be asked for, in a line for whoever asks; none where it may be."""
-    oldest = oldest_listed(now)
+    oldest = rules.oldest(now)
     if span.start < oldest:
         return (
             f"the platform lists nothing that was modified before {text(oldest)}: name a start from then on, "
@@ -33,21 +36,21 @@ def objection(span: Span, *, now: datetime) -> str | None:
     return None
 
 
-def pullable(span: Span, *, now: datetime) -> Span | None:
+def pullable(span: Span, rules: ListRules, *, now: datetime) -> Span | None:
     """The part of a span that the platform lists now; none where that is nothing.
 
     What was modified in the present second is listed already; so `now` must not be late.
     """
-    start = max(span.start, oldest_listed(now))
+    start = max(span.start, rules.oldest(now))
     end = min(span.end, platform_time.floor_to_second(now) + platform_time.RESOLUTION)
     return Span(start, end) if start < end else None
 
 
-def nothing(span: Span, *, now: datetime) -> str:
+def nothing(span: Span, rules: ListRules, *, now: datetime) -> str:
     """Why nothing of a span is pullable."""
     if span.start >= now:
         return f"the span begins at {text(span.start)}, which is still to come: it is now {text(now)}"
-    return f"the platform lists nothing that was modified before {text(oldest_listed(now))}"
+    return f"the platform lists nothing that was modified before {text(rules.oldest(now))}"
 
 
 def pieces(span: Span) -> Iterator[Span]:
@@ -57,12 +60,12 @@ def pieces(span: Span) -> Iterator[Span]:
 
 def shortfall(span: Span, pulled: Span) -> str | None:
     """Why less than the span was pulled, where it was pulled to its end all the same."""
-    told = []
+    reasons = []
     if pulled.start > span.start:
-        told.append(f"the platform lists nothing that was modified before {text(pulled.start)}")
+        reasons.append(f"the platform lists nothing that was modified before {text(pulled.start)}")
     if pulled.end < span.end:
-        told.append(f"the span ends ahead of when it was pulled, {text(pulled.end)}")
-    return "; ".join(told) or None
+        reasons.append(f"the span ends ahead of when it was pulled, {text(pulled.end)}")
+    return "; ".join(reasons) or None
 
 
 def fewest_list_calls(span: Span, *, window: timedelta) -> int:

@@ -7,6 +7,7 @@ from datetime import datetime
 from topsync.base.errors import OperatorError
 from topsync.coverage import reach
 from topsync.model.span import Span
+from topsync.platforms.port import ListRules
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayJob, WantedReplay
@@ -17,10 +18,13 @@ class ReplayRefusedError(OperatorError):
     """A replay that cannot be asked for, or is not known."""
 
 
-async def note(pool: Pool, wanted: WantedReplay, asked_by: AskedBy, *, now: datetime) -> ReplayJob:
+async def note(
+    pool: Pool, wanted: WantedReplay, asked_by: AskedBy, rules: ListRules, *, now: datetime
+) -> ReplayJob:
     """Note a request; the same request again is the same job, wherever that stands. Idempotent.
 
-    `now` is the platform's time, or the machine's where that is all there is.
+    `rules` are those of the list of orders. `now` is the platform's time, or the machine's where that is all
+    there is.
 
     Raises:
         ReplayRefusedError: the id stands for another request, there is no such seller, or its data is erased,
@@ -28,7 +32,7 @@ async def note(pool: Pool, wanted: WantedReplay, asked_by: AskedBy, *, now: date
     """
     job = await replay_jobs.get(pool, wanted.id)
     if job is None:
-        if objection := reach.objection(Span(wanted.start, wanted.end), now=now):
+        if objection := reach.objection(Span(wanted.start, wanted.end), rules, now=now):
             raise ReplayRefusedError(objection)
         job = await replay_jobs.request(pool, wanted, asked_by)
     if job is None:

@@ -1,56 +1,57 @@
-"""How long a message may wait for others of its order, by what it tells. No I/O.
+"""How long a message may wait for others of its order, by what it says happened. No I/O.
 
-One call answers everything that was told of an order before it. What nobody acts on at once may wait for
-company; what somebody acts on is fetched at once, and brings along whatever of its order is waiting.
+One call answers every message about an order before it. What nobody acts on at once may wait for company;
+what somebody acts on is fetched at once, and brings along whatever of its order is waiting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from topsync.platforms.taobao.catalogue import SUBSCRIBED_TOPICS
-
 Patience = Mapping[str, timedelta]
 """The waits by topic (`taobao_trade_TradeRated`). A topic that is not in it is fetched at once."""
-
-PREFIX: Final = "taobao_trade_"
-"""Only messages about orders: those about refunds bring the refund, which is fetched at once in any case."""
-
-TOPICS: Final = tuple(topic for topic in SUBSCRIBED_TOPICS if topic.startswith(PREFIX))
 
 LONGEST_WAIT_SECONDS: Final = 300.0
 
 NO_PATIENCE: Final[Patience] = {}
 
 UNHURRIED: Final = "unhurried"
-"""The word for the waits of `UNHURRIED_SECONDS`."""
-
-UNHURRIED_SECONDS: Final = {
-    # Most buyers pay within seconds of ordering, and the payment brings the new order along.
-    "TradeCreate": 20.0,
-    "TradeAlipayCreate": 20.0,
-    # Buyer and seller rate one after the other, and a memo is often saved twice.
-    "TradeRated": 5.0,
-    "TradeMemoModified": 5.0,
-}
+"""The word for a platform's usual waits."""
 
 
-def parse(text: str) -> Patience:
+@dataclass(frozen=True, slots=True)
+class LingerWords:
+    """What a platform calls the messages that may wait."""
+
+    prefix: str
+    """What the topics have in common, and people leave out."""
+    topics: Sequence[str]
+    """Every topic that may wait, with the prefix. Only of messages about orders: those about refunds bring
+    the refund, which is fetched at once in any case.
+    """
+    unhurried_seconds: Mapping[str, float]
+    """What `UNHURRIED` stands for, by topic without the prefix."""
+
+
+def parse(text: str, words: LingerWords) -> Patience:
     """The waits in `topic=seconds,topic=seconds`, topics without their prefix, or for the word `unhurried`.
 
     Raises:
-        ValueError: an entry is not that, or names a topic that is none of `TOPICS`, or names one twice.
+        ValueError: an entry is not that, or names a topic that the platform does not have, or a topic twice.
     """
     if text.strip() == UNHURRIED:
-        return {PREFIX + name: timedelta(seconds=seconds) for name, seconds in UNHURRIED_SECONDS.items()}
+        usual = words.unhurried_seconds.items()
+        return {words.prefix + name: timedelta(seconds=seconds) for name, seconds in usual}
     patience: dict[str, timedelta] = {}
     for entry in filter(None, (entry.strip() for entry in text.split(","))):
         name, _, seconds = (part.strip() for part in entry.partition("="))
-        topic = PREFIX + name
-        if topic not in TOPICS:
-            raise ValueError(f"no message about orders is called {name!r}; there are {_names()}")
+        topic = words.prefix + name
+        if topic not in words.topics:
+            known = ", ".join(each.removeprefix(words.prefix) for each in words.topics)
+            raise ValueError(f"no message about orders is called {name!r}; there are {known}")
         if topic in patience:
             raise ValueError(f"{name} is named twice")
         patience[topic] = timedelta(seconds=_wait_seconds(name, seconds))
@@ -65,7 +66,3 @@ def _wait_seconds(name: str, text: str) -> float:
     if not 0 < seconds <= LONGEST_WAIT_SECONDS:
         raise ValueError(f"{name}: a wait is above 0 and at most {LONGEST_WAIT_SECONDS:g} seconds")
     return seconds
-
-
-def _names() -> str:
-    return ", ".join(topic.removeprefix(PREFIX) for topic in TOPICS)

@@ -18,9 +18,9 @@ from topsync.base.settings import (
 from topsync.model.priority import Priority
 from topsync.operate import seller_commands, seller_tables
 from topsync.operate.seller_commands import Ask, SellerOperationError
+from topsync.platforms.port import PLATFORM_FAILURES
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.gateway.download import part_of
-from topsync.platforms.taobao.gateway.errors import TopError
 from topsync.sellers import erasure
 from topsync.sellers.erasure import Eraser, ErasureOutcome
 from topsync.store import erasures, sellers
@@ -110,7 +110,7 @@ async def _tell_platform(pool: Pool, seller: Seller) -> bool:
                 )
             elif known is not None:
                 await messages.cancel(client, seller.nick, priority=Priority.OPERATOR)
-    except* (TopError, UnreachableError) as group:
+    except* (*PLATFORM_FAILURES, UnreachableError) as group:
         told = False
         terminal.say(f"the platform could not be told: {first_of(group)}")
     return told

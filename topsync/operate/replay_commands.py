@@ -61,7 +61,7 @@ async def request(asked: Asked, *, wait_seconds: float, as_json: bool) -> int:
             dry_run=asked.dry_run,
         )
         now = datetime.now(UTC)
-        job = await replay_requests.note(pool, wanted, AskedBy.OPERATOR, now=now)
+        job = await replay_requests.note(pool, wanted, AskedBy.OPERATOR, parts.order_list_rules(), now=now)
         terminal.complain(_announcement(job, now=now))
         return await _show_outcome(pool, job, wait_seconds=wait_seconds, as_json=as_json)
 
@@ -160,7 +160,7 @@ def _announcement(job: ReplayJob, *, now: datetime) -> str:
     if job.state is not ReplayState.REQUESTED:
         return f"replay {job.id} was asked for at {platform_time.format(job.requested_at)} (GMT+8) already"
     window = timedelta(seconds=settings.load(CoverageSettings).window_seconds)
-    span = reach.pullable(Span(wanted.start, wanted.end), now=now)
+    span = reach.pullable(Span(wanted.start, wanted.end), parts.order_list_rules(), now=now)
     calls = reach.fewest_list_calls(span, window=window) if span else 0
     if wanted.dry_run:
         return f"replay {job.id}, a dry run: it fetches nothing, but listing takes {_at_least(calls)}"

@@ -15,9 +15,10 @@ from topsync.base import terminal
 from topsync.base.errors import OperatorError
 from topsync.base.vault import Vault
 from topsync.operate import seller_documents, seller_tables
+from topsync.platforms.session_port import SessionGrant
 from topsync.platforms.taobao.gateway import oauth
 from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TopError
-from topsync.platforms.taobao.gateway.oauth import CallbackError, OAuthClient, OAuthConfig, SessionGrant
+from topsync.platforms.taobao.gateway.oauth import CallbackError, OAuthClient, OAuthConfig
 from topsync.sellers import session_rules, status
 from topsync.sellers.renewal import life_of
 from topsync.store import bootstraps, refetches, sellers
@@ -167,9 +168,9 @@ def _read_session(handed_in: bytes, user_id: int, vault: Vault, now: datetime) -
         grant = oauth.read_grant(text, answered_at=now)
     except TopError as error:
         raise SellerOperationError(f"that is no answer of the token endpoint: {error}") from None
-    if grant.user_id != user_id:
-        raise SellerOperationError(f"that session belongs to seller {grant.user_id}, not to {user_id}")
-    return grant.access_token, life_of(grant, vault)
+    if grant.seller_id != user_id:
+        raise SellerOperationError(f"that session belongs to seller {grant.seller_id}, not to {user_id}")
+    return grant.session, life_of(grant, vault)
 
 
 Ask = Callable[[str], Awaitable[str]]
@@ -188,20 +189,20 @@ async def authorise(name: str | None, handed_in: str | None, ask: Ask) -> None:
         seller_id = ANY_SELLER if expected is None else expected.seller_id
         code = await _code(config, seller_id, handed_in, ask)
         grant = await _exchange(config, code)
-        if expected is not None and grant.user_id != expected.seller_id:
+        if expected is not None and grant.seller_id != expected.seller_id:
             raise SellerOperationError(
-                f"{grant.nick} ({grant.user_id}) has authorised, not {expected.name}: nothing "
+                f"{grant.nick} ({grant.seller_id}) has authorised, not {expected.name}: nothing "
                 "is stored. Open the address as the right seller, in a window where nobody else is logged in"
             )
-        before = await sellers.get(pool, grant.user_id)
+        before = await sellers.get(pool, grant.seller_id)
         await sellers.add(
             pool,
-            seller_id=grant.user_id,
-            nick=sellers.granted_nick(grant.nick, before.nick if before else None, grant.user_id),
-            session_cipher=vault.encrypt(grant.access_token),
+            seller_id=grant.seller_id,
+            nick=sellers.granted_nick(grant.nick, before.nick if before else None, grant.seller_id),
+            session_cipher=vault.encrypt(grant.session),
             life=life_of(grant, vault),
         )
-        after = await sellers.get(pool, grant.user_id)
+        after = await sellers.get(pool, grant.seller_id)
         assert after is not None
         shares = await _sharing(pool, after.seller_id, after.nick)
     terminal.say(_authorised(before, after), *shares)

@@ -2,8 +2,8 @@
 
 There is no lock to hold while the platform answers: a process claims the refresh in the seller's row, and
 the claim lapses by time. Whoever comes second waits for the outcome and takes it. A process that dies with
-the platform's answer in hand leaves its claim behind: another one tries the same refresh token again when
-the wait is over. Where the platform has spent it by then, the seller is told so and has to authorise again.
+the platform's answer in hand leaves its claim behind: another process tries the same refresh token again when
+the wait is over. Where the platform has spent it by then, the seller has to authorise again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pydantic import SecretStr
 from topsync.base import metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.vault import Vault
-from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TransportError
-from topsync.platforms.taobao.gateway.oauth import OAuthClient, SessionGrant
+from topsync.platforms.port import PlatformAwayError
+from topsync.platforms.session_port import GrantRefused, Grants, SessionGrant
 from topsync.sellers import session_rules
 from topsync.store import sellers
 from topsync.store.database import Pool
@@ -42,9 +42,9 @@ class Renewal:
 
     pool: Pool
     vault: Vault
-    oauth: OAuthClient
+    grants: Grants
     clock: ServerClock
-    _told: set[tuple[int, int]] = field(default_factory=set)
+    _named: set[tuple[int, int]] = field(default_factory=set)
     """Sellers, with the version of a session whose refresh token no key opens, that the log has named."""
 
     async def renew(self, seller: Seller) -> Seller:
@@ -68,44 +68,46 @@ class Renewal:
     def _refresh_token(self, seller: Seller) -> SecretStr | None:
         assert seller.life.refresh_cipher is not None
         token = self.vault.decrypt(seller.life.refresh_cipher)
-        if token is None and (seller.seller_id, seller.version) not in self._told:
-            self._told.add((seller.seller_id, seller.version))
+        if token is None and (seller.seller_id, seller.version) not in self._named:
+            self._named.add((seller.seller_id, seller.version))
             log.error("a stored refresh token cannot be decrypted", seller_id=seller.seller_id)
         return token
 
     async def _refresh(self, seller: Seller, token: SecretStr, *, again_in_seconds: float) -> None:
         try:
-            grant = await self.oauth.refresh(token)
-        except TransportError as error:
+            answer = await self.grants.refresh(token)
+        except PlatformAwayError as error:
             outcome = "no_answer"
             log.warning("no answer to a refresh; later again", seller_id=seller.seller_id, error=str(error))
             await sellers.refresh_failed(self.pool, seller, again_in_seconds=again_in_seconds)
-        except GrantRefusedError as error:
-            outcome = "refused"
-            await self._refused(seller, error, again_in_seconds)
         else:
-            outcome = await self._granted(seller, grant)
+            match answer:
+                case SessionGrant():
+                    outcome = await self._granted(seller, answer)
+                case GrantRefused():
+                    outcome = "refused"
+                    await self._refused(seller, answer, again_in_seconds)
         metrics.SESSION_REFRESHES.labels(outcome).inc()
 
     async def _granted(self, seller: Seller, grant: SessionGrant) -> str:
-        if grant.user_id != seller.seller_id:
+        if grant.seller_id != seller.seller_id:
             log.error(OTHER_SELLER, seller_id=seller.seller_id)
             await sellers.refresh_refused(self.pool, seller, OTHER_SELLER)
             return "refused"
-        cipher = self.vault.encrypt(grant.access_token)
+        cipher = self.vault.encrypt(grant.session)
         nick = sellers.granted_nick(grant.nick, seller.nick, seller.seller_id)
         if await sellers.store_refreshed(self.pool, seller, nick, cipher, life_of(grant, self.vault)):
             log.info("session refreshed", seller_id=seller.seller_id, ends_at=_text(grant))
         return "refreshed"
 
-    async def _refused(self, seller: Seller, error: GrantRefusedError, again_in_seconds: float) -> None:
-        log.warning("a refresh was refused", seller_id=seller.seller_id, error=str(error))
-        if error.concerns_app:
-            # Our key or secret: that the seller's token is good, nobody doubts.
+    async def _refused(self, seller: Seller, refusal: GrantRefused, again_in_seconds: float) -> None:
+        log.warning("a refresh was refused", seller_id=seller.seller_id, error=refusal.detail)
+        if refusal.concerns_app:
+            # Our key or secret is wrong. That says nothing about the seller's token.
             await sellers.refresh_failed(self.pool, seller, again_in_seconds=again_in_seconds)
             return
         first = seller.refresh_attempts == 0
-        why = f"the session cannot be refreshed: {error.reason}" if first else LOST_ANSWER
+        why = f"the session cannot be refreshed: {refusal.reason}" if first else LOST_ANSWER
         await sellers.refresh_refused(self.pool, seller, why)
 
     async def _outcome(self, seller: Seller) -> Seller:

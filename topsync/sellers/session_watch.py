@@ -2,7 +2,7 @@
 
 One watch at a time works, by an advisory lock; others stand by. Should two believe that they hold it for a
 moment, nothing breaks: a refresh is claimed in the seller's row, a gap is opened only by whoever takes the
-seller's mark away, and a warning may be told twice.
+seller's mark away, and a warning may be published twice.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.coverage import spans
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.calls import messages
-from topsync.platforms.taobao.gateway.client import TopClient
-from topsync.platforms.taobao.gateway.errors import RequestRefusedError, SessionInvalidError, TopError
+from topsync.platforms.port import PLATFORM_FAILURES, SessionRefusedError
+from topsync.platforms.session_port import Subscriptions
 from topsync.sellers import session_rules
 from topsync.sellers.sessions import Sessions
 from topsync.store import coverage, database, gaps, sellers
@@ -39,7 +38,7 @@ WATCH_LOCK: Final = 0x77617463
 LOOK_SECONDS: Final = 2.0
 """A look is two small queries; a seller that is back waits this long for its replay."""
 
-PERMIT_RETRY_SECONDS: Final = 60.0
+SUBSCRIBE_RETRY_SECONDS: Final = 60.0
 """The client has tried again and again by itself: the platform needs time."""
 
 EXPIRED: Final = 0
@@ -54,13 +53,13 @@ class SessionWatch:
 
     pool: Pool
     sessions: Sessions
-    client: TopClient
+    subscriptions: Subscriptions
     clock: ServerClock
     producer: Producer
     notifications_topic: str
     refresh_share: float
     """A session is refreshed when this share of its life is left."""
-    _permit_at: dict[int, float] = field(default_factory=dict)
+    _subscribe_at: dict[int, float] = field(default_factory=dict)
 
     async def run(self, lifetime: Lifetime) -> None:
         """Watch, or stand by, until the process is asked to end."""
@@ -140,7 +139,7 @@ class SessionWatch:
         proven = (await coverage.proven(self.pool)).get(seller.seller_id, [])
         began = spans.complete_until(proven)
         # Without a bulk start there is nothing to close the gap to, and it is the bulk start that subscribes.
-        if began is not None and not await self._permit(seller):
+        if began is not None and not await self._subscribe(seller):
             return
         # No claim rests on a gap's end. With `latest_now`, a clock that was set would keep it open for long.
         ended = self.clock.estimate()
@@ -149,29 +148,29 @@ class SessionWatch:
                 await gaps.open_for_one(connection, seller.seller_id, began=began, ended=ended, cause=BACK)
                 log.info("seller is back; gap opened", seller_id=seller.seller_id, began=began.isoformat())
 
-    async def _permit(self, seller: Seller) -> bool:
+    async def _subscribe(self, seller: Seller) -> bool:
         """Subscribe to the seller's messages; false where it has to be tried again later."""
         loop = asyncio.get_running_loop()
-        if loop.time() < self._permit_at.get(seller.seller_id, 0.0):
+        if loop.time() < self._subscribe_at.get(seller.seller_id, 0.0):
             return False
         account = self.sessions.account(seller)
         if account is None:
             return False
         try:
-            await messages.permit(self.client, account.session, priority=Priority.GAP)
-        except SessionInvalidError:
+            refused = await self.subscriptions.subscribe(account.session, priority=Priority.GAP)
+        except SessionRefusedError:
             await self.sessions.refused(account)
             return False
-        except RequestRefusedError as error:
+        except PLATFORM_FAILURES as error:
+            log.warning("cannot subscribe now; later again", seller_id=seller.seller_id, error=str(error))
+            self._subscribe_at[seller.seller_id] = loop.time() + SUBSCRIBE_RETRY_SECONDS
+            return False
+        if refused is not None:
             # Without messages sweeps have to do; without the gap nothing would bring what was missed.
             log.warning(
-                "no subscription to a seller's messages", seller_id=seller.seller_id, error=str(error)
+                "no subscription to a seller's messages", seller_id=seller.seller_id, error=refused.detail
             )
-        except TopError as error:
-            log.warning("cannot subscribe now; later again", seller_id=seller.seller_id, error=str(error))
-            self._permit_at[seller.seller_id] = loop.time() + PERMIT_RETRY_SECONDS
-            return False
-        self._permit_at.pop(seller.seller_id, None)
+        self._subscribe_at.pop(seller.seller_id, None)
         return True
 
     async def _warn(self, seller: Seller, days: int) -> None:
@@ -195,7 +194,7 @@ class SessionWatch:
             refreshable=refreshable,
             reason=seller.reason,
         )
-        # Told before it is noted: after a crash in between it is told once more.
+        # Published before it is noted: after a crash in between it is published once more.
         await self.producer.publish([records.notification(self.notifications_topic, warning, at=now)])
         await sellers.warning_given(self.pool, seller, days)
 
@@ -204,7 +203,7 @@ class SessionWatch:
         for state in SellerState:
             metrics.SELLERS.labels(state.value).set(states[state])
         now = self.clock.now()
-        # A seller that is erased has no session any more whose end anybody should be told of.
+        # A seller that is erased has no session any more whose end could matter.
         metrics.SESSION_SECONDS_LEFT.clear()
         for seller in found:
             if seller.life.ends_at is not None:

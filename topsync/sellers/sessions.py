@@ -20,10 +20,10 @@ from topsync.store.sellers import Seller, SellerState
 log = telemetry.get_logger(__name__)
 
 HELD_SECONDS = 10.0
-"""How long a session may be stale: a renewed one is used at most so much later, a paused seller let be."""
+"""How long a session may be stale: then a new session is used at last, and a paused seller let be."""
 
 MISS_HELD_SECONDS = 1.0
-"""How long a seller counts as absent without another look: one that is back is called for so soon."""
+"""How long a seller counts as absent without another look; then a seller that is back is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Sessions:
     _read_at: float = float("-inf")
     _missed: dict[int, tuple[float, Seller | None]] = field(default_factory=dict)
     """Sellers that were asked for and are not held: when they were looked for, and what was found."""
-    _told_unreadable: dict[int, int] = field(default_factory=dict)
-    """The version of a seller's session that the log has told of: looks are frequent."""
+    _named_unreadable: dict[int, int] = field(default_factory=dict)
+    """The version of a seller's session that the log has named: looks are frequent."""
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _one_at_a_time: defaultdict[int, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
@@ -90,8 +90,8 @@ class Sessions:
     async def refused(self, account: Account) -> Account | None:
         """Note that the platform refused this session; the account with another one, where there is one.
 
-        That is one stored meanwhile, or one that a refresh brings. Otherwise the seller is expired: nobody
-        calls for it until it has authorised again. Tasks that were refused together share one refresh.
+        That is a session stored meanwhile, or one that a refresh brings. Otherwise the seller is expired:
+        nobody calls for it until it has authorised again. Tasks that were refused together share one refresh.
         """
         seller_id = account.seller.seller_id
         async with self._one_at_a_time[seller_id]:
@@ -120,8 +120,8 @@ class Sessions:
         session = self.vault.decrypt(seller.session_cipher)
         if session is not None:
             return Account(seller, session)
-        if self._told_unreadable.get(seller.seller_id) != seller.version:
-            self._told_unreadable[seller.seller_id] = seller.version
+        if self._named_unreadable.get(seller.seller_id) != seller.version:
+            self._named_unreadable[seller.seller_id] = seller.version
             log.error(
                 "a stored session cannot be decrypted; the seller is left alone",
                 seller_id=seller.seller_id,

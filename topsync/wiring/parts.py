@@ -27,12 +27,22 @@ from topsync.base.settings import (
     VaultSettings,
 )
 from topsync.base.vault import Vault
+from topsync.budget.errors import CallLimitedError
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.coverage.pull import Puller
+from topsync.model import linger
+from topsync.model.linger import Patience
+from topsync.platforms.port import PLATFORM_FAILURES, ListRules, PlatformAwayError
+from topsync.platforms.session_port import TimeSource
+from topsync.platforms.taobao import linger as taobao_linger
+from topsync.platforms.taobao import lists
+from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
-from topsync.platforms.taobao.gateway.errors import CallLimitedError, RetryLaterError, TopError
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
+from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig
+from topsync.platforms.taobao.lists import TaobaoLists
+from topsync.platforms.taobao.sessions import TaobaoGrants
 from topsync.sellers.renewal import Renewal
 from topsync.sellers.sessions import Sessions
 from topsync.store import api_calls, database, schema, shared_budget
@@ -51,7 +61,7 @@ CLOCK_REFINEMENTS = 8
 """Questions for the time after the first, each halving the uncertainty of a second: to about 4 ms."""
 
 GATEWAY = "the platform's gateway (TOPSYNC_GATEWAY_URL)"
-GATEWAY_AWAY = (RetryLaterError, CallLimitedError)
+GATEWAY_AWAY = (PlatformAwayError, CallLimitedError)
 """What asking for the platform's time raises while the platform is away, or closed to us."""
 
 CLOCK_REFRESH_SECONDS = 60.0
@@ -132,7 +142,7 @@ async def open_gateway(
         url=str(own.gateway_url),
         app_key=own.app_key,
         app_secret=own.app_secret,
-        sign_method=own.sign_method,
+        sign_method=SignMethod(own.sign_method),
         http=HttpConfig(max_connections=own.calls_in_flight),
     )
     if retries is not None:
@@ -160,12 +170,12 @@ async def open_gateway(
                 await tally.write()
 
 
-async def _set_clock(client: TopClient, *, waits: bool) -> None:
+async def _set_clock(source: TimeSource, *, waits: bool) -> None:
     await starts.reach(
         GATEWAY,
-        client.sync_clock,
+        source.sync_clock,
         outages=GATEWAY_AWAY,
-        may_come=lambda error: waits and isinstance(error, RetryLaterError),
+        may_come=lambda error: waits and isinstance(error, PlatformAwayError),
     )
 
 
@@ -192,17 +202,17 @@ async def open_sessions(
 ) -> AsyncIterator[Sessions]:
     """The sellers' sessions, refreshed where they can be."""
     async with OAuthClient(config) as oauth:
-        yield Sessions(pool, vault, Renewal(pool, vault, oauth, clock))
+        yield Sessions(pool, vault, Renewal(pool, vault, TaobaoGrants(oauth), clock))
 
 
-async def _keep_clock(client: TopClient, clock: ServerClock) -> None:
+async def _keep_clock(source: TimeSource, clock: ServerClock) -> None:
     for number in itertools.count():
         await asyncio.sleep(clock.seconds_until_informative())
         if number >= CLOCK_REFINEMENTS:
             await asyncio.sleep(CLOCK_REFRESH_SECONDS)
         try:
-            await client.sync_clock()
-        except TopError as error:
+            await source.sync_clock()
+        except PLATFORM_FAILURES as error:
             log.warning("cannot ask for the platform's time; keeping the last", error=str(error))
 
 
@@ -250,7 +260,8 @@ def puller(
     """The engine that pulls spans, as configured."""
     return Puller(
         pool=pool,
-        client=client,
+        lists=TaobaoLists(client),
+        details=TaobaoDetails(client),
         clock=clock,
         producer=producer,
         changes_topic=registry.changes.name,
@@ -258,6 +269,23 @@ def puller(
         detail_lag=detail_lag(),
         with_refunds=settings.load(PlatformSettings).refunds,
     )
+
+
+def order_list_rules() -> ListRules:
+    """What the platform's list of orders can be asked."""
+    return lists.RULES
+
+
+def patience() -> Patience:
+    """How long messages may wait for others of their order.
+
+    Raises:
+        SettingsError: the setting names no messages of the platform, or no waits.
+    """
+    try:
+        return linger.parse(settings.load(EnricherSettings).linger, taobao_linger.WORDS)
+    except ValueError as error:
+        raise settings.wrong(EnricherSettings, "linger", str(error)) from None
 
 
 def detail_lag() -> timedelta:

@@ -44,14 +44,17 @@ from topsync.base.settings import (
     PushSettings,
     ReconcilerSettings,
 )
-from topsync.coverage.listing import ListingFailedError
-from topsync.coverage.pull import NotStoredError
+from topsync.coverage.pull import PULL_FAILURES, NotStoredError
+from topsync.platforms.port import SessionRefusedError
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
 from topsync.platforms.taobao.channel_token import token_source
+from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
+from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.download import DownloadConfig
-from topsync.platforms.taobao.gateway.errors import SessionInvalidError, TopError
+from topsync.platforms.taobao.messages import TaobaoMessages
+from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers import session_rules
 from topsync.sellers.session_watch import SessionWatch
 from topsync.sellers.sessions import Account, Sessions
@@ -67,9 +70,7 @@ log = telemetry.get_logger(__name__)
 
 SELLER_FAILURES = (
     OperatorError,
-    TopError,
-    NotStoredError,
-    ListingFailedError,
+    *PULL_FAILURES,
     producers.PublishError,
     *OUTAGE_ERRORS,
 )
@@ -89,7 +90,7 @@ def _check_settings_of_the_parts() -> None:
     settings.load(PlatformSettings)
     settings.load(BudgetSettings)
     settings.load(CoverageSettings)
-    settings.load(EnricherSettings)
+    parts.patience()
 
 
 async def push(lifetime: Lifetime) -> None:
@@ -123,15 +124,17 @@ async def push(lifetime: Lifetime) -> None:
     kafka, registry = await parts.open_topics()
     async with parts.open_pool() as pool, parts.open_gateway(pool) as (client, clock):
         service = PushService(
-            config=config,
+            messages=TaobaoMessages(
+                config,
+                clock,
+                connection_count=own.push_connections,
+                token_source=token_source(client, config.group) if own.channel_token else None,
+            ),
             kafka=kafka,
             topics=registry,
-            clock=clock,
             pool=pool,
             detail_lag=parts.detail_lag(),
             proof_interval_seconds=own.push_proof_interval_seconds,
-            connections=own.push_connections,
-            token_source=token_source(client, config.group) if own.channel_token else None,
         )
         await service.run(lifetime)
 
@@ -161,7 +164,7 @@ async def enrich(lifetime: Lifetime, *, drain: bool = False) -> None:
                 tables=tables,
                 batches=BatchReader(
                     *(pool, tables.orders, client, clock, sessions, registry, of_refunds),
-                    patience=own.patience,
+                    patience=parts.patience(),
                 ),
                 room=Room(own.enricher_max_bytes),
                 limit=Limit(
@@ -188,9 +191,11 @@ async def reconcile(lifetime: Lifetime) -> None:
         parts.open_producer(kafka) as producer,
     ):
         puller = parts.puller(pool, client, clock, producer, registry)
+        details_by_task = TaobaoDetailTasks(client)
         reconciler = Reconciler(
             settings=own,
             rules=PullRules(
+                lists=parts.order_list_rules(),
                 lateness=cover.lateness,
                 sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
@@ -207,7 +212,7 @@ async def reconcile(lifetime: Lifetime) -> None:
                 pool=pool,
                 producer=producer,
                 topics=registry,
-                client=client,
+                tasks=details_by_task,
                 clock=clock,
                 sessions=sessions,
                 rules=backlog_plan.BacklogRules(
@@ -215,6 +220,7 @@ async def reconcile(lifetime: Lifetime) -> None:
                     tasks_at_once=own.bulk_tasks,
                     calls_per_second=budget.calls_per_second,
                     backlog_changes=settings.load(EnricherSettings).backlog_changes,
+                    orders_per_task=details_by_task.max_orders,
                 ),
                 poll_seconds=own.bulk_poll_seconds,
                 deadline_seconds=own.bulk_deadline_seconds,
@@ -227,16 +233,17 @@ async def reconcile(lifetime: Lifetime) -> None:
         watch = SessionWatch(
             pool=pool,
             sessions=sessions,
-            client=client,
+            subscriptions=TaobaoSubscriptions(client),
             clock=clock,
             producer=producer,
             notifications_topic=registry.notifications.name,
             refresh_share=share,
         )
+        reader = SignalReader(kafka, registry, pool, producer, clock, parts.order_list_rules())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reconciler.run(lifetime))
             tasks.create_task(watch.run(lifetime))
-            tasks.create_task(SignalReader(kafka, registry, pool, producer, clock).run(lifetime))
+            tasks.create_task(reader.run(lifetime))
 
 
 async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
@@ -274,6 +281,12 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
         await _require_push(pool, lifetime)
         lifetime.set_ready()
         limit = asyncio.Semaphore(own.bootstrap_parallel_sellers)
+        hosts = frozenset(host.strip() for host in platform.download_hosts.split(","))
+        export = TaobaoExport(
+            client,
+            DownloadConfig(allowed_hosts=hosts, max_bytes=own.export_max_bytes),
+            own.export_max_ratio,
+        )
         with Bars(sys.stderr, STEPS) as bars:
 
             async def run_one(account: Account) -> None:
@@ -282,15 +295,11 @@ async def bootstrap(lifetime: Lifetime, names: Sequence[str]) -> None:
                 def job(account: Account) -> BootstrapJob:
                     return BootstrapJob(
                         account=account,
+                        subscriptions=TaobaoSubscriptions(client),
+                        bulk_export=export,
                         puller=parts.puller(pool, client, clock, producer, registry),
                         topics=registry,
                         settings=own,
-                        download_config=DownloadConfig(
-                            allowed_hosts=frozenset(
-                                host.strip() for host in platform.download_hosts.split(",")
-                            ),
-                            max_bytes=own.export_max_bytes,
-                        ),
                         report=report,
                     )
 
@@ -323,7 +332,7 @@ async def _run_with_renewals(
     for _ in range(MAX_SESSIONS):
         try:
             return await job(account).run()
-        except SessionInvalidError:
+        except SessionRefusedError:
             renewed = await sessions.refused(account)
         except (NotStoredError, BootstrapFailedError):
             # Perhaps it was the writers whom the platform refused; what they could not fetch is not stored.

@@ -19,6 +19,7 @@ from tests.stream.clusters import create_topics, read_all, settings_for
 from tests.support.eventually import eventually
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
+from topsync.platforms.taobao.messages import TaobaoMessages
 from topsync.simulator.channel.channel import Channel, ChannelSettings
 from topsync.store.database import Pool
 from topsync.stream.topics import Registry
@@ -46,14 +47,12 @@ async def pushing(
     settings = ChannelSettings(delivery_window=window, close_wait_seconds=5)
     async with serving(settings) as (channel, uri):
         service = PushService(
-            config=replace(QUICK, uri=uri),
+            messages=TaobaoMessages(replace(QUICK, uri=uri), set_clock(), connection_count=connections),
             kafka=kafka,
             topics=registry,
-            clock=set_clock(),
             pool=pool,
             detail_lag=timedelta(seconds=1),
             proof_interval_seconds=0.05,
-            connections=connections,
         )
         lifetime = Lifetime()
         async with asyncio.TaskGroup() as tasks:

@@ -19,9 +19,15 @@ from hypothesis import strategies as st
 
 from schemas.types import parse_instant
 from tests.support.places import CASES, SAMPLES
+from topsync.platforms.export_port import (
+    ExportedOrder,
+    ExportFileError,
+    ExportLine,
+    RefusedLine,
+    ToRepair,
+)
 from topsync.platforms.taobao import export_archive, export_file
-from topsync.platforms.taobao.export_archive import ExportFileError
-from topsync.platforms.taobao.export_file import ExportedTrade, Line, RefusedLine, ToRepair, read_line
+from topsync.platforms.taobao.export_file import read_line
 
 MODIFIED = "2025-11-19 12:00:00"
 
@@ -43,12 +49,12 @@ def packed(folder: Path, *entries: bytes, names: list[str] | None = None, level:
     return path
 
 
-def read(path: Path, *, max_bytes: int = 10**9, max_ratio: float = 200) -> list[Line]:
+def read(path: Path, *, max_bytes: int = 10**9, max_ratio: float = 200) -> list[ExportLine]:
     return list(export_file.read(path, max_bytes=max_bytes, max_ratio=max_ratio))
 
 
-def tids(lines: list[Line]) -> list[int]:
-    return [one.tid for one in lines if isinstance(one, ExportedTrade)]
+def tids(lines: list[ExportLine]) -> list[int]:
+    return [one.order_id for one in lines if isinstance(one, ExportedOrder)]
 
 
 def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory() -> None:
@@ -62,7 +68,7 @@ def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory
         if one.strip()
     ]
     lines = read(path)
-    assert [orjson.loads(one.trade) for one in lines if isinstance(one, ExportedTrade)] == expected
+    assert [orjson.loads(one.value) for one in lines if isinstance(one, ExportedOrder)] == expected
     assert len(lines) == len(expected)
 
 
@@ -79,14 +85,14 @@ def test_a_message_is_not_torn_at_characters_that_only_python_takes_for_line_end
 ) -> None:
     message = f"before{character}after"
     (one,) = read(packed(tmp_path, line(1, buyer_message=message)))
-    assert isinstance(one, ExportedTrade)
-    assert orjson.loads(one.trade)["buyer_message"] == message
+    assert isinstance(one, ExportedOrder)
+    assert orjson.loads(one.value)["buyer_message"] == message
 
 
 def test_line_ends_inside_a_message_are_escaped_and_do_not_tear_it(tmp_path: Path) -> None:
     (one,) = read(packed(tmp_path, line(1, buyer_message="a\r\nb")))
-    assert isinstance(one, ExportedTrade)
-    assert orjson.loads(one.trade)["buyer_message"] == "a\r\nb"
+    assert isinstance(one, ExportedOrder)
+    assert orjson.loads(one.value)["buyer_message"] == "a\r\nb"
 
 
 @given(tids_=st.lists(st.integers(1, 10**18), max_size=20), ends=st.data())
@@ -117,9 +123,9 @@ def test_entries_without_a_line_end_do_not_run_into_each_other(tmp_path: Path) -
 )
 def test_a_trade_is_found_in_every_envelope(form: object) -> None:
     found = read_line(orjson.dumps(form))
-    assert isinstance(found, ExportedTrade)
-    assert (found.tid, found.modified) == (7, parse_instant(MODIFIED))
-    assert orjson.loads(found.trade)["status"] == "TRADE_FINISHED"
+    assert isinstance(found, ExportedOrder)
+    assert (found.order_id, found.modified) == (7, parse_instant(MODIFIED))
+    assert orjson.loads(found.value)["status"] == "TRADE_FINISHED"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +183,7 @@ def test_the_rows_add_up_whatever_the_file_holds(content: list[bytes]) -> None:
         piece.strip() for one in content for piece in one.replace(b"\r", b"\n").split(b"\n") if piece.strip()
     ]
     kinds = [type(one) for one in lines]
-    assert len(lines) == kinds.count(ExportedTrade) + kinds.count(ToRepair) + kinds.count(RefusedLine)
+    assert len(lines) == kinds.count(ExportedOrder) + kinds.count(ToRepair) + kinds.count(RefusedLine)
     assert len(lines) - 1 == len(expected)
 
 
@@ -189,7 +195,7 @@ def test_a_file_that_unpacks_to_more_than_its_bound_is_refused_before_it_is_held
     with pytest.raises(ExportFileError, match="more than 100000 bytes"):
         read(path, max_bytes=100_000)
     lines = iter(export_file.read(path, max_bytes=2 * export_file.CHUNK_BYTES - 1, max_ratio=200))
-    assert isinstance(next(lines), ExportedTrade), "what fits before the bound is streamed"
+    assert isinstance(next(lines), ExportedOrder), "what fits before the bound is streamed"
     assert len(read(path)) == 20_000
 
 

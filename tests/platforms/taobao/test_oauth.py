@@ -92,12 +92,12 @@ async def test_a_code_is_exchanged_as_documented(client: OAuthClient, endpoint: 
             "redirect_uri": CONFIG.redirect_url,
         }
     ]
-    assert (grant.user_id, grant.nick) == (2200000000001, "示例 卖家")
-    assert grant.access_token.get_secret_value() == "6100SECRET"
+    assert (grant.seller_id, grant.nick) == (2200000000001, "示例 卖家")
+    assert grant.session.get_secret_value() == "6100SECRET"
     assert grant.authorised_at == NOW, "by the clock of the machine that answered"
     assert grant.ends_at == NOW + timedelta(days=90)
     assert grant.refresh_ends_at == NOW + timedelta(days=120)
-    assert grant.level_seconds == {"r1": 7776000, "w1": 7776000, "w2": 1800}
+    assert grant.facts["level_seconds"] == {"r1": 7776000, "w1": 7776000, "w2": 1800}
 
 
 async def test_a_refresh_is_asked_for_as_documented(client: OAuthClient, endpoint: Endpoint) -> None:
@@ -166,7 +166,7 @@ def test_a_grant_that_cannot_be_refreshed_has_no_refresh_token(without: dict[str
 
 def test_a_grant_by_a_sub_account_belongs_to_the_shop() -> None:
     grant = oauth.read_grant(orjson.dumps({**ANSWER, "sub_taobao_user_id": 5}), answered_at=NOW)
-    assert (grant.user_id, grant.facts["sub_user_id"]) == (2200000000001, "5")
+    assert (grant.seller_id, grant.facts["sub_user_id"]) == (2200000000001, "5")
 
 
 def test_nothing_that_is_kept_or_sent_shows_a_secret() -> None:

@@ -9,21 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topsync.budget.errors import Scope
 from topsync.platforms.taobao.gateway import rules
 from topsync.platforms.taobao.gateway.errors import (
-    ApplicationRefusedError,
-    CallLimitedError,
     ClockRefusedError,
     DroppedError,
     ErrorAnswer,
     FailureKind,
     RequestRefusedError,
-    Scope,
     ServiceUnavailableError,
     SessionInvalidError,
     TaskDuplicateError,
     TaskNotExistError,
     TaskResultEmptyError,
+    TopApplicationRefusedError,
+    TopCallLimitedError,
     TopError,
     TradeNotExistError,
     WindowTooWideError,
@@ -157,7 +157,7 @@ def test_an_unknown_answer_fails() -> None:
     ("code", "sub_code", "kind"),
     [
         (15, "isp.top-remote-connection-timeout", ServiceUnavailableError),
-        (7, "accesscontrol.limited-by-api-access-count", CallLimitedError),
+        (7, "accesscontrol.limited-by-api-access-count", TopCallLimitedError),
         (520, "isv.trade-service-rejection", WindowTooWideError),
         (27, "session-expired", SessionInvalidError),
         (27, None, SessionInvalidError),
@@ -167,9 +167,9 @@ def test_an_unknown_answer_fails() -> None:
         (653, None, DroppedError),
         (15, "isv.task-not-exist", TaskNotExistError),
         (700, "isv.task-result-empty", TaskResultEmptyError),
-        (25, None, ApplicationRefusedError),
-        (29, None, ApplicationRefusedError),
-        (1, "isp.get-app-error", ApplicationRefusedError),
+        (25, None, TopApplicationRefusedError),
+        (29, None, TopApplicationRefusedError),
+        (1, "isp.get-app-error", TopApplicationRefusedError),
         (31, None, ClockRefusedError),
         (11, "isv.permission-api-package-limit", RequestRefusedError),
         (99999, "unheard.of", RequestRefusedError),

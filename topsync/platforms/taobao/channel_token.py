@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from topsync.model.priority import Priority
+from topsync.platforms.port import PLATFORM_FAILURES
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.channel.connection import TokenSource
 from topsync.platforms.taobao.channel.endings import TokenUnavailableError
 from topsync.platforms.taobao.gateway.client import TopClient
-from topsync.platforms.taobao.gateway.errors import TopError
 
 
 def token_source(client: TopClient, group: str) -> TokenSource:
@@ -19,7 +19,7 @@ def token_source(client: TopClient, group: str) -> TokenSource:
     async def ask() -> str:
         try:
             token = await messages.connection_token(client, group, priority=Priority.LIVE)
-        except TopError as error:
+        except PLATFORM_FAILURES as error:
             raise TokenUnavailableError(str(error)) from error
         return token.get_secret_value()
 

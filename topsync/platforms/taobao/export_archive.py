@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from topsync.base.errors import OperatorError
+from topsync.platforms.export_port import ExportFileError
 
 MAX_ENTRIES: Final = 10_000
 """The platform packs one text file, perhaps a few (docs/platform/gateway.md 4.3)."""
@@ -35,10 +35,6 @@ _METHODS: Final = {
     95: "xz",
 }
 _ACCEPTED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-
-
-class ExportFileError(OperatorError):
-    """The file is no zip that is read here, or holds more than it may. The text says which."""
 
 
 class _Bounded(io.FileIO):

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +16,14 @@ import orjson
 from schemas.trade import Trade
 from schemas.types import parse_id
 from topsync.base import json_bounds
+from topsync.platforms.export_port import (
+    ExportedOrder,
+    ExportFileError,
+    ExportLine,
+    RefusedLine,
+    ToRepair,
+)
 from topsync.platforms.taobao import export_archive
-from topsync.platforms.taobao.export_archive import ExportFileError
 from topsync.platforms.taobao.gateway.wire import trade_in
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -36,35 +40,7 @@ _TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})(?=[",}\s])')
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class ExportedTrade:
-    """A readable line."""
-
-    tid: int
-    modified: datetime
-    trade: bytes
-    """The platform's trade object as JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToRepair:
-    """A line that names its order but is no complete one, or cannot be read: it is fetched by id."""
-
-    tid: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedLine:
-    """A line without even an id."""
-
-    line: bytes
-    why: str
-
-
-Line = ExportedTrade | ToRepair | RefusedLine
-
-
-def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
+def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[ExportLine]:
     """Every line of every entry, in order.
 
     Raises:
@@ -74,7 +50,7 @@ def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[Line]:
         yield read_line(line)
 
 
-def read_line(line: bytes) -> Line:
+def read_line(line: bytes) -> ExportLine:
     """One line: an envelope around a trade, `{"trade": ...}`, or a bare trade."""
     try:
         raw = trade_in(json_bounds.loads(line))
@@ -89,7 +65,7 @@ def read_line(line: bytes) -> Line:
             return ToRepair(parse_id(found[1].decode() if found else None))
         except ValueError:
             return RefusedLine(line, f"no trade and no tid in it: {error}")
-    return ExportedTrade(trade.tid, trade.modified, written)
+    return ExportedOrder(trade.tid, trade.modified, written)
 
 
 def _lines(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[bytes]:

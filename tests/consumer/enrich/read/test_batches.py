@@ -42,11 +42,11 @@ from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
+from topsync.budget.errors import CallLimitedError
 from topsync.model.refetch import BACKLOG, LINGERING, Refetch
+from topsync.platforms.port import ApplicationRefusedError
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import (
-    ApplicationRefusedError,
-    CallLimitedError,
     RequestRefusedError,
     ServiceUnavailableError,
 )

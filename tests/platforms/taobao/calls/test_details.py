@@ -20,10 +20,10 @@ from topsync.platforms.taobao.calls.exports import ExportStatus
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
-    CallLimitedError,
     RequestRefusedError,
     ServiceUnavailableError,
     TaskNotExistError,
+    TopCallLimitedError,
     TradeNotExistError,
 )
 from topsync.platforms.taobao.gateway.wire import ApiRequest
@@ -236,7 +236,7 @@ async def test_a_row_that_cannot_be_read_fails_alone(
         ({"sub_code": "isv.invalid-parameter:tid"}, TradeNotExistError),
         ({"error_response": {"code": 562}}, TradeNotExistError),
         ({"sub_code": "isp.remote-service-timeout"}, ServiceUnavailableError),
-        ({"sub_code": "accesscontrol.limited-by-api-access-count"}, CallLimitedError),
+        ({"sub_code": "accesscontrol.limited-by-api-access-count"}, TopCallLimitedError),
         ({}, ServiceUnavailableError),
         ([], BadAnswerError),
     ],

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from schemas import platform_time
 from topsync.platforms.taobao.catalogue import ALL_TRADE_TYPES
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.wire import Parameter
@@ -17,8 +16,6 @@ from topsync.platforms.taobao.gateway.wire import Parameter
 MAX_PAGE_SIZE: Final = 100
 MAX_INCREMENT_SPAN: Final = timedelta(days=1)
 """Longer increment windows are refused (docs/platform/gateway.md 3.2, 3.3)."""
-LISTED: Final = timedelta(days=90)
-"""See `oldest_listed`."""
 
 
 def window(start_name: str, start: datetime, end_name: str, end: datetime) -> dict[str, Parameter]:
@@ -73,12 +70,3 @@ def has_next(answer: Mapping[str, object]) -> bool | None:
     """Whether another page follows; only with `use_has_next`."""
     told = answer.get("has_next")
     return None if wire.is_absent(told) else wire.as_bool(told)
-
-
-def oldest_listed(now: datetime) -> datetime:
-    """Since when lists show what was modified: an instant in UTC, by the platform's time.
-
-    "Within three months" (docs/platform/gateway.md 3.1, 3.2); the export, which lists the same orders, says
-    ninety days before today (3.6).
-    """
-    return platform_time.start_of(platform_time.day_of(now) - LISTED)

@@ -20,16 +20,15 @@ from pydantic import SecretStr
 
 from topsync.base import retry
 from topsync.base.clock import ServerClock
+from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import Gate
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway import rules, wire
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
-    CallLimitedError,
     CallOutcome,
     ClockRefusedError,
     ErrorAnswer,
-    Scope,
     ServiceUnavailableError,
     SessionInvalidError,
     TopError,
@@ -127,6 +126,7 @@ class TopClient:
 
         Raises:
             TopError: see the tree in `topsync.platforms.taobao.gateway.errors`.
+            CallLimitedError: the gate gives no permit; no call was made.
         """
         if session is not None and not session.get_secret_value():
             raise SessionInvalidError("the stored session is empty", api=request.api)

@@ -5,7 +5,7 @@
     │   ├── TransportError          no answer: connection, timeout, an HTTP status other than 200
     │   │   └── BadAnswerError        an answer that cannot be read
     │   └── ServiceUnavailableError the platform's own failure (`isp.*`)
-    ├── CallLimitedError          back off: no such call for `wait_seconds` in `scope`
+    ├── TopCallLimitedError       back off: no such call for `wait_seconds` in `scope`
     │   └── WindowTooWideError      besides, ask for half the window
     ├── SessionInvalidError       re-authorise: stop this seller, keep its cursors
     ├── DroppedError              finished or absent: record it and go on
@@ -14,7 +14,7 @@
     │   ├── TaskNotExistError       create the export task again
     │   ├── TaskDuplicateError      adopt `task_id`
     │   └── TaskResultEmptyError    a success with no trades
-    ├── ApplicationRefusedError   stop: nothing is granted to the application; its settings are wrong
+    ├── TopApplicationRefusedError stop: nothing is granted to the application; its settings are wrong
     ├── RequestRefusedError       fail: a defect or a missing right; log it, do not retry, alert
     │   ├── ClockRefusedError       the timestamp was refused, even after the clock was set again
     │   └── GrantRefusedError       no session for this code or refresh token: the seller authorises again
@@ -33,7 +33,13 @@ from enum import StrEnum
 from typing import ClassVar
 
 from topsync.base import durations
-from topsync.base.errors import OperatorError
+from topsync.budget.errors import CallLimitedError, Scope
+from topsync.platforms.port import (
+    ApplicationRefusedError,
+    PlatformAwayError,
+    PlatformError,
+    SessionRefusedError,
+)
 
 MAX_CODE_TEXT_CHARACTERS = 100
 """Codes are short names; anything longer is not one, and is cut before it can reach a log."""
@@ -58,19 +64,6 @@ class CallOutcome(StrEnum):
     CLOCK = "clock"
 
 
-class Scope(StrEnum):
-    """Who is held back by a limit (docs/platform/gateway.md 2.3)."""
-
-    API = "api"
-    """This API, whoever calls it."""
-    APP = "app"
-    """Every call of this app."""
-    APP_API = "app+api"
-    """This app's calls of this API."""
-    SELLER = "seller"
-    """This seller's calls (codes 4 and 5, `service-rejection`): other sellers go on."""
-
-
 class FailureKind(StrEnum):
     """Failures without an `error_response`; the values are rows of the rule table."""
 
@@ -93,7 +86,7 @@ class ErrorAnswer:
     request_id: str | None = None
 
 
-class TopError(Exception):
+class TopError(PlatformError):
     """Any failure of a call to the gateway.
 
     Attributes:
@@ -111,7 +104,8 @@ class TopError(Exception):
         self.code = answer.code if answer else None
         self.sub_code = _code_text(answer.sub_code) if answer else None
         self.request_id = _code_text(answer.request_id) if answer else None
-        super().__init__(summary)
+        # By name: some classes have a second base, whose constructor asks for more.
+        Exception.__init__(self, summary)
 
     def __str__(self) -> str:
         named = {"code": self.code, "sub_code": self.sub_code, "request_id": self.request_id}
@@ -120,7 +114,7 @@ class TopError(Exception):
         return prefix + super().__str__() + (f" ({details})" if details else "")
 
 
-class RetryLaterError(TopError):
+class RetryLaterError(TopError, PlatformAwayError):
     """Retries were made and did not help; the same request may succeed later."""
 
 
@@ -169,13 +163,9 @@ class ServiceUnavailableError(RetryLaterError):
         self.max_attempts = max_attempts
 
 
-class CallLimitedError(TopError):
-    """The platform, or our own gate, asks for time: make no call in `scope` for `wait_seconds`.
-
-    Attributes:
-        scope: who is held back.
-        wait_seconds: how long from now.
-        max_inline_wait_seconds: the longest wait worth sitting out; above it the work goes back to its queue.
+class TopCallLimitedError(TopError, CallLimitedError):
+    """The platform asks for time (docs/platform/gateway.md 2.3). Scopes: codes 4 and 5 and
+    `service-rejection` hold back the seller alone.
     """
 
     outcome = CallOutcome.LIMITED
@@ -190,19 +180,18 @@ class CallLimitedError(TopError):
         api: str = "",
         answer: ErrorAnswer | None = None,
     ) -> None:
-        super().__init__(
-            f"{summary}; wait {durations.until(wait_seconds)}, scope {scope}", api=api, answer=answer
-        )
+        text = f"{summary}; wait {durations.until(wait_seconds)}, scope {scope}"
+        TopError.__init__(self, text, api=api, answer=answer)
         self.scope = scope
         self.wait_seconds = wait_seconds
         self.max_inline_wait_seconds = max_inline_wait_seconds
 
 
-class WindowTooWideError(CallLimitedError):
+class WindowTooWideError(TopCallLimitedError):
     """Too many slow queries for this seller: wait, then ask for half the window (2.4)."""
 
 
-class SessionInvalidError(TopError):
+class SessionInvalidError(TopError, SessionRefusedError):
     """The session is expired, cancelled or of another app (docs/platform/gateway.md 2.5)."""
 
     outcome = CallOutcome.REAUTHORISE
@@ -248,7 +237,7 @@ class RequestRefusedError(TopError):
     """A defect or a configuration that no retry mends: log it with its `request_id` and alert."""
 
 
-class ApplicationRefusedError(TopError, OperatorError):
+class TopApplicationRefusedError(TopError, ApplicationRefusedError):
     """The platform refuses the application, whoever asks for whom: no retry and no other call helps.
 
     No `RequestRefusedError`: what is done about a single order or seller would be done to each of them. The

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 
 from pydantic import SecretStr
 
+from topsync.platforms.session_port import SessionGrant
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, GrantRefusedError, TransportError
 from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
@@ -49,33 +50,6 @@ class OAuthConfig:
     redirect_url: str | None = None
     read_seconds: float = 15.0
     http: HttpConfig = field(default_factory=lambda: HttpConfig(max_connections=4))
-
-
-@dataclass(frozen=True, slots=True)
-class SessionGrant:
-    """What the platform granted. Instants are UTC, of the clock of the machine that answered.
-
-    Attributes:
-        refresh_token: None where the platform gave none, or says that it is of no use.
-        level_seconds: life of the session by security level, from `authorised_at`.
-        sub_user_id: the seller's employee who granted it, and with whose rights it works.
-    """
-
-    user_id: int
-    nick: str
-    access_token: SecretStr
-    authorised_at: datetime
-    ends_at: datetime | None
-    refresh_token: SecretStr | None = None
-    refresh_ends_at: datetime | None = None
-    level_seconds: Mapping[str, int] = field(default_factory=dict)
-    sub_user_id: int | None = None
-
-    @property
-    def facts(self) -> dict[str, object]:
-        """What is worth keeping besides tokens and ends."""
-        sub_user = {} if self.sub_user_id is None else {"sub_user_id": str(self.sub_user_id)}
-        return {"level_seconds": dict(self.level_seconds), **sub_user}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,27 +133,33 @@ def read_grant(body: bytes, *, answered_at: datetime) -> SessionGrant:
     if answer.get("error"):
         raise GrantRefusedError(str(answer["error"]))
     lives = {name: _seconds(answer, name) for name in ("expires_in", "re_expires_in")}
-    token, refresh_token, sub_user = (
-        answer.get(name) for name in ("access_token", "refresh_token", "sub_taobao_user_id")
-    )
+    token, refresh_token = answer.get("access_token"), answer.get("refresh_token")
     if not isinstance(token, str) or not token:
         raise BadAnswerError("the answer has no access_token", api="oauth")
     refreshable = isinstance(refresh_token, str) and bool(refresh_token) and lives["re_expires_in"] != 0
     return SessionGrant(
-        user_id=wire.as_id(answer.get("taobao_user_id")),
+        seller_id=wire.as_id(answer.get("taobao_user_id")),
         nick=unquote_plus(str(answer.get("taobao_user_nick") or "")),
-        access_token=SecretStr(token),
+        session=SecretStr(token),
         authorised_at=answered_at,
         ends_at=_after(answered_at, lives["expires_in"]),
         refresh_token=SecretStr(str(refresh_token)) if refreshable else None,
         refresh_ends_at=_after(answered_at, lives["re_expires_in"]) if refreshable else None,
-        level_seconds={
-            level: seconds
-            for level in _LEVELS
-            if (seconds := _seconds(answer, f"{level}_expires_in")) is not None
-        },
-        sub_user_id=wire.as_id(sub_user) if sub_user else None,
+        facts=_facts(answer),
     )
+
+
+def _facts(answer: Mapping[str, object]) -> dict[str, object]:
+    """What is worth keeping besides tokens and ends: the life of the session by security level, in seconds
+    from the grant, and the seller's employee who granted it, with whose rights it works.
+    """
+    lives = {level: _seconds(answer, f"{level}_expires_in") for level in _LEVELS}
+    facts: dict[str, object] = {
+        "level_seconds": {level: seconds for level, seconds in lives.items() if seconds is not None}
+    }
+    if sub_user := answer.get("sub_taobao_user_id"):
+        facts["sub_user_id"] = str(wire.as_id(sub_user))
+    return facts
 
 
 def authorise_url(config: OAuthConfig, state: str) -> str:

@@ -19,20 +19,20 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
+from topsync.budget.errors import Scope
 from topsync.platforms.taobao.gateway.errors import (
-    ApplicationRefusedError,
-    CallLimitedError,
     ClockRefusedError,
     DroppedError,
     ErrorAnswer,
     FailureKind,
     RequestRefusedError,
-    Scope,
     ServiceUnavailableError,
     SessionInvalidError,
     TaskDuplicateError,
     TaskNotExistError,
     TaskResultEmptyError,
+    TopApplicationRefusedError,
+    TopCallLimitedError,
     TopError,
     TradeNotExistError,
     WindowTooWideError,
@@ -192,13 +192,13 @@ def error_for(api: str, answer: ErrorAnswer) -> TopError:
         case Action.DROP:
             return _dropped(api, answer, decision)
         case Action.FAIL if decision.concerns_app:
-            return ApplicationRefusedError(decision.meaning, api=api, answer=answer)
+            return TopApplicationRefusedError(decision.meaning, api=api, answer=answer)
         case Action.FAIL:
             return RequestRefusedError(decision.meaning, api=api, answer=answer)
 
 
-def _limited(api: str, answer: ErrorAnswer, decision: Decision) -> CallLimitedError:
-    kind = WindowTooWideError if decision.halve_window else CallLimitedError
+def _limited(api: str, answer: ErrorAnswer, decision: Decision) -> TopCallLimitedError:
+    kind = WindowTooWideError if decision.halve_window else TopCallLimitedError
     return kind(
         decision.meaning,
         scope=decision.scope or Scope.API,

@@ -1,0 +1,169 @@
+"""A second platform goes through the product untouched: push, pull and the ledger know the port alone.
+
+Its differences are listed in the package's docstring. Kafka and PostgreSQL are real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from consumer.push.service import PushService
+from schemas.change import Change, Source
+from tests.budget.gates import local_gate
+from tests.platforms.memory.platform import (
+    LEFT_TAG,
+    MemoryClient,
+    MemoryDetails,
+    MemoryLists,
+    MemoryMessages,
+)
+from tests.platforms.memory.shop import BAD_TOKEN, BUSY, TOO_OFTEN, MemoryShop
+from tests.store.databases import SELLER, emptied
+from tests.stream.clusters import create_topics, read_all, settings_for
+from tests.support.eventually import eventually, until
+from topsync.base.clock import ServerClock
+from topsync.base.service import Lifetime
+from topsync.base.settings import CoverageSettings, KafkaSettings
+from topsync.budget.errors import CallLimitedError
+from topsync.coverage.pull import Puller
+from topsync.coverage.pull_request import PullRequest
+from topsync.platforms.port import PlatformAwayError, SessionRefusedError
+from topsync.store.database import Pool
+from topsync.stream import producer as producers
+from topsync.stream.topics import Registry
+
+PARTITIONS = 2
+ORDERS = 30
+TOKEN = "memory-token"
+LAG = timedelta(seconds=1)
+
+
+@dataclass
+class Installation:
+    """The product around the platform."""
+
+    shop: MemoryShop
+    pool: Pool
+    kafka: KafkaSettings
+    topics: Registry
+    puller: Puller
+
+    def request(self, *, token: str = TOKEN) -> PullRequest:
+        return PullRequest(
+            seller_id=SELLER,
+            session=SecretStr(token),
+            start=self.puller.clock.now() - timedelta(hours=2),
+            end=None,
+            source=Source.SWEEP,
+            reason="sweep",
+        )
+
+    async def hinted(self) -> set[int]:
+        """The orders that `changes` names."""
+        found = await read_all(self.kafka, self.topics.changes.name, PARTITIONS)
+        return {Change.model_validate_json(record.value or b"").tid for record in found}
+
+
+@pytest.fixture
+async def installation(
+    migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
+) -> AsyncIterator[Installation]:
+    """Thirty orders of the last hour, none of which topsync knows yet."""
+    shop = MemoryShop(SELLER, TOKEN, "memory-secret")
+    for number in range(ORDERS):
+        shop.order(number, ago=3600 - 100 * number)
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=PARTITIONS)
+    topics, clock = await create_topics(kafka), ServerClock()
+    async with emptied(migrated_database_url) as pool, producers.idempotent(kafka) as producer:
+        client = MemoryClient(shop, clock, local_gate())
+        await client.sync_clock()
+        puller = Puller(
+            pool=pool,
+            lists=MemoryLists(client),
+            details=MemoryDetails(client),
+            clock=clock,
+            producer=producer,
+            changes_topic=topics.changes.name,
+            settings=CoverageSettings(visibility_allowance_seconds=60, stored_within_seconds=20),
+            detail_lag=LAG,
+            with_refunds=False,
+        )
+        service = PushService(
+            messages=MemoryMessages(shop, clock),
+            kafka=kafka,
+            topics=topics,
+            pool=pool,
+            detail_lag=LAG,
+            proof_interval_seconds=0.05,
+        )
+        lifetime = Lifetime()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(service.run(lifetime))
+            await until(lambda: shop.callback_url)
+            yield Installation(shop, pool, kafka, topics, puller)
+            lifetime.stop()
+
+
+async def test_a_callback_is_answered_only_once_kafka_has_its_messages(installation: Installation) -> None:
+    shop = installation.shop
+    some = list(shop.orders.values())[:10]
+    await shop.push(*some)
+    assert shop.callbacks == 1
+    assert await installation.hinted() == {int(order.order_id) for order in some}
+    # The connection is a row that the reconciler opens gaps by.
+    row = await installation.pool.fetchrow("select channel_group, lost_at from push_connections")
+    assert row is not None
+    assert (row["channel_group"], row["lost_at"]) == ("memory", None)
+
+
+async def test_what_is_no_message_about_an_order_is_kept_as_what_it_is(installation: Installation) -> None:
+    shop = installation.shop
+    await shop.push_messages(
+        shop.message_of("0", {}), shop.message_of("200", {"shop_id": SELLER}), shop.message_of("200", "x")
+    )
+    assert await installation.hinted() == set()
+    letters = await read_all(installation.kafka, installation.topics.dead_letters.name, 1)
+    notices = await read_all(installation.kafka, installation.topics.notifications.name, 1)
+    assert (len(letters), len(notices)) == (2, 1)
+
+
+async def test_a_seller_that_leaves_is_expired_before_a_call_is_refused(installation: Installation) -> None:
+    shop = installation.shop
+    await shop.push_messages(shop.message_of(LEFT_TAG, {"shop_id": SELLER}))
+
+    async def is_expired() -> bool:
+        state = await installation.pool.fetchval("select state from sellers where seller_id = $1", SELLER)
+        return bool(state == "expired")
+
+    await eventually(is_expired)
+
+
+async def test_a_list_of_another_kind_names_each_order_once(installation: Installation) -> None:
+    """It is deeper than the platform pages, so that its windows are halved."""
+    found = await installation.puller.preview(installation.request())
+    assert (found.listed, found.hinted, found.refunds_listed) == (ORDERS, ORDERS, None)
+    parts, _ = await installation.puller.list_parts(installation.request())
+    listed = {id_: modified for part in parts for id_, modified in part.orders.items()}
+    assert {str(id_): int(modified.timestamp()) for id_, modified in listed.items()} == {
+        order.order_id: order.updated for order in installation.shop.orders.values()
+    }
+
+
+async def test_what_the_platform_refuses_means_the_same_as_on_any_other(installation: Installation) -> None:
+    with pytest.raises(SessionRefusedError):
+        await installation.puller.preview(installation.request(token="stolen"))
+    failures: dict[int, type[Exception]] = {
+        BUSY: PlatformAwayError,
+        TOO_OFTEN: CallLimitedError,
+        BAD_TOKEN: SessionRefusedError,
+    }
+    for code, error in failures.items():
+        installation.shop.fails_next.append(code)
+        with pytest.raises(error):
+            await installation.puller.preview(installation.request())

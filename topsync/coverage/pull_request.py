@@ -1,0 +1,31 @@
+"""What is asked of a pull."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import SecretStr
+
+from schemas.change import Source
+from topsync.model.priority import PRIORITY_OF, Priority
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """What to pull. Times are platform time."""
+
+    seller_id: int
+    session: SecretStr
+    start: datetime
+    end: datetime | None
+    """None: up to now, which alone can prove anything. Otherwise a past moment."""
+    source: Source
+    reason: str
+    refunds_from: datetime | None = None
+    """Since when to list refunds, where that is before the start."""
+
+    @property
+    def priority(self) -> Priority:
+        """The priority of its calls."""
+        return PRIORITY_OF[self.source]

@@ -1,0 +1,99 @@
+"""The port's `Lists` over the typed calls: the increments of trades, and the refunds by modification.
+
+Source: docs/platform/gateway.md 3.2, 3.10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from pydantic import SecretStr
+
+from topsync.model.kind import Kind
+from topsync.model.priority import Priority
+from topsync.model.span import Span
+from topsync.platforms.port import ListAnswer, ListPage, ListRules, Refused, WindowTooWide
+from topsync.platforms.taobao.calls import refunds, trades
+from topsync.platforms.taobao.calls.paging import MAX_INCREMENT_SPAN, MAX_PAGE_SIZE
+from topsync.platforms.taobao.gateway.client import TopClient
+from topsync.platforms.taobao.gateway.errors import RequestRefusedError, WindowTooWideError
+
+RULES: Final = ListRules(
+    longest=MAX_INCREMENT_SPAN, max_page_size=MAX_PAGE_SIZE, reaches_back=timedelta(days=90)
+)
+"""Of all kinds. Lists reach back "three months" (docs/platform/gateway.md 3.1, 3.2); the export, which lists
+the same orders, says ninety days before today (3.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaobaoLists:
+    """`taobao.trades.sold.increment.get` and `taobao.refunds.receive.get`."""
+
+    client: TopClient
+
+    def rules(self, kind: Kind) -> ListRules:  # noqa: ARG002 -- the same for each
+        """See `topsync.platforms.port.Lists`."""
+        return RULES
+
+    async def list_page(
+        self,
+        kind: Kind,
+        session: SecretStr,
+        window: Span,
+        *,
+        page_no: int,
+        page_size: int,
+        counting: bool,
+        priority: Priority,
+    ) -> ListAnswer:
+        """See `topsync.platforms.port.Lists`."""
+        ask = {Kind.ORDER: self._orders, Kind.REFUND: self._refunds}[kind]
+        try:
+            return await ask(session, window, page_no, page_size, counting, priority)
+        except WindowTooWideError:
+            # Rest first, and then for less (docs/platform/gateway.md 2.4).
+            return WindowTooWide(needs_rest=True)
+        except RequestRefusedError as error:
+            return Refused(str(error), whole_kind=refunds.refuses_all(error))
+
+    async def _orders(
+        self,
+        session: SecretStr,
+        window: Span,
+        page_no: int,
+        page_size: int,
+        counting: bool,
+        priority: Priority,
+    ) -> ListPage:
+        page = await trades.increments(
+            *(self.client, session, window.start, window.end),
+            page_no=page_no,
+            page_size=page_size,
+            use_has_next=not counting,
+            priority=priority,
+        )
+        return ListPage(page.total, {trade.tid: trade.modified for trade in page.trades}, {})
+
+    async def _refunds(
+        self,
+        session: SecretStr,
+        window: Span,
+        page_no: int,
+        page_size: int,
+        counting: bool,
+        priority: Priority,
+    ) -> ListPage:
+        page = await refunds.received(
+            *(self.client, session, window.start, window.end),
+            page_no=page_no,
+            page_size=page_size,
+            use_has_next=not counting,
+            priority=priority,
+        )
+        return ListPage(
+            page.total,
+            {refund.refund_id: refund.modified for refund in page.refunds},
+            {refund.refund_id: refund.tid for refund in page.refunds},
+        )
