@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from topsync.budget.bans import Bans
-from topsync.model.call_limits import APP
 from topsync.budget.errors import Scope
+from topsync.model.call_limits import APP
 
 API, OTHER = "an.api", "another.api"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from topsync.model.call_limits import APP
 from topsync.budget.errors import Scope
+from topsync.model.call_limits import APP
 
 _NEVER: Final = float("-inf")
 

@@ -26,7 +26,7 @@ from tests.platforms.memory.platform import (
 from tests.platforms.memory.shop import BAD_TOKEN, BUSY, TOO_OFTEN, MemoryShop
 from tests.store.databases import SELLER, emptied
 from tests.stream.clusters import create_topics, read_all, settings_for
-from tests.support.eventually import eventually, until
+from tests.support.eventually import eventually
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.base.settings import CoverageSettings, KafkaSettings
@@ -105,7 +105,7 @@ async def installation(
         lifetime = Lifetime()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(service.run(lifetime))
-            await until(lambda: shop.callback_url)
+            await eventually(lambda: shop.callback_url)
             yield Installation(shop, pool, kafka, topics, puller)
             lifetime.stop()
 
