@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import transitions
+from schemas import delta, transitions
 from schemas.change import Source
-from schemas.delta import Step, join
+from schemas.delta import Declaration, Step, TransitionWord, join
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
 from tests.schemas import samples
@@ -196,7 +196,7 @@ def test_every_pair_of_states_has_an_answer_even_a_step_back(
 ) -> None:
     step = transitions.step(before, after, source)
     assert step.transitions
-    assert list(step.transitions) == sorted(set(step.transitions), key=list(Transition).index)
+    assert list(step.transitions) == sorted(set(step.transitions), key=lambda word: word.rank)
     assert step.main in step.transitions
     assert (Transition.CREATED in step.transitions) == (before is None)
     assert (step.status_from is None) == (before is None)
@@ -266,3 +266,35 @@ def test_lines_that_come_or_go_are_named() -> None:
     order = wired(samples.complete(samples.FULL))
     fewer = {**order, "orders": order["orders"][:1]}
     assert "orders" in transitions.step(fewer, order, Source.PUSH).changed
+
+
+FORMER = (
+    *("created", "deposit-paid", "paid", "rest-paid", "shipped", "partly-refunded", "finished", "closed"),
+    *("updated", "corrected"),
+)
+"""The words that were published first, in the order in which the last one named the event's type."""
+
+
+@given(words=st.sets(st.sampled_from(FORMER), min_size=1))
+def test_no_word_that_is_added_changes_the_types_of_the_events_before_it(words: set[str]) -> None:
+    step = Step(Transition.by_rank(words), None, ())
+    named = [word for word in FORMER if word in words and word != "corrected"] or ["corrected"]
+    assert step.main == named[-1]
+    assert list(step.words) == [word for word in FORMER if word in words]
+
+
+def test_where_a_word_stands_in_the_code_decides_nothing_and_no_two_have_one_rank() -> None:
+    def declared(word: str, rank: int) -> Declaration:
+        return Declaration(word, rank, about="", shown=delta.never)
+
+    class Words(TransitionWord):
+        LATE = declared("late", 2)
+        EARLY = declared("early", 1)
+
+    assert Step(Words.by_rank(["late", "early"]), None, ()).main is Words.LATE
+    assert Words.by_rank(["late", "unheard-of", "early", "late"]) == (Words.EARLY, Words.LATE)
+    with pytest.raises(ValueError, match="again: another word has the rank 1"):
+
+        class Doubled(TransitionWord):
+            ONCE = declared("once", 1)
+            AGAIN = declared("again", 1)

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -21,7 +20,7 @@ import orjson
 
 from schemas import content, platform_object
 from schemas.change import Source
-from schemas.delta import Step, join
+from schemas.delta import Step, TransitionWord, join
 from schemas.platform_object import PlatformObject
 from topsync.model.listed import Listed
 from topsync.store import deltas
@@ -108,7 +107,7 @@ class Known:
     status: str
 
 
-T = TypeVar("T", bound=StrEnum)
+T = TypeVar("T", bound=TransitionWord)
 
 
 @dataclass(frozen=True, slots=True)
