@@ -79,8 +79,8 @@ ORDER_ATTRIBUTES: Final = (
     Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
     Attribute(
         "transitions",
-        "All that has happened to the order since the version before, comma-separated, in the order of an "
-        "order's life. The type has only the last of them: filter by this.",
+        "All that has happened to the order since the version before, comma-separated; last what says how "
+        "far it has come. The type has only the last of them: filter by this.",
     ),
     Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
     Attribute(
@@ -105,8 +105,8 @@ REFUND_ATTRIBUTES: Final = (
     Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
     Attribute(
         "transitions",
-        "All that has happened to the refund since the version before, comma-separated, in the order of a "
-        "refund's life. The type has only the last of them: filter by this.",
+        "All that has happened to the refund since the version before, comma-separated; last what says how "
+        "far it has come. The type has only the last of them: filter by this.",
     ),
     Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
     Attribute(

@@ -46,6 +46,14 @@ _TO_RETURN: Final = {**_KEPT, "status": "WAIT_BUYER_RETURN_GOODS"}
 class RefundTransition(TransitionWord):
     """What others act on. `updated` and `corrected` are for what no other word says (`schemas.delta`)."""
 
+    UPDATED = Declaration(
+        delta.UPDATED,
+        rank=0,
+        about="Anything else: an amount, a comment, a waybill, an exchange.",
+        shown=never,
+        before=_ASKED,
+        after={**_ASKED, "refund_fee": "70.00"},
+    )
     CREATED = Declaration(
         "created",
         rank=10,
@@ -91,14 +99,6 @@ class RefundTransition(TransitionWord):
         shown=newly(_has("CLOSED")),
         before=_ASKED,
         after={**_KEPT, "status": "CLOSED", "refund_remind_timeout": None},
-    )
-    UPDATED = Declaration(
-        delta.UPDATED,
-        rank=70,
-        about="Anything else: an amount, a comment, a waybill, an exchange.",
-        shown=never,
-        before=_ASKED,
-        after={**_ASKED, "refund_fee": "70.00"},
     )
     CORRECTED = Declaration(
         delta.CORRECTED,

@@ -1,7 +1,7 @@
 """What has happened to an order between two of its states: the words, each declared once.
 
 How a step is read off two states, and why most words are milestones, is in `schemas.delta`; the statuses are
-in docs/platform/gateway.md 5.3 and 5.6.
+in docs/platform/gateway.md 5.3 and 5.6. How to add a word: docs/how-to/add-an-event.md.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Final
 from schemas import delta
 from schemas.change import Source
 from schemas.delta import Declaration, Step, TransitionWord, never, newly
+from schemas.trade import PLACE_FIELDS
 
 Order = delta.State
 """`Trade.to_wire()`, read: what is absent is not there."""
@@ -60,6 +61,32 @@ def _refunded(order: Order) -> set[str]:
     return {line["oid"] for line in order["orders"] if line.get("refund_status") == "SUCCESS"}
 
 
+def _is_sent_elsewhere(before: Order | None, after: Order) -> bool:
+    """The parcel goes elsewhere: of an order that was not shipped, and is not closed.
+
+    Shown by the place, which is not masked, or by the platform's marks for a changed address. Names, phones,
+    streets, the postal code and `oaid` show nothing: they change by masking alone. A part of the place that
+    comes or goes shows nothing either: the platform leaves fields out at times (docs/platform/gateway.md 5.2,
+    5.7 and 6.3). Why no message is asked: docs/decisions/two-states-show-an-event.md.
+    """
+    if before is None or _is_shipped(before) or _is_closed(after):
+        return False
+    return _is_elsewhere(before, after) or bool(_address_marks(after) - _address_marks(before))
+
+
+def _is_elsewhere(before: Order, after: Order) -> bool:
+    return any((was := before.get(name)) and (now := after.get(name)) and was != now for name in PLACE_FIELDS)
+
+
+def _address_marks(order: Order) -> set[tuple[str, str]]:
+    """What the platform marks an order (`lm`) and its lines (`modify_address`) with, by what is marked."""
+    marks = [("order", order.get("platform_fields", {}).get("lm"))]
+    marks += [
+        (line["oid"], line.get("platform_fields", {}).get("modify_address")) for line in order["orders"]
+    ]
+    return {(what, str(mark)) for what, mark in marks if mark}
+
+
 _LINES_UNPAID: Final = [{"status": "WAIT_BUYER_PAY"}] * 2
 _UNPAID: Final[dict[str, Any]] = {"status": "WAIT_BUYER_PAY", "pay_time": None, "orders": _LINES_UNPAID}
 _PRESALE: Final = {**_UNPAID, "type": "step", "step_trade_status": "FRONT_NOPAID_FINAL_NOPAID"}
@@ -73,6 +100,26 @@ _SENT: Final = {
 class Transition(TransitionWord):
     """What others act on. `updated` and `corrected` are for what no other word says (`schemas.delta`)."""
 
+    UPDATED = Declaration(
+        delta.UPDATED,
+        rank=0,
+        about="Anything else.",
+        shown=never,
+        before={},
+        after={"seller_memo": "备注"},
+    )
+    ADDRESS_CHANGED = Declaration(
+        "address-changed",
+        rank=5,
+        about="The order goes elsewhere, and was not shipped as a whole before: print its label anew.",
+        shown=_is_sent_elsewhere,
+        before={},
+        after={
+            "receiver_city": "宁波市",
+            "receiver_district": "海曙区",
+            "oaid": "1exampleaddressee0000000002",
+        },
+    )
     CREATED = Declaration(
         "created",
         rank=10,
@@ -143,14 +190,6 @@ class Transition(TransitionWord):
             "pay_time": None,
             "orders": [{"status": "TRADE_CLOSED_BY_TAOBAO"}] * 2,
         },
-    )
-    UPDATED = Declaration(
-        delta.UPDATED,
-        rank=90,
-        about="Anything else.",
-        shown=never,
-        before={},
-        after={"seller_memo": "备注"},
     )
     CORRECTED = Declaration(
         delta.CORRECTED,

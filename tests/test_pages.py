@@ -18,7 +18,10 @@ from topsync.operate import cli
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 
-RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md"}
+HOW_TO = [page for page in pages.all_pages() if page.startswith("docs/how-to/add-")]
+"""What they tell their readers to type are `make` lines."""
+
+RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md", *HOW_TO}
 RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", "docs/subscribers.md"}
 """By tests/system/calm/test_pages.py."""
 
@@ -45,7 +48,7 @@ def test_every_topsync_command_in_running_text_exists_with_its_options(page: str
                 assert word.partition("=")[0] in known, f"{page}: {text}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *HOW_TO])
 async def test_every_make_line_names_a_target(page: str, tmp_path: Path) -> None:
     shell = Shell.at(paths.CHECKOUT, tmp_path, {})
     for command in pages.commands(page):

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import delta, transitions
+from schemas import content, delta, transitions
 from schemas.change import Source
 from schemas.delta import Declaration, Step, TransitionWord, join
-from schemas.trade import Trade
+from schemas.trade import MASKED_FIELDS, PLACE_FIELDS, Trade
 from schemas.transitions import Order, Transition
 from tests.schemas import samples
 from tests.simulator.platform_client import make_world
@@ -25,10 +25,12 @@ from topsync.simulator.life import Kind, OrderState, TradeType, fold
 from topsync.simulator.trades import full_trade
 from topsync.simulator.world import World
 
-ONCE = frozenset(Transition) - {Transition.PARTLY_REFUNDED, Transition.UPDATED, Transition.CORRECTED}
+AGAIN = {Transition.ADDRESS_CHANGED, Transition.PARTLY_REFUNDED, Transition.UPDATED, Transition.CORRECTED}
+ONCE = frozenset(Transition) - AGAIN
 STEPS_PER_LIFE = 14
 MOVES_OF = {
     Transition.CREATED: {Kind.CREATE},
+    Transition.ADDRESS_CHANGED: {Kind.ADDRESS},
     Transition.DEPOSIT_PAID: {Kind.PAY_DEPOSIT},
     Transition.REST_PAID: {Kind.PAY},
     Transition.PAID: {Kind.CREATE, Kind.PAY},  # cash on delivery is the seller's at once
@@ -137,6 +139,7 @@ def expected(kind: Kind, type_: TradeType, after: Order) -> set[Transition]:
         Kind.CLOSE_UNPAID: {Transition.CLOSED},
         Kind.REFUND_SUCCESS: {Transition.PARTLY_REFUNDED},
         Kind.SHIP_LINE: set(),
+        Kind.ADDRESS: set(),  # see below: another street in the same place shows nothing
     }.get(kind, {Transition.UPDATED})
 
 
@@ -268,19 +271,121 @@ def test_lines_that_come_or_go_are_named() -> None:
     assert "orders" in transitions.step(fewer, order, Source.PUSH).changed
 
 
+# The address.
+
+ORDER = wired(samples.complete(samples.FULL))
+TO_SHIP = {**ORDER, "status": "WAIT_SELLER_SEND_GOODS"}
+ELSEWHERE = {"receiver_city": "宁波市", "receiver_district": "海曙区"}
+
+
+def is_sent_elsewhere(before: Order | None, after: Order) -> bool:
+    return Transition.ADDRESS_CHANGED in transitions.step(before, after, Source.PUSH).transitions
+
+
+def marked(order: Order, **marks: str) -> Order:
+    return {**order, "platform_fields": {**order["platform_fields"], **marks}}
+
+
+def line_marked(order: Order, mark: str) -> Order:
+    first, *others = order["orders"]
+    return {**order, "orders": [marked(first, modify_address=mark), *others]}
+
+
+def test_a_change_of_address_is_told_whenever_the_platform_shows_it() -> None:
+    """The first one is marked, where the order is paid; each second one is to another place."""
+    changes = 0
+    for type_ in TradeType:
+        for seed in range(24):
+            life = wandering_life(type_, seed)
+            address = 0
+            for (kind, _), step in zip(life, told([trade for _, trade in life]), strict=True):
+                address += kind is Kind.ADDRESS
+                is_shown = address % 2 == 0 or (address == 1 and type_ is not TradeType.COD)
+                is_told = Transition.ADDRESS_CHANGED in step.transitions
+                assert is_told == (kind is Kind.ADDRESS and is_shown), (type_, seed, address)
+                changes += is_told
+    assert changes > 10
+
+
+@given(masked=st.dictionaries(st.sampled_from(sorted(MASKED_FIELDS)), st.none() | st.text(max_size=20)))
+def test_another_masking_alone_is_no_other_address_and_no_version(
+    masked: dict[str, str | None],
+) -> None:
+    again = {name: value for name, value in {**TO_SHIP, **masked}.items() if value is not None}
+    assert transitions.step(TO_SHIP, again, Source.PUSH).transitions == (Transition.UPDATED,)
+    assert content.says_no_more(Trade, again, TO_SHIP)
+    elsewhere = {**again, **ELSEWHERE}
+    assert is_sent_elsewhere(TO_SHIP, elsewhere)
+    assert not content.says_no_more(Trade, elsewhere, TO_SHIP)
+
+
+@pytest.mark.parametrize("name", sorted(PLACE_FIELDS))
+def test_another_part_of_the_place_is_another_address_and_one_that_comes_or_goes_is_none(name: str) -> None:
+    without = {field: value for field, value in TO_SHIP.items() if field != name}
+    here, empty, there = ({**TO_SHIP, name: value} for value in ("示例地", "", "另一地"))
+    assert is_sent_elsewhere(here, there)
+    for gone in (without, empty):
+        assert not is_sent_elsewhere(gone, here)
+        assert not is_sent_elsewhere(here, gone)
+
+
+def test_the_platforms_marks_for_a_changed_address_are_believed_when_they_come() -> None:
+    for marked_one in (marked(TO_SHIP, lm="1"), line_marked(TO_SHIP, "1"), line_marked(TO_SHIP, "2")):
+        assert is_sent_elsewhere(TO_SHIP, marked_one)
+        assert not is_sent_elsewhere(marked_one, marked_one)
+        assert not is_sent_elsewhere(marked_one, TO_SHIP)
+    assert is_sent_elsewhere(line_marked(TO_SHIP, "2"), line_marked(TO_SHIP, "1")), (
+        "before, and after payment"
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_told"),
+    [
+        pytest.param("WAIT_BUYER_PAY", "WAIT_BUYER_PAY", True, id="not paid yet"),
+        pytest.param("WAIT_BUYER_PAY", "WAIT_SELLER_SEND_GOODS", True, id="together with the payment"),
+        pytest.param("SELLER_CONSIGNED_PART", "SELLER_CONSIGNED_PART", True, id="shipped in part"),
+        pytest.param("WAIT_SELLER_SEND_GOODS", "WAIT_BUYER_CONFIRM_GOODS", True, id="seen when shipped"),
+        pytest.param("WAIT_BUYER_CONFIRM_GOODS", "WAIT_BUYER_CONFIRM_GOODS", False, id="shipped"),
+        pytest.param("WAIT_SELLER_SEND_GOODS", "TRADE_CLOSED", False, id="closed"),
+        pytest.param(None, "WAIT_SELLER_SEND_GOODS", False, id="new"),
+    ],
+)
+def test_another_address_counts_until_the_order_is_shipped_and_names_no_event_that_says_more(
+    before: str | None, after: str, is_told: bool
+) -> None:
+    then = None if before is None else {**ORDER, "status": before}
+    step = transitions.step(then, {**ORDER, **ELSEWHERE, "status": after}, Source.PUSH)
+    assert (Transition.ADDRESS_CHANGED in step.transitions) == is_told
+    others = set(step.transitions) - {Transition.ADDRESS_CHANGED}
+    assert step.main in (others or {Transition.ADDRESS_CHANGED})
+
+
 FORMER = (
     *("created", "deposit-paid", "paid", "rest-paid", "shipped", "partly-refunded", "finished", "closed"),
-    *("updated", "corrected"),
 )
 """The words that were published first, in the order in which the last one named the event's type."""
 
+ADDED = sorted(set(Transition) - {*FORMER, "updated", "corrected"})
 
-@given(words=st.sets(st.sampled_from(FORMER), min_size=1))
-def test_no_word_that_is_added_changes_the_types_of_the_events_before_it(words: set[str]) -> None:
-    step = Step(Transition.by_rank(words), None, ())
-    named = [word for word in FORMER if word in words and word != "corrected"] or ["corrected"]
-    assert step.main == named[-1]
-    assert list(step.words) == [word for word in FORMER if word in words]
+
+@given(
+    words=st.sets(st.sampled_from(FORMER), min_size=1),
+    more=st.sets(st.sampled_from(["corrected", *ADDED])),
+)
+def test_no_word_that_is_added_changes_the_types_of_the_events_before_it(
+    words: set[str], more: set[str]
+) -> None:
+    step = Step(Transition.by_rank(words | more), None, ())
+    happened = [word for word in FORMER if word in words]
+    assert step.main == happened[-1]
+    assert [word for word in step.words if word in FORMER] == happened
+
+
+def test_corrected_comes_last_and_updated_names_only_what_nothing_else_does() -> None:
+    for other in set(Transition) - {Transition.UPDATED, Transition.CORRECTED}:
+        step = Step(Transition.by_rank(["corrected", "updated", other]), None, ())
+        assert (step.main, step.words[-1]) == (other, "corrected")
 
 
 def test_where_a_word_stands_in_the_code_decides_nothing_and_no_two_have_one_rank() -> None:

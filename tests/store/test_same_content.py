@@ -164,7 +164,7 @@ async def test_another_masking_makes_no_version_and_another_place_in_the_same_se
     assert await write(pool, epoch, orders.TABLE, version(TID, 1, 11, **{**HOME, **REMASKED})) == 0
     elsewhere = version(TID, 1, 12, **{**ELSEWHERE, **REMASKED})
     [ahead] = (await orders.TABLE.upsert(pool, [elsewhere], partition=PARTITION, epoch=epoch)).ahead
-    assert (ahead.revision, ahead.step.words) == (2, ("updated",))
+    assert (ahead.revision, ahead.step.words) == (2, ("address-changed",))
     assert ahead.step.changed == (
         *("oaid", "receiver_address", "receiver_city", "receiver_district", "receiver_name"),
     ), "names, and no values"
