@@ -48,6 +48,22 @@ def test_every_topsync_command_in_running_text_exists_with_its_options(page: str
                 assert word.partition("=")[0] in known, f"{page}: {text}"
 
 
+def test_every_how_to_is_in_its_index_and_in_contributing() -> None:
+    names = {Path(page).name for page in HOW_TO}
+    assert set(re.findall(r"\]\((add-[\w-]+\.md)\)", pages.read("docs/how-to/README.md"))) == names
+    assert set(re.findall(r"\]\(docs/how-to/(add-[\w-]+\.md)\)", pages.read("CONTRIBUTING.md"))) == names
+
+
+@pytest.mark.parametrize("page", HOW_TO)
+def test_the_tests_that_a_how_to_names_are_there(page: str) -> None:
+    named = [word for command in pages.commands(page) for word in re.findall(r"tests/[\w./]+", command.text)]
+    for path in [*named, *re.findall(r"`(tests/[\w./]+|schemas/[\w.]+|topsync/[\w./]+)`", pages.read(page))]:
+        assert (paths.CHECKOUT / path).exists(), f"{page}: {path}"
+    source = "".join(path.read_text() for path in (paths.CHECKOUT / "tests").rglob("test_*.py"))
+    for test in re.findall(r"`(test_\w+)`", pages.read(page)):
+        assert f"def {test}(" in source, f"{page}: {test}"
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *HOW_TO])
 async def test_every_make_line_names_a_target(page: str, tmp_path: Path) -> None:
     shell = Shell.at(paths.CHECKOUT, tmp_path, {})
