@@ -14,9 +14,10 @@ model again, which would cost the writer as much as reading the platform's answe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, Generic, Self, TypeVar
 
 from schemas.change import Source
@@ -92,8 +93,9 @@ class TransitionWord(StrEnum):
     @classmethod
     def by_rank(cls, words: Iterable[str]) -> tuple[Self, ...]:
         """Those of these words that the kind has, each once, by rising rank."""
-        found = {cls.named(word) for word in words if word in cls._value2member_map_}
-        return tuple(sorted(found, key=_rank_of))
+        members = cls._value2member_map_
+        found = {members[word] for word in words if word in members}
+        return tuple(sorted(found, key=_rank_of) if len(found) > 1 else found)  # type: ignore[arg-type]
 
 
 def _rank_of(word: TransitionWord) -> int:
@@ -155,7 +157,7 @@ def step(
     rows are compared one by one, each with the field that is a row's id.
     """
     return Step(
-        transitions=told(kind, [word for word in kind if word.shown(before, after)], source),
+        transitions=told(kind, [word for word, shown in _shows(kind) if shown(before, after)], source),
         status_from=before["status"] if before else None,
         changed=tuple(sorted(_changed(before, after, rows or {}) - always)) if before else (),
     )
@@ -163,7 +165,13 @@ def step(
 
 def told(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:
     """What has happened, by rising rank, for a version that reached us by `source`."""
-    return _or_updated(kind, [*happened, *([CORRECTED] if source in RECONCILED else [])])
+    return _or_updated(kind, [*happened, CORRECTED] if source in RECONCILED else [*happened])
+
+
+@cache
+def _shows(kind: type[T]) -> tuple[tuple[T, Shows], ...]:
+    """How each word is shown; looked up once, since an enumeration is slow and the writer is not to be."""
+    return tuple((word, word.shown) for word in kind)
 
 
 def _changed(before: State, after: State, rows: Mapping[str, str]) -> set[str]:
@@ -201,5 +209,5 @@ def join(first: Step[T], second: Step[T]) -> Step[T]:
     )
 
 
-def _or_updated(kind: type[T], words: Iterable[str]) -> tuple[T, ...]:
-    return kind.by_rank(words) or kind.by_rank([UPDATED])
+def _or_updated(kind: type[T], words: Collection[str]) -> tuple[T, ...]:
+    return kind.by_rank(words or [UPDATED])

@@ -71,20 +71,29 @@ def _is_sent_elsewhere(before: Order | None, after: Order) -> bool:
     """
     if before is None or _is_shipped(before) or _is_closed(after):
         return False
-    return _is_elsewhere(before, after) or bool(_address_marks(after) - _address_marks(before))
+    return _is_elsewhere(before, after) or _is_marked_anew(before, after)
 
 
 def _is_elsewhere(before: Order, after: Order) -> bool:
     return any((was := before.get(name)) and (now := after.get(name)) and was != now for name in PLACE_FIELDS)
 
 
+def _is_marked_anew(before: Order, after: Order) -> bool:
+    marks = _address_marks(after)
+    return bool(marks) and not marks <= _address_marks(before)
+
+
 def _address_marks(order: Order) -> set[tuple[str, str]]:
     """What the platform marks an order (`lm`) and its lines (`modify_address`) with, by what is marked."""
-    marks = [("order", order.get("platform_fields", {}).get("lm"))]
-    marks += [
-        (line["oid"], line.get("platform_fields", {}).get("modify_address")) for line in order["orders"]
-    ]
-    return {(what, str(mark)) for what, mark in marks if mark}
+    marks = {("order", str(mark)) for mark in [_carried(order, "lm")] if mark}
+    for line in order["orders"]:
+        if mark := _carried(line, "modify_address"):
+            marks.add((line["oid"], str(mark)))
+    return marks
+
+
+def _carried(thing: Order, name: str) -> object:
+    return thing["platform_fields"].get(name) if "platform_fields" in thing else None
 
 
 _LINES_UNPAID: Final = [{"status": "WAIT_BUYER_PAY"}] * 2
