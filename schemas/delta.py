@@ -55,8 +55,8 @@ class Declaration:
     """How two states show it."""
     before: State | None = None
     """An example: what the state before says otherwise than the sample of the kind (`schemas.examples`), in
-    the form of the wire. A field that is None is not there; of a list, each row is altered by the one in its
-    place. None as a whole: there was no state before.
+    the form of the wire. A field that is None is not there; of a list, each row is altered by the row in
+    its place. None as a whole: there was no state before.
     """
     after: State = field(default_factory=dict)
     """The example's later state, likewise."""

@@ -103,7 +103,7 @@ class RefundTransition(TransitionWord):
     CORRECTED = Declaration(
         delta.CORRECTED,
         rank=80,
-        about="Found by reconciliation, not told by push. As a type: and nothing of the above.",
+        about="Found by reconciliation, not reported by push. As a type: and nothing of the above.",
         shown=never,
         before=_ASKED,
         after={**_ASKED, "refund_fee": "70.00"},

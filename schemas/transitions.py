@@ -203,7 +203,7 @@ class Transition(TransitionWord):
     CORRECTED = Declaration(
         delta.CORRECTED,
         rank=100,
-        about="Found by reconciliation, not told by push. As a type: and nothing of the above.",
+        about="Found by reconciliation, not reported by push. As a type: and nothing of the above.",
         shown=never,
         before={},
         after={"seller_memo": "备注"},

@@ -107,7 +107,7 @@ lives = st.one_of(
 )
 
 
-def test_each_transition_of_every_life_is_told_when_it_happens_and_once() -> None:
+def test_each_transition_of_every_life_is_reported_when_it_happens_and_once() -> None:
     seen: Counter[Transition] = Counter()
     for type_ in TradeType:
         for seed in range(24):
@@ -143,7 +143,7 @@ def expected(kind: Kind, type_: TradeType, after: Order) -> set[Transition]:
     }.get(kind, {Transition.UPDATED})
 
 
-def test_each_move_that_others_act_on_is_told_as_what_it_is() -> None:
+def test_each_move_that_others_act_on_is_reported_as_what_it_is() -> None:
     for type_ in TradeType:
         for seed in range(24):
             life = wandering_life(type_, seed)
@@ -153,7 +153,7 @@ def test_each_move_that_others_act_on_is_told_as_what_it_is() -> None:
 
 @given(life=lives, data=st.data())
 @settings(max_examples=100)
-def test_whoever_misses_states_in_between_is_told_all_that_an_open_order_went_through(
+def test_whoever_misses_states_in_between_is_reported_all_that_an_open_order_went_through(
     life: list[Order], data: st.DataObject
 ) -> None:
     """A state may be skipped: pushed together, fetched late, or found after a gap."""
@@ -257,7 +257,7 @@ def test_a_time_of_payment_alone_makes_no_open_order_paid() -> None:
     assert Transition.PAID in transitions.step(None, closed, Source.PUSH).transitions
 
 
-def test_the_refund_that_closes_an_order_is_told_as_its_end() -> None:
+def test_the_refund_that_closes_an_order_is_reported_as_its_end() -> None:
     order = wired(samples.complete(samples.FULL))
     refunded = [{**line, "refund_status": "SUCCESS"} for line in order["orders"]]
     closed = {**order, "orders": refunded, "status": "TRADE_CLOSED"}
@@ -291,7 +291,7 @@ def line_marked(order: Order, mark: str) -> Order:
     return {**order, "orders": [marked(first, modify_address=mark), *others]}
 
 
-def test_a_change_of_address_is_told_whenever_the_platform_shows_it() -> None:
+def test_a_change_of_address_is_reported_whenever_the_platform_shows_it() -> None:
     """The first one is marked, where the order is paid; each second one is to another place."""
     changes = 0
     for type_ in TradeType:
@@ -301,9 +301,9 @@ def test_a_change_of_address_is_told_whenever_the_platform_shows_it() -> None:
             for (kind, _), step in zip(life, told([trade for _, trade in life]), strict=True):
                 address += kind is Kind.ADDRESS
                 is_shown = address % 2 == 0 or (address == 1 and type_ is not TradeType.COD)
-                is_told = Transition.ADDRESS_CHANGED in step.transitions
-                assert is_told == (kind is Kind.ADDRESS and is_shown), (type_, seed, address)
-                changes += is_told
+                is_reported = Transition.ADDRESS_CHANGED in step.transitions
+                assert is_reported == (kind is Kind.ADDRESS and is_shown), (type_, seed, address)
+                changes += is_reported
     assert changes > 10
 
 
@@ -330,17 +330,17 @@ def test_another_part_of_the_place_is_another_address_and_one_that_comes_or_goes
 
 
 def test_the_platforms_marks_for_a_changed_address_are_believed_when_they_come() -> None:
-    for marked_one in (marked(TO_SHIP, lm="1"), line_marked(TO_SHIP, "1"), line_marked(TO_SHIP, "2")):
-        assert is_sent_elsewhere(TO_SHIP, marked_one)
-        assert not is_sent_elsewhere(marked_one, marked_one)
-        assert not is_sent_elsewhere(marked_one, TO_SHIP)
+    for with_mark in (marked(TO_SHIP, lm="1"), line_marked(TO_SHIP, "1"), line_marked(TO_SHIP, "2")):
+        assert is_sent_elsewhere(TO_SHIP, with_mark)
+        assert not is_sent_elsewhere(with_mark, with_mark)
+        assert not is_sent_elsewhere(with_mark, TO_SHIP)
     assert is_sent_elsewhere(line_marked(TO_SHIP, "2"), line_marked(TO_SHIP, "1")), (
         "before, and after payment"
     )
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "is_told"),
+    ("before", "after", "is_reported"),
     [
         pytest.param("WAIT_BUYER_PAY", "WAIT_BUYER_PAY", True, id="not paid yet"),
         pytest.param("WAIT_BUYER_PAY", "WAIT_SELLER_SEND_GOODS", True, id="together with the payment"),
@@ -352,11 +352,11 @@ def test_the_platforms_marks_for_a_changed_address_are_believed_when_they_come()
     ],
 )
 def test_another_address_counts_until_the_order_is_shipped_and_names_no_event_that_says_more(
-    before: str | None, after: str, is_told: bool
+    before: str | None, after: str, is_reported: bool
 ) -> None:
     then = None if before is None else {**ORDER, "status": before}
     step = transitions.step(then, {**ORDER, **ELSEWHERE, "status": after}, Source.PUSH)
-    assert (Transition.ADDRESS_CHANGED in step.transitions) == is_told
+    assert (Transition.ADDRESS_CHANGED in step.transitions) == is_reported
     others = set(step.transitions) - {Transition.ADDRESS_CHANGED}
     assert step.main in (others or {Transition.ADDRESS_CHANGED})
 
