@@ -31,10 +31,10 @@ CORRECTED: Final = "corrected"
 RECONCILED: Final = frozenset({Source.GAP, Source.OPERATOR, Source.SWEEP})
 """Sources that find what push should have told; the bulk start finds what is new to us alone."""
 
-State = Mapping[str, Any]
+WireState = Mapping[str, Any]
 """A version as it is on the wire, read: what is absent is not there."""
 
-Shows = Callable[[State | None, State], bool]
+Shows = Callable[[WireState | None, WireState], bool]
 """Whether two states in a row show that something has happened; the first is None where there was none."""
 
 
@@ -53,12 +53,12 @@ class Declaration:
     """What it means for whoever acts on it."""
     shown: Shows
     """How two states show it."""
-    before: State | None = None
+    before: WireState | None = None
     """An example: what the state before says otherwise than the sample of the kind (`schemas.examples`), in
     the form of the wire. A field that is None is not there; of a list, each row is altered by the row in
     its place. None as a whole: there was no state before.
     """
-    after: State = field(default_factory=dict)
+    after: WireState = field(default_factory=dict)
     """The example's later state, likewise."""
 
 
@@ -68,8 +68,8 @@ class TransitionWord(StrEnum):
     rank: int
     about: str
     shown: Shows
-    before: State | None
-    after: State
+    before: WireState | None
+    after: WireState
 
     def __new__(cls, declared: Declaration) -> Self:
         """The word itself, with what was declared of it.
@@ -86,11 +86,6 @@ class TransitionWord(StrEnum):
         return word
 
     @classmethod
-    def named(cls, word: str) -> Self:
-        """The member of that name; KeyError where there is none."""
-        return cls._value2member_map_[word]  # type: ignore[return-value]  # members of this class alone
-
-    @classmethod
     def by_rank(cls, words: Iterable[str]) -> tuple[Self, ...]:
         """Those of these words that the kind has, each once, by rising rank."""
         members = cls._value2member_map_
@@ -102,12 +97,12 @@ def _rank_of(word: TransitionWord) -> int:
     return word.rank
 
 
-def newly(reached: Callable[[State], bool]) -> Shows:
+def newly(reached: Callable[[WireState], bool]) -> Shows:
     """Shown by a state that implies it after one that did not."""
     return lambda before, after: reached(after) and not (before is not None and reached(before))
 
 
-def never(_before: State | None, _after: State) -> bool:
+def never(_before: WireState | None, _after: WireState) -> bool:
     """Shown by no pair of states: the word is for what no other word says."""
     return False
 
@@ -144,8 +139,8 @@ class Step(Generic[T]):
 
 def step(
     kind: type[T],
-    before: State | None,
-    after: State,
+    before: WireState | None,
+    after: WireState,
     source: Source,
     *,
     always: frozenset[str],
@@ -174,7 +169,7 @@ def _shows(kind: type[T]) -> tuple[tuple[T, Shows], ...]:
     return tuple((word, word.shown) for word in kind)
 
 
-def _changed(before: State, after: State, rows: Mapping[str, str]) -> set[str]:
+def _changed(before: WireState, after: WireState, rows: Mapping[str, str]) -> set[str]:
     changed = differing(before, after)
     for name in rows.keys() & changed:
         changed.remove(name)
@@ -182,7 +177,7 @@ def _changed(before: State, after: State, rows: Mapping[str, str]) -> set[str]:
     return changed
 
 
-def _changed_rows(name: str, id_: str, before: Iterable[State], after: Iterable[State]) -> set[str]:
+def _changed_rows(name: str, id_: str, before: Iterable[WireState], after: Iterable[WireState]) -> set[str]:
     """The fields in which any row differs; the list itself where rows came or went."""
     old, new = {row[id_]: row for row in before}, {row[id_]: row for row in after}
     changed = {name} if old.keys() != new.keys() else set()

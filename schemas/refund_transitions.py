@@ -12,21 +12,18 @@ from typing import Final
 
 from schemas import delta
 from schemas.change import Source
-from schemas.delta import Declaration, Step, TransitionWord, never, newly
-
-Refund = delta.State
-"""`Refund.to_wire()`, read: what is absent is not there."""
+from schemas.delta import Declaration, Step, TransitionWord, WireState, never, newly
 
 
-def _has(status: str) -> Callable[[Refund], bool]:
+def _has(status: str) -> Callable[[WireState], bool]:
     return lambda refund: refund["status"] == status
 
 
-def _is_returned(refund: Refund) -> bool:
+def _is_returned(refund: WireState) -> bool:
     return refund["status"] == "WAIT_SELLER_CONFIRM_GOODS" or "good_return_time" in refund
 
 
-def _is_agreed(refund: Refund) -> bool:
+def _is_agreed(refund: WireState) -> bool:
     """Goods only travel after the seller has agreed to have them back."""
     return refund["status"] == "WAIT_BUYER_RETURN_GOODS" or _is_returned(refund)
 
@@ -110,7 +107,7 @@ class RefundTransition(TransitionWord):
     )
 
 
-def step(before: Refund | None, after: Refund, source: Source) -> Step[RefundTransition]:
+def step(before: WireState | None, after: WireState, source: Source) -> Step[RefundTransition]:
     """What has happened between two versions of a refund, the later of which reached us by `source`."""
     return delta.step(RefundTransition, before, after, source, always=_ALWAYS)
 

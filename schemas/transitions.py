@@ -13,7 +13,7 @@ from schemas.change import Source
 from schemas.delta import Declaration, Step, TransitionWord, never, newly
 from schemas.trade import PLACE_FIELDS
 
-Order = delta.State
+Order = delta.WireState
 """`Trade.to_wire()`, read: what is absent is not there."""
 
 _PAID: Final = frozenset(
