@@ -1,15 +1,24 @@
-"""A version of something beside the version before it: what has happened, told in a fixed set of words.
+"""A version beside the version before it: what has happened, in a fixed set of words.
 
-What the words are, and how they are read off two states, each kind of thing says for itself
-(`schemas.transitions`, `schemas.refund_transitions`).
+Each kind of thing declares its words (`schemas.transitions`, `schemas.refund_transitions`). A declaration is
+all that a word needs: the event type, its schema, its documents and its example follow from it.
+
+Platform states may be skipped: what was missed, or happened within one second, shows as one step. So most
+words are not read off a pair of statuses. They are *milestones*: each state implies how far the thing has
+come, and a step brings the milestones that it newly implies. A step back implies none. Every pair of states
+has an answer, if only `updated`.
+
+States are taken as they are on the wire, JSON read into dictionaries: what is stored need not be made into a
+model again, which would cost the writer as much as reading the platform's answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from functools import cache
+from typing import Any, Final, Generic, Self, TypeVar
 
 from schemas.change import Source
 
@@ -22,7 +31,83 @@ CORRECTED: Final = "corrected"
 RECONCILED: Final = frozenset({Source.GAP, Source.OPERATOR, Source.SWEEP})
 """Sources that find what push should have told; the bulk start finds what is new to us alone."""
 
-T = TypeVar("T", bound=StrEnum)
+WireState = Mapping[str, Any]
+"""A version as it is on the wire, read: what is absent is not there."""
+
+Shows = Callable[[WireState | None, WireState], bool]
+"""Whether two states in a row show that something has happened; the first is None where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """All that there is to say of a word, in one place."""
+
+    word: str
+    """As headers and event types have it: small letters and hyphens."""
+    rank: int
+    """How far the thing has come when this happens; no two words of a kind share a rank. The word of the
+    highest rank names the event's type, and headers list words by rising rank. So a new word that is to leave
+    the types of former events alone ranks below what it may come together with.
+    """
+    about: str
+    """What it means for whoever acts on it."""
+    shown: Shows
+    """How two states show it."""
+    before: WireState | None = None
+    """An example: what the state before says otherwise than the sample of the kind (`schemas.examples`), in
+    the form of the wire. A field that is None is not there; of a list, each row is altered by the row in
+    its place. None as a whole: there was no state before.
+    """
+    after: WireState = field(default_factory=dict)
+    """The example's later state, likewise."""
+
+
+class TransitionWord(StrEnum):
+    """Words for what may happen to one kind of thing; each member is a `Declaration`."""
+
+    rank: int
+    about: str
+    shown: Shows
+    before: WireState | None
+    after: WireState
+
+    def __new__(cls, declared: Declaration) -> Self:
+        """The word itself, with what was declared of it.
+
+        Raises:
+            ValueError: another word of the kind has the same rank.
+        """
+        if any(other.rank == declared.rank for other in cls):
+            raise ValueError(f"{declared.word}: another word has the rank {declared.rank}")
+        word = str.__new__(cls, declared.word)
+        word._value_ = declared.word
+        word.rank, word.about, word.shown = declared.rank, declared.about, declared.shown
+        word.before, word.after = declared.before, declared.after
+        return word
+
+    @classmethod
+    def by_rank(cls, words: Iterable[str]) -> tuple[Self, ...]:
+        """Those of these words that the kind has, each once, by rising rank."""
+        members = cls._value2member_map_
+        found = {members[word] for word in words if word in members}
+        return tuple(sorted(found, key=_rank_of) if len(found) > 1 else found)  # type: ignore[arg-type]
+
+
+def _rank_of(word: TransitionWord) -> int:
+    return word.rank
+
+
+def newly(reached: Callable[[WireState], bool]) -> Shows:
+    """Shown by a state that implies it after one that did not."""
+    return lambda before, after: reached(after) and not (before is not None and reached(before))
+
+
+def never(_before: WireState | None, _after: WireState) -> bool:
+    """Shown by no pair of states: the word is for what no other word says."""
+    return False
+
+
+T = TypeVar("T", bound=TransitionWord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +115,7 @@ class Delta(Generic[T]):
     """One version beside the version before."""
 
     transitions: tuple[T, ...]
-    """At least one; in the order in which their kind names them, each once."""
+    """At least one; by rising rank, each once."""
     status_from: str | None
     """None: there was no version before."""
     changed: tuple[str, ...]
@@ -48,14 +133,57 @@ class Delta(Generic[T]):
 
     @property
     def main(self) -> T:
-        """The one that names the event: how far it has come by this step."""
+        """The word that names the event: how far the thing has come by this step."""
         return next((one for one in reversed(self.transitions) if one != CORRECTED), self.transitions[0])
 
 
+def step(
+    kind: type[T],
+    before: WireState | None,
+    after: WireState,
+    source: Source,
+    *,
+    always: frozenset[str],
+    rows: Mapping[str, str] | None = None,
+) -> Delta[T]:
+    """What has happened between two versions, the later of which reached us by `source`.
+
+    `always` names the fields that differ in each version, and so are not named; `rows` names the lists whose
+    rows are compared one by one, each with the field that is a row's id.
+    """
+    return Delta(
+        transitions=told(kind, [word for word, shown in _shows(kind) if shown(before, after)], source),
+        status_from=before["status"] if before else None,
+        changed=tuple(sorted(_changed(before, after, rows or {}) - always)) if before else (),
+    )
+
+
 def told(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:
-    """What has happened, in the order of the words, for a version that reached us by `source`."""
-    words = {*happened, *([kind(CORRECTED)] if source in RECONCILED else [])}
-    return _in_order(kind, words)
+    """What has happened, by rising rank, for a version that reached us by `source`."""
+    return _or_updated(kind, [*happened, CORRECTED] if source in RECONCILED else [*happened])
+
+
+@cache
+def _shows(kind: type[T]) -> tuple[tuple[T, Shows], ...]:
+    """How each word is shown; looked up once, since an enumeration is slow and the writer is not to be."""
+    return tuple((word, word.shown) for word in kind)
+
+
+def _changed(before: WireState, after: WireState, rows: Mapping[str, str]) -> set[str]:
+    changed = differing(before, after)
+    for name in rows.keys() & changed:
+        changed.remove(name)
+        changed |= _changed_rows(name, rows[name], before[name], after[name])
+    return changed
+
+
+def _changed_rows(name: str, id_: str, before: Iterable[WireState], after: Iterable[WireState]) -> set[str]:
+    """The fields in which any row differs; the list itself where rows came or went."""
+    old, new = {row[id_]: row for row in before}, {row[id_]: row for row in after}
+    changed = {name} if old.keys() != new.keys() else set()
+    for key in old.keys() & new.keys():
+        changed |= {f"{name}.{field}" for field in differing(old[key], new[key])}
+    return changed
 
 
 def differing(before: Mapping[str, object], after: Mapping[str, object]) -> set[str]:
@@ -69,14 +197,12 @@ def join(first: Delta[T], second: Delta[T]) -> Delta[T]:
     """Two steps in a row as one: for a version that was never published."""
     kind = type(first.transitions[0])
     return Delta(
-        transitions=_in_order(kind, {*first.transitions, *second.transitions} - {kind(UPDATED)}),
+        transitions=_or_updated(kind, {*first.transitions, *second.transitions} - {UPDATED}),
         status_from=first.status_from,
         changed=tuple(sorted({*first.changed, *second.changed})) if first.status_from is not None else (),
         beyond=tuple(dict.fromkeys((*first.beyond, *second.beyond))),
     )
 
 
-def _in_order(kind: type[T], words: set[T]) -> tuple[T, ...]:
-    if len(words) > 1:
-        return tuple(word for word in kind if word in words)
-    return tuple(words) or (kind(UPDATED),)
+def _or_updated(kind: type[T], words: Collection[str]) -> tuple[T, ...]:
+    return kind.by_rank(words or [UPDATED])

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from schemas import cloud_events
 from schemas.change import Change
+from schemas.delta import TransitionWord
 from schemas.erasure import Erasure
 from schemas.notification import NOTIFICATIONS, Notification
 from schemas.refund import Refund
@@ -51,6 +52,8 @@ class EventType:
     """The schema of the value, one of `SCHEMAS`; None where the value is not ours to describe."""
     attributes: tuple[Attribute, ...] = field(default=())
     content_type: str = "application/json"
+    transition: TransitionWord | None = None
+    """Of a new version: what has happened."""
 
 
 KEYS: Final[Mapping[str, str]] = {
@@ -76,8 +79,8 @@ ORDER_ATTRIBUTES: Final = (
     Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
     Attribute(
         "transitions",
-        "All that has happened to the order since the version before, comma-separated, in the order of an "
-        "order's life. The type has only the last of them: filter by this.",
+        "All that has happened to the order since the version before, comma-separated; last what says how "
+        "far it has come. The type has only the last of them: filter by this.",
     ),
     Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
     Attribute(
@@ -89,21 +92,6 @@ ORDER_ATTRIBUTES: Final = (
     FOUND_BY,
     Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
 )
-
-TRANSITIONS: Final[Mapping[Transition, str]] = {
-    Transition.CREATED: "An order that was not there before.",
-    Transition.DEPOSIT_PAID: "The deposit of a presale is paid: keep the stock, ship nothing.",
-    Transition.PAID: "The order is the seller's to fulfil: paid in full, or cash on delivery.",
-    Transition.REST_PAID: "The rest of a presale is paid; `paid` comes with it.",
-    Transition.SHIPPED: "Everything that is to be shipped has been.",
-    Transition.PARTLY_REFUNDED: "The money of one more line went back, and the order is not closed by it.",
-    Transition.FINISHED: "The order is finished. It may still change, e.g. by a refund after the sale.",
-    Transition.CLOSED: "The order is closed: never paid, or refunded as a whole.",
-    Transition.UPDATED: "Anything else.",
-    Transition.CORRECTED: "Found by reconciliation, not told by push. As a type: and nothing of the above.",
-}
-"""What each means for whoever acts on it."""
-
 
 REFUND_ATTRIBUTES: Final = (
     SELLER,
@@ -117,8 +105,8 @@ REFUND_ATTRIBUTES: Final = (
     Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
     Attribute(
         "transitions",
-        "All that has happened to the refund since the version before, comma-separated, in the order of a "
-        "refund's life. The type has only the last of them: filter by this.",
+        "All that has happened to the refund since the version before, comma-separated; last what says how "
+        "far it has come. The type has only the last of them: filter by this.",
     ),
     Attribute("statusfrom", "The `status` of the version before, where there was one.", required=False),
     Attribute(
@@ -131,38 +119,28 @@ REFUND_ATTRIBUTES: Final = (
     Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
 )
 
-REFUND_TRANSITIONS: Final[Mapping[RefundTransition, str]] = {
-    RefundTransition.CREATED: "A refund that was not there before: the buyer asks for money.",
-    RefundTransition.REFUSED: "The seller refused. The buyer may ask again, and be refused again.",
-    RefundTransition.AGREED: "The seller agreed to take the goods back; the buyer is to send them.",
-    RefundTransition.GOODS_RETURNED: "The buyer sent the goods back: expect them at the warehouse.",
-    RefundTransition.SUCCEEDED: "The money went back.",
-    RefundTransition.CLOSED: "It ended without money.",
-    RefundTransition.UPDATED: "Anything else: an amount, a comment, a waybill, an exchange.",
-    RefundTransition.CORRECTED: TRANSITIONS[Transition.CORRECTED],
-}
-"""What each means for whoever acts on it."""
-
-
-def refund_type(transition: RefundTransition) -> str:
-    """The CloudEvents type of a new version of a refund, by how far it has come."""
-    return f"taobao.trade.refund.{transition}.v1"
-
-
-REFUND_EVENTS: Final = tuple(
-    EventType(refund_type(transition), "refunds", about, REFUND_SCHEMA, REFUND_ATTRIBUTES)
-    for transition, about in REFUND_TRANSITIONS.items()
-)
+ORDER_TYPE: Final = "taobao.trade.order.{}.v1"
+REFUND_TYPE: Final = "taobao.trade.refund.{}.v1"
 
 
 def order_type(transition: Transition) -> str:
     """The CloudEvents type of a new version of an order, by how far it has come."""
-    return f"taobao.trade.order.{transition}.v1"
+    return ORDER_TYPE.format(transition)
+
+
+def refund_type(transition: RefundTransition) -> str:
+    """The CloudEvents type of a new version of a refund, by how far it has come."""
+    return REFUND_TYPE.format(transition)
 
 
 ORDER_EVENTS: Final = tuple(
-    EventType(order_type(transition), "orders", about, ORDER_SCHEMA, ORDER_ATTRIBUTES)
-    for transition, about in TRANSITIONS.items()
+    EventType(order_type(word), "orders", word.about, ORDER_SCHEMA, ORDER_ATTRIBUTES, transition=word)
+    for word in Transition
+)
+
+REFUND_EVENTS: Final = tuple(
+    EventType(refund_type(word), "refunds", word.about, REFUND_SCHEMA, REFUND_ATTRIBUTES, transition=word)
+    for word in RefundTransition
 )
 
 

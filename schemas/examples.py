@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 TRADE: Final[dict[str, object]] = {
     "tid": 4000000000000000101,
@@ -96,3 +97,19 @@ REFUND: Final[dict[str, object]] = {
     "buyer_open_uid": "AAExampleBuyer000000000000001",
     "refund_remind_timeout": {"exist_timeout": True, "remind_type": 1, "timeout": "2026-12-02 17:44:05"},
 }
+
+
+def altered(sample: Mapping[str, Any], alteration: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample with some of it otherwise: see `schemas.delta.Declaration.before`."""
+    made = dict(sample)
+    for name, value in alteration.items():
+        was = made.get(name)
+        if value is None:
+            made.pop(name, None)
+        elif isinstance(was, Mapping):
+            made[name] = altered(was, value)
+        elif isinstance(was, list):
+            made[name] = [altered(row, other) for row, other in zip(was, value, strict=True)]
+        else:
+            made[name] = value
+    return made

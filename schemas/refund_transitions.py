@@ -1,69 +1,115 @@
-"""What has happened to a refund between two of its states, as subscribers want to be told it.
+"""What has happened to a refund between two of its states: the words, each declared once.
 
-As with orders (`schemas.transitions`) states may be skipped, so each state implies how far the refund has
-come, and a step's transitions are what it newly implies. Unlike an order, a refund goes back: a buyer who is
-refused asks again, and the seller may refuse again. Then both are told again.
+As with orders (`schemas.transitions`) most words are milestones. Unlike an order, a refund goes back: a buyer
+who is refused asks again, and the seller may refuse again. Then both are reported again. What a status says
+by itself is in docs/platform/gateway.md 5.4; another status, e.g. of an exchange, says nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any
+from collections.abc import Callable
+from typing import Final
 
 from schemas import delta
 from schemas.change import Source
-from schemas.delta import Delta
-
-Refund = Mapping[str, Any]
-"""`Refund.to_wire()`, read: what is absent is not there."""
+from schemas.delta import Declaration, Delta, TransitionWord, WireState, never, newly
 
 
-class RefundTransition(StrEnum):
-    """What others act on, in the order of a refund's life; `schemas.events` says what each means."""
-
-    CREATED = "created"
-    REFUSED = "refused"
-    AGREED = "agreed"
-    GOODS_RETURNED = "goods-returned"
-    SUCCEEDED = "succeeded"
-    CLOSED = "closed"
-    UPDATED = "updated"
-    CORRECTED = "corrected"
+def _has(status: str) -> Callable[[WireState], bool]:
+    return lambda refund: refund["status"] == status
 
 
-_OF_STATUS: Mapping[str, RefundTransition] = {
-    "SELLER_REFUSE_BUYER": RefundTransition.REFUSED,
-    "WAIT_BUYER_RETURN_GOODS": RefundTransition.AGREED,
-    "WAIT_SELLER_CONFIRM_GOODS": RefundTransition.GOODS_RETURNED,
-    "SUCCESS": RefundTransition.SUCCEEDED,
-    "CLOSED": RefundTransition.CLOSED,
+def _is_returned(refund: WireState) -> bool:
+    return refund["status"] == "WAIT_SELLER_CONFIRM_GOODS" or "good_return_time" in refund
+
+
+def _is_agreed(refund: WireState) -> bool:
+    """Goods only travel after the seller has agreed to have them back."""
+    return refund["status"] == "WAIT_BUYER_RETURN_GOODS" or _is_returned(refund)
+
+
+_KEPT: Final = {
+    "good_status": "BUYER_RECEIVED",
+    "good_return_time": None,
+    "company_name": None,
+    "sid": None,
+    "refund_remind_timeout": {"timeout": "2026-11-28T09:44:05Z"},
 }
-"""What a status says by itself (docs/platform/gateway.md 5.4); another one, e.g. of an exchange, says
-nothing.
-"""
+"""The sample without what came with the return of the goods."""
+_ASKED: Final = {**_KEPT, "status": "WAIT_SELLER_AGREE"}
+_TO_RETURN: Final = {**_KEPT, "status": "WAIT_BUYER_RETURN_GOODS"}
 
 
-def step(before: Refund | None, after: Refund, source: Source) -> Delta[RefundTransition]:
-    """What has happened between two versions of a refund, the later of which reached us by `source`."""
-    happened = _milestones(after) - (_milestones(before) if before else set())
-    return Delta(
-        transitions=delta.told(RefundTransition, happened, source),
-        status_from=before["status"] if before else None,
-        changed=tuple(sorted(delta.differing(before, after) - _ALWAYS_DIFFERENT)) if before else (),
+class RefundTransition(TransitionWord):
+    """What others act on. `updated` and `corrected` are for what no other word says (`schemas.delta`)."""
+
+    UPDATED = Declaration(
+        delta.UPDATED,
+        rank=0,
+        about="Anything else: an amount, a comment, a waybill, an exchange.",
+        shown=never,
+        before=_ASKED,
+        after={**_ASKED, "refund_fee": "70.00"},
+    )
+    CREATED = Declaration(
+        "created",
+        rank=10,
+        about="A refund that was not there before: the buyer asks for money.",
+        shown=lambda before, _: before is None,
+        after=_ASKED,
+    )
+    REFUSED = Declaration(
+        "refused",
+        rank=20,
+        about="The seller refused. The buyer may ask again, and be refused again.",
+        shown=newly(_has("SELLER_REFUSE_BUYER")),
+        before=_ASKED,
+        after={**_KEPT, "status": "SELLER_REFUSE_BUYER"},
+    )
+    AGREED = Declaration(
+        "agreed",
+        rank=30,
+        about="The seller agreed to take the goods back; the buyer is to send them.",
+        shown=newly(_is_agreed),
+        before=_ASKED,
+        after=_TO_RETURN,
+    )
+    GOODS_RETURNED = Declaration(
+        "goods-returned",
+        rank=40,
+        about="The buyer sent the goods back: expect them at the warehouse.",
+        shown=newly(_is_returned),
+        before=_TO_RETURN,
+    )
+    SUCCEEDED = Declaration(
+        "succeeded",
+        rank=50,
+        about="The money went back.",
+        shown=newly(_has("SUCCESS")),
+        before={},
+        after={"status": "SUCCESS", "refund_remind_timeout": None},
+    )
+    CLOSED = Declaration(
+        "closed",
+        rank=60,
+        about="It ended without money.",
+        shown=newly(_has("CLOSED")),
+        before=_ASKED,
+        after={**_KEPT, "status": "CLOSED", "refund_remind_timeout": None},
+    )
+    CORRECTED = Declaration(
+        delta.CORRECTED,
+        rank=80,
+        about="Found by reconciliation, not reported by push. As a type: and nothing of the above.",
+        shown=never,
+        before=_ASKED,
+        after={**_ASKED, "refund_fee": "70.00"},
     )
 
 
-def _milestones(refund: Refund) -> set[RefundTransition]:
-    reached = {RefundTransition.CREATED}
-    if own := _OF_STATUS.get(refund["status"]):
-        reached.add(own)
-    if "good_return_time" in refund:
-        reached.add(RefundTransition.GOODS_RETURNED)
-    if RefundTransition.GOODS_RETURNED in reached:
-        # Goods only travel after the seller has agreed to have them back.
-        reached.add(RefundTransition.AGREED)
-    return reached
+def step(before: WireState | None, after: WireState, source: Source) -> Delta[RefundTransition]:
+    """What has happened between two versions of a refund, the later of which reached us by `source`."""
+    return delta.step(RefundTransition, before, after, source, always=_ALWAYS)
 
 
-_ALWAYS_DIFFERENT = frozenset({"modified", "refund_version"})
+_ALWAYS: Final = frozenset({"modified", "refund_version"})

@@ -19,22 +19,22 @@ from schemas.opaque import Opaque
 from schemas.platform_object import PlatformObject, UnreadableError, list_of
 from schemas.types import Count, Instant, Money, PlatformId
 
-RECEIVER_FIELDS = frozenset(
+MASKED_FIELDS = frozenset(
     {
-        "receiver_name",
-        "receiver_mobile",
-        "receiver_phone",
-        "receiver_address",
-        "receiver_state",
-        "receiver_city",
-        "receiver_district",
-        "receiver_town",
-        "receiver_zip",
-        "receiver_country",
+        *("receiver_name", "receiver_mobile", "receiver_phone", "receiver_address", "receiver_zip"),
         "oaid",
     }
 )
-"""No content: masking and oaid change without a change of the order (5.7)."""
+"""No content: they change by masking alone, without a change of the order (docs/platform/gateway.md 5.7). The
+postal code counts among them: it is said to come unmasked, and what was captured is `000000` (5.2)."""
+
+PLACE_FIELDS = frozenset(
+    {"receiver_country", "receiver_state", "receiver_city", "receiver_district", "receiver_town"}
+)
+"""Where the parcel goes, as far as it comes unmasked (5.2): content."""
+
+RECEIVER_FIELDS = MASKED_FIELDS | PLACE_FIELDS
+"""All that is personal of the receiver, masked or not."""
 
 CARRIED = frozenset(
     {
@@ -134,8 +134,9 @@ class Trade(PlatformObject):
     # Each order has a line. Without them it is not complete: taken for an order, it would empty a stored one.
     indispensable: ClassVar = frozenset({"orders"})
     carried: ClassVar = CARRIED
-    not_content: ClassVar = RECEIVER_FIELDS
-    left_out: ClassVar = LEFT_OUT
+    not_content: ClassVar = MASKED_FIELDS
+    # A place that does not come is no other place; where a stored order lacks it, it makes one version.
+    left_out: ClassVar = LEFT_OUT | PLACE_FIELDS
     opaque: ClassVar = frozenset({"promotion_details", "service_orders"})
     parts: ClassVar = {"orders": OrderLine}
 

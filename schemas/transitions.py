@@ -1,44 +1,22 @@
-"""What has happened to an order between two of its states, as subscribers want to be told it.
+"""What has happened to an order between two of its states: the words, each declared once.
 
-Platform states may be skipped: what was missed, or happened within one second, shows as one step. So a
-transition is not read off a pair of statuses. Each state implies how far the order has come, its
-*milestones* (docs/platform/gateway.md 5.3 and 5.6), and a step's transitions are those it newly implies.
-A step back implies none, and is an update. Every pair of states has an answer.
-
-Orders are taken as they are on the wire, JSON read into dictionaries: what is stored need not be made into
-a `Trade` again, which would cost the writer as much as reading the platform's answer.
+How a step is read off two states, and why most words are milestones, is in `schemas.delta`; the statuses are
+in docs/platform/gateway.md 5.3 and 5.6. How to add a word: docs/how-to/add-an-event.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from schemas import delta
 from schemas.change import Source
-from schemas.delta import Delta
+from schemas.delta import Declaration, Delta, TransitionWord, never, newly
+from schemas.trade import PLACE_FIELDS
 
-Order = Mapping[str, Any]
+Order = delta.WireState
 """`Trade.to_wire()`, read: what is absent is not there."""
 
-
-class Transition(StrEnum):
-    """What others act on, in the order of an order's life; `schemas.events` says what each means."""
-
-    CREATED = "created"
-    DEPOSIT_PAID = "deposit-paid"
-    PAID = "paid"
-    REST_PAID = "rest-paid"
-    SHIPPED = "shipped"
-    PARTLY_REFUNDED = "partly-refunded"
-    FINISHED = "finished"
-    CLOSED = "closed"
-    UPDATED = "updated"
-    CORRECTED = "corrected"
-
-
-_PAID = frozenset(
+_PAID: Final = frozenset(
     {
         "PAID_FORBID_CONSIGN",
         "WAIT_SELLER_SEND_GOODS",
@@ -48,71 +26,194 @@ _PAID = frozenset(
         "TRADE_FINISHED",
     }
 )
-_SHIPPED = frozenset({"WAIT_BUYER_CONFIRM_GOODS", "TRADE_BUYER_SIGNED", "TRADE_FINISHED"})
-_CLOSED = frozenset({"TRADE_CLOSED", "TRADE_CLOSED_BY_TAOBAO"})
-_DEPOSIT_PAID = frozenset({"FRONT_PAID_FINAL_NOPAID", "FRONT_PAID_FINAL_PAID", "FRONT_PAID_FRONT_FORFEITED"})
-_REST_PAID = "FRONT_PAID_FINAL_PAID"
+_SHIPPED: Final = frozenset({"WAIT_BUYER_CONFIRM_GOODS", "TRADE_BUYER_SIGNED", "TRADE_FINISHED"})
+_CLOSED: Final = frozenset({"TRADE_CLOSED", "TRADE_CLOSED_BY_TAOBAO"})
+_DEPOSIT_PAID: Final = frozenset(
+    {"FRONT_PAID_FINAL_NOPAID", "FRONT_PAID_FINAL_PAID", "FRONT_PAID_FRONT_FORFEITED"}
+)
+_REST_PAID: Final = "FRONT_PAID_FINAL_PAID"
 
 
-def step(before: Order | None, after: Order, source: Source) -> Delta[Transition]:
-    """What has happened between two versions of an order, the later of which reached us by `source`."""
-    happened = _milestones(after) - (_milestones(before) if before else set())
-    if _refunded(after) - (_refunded(before) if before else set()) and after["status"] not in _CLOSED:
-        happened.add(Transition.PARTLY_REFUNDED)
-    return Delta(
-        transitions=delta.told(Transition, happened, source),
-        status_from=before["status"] if before else None,
-        changed=tuple(sorted(_differing(before, after))) if before else (),
-    )
-
-
-def _milestones(order: Order) -> set[Transition]:
-    status, presale = order["status"], order.get("step_trade_status")
-    reached = {Transition.CREATED}
-    if presale in _DEPOSIT_PAID:
-        reached.add(Transition.DEPOSIT_PAID)
-    if presale == _REST_PAID:
-        reached.add(Transition.REST_PAID)
-    if status in _PAID or _was_paid(order):
-        reached.add(Transition.PAID)
-    if status in _SHIPPED:
-        reached.add(Transition.SHIPPED)
-    if status == "TRADE_FINISHED":
-        reached.add(Transition.FINISHED)
-    if status in _CLOSED:
-        reached.add(Transition.CLOSED)
-    return reached
-
-
-def _was_paid(order: Order) -> bool:
-    """Whether an order that is closed was paid in full before.
+def _is_paid(order: Order) -> bool:
+    """Paid in full, or cash on delivery; of a closed order: whether it was paid in full before.
 
     Of an open order `pay_time` proves nothing: nobody documents that a deposit leaves it empty.
     """
-    return (
-        order["status"] in _CLOSED
-        and "pay_time" in order
-        and order.get("step_trade_status") in (None, _REST_PAID)
+    return order["status"] in _PAID or (
+        _is_closed(order) and "pay_time" in order and order.get("step_trade_status") in (None, _REST_PAID)
     )
+
+
+def _is_shipped(order: Order) -> bool:
+    return order["status"] in _SHIPPED
+
+
+def _is_closed(order: Order) -> bool:
+    return order["status"] in _CLOSED
+
+
+def _is_partly_refunded(before: Order | None, after: Order) -> bool:
+    """The money of a line went back; a refund that closes the order is its end and nothing else."""
+    return not _is_closed(after) and bool(_refunded(after) - (_refunded(before) if before else set()))
 
 
 def _refunded(order: Order) -> set[str]:
     return {line["oid"] for line in order["orders"] if line.get("refund_status") == "SUCCESS"}
 
 
-def _differing(before: Order, after: Order) -> set[str]:
-    differing = delta.differing(before, after)
-    differing.discard("modified")
-    if "orders" in differing:
-        differing.remove("orders")
-        differing |= _differing_lines(before["orders"], after["orders"])
-    return differing
+def _is_sent_elsewhere(before: Order | None, after: Order) -> bool:
+    """The parcel goes elsewhere: of an order that was not shipped, and is not closed.
+
+    Shown by the place, which is not masked, or by the platform's marks for a changed address. Names, phones,
+    streets, the postal code and `oaid` show nothing: they change by masking alone. A part of the place that
+    comes or goes shows nothing either: the platform leaves fields out at times (docs/platform/gateway.md 5.2,
+    5.7 and 6.3). Why no message is asked: docs/decisions/two-states-show-an-event.md.
+    """
+    if before is None or _is_shipped(before) or _is_closed(after):
+        return False
+    return _is_elsewhere(before, after) or _is_marked_anew(before, after)
 
 
-def _differing_lines(before: Iterable[Order], after: Iterable[Order]) -> set[str]:
-    """The fields in which any line differs; `orders` where lines came or went."""
-    old, new = {line["oid"]: line for line in before}, {line["oid"]: line for line in after}
-    differing = {"orders"} if old.keys() != new.keys() else set()
-    for oid in old.keys() & new.keys():
-        differing |= {f"orders.{name}" for name in delta.differing(old[oid], new[oid])}
-    return differing
+def _is_elsewhere(before: Order, after: Order) -> bool:
+    return any((was := before.get(name)) and (now := after.get(name)) and was != now for name in PLACE_FIELDS)
+
+
+def _is_marked_anew(before: Order, after: Order) -> bool:
+    marks = _address_marks(after)
+    return bool(marks) and not marks <= _address_marks(before)
+
+
+def _address_marks(order: Order) -> set[tuple[str, str]]:
+    """What the platform marks an order (`lm`) and its lines (`modify_address`) with, by what is marked."""
+    marks = {("order", str(mark)) for mark in [_carried(order, "lm")] if mark}
+    for line in order["orders"]:
+        if mark := _carried(line, "modify_address"):
+            marks.add((line["oid"], str(mark)))
+    return marks
+
+
+def _carried(thing: Order, name: str) -> object:
+    return thing["platform_fields"].get(name) if "platform_fields" in thing else None
+
+
+_LINES_UNPAID: Final = [{"status": "WAIT_BUYER_PAY"}] * 2
+_UNPAID: Final[dict[str, Any]] = {"status": "WAIT_BUYER_PAY", "pay_time": None, "orders": _LINES_UNPAID}
+_PRESALE: Final = {**_UNPAID, "type": "step", "step_trade_status": "FRONT_NOPAID_FINAL_NOPAID"}
+_SENT: Final = {
+    "status": "WAIT_BUYER_CONFIRM_GOODS",
+    "consign_time": "2026-11-20T09:30:00Z",
+    "orders": [{"status": "WAIT_BUYER_CONFIRM_GOODS"}] * 2,
+}
+
+
+class Transition(TransitionWord):
+    """What others act on. `updated` and `corrected` are for what no other word says (`schemas.delta`)."""
+
+    UPDATED = Declaration(
+        delta.UPDATED,
+        rank=0,
+        about="Anything else.",
+        shown=never,
+        before={},
+        after={"seller_memo": "备注"},
+    )
+    ADDRESS_CHANGED = Declaration(
+        "address-changed",
+        rank=5,
+        about="The order goes elsewhere, and was not shipped as a whole before: print its label anew.",
+        shown=_is_sent_elsewhere,
+        before={},
+        after={
+            "receiver_city": "宁波市",
+            "receiver_district": "海曙区",
+            "oaid": "1exampleaddressee0000000002",
+        },
+    )
+    CREATED = Declaration(
+        "created",
+        rank=10,
+        about="An order that was not there before.",
+        shown=lambda before, _: before is None,
+        after=_UNPAID,
+    )
+    DEPOSIT_PAID = Declaration(
+        "deposit-paid",
+        rank=20,
+        about="The deposit of a presale is paid: keep the stock, ship nothing.",
+        shown=newly(lambda order: order.get("step_trade_status") in _DEPOSIT_PAID),
+        before=_PRESALE,
+        after={**_PRESALE, "step_trade_status": "FRONT_PAID_FINAL_NOPAID", "step_paid_fee": "30.00"},
+    )
+    PAID = Declaration(
+        "paid",
+        rank=30,
+        about="The order is the seller's to fulfil: paid in full, or cash on delivery.",
+        shown=newly(_is_paid),
+        before=_UNPAID,
+    )
+    REST_PAID = Declaration(
+        "rest-paid",
+        rank=40,
+        about="The rest of a presale is paid; `paid` comes with it.",
+        shown=newly(lambda order: order.get("step_trade_status") == _REST_PAID),
+        before={**_PRESALE, "step_trade_status": "FRONT_PAID_FINAL_NOPAID", "step_paid_fee": "30.00"},
+        after={"type": "step", "step_trade_status": "FRONT_PAID_FINAL_PAID", "step_paid_fee": "186.00"},
+    )
+    SHIPPED = Declaration(
+        "shipped",
+        rank=50,
+        about="Everything that is to be shipped has been.",
+        shown=newly(_is_shipped),
+        before={},
+        after=_SENT,
+    )
+    PARTLY_REFUNDED = Declaration(
+        "partly-refunded",
+        rank=60,
+        about="The money of one more line went back, and the order is not closed by it.",
+        shown=_is_partly_refunded,
+        before={"orders": [{}, {"refund_status": "WAIT_SELLER_AGREE", "refund_id": "180000000000000101"}]},
+        after={
+            "orders": [
+                {},
+                {"status": "TRADE_CLOSED", "refund_status": "SUCCESS", "refund_id": "180000000000000101"},
+            ]
+        },
+    )
+    FINISHED = Declaration(
+        "finished",
+        rank=70,
+        about="The order is finished. It may still change, e.g. by a refund after the sale.",
+        shown=newly(lambda order: order["status"] == "TRADE_FINISHED"),
+        before=_SENT,
+        after={**_SENT, "status": "TRADE_FINISHED", "orders": [{"status": "TRADE_FINISHED"}] * 2},
+    )
+    CLOSED = Declaration(
+        "closed",
+        rank=80,
+        about="The order is closed: never paid, or refunded as a whole.",
+        shown=newly(_is_closed),
+        before=_UNPAID,
+        after={
+            "status": "TRADE_CLOSED_BY_TAOBAO",
+            "pay_time": None,
+            "orders": [{"status": "TRADE_CLOSED_BY_TAOBAO"}] * 2,
+        },
+    )
+    CORRECTED = Declaration(
+        delta.CORRECTED,
+        rank=100,
+        about="Found by reconciliation, not reported by push. As a type: and nothing of the above.",
+        shown=never,
+        before={},
+        after={"seller_memo": "备注"},
+    )
+
+
+def step(before: Order | None, after: Order, source: Source) -> Delta[Transition]:
+    """What has happened between two versions of an order, the later of which reached us by `source`."""
+    return delta.step(Transition, before, after, source, always=_ALWAYS, rows=_ROWS)
+
+
+_ALWAYS: Final = frozenset({"modified"})
+_ROWS: Final = {"orders": "oid"}

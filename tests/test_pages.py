@@ -18,7 +18,10 @@ from topsync.operate import cli
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 
-RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md"}
+HOW_TO = [page for page in pages.all_pages() if page.startswith("docs/how-to/add-")]
+"""What they tell their readers to type are `make` lines."""
+
+RUN_HERE = {"README.md", "CONTRIBUTING.md", "docs/simulator.md", *HOW_TO}
 RUN_ON_A_SYSTEM = {"deploy/README.md", "docs/operations.md", "docs/sellers.md", "docs/subscribers.md"}
 """By tests/system/calm/test_pages.py."""
 RUN_IN_ENGLISH = set(translations.TRANSLATED.values())
@@ -57,7 +60,23 @@ def test_every_path_of_the_repository_that_a_page_names_exists(page: str) -> Non
     assert [path for path in PATH.findall(pages.read(page)) if not any(paths.CHECKOUT.glob(path))] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_how_to_is_in_its_index_and_in_contributing() -> None:
+    names = {Path(page).name for page in HOW_TO}
+    assert set(re.findall(r"\]\((add-[\w-]+\.md)\)", pages.read("docs/how-to/README.md"))) == names
+    assert set(re.findall(r"\]\(docs/how-to/(add-[\w-]+\.md)\)", pages.read("CONTRIBUTING.md"))) == names
+
+
+@pytest.mark.parametrize("page", HOW_TO)
+def test_the_tests_that_a_how_to_names_are_there(page: str) -> None:
+    named = [word for command in pages.commands(page) for word in re.findall(r"tests/[\w./]+", command.text)]
+    for path in [*named, *re.findall(r"`(tests/[\w./]+|schemas/[\w.]+|topsync/[\w./]+)`", pages.read(page))]:
+        assert (paths.CHECKOUT / path).exists(), f"{page}: {path}"
+    source = "".join(path.read_text() for path in (paths.CHECKOUT / "tests").rglob("test_*.py"))
+    for test in re.findall(r"`(test_\w+)`", pages.read(page)):
+        assert f"def {test}(" in source, f"{page}: {test}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *HOW_TO])
 async def test_every_make_line_names_a_target(page: str, tmp_path: Path) -> None:
     shell = Shell.at(paths.CHECKOUT, tmp_path, {})
     for command in pages.commands(page):

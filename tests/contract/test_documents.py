@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,16 @@ import pytest
 from jsonschema import Draft7Validator, ValidationError
 from typer.testing import CliRunner
 
-from schemas import events
+from schemas import content, events
 from schemas.cloud_events import DEAD_LETTER_TYPE, SNAPSHOT_TYPE
+from schemas.delta import TransitionWord
+from schemas.platform_object import PlatformObject
+from schemas.refund_transitions import RefundTransition
 from schemas.trade import Trade
 from schemas.transitions import Transition
 from tests.schemas import samples
 from tests.simulator.platform_client import make_world
+from tests.support import pages
 from topsync.base.errors import OperatorError
 from topsync.base.settings import KafkaSettings
 from topsync.contract import documents, examples
@@ -70,8 +75,49 @@ def test_every_schema_is_one_and_describes_every_field(name: str) -> None:
 EXAMPLES = {event: example for event in events.EVENTS if (example := examples.of(event))}
 
 
-def test_every_schema_has_an_example() -> None:
-    assert {event.schema for event in EXAMPLES} == set(events.SCHEMAS)
+def test_every_event_type_whose_value_is_ours_has_an_example() -> None:
+    assert set(EXAMPLES) == {event for event in events.EVENTS if event.schema is not None}
+
+
+VERSIONS = [event for event in events.EVENTS if event.transition is not None]
+
+
+def states_of(word: TransitionWord) -> tuple[PlatformObject | None, PlatformObject]:
+    """The two states that are declared as a word's example."""
+    if isinstance(word, Transition):
+        return examples.order_states(word)
+    assert isinstance(word, RefundTransition)
+    return examples.refund_states(word)
+
+
+@pytest.mark.parametrize("event", VERSIONS, ids=lambda event: event.type)
+def test_the_example_that_a_word_declares_shows_it_and_names_the_event_by_it(event: events.EventType) -> None:
+    headers = EXAMPLES[event].headers
+    assert headers["ce_type"] == event.type
+    assert event.transition in headers["ce_transitions"].split(",")
+
+
+@pytest.mark.parametrize("event", VERSIONS, ids=lambda event: event.type)
+def test_what_a_word_says_makes_a_version_within_the_second_of_the_one_before(
+    event: events.EventType,
+) -> None:
+    """Or nobody would hear of it: is a field that shows it no content (`not_content` of the model)?"""
+    assert event.transition is not None
+    before, after = states_of(event.transition)
+    assert before is None or not content.says_no_more(type(after), after.to_json(), before.to_json())
+
+
+@pytest.mark.parametrize("event", VERSIONS, ids=lambda event: event.type)
+def test_every_word_has_a_row_in_the_pages_for_subscribers(event: events.EventType) -> None:
+    """A row says what it means and who acts on it; orders' words stand above those of refunds."""
+    found = [page for page in pages.all_pages() if re.fullmatch(r"docs/subscribers(\.\w+)?\.md", page)]
+    assert found
+    for page in found:
+        # The table of orders comes first, that of refunds second; each begins with `created`.
+        _, *tables = pages.read(page).split("| `created` |")
+        assert len(tables) == 2, page
+        table = "| `created` |" + tables[event.topic == "refunds"].partition("\n\n")[0]
+        assert f"\n| `{event.transition}` |" in f"\n{table}", f"{page}: a row for `{event.transition}`"
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: event.type)

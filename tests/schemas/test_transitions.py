@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import transitions
+from schemas import content, delta, transitions
 from schemas.change import Source
-from schemas.delta import Delta, join
-from schemas.trade import Trade
+from schemas.delta import Declaration, Delta, TransitionWord, join
+from schemas.trade import MASKED_FIELDS, PLACE_FIELDS, Trade
 from schemas.transitions import Order, Transition
 from tests.schemas import samples
 from tests.simulator.platform_client import make_world
@@ -25,10 +25,12 @@ from topsync.simulator.life import EventKind, OrderState, TradeType, fold
 from topsync.simulator.trades import full_trade
 from topsync.simulator.world import World
 
-ONCE = frozenset(Transition) - {Transition.PARTLY_REFUNDED, Transition.UPDATED, Transition.CORRECTED}
+AGAIN = {Transition.ADDRESS_CHANGED, Transition.PARTLY_REFUNDED, Transition.UPDATED, Transition.CORRECTED}
+ONCE = frozenset(Transition) - AGAIN
 STEPS_PER_LIFE = 14
 MOVES_OF = {
     Transition.CREATED: {EventKind.CREATE},
+    Transition.ADDRESS_CHANGED: {EventKind.ADDRESS},
     Transition.DEPOSIT_PAID: {EventKind.PAY_DEPOSIT},
     Transition.REST_PAID: {EventKind.PAY},
     Transition.PAID: {EventKind.CREATE, EventKind.PAY},  # cash on delivery is the seller's at once
@@ -105,7 +107,7 @@ lives = st.one_of(
 )
 
 
-def test_each_transition_of_every_life_is_told_when_it_happens_and_once() -> None:
+def test_each_transition_of_every_life_is_reported_when_it_happens_and_once() -> None:
     seen: Counter[Transition] = Counter()
     for type_ in TradeType:
         for seed in range(24):
@@ -137,10 +139,11 @@ def expected(kind: EventKind, type_: TradeType, after: Order) -> set[Transition]
         EventKind.CLOSE_UNPAID: {Transition.CLOSED},
         EventKind.REFUND_SUCCESS: {Transition.PARTLY_REFUNDED},
         EventKind.SHIP_LINE: set(),
+        EventKind.ADDRESS: set(),  # see below: another street in the same place shows nothing
     }.get(kind, {Transition.UPDATED})
 
 
-def test_each_move_that_others_act_on_is_told_as_what_it_is() -> None:
+def test_each_move_that_others_act_on_is_reported_as_what_it_is() -> None:
     for type_ in TradeType:
         for seed in range(24):
             life = wandering_life(type_, seed)
@@ -150,7 +153,7 @@ def test_each_move_that_others_act_on_is_told_as_what_it_is() -> None:
 
 @given(life=lives, data=st.data())
 @settings(max_examples=100)
-def test_whoever_misses_states_in_between_is_told_all_that_an_open_order_went_through(
+def test_whoever_misses_states_in_between_is_reported_all_that_an_open_order_went_through(
     life: list[Order], data: st.DataObject
 ) -> None:
     """A state may be skipped: pushed together, fetched late, or found after a gap."""
@@ -196,7 +199,7 @@ def test_every_pair_of_states_has_an_answer_even_a_step_back(
 ) -> None:
     step = transitions.step(before, after, source)
     assert step.transitions
-    assert list(step.transitions) == sorted(set(step.transitions), key=list(Transition).index)
+    assert list(step.transitions) == sorted(set(step.transitions), key=lambda word: word.rank)
     assert step.main in step.transitions
     assert (Transition.CREATED in step.transitions) == (before is None)
     assert (step.status_from is None) == (before is None)
@@ -254,7 +257,7 @@ def test_a_time_of_payment_alone_makes_no_open_order_paid() -> None:
     assert Transition.PAID in transitions.step(None, closed, Source.PUSH).transitions
 
 
-def test_the_refund_that_closes_an_order_is_told_as_its_end() -> None:
+def test_the_refund_that_closes_an_order_is_reported_as_its_end() -> None:
     order = wired(samples.complete(samples.FULL))
     refunded = [{**line, "refund_status": "SUCCESS"} for line in order["orders"]]
     closed = {**order, "orders": refunded, "status": "TRADE_CLOSED"}
@@ -266,3 +269,137 @@ def test_lines_that_come_or_go_are_named() -> None:
     order = wired(samples.complete(samples.FULL))
     fewer = {**order, "orders": order["orders"][:1]}
     assert "orders" in transitions.step(fewer, order, Source.PUSH).changed
+
+
+# The address.
+
+ORDER = wired(samples.complete(samples.FULL))
+TO_SHIP = {**ORDER, "status": "WAIT_SELLER_SEND_GOODS"}
+ELSEWHERE = {"receiver_city": "宁波市", "receiver_district": "海曙区"}
+
+
+def is_sent_elsewhere(before: Order | None, after: Order) -> bool:
+    return Transition.ADDRESS_CHANGED in transitions.step(before, after, Source.PUSH).transitions
+
+
+def marked(order: Order, **marks: str) -> Order:
+    return {**order, "platform_fields": {**order["platform_fields"], **marks}}
+
+
+def line_marked(order: Order, mark: str) -> Order:
+    first, *others = order["orders"]
+    return {**order, "orders": [marked(first, modify_address=mark), *others]}
+
+
+def test_a_change_of_address_is_reported_whenever_the_platform_shows_it() -> None:
+    """The first one is marked, where the order is paid; each second one is to another place."""
+    changes = 0
+    for type_ in TradeType:
+        for seed in range(24):
+            life = wandering_life(type_, seed)
+            address = 0
+            for (kind, _), step in zip(life, told([trade for _, trade in life]), strict=True):
+                address += kind is EventKind.ADDRESS
+                is_shown = address % 2 == 0 or (address == 1 and type_ is not TradeType.COD)
+                is_reported = Transition.ADDRESS_CHANGED in step.transitions
+                assert is_reported == (kind is EventKind.ADDRESS and is_shown), (type_, seed, address)
+                changes += is_reported
+    assert changes > 10
+
+
+@given(masked=st.dictionaries(st.sampled_from(sorted(MASKED_FIELDS)), st.none() | st.text(max_size=20)))
+def test_another_masking_alone_is_no_other_address_and_no_version(
+    masked: dict[str, str | None],
+) -> None:
+    again = {name: value for name, value in {**TO_SHIP, **masked}.items() if value is not None}
+    assert transitions.step(TO_SHIP, again, Source.PUSH).transitions == (Transition.UPDATED,)
+    assert content.says_no_more(Trade, again, TO_SHIP)
+    elsewhere = {**again, **ELSEWHERE}
+    assert is_sent_elsewhere(TO_SHIP, elsewhere)
+    assert not content.says_no_more(Trade, elsewhere, TO_SHIP)
+
+
+@pytest.mark.parametrize("name", sorted(PLACE_FIELDS))
+def test_another_part_of_the_place_is_another_address_and_one_that_comes_or_goes_is_none(name: str) -> None:
+    without = {field: value for field, value in TO_SHIP.items() if field != name}
+    here, empty, there = ({**TO_SHIP, name: value} for value in ("示例地", "", "另一地"))
+    assert is_sent_elsewhere(here, there)
+    for gone in (without, empty):
+        assert not is_sent_elsewhere(gone, here)
+        assert not is_sent_elsewhere(here, gone)
+
+
+def test_the_platforms_marks_for_a_changed_address_are_believed_when_they_come() -> None:
+    for with_mark in (marked(TO_SHIP, lm="1"), line_marked(TO_SHIP, "1"), line_marked(TO_SHIP, "2")):
+        assert is_sent_elsewhere(TO_SHIP, with_mark)
+        assert not is_sent_elsewhere(with_mark, with_mark)
+        assert not is_sent_elsewhere(with_mark, TO_SHIP)
+    assert is_sent_elsewhere(line_marked(TO_SHIP, "2"), line_marked(TO_SHIP, "1")), (
+        "before, and after payment"
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_reported"),
+    [
+        pytest.param("WAIT_BUYER_PAY", "WAIT_BUYER_PAY", True, id="not paid yet"),
+        pytest.param("WAIT_BUYER_PAY", "WAIT_SELLER_SEND_GOODS", True, id="together with the payment"),
+        pytest.param("SELLER_CONSIGNED_PART", "SELLER_CONSIGNED_PART", True, id="shipped in part"),
+        pytest.param("WAIT_SELLER_SEND_GOODS", "WAIT_BUYER_CONFIRM_GOODS", True, id="seen when shipped"),
+        pytest.param("WAIT_BUYER_CONFIRM_GOODS", "WAIT_BUYER_CONFIRM_GOODS", False, id="shipped"),
+        pytest.param("WAIT_SELLER_SEND_GOODS", "TRADE_CLOSED", False, id="closed"),
+        pytest.param(None, "WAIT_SELLER_SEND_GOODS", False, id="new"),
+    ],
+)
+def test_another_address_counts_until_the_order_is_shipped_and_names_no_event_that_says_more(
+    before: str | None, after: str, is_reported: bool
+) -> None:
+    then = None if before is None else {**ORDER, "status": before}
+    step = transitions.step(then, {**ORDER, **ELSEWHERE, "status": after}, Source.PUSH)
+    assert (Transition.ADDRESS_CHANGED in step.transitions) == is_reported
+    others = set(step.transitions) - {Transition.ADDRESS_CHANGED}
+    assert step.main in (others or {Transition.ADDRESS_CHANGED})
+
+
+FORMER = (
+    *("created", "deposit-paid", "paid", "rest-paid", "shipped", "partly-refunded", "finished", "closed"),
+)
+"""The words that were published first, in the order in which the last one named the event's type."""
+
+ADDED = sorted(set(Transition) - {*FORMER, "updated", "corrected"})
+
+
+@given(
+    words=st.sets(st.sampled_from(FORMER), min_size=1),
+    more=st.sets(st.sampled_from(["corrected", *ADDED])),
+)
+def test_no_word_that_is_added_changes_the_types_of_the_events_before_it(
+    words: set[str], more: set[str]
+) -> None:
+    step = Delta(Transition.by_rank(words | more), None, ())
+    happened = [word for word in FORMER if word in words]
+    assert step.main == happened[-1]
+    assert [word for word in step.words if word in FORMER] == happened
+
+
+def test_corrected_comes_last_and_updated_names_only_what_nothing_else_does() -> None:
+    for other in set(Transition) - {Transition.UPDATED, Transition.CORRECTED}:
+        step = Delta(Transition.by_rank(["corrected", "updated", other]), None, ())
+        assert (step.main, step.words[-1]) == (other, "corrected")
+
+
+def test_where_a_word_stands_in_the_code_decides_nothing_and_no_two_have_one_rank() -> None:
+    def declared(word: str, rank: int) -> Declaration:
+        return Declaration(word, rank, about="", shown=delta.never)
+
+    class Words(TransitionWord):
+        LATE = declared("late", 2)
+        EARLY = declared("early", 1)
+
+    assert Delta(Words.by_rank(["late", "early"]), None, ()).main is Words.LATE
+    assert Words.by_rank(["late", "unheard-of", "early", "late"]) == (Words.EARLY, Words.LATE)
+    with pytest.raises(ValueError, match="again: another word has the rank 1"):
+
+        class Doubled(TransitionWord):
+            ONCE = declared("once", 1)
+            AGAIN = declared("again", 1)

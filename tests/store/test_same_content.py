@@ -139,3 +139,48 @@ async def test_a_version_that_was_stored_and_not_published_is_published_as_it_is
     assert orjson.loads(ahead.value) == orjson.loads((await row(pool))["value"])
     assert (ahead.revision, ahead.seller_id) == (1, SELLER)
     assert ahead.step.status_from is None
+
+
+HOME: dict[str, Any] = {
+    "receiver_state": "浙江省",
+    "receiver_city": "杭州市",
+    "receiver_district": "余杭区",
+    "receiver_name": "王**",
+    "receiver_address": "示**路**号",
+    "oaid": "1exampleaddressee01",
+}
+ELSEWHERE: dict[str, Any] = {**HOME, "receiver_city": "宁波市", "receiver_district": "海曙区"}
+REMASKED: dict[str, Any] = {"receiver_name": "*", "receiver_address": "***", "oaid": "1exampleaddressee99"}
+
+
+@pytest.mark.parametrize("stored_by", ["this release", "an earlier release"])
+async def test_another_masking_makes_no_version_and_another_place_in_the_same_second_makes_one(
+    pool: Pool, epoch: int, stored_by: str
+) -> None:
+    """The hashes of an earlier release left the place out as well: none of its orders is published anew."""
+    await write(pool, epoch, orders.TABLE, version(TID, 1, 10, **HOME))
+    if stored_by == "an earlier release":
+        await pool.execute(f"update orders set content_hash = {OLD_HASH}")
+    assert await write(pool, epoch, orders.TABLE, version(TID, 1, 11, **{**HOME, **REMASKED})) == 0
+    elsewhere = version(TID, 1, 12, **{**ELSEWHERE, **REMASKED})
+    [ahead] = (await orders.TABLE.upsert(pool, [elsewhere], partition=PARTITION, epoch=epoch)).ahead
+    assert (ahead.revision, ahead.step.words) == (2, ("address-changed",))
+    assert ahead.step.changed == (
+        *("oaid", "receiver_address", "receiver_city", "receiver_district", "receiver_name"),
+    ), "names, and no values"
+    await orders.TABLE.mark_published(pool, [ahead])
+    again = version(TID, 1, 13, **ELSEWHERE)
+    assert await write(pool, epoch, orders.TABLE, again) == 0
+
+
+async def test_a_place_that_comes_is_stored_and_no_change_of_address_and_one_that_is_left_out_stays(
+    pool: Pool, epoch: int
+) -> None:
+    await write(pool, epoch, orders.TABLE, version(TID, 1, 10))
+    [ahead] = (
+        await orders.TABLE.upsert(pool, [version(TID, 1, 11, **HOME)], partition=PARTITION, epoch=epoch)
+    ).ahead
+    assert ahead.step.words == ("updated",)
+    await orders.TABLE.mark_published(pool, [ahead])
+    assert await write(pool, epoch, orders.TABLE, version(TID, 1, 12)) == 0
+    assert orjson.loads((await row(pool))["value"])["receiver_city"] == HOME["receiver_city"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -11,7 +10,7 @@ import pytest
 
 from schemas import cloud_events, delta, transitions
 from schemas.change import Change, Source
-from schemas.delta import Delta
+from schemas.delta import Declaration, Delta, TransitionWord
 from schemas.transitions import Transition
 from tests.store.databases import SELLER, at, emptied, refund_version, version
 from topsync.store import orders, refunds
@@ -24,14 +23,18 @@ TID = 4000000000000000101
 REFUND = 300000000000000001
 
 
-class NewerTransition(StrEnum):
+def declared(word: str, rank: int) -> Declaration:
+    return Declaration(word, rank, about="", shown=delta.never)
+
+
+class NewerTransition(TransitionWord):
     """The words of the newer release."""
 
-    CREATED = "created"
-    PAID = "paid"
-    INSURED = "insured"
-    UPDATED = "updated"
-    CORRECTED = "corrected"
+    CREATED = declared("created", 10)
+    PAID = declared("paid", 30)
+    INSURED = declared("insured", 35)
+    UPDATED = declared("updated", 90)
+    CORRECTED = declared("corrected", 100)
 
 
 class NewerTable(OrderTable):

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import hypothesis
 import orjson
@@ -153,6 +153,30 @@ async def test_an_older_version_never_follows_a_newer_one(installation: Installa
     )
     stored = await installation.pool.fetchval("select trade->>'title' from orders where tid = $1", TID)
     assert stored == winners[-1]
+
+
+async def test_another_address_within_the_second_of_the_version_before_is_published_once_and_no_masking(
+    installation: Installation,
+) -> None:
+    """The warehouse must know where the parcel goes; it must not print labels anew for the masking alone."""
+    home: dict[str, Any] = {
+        "receiver_state": "浙江省",
+        "receiver_city": "杭州市",
+        "receiver_name": "王**",
+        "oaid": "1one",
+    }
+    remasked = {**home, "receiver_name": "*", "oaid": "1two"}
+    elsewhere = {**remasked, "receiver_city": "宁波市"}
+    places = [home, remasked, elsewhere, elsewhere, {**elsewhere, **home, "receiver_city": "宁波市"}]
+    to_ship = partial(snapshot, installation, "the same", modified=5, status="WAIT_SELLER_SEND_GOODS")
+    last = snapshot(installation, "the last one", tid=LAST_TID, modified=0, fetched=0)
+    await publish(installation, *(to_ship(fetched=10 + at, **place) for at, place in enumerate(places)), last)
+
+    async with enricher():
+        await eventually(lambda: is_published(installation, LAST_TID))
+
+    assert await told(installation, TID) == ["created,paid", "address-changed"]
+    assert [trade.receiver_city for _, trade in await published(installation, TID)] == ["杭州市", "宁波市"]
 
 
 async def test_what_is_published_is_in_the_trace_of_what_led_to_it(installation: Installation) -> None:
@@ -572,7 +596,7 @@ def at(second: int) -> datetime:
     return TEN_O_CLOCK + timedelta(seconds=second)
 
 
-def trade(title: str, tid: int, *, modified: int) -> dict[str, object]:
+def trade(title: str, tid: int, *, modified: int, **fields: object) -> dict[str, object]:
     """A trade as the platform writes it; `modified` in seconds after ten o'clock."""
     return {
         "tid": tid,
@@ -581,11 +605,12 @@ def trade(title: str, tid: int, *, modified: int) -> dict[str, object]:
         "modified": platform_time.format(at(modified)),
         "title": title,
         "orders": {"order": [{"oid": tid}]},
+        **fields,
     }
 
 
 def snapshot(
-    installation: Installation, title: str, *, modified: int, fetched: int, tid: int = TID
+    installation: Installation, title: str, *, modified: int, fetched: int, tid: int = TID, **fields: object
 ) -> Record:
     return records.snapshot(
         installation.topics.snapshots.name,
@@ -593,7 +618,7 @@ def snapshot(
         seller_id=SELLER,
         as_of=at(fetched),
         reason="a test",
-        trade=orjson.dumps(trade(title, tid, modified=modified)),
+        trade=orjson.dumps(trade(title, tid, modified=modified, **fields)),
     )
 
 

@@ -98,7 +98,7 @@ def export(folder: Path) -> None:
         told = "; ".join(f"{one.document}: {one.what}" for one in broken)
         raise ContractError(
             f"this would break subscribers of the released contract: {told}. Keep the field as it was, or "
-            "publish a new version of the event type beside the old one (CONTRIBUTING.md)"
+            "publish a new version of the event type beside the old one (docs/how-to)"
         )
     write(folder, made)
 

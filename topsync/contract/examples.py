@@ -8,12 +8,12 @@ from typing import cast
 
 import orjson
 
-from schemas import examples, platform_time
+from schemas import examples, platform_time, refund_transitions, transitions
 from schemas.change import Change, Source
 from schemas.cloud_events import ERASURE_TYPE
-from schemas.delta import Delta
+from schemas.delta import CORRECTED, TransitionWord
 from schemas.erasure import Erasure
-from schemas.events import ORDER_SCHEMA, REFUND_SCHEMA, EventType, order_type, refund_type
+from schemas.events import EventType
 from schemas.json_schema import Json
 from schemas.notification import (
     BootstrapBegun,
@@ -35,8 +35,6 @@ from topsync.stream import records
 from topsync.stream.records import Record
 
 SELLER_ID = 2200000000001
-PAID = order_type(Transition.PAID)
-GOODS_RETURNED = refund_type(RefundTransition.GOODS_RETURNED)
 EVENT_ID = "8f3a61c09d52e7b4-1"
 TRACEPARENT = "00-9d4f1c86b27a4e0fb3a1d85e6c02f794-51c7d3a9e80b42f6-00"
 """In place of those that are made up, or the documents would differ each time."""
@@ -51,12 +49,13 @@ class Example:
 
 
 def of(event: EventType) -> Example | None:
-    """An example of an event type; None where another's will do, or the value is not ours."""
-    if event.type == PAID:
-        return _shown(_order())
-    if event.type == GOODS_RETURNED:
-        return _shown(_refund())
-    if event.schema in (None, ORDER_SCHEMA, REFUND_SCHEMA):
+    """An example of an event type; None where the value is not ours."""
+    match event.transition:
+        case Transition() as transition:
+            return _shown(_order(transition))
+        case RefundTransition() as transition:
+            return _shown(_refund(transition))
+    if event.schema is None:
         return None
     example = _shown(_other(event.type))
     return Example({**example.headers, "ce_id": EVENT_ID}, example.value)
@@ -67,45 +66,68 @@ def _shown(record: Record) -> Example:
     return Example(headers, cast("Json", orjson.loads(record.value or b"{}")))
 
 
-def _order() -> Record:
-    trade = Trade.from_platform(examples.TRADE)
+def order_states(transition: Transition) -> tuple[Trade | None, Trade]:
+    """The two states that are declared as an example of what has happened to an order."""
+    sample = Trade.from_platform(examples.TRADE).to_json()
+    before = transition.before
+    return (
+        None if before is None else Trade.model_validate(examples.altered(sample, before)),
+        Trade.model_validate(examples.altered(sample, transition.after)),
+    )
+
+
+def refund_states(transition: RefundTransition) -> tuple[Refund | None, Refund]:
+    """The same of a refund."""
+    sample = Refund.from_platform(examples.REFUND).to_json()
+    before = transition.before
+    return (
+        None if before is None else Refund.model_validate(examples.altered(sample, before)),
+        Refund.model_validate(examples.altered(sample, transition.after)),
+    )
+
+
+def found_by(transition: TransitionWord) -> Source:
+    """How the version of an example was found."""
+    return Source.SWEEP if transition == CORRECTED else Source.PUSH
+
+
+def _order(transition: Transition) -> Record:
+    before, trade = order_states(transition)
+    source = found_by(transition)
     return records.order(
         "orders",
         tid=trade.tid,
         seller_id=SELLER_ID,
-        revision=2,
+        revision=1 if before is None else 2,
         status=trade.status,
         modified=trade.modified,
         fetched_at=trade.modified + timedelta(seconds=1),
         published_at=trade.modified + timedelta(seconds=1.2),
-        hinted_at=trade.modified,
+        hinted_at=trade.modified if source is Source.PUSH else None,
         value=trade.to_wire(),
-        step=Delta((Transition.PAID,), "WAIT_BUYER_PAY", ("orders.status", "pay_time", "status")),
-        found_by=Source.PUSH,
+        step=transitions.step(before.to_json() if before else None, trade.to_json(), source),
+        found_by=source,
     )
 
 
-def _refund() -> Record:
-    refund = Refund.from_platform(examples.REFUND)
+def _refund(transition: RefundTransition) -> Record:
+    before, refund = refund_states(transition)
+    source = found_by(transition)
     return records.refund(
         "refunds",
         refund_id=refund.refund_id,
         tid=refund.tid,
         oid=refund.oid,
         seller_id=SELLER_ID,
-        revision=3,
+        revision=1 if before is None else 3,
         status=refund.status,
         modified=refund.modified,
         fetched_at=refund.modified + timedelta(seconds=1),
         published_at=refund.modified + timedelta(seconds=1.2),
-        hinted_at=refund.modified,
+        hinted_at=refund.modified if source is Source.PUSH else None,
         value=refund.to_wire(),
-        step=Delta(
-            (RefundTransition.GOODS_RETURNED,),
-            "WAIT_BUYER_RETURN_GOODS",
-            ("company_name", "good_return_time", "good_status", "refund_remind_timeout", "sid", "status"),
-        ),
-        found_by=Source.PUSH,
+        step=refund_transitions.step(before.to_json() if before else None, refund.to_json(), source),
+        found_by=source,
     )
 
 

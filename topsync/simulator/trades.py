@@ -26,6 +26,11 @@ CARRIER = "示例快递"
 _OUTER_IIDS = tuple(f"ITEM-{item:02d}" for item in range(ITEMS))
 _PICTURES = tuple(f"https://img.example.invalid/{item}.jpg" for item in range(ITEMS))
 
+_ELSEWHERE = ("浙江省", "宁波市", "海曙区")
+"""Where no order is from its start."""
+_CHANGES_WITHIN_A_PLACE = 2
+"""Each second change of an address is to another place or back; those between are to another street there."""
+
 DETAIL_ONLY = frozenset(
     {
         *("buyer_message", "seller_memo", "promotion_details", "step_pay_details", "available_confirm_fee"),
@@ -160,12 +165,14 @@ def _item(draft: Draft) -> JsonObject:
 
 def _receiver(draft: Draft, state: OrderState) -> JsonObject:
     receiver = draft.receiver
+    moved = state.addresses % (2 * _CHANGES_WITHIN_A_PLACE) >= _CHANGES_WITHIN_A_PLACE
+    province, city, district = _ELSEWHERE if moved else (receiver.state, receiver.city, receiver.district)
     return {
-        **receiver.more,
+        **({} if moved else receiver.more),
         "receiver_name": receiver.name,
-        "receiver_state": receiver.state,
-        "receiver_city": receiver.city,
-        "receiver_district": receiver.district,
+        "receiver_state": province,
+        "receiver_city": city,
+        "receiver_district": district,
         "receiver_address": "示**路**号" if state.addresses % 2 == 0 else "新**街**号",
         "receiver_zip": "000000",
         "receiver_mobile": receiver.mobile,

@@ -18,6 +18,6 @@ def read(text: str, kind: type[T]) -> Delta[T]:
     """The step that was written, in words of this kind; those of a newer release stay as they are."""
     told = orjson.loads(text)
     words: list[str] = told["transitions"]
-    known = tuple(word for word in kind if word in words)
+    known = kind.by_rank(words)
     beyond = tuple(word for word in words if word not in known)
-    return Delta(known or (kind(UPDATED),), told["status_from"], tuple(told["changed"]), beyond)
+    return Delta(known or kind.by_rank([UPDATED]), told["status_from"], tuple(told["changed"]), beyond)

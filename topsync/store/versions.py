@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -21,7 +20,7 @@ import orjson
 
 from schemas import content, platform_object
 from schemas.change import Source
-from schemas.delta import Delta, join
+from schemas.delta import Delta, TransitionWord, join
 from schemas.platform_object import PlatformObject
 from topsync.model.known import Known
 from topsync.model.listed import Listed
@@ -99,7 +98,7 @@ class Version(ABC):
         return platform_object.wire(self.content)
 
 
-T = TypeVar("T", bound=StrEnum)
+T = TypeVar("T", bound=TransitionWord)
 
 
 @dataclass(frozen=True, slots=True)
