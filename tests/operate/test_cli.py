@@ -62,7 +62,7 @@ def run(
 def test_the_commands_are_the_documented_ones() -> None:
     assert {name for (name, *_) in COMMANDS} == {
         "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "schema",
-        "deadletter",
+        "deadletter", "orders",
         "status", "replay", "republish", "audit", "new-key", "settings", "simulate", "demo",
     }  # fmt: skip
 

@@ -16,6 +16,7 @@ from topsync.operate.cli import (
     checks,
     dead_letters,
     installation,
+    orders,
     replays,
     republishing,
     sellers,
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 for commands in (services, checks, republishing, installation, trials):
     app.add_typer(commands.app)
+app.add_typer(orders.app, name="orders", rich_help_panel=OPERATIONS)
 app.add_typer(sellers.app, name="sellers", rich_help_panel=OPERATIONS)
 app.add_typer(dead_letters.app, name="deadletter", rich_help_panel=OPERATIONS)
 app.add_typer(replays.app, name="replay", rich_help_panel=OPERATIONS)

@@ -30,6 +30,8 @@ def platform_id(text: str) -> int:
     """An id of the platform: a seller's, an order's."""
     from schemas.types import parse_id
 
+    if not (text.isascii() and text.isdigit()):
+        raise typer.BadParameter(f"{text!r} is no id of the platform, which is a number")
     try:
         return parse_id(text)
     except ValueError as error:
