@@ -160,6 +160,7 @@ class PushService:
         async for deliveries in line.connection.deliveries():
             metrics.PUSH_RECEIVED.inc(len(deliveries))
             kept = [record_of(each, self.topics, detail_lag=self.detail_lag) for each in deliveries]
+            self._log(deliveries, kept)
             self._cancellations.note(deliveries)
             taken = _Round(line.connection, deliveries, kept)
             self._rounds.append(taken)
@@ -222,7 +223,25 @@ class PushService:
             oldest.connection.confirm(oldest.deliveries)
             failpoints.reach("push.confirmed")
             metrics.PUSH_CONFIRMED.inc(len(oldest.deliveries))
+            self._log_published(oldest.records)
         self._changed.set()
+
+    def _log(self, deliveries: Sequence[Delivery], kept: Sequence[Record]) -> None:
+        """Each message about an order, for whoever follows one through the logs."""
+        if not telemetry.writes_debug(log):
+            return
+        for delivery, record in zip(deliveries, kept, strict=True):
+            if record.topic == self.topics.changes.name and (message := delivery.message) is not None:
+                tid = records.tid_of_key(record.key)
+                log.debug("message received", tid=tid, event_name=message.topic, message_id=message.id)
+
+    def _log_published(self, acknowledged: Sequence[Record]) -> None:
+        """Likewise what Kafka has of them, so that they are confirmed."""
+        if not telemetry.writes_debug(log):
+            return
+        for record in acknowledged:
+            if record.topic == self.topics.changes.name:
+                log.debug("hint published", tid=records.tid_of_key(record.key), topic=record.topic)
 
     async def _change(self) -> None:
         """Wait until a round has been taken in, sent or confirmed."""

@@ -30,6 +30,14 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return logger
 
 
+def writes_debug(log: FilteringBoundLogger) -> bool:
+    """Whether a logger writes what is logged at level debug.
+
+    Asked once for each batch, so that its orders cost nothing where nobody reads of them.
+    """
+    return log.is_enabled_for(logging.DEBUG)
+
+
 def _mask(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         event[name] = masking.MASK if masking.is_hidden(name) else masking.mask(value)
