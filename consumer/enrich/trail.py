@@ -1,7 +1,7 @@
 """The way of each order through the enricher, in the logs at level debug: its `tid` finds every step.
 
 What goes wrong is logged where it happens, at its own level. Nothing of what is in an order is logged. Where
-the level is off, a batch costs one question, whatever the number of its orders.
+the level is off, a batch costs a few questions, and no text is made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = telemetry.get_logger(__name__)
 
 def is_followed() -> bool:
     """Whether anybody reads of single orders."""
-    return telemetry.writes_debug(log)
+    return telemetry.writes_debug()
 
 
 def hints_read(found: Iterable[tuple[ConsumerRecord[bytes, bytes], Change]]) -> None:
@@ -95,7 +95,8 @@ def fetched(version: Version) -> None:
 
 def fetch_failed(need: Need, outcome: str) -> None:
     """No version came of it, for a reason in a fixed word."""
-    log.debug("fetch ended", tid=need.tid, outcome=outcome)
+    if is_followed():
+        log.debug("fetch ended", tid=need.tid, outcome=outcome)
 
 
 def stored(versions: Iterable[Version], ahead: Iterable[UnpublishedOrder | UnpublishedRefund]) -> None:
@@ -104,16 +105,18 @@ def stored(versions: Iterable[Version], ahead: Iterable[UnpublishedOrder | Unpub
         revisions = {one.key: one.revision for one in ahead}
         for version in versions:
             refund_id = None if version.key == version.tid else version.key
-            # Without a revision, the table has it already, or has a newer one.
-            revision = revisions.get(version.key)
-            log.debug("stored", tid=version.tid, refund_id=refund_id, revision=revision)
+            if (revision := revisions.get(version.key)) is None:
+                log.debug("no newer than what is stored", tid=version.tid, refund_id=refund_id)
+            else:
+                log.debug("stored", tid=version.tid, refund_id=refund_id, revision=revision)
 
 
 def waits(postponed: Iterable[Refetch], lingering: Iterable[Lingering]) -> None:
     """Orders were noted to be asked for later."""
     if is_followed():
         for one in postponed:
-            log.debug("waits", tid=one.tid, refund_ids=one.refund_ids, reason=one.reason)
+            later = _text(one.settled_after)
+            log.debug("waits", tid=one.tid, reason=one.reason, settled_after=later, refund_ids=one.refund_ids)
         for each in lingering:
             log.debug("waits", tid=each.order.tid, reason=each.order.reason, until=_text(each.until))
 

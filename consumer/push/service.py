@@ -228,7 +228,7 @@ class PushService:
 
     def _log(self, deliveries: Sequence[Delivery], kept: Sequence[Record]) -> None:
         """Each message about an order, for whoever follows one through the logs."""
-        if not telemetry.writes_debug(log):
+        if not telemetry.writes_debug():
             return
         for delivery, record in zip(deliveries, kept, strict=True):
             if record.topic == self.topics.changes.name and (message := delivery.message) is not None:
@@ -237,7 +237,7 @@ class PushService:
 
     def _log_published(self, acknowledged: Sequence[Record]) -> None:
         """Likewise what Kafka has of them, so that they are confirmed."""
-        if not telemetry.writes_debug(log):
+        if not telemetry.writes_debug():
             return
         for record in acknowledged:
             if record.topic == self.topics.changes.name:

@@ -194,7 +194,7 @@ def _of_hints(hints: Iterable[HintRecord]) -> Iterator[StoryEvent]:
             says = f"{change.event}{about}, which the platform sent {lag}"
         else:
             listed = "" if change.modified is None else f" with a change of {_time(change.modified)}"
-            why = "" if change.reason is None else f": {change.reason}"
+            why = "" if change.reason in (None, change.source) else f": {change.reason}"
             says = f"{_asked_by(change.source, change.event)}{listed}{about}{why}"
         facts: dict[str, object] = {
             "event": change.event,
@@ -236,8 +236,8 @@ def _of_windows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     for window in evidence.around.windows:
         why = f" ({window.reason})" if window.reason and window.reason != window.source else ""
         says = (
-            f"{window.source}{why} pulled the list of {_time(window.start)} to {_time(window.end)}, in which "
-            f"its last change lies: {window.listed} orders, {window.hinted} of them missing or older here"
+            f"{window.source}{why} pulled the list of {_time(window.start)} to {_time(window.end)}, with "
+            f"its last change; orders in it: {window.listed}, missing or older here: {window.hinted}"
         )
         facts = {
             "source": window.source,
@@ -305,7 +305,7 @@ def _of_rows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
         if not shown:
             brought = _brought(row)
             says = f"fetched, found by {row.source}: {what} in revision {row.revision}, {brought}"
-            if row.is_published:
+            if row.is_published and evidence.kafka_problem is None:
                 says += "; its record in the topic is older than what was looked through"
             yield StoryEvent(row.fetched_at, EventKind.STORED, says, facts)
         elif all(one.fetched_at is None or one.fetched_at < row.fetched_at for one in shown):

@@ -19,8 +19,8 @@ from topsync.store.sellers import State
 REPLAY_MARGIN: Final = timedelta(minutes=10)
 """Before the last change that is known: where a replay for one order begins."""
 
-AT_ONCE: Final = timedelta(minutes=1)
-"""What takes longer than this, and should be done at once, is worth a look at the services."""
+REPLAYED_BACK: Final = timedelta(days=1)
+"""How far back a replay that is proposed begins at most: it costs calls for every order of the seller."""
 
 
 class OrderStanding(StrEnum):
@@ -171,16 +171,14 @@ def _waits(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
 def _parked(evidence: OrderEvidence, wait: OrderWait) -> OrderVerdict:
     seller = evidence.seller
     if seller is None:
-        says, then = (
-            "it is parked: its seller had no session, and is not known here",
-            (f"run `topsync sellers authorise`, or `topsync sellers add` for {wait.seller_id}"),
-        )
+        says = f"it waits for its seller {wait.seller_id}, who is not known here"
+        then = "run `topsync sellers authorise`, or `topsync sellers add`"
     elif seller.state in (State.NEW, State.LIVE):
-        says = "it is parked since its seller was away; the seller is back"
+        says = "it waited for its seller, who is back"
         then = _by_service(evidence, "reconcile", "it is asked for in one of the next rounds")
     else:
         since = _time(seller.since)
-        says = f"it is parked: its seller is {seller.state} since {since} (GMT+8)"
+        says = f"it waits for its seller, who is {seller.state} since {since} (GMT+8)"
         then = f"{_bring_back(evidence)}; then it is asked for by itself"
     return OrderVerdict(OrderStanding.PARKED, says, then)
 
@@ -249,6 +247,8 @@ def _seller(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
                 "run `topsync sellers authorise`, or `topsync sellers add`",
             )
     elif seller.state in (State.PAUSED, State.EXPIRED):
+        if evidence.facts.wait is not None and evidence.facts.wait.parked:
+            return  # as it says itself
         yield OrderVerdict(
             OrderStanding.SELLER_AWAY,
             f"its seller is {seller.state} since {_time(seller.since)} (GMT+8): what changed since then is "
@@ -294,13 +294,13 @@ def _published(evidence: OrderEvidence) -> OrderVerdict:
     assert row is not None
     until = evidence.complete_until
     complete = "" if until is None else f"; every change of its seller before {_time(until)} (GMT+8) is here"
-    start = platform_time.format(row.modified - REPLAY_MARGIN)
+    start = _time(max(row.modified - REPLAY_MARGIN, evidence.now - REPLAYED_BACK))
     return OrderVerdict(
         OrderStanding.PUBLISHED,
         f"revision {row.revision} (status {row.status}, changed {_time(row.modified)}, GMT+8) is stored and "
         f"published{complete}",
-        "nothing; if the platform shows a newer state, `topsync replay --seller "
-        f"{row.seller_id} --from '{start}' --to '{_time(evidence.now)}'`",
+        "nothing; if the platform shows a newer state, replay the time of that change, e.g. `topsync replay "
+        f"--seller {row.seller_id} --from '{start}' --to '{_time(evidence.now)}'`",
     )
 
 
@@ -314,7 +314,7 @@ def _unknown(evidence: OrderEvidence) -> OrderVerdict:
             f"nothing is known of an order {evidence.tid}: no message, no list and no export has told of it",
             "check the number; with `--seller` the story says what may be missing of its seller",
         )
-    start, end = _time(evidence.now - timedelta(days=1)), _time(evidence.now)
+    start, end = _time(evidence.now - REPLAYED_BACK), _time(evidence.now)
     until = evidence.complete_until
     complete = "" if until is None else f"; every change of its seller before {_time(until)} (GMT+8) is here"
     return OrderVerdict(

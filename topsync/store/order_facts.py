@@ -116,7 +116,7 @@ class ExportedRow:
 
 @dataclass(frozen=True, slots=True)
 class CoveringWindow:
-    """A pulled window that holds the moment of the order's last change."""
+    """A pulled window that holds the moment of the order's last change, and was pulled after it."""
 
     start: datetime
     end: datetime

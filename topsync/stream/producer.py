@@ -78,7 +78,7 @@ class Producer:
 
 def _log_orders(published: Sequence[Record]) -> None:
     """Each order that the enrichers are asked about, for whoever follows one through the logs."""
-    if not telemetry.writes_debug(log):
+    if not telemetry.writes_debug():
         return
     for record in published:
         about = cloud_events.attributes(record.headers)

@@ -48,10 +48,10 @@ where r.seller_id = $2 and r.tid = $1
 
 
 -- name: windows
--- Pulls that listed the moment of the order's last change, the first ones: with it, or it was not in the list yet.
+-- The first pulls of the time in which the order changed last: it was in their lists, or the platform was late.
 select lower(span) as start, upper(span) as until, source, reason, pulled_at, listed, hinted, proven_to
 from windows
-where seller_id = $1 and lists = 'orders' and pulled_at > $2::timestamptz - interval '1 hour' and span @> $2::timestamptz
+where seller_id = $1 and lists = 'orders' and pulled_at >= $2::timestamptz and span @> $2::timestamptz
 order by pulled_at
 limit $3
 
