@@ -55,7 +55,7 @@ def snapshots_read(found: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
 
 
 def answered(needs: Mapping[int, Need], wanted: Iterable[Need], known: Mapping[int, Known]) -> None:
-    """What is stored answers all of the needs but the wanted ones: no call is spent on them."""
+    """What is stored answers all of the needs but the wanted: no call is spent on them."""
     if is_followed():
         for tid in needs.keys() - {need.tid for need in wanted}:
             stored = known[tid]

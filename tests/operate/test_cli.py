@@ -194,6 +194,7 @@ BEYOND = str(2**63)
         (("sellers", "erase", BEYOND, "--confirm", BEYOND), 1),
         (("sellers", "add", "--nick", "x", "--user-id", BEYOND), 2),
         (("deadletter", "list", "--tid", BEYOND), 2),
+        (("orders", "explain", BEYOND), 2),
         (("deadletter", "show", f"0/{BEYOND}"), 1),
         (("deadletter", "show", f"{BEYOND}/0"), 1),
     ],
@@ -265,6 +266,16 @@ def test_what_cannot_be_typed_is_refused_with_the_usage(
     status, _, errors = run(monkeypatch, capsys, "replay", "--seller", "x", "--from", "soon", "--to", "later")
     assert status == 2
     assert "--from" in errors
+
+
+@pytest.mark.parametrize("typed", ["12a", "", "1.5", "-1", "４"])
+def test_what_is_no_number_of_an_order_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    status, _, errors = run(monkeypatch, capsys, "orders", "explain", "--", typed)
+    assert status == 2
+    assert "is no id of the platform, which is a number" in errors
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ from topsync.stream.topics import Registry
 TID = 4000000000000000101
 RECEIVER = "王小明"
 GROUP = "the-enrichers"
-TOLD = "taobao_trade_TradeBuyerPay"
+MESSAGE = "taobao_trade_TradeBuyerPay"
 
 
 @dataclass
@@ -65,12 +65,12 @@ class Installation:
         async with producers.idempotent(self.kafka) as producer:
             await producer.publish(found)
 
-    async def told(self, *, ago: float = 30, source: Source = Source.PUSH, **wish: Any) -> Change:
+    async def hint(self, *, ago: float = 30, source: Source = Source.PUSH, **wish: Any) -> Change:
         """A hint in `changes`, which nobody has read."""
         change = Change(
             seller_id=SELLER,
             tid=TID,
-            event=TOLD,
+            event=MESSAGE,
             occurred_at=self.ago(ago),
             settled_after=self.ago(ago),
             received_at=self.ago(ago - 1),
@@ -128,7 +128,7 @@ class Installation:
         one = Refetch(
             tid=TID,
             seller_id=SELLER,
-            event=TOLD,
+            event=MESSAGE,
             occurred_at=self.ago(20),
             settled_after=self.ago(20),
             modified=None,
@@ -204,9 +204,9 @@ async def here(
         yield Installation(pool, kafka, registry, capsys, datetime.now(UTC))
 
 
-async def test_an_order_is_told_from_its_message_to_the_topic(here: Installation) -> None:
+async def test_the_story_leads_from_the_message_to_the_topic(here: Installation) -> None:
     await here.is_live()
-    await here.told(ago=52)
+    await here.hint(ago=52)
     await here.publish_versions(await here.store())
     await here.publish_versions(await here.store(modified=30, fetched=25, status="TRADE_FINISHED"))
     await here.read_all()
@@ -228,20 +228,20 @@ async def test_an_order_is_told_from_its_message_to_the_topic(here: Installation
     assert [one["complete"] for one in story["looked_through"]] == [True] * 4
 
 
-async def test_events_are_told_in_the_order_of_time(here: Installation) -> None:
+async def test_events_come_in_the_order_of_time(here: Installation) -> None:
     for ago in (40, 20, 30):
-        await here.told(ago=ago)
+        await here.hint(ago=ago)
     await here.publish_versions(await here.store())
     await here.set_aside()
     times = [datetime.fromisoformat(one["at"]) for one in (await here.story())["events"]]
     assert times == sorted(times)
 
 
-async def test_an_order_that_nobody_has_read_of_says_how_many_records_stand_before_it(
+async def test_an_order_whose_hints_nobody_has_read_says_how_many_records_stand_before_it(
     here: Installation,
 ) -> None:
-    await here.told(ago=40)
-    await here.told(ago=30)
+    await here.hint(ago=40)
+    await here.hint(ago=30)
     story = await here.story()
     assert story["standing"] == "unread"
     assert "2 records" in story["standings"][0]["says"]
@@ -254,7 +254,7 @@ async def test_an_order_that_waits_for_a_settled_detail_says_when_it_is_asked_fo
     here: Installation,
 ) -> None:
     await here.is_live()
-    await here.told(ago=60, reason="asked again, 1: detail_behind")
+    await here.hint(ago=60, reason="asked again, 1: detail_behind")
     await here.read_all()
     await here.waits("detail_behind")
     story = await here.story()
@@ -309,7 +309,7 @@ async def test_an_order_in_the_backlog_says_so_and_in_a_task_which(here: Install
 async def test_a_lingering_message_says_until_when(here: Installation) -> None:
     await here.is_live()
     one = Refetch(
-        tid=TID, seller_id=SELLER, event=TOLD, occurred_at=here.ago(5), settled_after=here.ago(5),
+        tid=TID, seller_id=SELLER, event=MESSAGE, occurred_at=here.ago(5), settled_after=here.ago(5),
         modified=None, source="push", reason=refetches.LINGERING,
     )  # fmt: skip
     until = here.now + timedelta(minutes=5)
@@ -369,7 +369,7 @@ async def test_what_is_stored_and_not_published_is_named_with_both_revisions(her
     assert "published" not in [one["standing"] for one in story["standings"]]
 
 
-async def test_an_order_of_an_erased_seller_is_gone_and_its_tombstone_tells_whose_it_was(
+async def test_an_order_of_an_erased_seller_is_gone_and_its_tombstone_names_the_seller(
     here: Installation,
 ) -> None:
     await here.publish_versions(await here.store())
@@ -390,10 +390,10 @@ async def test_an_order_of_an_erased_seller_is_gone_and_its_tombstone_tells_whos
     assert "erased" in [one["kind"] for one in story["events"]]
 
 
-async def test_an_unknown_order_is_said_to_be_unknown_and_the_status_is_1(here: Installation) -> None:
+async def test_an_unknown_order_is_called_unknown_and_the_status_is_1(here: Installation) -> None:
     assert await explain.explain(ExplainRequest(TID, None, None), as_json=False) == 1
-    told = here.capsys.readouterr().out
-    assert f"nothing is known of an order {TID}" in " ".join(told.split())
+    shown = here.capsys.readouterr().out
+    assert f"nothing is known of an order {TID}" in " ".join(shown.split())
     await here.is_live()
     story = await here.story(seller="demo_one")
     assert story["known"] is False
@@ -404,7 +404,7 @@ async def test_an_unknown_order_is_said_to_be_unknown_and_the_status_is_1(here: 
 
 
 async def test_an_order_of_a_seller_that_was_never_added_says_so(here: Installation) -> None:
-    await here.told()
+    await here.hint()
     await here.read_all()
     await here.pool.execute("delete from sellers where seller_id = $1", SELLER)
     story = await here.story()
@@ -436,7 +436,7 @@ async def test_the_windows_that_listed_its_last_change_are_in_the_story(here: In
     assert pulled["facts"]["listed"] == 10
 
 
-async def test_without_kafka_it_says_so_and_tells_what_postgresql_knows(
+async def test_without_kafka_it_says_so_and_shows_what_postgresql_knows(
     here: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await here.is_live()
@@ -451,7 +451,7 @@ async def test_without_kafka_it_says_so_and_tells_what_postgresql_knows(
     assert (await here.story(TID + 1))["standing"] == "unknown"
 
 
-async def test_a_row_of_another_release_is_told_in_its_own_words(here: Installation) -> None:
+async def test_a_row_of_another_release_is_shown_in_its_own_words(here: Installation) -> None:
     await here.is_live()
     await here.waits("a_reason_to_come")
     await here.store()
@@ -468,7 +468,7 @@ async def test_nothing_of_a_receiver_is_shown_and_what_is_foreign_is_shown_as_te
     here: Installation,
 ) -> None:
     await here.is_live()
-    await here.told(reason="a \x1b[31mred\n reason")
+    await here.hint(reason="a \x1b[31mred\n reason")
     await here.publish_versions(await here.store())
     await here.set_aside()
     await here.publish(
@@ -492,13 +492,13 @@ async def test_a_hint_of_somebody_elses_making_spoils_no_story(here: Installatio
     assert [one["kind"] for one in story["events"]] == ["export"]
 
 
-async def test_only_what_is_looked_through_in_time_is_told_and_the_rest_is_named(
+async def test_the_story_names_what_was_not_looked_through(
     here: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from topsync.operate import order_records
 
     for ago in range(40, 30, -1):
-        await here.told(ago=ago)
+        await here.hint(ago=ago)
     monkeypatch.setattr(order_records, "MOST_OFFSETS", 3)
     story = await here.story()
     assert len([one for one in story["events"] if one["kind"] == "message"]) == 3
@@ -512,7 +512,7 @@ async def test_the_story_fits_the_screen(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     await here.is_live()
-    await here.told(reason="word " * 60)
+    await here.hint(reason="word " * 60)
     await here.publish_versions(await here.store())
     lines = (await here.text()).splitlines()
     # A command is never broken: the line of what is next may be longer.
@@ -520,8 +520,8 @@ async def test_the_story_fits_the_screen(
     assert f"Order {TID}" in lines[0]
 
 
-async def test_sellers_are_named_by_whoever_told_of_the_order(here: Installation) -> None:
-    await here.told()
+async def test_a_message_names_the_seller_of_an_order_that_is_not_stored(here: Installation) -> None:
+    await here.hint()
     found = await sellers.find(here.pool, str(SELLER))
     assert found is not None
     story = await here.story()

@@ -72,7 +72,7 @@ async def explain(request: ExplainRequest, *, as_json: bool) -> int:
         terminal.write_json(story_tables.document(evidence))
     else:
         story_tables.show(evidence)
-    return 0 if story_tables.is_known(evidence) else 1
+    return 0 if evidence.is_known else 1
 
 
 async def gather(request: ExplainRequest) -> OrderEvidence:
@@ -152,7 +152,7 @@ async def _with_seller(pool: Pool, evidence: OrderEvidence, seller_id: int) -> O
     return replace(
         evidence,
         around=around,
-        seller=await sellers.find(pool, str(seller_id)),
+        seller=await sellers.get(pool, seller_id),
         complete_until=spans.complete_until(proven),
     )
 

@@ -22,7 +22,7 @@ from topsync.stream import clients, lookback, records
 from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry, Topic
 
-MOST_OFFSETS: Final = 200_000
+MOST_OFFSETS: Final = 100_000
 """Of a partition at most: a day and more of a busy one, read in some seconds."""
 
 PIECE_OFFSETS: Final = 2000
@@ -63,7 +63,7 @@ class HintRecord:
     where: WhereRecorded
     change: Change
     ahead: int | None
-    """Records from the first one that the enrichers are not done with up to this one; 0: they are done with
+    """Records from the first that the enrichers are not done with up to this record; 0: they are done with
     it; None: nobody knows."""
 
 
@@ -255,41 +255,41 @@ def _sort_changes(found: Iterable[ConsumedRecord], done: int | None, into: Order
             continue
         try:
             change = Change.model_validate_json(record.value or b"")
-        except ValueError:  # pydantic's errors are ValueErrors; its dead letter tells of it
+        except ValueError:  # pydantic's errors are ValueErrors; it has a dead letter
             continue
         into.hints.append(HintRecord(where, change, ahead))
 
 
 def _snapshot(record: ConsumedRecord, done: int | None) -> SnapshotRecord:
-    told = cloud_events.attributes(record.headers)
+    about = cloud_events.attributes(record.headers)
     where = _where(record, "snapshots")
-    as_of = _instant(told.get("time")) or where.at
+    as_of = _instant(about.get("time")) or where.at
     return SnapshotRecord(
-        where, as_of, told.get("reason", ""), told.get("foundby", "bootstrap"), _ahead(record, done)
+        where, as_of, about.get("reason", ""), about.get("foundby", "bootstrap"), _ahead(record, done)
     )
 
 
 def _version(record: ConsumedRecord, registry: Registry) -> VersionRecord | None:
     """None of a record of somebody else's making."""
-    told = cloud_events.attributes(record.headers)
+    about = cloud_events.attributes(record.headers)
     where = _where(record, "orders" if record.topic == registry.orders.name else "refunds")
-    id_, revision = records.id_of(record.key), records.id_of(told.get("revision", "").encode())
+    id_, revision = records.id_of(record.key), records.id_of(about.get("revision", "").encode())
     if id_ is None or revision is None:
         return None
     return VersionRecord(
         where=where,
         id=id_,
-        seller_id=records.id_of(told.get("sellerid", "").encode()),
+        seller_id=records.id_of(about.get("sellerid", "").encode()),
         revision=revision,
-        published_at=_instant(told.get("publishedat")) or where.at,
-        fetched_at=_instant(told.get("fetchedat")),
-        modified=_instant(told.get("time")),
-        hinted_at=_instant(told.get("hintedat")),
-        status=told.get("status", ""),
-        status_from=told.get("statusfrom"),
-        transitions=_words(told.get("transitions")),
-        changed=_words(told.get("changedfields")),
-        found_by=told.get("foundby", ""),
+        published_at=_instant(about.get("publishedat")) or where.at,
+        fetched_at=_instant(about.get("fetchedat")),
+        modified=_instant(about.get("time")),
+        hinted_at=_instant(about.get("hintedat")),
+        status=about.get("status", ""),
+        status_from=about.get("statusfrom"),
+        transitions=_words(about.get("transitions")),
+        changed=_words(about.get("changedfields")),
+        found_by=about.get("foundby", ""),
         is_tombstone=record.value is None,
     )
 

@@ -36,7 +36,7 @@ OPEN_MARK: Final = Mark()
 
 
 class EventKind(StrEnum):
-    """What kind of thing happened; in the order in which things of the same moment are told."""
+    """What kind of thing happened; in the order in which things of the same moment are shown."""
 
     PLATFORM = "platform"
     """On the platform: placed, changed."""
@@ -44,7 +44,7 @@ class EventKind(StrEnum):
     PUSH = "push"
     """The message channel was lost, or came back."""
     MESSAGE = "message"
-    """The platform told of a change."""
+    """The platform sent a message about a change."""
     HINT = "hint"
     """Somebody else asked the enricher for the order."""
     EXPORT = "export"
@@ -110,9 +110,38 @@ class OrderEvidence:
 
     @property
     def unread(self) -> list[HintRecord | SnapshotRecord]:
-        """Hints and whole orders that the enrichers are not done with."""
-        hints = [one for one in self.records.hints if one.ahead]
-        return [*hints, *(one for one in self.records.snapshots if one.ahead)]
+        """Hints and whole orders that the enrichers are not done with, and that nothing stored answers."""
+        hints = [one for one in self.records.hints if one.ahead and not self._is_answered(one)]
+        fetched_at = None if self.order is None else self.order.fetched_at
+        snapshots = [
+            one
+            for one in self.records.snapshots
+            if one.ahead and (fetched_at is None or fetched_at < one.as_of)
+        ]
+        return [*hints, *snapshots]
+
+    def _is_answered(self, hint: HintRecord) -> bool:
+        change, row = hint.change, self.order
+        if row is None or change.refund_id is not None or row.fetched_at < change.settled_after:
+            return False
+        return change.modified is None or row.modified >= change.modified
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of the order itself."""
+        return bool(
+            self.order
+            or self.facts.refunds
+            or self.facts.wait
+            or self.facts.letters
+            or self.facts.tombstones
+            or self.around.exported
+            or self.records.hints
+            or self.records.erasures
+            or self.records.snapshots
+            or self.records.versions
+            or self.records.letters
+        )
 
     @property
     def holding_bans(self) -> list[Ban]:
@@ -314,9 +343,9 @@ def _of_rows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
 
 
 def _of_letters(evidence: OrderEvidence) -> Iterator[StoryEvent]:
-    told = set()
+    in_topic = set()
     for letter in evidence.records.letters:
-        told.add(letter.event_id)
+        in_topic.add(letter.event_id)
         mark = evidence.marks.get(letter.event_id, OPEN_MARK)
         says = f"dead letter {letter.id}, {letter.reason}: {letter.detail}"
         facts = {"letter": str(letter.id), "reason": letter.reason, "open": mark.is_open}
@@ -327,7 +356,7 @@ def _of_letters(evidence: OrderEvidence) -> Iterator[StoryEvent]:
             says = f"dead letter {letter.id} was closed: {mark.closed_because}"
             yield StoryEvent(mark.closed_at, EventKind.OPERATOR, says)
     for noted in evidence.facts.letters:
-        if noted.event_id not in told:
+        if noted.event_id not in in_topic:
             about = "" if not noted.refund_id else f", about refund {noted.refund_id}"
             facts = {"letter": None, "reason": noted.reason, "open": True}
             says = f"a dead letter, {noted.reason}{about}"

@@ -43,23 +43,6 @@ def _say_filled(text: str) -> None:
     terminal.say(*terminal.filled(text))
 
 
-def is_known(evidence: OrderEvidence) -> bool:
-    """Whether anything is known of the order itself."""
-    return [one.standing for one in verdicts.verdicts(evidence)] != [OrderStanding.UNKNOWN] and bool(
-        evidence.order
-        or evidence.facts.refunds
-        or evidence.facts.wait
-        or evidence.facts.letters
-        or evidence.facts.tombstones
-        or evidence.around.exported
-        or evidence.records.hints
-        or evidence.records.erasures
-        or evidence.records.snapshots
-        or evidence.records.versions
-        or evidence.records.letters
-    )
-
-
 def head(evidence: OrderEvidence) -> Table:
     """Who and what it is, in a few lines."""
     row, seller = evidence.order, evidence.seller
@@ -132,7 +115,7 @@ def document(evidence: OrderEvidence) -> dict[str, object]:
     found = verdicts.verdicts(evidence)
     return {
         "tid": str(evidence.tid),
-        "known": is_known(evidence),
+        "known": evidence.is_known,
         "looked_at": evidence.now,
         "seller": None
         if evidence.seller_id is None

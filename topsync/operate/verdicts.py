@@ -39,8 +39,10 @@ class OrderStanding(StrEnum):
     SELLER_AWAY = "seller_away"
     NOT_BOOTSTRAPPED = "not_bootstrapped"
     GAP = "gap"
+    PUSH_DOWN = "push_down"
     TOPIC_LOST = "topic_lost"
     PUBLISHED = "published"
+    NOT_STORED = "not_stored"
     UNKNOWN = "unknown"
 
 
@@ -55,9 +57,9 @@ class OrderVerdict:
 
 
 EXPLAINED: Final = {
-    refetches.NO_NEWS: "the platform told of a change, and then showed what was known before",
+    refetches.NO_NEWS: "the platform sent a message about a change, and then showed what was known before",
     refetches.MODIFIED_AHEAD: "the platform shows a time of change that lies ahead of its own clock",
-    "not_there": "the platform told of the order, and then did not know it",
+    "not_there": "the platform named the order, and then did not know it",
     "detail_behind": "the platform's detail is older than what its list or message says",
     "incomplete_answer": "the platform's detail lacks what each order has, such as its lines",
     "unreadable_answer": "the platform's answer could not be read",
@@ -79,12 +81,15 @@ def verdicts(evidence: OrderEvidence) -> list[OrderVerdict]:
         *_unread(evidence),
         *_seller(evidence),
         *_gaps(evidence),
+        *_push(evidence),
         *_lost(evidence),
     ]
     order = evidence.order
     if order is not None and order.is_published:
-        found.append(_published(evidence))
-    return found or [_unknown(evidence)]
+        return [*found, _published(evidence)]
+    if not evidence.is_known:
+        return [*found, _unknown(evidence)]
+    return found or [_left(evidence)]
 
 
 def _erased(evidence: OrderEvidence) -> OrderVerdict:
@@ -279,6 +284,18 @@ def _gaps(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
         )
 
 
+def _push(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
+    last = evidence.last_push
+    if evidence.push_is_up or last is None or any(gap.ended is None for gap in evidence.open_gaps):
+        return
+    yield OrderVerdict(
+        OrderStanding.PUSH_DOWN,
+        f"push is down, its last proof of life is of {_time(last.last_proof_at)} (GMT+8): what changed since "
+        "then may be missing",
+        _by_service(evidence, "push", "it connects by itself, and `topsync status` says what holds it up"),
+    )
+
+
 def _lost(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
     for loss in evidence.losses:
         if loss.topic is Compacted.ORDERS:
@@ -304,6 +321,16 @@ def _published(evidence: OrderEvidence) -> OrderVerdict:
     )
 
 
+def _left(evidence: OrderEvidence) -> OrderVerdict:
+    """Something named it, and neither is it stored nor is anything under way."""
+    return OrderVerdict(
+        OrderStanding.NOT_STORED,
+        "a message or a list has named it, nothing of it is stored, and nothing is under way about it",
+        f"`topsync deadletter list --all --tid {evidence.tid}` shows whether it was given up; orders of more "
+        "than three months are out of the platform's reach, although their refunds are listed",
+    )
+
+
 def _unknown(evidence: OrderEvidence) -> OrderVerdict:
     if evidence.kafka_problem is not None:
         says = "PostgreSQL knows nothing of it, and Kafka could not be asked"
@@ -311,7 +338,7 @@ def _unknown(evidence: OrderEvidence) -> OrderVerdict:
     if evidence.seller is None:
         return OrderVerdict(
             OrderStanding.UNKNOWN,
-            f"nothing is known of an order {evidence.tid}: no message, no list and no export has told of it",
+            f"nothing is known of an order {evidence.tid}: no message, no list and no export has named it",
             "check the number; with `--seller` the story says what may be missing of its seller",
         )
     start, end = _time(evidence.now - REPLAYED_BACK), _time(evidence.now)

@@ -1,4 +1,4 @@
-"""One order, from its message to the topic: in the story that operators are told, and in the logs."""
+"""One order, from its message to the topic: in the story for operators, and in the logs."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ async def test_every_step_of_an_order_is_found_in_the_logs_by_its_tid(calm: Syst
     assert all(one["level"] == "debug" for one in enrich.values())
 
 
-async def test_an_operator_is_told_the_story_of_an_order_that_just_came(calm: System) -> None:
+async def test_the_story_of_an_order_that_just_came_leads_to_the_topic(calm: System) -> None:
     seller, *_ = await systems.seller_ids(calm)
     (created,) = await systems.change(calm, seller, "create")
     await eventually(lambda: is_published(calm, created.tid))
 
-    told = await story(calm, created.tid)
+    shown = await story(calm, created.tid)
 
-    kinds = [one["kind"] for one in told["events"]]
+    kinds = [one["kind"] for one in shown["events"]]
     assert kinds.index("message") < kinds.index("published")
     assert {"platform", "fetch"} <= set(kinds)
-    assert told["standings"][-1]["standing"] == "published"
-    assert told["kafka_problem"] is None
+    assert shown["standings"][-1]["standing"] == "published"
+    assert shown["kafka_problem"] is None
 
 
 async def test_an_order_of_the_bulk_export_says_where_it_came_from(calm: System) -> None:
     tid = await systems.value(calm, "select tid from export_rows limit 1")
-    told = await story(calm, tid)
-    exported = [one for one in told["events"] if one["kind"] == "export"]
+    shown = await story(calm, tid)
+    exported = [one for one in shown["events"] if one["kind"] == "export"]
     assert exported
     assert exported[0]["facts"]["task_id"].isdigit()
