@@ -245,6 +245,7 @@ async def test_an_order_whose_hints_nobody_has_read_says_how_many_records_stand_
     story = await here.story()
     assert story["standing"] == "unread"
     assert "2 records" in story["standings"][0]["says"]
+    assert story["unread_changes"] == 2
     assert "`topsync enrich`" in story["standings"][0]["next"]  # none is running
     await here.read_all()
     assert "unread" not in await here.standings()

@@ -61,6 +61,8 @@ def head(evidence: OrderEvidence) -> Table:
         shown.add("complete until", platform_time.format(evidence.complete_until))
     if evidence.facts.owner is not None:
         shown.add("its writer", evidence.facts.owner.owner)
+    if evidence.records.unread_changes:
+        shown.add("before its writer", f"{evidence.records.unread_changes} changes of all its orders")
     return shown
 
 
@@ -135,6 +137,7 @@ def document(evidence: OrderEvidence) -> dict[str, object]:
             {"at": one.at, "kind": one.kind.value.replace(" ", "_"), "says": one.says, "facts": one.facts}
             for one in story.events(evidence)
         ],
+        "unread_changes": evidence.records.unread_changes,
         "kafka_problem": evidence.kafka_problem,
         "looked_through": [
             {"topic": one.topic.replace(" ", "_"), "back_to": one.back_to, "complete": one.is_complete}
