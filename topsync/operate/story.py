@@ -248,7 +248,7 @@ def _asked_by(source: Source, event: str) -> str:
 
 
 def _not_done(ahead: int | None) -> str:
-    return f", not done: {ahead} records up to it" if ahead else ""
+    return f", not done: number {ahead} in the queue" if ahead else ""
 
 
 def _of_snapshots(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -265,8 +265,8 @@ def _of_windows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     for window in evidence.around.windows:
         why = f" ({window.reason})" if window.reason and window.reason != window.source else ""
         says = (
-            f"{window.source}{why} pulled the list of {_time(window.start)} to {_time(window.end)}, with "
-            f"its last change; orders in it: {window.listed}, missing or older here: {window.hinted}"
+            f"{window.source}{why} pulled the list of {_time(window.start)} to {_time(window.end)}, the span "
+            f"of its last change; orders in it: {window.listed}, missing or older here: {window.hinted}"
         )
         facts = {
             "source": window.source,

@@ -59,7 +59,7 @@ def head(evidence: OrderEvidence) -> Table:
         shown.add(f"refund {refund.refund_id}", f"{refund.status}, revision {refund.revision}{published}")
     if evidence.complete_until is not None:
         shown.add("complete until", platform_time.format(evidence.complete_until))
-    if evidence.facts.owner is not None:
+    if evidence.facts.owner is not None and evidence.is_known:
         shown.add("its writer", evidence.facts.owner.owner)
     if evidence.records.unread_changes:
         shown.add("before its writer", f"{evidence.records.unread_changes} changes of all its orders")

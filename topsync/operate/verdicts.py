@@ -230,10 +230,12 @@ def _unread(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
         return
     first = min(unread, key=lambda one: one.ahead or 0)
     stands = duration(evidence.now - first.where.at)
+    others = (first.ahead or 1) - 1
+    before = f", with {others} others before it" if others else ""
     yield OrderVerdict(
         OrderStanding.UNREAD,
         f"its enricher is not done with {len(unread)} records about it; the oldest, {first.where}, is there "
-        f"for {stands}, with {max(0, (first.ahead or 1) - 1)} others before it",
+        f"for {stands}{before}",
         _by_service(
             evidence,
             "enrich",
