@@ -174,6 +174,9 @@ class BulkDetails:
         failpoints.reach("bulk.requested")
         self._look_at = time.monotonic() + self.poll_seconds
         metrics.DETAIL_TASKS_REQUESTED.inc()
+        if telemetry.writes_debug():
+            for tid in task.tids:
+                log.debug("asked for by a task", tid=tid, task_id=created.task_id)
         log.info(
             "details requested",
             seller_id=task.seller_id,

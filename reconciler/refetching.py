@@ -139,6 +139,9 @@ class Refetching:
         await self._ask(sorted_out[Verdict.ASK])
         await self._give_up(sorted_out[Verdict.GIVE_UP])
         done = [*sorted_out[Verdict.GIVE_UP], *sorted_out[Verdict.LET_GO]]
+        if telemetry.writes_debug():
+            for one in sorted_out[Verdict.LET_GO]:
+                log.debug("let go: nothing is known to be missing", tid=one.tid, reason=one.reason)
         if done:
             await refetches.forget(self.pool, [one.tid for one in done])
             failpoints.reach("refetching.forgotten")
@@ -171,6 +174,16 @@ class Refetching:
         )
         failpoints.reach("refetching.hinted")
         await refetches.asked(self.pool, {one.tid: wait_after(one.attempts) for one in wanted})
+        if telemetry.writes_debug():
+            for one in wanted:
+                again = wait_after(one.attempts).total_seconds()
+                log.debug(
+                    "asked again",
+                    tid=one.tid,
+                    reason=one.reason,
+                    attempt=one.attempts + 1,
+                    next_in_seconds=again,
+                )
         failpoints.reach("refetching.asked_noted")
 
     async def _give_up(self, wanted: Sequence[Refetch]) -> None:

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from consumer.push.cancellations import Cancellations
 from consumer.push.connection import WatchedConnection
+from schemas import cloud_events
 from schemas.change import Hint
 from schemas.notification import MessageReceived
 from topsync.base import failpoints, metrics, telemetry
@@ -152,6 +153,7 @@ class PushService:
             readings = batch.read(self.detail_lag)
             metrics.PUSH_RECEIVED.inc(len(readings))
             kept = [record_of(each, self.topics) for each in readings]
+            self._log(readings, kept)
             self._cancellations.note(readings)
             taken = _Round(batch, kept)
             self._rounds.append(taken)
@@ -214,7 +216,27 @@ class PushService:
             oldest.batch.confirm()
             failpoints.reach("push.confirmed")
             metrics.PUSH_CONFIRMED.inc(len(oldest.records))
+            self._log_published(oldest.records)
         self._changed.set()
+
+    def _log(self, readings: Sequence[MessageReading], kept: Sequence[Record]) -> None:
+        """Each message about an order, for whoever follows an order through the logs."""
+        if not telemetry.writes_debug():
+            return
+        for reading, record in zip(readings, kept, strict=True):
+            if isinstance(reading, Hint):
+                message_id = cloud_events.attributes(record.headers)["id"]
+                log.debug(
+                    "message received", tid=reading.tid, event_name=reading.event, message_id=message_id
+                )
+
+    def _log_published(self, acknowledged: Sequence[Record]) -> None:
+        """Each hint that Kafka has, so that its message is confirmed."""
+        if not telemetry.writes_debug():
+            return
+        for record in acknowledged:
+            if record.topic == self.topics.changes.name:
+                log.debug("hint published", tid=records.tid_of_key(record.key), topic=record.topic)
 
     async def _change(self) -> None:
         """Wait until a round has been taken in, sent or confirmed."""

@@ -149,6 +149,13 @@ def test_the_level_is_the_least_that_is_logged() -> None:
     assert logged('log.info("x"); log.warning("y")', level="error") == [""]
 
 
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_who_would_log_of_each_order_can_ask_whether_it_is_written(level: str) -> None:
+    body = 'log.debug("x"); log.warning(str(telemetry.writes_debug()))'
+    *debug, asked = logged(body, level=level)
+    assert orjson.loads(asked)["event"] == str(bool(debug))
+
+
 async def test_probes_and_metrics_answer_as_things_are() -> None:
     own = TelemetrySettings(telemetry_port=free_port())
     ready = False

@@ -10,12 +10,20 @@ from types import ModuleType
 from typing import Any
 
 from topsync.base import service, settings
-from topsync.operate import cli, installation_commands
+from topsync.operate import installation_commands
+from topsync.operate.cli import installation, services
 from topsync.wiring import parts, processes
 
+COMMANDS: tuple[ModuleType, ...] = (services, installation)
+"""The groups whose commands a cluster runs."""
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rsplit(".", 1)[1]
+
+
 MODULES: dict[str, ModuleType] = {
-    module.__name__.rsplit(".", 1)[1]: module
-    for module in (cli, installation_commands, processes, parts, service)
+    _name(module): module for module in (*COMMANDS, installation_commands, processes, parts, service)
 }
 
 
@@ -23,7 +31,9 @@ def settings_of(command: str) -> list[type[Any]]:
     """Every class of settings that `topsync <command>` loads, directly or in what it calls."""
     seen: set[tuple[str, str]] = set()
     found: dict[str, None] = {}
-    todo = [("cli", command.replace(" ", "_"))]
+    body = command.replace(" ", "_")
+    todo = [(group, body) for group in map(_name, COMMANDS) if body in _functions(group)]
+    assert todo, command
     while todo:
         place = todo.pop()
         if place in seen:

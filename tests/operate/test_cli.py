@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from tests.store.databases import SELLER
 from topsync.base import settings, telemetry
 from topsync.operate import cli
+from topsync.operate.cli import arguments
 
 SESSION = "6100e1aDEMOSESSION0001"
 APP_SECRET = "very-secret-value-0001"
@@ -61,7 +62,7 @@ def run(
 def test_the_commands_are_the_documented_ones() -> None:
     assert {name for (name, *_) in COMMANDS} == {
         "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "schema",
-        "deadletter",
+        "deadletter", "orders",
         "status", "replay", "republish", "audit", "new-key", "settings", "simulate", "demo",
     }  # fmt: skip
 
@@ -193,6 +194,7 @@ BEYOND = str(2**63)
         (("sellers", "erase", BEYOND, "--confirm", BEYOND), 1),
         (("sellers", "add", "--nick", "x", "--user-id", BEYOND), 2),
         (("deadletter", "list", "--tid", BEYOND), 2),
+        (("orders", "explain", BEYOND), 2),
         (("deadletter", "show", f"0/{BEYOND}"), 1),
         (("deadletter", "show", f"{BEYOND}/0"), 1),
     ],
@@ -239,14 +241,14 @@ def test_what_a_command_prints_has_no_logs_in_it(database_url: str) -> None:
     ],
 )
 def test_a_time_is_the_platforms_unless_it_names_another_zone(typed: str, read: datetime) -> None:
-    assert cli.platform_moment(typed) == read
+    assert arguments.platform_moment(typed) == read
 
 
 @pytest.mark.parametrize("typed", ["2026", "1763600000", "soon", "", "0001-01-01", "1969-12-31"])
 def test_what_is_no_time_of_the_platform_is_refused(typed: str) -> None:
     """A year alone is a count of seconds to some, and would be a time long ago."""
     with pytest.raises(typer.BadParameter, match="is no time"):
-        cli.platform_moment(typed)
+        arguments.platform_moment(typed)
 
 
 @pytest.mark.parametrize("typed", ["-5", "0", str(2**63), "demo_one"])
@@ -264,6 +266,16 @@ def test_what_cannot_be_typed_is_refused_with_the_usage(
     status, _, errors = run(monkeypatch, capsys, "replay", "--seller", "x", "--from", "soon", "--to", "later")
     assert status == 2
     assert "--from" in errors
+
+
+@pytest.mark.parametrize("typed", ["12a", "", "1.5", "-1", "４"])
+def test_what_is_no_number_of_an_order_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    status, _, errors = run(monkeypatch, capsys, "orders", "explain", "--", typed)
+    assert status == 2
+    assert "is no id of the platform, which is a number" in errors
 
 
 @pytest.fixture
@@ -318,8 +330,8 @@ def test_a_seller_is_added_with_its_session_from_standard_input_and_never_shown_
     installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert add_seller(monkeypatch, f"{SESSION}\n") == (0, "")
-    for arguments in (("sellers", "list"), ("status",)):
-        status, output, _ = run(monkeypatch, capsys, *arguments)
+    for typed in (("sellers", "list"), ("status",)):
+        status, output, _ = run(monkeypatch, capsys, *typed)
         assert status == 0
         assert "demo_one" in output
         assert SESSION not in output

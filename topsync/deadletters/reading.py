@@ -9,20 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import TopicPartition
 
 from topsync.base.errors import OperatorError
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import letters
 from topsync.deadletters.letters import Letter, LetterId
-from topsync.stream import clients
+from topsync.stream import clients, lookback
 from topsync.stream.clients import Consumer
 
 CHUNK: Final = 1000
 """Offsets read at once, backwards from the end: who wants the newest does not wait for the oldest."""
-
-STALLED_SECONDS: Final = 30.0
-POLL_SECONDS: Final = 1.0
 
 CLOCKS_APART: Final = timedelta(hours=1)
 """How far Kafka's timestamps, by our machines' clocks, may be from the letters' own, by the platform's."""
@@ -52,8 +49,8 @@ class Letters:
         if tp is not None:
             begin, end = await self._bounds(tp, None)
             if begin <= wanted.offset < end:
-                for letter in await self._read(tp, wanted.offset, wanted.offset + 1):
-                    return letter
+                for record in await lookback.between(self.consumer, tp, wanted.offset, wanted.offset + 1):
+                    return letters.read(record)
         raise LettersError(
             f"there is no dead letter {wanted}, or no longer: see `topsync deadletter list --all`"
         )
@@ -63,38 +60,15 @@ class Letters:
         bounds = {tp: await self._bounds(tp, since) for tp in self.partitions}
         total, done = sum(end - begin for begin, end in bounds.values()), 0
         for tp, (begin, end) in bounds.items():
-            while end > begin:
-                start = max(begin, end - CHUNK)
-                found = await self._read(tp, start, end)
-                done += end - start
-                progress(done, total)
-                yield [letter for letter in reversed(found) if since is None or letter.at >= since]
-                end = start  # noqa: PLW2901 -- backwards
+            pieces = lookback.newest_first(self.consumer, tp, begin, end, offsets_at_once=CHUNK)
+            async for start, found in pieces:
+                progress(done + end - start, total)
+                newest = map(letters.read, reversed(found))
+                yield [letter for letter in newest if since is None or letter.at >= since]
+            done += end - begin
 
     async def _bounds(self, tp: TopicPartition, since: datetime | None) -> tuple[int, int]:
-        begin = (await self.consumer.beginning_offsets([tp]))[tp]
-        end = (await self.consumer.end_offsets([tp]))[tp]
-        if since is not None:
-            at_ms = int((since - CLOCKS_APART).timestamp() * 1000)
-            found = (await self.consumer.offsets_for_times({tp: at_ms}))[tp]
-            begin = end if found is None else max(begin, found.offset)
-        return begin, end
-
-    async def _read(self, tp: TopicPartition, start: int, end: int) -> list[Letter]:
-        """What is between two offsets; the markers of transactions are offsets without a record."""
-        self.consumer.seek(tp, start)
-        found: list[ConsumerRecord[bytes, bytes]] = []
-        position, loop = start, asyncio.get_running_loop()
-        stalled_at = loop.time() + STALLED_SECONDS
-        while position < end:
-            batch = await self.consumer.getmany(tp, timeout_ms=int(POLL_SECONDS * 1000), max_records=CHUNK)
-            found += batch.get(tp, [])
-            before, position = position, await self.consumer.position(tp)
-            if position > before:
-                stalled_at = loop.time() + STALLED_SECONDS
-            elif loop.time() >= stalled_at:
-                raise LettersError(f"Kafka has not answered for {STALLED_SECONDS:g} s: is a broker down?")
-        return [letters.read(record) for record in found if record.offset < end]
+        return await lookback.bounds(self.consumer, tp, None if since is None else since - CLOCKS_APART)
 
 
 @asynccontextmanager

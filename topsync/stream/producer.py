@@ -10,12 +10,13 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from schemas import cloud_events
 from topsync.base import failpoints, telemetry
 from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, topics
 from topsync.stream.clients import KafkaProducer
 from topsync.stream.layout import Layout
-from topsync.stream.records import MAX_REQUEST_BYTES, Record
+from topsync.stream.records import MAX_REQUEST_BYTES, Record, tid_of_key
 
 log = telemetry.get_logger(__name__)
 
@@ -24,6 +25,16 @@ STOP_TIMEOUT_SECONDS = 5.0
 
 MAX_BATCH_BYTES = 256 * 1024
 """What goes to a partition at once; one larger record goes alone. Nothing waits for a batch to fill."""
+
+KEYED_BY_ORDER = frozenset(
+    {
+        cloud_events.CHANGE_TYPE,
+        cloud_events.ERASURE_TYPE,
+        cloud_events.SNAPSHOT_TYPE,
+        cloud_events.DEAD_LETTER_TYPE,
+    }
+)
+"""Types of events whose records have an order's id for their key, where they have one."""
 
 Offsets = Mapping[TopicPartition, int]
 """Consumed offsets to be committed: for each partition, the offset of the next record."""
@@ -62,6 +73,17 @@ class Producer:
         for outcome in await asyncio.gather(*await self.send(records), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+        _log_orders(records)
+
+
+def _log_orders(published: Sequence[Record]) -> None:
+    """Each order that the enrichers are asked about, for whoever follows one through the logs."""
+    if not telemetry.writes_debug():
+        return
+    for record in published:
+        about = cloud_events.attributes(record.headers)
+        if about.get("type") in KEYED_BY_ORDER:
+            log.debug("published", tid=tid_of_key(record.key), topic=record.topic, id=about.get("id"))
 
 
 async def _send(

@@ -13,7 +13,7 @@ import orjson
 from aiokafka import ConsumerRecord
 from pydantic import SecretStr, ValidationError
 
-from consumer.enrich import erasure
+from consumer.enrich import erasure, trail
 from consumer.enrich.backlog import Backlog
 from consumer.enrich.dead_letter_share import RecordOutcome
 from consumer.enrich.dead_letters import DeadLetter
@@ -326,6 +326,8 @@ class BatchReader:
             }
             await take_turn(told | batch.erased)
         hints, snapshots = await self._pass_over_erased(hints, snapshots)
+        trail.hints_read((hint.record, hint.change) for hint in hints)
+        trail.snapshots_read(snapshots)
         for record in snapshots:
             self._take_snapshot(record, batch)
         if hints:
@@ -415,6 +417,7 @@ class BatchReader:
         failpoints.reach("enricher.known_read")
         batch.doubtful = {tid for tid, one in known.items() if not one.published}
         wanted = decisions.to_fetch(needs, known)
+        trail.answered(needs, wanted, known)
         answered = needs.keys() - {need.tid for need in wanted}
         batch.outcomes += [RecordOutcome(needs[tid].seller_id) for tid in answered]
         metrics.CHANGES_SKIPPED.inc(len(needs) - len(wanted))
@@ -465,8 +468,10 @@ class BatchReader:
         unanswered: dict[int, RetryLaterError],
     ) -> None:
         record = hint.record
+        trail.fetch_begun(need)
         try:
             version = await self._fetch(need)
+            trail.fetched(version)
             batch.add(version)
             batch.outcomes.append(RecordOutcome(need.seller_id))
             if decisions.is_old_news(need, known, version.trade.modified):
@@ -474,13 +479,17 @@ class BatchReader:
                 later = replace(need, settled_after=max(need.settled_after, settled_after))
                 self._postpone(later, hint.change, batch, NO_NEWS)
         except PostponedError as error:
+            trail.fetch_failed(need, error.reason)
             if not (need.by_refund_alone and error.reason == NOT_THERE):
                 self._postpone(need, hint.change, batch, error.reason, error.answer)
         except SessionInvalidError:
+            trail.fetch_failed(need, SESSION_REFUSED)
             self._postpone(need, hint.change, batch, SESSION_REFUSED)
         except RetryLaterError as error:
+            trail.fetch_failed(need, "platform_unavailable")
             unanswered[need.tid] = error
         except HopelessError as error:
+            trail.fetch_failed(need, error.reason)
             batch.given_up[need.tid] = need.settled_after
             self._set_aside(
                 record,

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from consumer.enrich import trail
 from consumer.enrich.dead_letters import DeadLetter
 from consumer.enrich.read import decisions
 from consumer.enrich.read.session_calls import NoSessionError, ask
@@ -137,6 +138,7 @@ class RefundReader:
                     tasks.create_task(self._fetch_into(id_, need, known.get(id_), part))
 
     async def _fetch_into(self, refund_id: int, need: Need, known: Known | None, part: RefundPart) -> None:
+        trail.fetch_begun(need, refund_id)
         try:
             version = await self._fetch(refund_id, need)
         except RefundNotExistError:
@@ -154,6 +156,7 @@ class RefundReader:
         except RequestRefusedError as error:
             self._refuse(refund_id, need, part, error)
         else:
+            trail.fetched(version)
             self._take(version, need, known, part)
 
     def _take(self, version: RefundVersion, need: Need, known: Known | None, part: RefundPart) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Final, TypeVar
 
-from consumer.enrich import dead_letters, erasure
+from consumer.enrich import dead_letters, erasure, trail
 from consumer.enrich.bytes_in_flight import Room
 from consumer.enrich.dead_letter_share import Limit, Share
 from consumer.enrich.dead_letters import DeadLetter
@@ -105,9 +106,11 @@ class PartitionWriter:
             await self._weigh(batch)
         if postponed := [*batch.postponed, *batch.refunds.postponed]:
             await refetches.postpone(self._tools.pool, postponed, wait=POSTPONED_FOR)
+            trail.waits(postponed, [])
             failpoints.reach("enricher.postponed_noted")
         if batch.lingering:
             await refetches.linger(self._tools.pool, batch.lingering, now=self._tools.clock.estimate())
+            trail.waits([], batch.lingering)
             failpoints.reach("postponing.lingering_noted")
         if batch.given_up:
             await refetches.give_up(self._tools.pool, batch.given_up)
@@ -117,6 +120,7 @@ class PartitionWriter:
             await erasures.erase(
                 self._tools.pool, batch.erased, partition=self._partition, epoch=self._epoch, at=at
             )
+            trail.erased(batch.erased)
             failpoints.reach("erasing.removed")
 
     async def _weigh(self, batch: Batch) -> None:
@@ -229,12 +233,14 @@ class PartitionWriter:
             self._tools.batches.set_version_aside(version, batch, detail)
 
         batch.ahead = await self._upsert(self._tools.tables.orders, list(batch.versions.values()), set_aside)
+        trail.stored(batch.versions.values(), batch.ahead)
 
     async def _store_refunds(self, part: RefundPart) -> None:
         def set_aside(version: RefundVersion, detail: str) -> None:
             self._tools.batches.refunds.set_version_aside(version, part, detail)
 
         part.ahead = await self._upsert(self._tools.tables.refunds, list(part.versions.values()), set_aside)
+        trail.stored(part.versions.values(), part.ahead)
 
     async def _upsert(
         self, table: SharedTable[V, T], versions: Sequence[V], set_aside: Callable[[V, str], None]
@@ -261,6 +267,7 @@ class PartitionWriter:
         ]
         await self._publisher.publish([*published, *(letter.record for letter in batch.set_aside)], offsets)
         failpoints.reach("enricher.published")
+        trail.published(chain(ahead.orders, ahead.refunds), ahead.tombstones)
         metrics.ORDERS_PUBLISHED.inc(len(ahead.orders))
         metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))
         metrics.RECORDS_REPUBLISHED.labels("orders").inc(len(again.orders))

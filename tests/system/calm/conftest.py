@@ -21,6 +21,8 @@ async def calm() -> AsyncIterator[System]:
         **systems.NO_SWEEPS,
         "TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "1",
         "TOPSYNC_TOPIC_WATCH_SECONDS": "3",
+        # An order is followed through the logs.
+        "TOPSYNC_LOG_LEVEL": "debug",
     }
     async with systems.private_system(scale, settings=settings) as system:
         await system.start_services()

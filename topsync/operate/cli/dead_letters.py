@@ -1,0 +1,118 @@
+"""`topsync deadletter`: records that could not be read or done."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from topsync.operate.cli.arguments import AsJson, Moment, OfSeller, platform_id
+
+app = typer.Typer(
+    help="Records that could not be read or done: see them, try them again, close them.", no_args_is_help=True
+)
+
+Reason = Annotated[str | None, typer.Option(help="Only of this reason, e.g. `refused`.")]
+OfOrder = Annotated[int | None, typer.Option(parser=platform_id, metavar="<id>", help="Only of this order.")]
+Since = Annotated[
+    datetime | None,
+    Moment(help="Only from then on: platform time (GMT+8), e.g. '2026-11-20 10:00:00'."),
+]
+LetterName = Annotated[str, typer.Argument(help="The letter's id, as `list` shows it, e.g. 0/17.")]
+LetterNames = Annotated[list[str] | None, typer.Argument(help="Ids as `list` shows them.")]
+AtOnce = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at once at most.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Sure = Annotated[bool, typer.Option("--yes", help="Do not ask, however many.")]
+
+
+@app.command("list")
+def deadletter_list(
+    reason: Reason = None,
+    seller: OfSeller = None,
+    tid: OfOrder = None,
+    since: Since = None,
+    dealt_with: Annotated[bool, typer.Option("--all", help="Also the retried and closed ones.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="So many at most: the newest.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the open dead letters, the newest last: when, why, whose order, set aside by whom."""
+    from topsync.operate import dead_letter_commands
+    from topsync.operate.dead_letter_desk import Filter
+
+    which = Filter(reason, seller, tid, since, dealt_with)
+    asyncio.run(dead_letter_commands.list_letters(which, limit=limit, as_json=as_json))
+
+
+@app.command("show")
+def deadletter_show(
+    letter: LetterName,
+    original: Annotated[
+        bool,
+        typer.Option(
+            "--original", help="Also what is in it, which may be data of buyers: mind who looks on."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter with the headers of its record; what is in it only with --original."""
+    from topsync.operate import dead_letter_commands
+
+    asyncio.run(dead_letter_commands.show(letter, original=original, as_json=as_json))
+
+
+@app.command("retry")
+def deadletter_retry(
+    letters: LetterNames = None,
+    reason: Reason = None,
+    seller: OfSeller = None,
+    tid: OfOrder = None,
+    since: Since = None,
+    limit: AtOnce = 1000,
+    dry_run: DryRun = False,
+    yes: Sure = False,
+) -> None:
+    """Ask the platform again for the orders of dead letters, with an operator's priority. Idempotent.
+
+    Which ones: their ids, or open ones by reason, seller, order or time. Mend the
+    cause first. A letter that names no order cannot be tried again; the answer
+    says what helps instead.
+    """
+    from topsync.base import terminal
+    from topsync.operate import dead_letter_commands
+    from topsync.operate.dead_letter_desk import Filter
+
+    which = Filter(reason, seller, tid, since)
+    request = dead_letter_commands.LetterRequest(letters or [], which, limit, dry_run, yes, terminal.ask)
+    sys.exit(asyncio.run(dead_letter_commands.retry(request)))
+
+
+@app.command("close")
+def deadletter_close(
+    because: Annotated[
+        str, typer.Option(help="What was done about it, in a line that `list --all` and `show` repeat.")
+    ],
+    letters: LetterNames = None,
+    reason: Reason = None,
+    seller: OfSeller = None,
+    tid: OfOrder = None,
+    since: Since = None,
+    limit: AtOnce = 1000,
+    dry_run: DryRun = False,
+    yes: Sure = False,
+) -> None:
+    """Say that dead letters are dealt with: `list` leaves them out. Nothing else is done about them.
+
+    Which ones: their ids, or open ones by reason, seller, order or time. Meant
+    for letters that name no order and so cannot be tried again; one that does can
+    be, closed or not. Closing again replaces the words.
+    """
+    from topsync.base import terminal
+    from topsync.operate import dead_letter_commands
+    from topsync.operate.dead_letter_desk import Filter
+
+    which = Filter(reason, seller, tid, since)
+    request = dead_letter_commands.LetterRequest(letters or [], which, limit, dry_run, yes, terminal.ask)
+    asyncio.run(dead_letter_commands.close(request, because))

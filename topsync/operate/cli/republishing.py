@@ -1,0 +1,63 @@
+"""`topsync republish`: what the tables hold, published once more."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+
+from topsync.operate.cli.arguments import platform_id
+from topsync.operate.cli.panels import OPERATIONS
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=OPERATIONS)
+def republish(
+    seller: Annotated[str | None, typer.Option(help="Only what belongs to this seller: nick or id.")] = None,
+    tids: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--order",
+            parser=platform_id,
+            metavar="<id>",
+            help="Only this order and its refunds; repeatable.",
+        ),
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="`orders` or `refunds`; without it, both.")] = None,
+    per_second: Annotated[
+        int, typer.Option(min=1, max=5000, help="So many records a second at most, of all partitions.")
+    ] = 500,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many records it would be, and how long it takes.")
+    ] = False,
+    republication: Annotated[
+        str | None, typer.Option("--id", help="Show one that was begun, and wait for its end.")
+    ] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="With --id: end it.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")] = True,
+) -> None:
+    """Publish again what the tables hold to `orders` and `refunds`: after a topic was lost.
+
+    Without options, everything. The enrichers must be running: only they publish,
+    the same revisions as before, beside the live changes. It survives whatever
+    ends, this command included; `--id` finds it again. Exit status 0: it is done.
+    docs/operations.md says when it is needed.
+    """
+    from topsync.model.compacted_topic import Compacted
+    from topsync.operate import republish_command
+
+    if republication is not None:
+        if seller is not None or tids or only is not None or dry_run:
+            raise typer.BadParameter("--id is of one that was begun: it says what is published again")
+        sys.exit(asyncio.run(republish_command.follow(republication, cancel=cancel, wait=wait)))
+    if cancel:
+        raise typer.BadParameter("--cancel needs --id")
+    if only is not None and only not in [*Compacted]:
+        raise typer.BadParameter(f"--only is one of {', '.join(Compacted)}")
+    wish = republish_command.RepublishRequest(
+        seller, tids or [], None if only is None else Compacted(only), per_second, dry_run, wait
+    )
+    sys.exit(asyncio.run(republish_command.republish(wish)))

@@ -1,0 +1,168 @@
+"""`topsync sellers`: sellers and their sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from topsync.operate.cli.arguments import AsDocument, Moment, platform_id, seller_nick
+
+app = typer.Typer(help="Sellers and their sessions.", no_args_is_help=True)
+
+SellerName = Annotated[str, typer.Argument(help="The seller's nick or id.")]
+
+
+@app.command("add")
+def sellers_add(
+    user_id: Annotated[
+        int, typer.Option(parser=platform_id, metavar="<id>", help="The seller's user id on the platform.")
+    ],
+    nick: Annotated[str, typer.Option(parser=seller_nick, metavar="<nick>", help="The seller's nick.")],
+    token_file: Annotated[
+        Path | None, typer.Option(help="Read the session from this file instead of standard input.")
+    ] = None,
+    ends: Annotated[
+        datetime | None,
+        Moment(help="When the session ends (GMT+8), so that its end is told in time."),
+    ] = None,
+) -> None:
+    """Add a seller, or give it another session, which is never given on the command line.
+
+    What is read is the session token alone, or the whole JSON answer of the
+    platform's token endpoint, as it came just now: then its ends and its refresh
+    token are kept as well. `sellers authorise` does it for you.
+    """
+    from topsync.base import terminal
+    from topsync.operate import seller_commands
+
+    handed_in = (
+        seller_commands.read_token_file(token_file)
+        if token_file is not None
+        else terminal.read_secret(
+            "The session, or the token endpoint's answer", seller_commands.MAX_TOKEN_BYTES
+        )
+    )
+    asyncio.run(seller_commands.add(user_id, nick, handed_in, ends))
+
+
+@app.command("import")
+def sellers_import() -> None:
+    """Add many sellers at once: read from standard input, one JSON object a line.
+
+    Each line has `user_id`, `nick` and `session`, the session token, and may have
+    `ends`, when the session ends (GMT+8). All are added, or none.
+    """
+    from topsync.base import terminal
+    from topsync.operate import seller_commands
+
+    handed_in = terminal.read_all("One seller a line, as JSON", seller_commands.MAX_IMPORT_BYTES + 1)
+    asyncio.run(seller_commands.add_all(handed_in))
+
+
+@app.command("authorise")
+def sellers_authorise(
+    seller: Annotated[
+        str | None, typer.Argument(help="Nick or id. Without it: whoever authorises, added if new.")
+    ] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(help="The code, or the whole address that the seller was sent back to; asks nothing."),
+    ] = None,
+) -> None:
+    """Have a seller authorise, and keep the session; an expired seller goes on where it stopped.
+
+    Prints the address to open, and asks for what the browser came back with. A
+    session of another seller is refused. What changed without a session is
+    replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md tells it step by
+    step.
+    """
+    from topsync.base import terminal
+    from topsync.operate import seller_commands
+
+    asyncio.run(seller_commands.authorise(seller, code, terminal.ask))
+
+
+@app.command("list")
+def sellers_list(as_json: AsDocument = False) -> None:
+    """List the sellers: where each stands and why, how long its session lasts, how many orders are parked."""
+    from topsync.operate import seller_commands
+
+    asyncio.run(seller_commands.list_all(as_json=as_json))
+
+
+@app.command("show")
+def sellers_show(seller: SellerName, as_json: AsDocument = False) -> None:
+    """Show one seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
+    from topsync.operate import seller_commands
+
+    asyncio.run(seller_commands.show(seller, as_json=as_json))
+
+
+@app.command("pause")
+def sellers_pause(
+    seller: SellerName,
+    reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by an operator",
+) -> None:
+    """Hold a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
+
+    Running processes notice within ten seconds; what is under way for it comes to
+    its end.
+    """
+    from topsync.operate import seller_commands
+
+    asyncio.run(seller_commands.pause(seller, reason))
+
+
+@app.command("resume")
+def sellers_resume(seller: SellerName) -> None:
+    """Let a paused seller go on: it is subscribed anew, and the time since its last proof is replayed."""
+    from topsync.operate import seller_commands
+
+    asyncio.run(seller_commands.resume(seller))
+
+
+@app.command("erase")
+def sellers_erase(
+    seller: SellerName,
+    confirm: Annotated[
+        str | None,
+        typer.Option(help="For scripts: the seller's nick or id, as it would be typed; asks nothing."),
+    ] = None,
+    wait_seconds: Annotated[
+        float, typer.Option(min=1, help="How long the enrichers may make no progress before it gives up.")
+    ] = 300,
+) -> None:
+    """Erase all that is kept of a seller, and tell subscribers by a tombstone of each order.
+
+    Says first what goes, and asks for the seller's nick or id. It may be
+    interrupted at any moment, and run again. The enrichers must be running: only
+    they write orders. Exit status 0: all of it is done. docs/sellers.md says what
+    stays, and for how long.
+    """
+    from topsync.base import terminal
+    from topsync.operate import erase_command
+
+    sys.exit(asyncio.run(erase_command.erase(seller, confirm, terminal.ask, patience_seconds=wait_seconds)))
+
+
+@app.command("rekey")
+def sellers_rekey(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing, only say whether an older key is needed.")
+    ] = False,
+) -> None:
+    """Encrypt all stored tokens with the first of TOPSYNC_TOKEN_KEYS, so that older keys can go.
+
+    First give every process the new key behind the old one, and when all know
+    it, in front. Says which keys are in use. Exit status 0 says that no stored
+    token needs any other key than the first; 1, that some does, or that no key
+    opens it.
+    """
+    from topsync.operate import seller_commands
+
+    sys.exit(asyncio.run(seller_commands.rekey(only_check=check)))

@@ -1,0 +1,73 @@
+"""The services, and the bulk start: what runs as a process of its own in a cluster."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from topsync.operate.cli.panels import JOBS, SERVICES
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=SERVICES)
+def push() -> None:
+    """Receive order messages on the channel and publish them to `changes`; confirm what Kafka has."""
+    from topsync.base import service
+    from topsync.wiring import processes
+
+    service.run("push", processes.push)
+
+
+@app.command(rich_help_panel=SERVICES)
+def enrich(
+    drain: Annotated[
+        bool,
+        typer.Option(
+            "--drain",
+            help="Read all that is left in `changes` and `snapshots`, and end: before they are made anew, "
+            "because somebody has added partitions (docs/operations.md).",
+        ),
+    ] = False,
+) -> None:
+    """Turn `changes` and `snapshots` into full orders: table `orders`, topic `orders`."""
+    from topsync.base import service
+    from topsync.wiring import processes
+
+    service.run("enrich", partial(processes.enrich, drain=drain))
+
+
+@app.command(rich_help_panel=SERVICES)
+def reconcile() -> None:
+    """Pull what push may have missed: gaps, sweeps, operators' replays."""
+    from topsync.base import service
+    from topsync.wiring import processes
+
+    service.run("reconcile", processes.reconcile)
+
+
+@app.command(rich_help_panel=SERVICES)
+def witness() -> None:
+    """Read `orders` from the start, as a subscriber, and watch that no order goes backwards."""
+    from topsync.base import service
+    from topsync.wiring import processes
+
+    service.run("witness", processes.witness)
+
+
+@app.command(rich_help_panel=JOBS)
+def bootstrap(
+    seller: Annotated[
+        list[str] | None, typer.Option(help="A seller's nick or id; repeatable. Without it: all new ones.")
+    ] = None,
+) -> None:
+    """Start sellers: subscribe, bulk export up to yesterday, today's increments, certificate.
+
+    Goes on where an earlier run stopped. The push service must be running.
+    """
+    from topsync.base import service
+    from topsync.wiring import processes
+
+    service.run("bootstrap", partial(processes.bootstrap, names=seller or []))

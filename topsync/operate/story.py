@@ -1,0 +1,443 @@
+"""What is known about one order, as events in the order of time. Pure.
+
+How it stands and what happens next is in `topsync.operate.verdicts`. Nothing here holds what is in an order:
+ids, times, statuses, names of fields and reasons are all that is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from schemas import platform_time
+from schemas.change import Source
+from topsync.deadletters.letters import Letter
+from topsync.model.call_limits import APP
+from topsync.model.compacted_topic import TopicLoss
+from topsync.operate.order_records import HintRecord, OrderRecords, SnapshotRecord, VersionRecord
+from topsync.store.call_budget import Ban
+from topsync.store.dead_letters import Mark
+from topsync.store.order_facts import AroundOrder, OrderFacts, SellerGap, StoredRow
+from topsync.store.push_connections import PushConnection
+from topsync.store.sellers import Seller, SellerState
+
+CALLS_OF_AN_ORDER: Final = frozenset(
+    {APP, "taobao.trade.fullinfo.get", "taobao.topats.trades.fullinfo.get", "taobao.refund.get"}
+)
+"""The scopes of bans that hold an order or its refunds up."""
+
+MESSAGES: Final = "taobao_"
+"""Before the names of the platform's messages."""
+
+OPEN_MARK: Final = Mark()
+
+
+class EventKind(StrEnum):
+    """What kind of thing happened; in the order in which things of the same moment are shown."""
+
+    PLATFORM = "platform"
+    """On the platform: placed, changed."""
+    SELLER = "seller"
+    PUSH = "push"
+    """The message channel was lost, or came back."""
+    MESSAGE = "message"
+    """The platform sent a message about a change."""
+    HINT = "hint"
+    """Somebody else asked the enricher for the order."""
+    EXPORT = "export"
+    PULL = "pull"
+    """The platform's list was pulled."""
+    FETCH = "fetch"
+    """The order was fetched from the platform."""
+    STORED = "stored"
+    PUBLISHED = "published"
+    SET_ASIDE = "set aside"
+    """A dead letter."""
+    OPERATOR = "operator"
+    ERASED = "erased"
+    PLANNED = "planned"
+    """Is yet to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoryEvent:
+    """Something that happened to the order, or because of it."""
+
+    at: datetime
+    kind: EventKind
+    says: str
+    """For people, in a sentence."""
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """For machines; ids are text."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEvidence:
+    """Everything that is known of one order. Times are platform time."""
+
+    tid: int
+    now: datetime
+    since: datetime
+    """Older records of the topics were not looked at."""
+    facts: OrderFacts = field(default_factory=OrderFacts)
+    around: AroundOrder = field(default_factory=AroundOrder)
+    records: OrderRecords = field(default_factory=OrderRecords)
+    kafka_problem: str | None = None
+    """Why nothing is known from Kafka."""
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    """By the event id of a dead letter, what an operator did about it."""
+    seller_id: int | None = None
+    """Whose order it is, or is said to be."""
+    seller: Seller | None = None
+    """None: it was never added, or nobody knows whose order it is."""
+    complete_until: datetime | None = None
+    """Every change of the seller before this moment is stored and published; None before the bulk start."""
+    bans: tuple[Ban, ...] = ()
+    losses: tuple[TopicLoss, ...] = ()
+    running: Mapping[str, int] = field(default_factory=dict)
+    """How many processes of each service are connected to the database."""
+    push_is_up: bool = True
+    last_push: PushConnection | None = None
+    refetch_attempts: int = 45
+
+    @property
+    def order(self) -> StoredRow | None:
+        """The newest version that the table has."""
+        return self.facts.order
+
+    @property
+    def unread(self) -> list[HintRecord | SnapshotRecord]:
+        """Hints and whole orders that the enrichers are not done with, and that nothing stored answers."""
+        hints = [one for one in self.records.hints if one.ahead and not self._is_answered(one)]
+        fetched_at = None if self.order is None else self.order.fetched_at
+        snapshots = [
+            one
+            for one in self.records.snapshots
+            if one.ahead and (fetched_at is None or fetched_at < one.as_of)
+        ]
+        return [*hints, *snapshots]
+
+    def _is_answered(self, hint: HintRecord) -> bool:
+        change, row = hint.change, self.order
+        if row is None or change.refund_id is not None or row.fetched_at < change.settled_after:
+            return False
+        return change.modified is None or row.modified >= change.modified
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything is known of the order itself."""
+        return bool(
+            self.order
+            or self.facts.refunds
+            or self.facts.wait
+            or self.facts.letters
+            or self.facts.tombstones
+            or self.around.exported
+            or self.records.hints
+            or self.records.erasures
+            or self.records.snapshots
+            or self.records.versions
+            or self.records.letters
+        )
+
+    @property
+    def holding_bans(self) -> list[Ban]:
+        """Bans in force that hold calls for an order up."""
+        return [ban for ban in self.bans if ban.scope in CALLS_OF_AN_ORDER and ban.until > self.now]
+
+    @property
+    def open_gaps(self) -> list[SellerGap]:
+        """Spans of the seller in which push could not be trusted, and that no pull has proven yet."""
+        return [gap for gap in self.around.gaps if gap.closed_at is None]
+
+    @property
+    def open_letters(self) -> list[Letter]:
+        """Dead letters about it that nobody has dealt with."""
+        return [one for one in self.records.letters if self.marks.get(one.event_id, OPEN_MARK).is_open]
+
+    def runs(self, service: str) -> bool:
+        """Whether a service is running, as far as its connections to the database show."""
+        return self.running.get(service, 0) > 0
+
+
+def events(evidence: OrderEvidence) -> list[StoryEvent]:
+    """Everything that happened, in the order of time; what is yet to come is last."""
+    found = [
+        *_of_platform(evidence),
+        *_of_seller(evidence),
+        *_of_hints(evidence.records.hints),
+        *_of_snapshots(evidence),
+        *_of_windows(evidence),
+        *_of_versions(evidence),
+        *_of_rows(evidence),
+        *_of_letters(evidence),
+        *_of_erasing(evidence),
+        *_of_republications(evidence),
+        *_planned(evidence),
+    ]
+    ranks = {kind: rank for rank, kind in enumerate(EventKind)}
+    return sorted(found, key=lambda one: (one.at, ranks[one.kind]))
+
+
+def _of_platform(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    row = evidence.order
+    if row is None:
+        return
+    if row.created is not None:
+        yield StoryEvent(row.created, EventKind.PLATFORM, "the buyer placed the order")
+    yield StoryEvent(
+        row.modified,
+        EventKind.PLATFORM,
+        f"the last change that is stored here: status {row.status}",
+        {"status": row.status},
+    )
+
+
+def _of_seller(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    seller = evidence.seller
+    if seller is not None and seller.state is not SellerState.LIVE:
+        why = f": {seller.reason}" if seller.reason else ""
+        says = f"since then its seller is {seller.state}{why}"
+        yield StoryEvent(seller.since, EventKind.SELLER, says, {"state": seller.state.value})
+    for gap in evidence.around.gaps:
+        facts = {"cause": gap.cause}
+        yield StoryEvent(
+            gap.began, EventKind.PUSH, f"the last proof that push worked, before: {gap.cause}", facts
+        )
+        if gap.ended is not None:
+            yield StoryEvent(gap.ended, EventKind.PUSH, "push worked again: the gap ends here")
+        if gap.closed_at is not None:
+            yield StoryEvent(gap.closed_at, EventKind.PULL, f"the gap since {_time(gap.began)} is proven")
+
+
+def _of_hints(hints: Iterable[HintRecord]) -> Iterator[StoryEvent]:
+    for one in hints:
+        change = one.change
+        is_message = change.source is Source.PUSH and change.reason is None
+        about = "" if change.refund_id is None else f", about refund {change.refund_id}"
+        if is_message:
+            lag = _since(change.occurred_at, change.received_at)
+            says = f"{change.event}{about}, which the platform sent {lag}"
+        else:
+            listed = "" if change.modified is None else f" with a change of {_time(change.modified)}"
+            why = "" if change.reason in (None, change.source) else f": {change.reason}"
+            says = f"{_asked_by(change.source, change.event)}{listed}{about}{why}"
+        facts: dict[str, object] = {
+            "event": change.event,
+            "source": change.source.value,
+            "reason": change.reason,
+            "occurred_at": change.occurred_at,
+            "settled_after": change.settled_after,
+            "modified": change.modified,
+            "refund_id": None if change.refund_id is None else str(change.refund_id),
+            "done": None if one.ahead is None else not one.ahead,
+            "record": str(one.where),
+        }
+        kind = EventKind.MESSAGE if is_message else EventKind.HINT
+        yield StoryEvent(change.received_at, kind, f"{says} ({one.where}{_not_done(one.ahead)})", facts)
+
+
+def _asked_by(source: Source, event: str) -> str:
+    if event == "listed":
+        return f"asked for by {source}: a list has it"
+    name = f", {event}" if event.startswith(MESSAGES) else ""
+    return f"asked for by {source}{name}"
+
+
+def _not_done(ahead: int | None) -> str:
+    return f", not done: number {ahead} in the queue" if ahead else ""
+
+
+def _of_snapshots(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    if (exported := evidence.around.exported) is not None:
+        says = f"the bulk export has it, task {exported.task_id}"
+        yield StoryEvent(exported.created_at, EventKind.EXPORT, says, {"task_id": str(exported.task_id)})
+    for one in evidence.records.snapshots:
+        says = f"had in bulk, {one.reason}, as of {_time(one.as_of)} ({one.where}{_not_done(one.ahead)})"
+        facts = {"reason": one.reason, "source": one.found_by, "as_of": one.as_of, "record": str(one.where)}
+        yield StoryEvent(one.where.at, EventKind.EXPORT, says, facts)
+
+
+def _of_windows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    for window in evidence.around.windows:
+        why = f" ({window.reason})" if window.reason and window.reason != window.source else ""
+        says = (
+            f"{window.source}{why} pulled the list of {_time(window.start)} to {_time(window.end)}, the span "
+            f"of its last change; orders in it: {window.listed}, missing or older here: {window.hinted}"
+        )
+        facts = {
+            "source": window.source,
+            "reason": window.reason,
+            "from": window.start,
+            "to": window.end,
+            "listed": window.listed,
+            "hinted": window.hinted,
+            "proven_to": window.proven_to,
+        }
+        yield StoryEvent(window.pulled_at, EventKind.PULL, says, facts)
+
+
+def _of_versions(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    fetches: set[tuple[datetime, str]] = set()
+    for one in evidence.records.versions:
+        what = _what(one)
+        if one.is_tombstone:
+            says = f"a tombstone: {what} is erased ({one.where})"
+            yield StoryEvent(one.published_at, EventKind.ERASED, says, _version_facts(one))
+            continue
+        if one.fetched_at is not None and (one.fetched_at, what) not in fetches:
+            # Published again, it was not fetched again.
+            fetches.add((one.fetched_at, what))
+            says = f"fetched, found by {one.found_by}: {what} in revision {one.revision}"
+            yield StoryEvent(one.fetched_at, EventKind.FETCH, says, {"revision": one.revision})
+        lag = (
+            ""
+            if one.hinted_at is None
+            else f", {_since(one.hinted_at, one.published_at, 'after its message')}"
+        )
+        says = f"{what} in revision {one.revision}: {_brought(one)}{lag} ({one.where})"
+        yield StoryEvent(one.published_at, EventKind.PUBLISHED, says, _version_facts(one))
+
+
+def _version_facts(one: VersionRecord) -> dict[str, object]:
+    return {
+        "of": one.where.topic,
+        "id": str(one.id),
+        "revision": one.revision,
+        "status": one.status,
+        "transitions": list(one.transitions),
+        "status_from": one.status_from,
+        "changed": list(one.changed),
+        "source": one.found_by,
+        "fetched_at": one.fetched_at,
+        "hinted_at": one.hinted_at,
+        "record": str(one.where),
+    }
+
+
+def _of_rows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    """The newest versions of the tables, as far as the topics do not show them."""
+    for row in (evidence.order, *evidence.facts.refunds):
+        if row is None:
+            continue
+        what = "the order" if row.refund_id is None else f"refund {row.refund_id}"
+        key = evidence.tid if row.refund_id is None else row.refund_id
+        shown = [
+            one
+            for one in evidence.records.versions
+            if one.id == key and one.revision == row.revision and not one.is_tombstone
+        ]
+        facts: dict[str, object] = {"revision": row.revision, "source": row.source}
+        if not shown:
+            brought = _brought(row)
+            says = f"fetched, found by {row.source}: {what} in revision {row.revision}, {brought}"
+            if row.is_published and evidence.kafka_problem is None:
+                says += "; its record in the topic is older than what was looked through"
+            yield StoryEvent(row.fetched_at, EventKind.STORED, says, facts)
+        elif all(one.fetched_at is None or one.fetched_at < row.fetched_at for one in shown):
+            says = f"fetched again: {what} is still in revision {row.revision}"
+            yield StoryEvent(row.fetched_at, EventKind.FETCH, says, facts)
+
+
+def _of_letters(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    in_topic = set()
+    for letter in evidence.records.letters:
+        in_topic.add(letter.event_id)
+        mark = evidence.marks.get(letter.event_id, OPEN_MARK)
+        says = f"dead letter {letter.id}, {letter.reason}: {letter.detail}"
+        facts = {"letter": str(letter.id), "reason": letter.reason, "open": mark.is_open}
+        yield StoryEvent(letter.at, EventKind.SET_ASIDE, says, facts)
+        if mark.retried_at is not None:
+            yield StoryEvent(mark.retried_at, EventKind.OPERATOR, f"dead letter {letter.id} was retried")
+        if mark.closed_at is not None:
+            says = f"dead letter {letter.id} was closed: {mark.closed_because}"
+            yield StoryEvent(mark.closed_at, EventKind.OPERATOR, says)
+    for noted in evidence.facts.letters:
+        if noted.event_id not in in_topic:
+            about = "" if not noted.refund_id else f", about refund {noted.refund_id}"
+            facts = {"letter": None, "reason": noted.reason, "open": True}
+            says = f"a dead letter, {noted.reason}{about}"
+            yield StoryEvent(noted.noted_at, EventKind.SET_ASIDE, says, facts)
+
+
+def _of_erasing(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    for one in evidence.records.erasures:
+        says = f"its erasure was asked for ({one.where}{_not_done(one.ahead)})"
+        yield StoryEvent(one.where.at, EventKind.OPERATOR, says, {"record": str(one.where)})
+    for gone in evidence.facts.tombstones:
+        says = (
+            f"{gone.kind} {gone.id} was erased; its tombstone, revision {gone.revision}, is to be published"
+        )
+        yield StoryEvent(gone.erased_at, EventKind.ERASED, says, {"of": gone.kind, "id": str(gone.id)})
+
+
+def _of_republications(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    for one in evidence.around.republications:
+        topics = " and ".join(one.topics)
+        facts = {"republication": one.id}
+        says = f"republication {one.id} of {topics} was asked for"
+        yield StoryEvent(one.requested_at, EventKind.OPERATOR, says, facts)
+        if (ended := one.finished_at or one.cancelled_at) is not None:
+            how = "done" if one.finished_at else "cancelled"
+            yield StoryEvent(ended, EventKind.OPERATOR, f"republication {one.id} was {how}", facts)
+
+
+def _planned(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+    wait = evidence.facts.wait
+    if wait is None or wait.parked or wait.due_at <= evidence.now or is_over(evidence):
+        return
+    says = f"it is asked for again, if it has not come by then: {wait.reason}"
+    yield StoryEvent(wait.due_at, EventKind.PLANNED, says, {"reason": wait.reason, "attempts": wait.attempts})
+
+
+def is_over(evidence: OrderEvidence) -> bool:
+    """Whether what the order waits for is stored: then its wait is forgotten with the next round.
+
+    As the statement `refetches.forget_answered` decides of what is no mere message.
+    """
+    wait, row = evidence.facts.wait, evidence.order
+    if wait is None or row is None:
+        return False
+    fetched = {one.refund_id: one.fetched_at for one in evidence.facts.refunds}
+    for refund_id in wait.refund_ids:
+        if refund_id not in fetched or fetched[refund_id] < wait.settled_after:
+            return False
+    return row.fetched_at >= wait.settled_after and (wait.modified is None or row.modified >= wait.modified)
+
+
+def _what(one: VersionRecord) -> str:
+    return f"refund {one.id}" if one.where.topic == "refunds" else "the order"
+
+
+def _brought(one: VersionRecord | StoredRow) -> str:
+    """What a version brought beside the one before."""
+    words = ", ".join(one.transitions) or "nothing that it says"
+    if one.status_from is None:
+        return f"{words}; status {one.status}"
+    status = f"status {one.status}" if one.status_from == one.status else f"{one.status_from} to {one.status}"
+    fields = f"; fields: {', '.join(one.changed)}" if one.changed else ""
+    return f"{words}; {status}{fields}"
+
+
+def _since(earlier: datetime, later: datetime, words: str = "before") -> str:
+    """How far two moments are apart, for people."""
+    return f"{duration(later - earlier)} {words}"
+
+
+def duration(length: timedelta) -> str:
+    """A length of time in words, e.g. `1.8 s`, `4 min`; nothing is negative to people."""
+    seconds = max(0.0, length.total_seconds())
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86400:.0f} days"
+
+
+def _time(moment: datetime) -> str:
+    return platform_time.format(moment)

@@ -1,0 +1,81 @@
+-- What the tables know of one order, for `topsync orders explain`. Nothing here reads what is in an order.
+
+-- name: order
+select
+    seller_id, created, modified, status, fetched_at, source, revision, published_revision, step::text as step
+from orders
+where tid = $1
+
+
+-- name: refunds
+select
+    refund_id, seller_id, modified, status, fetched_at, source, revision, published_revision,
+    step::text as step
+from refunds
+where tid = $1
+order by refund_id
+
+
+-- name: wait
+select
+    seller_id, event, occurred_at, settled_after, modified, source, reason, attempts, due_at, refund_ids, parked
+from refetches
+where tid = $1
+
+
+-- name: task
+select task_id, asked_at, failures, noted_at, looked_at from detail_tasks where $1::bigint = any(tids) limit 1
+
+
+-- name: open_letters
+-- As `open_letters.among`: a letter with a mark is not open.
+select o.refund_id, o.reason, o.event_id, o.seller_id, o.noted_at
+from open_letters as o
+where o.tid = $1
+  and not exists (select from dead_letter_retries as r where r.event_id = o.event_id)
+order by o.noted_at
+
+
+-- name: tombstones
+select kind, id, seller_id, revision, erased_at from tombstones where tid = $1 order by kind, id
+
+
+-- name: exported
+select r.modified, e.task_id, e.created_at
+from export_rows as r
+join exports as e using (seller_id)
+where r.seller_id = $2 and r.tid = $1
+
+
+-- name: windows
+-- The first pulls of the time in which the order changed last: it was in their lists, or the platform was late.
+select lower(span) as start, upper(span) as until, source, reason, pulled_at, listed, hinted, proven_to
+from windows
+where seller_id = $1 and lists = 'orders' and pulled_at >= $2::timestamptz and span @> $2::timestamptz
+order by pulled_at
+limit $3
+
+
+-- name: gaps
+-- The open ones, and the latest that are closed.
+select began, ended, cause, opened_at, pulled_at, closed_at
+from gaps
+where seller_id = $1 and (closed_at is null or began >= $2)
+order by closed_at is not null, began desc
+limit $3
+
+
+-- name: republications
+select id, requested_at, finished_at, cancelled_at, topics
+from republications
+where requested_at >= $3 and (seller_id is null or seller_id = $2) and (tids is null or $1::bigint = any(tids))
+order by requested_at desc
+limit 5
+
+
+-- name: findings
+select finding from witness_findings where topic = 'orders' and id = $1 order by record_offset limit 5
+
+
+-- name: owner
+select owner, taken_at from partition_owners where partition = $1
