@@ -1,7 +1,8 @@
-"""How long a message may wait for others of its order, by what it tells. No I/O.
+"""How long a message may wait for others of its order, by its topic. No I/O.
 
-One call answers everything that was told of an order before it. What nobody acts on at once may wait for
-company; what somebody acts on is fetched at once, and brings along whatever of its order is waiting.
+A single call answers all earlier messages about an order. Messages that nobody acts on at once may wait for
+more. For messages that somebody acts on, the order is fetched at once, which also answers its waiting
+messages.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Final
 from topsync.platforms.taobao.catalogue import SUBSCRIBED_TOPICS
 
 Patience = Mapping[str, timedelta]
-"""The waits by topic (`taobao_trade_TradeRated`). A topic that is not in it is fetched at once."""
+"""The waits by topic (`taobao_trade_TradeRated`). For a topic that is not in it, the order is fetched at
+once."""
 
 PREFIX: Final = "taobao_trade_"
-"""Only messages about orders: those about refunds bring the refund, which is fetched at once in any case."""
+"""Only messages about orders. A message about a refund names the refund, which is always fetched at once."""
 
 TOPICS: Final = tuple(topic for topic in SUBSCRIBED_TOPICS if topic.startswith(PREFIX))
 
@@ -38,10 +40,10 @@ UNHURRIED_SECONDS: Final = {
 
 
 def parse(text: str) -> Patience:
-    """The waits in `topic=seconds,topic=seconds`, topics without their prefix, or for the word `unhurried`.
+    """The waits in `topic=seconds,topic=seconds`, topics without their prefix, or of the word `unhurried`.
 
     Raises:
-        ValueError: an entry is not that, or names a topic that is none of `TOPICS`, or names one twice.
+        ValueError: an entry is malformed, names a topic that is not in `TOPICS`, or names a topic twice.
     """
     if text.strip() == UNHURRIED:
         return {PREFIX + name: timedelta(seconds=seconds) for name, seconds in UNHURRIED_SECONDS.items()}
@@ -50,7 +52,7 @@ def parse(text: str) -> Patience:
         name, _, seconds = (part.strip() for part in entry.partition("="))
         topic = PREFIX + name
         if topic not in TOPICS:
-            raise ValueError(f"no message about orders is called {name!r}; there are {_names()}")
+            raise ValueError(f"no message about orders is called {name!r}; the topics are {_names()}")
         if topic in patience:
             raise ValueError(f"{name} is named twice")
         patience[topic] = timedelta(seconds=_wait_seconds(name, seconds))
