@@ -1,4 +1,4 @@
-"""Examples of the contract's events: records as they are really built, of invented data."""
+"""Examples of the contract's events: records built by the real code from invented data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PAID = order_type(Transition.PAID)
 GOODS_RETURNED = refund_type(RefundTransition.GOODS_RETURNED)
 EVENT_ID = "8f3a61c09d52e7b4-1"
 TRACEPARENT = "00-9d4f1c86b27a4e0fb3a1d85e6c02f794-51c7d3a9e80b42f6-00"
-"""In place of those that are made up, or the documents would differ each time."""
+"""In place of random ids, with which the documents would differ each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Example:
 
 
 def of(event: EventType) -> Example | None:
-    """An example of an event type; None where another's will do, or the value is not ours."""
+    """An example of an event type; None where another type's example is enough, or the value is not ours."""
     if event.type == PAID:
         return _shown(_order())
     if event.type == GOODS_RETURNED:
@@ -111,9 +111,9 @@ def _refund() -> Record:
 
 def _other(event_type: str) -> Record:
     at = platform_time.parse("2026-11-20 10:05:44")
-    for told in _notifications(at):
-        if told.event_type == event_type:
-            return records.notification("notifications", told, at=at)
+    for notification in _notifications(at):
+        if notification.event_type == event_type:
+            return records.notification("notifications", notification, at=at)
     if event_type == ReplayRequested.event_type:
         start = at - timedelta(hours=2)
         wanted = ReplayRequested(replay="stock-check-17", seller_id=SELLER_ID, start=start, end=at)
