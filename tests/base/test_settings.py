@@ -213,7 +213,7 @@ def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
         ("sslkey=/nowhere/own.key", "sslkey is /nowhere/own.key"),
         ("sslcrl=/nowhere/crl.pem", "sslcrl is /nowhere/crl.pem"),
         ("sslmode=verify-ca", "sslmode=verify-ca needs sslrootcert="),
-        ("sslmode=always", "sslmode is none of disable, "),
+        ("sslmode=always", "sslmode must be one of disable, "),
     ],
 )
 def test_a_certificate_that_is_not_there_is_a_wrong_setting_and_no_outage(

@@ -41,7 +41,7 @@ def test_every_topic_about_orders_may_wait(topic: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("TradeCreated=5", "no message about orders is called 'TradeCreated'; there are TradeCreate, "),
+        ("TradeCreated=5", "no message about orders is called 'TradeCreated'; the topics are TradeCreate, "),
         ("taobao_trade_TradeCreate=5", "no message about orders is called 'taobao_trade_TradeCreate'"),
         ("RefundCreated=5", "no message about orders is called 'RefundCreated'"),
         ("*=5", "no message about orders is called '*'"),

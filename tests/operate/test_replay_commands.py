@@ -74,7 +74,7 @@ async def test_the_id_comes_first_with_what_it_costs_and_in_the_end_the_way_back
     await desk.ask(asked)
     _, (first, *_) = desk.printed()
     assert first.endswith(
-        ": listing takes at least 144 calls, and each order or refund that is missing another one"
+        ": listing takes at least 144 calls, and each order or refund that is missing another call"
     )
 
 

@@ -128,8 +128,8 @@ async def test_without_a_name_whoever_authorises_is_added(
         ("", "no code in it"),
         ("https://shop.example/callback?state=x", "no code in it"),
         ("https://shop.example/callback?error=access_denied&state=x", "said no"),
-        ("https://shop.example/callback?code=SECRETCODE&state=1.2.forged", "not one that this app sent"),
-        ("https://shop.example/callback?code=SECRETCODE&state=.", "not one that this app sent"),
+        ("https://shop.example/callback?code=SECRETCODE&state=1.2.forged", "was not sent by this app"),
+        ("https://shop.example/callback?code=SECRETCODE&state=.", "was not sent by this app"),
         ("SECRETCODE", "a code works once and not for long"),
     ],
 )

@@ -98,7 +98,7 @@ async def test_a_platform_that_does_not_answer_is_told_by_the_next_run(
         with monkeypatch.context() as unreachable:
             unreachable.setenv("TOPSYNC_GATEWAY_URL", NOWHERE)
             assert await erase() == 1
-    assert "the platform could not be told" in capsys.readouterr().out
+    assert "the platform could not be asked to stop its messages" in capsys.readouterr().out
     erasure = await erasures.get(installation.pool, SELLER)
     assert erasure is not None
     assert erasure.finished_at is not None

@@ -6,9 +6,9 @@ clock therefore never asks the machine for the time of day. It keeps bounds on t
 platform's clock and a monotonic one, and answers with the *lower* bound: it may be late by up to about a
 second, and is never ahead.
 
-The platform's clock may be wrong for a while, and be set. Whichever of two contradictory times is the true
-one, nothing may be claimed that only one of them supports: for a time of doubt, both count, `now` is the
-earlier and `latest_now` the later. What is signed follows the newest word, `estimate`.
+The platform's clock may be wrong for a while, and then be set. When two of its times contradict each other,
+we cannot know which is right, so we claim nothing that only one supports: for a time of doubt both count.
+`now` is then the earlier and `latest_now` the later time. Signatures use the newest time, `estimate`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 SERVER_RESOLUTION_SECONDS = 1.0
-"""The platform tells whole seconds: an answer T means some instant in [T, T + 1)."""
+"""The platform answers in whole seconds: an answer T means some instant in [T, T + 1)."""
 
 DRIFT_PER_SECOND = 100e-6
 """How fast two clocks may drift apart: bounds are widened by this much per second of age."""
 
 
 DOUBT_SECONDS = 900.0
-"""How long a superseded time still counts. Calls are refused from ten minutes' difference on
-(docs/platform/gateway.md 1.8), so a platform whose clock is further off than that serves nobody for long."""
+"""How long a superseded time still counts. The platform refuses calls whose time differs by ten minutes or
+more (docs/platform/gateway.md 1.8), so a platform whose clock is further off than that serves nobody for
+long."""
 
 MAX_DOUBTS = 8
-"""Superseded times that are kept apart; of more, the oldest two become one that allows for both."""
+"""How many superseded times are kept apart. Beyond that, the two oldest are merged into bounds that allow for
+both."""
 
 
 class ClockNotSetError(RuntimeError):
-    """The platform has not told the time yet; call `taobao.time.get` first."""
+    """The platform's time is not known yet; call `taobao.time.get` first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +98,14 @@ class ServerClock:
             ValueError: `server_time` has no offset, or `received` lies before `sent`.
         """
         if server_time.tzinfo is None:
-            raise ValueError("server time needs an offset: a naive one would be read in this machine's zone")
+            raise ValueError("server time needs an offset: without it, this machine's zone would be assumed")
         if received < sent:
             raise ValueError("an answer is received after its question was sent")
-        told = server_time.timestamp()
-        low = told - received
+        server_second = server_time.timestamp()
+        low = server_second - received
         # The second may have been read right after sending: drift since then counts. `low` needs no such
         # allowance, because an earlier reading leaves it too low by more than any drift.
-        high = told + SERVER_RESOLUTION_SECONDS - sent + (received - sent) * DRIFT_PER_SECOND
+        high = server_second + SERVER_RESOLUTION_SECONDS - sent + (received - sent) * DRIFT_PER_SECOND
         if self._believed is not None:
             old_low, old_high = self._believed.aged(self._monotonic())
             if max(low, old_low) <= min(high, old_high):
@@ -136,13 +138,13 @@ class ServerClock:
         _, high = self._bounds()
         return datetime.fromtimestamp(high + self._monotonic(), UTC)
 
-    def is_ahead(self, told: datetime) -> bool:
-        """Whether what the platform says to have happened cannot have: it lies ahead, whichever doubt counts.
+    def is_ahead(self, happened_at: datetime) -> bool:
+        """Whether the platform's time of an event lies in the future, whichever doubt is right.
 
         Raises:
             ClockNotSetError: nothing has been observed yet.
         """
-        return told > self.latest_now()
+        return happened_at > self.latest_now()
 
     def estimate(self) -> datetime:
         """The middle of the newest bounds: for measuring and signing, never for deciding."""
@@ -152,7 +154,7 @@ class ServerClock:
     def seconds_until_informative(self) -> float:
         """How long to wait before asking for the time again, so that the answer halves the uncertainty.
 
-        The platform tells whole seconds, so an answer says most when, by the middle of the bounds, the
+        The platform answers in whole seconds, so an answer says most when, by the middle of the bounds, the
         second is just changing. Between 0 and 1.
         """
         low, high = self._newest()

@@ -1,4 +1,4 @@
-"""What is wrong with a database's address, as far as it can be seen without the server: no wait mends that.
+"""Finds what is wrong with a database's address without asking the server. Waiting would not mend it.
 
 The driver reads certificates and the user's name as it connects, and what it then says looks like an outage.
 """
@@ -17,13 +17,17 @@ FILES: Final = {
     "sslkey": "PGSSLKEY",
     "sslcrl": "PGSSLCRL",
 }
-"""What names a file: in the address, and where that has none, in the environment."""
+"""Parameters of the address that name a file, each with the environment variable that stands in for it."""
 
 MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 def check(url: str, environment: Mapping[str, str]) -> None:
-    """Raise a ValueError with what is wrong, where something is; it holds no password."""
+    """Check a database's address.
+
+    Raises:
+        ValueError: what is wrong with it. The text holds no password.
+    """
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     named = {name: query.get(name) or environment.get(variable) for name, variable in FILES.items()}
@@ -32,7 +36,7 @@ def check(url: str, environment: Mapping[str, str]) -> None:
             _require_readable(name, Path(path))
     mode = query.get("sslmode") or environment.get("PGSSLMODE") or "prefer"
     if mode not in MODES:
-        raise ValueError(f"sslmode is none of {', '.join(MODES)}")
+        raise ValueError(f"sslmode must be one of {', '.join(MODES)}")
     if mode in ("verify-ca", "verify-full") and named["sslrootcert"] is None:
         raise ValueError(f"sslmode={mode} needs sslrootcert=/path/of/the/authority's/certificate beside it")
     if "@" not in parts.netloc and not query.get("user") and not environment.get("PGUSER"):

@@ -1,4 +1,4 @@
-"""How long, and until when, in words for people."""
+"""Durations, and the moments at which they end, as text for people."""
 
 from __future__ import annotations
 

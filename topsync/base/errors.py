@@ -1,4 +1,4 @@
-"""The base of failures that an operator can do something about."""
+"""The base class of failures that an operator can do something about."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TypeVar
 
 E = TypeVar("E", bound=Exception)
 
-MOST_TOLD = 3
-"""Different errors of a group that are written out."""
+MAX_WRITTEN_OUT = 3
+"""How many different errors of a group are written out."""
 
 
 class OperatorError(Exception):
@@ -22,7 +22,7 @@ class UnreachableError(OperatorError):
 
 @contextmanager
 def reaching(server: str, errors: tuple[type[BaseException], ...]) -> Iterator[None]:
-    """Where one of these errors leaves the context, say in one line which server it is about.
+    """Turn these errors, where they leave the context, into one line that names the server.
 
     Raises:
         UnreachableError: in place of any of `errors`.
@@ -31,19 +31,19 @@ def reaching(server: str, errors: tuple[type[BaseException], ...]) -> Iterator[N
         yield
     except errors as error:
         # The lines below the first are details, and may quote what is stored.
-        told = str(error).partition("\n")[0] or type(error).__name__
-        raise UnreachableError(f"{server} does not answer, or refuses: {told}") from error
+        first_line = str(error).partition("\n")[0] or type(error).__name__
+        raise UnreachableError(f"{server} does not answer, or refuses: {first_line}") from error
 
 
 def first_of(group: BaseExceptionGroup[E]) -> E:
-    """One of the errors in a group of them: the first is enough to say what to do."""
+    """The first error in a group: it is enough to say what to do."""
     for error in group.exceptions:
         return first_of(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("an exception group is never empty")
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group of them, however nested, or the error itself."""
+    """The single errors in a group, however deeply nested; of an error that is no group, the error itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)
@@ -52,13 +52,13 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def flat(error: BaseException) -> str:
-    """An error in one line for a log; of a group, each error in it that says something of its own.
+    """An error in one line for a log; of a group, the errors in it that differ.
 
     Only the first line of each: those below it are details, and may quote what is stored.
     """
-    told = list(dict.fromkeys(map(_in_a_line, leaves(error))))
-    more = [f"and {len(told) - MOST_TOLD} others"] if len(told) > MOST_TOLD else []
-    return "; ".join(told[:MOST_TOLD] + more)
+    texts = list(dict.fromkeys(map(_in_a_line, leaves(error))))
+    more = [f"and {len(texts) - MAX_WRITTEN_OUT} others"] if len(texts) > MAX_WRITTEN_OUT else []
+    return "; ".join(texts[:MAX_WRITTEN_OUT] + more)
 
 
 def _in_a_line(error: BaseException) -> str:

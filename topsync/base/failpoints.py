@@ -1,14 +1,15 @@
 """Named fail points: the places between two steps at which a test lets a process die (P4).
 
-A promise to survive a crash at any instruction can be shown only by crashes between known instructions, of
-the real process. So the code calls `reach` there. In production that does nothing: a point is armed only from
-the environment, by two variables together:
+We promise to survive a crash at any instruction. Only crashes of the real process, between known
+instructions, can show that. So the code calls `reach` there. In production that does nothing: a point is
+armed only from the environment, by two variables together:
 
 - `TOPSYNC_FAIL_POINT`, a point, or `point:3` for the third time that it is reached;
-- `TOPSYNC_FAIL_POINT_REACHED`, a file that the name is written to before the process dies, so that a test
-  knows that it died there. A process that is given only one of the two refuses to start.
+- `TOPSYNC_FAIL_POINT_REACHED`, a file. The process writes the point's name to it before it dies, so that a
+  test knows where it died.
 
-They are no settings: nobody who runs topsync should find them among those.
+A process that is given only one of the two refuses to start. They are no settings: nobody who runs topsync
+should find them among those.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ POINTS: Final[tuple[Point, ...]] = get_args(Point)
 
 
 class FailPointError(OperatorError):
-    """A fail point is asked for that there is not, or by halves."""
+    """The environment names an unknown fail point, or sets only one of the two variables."""
 
 
 class _Armed:

@@ -11,10 +11,11 @@ import structlog
 PREFIX: Final = "topsync"
 
 HOST_CHARACTERS: Final = 36
-"""PostgreSQL keeps 63 of a connection's name. Of a pod's name the end says which pod it is."""
+"""Of the host's name, the last characters are kept: the end of a pod's name says which pod it is. PostgreSQL
+keeps 63 characters of a connection's name."""
 
 
 def connection_name() -> str:
-    """What this process calls its connections to the database: `topsync enrich host/pid`."""
+    """The name of this process's connections to the database: `topsync enrich host/pid`."""
     process = structlog.contextvars.get_contextvars().get("process", "command")
     return f"{PREFIX} {process} {socket.gethostname()[-HOST_CHARACTERS:]}/{os.getpid()}"

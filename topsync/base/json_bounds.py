@@ -1,9 +1,9 @@
-"""How much JSON may hold, judged before anything is built of it.
+"""How much a JSON document may hold, checked before it is parsed.
 
-A value takes up to two hundred bytes in memory and as few as three on the way: 15 MB of `[],` make 420 MB,
-and hold the event loop for seconds. Before each value but the first stands a comma; each list, object and
-name has a mark of its own. These bytes are counted, which takes milliseconds, also those in texts: the bound
-is so high that they do not matter.
+A value takes up to two hundred bytes in memory, but may take only three in the document: 15 MB of `[],`
+become 420 MB, and block the event loop for seconds. Each value but the first follows a comma, and each list,
+object and name has a character of its own. Counting these bytes takes milliseconds. Those within texts are
+counted as well; the bound is so high that this does not matter.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ from typing import Final
 import orjson
 
 MAX_VALUES: Final = 250_000
-"""Of an answer or a line. A hundred complete trades have about 60,000 (1 MB), and one trade with a thousand
-order lines 120,000. At the bound it is some twenty megabytes, and a fraction of a second."""
+"""Values in an answer or a line. A hundred complete trades have about 60,000 (1 MB), and a trade with a
+thousand order lines has 120,000. A document at the bound takes about twenty megabytes and a fraction of a
+second."""
 
 _MARKS: Final = b",:[{"
 
 
 class TooManyValuesError(ValueError):
-    """It holds more than it may. The text says how much that is, and none of it."""
+    """The document holds too many values. The error's text names the bound, and quotes nothing."""
 
 
 def check(document: bytes | str, max_values: int = MAX_VALUES) -> None:
-    """Let pass what can be read without harm.
+    """Check that a document can be parsed without harm.
 
     Raises:
-        TooManyValuesError: it cannot.
+        TooManyValuesError: it holds more than `max_values` values.
     """
-    # Each of them is a byte, so what is short has few enough.
+    # Each value takes at least a byte, so a short document cannot have too many.
     if len(document) <= max_values:
         return
     octets = document.encode("utf-8", "replace") if isinstance(document, str) else document
@@ -38,10 +39,10 @@ def check(document: bytes | str, max_values: int = MAX_VALUES) -> None:
 
 
 def loads(document: bytes | str, max_values: int = MAX_VALUES) -> object:
-    """JSON as orjson reads it.
+    """Parse JSON with orjson, after `check`.
 
     Raises:
-        ValueError: it is not JSON, or holds too much.
+        ValueError: it is not JSON, or holds too many values.
     """
     check(document, max_values)
     loaded: object = orjson.loads(document)

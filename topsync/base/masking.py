@@ -1,8 +1,8 @@
-"""What must not leave a process in a log: sessions, secrets and receivers' data, found by name or by value.
+"""Keeps sessions, secrets and receivers' data out of the logs; it finds them by name or by value.
 
-A second fence: nothing of the kind is to be handed to a log call at all. Names are compared without regard to
-case, `_` and `-`: at every level of what is logged, and in texts that have `name=value` or `"name": "value"`.
-A process's own secrets are recognised by value, wherever they stand.
+This is a second fence: no such value may be handed to a log call in the first place. Names are compared
+without regard to case, `_` and `-`: at every level of what is logged, and in texts that have `name=value` or
+`"name": "value"`. A process's own secrets are recognised by value, wherever they stand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from uuid import UUID
 MASK: Final = "***"
 
 MAX_DEPTH: Final = 8
-"""What is nested deeper is not shown."""
+"""Values that are nested deeper are not shown."""
 
 _NAMES: Final = (
     *("session", "session_key", "top_session", "access_token", "refresh_token", "token", "token_keys"),
@@ -28,7 +28,7 @@ _PREFIXES: Final = ("receiver", "buyer")
 _PLAIN_NAMES: Final = frozenset(name.replace("_", "") for name in _NAMES)
 
 _SHORTEST_SECRET: Final = 6
-"""Shorter values would be found in half of all words."""
+"""A shorter value is not masked: it would be found in half of all words."""
 
 _hidden: set[str] = set()
 
@@ -51,19 +51,19 @@ _PYDANTIC_INPUT: Final = re.compile(r"\binput_value=.*?(?=, input_type=)", re.DO
 
 
 def hide(secret: str) -> None:
-    """Mask a value wherever it is logged from now on: of a process's own few secrets, not each seller's."""
+    """Mask a value wherever it is logged from now on: a process's own few secrets, not each seller's."""
     if len(secret) >= _SHORTEST_SECRET:
         _hidden.add(secret)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether what goes by this name is never shown."""
+    """Whether a value with this name is never shown."""
     plain = name.replace("_", "").replace("-", "").lower()
     return plain in _PLAIN_NAMES or plain.startswith(_PREFIXES)
 
 
 def mask(value: object, depth: int = 0) -> object:
-    """A value as it may be logged: nested ones too, unknown objects as their masked text."""
+    """A value as it may be logged: nested values are masked, an unknown object becomes its masked text."""
     if value is None or isinstance(value, bool | int | float | Decimal | date | timedelta | UUID):
         return value
     if isinstance(value, str):
@@ -83,7 +83,7 @@ def mask(value: object, depth: int = 0) -> object:
 
 
 def mask_text(text: str) -> str:
-    """A text without what stands in it under a hidden name, in an address, or as a secret of this process."""
+    """A text with masks for values of hidden names, passwords in addresses and this process's secrets."""
     for secret in _hidden:
         text = text.replace(secret, MASK)
     if "=" not in text and ":" not in text:

@@ -1,8 +1,8 @@
-"""The catalogue of metrics: one typed object each, so that a misspelt name fails the type check.
+"""The catalogue of metrics. Each is a typed object, so that a misspelt name fails the type check.
 
-Labels never hold a seller's nick, an order id or anything of a buyer; a seller's id only where an alert has
-to name the seller. Names follow the Prometheus rules
-(base units, `_total` for counters). A retry is not an error; an error counts once.
+Labels never hold a seller's nick, an order id or anything of a buyer; they hold a seller's id only where an
+alert has to name the seller. Names follow the Prometheus rules (base units, `_total` for counters). A retry
+is not an error; an error counts once.
 """
 
 from __future__ import annotations

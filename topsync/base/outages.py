@@ -1,4 +1,4 @@
-"""Going on through the outages of a server: a line for each failure, and waits that grow until it is back."""
+"""Work that goes on through outages of a server: a log line for each failure, and waits that grow."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from topsync.base.service import Lifetime
 log = telemetry.get_logger(__name__)
 
 WAITS: Final = retry.Policy(first_wait_seconds=0.5, max_wait_seconds=10.0)
-"""Long enough to leave a server in peace, short enough to be there soon after it is back."""
+"""Long enough to leave a server in peace, short enough to go on soon after it is back."""
 
 HEALTHY_SECONDS: Final = 30.0
-"""Work that went well for so long has come through its outage: the next is another."""
+"""When work has gone well for this long, the outage is over; the next failure begins a new outage."""
 
 
 @dataclass(slots=True)
 class Outage:
-    """What has failed in a row of a thing that is tried until it succeeds."""
+    """The failures in a row of something that is tried until it succeeds."""
 
     what: str
-    """What cannot be done meanwhile, for the log."""
+    """Names the work that cannot be done meanwhile, for the log."""
     failures: int = 0
 
     def failed(self, error: BaseException) -> float:
-        """Note a failure; returns for how many seconds to leave it alone."""
+        """Note a failure. Returns the seconds to wait before the next attempt."""
         self.failures += 1
         wait_seconds = WAITS.wait_seconds(self.failures)
         log.warning(
@@ -37,7 +37,7 @@ class Outage:
         return wait_seconds
 
     def over(self) -> None:
-        """Note that it went well."""
+        """Note a success."""
         self.failures = 0
 
 

@@ -1,4 +1,4 @@
-"""Files that hold buyers' data or secrets: only their owner reads them, and no link leads anywhere else."""
+"""Files that hold buyers' data or secrets: only their owner can read them, and no link is followed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _OTHERS: Final = 0o077
 
 
 def make_folder(path: Path) -> None:
-    """A folder for nobody else; also its parents, as they come. Idempotent.
+    """Make a folder that no other user can enter. Missing parents are made with the usual rights. Idempotent.
 
     Raises:
-        OSError: it cannot be made, is no folder, or belongs to somebody else.
+        OSError: it cannot be made, is no folder, or belongs to another user.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -33,10 +33,10 @@ def make_folder(path: Path) -> None:
 
 
 def create(path: Path) -> BinaryIO:
-    """A new file to write, in place of whatever has that name.
+    """Open a new file to write. An older file of that name is removed.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the file cannot be made.
     """
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

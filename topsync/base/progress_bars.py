@@ -1,4 +1,4 @@
-"""Progress of work that has a step after the other: bars on a terminal, a line per step elsewhere."""
+"""Shows the progress of work that has several steps: bars on a terminal, a line per step elsewhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from topsync.base.shown import shown
 
 
 class Bars:
-    """One bar per seller; where the output is no terminal, one line per seller and step.
+    """A bar per seller. Where the output is no terminal, a line per seller and step.
 
-    `steps` says how each step is shown, in the order in which they come.
+    `steps` gives each step its text, in the order in which the steps come.
     """
 
     def __init__(self, output: TextIO, steps: Mapping[str, str]) -> None:
@@ -48,17 +48,17 @@ class Bars:
         self._console.print(shown(text), soft_wrap=True)
 
     def reporter(self, seller: str) -> Callable[[str, int, int | None], None]:
-        """What one seller's work reports its steps to."""
+        """A function to which a seller's work reports its steps."""
         seller = shown(seller)
         first = next(iter(self._steps.values()))
         task: TaskID = self._progress.add_task(first, total=None, seller=seller)
-        told: set[str] = set()
+        reported: set[str] = set()
 
         def report(step: str, done: int, total: int | None) -> None:
             self._progress.update(task, description=self._steps[step], completed=done, total=total)
             finished = total is not None and done >= total
-            if not self._console.is_terminal and finished and step not in told:
-                told.add(step)
+            if not self._console.is_terminal and finished and step not in reported:
+                reported.add(step)
                 self._console.print(f"{seller}: {self._steps[step]}: {done} of {total}", soft_wrap=True)
 
         return report
@@ -66,7 +66,7 @@ class Bars:
 
 @contextmanager
 def looking(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, gone at the end, for a search that takes its time; report (done, total) to it."""
+    """On a terminal, a bar for a search that takes long, gone at the end. Report (done, total) to it."""
     console = terminal.console(sys.stderr)
     bar = Progress(
         TextColumn(what, markup=False),
@@ -83,10 +83,10 @@ def looking(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def moving(*, every_seconds: float = 0.0) -> Iterator[Callable[[str, str], None]]:
-    """Show on standard error how a wait stands: what it waits for, and a detail that changes all the time.
+    """Show on standard error what a wait waits for, and a detail that changes all the time.
 
-    On a terminal in place. Elsewhere a line when the text is another one, without its detail, and no more
-    than one in `every_seconds`.
+    A terminal shows both in place. Elsewhere a line is written when the text has changed, without the detail
+    and at most once in `every_seconds`.
     """
     console = terminal.console(sys.stderr)
     if console.is_terminal:

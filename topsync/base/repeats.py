@@ -1,7 +1,7 @@
-"""What a library says again and again is said once in a while, with how often it was said meanwhile.
+"""Log messages that a library repeats are written once in a while, with the number left out since.
 
-While a broker is away, each of its clients complains several times for each attempt: hundreds of lines a
-second, in which the one line that matters is lost.
+While a broker is away, each of its clients complains several times for each attempt. The line that matters
+would be lost among hundreds of lines a second.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from dataclasses import dataclass
 
 EVERY_SECONDS = 10.0
 MOST_MESSAGES = 500
-"""Different messages that are remembered. Libraries have fewer; beyond it, counting begins anew."""
+"""How many different messages are remembered. Libraries have fewer; beyond it, counting begins anew."""
 
 
 @dataclass(slots=True)
 class _Said:
     at: float
     since: int = 0
-    """How often it was to be said since, and was not."""
+    """How often the message was left out since it was last written."""
 
 
 class Repeats(logging.Filter):
-    """Lets each message of a logger through once in `EVERY_SECONDS`, whatever is filled into it.
+    """Lets each message of a logger through once in `EVERY_SECONDS`, whatever its arguments are.
 
-    The next one that gets through tells in `repeated` how many did not. A traceback always gets through.
+    The field `repeated` of the next message that gets through says how many did not. A traceback always gets
+    through.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -1,8 +1,8 @@
 """Retries for the whole product, over tenacity; no other module imports it.
 
-The rule is a value that can be tested without waiting: a pure function maps an exception (and the number
-of the attempt that raised it) to `Retry` or `GIVE_UP`, and a `Policy` says how long to wait and when to
-stop. Doing it is `run`.
+The rule can be tested without waiting: a pure function maps an exception (and the number of the attempt that
+raised it) to `Retry` or `GIVE_UP`, and a `Policy` says how long to wait and when to stop. `run` carries it
+out.
 
     await retry.run(connect, decide=on_oserror, policy=retry.Policy(max_attempts=8))
 """
@@ -29,14 +29,14 @@ class Jitter(Enum):
     """By how much a computed wait is spread, so that many callers do not come back together."""
 
     FULL = (0.0, 1.0)
-    """Anything from nothing to the whole wait: for many clients of one server that came back."""
+    """Anything from nothing to the whole wait: for many clients of a server that came back."""
     HALF = (0.5, 1.5)
     """The wait ± 50 %: for a service that asks for time (docs/platform/gateway.md 2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again: after exactly `wait_seconds`, or after the policy's own wait when that is None."""
+    """Try again: after exactly `wait_seconds`, or after the policy's wait when that is None."""
 
     wait_seconds: float | None = None
 
@@ -55,7 +55,7 @@ Decide = Callable[[Exception, int], Decision]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What `on_retry` hears before a wait: which attempt failed, with what, and how long the wait is."""
+    """What `on_retry` gets before a wait: the failed attempt, its error, and how long the wait is."""
 
     number: int
     error: Exception
@@ -67,7 +67,7 @@ class Policy:
     """Exponential waits with jitter, bounded in number or in time (or both).
 
     Attributes:
-        max_attempts: calls in all, the first included; None for no bound of this kind.
+        max_attempts: calls in all, the first included; None for no such bound.
         max_elapsed_seconds: no wait is begun that would end later than this after the first call began.
         first_wait_seconds: the wait after the first failure, before jitter; it doubles each time.
         max_wait_seconds: the longest wait before jitter.
@@ -134,7 +134,7 @@ async def run(
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A policy and a decision, at work since a moment of the monotonic clock."""
+    """A policy and a decision, with the moment of the monotonic clock at which the first call began."""
 
     decide: Decide
     policy: Policy
@@ -142,7 +142,7 @@ class _Rule:
     began: float
 
     def wait_after(self, error: Exception, attempt: int) -> float | None:
-        """How long to wait before the next attempt; None: there is none."""
+        """How long to wait before the next attempt; None when there is no next attempt."""
         decision = self.decide(error, attempt)
         if isinstance(decision, GiveUp):
             return None
@@ -172,4 +172,5 @@ class _Rule:
 
 
 _NO_MORE: Final = math.inf
-"""The wait before an attempt that is not made. tenacity asks how long to wait, and then whether to stop."""
+"""The wait before an attempt that will not be made: tenacity first asks how long to wait, then whether to
+stop."""

@@ -1,4 +1,4 @@
-"""What every long-running process shares: set-up, signals, probes, an orderly end."""
+"""What all long-running processes share: set-up, signals, probes, an orderly end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXIT_SETTINGS = 2
 
 
 class Lifetime:
-    """The process's state as its probes and its parts see it: ready or not, stopping or not."""
+    """The state of a process, for its probes and its parts: ready or not, stopping or not."""
 
     def __init__(self) -> None:
         self._ready = False
@@ -36,7 +36,7 @@ class Lifetime:
         return self._ready and not self.stopping
 
     def set_ready(self) -> None:
-        """Say that the process does its work from now on."""
+        """Note that the process does its work from now on."""
         self._ready = True
         log.info("ready")
 
@@ -76,8 +76,8 @@ def run(process: str, body: Callable[[Lifetime], Awaitable[None]]) -> None:
 def calm_collector() -> None:
     """Let the collector of reference cycles look less often.
 
-    A service that holds thousands of messages makes few cycles, but with the default thresholds it is
-    searched for them all the time: 15 % of the push process's time.
+    A service that holds thousands of messages makes few cycles, but with the default thresholds the collector
+    searches all the time: it took 15 % of the push process's time.
     """
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)

@@ -1,4 +1,4 @@
-"""Every setting of topsync: environment first, checked at the start, one reference page.
+"""All settings of topsync. They come from the environment and are checked when a process starts.
 
 One class per noun; each process loads the classes it needs. `docs/reference/settings.md` is generated
 from here (`topsync settings --markdown`). Secrets come from the environment or, one file per setting
@@ -54,7 +54,7 @@ def _is_database_url(secret: SecretStr) -> SecretStr:
 
 
 SecretUrl = Annotated[SecretStr, AfterValidator(_is_database_url)]
-"""A database's address: it holds a password, so it is shown to nobody."""
+"""A database's address. It holds a password, so it is never shown."""
 ChannelUrl = Annotated[Url, UrlConstraints(allowed_schemes=["ws", "wss"])]
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -71,7 +71,7 @@ class _Settings(BaseSettings):
 
 
 class PlatformSettings(_Settings):
-    """The platform: where it is, and who we are to it."""
+    """The platform: where it is, and which application we are."""
 
     app_key: str = Field(min_length=1, description="The application's key on the open platform.")
     app_secret: SecretStr = Field(description="The application's secret; signs every call and connection.")
@@ -90,18 +90,19 @@ class PlatformSettings(_Settings):
     )
     clock_doubt_seconds: Seconds = Field(
         900,
-        description="How long after a jump of the platform's clock both its times count: nothing is claimed "
-        "that only one of them supports.",
+        description="When the platform's clock jumps, for how long both its times count: nothing is claimed "
+        "that only the old or only the new time supports.",
     )
     refunds: bool = Field(
         True,
-        description="Whether refunds are kept as well; off where the application has no right to them.",
+        description="Whether refunds are kept as well. Switch it off where the application has no right to "
+        "them.",
     )
     calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
 
 
 class AuthorisationSettings(_Settings):
-    """How sellers let us in, and how their sessions are renewed."""
+    """How sellers authorise us, and how their sessions are renewed."""
 
     oauth_url: HttpUrl = Field(
         HttpUrl("https://oauth.taobao.com"), description="Where `/authorize` and `/token` are."
@@ -114,7 +115,7 @@ class AuthorisationSettings(_Settings):
         0.25,
         gt=0,
         lt=1,
-        description="A session that can be refreshed is, when this share of its life is left.",
+        description="A session that can be refreshed is refreshed when this share of its life is left.",
     )
 
 
@@ -126,14 +127,14 @@ class BudgetSettings(_Settings):
     )
     api_limits: str = Field(
         "",
-        description="APIs with a limit of their own besides, as `api=calls per second`, comma-separated, "
+        description="APIs that also have a limit of their own, as `api=calls per second`, comma-separated, "
         "e.g. `taobao.trades.sold.increment.get=5`.",
     )
     calls_per_day: int | None = Field(
         None, ge=1, description="Gateway calls of a platform day (GMT+8), all processes together."
     )
     live_reserve_calls: int = Field(
-        0, ge=0, description="The last so many calls of a day are for live changes only."
+        0, ge=0, description="How many of a day's last calls are for live changes only."
     )
 
     @field_validator("api_limits")
@@ -175,9 +176,9 @@ class DatabaseSettings(_Settings):
     """PostgreSQL."""
 
     database_url: SecretUrl = Field(
-        description="The database, e.g. `postgresql://user:password@host:5432/topsync`; of several hosts, "
-        "`host1:5432,host2:5432`, the one that takes writes. In a file of `TOPSYNC_SECRETS_DIR` it is read "
-        "again for each new connection: a changed password needs no restart."
+        description="The database, e.g. `postgresql://user:password@host:5432/topsync`. Where it names "
+        "several hosts, `host1:5432,host2:5432`, the host that takes writes is used. In a file of "
+        "`TOPSYNC_SECRETS_DIR` it is read again for each new connection: a changed password needs no restart."
     )
     database_pool_size: int = Field(
         8, ge=2, le=200, description="Connections that one process opens at most."
@@ -199,8 +200,8 @@ class KafkaSettings(_Settings):
         30.0,
         ge=1,
         le=3600,
-        description="How old what a client knows of the cluster may be. So late at most it notices that "
-        "somebody has added partitions.",
+        description="How old a client's knowledge of the cluster may be: it notices added partitions after "
+        "this time at the latest.",
     )
     topic_prefix: str = Field(
         "taobao", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="First part of every topic's name."
@@ -216,8 +217,8 @@ class KafkaSettings(_Settings):
         None,
         ge=1,
         le=7,
-        description="Replicas that must have a record before it counts as written; without it, one less than "
-        "there are.",
+        description="Replicas that must have a record before it counts as written. Without this setting: one "
+        "less than there are.",
     )
     changes_retention_hours: int = Field(
         168,
@@ -227,8 +228,8 @@ class KafkaSettings(_Settings):
     orders_compaction_lag_hours: int = Field(
         24,
         ge=1,
-        description="How far behind a reader of `orders` or `refunds` may be and still see every version and "
-        "tombstone.",
+        description="A reader of `orders` or `refunds` that is no further behind than this sees every "
+        "version and tombstone.",
     )
     notices_retention_hours: int = Field(
         2160, ge=24, description="How long dead letters and notifications are kept."
@@ -265,15 +266,15 @@ class PushSettings(_Settings):
     max_unconfirmed_bytes: int = Field(
         32 * 1024 * 1024,
         ge=65536,
-        description="Messages held between channel and Kafka; beyond it, reading stops.",
+        description="How much may be held between channel and Kafka; beyond it, reading stops.",
     )
     max_frame_bytes: int = Field(
         4 * 1024 * 1024,
         ge=256 * 1024,
         le=16 * 1024 * 1024,
-        description="The longest message read from the channel; the platform is known to send some hundred "
-        "bytes, and 200 kB at most. Of a longer one the beginning becomes a dead letter, and it is confirmed "
-        "if its id can be read.",
+        description="The longest message read from the channel; the platform is known to send a few hundred "
+        "bytes, and 200 kB at most. The beginning of a longer message becomes a dead letter; the message is "
+        "confirmed if its id can be read.",
     )
     reconnect_initial_seconds: PositiveSeconds = Field(
         3, description="First wait after a lost connection; doubles."
@@ -288,11 +289,11 @@ class PushSettings(_Settings):
         5, description="First wait after the channel sent us away with a Close."
     )
     dead_peer_seconds: float = Field(
-        60, ge=6, le=600, description="A channel whose TCP acknowledges nothing for so long is given up."
+        60, ge=6, le=600, description="A channel whose TCP acknowledges nothing for this long is given up."
     )
     silence_seconds: Seconds = Field(
         1800,
-        description="A channel that has sent nothing for so long is replaced, and what it may have missed "
+        description="A channel that has sent nothing for this long is replaced, and what it may have missed "
         "is pulled; 0 never does.",
     )
     push_connections: int = Field(
@@ -306,7 +307,7 @@ class PushSettings(_Settings):
         description="Fetch a token by `taobao.tmc.auth.get` before each connect, and send it as the field "
         "`token`.",
     )
-    channel_sdk: str = Field("topsync", description="What we say we are, in the connect field `sdk`.")
+    channel_sdk: str = Field("topsync", description="The name that we send in the connect field `sdk`.")
     channel_minor_group: str | None = Field(
         None, description="Connect field `minor_group` (the official client sends `default`)."
     )
@@ -341,41 +342,42 @@ class EnricherSettings(_Settings):
     enricher_max_bytes: int = Field(
         64 * 1024**2,
         ge=1024**2,
-        description="Bytes of records that are on their way through an enricher at most; above it, it reads "
+        description="How many bytes of records may be on their way through an enricher; above it, it reads "
         "nothing more. In memory they take about ten times as much.",
     )
     detail_lag_allowance_seconds: Seconds = Field(
-        1, description="How long after a change the platform's detail may still answer the older state."
+        1, description="How long after a change the platform's detail may still show the older state."
     )
     dead_letter_limit_share: float = Field(
         0.2,
         gt=0,
         le=1,
-        description="When a larger share of a partition's last records would be dead letters, the enricher "
-        "stops instead; 1 never stops it.",
+        description="If a larger share of a partition's last records were to become dead letters, the "
+        "enricher stops instead; 1 never stops it.",
     )
     dead_letter_limit_records: int = Field(
-        1000, ge=100, le=100_000, description="How many last records of a partition that share is of."
+        1000, ge=100, le=100_000, description="How many last records of a partition that share refers to."
     )
     dead_letter_limit_least: int = Field(
-        50, ge=1, description="Fewer dead letters than this among them never stop the enricher."
+        50, ge=1, description="Fewer dead letters among them than this never stop the enricher."
     )
     linger: str = Field(
         "",
-        description="Messages that wait for others of their order, so that one call answers them all, and "
-        "how long, as `topic=seconds`, comma-separated, topics without `taobao_trade_`; what is not named is "
-        "fetched at once. `unhurried` is short for `TradeCreate=20,TradeAlipayCreate=20,TradeRated=5,"
-        "TradeMemoModified=5`. What that spares and costs: docs/operations.md.",
+        description="Which messages wait for others of their order, so that one call answers them all, and "
+        "how long: `topic=seconds`, comma-separated, topics without `taobao_trade_`. For other topics the "
+        "order is fetched at once. `unhurried` is short for "
+        "`TradeCreate=20,TradeAlipayCreate=20,TradeRated=5,TradeMemoModified=5`. What that saves and costs: "
+        "docs/operations.md.",
     )
     backlog_changes: int = Field(
         1000,
         ge=0,
-        description="Unread changes of a partition from which on late ones wait, so that fresh ones need "
-        "not; 0: never.",
+        description="When a partition has this many unread changes, late changes wait so that fresh changes "
+        "need not; 0: never.",
     )
     backlog_fresh_seconds: PositiveSeconds = Field(
         10,
-        description="A change that has waited longer for its writer is late, where the writer is behind.",
+        description="Where the writer is behind, a change that has waited longer than this is late.",
     )
     publish_spacing_seconds: Seconds = Field(
         0.01,
@@ -384,16 +386,16 @@ class EnricherSettings(_Settings):
     )
     topic_watch_seconds: PositiveSeconds = Field(
         10,
-        description="How often an enricher looks whether `orders` and `refunds` have lost records "
+        description="How often an enricher checks whether `orders` and `refunds` have lost records "
         "(docs/operations.md).",
     )
     session_timeout_seconds: PositiveSeconds = Field(
-        10, description="An enricher silent for so long loses its partitions."
+        10, description="An enricher that is silent for this long loses its partitions."
     )
 
 
 class CoverageSettings(_Settings):
-    """What counts as proven complete, and how windows are cut."""
+    """Coverage: what counts as proven complete, and how windows are cut."""
 
     visibility_allowance_seconds: Seconds = Field(
         600,
@@ -415,14 +417,15 @@ class CoverageSettings(_Settings):
     min_window_seconds: float = Field(
         4,
         ge=1,
-        description="A window this short that does not fit one page is paged instead of halved again.",
+        description="A window this short whose orders do not fit one page is paged instead of halved again.",
     )
     too_wide_wait_seconds: Seconds = Field(
-        180, description="Rest before half of a window is asked for that the platform found too wide."
+        180, description="Wait after the platform found a window too wide, before asking for half of it."
     )
     page_size: int = Field(100, ge=10, le=100, description="Trades per list page.")
     stored_within_seconds: PositiveSeconds = Field(
-        300, description="A window whose orders are not stored by then is not proven, and tried again."
+        300,
+        description="A window whose orders are not stored within this time is not proven, and tried again.",
     )
 
     @field_validator("peaks")
@@ -433,7 +436,7 @@ class CoverageSettings(_Settings):
 
     @property
     def lateness(self) -> Lateness:
-        """How late lists may be, by the calendar; never less at peaks than otherwise."""
+        """How late lists may be, by the calendar; at peaks never less than at other times."""
         usual = Allowances(
             timedelta(seconds=self.visibility_allowance_seconds), timedelta(seconds=self.overlap_seconds)
         )
@@ -451,21 +454,23 @@ class ReconcilerSettings(_Settings):
         300, description="Time between two sweeps of a seller; 0 switches sweeps off."
     )
     push_lost_after_seconds: PositiveSeconds = Field(
-        15, description="A push process that has written no proof for so long counts as lost."
+        15, description="A push process that has written no proof for this long counts as lost."
     )
     gap_retry_seconds: PositiveSeconds = Field(
-        60, description="Wait before a gap is pulled again whose last pull did not prove it."
+        60, description="Wait after a pull that did not prove a gap, before the gap is pulled again."
     )
     refetch_attempts: int = Field(
         45,
         ge=1,
-        description="How often an order is asked for again that the platform does not show as promised, at "
-        "distances from seconds to ten minutes; then it is a dead letter. 45 take six hours.",
+        description="How often we ask again for an order that the platform does not show as announced. The "
+        "waits grow from seconds to ten minutes; then the change is a dead letter. 45 attempts take six "
+        "hours.",
     )
     bulk_from_seconds: Seconds = Field(
         1800,
-        description="A backlog that would take single calls longer goes by tasks of a hundred orders each, "
-        "which the platform runs each half hour; less spares calls, and takes longer. 0: never by tasks.",
+        description="A backlog that would take longer than this by single calls is fetched by tasks of a "
+        "hundred orders each, which the platform runs each half hour. A lower value saves calls and takes "
+        "longer. 0: never by tasks.",
     )
     bulk_tasks: int = Field(100, ge=1, le=1000, description="Tasks of many orders that run at the same time.")
     bulk_poll_seconds: PositiveSeconds = Field(
@@ -501,11 +506,11 @@ class BootstrapSettings(_Settings):
     )
     work_dir: Path = Field(
         Path("/var/lib/topsync"),
-        description="Downloaded exports are in its folder `exports`, which is closed to other users.",
+        description="Downloaded exports are in its folder `exports`, which other users cannot enter.",
     )
 
     def export_file(self, seller_id: int) -> Path:
-        """Where a seller's export is, from its download until it is loaded."""
+        """Where a seller's export lies, from its download until it is loaded."""
         return self.work_dir / "exports" / f"export-{seller_id}.zip"
 
 
@@ -513,7 +518,7 @@ class TelemetrySettings(_Settings):
     """Logs, metrics and probes."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged."
+        "info", description="Lowest level that is logged."
     )
     log_format: Literal["json", "console"] = Field(
         "json", description="`json` for machines, `console` for people."
@@ -529,12 +534,12 @@ class VaultSettings(_Settings):
 
     token_keys: SecretStr = Field(
         description="Fernet keys, comma-separated: the first encrypts, all decrypt (`topsync new-key`). A "
-        "new key goes to the end, and to the front when every process knows it: docs/sellers.md."
+        "new key goes to the end first, and to the front when every process knows it: docs/sellers.md."
     )
 
 
 class SimulatorAdminSettings(_Settings):
-    """Where the simulator's ground truth is; only `topsync audit` and `topsync demo` use it."""
+    """The simulator's ground truth; only `topsync audit` and `topsync demo` use it."""
 
     simulator_admin_url: HttpUrl = Field(
         description="Administrative address of a running `topsync simulate`."
@@ -558,13 +563,13 @@ ALL: tuple[type[_Settings], ...] = (
 )
 
 AnyClass = type[_Settings]
-"""One of the classes above."""
+"""Any of the classes above."""
 
 S = TypeVar("S", bound=_Settings)
 
 
 def load(cls: type[S]) -> S:
-    """Read one class of settings from the environment.
+    """Read a class of settings from the environment.
 
     Raises:
         SettingsError: one line that names the first wrong setting, its problem and the fix.
@@ -575,7 +580,7 @@ def load(cls: type[S]) -> S:
         problem = error.errors(include_input=False)[0]
         raise SettingsError(_explain(cls, str(problem["loc"][0]), problem["msg"])) from None
     except (UnreadableError, OSError) as error:
-        # One of its files is not text, or may not be read; whatever else it says may quote what is in it.
+        # A file in the folder is not text, or may not be read. The error's own text may quote the file.
         cause = error.__cause__ or error
         is_kept_away = isinstance(cause, OSError) and cause.strerror
         what = is_kept_away or "a file in it is not text in UTF-8"
@@ -590,7 +595,7 @@ def wrong(cls: AnyClass, name: str, problem: str) -> SettingsError:
 
 
 def _hide_secrets(loaded: _Settings) -> None:
-    """No log shows a secret of this process from now on, whoever writes it."""
+    """Keep this process's secrets out of every log line from now on, whoever writes it."""
     for name in type(loaded).model_fields:
         value = getattr(loaded, name)
         if isinstance(value, SecretStr):

@@ -1,7 +1,7 @@
-"""How a text that somebody else wrote is shown: as text, in one line, and never so that a terminal obeys it.
+"""Shows text that somebody else wrote: in one line, and so that it can never control the terminal.
 
 Nicks come from the platform, reasons and headers from other people's systems. They may hold escape sequences,
-line breaks and marks that turn the direction of writing around. Pure.
+line breaks and marks that turn the direction of writing. Pure.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 CELL_CHARACTERS: Final = 1000
-"""What a cell of a table shows of a text at most: a detail in words has some hundred."""
+"""The most that a cell of a table shows of a text. A detail in words has about a hundred characters."""
 
 _CUT: Final = "..."
 
 
 def shown(text: str, limit: int | None = None) -> str:
-    r"""The text in one line, with everything written out that is no plain character: `\x1b`, `\n`, `\u202e`.
+    r"""The text in one line; what is not a plain character becomes an escape: `\x1b`, `\n`, `\u202e`.
 
-    Of a text of more than `limit` characters the beginning.
+    A text of more than `limit` characters is cut there.
     """
     if limit is not None and len(text) > limit:
         text = text[: limit - len(_CUT)] + _CUT
@@ -29,12 +29,15 @@ def shown(text: str, limit: int | None = None) -> str:
 
 
 def shown_lines(text: str) -> str:
-    """As `shown`, for a text of ours that has several lines, such as a trace: its line breaks stay."""
+    """As `shown`, for our own text of several lines, such as a traceback: its line breaks stay."""
     return "\n".join(shown(line.rstrip("\r").expandtabs()) for line in text.split("\n"))
 
 
 def shown_json(document: str, *, ascii_only: bool = False) -> str:
-    """A JSON document with what is no plain character, or not ASCII, as an escape: it means the same."""
+    """A JSON document in which whatever is not a plain character is an escape; it means the same.
+
+    With `ascii_only`, whatever is not ASCII is an escape as well.
+    """
     if document.isascii() and document.isprintable():
         return document
     return "".join(

@@ -1,6 +1,6 @@
-"""The first use of a server: one that is away just then is waited for, with a line in the log for each wait.
+"""The first use of a server. If it is away just then, we wait for it, with a line in the log for each wait.
 
-What an outage is, the caller says: each server has errors of its own. For later outages see
+The caller says which errors are an outage, because each server has errors of its own. For later outages see
 `topsync/base/outages.py`.
 """
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 Errors = tuple[type[BaseException], ...]
 
 START = retry.Policy(max_attempts=8, first_wait_seconds=0.5, max_wait_seconds=10.0)
-"""How long a process waits at its start for servers that start at the same time, or are away just now."""
+"""How long a starting process waits for servers that start at the same time, or are away just then."""
 
 
 async def reach(
@@ -32,17 +32,19 @@ async def reach(
     refusals: Errors | None = None,
     may_come: Callable[[Exception], bool] = lambda _: True,
 ) -> T:
-    """The answer of a server that may be away for a moment. `call` must be safe to repeat.
+    """Make the first call of a server that may be away for a moment, and return its answer.
+
+    `call` must be safe to repeat.
 
     Args:
         server: its name, as an operator knows it.
-        call: the first use of it.
+        call: the first use of the server.
         outages: what `call` raises while the server is away.
-        refusals: what is reported as one line; without it, `outages`.
-        may_come: of an outage, whether waiting may end it.
+        refusals: the errors that become an `UnreachableError`; without it, `outages`.
+        may_come: whether waiting may end the outage that an error shows.
 
     Raises:
-        UnreachableError: it has been away for too long, or refuses us.
+        UnreachableError: the server has been away for too long, or refuses us.
     """
     with reaching(server, outages if refusals is None else refusals):
         return await retry.run(
@@ -59,16 +61,16 @@ async def reach(
 async def opened(
     server: str, open_: Callable[[], AbstractAsyncContextManager[T]], *, outages: Errors
 ) -> AsyncIterator[T]:
-    """What `open_` opens, closed at the end; a server that is away as it opens is waited for, as by `reach`.
+    """Enter the context that `open_` makes, and close it at the end. Waits for the server as `reach` does.
 
     Raises:
-        UnreachableError: it has been away for too long. What fails later leaves the context as it is.
+        UnreachableError: the server has been away for too long. Later errors leave the context unchanged.
     """
     async with AsyncExitStack() as stack:
         yield await reach(server, lambda: stack.enter_async_context(open_()), outages=outages)
 
 
 def _waiting(server: str, attempt: retry.Attempt) -> None:
-    # Commands show warnings alone: the first line says what they wait for, and their error says the rest.
+    # Commands show warnings only: the first line says what they wait for, and their error says the rest.
     say = log.warning if attempt.number == 1 else log.info
     say("waiting for a server", server=server, attempt=attempt.number, error=type(attempt.error).__name__)

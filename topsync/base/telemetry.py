@@ -1,8 +1,8 @@
 """Structured logs, and the endpoint for metrics and probes.
 
 Logs are one JSON object a line on standard error. Values that could identify a receiver or open a
-seller's shop must not be handed to a log call at all; as a second fence, `topsync/base/masking.py` hides what
-goes by a known name, at every level and in the texts of errors.
+seller's shop must not be handed to a log call at all; as a second fence, `topsync/base/masking.py` hides
+values with a known name, at every level and in the texts of errors.
 """
 
 from __future__ import annotations
@@ -66,13 +66,13 @@ def _strip_details(error: BaseException | None) -> None:
 
 
 def _show_masked(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
-    """What the interpreter prints when nobody caught an error, masked as logs are."""
+    """Print an error that nobody caught, masked as logs are."""
     _strip_details(error)
     sys.stderr.write(masking.mask_text("".join(traceback.format_exception(error))))
 
 
 def _all_of(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception with everything that a traceback shows beside it."""
+    """An exception, and all other exceptions that its traceback shows."""
     waiting, seen = [error], set[int]()
     while waiting:
         found = waiting.pop()
@@ -86,7 +86,7 @@ def _all_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _show_texts(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """For a line that people read: what is foreign in it is shown, and begins no line of its own."""
+    """For a line that people read: text of others is escaped, and cannot begin a line of its own."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = shown_lines(value) if name == "exception" else shown(value)
@@ -94,7 +94,7 @@ def _show_texts(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
-    """A line for machines, that a terminal does not obey either."""
+    """A line for machines. It cannot control a terminal either."""
     has_all = (sys.stderr.encoding or "").lower().startswith("utf")
     return shown_json(str(_JSON(logger, name, event)), ascii_only=not has_all)
 

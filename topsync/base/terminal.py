@@ -1,4 +1,4 @@
-"""The one way to the terminal: sentences, tables, JSON and questions.
+"""The only way to the terminal: sentences, tables, JSON and questions.
 
 Whatever is printed passes through `topsync.base.shown`, so no command can forget it, and a table fits the
 screen. Nothing else imports rich's consoles and tables (`pyproject.toml`, `banned-api`).
@@ -27,22 +27,22 @@ from rich.text import Text
 from topsync.base.shown import CELL_CHARACTERS, shown, shown_json
 
 FOLDED_COLUMNS: Final = 11
-"""A text in narrower lines than this is no longer readable."""
+"""In narrower lines than this, a text cannot be read."""
 
 GAP_COLUMNS: Final = 2
 """Between two columns."""
 
 MAX_LINE_BYTES: Final = 64 * 1024
-"""Of an answer to a question; the address of a callback has some hundred."""
+"""The longest answer to a question. The address of a callback has a few hundred bytes."""
 
 MAX_ERROR_CHARACTERS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. What is `whole` never breaks: ids, dates, numbers. Anything else is folded.
+    """A column of a table. A `whole` column never breaks: ids, dates, numbers. Any other column is folded.
 
-    Where the screen is too narrow, the column with the highest `rank` goes first; one of rank 0 never.
+    Where the screen is too narrow, the column with the highest `rank` is left out first; rank 0 always stays.
     """
 
     heading: str
@@ -76,7 +76,7 @@ class Table:
         self.rows.append(cells)
 
     def fitted(self, width: int) -> tuple[RichTable, int, list[str]]:
-        """The table for a screen of this width, the width it takes, and the headings that found no room."""
+        """The table for a screen of this width, the width it takes, and the headings that were left out."""
         texts = [[_text(cell) for cell in row] for row in self.rows]
         least = [
             _least(column, [row[at] for row in texts], self.headed) for at, column in enumerate(self.columns)
@@ -104,20 +104,20 @@ class Table:
 
 
 def facts(title: str) -> Table:
-    """A table without headings, of a name and what is to be said of it in each row."""
+    """A table without headings: in each row a name, and what is known about it."""
     return Table((Column("", whole=True), Column("")), title=title, headed=False)
 
 
 def _text(cell: Cell) -> Text:
     text, style = (cell.text, cell.style) if isinstance(cell, Styled) else (cell, "")
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    # What the terminal lacks is written out here already, so that the columns stand below each other.
+    # Characters that the terminal lacks are escaped here already, so that the columns stay aligned.
     writable = shown(text, CELL_CHARACTERS).encode(encoding, "backslashreplace").decode(encoding)
     return Text(writable, style)
 
 
 def _least(column: Column, cells: Sequence[Text], headed: bool) -> int:
-    """How many columns of the screen it needs."""
+    """The fewest columns of the screen that this column needs."""
     widths = [cell_len(cell.plain) for cell in cells]
     if column.whole:
         return max([*widths, cell_len(column.heading) if headed else 0])
@@ -130,9 +130,9 @@ def _total(least: Sequence[int], kept: Sequence[int]) -> int:
 
 
 def prepare() -> None:
-    """Have output and errors write out what their encoding lacks, and a closed stream lead nowhere.
+    """Make output and errors escape characters that their encoding lacks, and replace closed streams.
 
-    Call it first: either would otherwise end a command with a trace.
+    Call it first: either problem would otherwise end a command with a traceback.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -143,17 +143,17 @@ def prepare() -> None:
 
 
 def console(file: TextIO | None = None, *, width: int | None = None, markup: bool = False) -> Console:
-    """A console on standard output, or on a file. What is handed to it must be shown before, or be ours."""
+    """A console on standard output, or on a file. Pass it only our own text, or text from `shown`."""
     return Console(file=file, width=width, highlight=False, markup=markup, emoji=False)
 
 
 def show(table: Table) -> None:
-    """Print a table as it fits; what found no room is named below it."""
+    """Print a table as it fits; columns that found no room are named below it."""
     fitted, width, left_out = table.fitted(console().width)
-    # Wider than the screen where what must not break needs it: the terminal's own folding can be copied.
+    # Where a whole column needs it, wider than the screen: what the terminal itself folds can be copied.
     out = console(width=width)
     if table.title:
-        # Not as the table's own: a title is broken where its table is narrow.
+        # Not as the table's own title: rich breaks that where the table is narrow.
         out.print(_text(Styled(table.title, "bold")), soft_wrap=True)
     out.print(fitted)
     if left_out:
@@ -161,25 +161,25 @@ def show(table: Table) -> None:
 
 
 def say(*lines: str) -> None:
-    """Print each text in a line of its own, however narrow the screen: it may hold a command."""
+    """Print each text in a line of its own, however narrow the screen is: it may hold a command."""
     for line in lines:
         sys.stdout.write(f"{shown(line)}\n")
 
 
 def filled(text: str, *, indent: int = 0) -> list[str]:
-    """A text of ours in lines that fit the screen behind an indent; a word never breaks."""
+    """Our own text in lines that fit the screen after an indent; a word never breaks."""
     width = max(FOLDED_COLUMNS, console().width - indent)
     return textwrap.wrap(shown(text), width, break_long_words=False, break_on_hyphens=False)
 
 
 def write(text: str) -> None:
-    """Print a text of ours as it is, at once: a page, a key, addresses."""
+    """Print our own text as it is, at once: a page, a key, addresses."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def complain(line: str) -> None:
-    """Print an operator's one line on standard error."""
+    """Print a line for the operator on standard error."""
     print(shown(line, MAX_ERROR_CHARACTERS), file=sys.stderr)  # noqa: T201 -- what this is for
 
 
@@ -191,9 +191,9 @@ def write_json(document: object) -> None:
 
 
 async def ask(question: str) -> str:
-    """Ask whoever is at the terminal, or at the other end of the pipe, for a line; empty at the end of input.
+    """Ask the terminal, or the other end of the pipe, for a line; empty at the end of input.
 
-    The loop waits for it, so that Ctrl-C ends the command at once. Nothing beyond the line is read.
+    The event loop waits for it, so that Ctrl-C ends the command at once. Nothing beyond the line is read.
     """
     sys.stdout.write(question)
     sys.stdout.flush()
@@ -235,7 +235,7 @@ async def _line() -> str:
 def read_secret(what: str, limit: int) -> bytes:
     """Read a secret from standard input: a line, or a JSON object in several, of `limit` bytes at most.
 
-    On a terminal it says what it waits for, and does not show what is typed.
+    On a terminal it prints what it waits for, and does not show what is typed.
     """
     stream = sys.stdin.buffer
     if not sys.stdin.isatty():
@@ -256,7 +256,7 @@ def read_secret(what: str, limit: int) -> bytes:
 
 
 def read_all(what: str, limit: int) -> bytes:
-    """Read standard input to its end, `limit` bytes at most; on a terminal it says what it waits for."""
+    """Read standard input to its end, `limit` bytes at most. On a terminal it prints what it waits for."""
     if sys.stdin.isatty():
         sys.stderr.write(f"{what} (Ctrl-D ends it):\n")
         sys.stderr.flush()
@@ -264,7 +264,7 @@ def read_all(what: str, limit: int) -> bytes:
 
 
 def _line_or_object(stream: BinaryIO, limit: int) -> bytes:
-    """A line; where it begins a JSON object, lines until that is whole."""
+    """A line; or, if it begins a JSON object, all lines until the object is complete."""
     read = line = stream.readline(limit)
     while read.lstrip().startswith(b"{") and line and len(read) < limit and not _is_json(read):
         line = stream.readline(limit - len(read))

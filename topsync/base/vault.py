@@ -1,4 +1,4 @@
-"""Session tokens at rest: encrypted with Fernet keys from the environment, rotation possible."""
+"""Encrypts the session tokens that are stored, with Fernet keys from the environment that can be rotated."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from topsync.base.settings import SettingsError, VaultSettings
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One of the configured keys."""
+    """A configured key."""
 
     id: str
-    """Tells it from others to people; the key cannot be found from it."""
+    """Lets people distinguish keys; the key cannot be computed from it."""
     fernet: Fernet
 
 
 class Vault:
-    """Encrypts with the first key, decrypts with any: docs/sellers.md says how a key is changed."""
+    """Encrypts with the first key, decrypts with any. docs/sellers.md says how a key is changed."""
 
     def __init__(self, settings: VaultSettings) -> None:
         try:
@@ -41,12 +41,12 @@ class Vault:
         return self._keys[0].fernet.encrypt(session.get_secret_value().encode())
 
     def decrypt(self, cipher: bytes) -> SecretStr | None:
-        """The session token; none where no key opens it."""
+        """The session token; None when no key opens it."""
         found = self._open(cipher)
         return None if found is None else found[1]
 
     def key_of(self, cipher: bytes) -> str | None:
-        """The id of the key that opens it; none where no key does."""
+        """The id of the key that opens it; None when no key does."""
         found = self._open(cipher)
         return None if found is None else found[0].id
 
@@ -59,11 +59,11 @@ class Vault:
         return None
 
     def is_current(self, cipher: bytes) -> bool:
-        """Whether the first key opens it: then no older key is needed for it."""
+        """Whether the first key opens it, so that no older key is needed."""
         return self.key_of(cipher) == self._keys[0].id
 
     def reencrypt(self, cipher: bytes) -> bytes | None:
-        """The same token under the first key; none where no key opens it."""
+        """The same token under the first key; None when no key opens it."""
         token = self.decrypt(cipher)
         return None if token is None else self.encrypt(token)
 

@@ -1,7 +1,7 @@
 """The contract as documents: a JSON Schema for each value, and an AsyncAPI 3 document of the topics.
 
-They are generated from the models (`schemas`) and the topic registry, and committed in `schemas/`. What is
-committed counts as released: others have built on it.
+They are generated from the models (`schemas`) and the topic registry, and committed in `schemas/`. Committed
+documents count as released: others have built on them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from topsync.stream.topics import Topic
 
 ASYNCAPI: Final = "asyncapi.json"
 FOLDER: Final = Path(events.__file__).parent
-"""Where the released documents are: in the package, so that an installed topsync can check itself."""
+"""The folder of the released documents: in the package, so that an installed topsync can check itself."""
 
 KAFKA_BINDING_VERSION: Final = "0.5.0"
 BINDING_CONFIG: Final = ("cleanup.policy", "retention.ms", "delete.retention.ms")
-"""Of a topic's configuration, what the binding has a place for."""
+"""The entries of a topic's configuration for which the Kafka binding has a place."""
 
 INTERNAL: Final = frozenset({"changes", "snapshots", "dead_letters"})
-"""Topics that are written down here for operators; they may change with any release."""
+"""Topics that are described only for operators; they may change with any release."""
 
 ASKED: Final = frozenset({"signals"})
 """Topics that others write and topsync reads."""
@@ -41,12 +41,12 @@ Documents = Mapping[str, Json]
 
 
 class ContractError(OperatorError):
-    """The contract would break for others, or is not what is committed."""
+    """The contract would break for others, or differs from what is committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContractFinding:
-    """One way in which the code differs from what is released."""
+    """A way in which the code differs from the released documents."""
 
     document: str
     what: str
@@ -57,7 +57,7 @@ class ContractFinding:
 
 
 def documents() -> Documents:
-    """Every document as the code has it now."""
+    """All documents, as the code describes them now."""
     return {
         **{schema_path(name): json_schema.of(model, name) for name, model in events.SCHEMAS.items()},
         ASYNCAPI: _asyncapi(),
@@ -65,12 +65,12 @@ def documents() -> Documents:
 
 
 def schema_path(name: str) -> str:
-    """Where the JSON Schema of that name is, within the folder."""
+    """The path of the JSON Schema of that name, within the folder."""
     return f"json/{name}.json"
 
 
 def read(folder: Path) -> Documents:
-    """The documents in a folder; those that are not there are left out."""
+    """The documents in a folder; a missing document is left out."""
     paths = [folder / ASYNCAPI, *sorted((folder / "json").glob("*.json"))]
     return {
         path.relative_to(folder).as_posix(): json.loads(path.read_text("utf-8"))
@@ -87,24 +87,24 @@ def write(folder: Path, made: Documents) -> None:
 
 
 def export(folder: Path) -> None:
-    """Write the documents, unless that would take from others what the folder has promised them.
+    """Write the documents, unless that would break what the folder has promised to others.
 
     Raises:
-        ContractError: it would; the text names each break and says what to do instead.
+        ContractError: it would break it; the text names each break and says what to do instead.
     """
     made = documents()
     broken = [finding for finding in compare(read(folder), made) if finding.is_breaking]
     if broken:
-        told = "; ".join(f"{one.document}: {one.what}" for one in broken)
+        breaks = "; ".join(f"{finding.document}: {finding.what}" for finding in broken)
         raise ContractError(
-            f"this would break subscribers of the released contract: {told}. Keep the field as it was, or "
+            f"this would break subscribers of the released contract: {breaks}. Keep the field as it was, or "
             "publish a new version of the event type beside the old one (docs/how-to)"
         )
     write(folder, made)
 
 
 def compare(released: Documents, made: Documents) -> list[ContractFinding]:
-    """How the contract in the code differs from the released one, in words."""
+    """How the contract in the code differs from the released contract, in words."""
     findings: list[ContractFinding] = []
     for path in sorted(released.keys() | made.keys()):
         if path not in made:
@@ -132,7 +132,7 @@ def _compare_events(path: str, old: Json, new: Json) -> list[ContractFinding]:
     before, after = _messages(old), _messages(new)
     for name in sorted(before.keys() | after.keys()):
         if name not in after:
-            what = f"the event type {name} is gone: whoever waits for it waits for ever"
+            what = f"the event type {name} is gone: its subscribers would wait for ever"
             findings.append(ContractFinding(path, what, is_breaking=True))
         elif name not in before:
             findings.append(ContractFinding(path, f"the event type {name} is new", is_breaking=False))
@@ -152,13 +152,13 @@ def _compare_events(path: str, old: Json, new: Json) -> list[ContractFinding]:
 
 
 def _compare_cleanup(path: str, old: Json, new: Json) -> list[ContractFinding]:
-    """What is compacted stays compacted: its readers start with all of it, and never see it emptied."""
+    """A topic keeps its cleanup policy: readers of a compacted topic expect all of its keys to stay."""
     before, after = _cleanup(old), _cleanup(new)
     return [
         ContractFinding(
             path,
-            f"{address} is kept by {after[address]} and no longer by {before[address]}: whoever reads it "
-            "from the start does not find what was there",
+            f"{address} is kept by {after[address]} and no longer by {before[address]}: a reader that "
+            "starts at the beginning does not find what was there",
             is_breaking=True,
         )
         for address in sorted(before.keys() & after.keys())
@@ -172,7 +172,7 @@ def _compare_messages(old: Json, new: Json) -> list[compatibility.ContractChange
         if old[what] != new[what]:
             changes.append(
                 compatibility.ContractChange(
-                    "", f"another {what}", "readers of the type do not understand the new one"
+                    "", f"another {what}", "readers of the type do not understand the new form"
                 )
             )
     if _key(old) not in (None, _key(new)):
@@ -180,14 +180,15 @@ def _compare_messages(old: Json, new: Json) -> list[compatibility.ContractChange
             compatibility.ContractChange(
                 "",
                 f"keyed by `{_key(new)}` and no longer by `{_key(old)}`",
-                "what was in one partition is in several, in no order, and compaction keeps the old keys",
+                "records of a former key are in several partitions, in no order, and compaction keeps the "
+                "old keys",
             )
         )
     return changes
 
 
 def _key(message: Json) -> object:
-    """What the message's key is; None in documents that did not say so yet."""
+    """What the message's key is; None in older documents, which do not say it."""
     return cast("dict[str, dict[str, Json]]", message["bindings"])["kafka"]["key"].get("title")
 
 
@@ -196,7 +197,7 @@ def _messages(document: Json) -> dict[str, Json]:
 
 
 def _places(document: Json) -> set[tuple[str, str]]:
-    """(event type, address of its topic) of each."""
+    """(event type, address of its topic) of each message."""
     channels = cast("dict[str, Json]", document["channels"])
     return {
         (name, str(channel["address"]))
@@ -217,7 +218,7 @@ def _cleanup(document: Json) -> dict[str, object]:
 
 
 def _asyncapi() -> Json:
-    # Without the environment, which must not decide what is committed.
+    # Without the environment, which must not influence what is committed.
     settings = KafkaSettings.model_construct(topic_prefix="{prefix}")
     registry = topics.registry(settings)
     names = list(dict.fromkeys(event.topic for event in events.EVENTS))
@@ -293,7 +294,7 @@ def _message(event: EventType) -> Json:
 def _payload(event: EventType) -> Json:
     if event.schema is None:
         return {}
-    # By reference, so that there is one copy of each schema.
+    # By reference, so that there is a single copy of each schema.
     return {
         "schemaFormat": "application/schema+json;version=draft-07",
         "schema": {"$ref": f"./{schema_path(event.schema)}"},
@@ -306,7 +307,10 @@ def _headers(event: EventType) -> Json:
         "content-type": {"const": event.content_type},
         "ce_specversion": {"const": "1.0"},
         "ce_type": {"const": event.type},
-        "ce_source": {**text, "description": "Where it comes from; with the id, what to drop duplicates by."},
+        "ce_source": {
+            **text,
+            "description": "Where it comes from. Source and id together identify duplicates.",
+        },
         "ce_id": {**text, "description": "The same when the same event is written again."},
         "ce_subject": {**text, "description": "What it is about: the record's key."},
         "ce_time": {**text, "pattern": INSTANT_PATTERN, "description": "When it happened, platform time."},
@@ -314,7 +318,7 @@ def _headers(event: EventType) -> Json:
     if event.schema is not None:
         known["ce_dataschema"] = {"const": json_schema.uri(event.schema)}
     required = list(known)
-    # Records from before it was written are in the topics still.
+    # Optional: the topics still hold older records that lack it.
     known["ce_traceparent"] = {**text, "description": "W3C Trace Context: which events belong together."}
     for attribute in event.attributes:
         known[f"ce_{attribute.name}"] = {**text, "description": attribute.about}

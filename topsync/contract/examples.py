@@ -1,4 +1,4 @@
-"""Examples of the contract's events: records as they are really built, of invented data."""
+"""Examples of the contract's events: records built by the real code from invented data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from topsync.stream.records import Record
 SELLER_ID = 2200000000001
 EVENT_ID = "8f3a61c09d52e7b4-1"
 TRACEPARENT = "00-9d4f1c86b27a4e0fb3a1d85e6c02f794-51c7d3a9e80b42f6-00"
-"""In place of those that are made up, or the documents would differ each time."""
+"""In place of random ids, with which the documents would differ each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,9 @@ def _refund(transition: RefundTransition) -> Record:
 
 def _other(event_type: str) -> Record:
     at = platform_time.parse("2026-11-20 10:05:44")
-    for told in _notifications(at):
-        if told.event_type == event_type:
-            return records.notification("notifications", told, at=at)
+    for notification in _notifications(at):
+        if notification.event_type == event_type:
+            return records.notification("notifications", notification, at=at)
     if event_type == ReplayRequested.event_type:
         start = at - timedelta(hours=2)
         wanted = ReplayRequested(replay="stock-check-17", seller_id=SELLER_ID, start=start, end=at)

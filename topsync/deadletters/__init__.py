@@ -1,1 +1,1 @@
-"""Dead letters as operators see them: found in their topic, shown, and asked for again."""
+"""Dead letters for operators: find them in their topic, show them, and try them again."""

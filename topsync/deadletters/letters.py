@@ -1,4 +1,4 @@
-"""A dead letter, read from its record, without I/O."""
+"""A dead letter, read from its record. No I/O."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from schemas.types import parse_id, parse_instant
 from topsync.base import json_bounds
 
 ORIGINAL: Final = "original_"
-"""Before the names of the headers that the set aside record had."""
+"""Prefix of the headers that the record had when it was set aside."""
 
 UNKNOWN: Final = "unknown"
 
 
 class LetterId(NamedTuple):
-    """Where a letter is in its topic. Written `partition/offset`."""
+    """The place of a letter in its topic. Written `partition/offset`."""
 
     partition: int
     offset: int
@@ -31,10 +31,10 @@ class LetterId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` writes.
+        """Read the text that `str` writes.
 
         Raises:
-            ValueError: it is no such id.
+            ValueError: it is not such an id.
         """
         match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,18})", text)
         if match is None:
@@ -44,27 +44,28 @@ class LetterId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter. Its `repr` holds nothing of the original."""
+    """A dead letter. Its `repr` holds nothing of the original."""
 
     id: LetterId
     event_id: str
-    """The CloudEvents id: what marks refer to, because it outlives a topic that is made anew."""
+    """The CloudEvents id. An operator's marks refer to it, because it stays the same when the topic is made
+    anew."""
     at: datetime
     """Platform time."""
     reason: str
     detail: str
     origin: str
-    """Which part of topsync set it aside, and from where."""
+    """Which part of topsync set it aside, and what it was reading."""
     seller_id: int | None
     tid: int | None
     hint: Change | None = field(repr=False)
-    """The original, where that is a hint that can be read."""
+    """The original, if it is a readable hint."""
     original: bytes | None = field(repr=False)
     original_headers: tuple[tuple[str, bytes], ...] = field(repr=False)
 
 
 def read(record: ConsumerRecord[bytes, bytes]) -> Letter:
-    """A letter from its record; what a record of somebody else's making lacks is `unknown`."""
+    """A letter from its record. What is missing, in a record that topsync did not write, is `unknown`."""
     own = cloud_events.attributes(record.headers)
     original_headers = tuple(
         (name.removeprefix(ORIGINAL), value) for name, value in record.headers if name.startswith(ORIGINAL)
@@ -104,12 +105,12 @@ def _seller_id(own: dict[str, str], original: dict[str, str], hint: Change | Non
     if hint is not None:
         return hint.seller_id
     source = re.fullmatch(r"/topsync/sellers/(\d+)", original.get("source", ""))
-    told = (own.get("sellerid"), original.get("sellerid"), source and source[1])
-    return next((id for text in told if text and (id := _id(text)) is not None), None)  # noqa: A001
+    candidates = (own.get("sellerid"), original.get("sellerid"), source and source[1])
+    return next((id for text in candidates if text and (id := _id(text)) is not None), None)  # noqa: A001
 
 
 def _tid(record: ConsumerRecord[bytes, bytes], hint: Change | None) -> int | None:
-    """The order, by what is inside first: a record may be here because its key names another one."""
+    """The order that the value names, or else the key: a wrong key may be why the record was set aside."""
     if hint is not None:
         return hint.tid
     try:

@@ -1,4 +1,4 @@
-"""Reading the topic of dead letters: one by its id, or all of them, the newest first."""
+"""Reads the topic of dead letters: a letter by its id, or all letters, the newest first."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from topsync.stream import clients, lookback
 from topsync.stream.clients import Consumer
 
 CHUNK: Final = 1000
-"""Offsets read at once, backwards from the end: who wants the newest does not wait for the oldest."""
+"""Offsets read at once, backwards from the end: whoever wants the newest need not wait for the oldest."""
 
 CLOCKS_APART: Final = timedelta(hours=1)
-"""How far Kafka's timestamps, by our machines' clocks, may be from the letters' own, by the platform's."""
+"""How far Kafka's timestamps, by our machines' clocks, may differ from the letters' times, by the
+platform's."""
 
 Progress = Callable[[int, int], None]
-"""Told of (offsets looked at, offsets there are)."""
+"""Called with (offsets looked at, offsets in all)."""
 
 
 class LettersError(OperatorError):
@@ -40,10 +41,10 @@ class Letters:
     partitions: list[TopicPartition]
 
     async def get(self, wanted: LetterId) -> Letter:
-        """One letter.
+        """The letter with this id.
 
         Raises:
-            LettersError: there is none with this id, or no longer.
+            LettersError: it does not exist, or no longer.
         """
         tp = next((tp for tp in self.partitions if tp.partition == wanted.partition), None)
         if tp is not None:
@@ -56,7 +57,7 @@ class Letters:
         )
 
     async def newest_first(self, since: datetime | None, progress: Progress) -> AsyncIterator[list[Letter]]:
-        """Letters in pieces, each partition from its newest letter backwards; none older than `since`."""
+        """Letters in pieces, each partition from its newest letter backwards, down to `since`."""
         bounds = {tp: await self._bounds(tp, since) for tp in self.partitions}
         total, done = sum(end - begin for begin, end in bounds.values()), 0
         for tp, (begin, end) in bounds.items():
@@ -73,12 +74,12 @@ class Letters:
 
 @asynccontextmanager
 async def open_letters(kafka: KafkaSettings, topic: str) -> AsyncIterator[Letters]:
-    """The topic of dead letters, to be read."""
+    """Open the topic of dead letters for reading."""
     async with clients.admin_client(kafka) as admin:
         (described,) = await admin.describe_topics([topic])
     partitions = [TopicPartition(topic, number) for number in range(len(described["partitions"]))]
     async with clients.reader(kafka) as consumer:
         consumer.assign(partitions)
-        # A task of the client that has not begun yet lets its cancellation out of `stop`.
+        # If a task of the client has not begun yet, `stop` raises the cancellation of that task.
         await asyncio.sleep(0)
         yield Letters(consumer, partitions)

@@ -26,11 +26,11 @@ KNOWN: Final = frozenset(
         "wrong_partition",
     }
 )
-"""What this release gives. An older or a newer one may have set records aside for others."""
+"""The reasons of this release. An older or a newer release may have other reasons."""
 
 
 def unknown(reason: str) -> str:
-    """What to say of a reason that nothing has: the one that was meant, and all there are."""
+    """The message about an unknown reason: which was probably meant, and all reasons."""
     close = difflib.get_close_matches(reason, sorted(KNOWN), n=1)
     meant = f": did you mean {close[0]}?" if close else "."
     return f"no dead letter has the reason {reason}{meant} The reasons are: {', '.join(sorted(KNOWN))}"

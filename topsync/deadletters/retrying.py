@@ -1,8 +1,8 @@
 """What trying a dead letter again means, without I/O.
 
-Whatever went wrong with an order, the platform's own detail is the authority: so the order is asked for
-anew, by a hint in the operator's priority, and never written from what is in the letter. Where a letter
-names no order, nothing can be tried; then the answer says what helps instead.
+Whatever went wrong with an order, the platform's own detail is the authority. So we ask for the order anew,
+by a hint with the operator's priority, and never write it from what is in the letter. A letter that names no
+order cannot be tried again; then the answer says what helps instead.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from schemas.change import Change, Source
 from topsync.deadletters.letters import Letter
 
 EVENT: Final = "retried"
-"""In the place of a message's topic, where the letter holds no hint."""
+"""Stands for a message's topic when the letter holds no hint."""
 
 REPLAY_MARGIN: Final = timedelta(minutes=10)
-"""Before a letter: what it told of may have happened somewhat earlier."""
+"""Subtracted from a letter's time: what it is about may have happened somewhat earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class NothingToRetry:
 
 
 def retry(letter: Letter, *, now: datetime) -> Change | NothingToRetry:
-    """The hint that asks for a letter's order anew; the same one each time but for `now`.
+    """The hint that asks for a letter's order anew; the same each time except for `now`.
 
-    A fetch that answers the original hint, or began after the letter, answers this one: to retry twice
-    costs no second call.
+    A fetch that answers the original hint, or that began after the letter, answers this hint as well:
+    retrying twice costs no second call.
     """
     if letter.tid is None or letter.seller_id is None:
         return NothingToRetry(_advice(letter))

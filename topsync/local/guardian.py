@@ -1,12 +1,12 @@
-"""The process that ends everything a starter began, however the starter itself ends.
+"""The process that ends all of a starter's children, however the starter itself ends.
 
-Started as the leader of a process group of its own; every other child joins that group at its birth. The
-guardian's standard input is a pipe whose other end only the starter has, so end-of-file there means that
-the starter is gone: closed in order, killed with SIGKILL, or crashed. Then the group is asked to stop
-(SIGTERM) and, after a bounded grace, is killed (SIGKILL).
+The guardian is the leader of its own process group, and every other child joins that group at its birth. The
+guardian's standard input is a pipe whose other end only the starter has. So end-of-file there means that the
+starter is gone: ended in order, killed with SIGKILL, or crashed. Then the guardian asks the group to stop
+(SIGTERM) and, after a bounded grace time, kills it (SIGKILL).
 
-Run as a script (`python -I -S guardian.py <grace_seconds>`) with the standard library only: it must start
-in milliseconds and must not depend on anything it is there to outlive.
+It runs as a script (`python -I -S guardian.py <grace_seconds>`) with the standard library only: it must start
+in milliseconds and must not depend on anything that it has to outlive.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 
 POLL_SECONDS = 0.02
 STARTERS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Meant for the starter or for the group; the guardian must still be there afterwards."""
+"""Signals that are meant for the starter or for the group; the guardian must survive them."""
 
 
 def main() -> None:
@@ -33,13 +33,13 @@ def main() -> None:
 
 
 def _end_group(group: int, grace_seconds: float) -> None:
-    # A process cannot tell whether its own group is otherwise empty, nor kill the group without itself: a
-    # fork goes on from a session of its own, and the leader leaves.
+    # A process cannot see whether its own group is otherwise empty, nor kill the group without itself. So a
+    # fork goes on in a session of its own, and the leader leaves.
     if os.fork():
         os._exit(0)
     os.setsid()
     deadline = time.monotonic() + grace_seconds
-    # No member left: ProcessLookupError. Only the exiting leader left: macOS says PermissionError.
+    # No member left: ProcessLookupError. Only the exiting leader left: macOS raises PermissionError.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGTERM)
         while time.monotonic() < deadline:

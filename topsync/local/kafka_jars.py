@@ -1,4 +1,4 @@
-"""Where Kafka's jars are. Standard library only: the set-up uses it before anything is installed."""
+"""Finds Kafka's jars. Standard library only: the set-up uses it before anything is installed."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ LIB_DIR_VARIABLE = "TOPSYNC_KAFKA_LIB_DIR"
 
 
 class NoKafkaJarsError(OperatorError):
-    """Kafka's jars are not there; the text says what to do."""
+    """Kafka's jars are missing; the text says what to do."""
 
 
 def fetched_dir() -> Path:
-    """Where the set-up puts the jars that `POM` names.
+    """The folder in which the set-up puts the jars that `POM` names.
 
-    The name holds a digest of `POM` and the folder comes into being by one rename: when it exists, it is
-    complete and of the right versions.
+    Its name holds a digest of `POM`, and it is made by a single rename: if it exists, it is complete and has
+    the right versions.
     """
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     return paths.KAFKA / digest
 
 
 def find(environment: Mapping[str, str]) -> Path:
-    """The folder of jars: TOPSYNC_KAFKA_LIB_DIR when set, else what the set-up fetched.
+    """The folder of jars: TOPSYNC_KAFKA_LIB_DIR when set, else the jars that the set-up fetched.
 
     Raises:
-        NoKafkaJarsError: no jar of Kafka there.
+        NoKafkaJarsError: the folder holds no jar of Kafka.
     """
     lib_dir = Path(environment.get(LIB_DIR_VARIABLE) or fetched_dir())
     if not any(lib_dir.glob("kafka_*.jar")):

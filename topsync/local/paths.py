@@ -1,4 +1,4 @@
-"""Where things lie in a checkout. Standard library only: the set-up uses it before anything is installed."""
+"""Paths within a checkout. Standard library only: the set-up uses it before anything is installed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 
 LOCAL = CHECKOUT / ".local"
-"""Everything that is fetched or made on this machine, and nothing else; not tracked."""
+"""The folder for everything that is fetched or made on this machine, and nothing else; not tracked."""
 
 KAFKA = LOCAL / "kafka"
 RUNS = LOCAL / "run"
-"""Parent of the folders of single runs (see `run_folders`)."""
+"""The parent of the folders of runs (see `run_folders`)."""

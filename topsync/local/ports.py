@@ -1,10 +1,10 @@
-"""Free TCP ports for servers that are told their port before they start.
+"""Free TCP ports for servers whose port is chosen before they start.
 
-Between finding a port free and the server's binding it, somebody else may take it. The numbers come from
-below the ranges that systems hand out by themselves (from 32768 on Linux, from 49152 elsewhere), so no
-outgoing connection takes one, not even while a killed server is away and is to come back on the same port.
-They are drawn at random, and none is given out twice by one process, which leaves another program's draw
-of the same number in the same moment; then the server says that its address is in use.
+After we find a port free, another program may take it before the server does. The numbers are below the
+ranges from which systems choose ports by themselves (from 32768 on Linux, from 49152 elsewhere). So no
+outgoing connection takes such a port, not even while a killed server is away and must come back on the same
+port. They are drawn at random, and a process gives out none twice. What remains is that another program draws
+the same number in the same moment; then the server reports that its address is in use.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _given_out: set[int] = set()
 
 
 class NoFreePortError(RuntimeError):
-    """`ATTEMPTS` random ports were all taken: something uses up this machine's ports."""
+    """All of `ATTEMPTS` random ports were taken: something uses up this machine's ports."""
 
 
 def free_port() -> int:
-    """A port of the loopback address that nothing is bound to.
+    """A free port of the loopback address.
 
     Raises:
         NoFreePortError: none was found.

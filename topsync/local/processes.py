@@ -1,10 +1,9 @@
 """Child processes that never outlive their starter.
 
-A `ProcessGroup` stops its children in order when it is left. When the starter has no chance to do so, a
-guardian process (`guardian.py`) does it: all children are in the guardian's process group, which each
-joins in the same system call that makes it, so there is no moment at which one could escape. Being in
-another group than the starter also means that Ctrl-C in a terminal reaches the starter alone, which then
-stops its children in its own order.
+A `ProcessGroup` stops its children in order when it is left. If the starter has no chance to do so, a
+guardian process (`guardian.py`) does it. All children are in the guardian's process group: each child joins
+it in the same system call that makes the child, so no child can escape. Because the starter is in another
+group, Ctrl-C in a terminal reaches only the starter, which then stops its children in its own order.
 
 Nothing here is bound to an event loop: a group may be entered in one loop and left in another.
 """
@@ -28,10 +27,11 @@ from topsync.base.errors import OperatorError
 from topsync.local import run_folders
 
 GRACE_SECONDS = 10.0
-"""Between asking to end and SIGKILL: a broker closes its files within a second, longer on a busy machine."""
+"""The time between the request to end and SIGKILL: a broker closes its files within a second, on a busy
+machine later."""
 
 GUARDIAN_ALLOWANCE_SECONDS = 2.0
-"""How long past its grace the guardian may take before something is wrong with it."""
+"""How long after its grace time the guardian may still need before something is wrong with it."""
 
 POLL_SECONDS = 0.02
 LOG_TAIL_LINES = 20
@@ -57,7 +57,7 @@ class Child(Protocol):
 
 
 class ManagedProcess:
-    """One child of a `ProcessGroup`."""
+    """A child of a `ProcessGroup`."""
 
     def __init__(self, name: str, popen: Child, log: Path, stop_signal: signal.Signals) -> None:
         self.name = name
@@ -70,7 +70,7 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int:
-        """The process id; after the process has been waited for it may belong to another."""
+        """The process id. After `wait`, it may belong to another process."""
         return self._popen.pid
 
     @property
@@ -80,7 +80,7 @@ class ManagedProcess:
 
     async def wait(self) -> int:
         """Wait for the end, however long it takes, and return the `returncode`."""
-        # No loop's own child watching: uvloop's knows no process groups, and a group may change loops.
+        # Not the event loop's child watcher: uvloop's knows no process groups, and a group may change loops.
         while (status := self._popen.poll()) is None:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
         return status
@@ -115,7 +115,7 @@ class ManagedProcess:
 
 
 class ProcessGroup:
-    """Children that are stopped in reverse order of starting on leaving, and never outlive this process.
+    """Children that are stopped on leaving, the last first, and that never outlive this process.
 
     Entering raises `run_folders.FolderInUseError` where another running group has the folder.
 
@@ -143,7 +143,7 @@ class ProcessGroup:
             for child in reversed(self._children):
                 await child.stop(self._grace_seconds)
         finally:
-            # Also when stopping was cut short: the guardian ends whatever is left.
+            # Even if stopping was interrupted, the guardian ends what is left.
             os.close(self._lifeline)
             await self._wait_for_guardian()
 
@@ -158,16 +158,16 @@ class ProcessGroup:
         user: struct_passwd | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> ManagedProcess:
-        """Start a child; returns once the program runs, which says nothing about its being ready.
+        """Start a child; returns when the program runs, which does not mean that it is ready.
 
         Args:
-            name: what errors and the log's default name call it; the same name may be used again.
+            name: its name in errors and in the default name of the log; it may be used again.
             argv: the program and its arguments; no shell.
-            env: variables on top of this process's own.
+            env: variables in addition to this process's own.
             cwd: the child's working directory; this process's own by default.
-            log: takes both output streams, appended; `<folder>/<name>.log` by default.
-            user: the account to run as; only root may name another one than its own.
-            stop_signal: what asks this program to end in good order.
+            log: the file to which both output streams are appended; `<folder>/<name>.log` by default.
+            user: the account to run as; only root may name another account than its own.
+            stop_signal: the signal that asks this program to end in good order.
 
         Raises:
             OSError: the program cannot be run.
@@ -177,7 +177,7 @@ class ProcessGroup:
             raise ProcessFailedError(f"{name} is not started: the process group has no running guardian")
         log = log or self.folder / f"{name}.log"
         child = ManagedProcess(name, self._spawn(argv, env, cwd, log, user), log, stop_signal)
-        # Without an await in between, so that cancellation cannot lose a running child.
+        # No await in between, so that cancellation cannot lose a running child.
         self._children.append(child)
         return child
 
@@ -190,7 +190,7 @@ class ProcessGroup:
         cwd: Path | None = None,
         user: struct_passwd | None = None,
     ) -> None:
-        """Run a program to its end; the arguments mean what they mean to `start`.
+        """Run a program to its end; the arguments are those of `start`.
 
         Raises:
             ProcessFailedError: it ended with another status than 0, or not within `timeout_seconds`.
@@ -231,7 +231,7 @@ class ProcessGroup:
 
     def _start_guardian(self) -> None:
         lock = run_folders.lock(self.folder)
-        # Neither end of a pipe made here is inherited by children, except as somebody's standard input.
+        # Children inherit neither end of a pipe made here, except as their standard input.
         guardians_end, self._lifeline = os.pipe()
         try:
             with (self.folder / "guardian.log").open("ab") as output:
@@ -254,11 +254,11 @@ class ProcessGroup:
             raise
         finally:
             os.close(guardians_end)
-            # From here on the guardian alone holds the lock: the folder is in use until all have ended.
+            # From here on only the guardian holds the lock: the folder is in use until all have ended.
             os.close(lock)
 
     async def _wait_for_guardian(self) -> None:
-        # The guardian leaves at once; a fork of it ends what is still there and then lets go of the lock.
+        # The guardian leaves at once. A fork of it ends what still runs and then releases the lock.
         assert self._guardian is not None
         deadline = time.monotonic() + self._grace_seconds + GUARDIAN_ALLOWANCE_SECONDS
         while self._guardian.poll() is None or run_folders.is_in_use(self.folder):

@@ -1,8 +1,8 @@
-"""Folders that live as long as one run of the embedded servers, and are cleared away after a crash.
+"""Folders that live as long as a run of the embedded servers, and are removed after a crash.
 
-A folder is in use while some process holds the lock on its `.lock` file. The operating system lets go of
-that lock when the last holder ends, however it ends, so what a crashed run left behind can be told from
-what a running one needs.
+A folder is in use while some process holds the lock on its `.lock` file. The operating system releases the
+lock when the last holder ends, however it ends. So we can distinguish what a crashed run left behind from
+what a running run needs.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from topsync.local import paths
 
 LOCK_NAME = ".lock"
 LEFT_OVERS_PER_START = 20
-"""How many old folders one start removes: a start stays quick, and later starts remove the rest."""
+"""How many old folders a start removes, so that it stays quick; later starts remove the rest."""
 
 OUTSIDE_PREFIX = "topsync-outside-"
-"""Names the folders made by `outside`, so that nothing else is ever followed and removed."""
+"""Marks the folders made by `outside`, so that no other link is ever followed and removed."""
 
 
 class FolderInUseError(OperatorError):
-    """Another process works in this folder; choose another one, or end that process."""
+    """Another process works in this folder; choose another folder, or end that process."""
 
 
 def create(parent: Path = paths.RUNS) -> Path:
-    """A new folder under `parent`, after removing what ended runs left there.
+    """Make a folder under `parent`, and remove what ended runs have left there.
 
     The last run's folder therefore stays, with its logs, until the next run starts.
     """
@@ -41,7 +41,7 @@ def create(parent: Path = paths.RUNS) -> Path:
 
 
 def lock(folder: Path) -> int:
-    """Mark `folder` as in use, creating it if need be; returns the file descriptor that holds the lock.
+    """Mark `folder` as in use, and create it if needed. Returns the file descriptor that holds the lock.
 
     Children that inherit the descriptor hold the lock as well.
 
@@ -93,7 +93,7 @@ def _remove_left_overs(parent: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    # What cannot be removed now must not hinder a start: it is tried again at the next one.
+    # What cannot be removed now must not hinder this start; the next start tries again.
     for link in folder.iterdir():
         if link.is_symlink() and _is_from_outside(link.readlink()):
             shutil.rmtree(link.readlink(), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A Kafka and a PostgreSQL to work with: existing ones where the environment names them, else embedded."""
+"""A Kafka and a PostgreSQL to work with: existing servers if the environment names them, else embedded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DATABASE_VARIABLE = "TOPSYNC_DATABASE_URL"
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the two servers are; `kafka` and `postgres` are None for servers that are not ours to kill."""
+    """The addresses of the two servers; `kafka` and `postgres` are None for servers that we did not start."""
 
     kafka_bootstrap_servers: str
     database_url: str = field(repr=False)  # holds a password
@@ -30,14 +30,14 @@ class Servers:
 async def local_servers(
     group: ProcessGroup, *, environment: Mapping[str, str] = os.environ, durable: bool = True
 ) -> AsyncIterator[Servers]:
-    """Both servers, ready; the embedded ones as children of `group`, with their data in its folder.
+    """Both servers, ready; embedded servers are children of `group`, with their data in its folder.
 
     KAFKA_BOOTSTRAP_SERVERS and TOPSYNC_DATABASE_URL in `environment` name existing servers to use instead;
     tests that kill a server pass an environment without them. Leaving stops what was started here.
 
     Args:
-        group: an entered group, whose folder holds no servers' data yet.
-        environment: also says where Java and Kafka's jars are.
+        group: an entered group; its folder must not hold servers' data.
+        environment: names existing servers, and where Java and Kafka's jars are.
         durable: whether PostgreSQL must survive being killed; off is quicker.
 
     Raises:
@@ -69,5 +69,5 @@ async def _start_all(servers: Sequence[EmbeddedKafka | EmbeddedPostgres]) -> Non
             for server in servers:
                 starting.create_task(server.start())
     except ExceptionGroup as failures:
-        # One reason is enough to say what to do, and callers can name it in an `except`.
+        # A single error is enough to say what to do, and callers can name it in an `except`.
         raise failures.exceptions[0] from None

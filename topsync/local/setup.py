@@ -1,8 +1,8 @@
-"""Make this checkout ready to run: `python3 -m topsync.local.setup`, which every target of the Makefile does.
+"""Makes this checkout ready to run: `python3 -m topsync.local.setup`, which all targets of the Makefile call.
 
-Python packages go to `.venv`, Kafka's jars to `.local`; nothing else is changed, except the caches of pip
-and Maven. What is done is not done again: a second run takes a moment. It may be interrupted anywhere, and
-two may run at once. Standard library only, as it runs before anything is installed.
+Python packages go to `.venv`, Kafka's jars to `.local`; nothing else is changed, except the caches of pip and
+Maven. Steps that are done are not repeated, so a second run takes a moment. It may be interrupted anywhere,
+and two runs at the same time do no harm. Standard library only, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ PROJECT = paths.CHECKOUT / "pyproject.toml"
 PIP = (VENV_PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input")
 INSTALL = (*PIP, "install", "--no-compile", "--no-deps")
 INSTALL_HASHED = (*INSTALL, "--require-hashes", "--requirement")
-"""Without resolving: the files list every package, with all that it needs. Each module is compiled when it is
-first imported; most never are."""
+"""Dependencies are not resolved: the files list every package, with all that it needs. Modules are compiled
+when they are first imported; most of them never are."""
 
 INSTALL_PROJECT = (*INSTALL, "--no-build-isolation", "--editable")
 
@@ -63,7 +63,7 @@ class SetupError(Exception):
 
 
 def main() -> int:
-    """Do what is missing; returns the exit status."""
+    """Do the missing steps; returns the exit status."""
     try:
         with _alone():
             _set_up(os.environ)
@@ -84,7 +84,7 @@ def _set_up(environment: Mapping[str, str]) -> None:
     maven: subprocess.Popen[bytes] | None = None
     try:
         if jars_missing and not java_missing:
-            maven = _start_maven(environment)  # beside pip: together they take little longer than pip alone
+            maven = _start_maven(environment)  # at the same time as pip, which takes longer
         _install_packages()
         if java_missing:
             environment = {**environment, "JAVA_HOME": _install_java()}
@@ -136,7 +136,7 @@ def _install_packages() -> None:
 
 
 def _installed_share() -> float | None:
-    """How far pip is: half of its time goes into fetching all packages, half into unpacking them."""
+    """The progress of pip: it takes half of its time to fetch all packages, half to unpack them."""
     wanted = PACKAGES.read_text().count("==")
     fetched = _log("pip").read_text(errors="replace").count("Collecting ")
     unpacked = sum(1 for _ in VENV.glob("lib/python*/site-packages/*.dist-info"))
@@ -164,7 +164,7 @@ def _install_java() -> str:
 
 
 def _start_maven(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # Jars of other versions, and what an interrupted run left.
+    # Remove jars of other versions, and what an interrupted run left.
     shutil.rmtree(paths.KAFKA, ignore_errors=True)
     paths.KAFKA.mkdir(parents=True)
     goal = "dependency:copy-dependencies"
@@ -192,7 +192,7 @@ def _finish_maven(maven: subprocess.Popen[bytes]) -> None:
 
 
 def _call(name: str, argv: Sequence[str | Path], *, hint: str = "") -> None:
-    """Run a command to its end, its output going to a log.
+    """Run a command to its end; its output goes to a log.
 
     Raises:
         SetupError: it failed; the text has the end of its output, and `hint`.
@@ -229,21 +229,21 @@ def _log(name: str) -> Path:
 def _alone() -> Iterator[None]:
     """Keep other set-ups of this checkout out.
 
-    Commands started meanwhile inherit the lock (`close_fds=False`): should this process be killed, the next
-    set-up waits for the pip or Maven it left behind.
+    Commands started meanwhile inherit the lock (`close_fds=False`): if this process is killed, the next
+    set-up waits for the pip or Maven that it left running.
     """
     paths.LOCAL.mkdir(exist_ok=True)
     with (paths.LOCAL / "setup.lock").open("ab") as file:
         os.set_inheritable(file.fileno(), True)
         deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
-        told = False
+        announced = False
         while not _try_lock(file.fileno()):
             if time.monotonic() > deadline:
                 raise SetupError("another set-up of this checkout does not end")
-            if not told:
+            if not announced:
                 sys.stdout.write("setup: waiting for another set-up of this checkout\n")
                 sys.stdout.flush()
-                told = True
+                announced = True
             time.sleep(POLL_SECONDS)
         yield
 
@@ -257,7 +257,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _packages_digest() -> str:
-    # With the place, because a virtual environment cannot be moved.
+    # The path counts, because a virtual environment cannot be moved.
     return _digest(PACKAGES.read_bytes(), os.fsencode(paths.CHECKOUT))
 
 
@@ -276,7 +276,7 @@ def _is_current(name: str, digest: str) -> bool:
 
 
 def _set_current(name: str, digest: str) -> None:
-    """Note that a step is done, in one indivisible act and only once it is."""
+    """Note that a step is done; the write is atomic."""
     STAMPS.mkdir(exist_ok=True)
     written = STAMPS / f"{name}.partial"
     written.write_text(digest)

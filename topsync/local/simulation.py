@@ -1,4 +1,4 @@
-"""Running the simulator as a process."""
+"""Runs the simulator as a process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from topsync.simulator.settings import SimulatorSettings
 
 
 def platform_instant(typed: datetime | None) -> datetime | None:
-    """A time as typed on the command line: the platform's, GMT+8."""
+    """The instant of a time typed on the command line, which is platform time (GMT+8)."""
     return None if typed is None else typed.replace(tzinfo=platform_time.CHINA)
 
 
@@ -45,9 +45,9 @@ def list_faults() -> None:
 
 
 def run(settings: SimulatorSettings, ready_file: Path | None, scenario_file: Path | None = None) -> None:
-    """Run until SIGTERM; the addresses go to standard output and, whole or not at all, to `ready_file`.
+    """Run until SIGTERM; the addresses go to standard output and, in an atomic write, to `ready_file`.
 
-    What the scenario file sets takes the place of `settings`; its faults begin to count from the start.
+    Values in the scenario file replace those of `settings`; the times of its faults count from the start.
 
     Raises:
         ScenarioFileError: the file cannot be used.

@@ -1,4 +1,4 @@
-"""The steps of the set-up as they run: a line each, which moves on a terminal. Standard library only."""
+"""Shows the steps of the set-up, a line each, which moves on a terminal. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BAR_CHARACTERS: Final = 24
 LINE_AGAIN: Final = "\r\x1b[K"
 
 Share = Callable[[], float | None]
-"""How much is done, from 0 to 1; none where nobody can say."""
+"""How much is done, from 0 to 1; None when it is not known."""
 
 
 def line(what: str, seconds: float, share: float | None) -> str:
-    """A step under way."""
+    """The line for a step under way."""
     if share is None:
         return f"setup: {what} ... {seconds:.0f} s"
     filled = round(min(max(share, 0.0), 1.0) * BAR_CHARACTERS)
@@ -28,7 +28,7 @@ def line(what: str, seconds: float, share: float | None) -> str:
 
 @contextmanager
 def step(what: str, share: Share = lambda: None) -> Iterator[None]:
-    """Say what is being done, how far it is, and how long it took; without a terminal nothing moves."""
+    """Show what is being done, its progress, and how long it took; without a terminal nothing moves."""
     started = time.monotonic()
     over = threading.Event()
     drawing = threading.Thread(target=_draw, args=(what, share, started, over), daemon=True)

@@ -32,12 +32,12 @@ POLL_SECONDS = 0.05
 _TOPSYNC = (sys.executable, "-m", "topsync")
 
 SERVICES = ("push", "enrich", "reconcile")
-"""What runs all the time, in the order of starting."""
+"""The services that run all the time, in the order of starting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large the simulated platform is, and how quick."""
+    """How large and how quick the simulated platform is."""
 
     sellers: int = 3
     orders: int = 3000
@@ -47,10 +47,10 @@ class Scale:
 
 
 def quick_settings(folder: Path) -> dict[str, str]:
-    """Settings for a story of a minute instead of a day: the same rules with shorter waits.
+    """Settings to show in a minute what otherwise takes a day: the same rules with shorter waits.
 
-    The simulated platform shows changes at most a second late, so ten minutes of allowance would prove
-    nothing within the minute.
+    The simulated platform shows changes at most a second late; with the usual allowance of ten minutes,
+    nothing would be proven within the minute.
     """
     return {
         "TOPSYNC_PARTITIONS": "4",
@@ -74,14 +74,14 @@ def quick_settings(folder: Path) -> dict[str, str]:
 
 @dataclass(slots=True)
 class System:
-    """A running system. Everything in it may be killed and started again."""
+    """A running system. Every process in it may be killed and started again."""
 
     group: ProcessGroup
     servers: Servers
     environment: dict[str, str]
     processes: dict[str, ManagedProcess]
     metrics: dict[str, str] = field(default_factory=dict)
-    """Where each service serves its metrics, if it does."""
+    """The address of each service's metrics, if it serves them."""
 
     @property
     def admin_url(self) -> str:
@@ -89,14 +89,14 @@ class System:
         return self.environment["TOPSYNC_SIMULATOR_ADMIN_URL"]
 
     async def start(self, name: str, settings: Mapping[str, str] | None = None) -> ManagedProcess:
-        """Start one service (`topsync <name>`); a former process of that name must have ended."""
+        """Start a service (`topsync <name>`); a former process of that name must have ended."""
         environment = {**self.environment, **(settings or {})}
         process = await self.group.start(name, self.command(name), env=environment)
         self.processes[name] = process
         return process
 
     async def start_services(self, *, with_metrics: bool = False) -> None:
-        """Start every service, with metrics on a port of its own or without."""
+        """Start all services, each with metrics on a port of its own, or without."""
         for name in SERVICES:
             if not with_metrics:
                 await self.start(name)
@@ -106,15 +106,15 @@ class System:
             self.metrics[name] = f"http://{LOOPBACK}:{port}/metrics"
 
     async def kill(self, name: str) -> None:
-        """SIGKILL one service, and wait for it to be gone."""
+        """SIGKILL a service, and wait until it is gone."""
         self.processes[name].kill()
         await self.processes[name].wait()
 
     def require_running(self) -> None:
-        """Check that nothing has ended by itself.
+        """Check that no process has ended by itself.
 
         Raises:
-            ProcessFailedError: something has; the text holds the end of its log.
+            ProcessFailedError: a process has ended; the text holds the end of its log.
         """
         for name, process in self.processes.items():
             if process.returncode is not None:
@@ -140,7 +140,7 @@ class System:
     async def try_run(
         self, *arguments: str, given: str = "", timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
     ) -> tuple[int, str]:
-        """Run a command to its end; its status and what it printed."""
+        """Run a command to its end; returns its status and what it printed."""
         process = await asyncio.create_subprocess_exec(
             *self.command(*arguments),
             stdin=asyncio.subprocess.PIPE,
@@ -160,14 +160,14 @@ class System:
         return process.returncode or 0, output.decode()
 
     async def admin(self, method: str, path: str, body: Mapping[str, object] | None = None) -> object:
-        """One request to the simulator's administrative port; its JSON answer."""
+        """Make a request to the simulator's administrative port; returns its JSON answer."""
         async with admin_port.client(self.admin_url, timeout_seconds=ADMIN_TIMEOUT_SECONDS) as client:
             response = await client.request(method, path, json=body)
             response.raise_for_status()
             return orjson.loads(response.content)
 
     async def prepare(self) -> None:
-        """Schema, topics and sellers: what a new installation does once."""
+        """Prepare schema, topics and sellers: what a new installation does once."""
         async with asyncio.TaskGroup() as tasks:
             migrating = tasks.create_task(self.run("migrate"))
             tasks.create_task(self.run("topics", "apply"))
@@ -202,7 +202,7 @@ async def _start_simulator(
 
 
 async def _addresses(simulator: ManagedProcess, ready: Path) -> dict[str, str]:
-    """Where the simulator listens, once it does."""
+    """The simulator's addresses, once it listens."""
     try:
         async with asyncio.timeout(READY_TIMEOUT_SECONDS):
             while (addresses := _read_addresses(ready)) is None:
@@ -232,7 +232,7 @@ async def local_system(
     servers_environment: Mapping[str, str] = os.environ,
     kind: type[System] = System,
 ) -> AsyncIterator[System]:
-    """Servers and simulator running, installation prepared; services are started by the caller.
+    """Start servers and simulator, and prepare the installation; the caller starts the services.
 
     Args:
         group: an entered group.
@@ -243,7 +243,7 @@ async def local_system(
         kind: of the system, for one that runs its commands in another way.
 
     Raises:
-        ProcessFailedError: something did not start; the text holds the end of its log.
+        ProcessFailedError: a process did not start; the text holds the end of its log.
     """
     ready = group.folder / "simulator.json"
     simulator = await _start_simulator(group, scale, simulator_arguments, ready)
@@ -260,7 +260,7 @@ async def local_system(
             "TOPSYNC_OAUTH_URL": addresses["oauth_url"],
             "TOPSYNC_OAUTH_REDIRECT_URL": f"{addresses['oauth_url']}/nobody-is-here",
             "TOPSYNC_SIMULATOR_ADMIN_URL": addresses["admin_url"],
-            # One port for all, as from whoever started us, would be taken by the first.
+            # A single port for all, inherited from our starter, would be taken by the first.
             "TOPSYNC_TELEMETRY_PORT": "0",
             **quick_settings(group.folder),
             **(settings or {}),
@@ -270,6 +270,6 @@ async def local_system(
         try:
             yield system
         finally:
-            # Before the servers, or each service would first look for them for a while.
+            # First, because each service would look for the servers for a while if they were away.
             for process in reversed(system.processes.values()):
                 await process.stop()

@@ -1,4 +1,4 @@
-"""How often the platform may be called: what all processes together keep to."""
+"""How often all processes together may call the platform."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ APP: Final = "app"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallLimits:
-    """What all processes together may do; each process must be given the same.
+    """The limits for all processes together; every process must be given the same.
 
     Attributes:
         calls_per_second: of the whole app.
-        api_calls_per_second: APIs with a limit of their own, besides the app's.
+        api_calls_per_second: APIs that have a limit of their own in addition to the app's.
         calls_per_day: by the platform's day (GMT+8); None where the quota is not known.
-        live_reserve: the last so many calls of the day are for the live priority alone.
+        live_reserve: how many of the day's last calls are for the live priority alone.
     """
 
     calls_per_second: float = 20.0
@@ -33,7 +33,7 @@ class CallLimits:
         return api if api in self.api_calls_per_second else APP
 
     def quota(self, priority: Priority) -> int | None:
-        """How many calls of a day this priority may see used up before it must stop."""
+        """This priority must stop when so many calls of the day are used up; None without a quota."""
         if self.calls_per_day is None or priority is Priority.LIVE:
             return self.calls_per_day
         return max(0, self.calls_per_day - self.live_reserve)

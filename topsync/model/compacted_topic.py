@@ -1,8 +1,8 @@
-"""The compacted topics as they are from outside, and how it shows that one has lost records. Pure.
+"""The compacted topics as they look from outside, and how we see that a topic has lost records. Pure.
 
-A compacted topic keeps the newest record of each key for ever: subscribers rest on that, and so does
-`complete_until`. So its beginning never moves and its end only grows; where that is not so, somebody has
-deleted it, or records of it.
+A compacted topic keeps the newest record of each key for ever: subscribers rely on that, and so does
+`complete_until`. So its beginning never moves and its end only grows. If this is not so, somebody has deleted
+the topic or some of its records.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Reason(StrEnum):
     LACKING = "lacking"
 
 
-TOLD: Final = {
+_IN_WORDS: Final = {
     Reason.GONE: "is gone",
     Reason.MADE_ANEW: "was deleted and made anew",
     Reason.CUT_OFF: "had records deleted from its beginning",
@@ -48,22 +48,22 @@ TOLD: Final = {
     Reason.TOO_SHORT: "holds fewer records than the table has rows",
     Reason.LACKING: "lacks records that the table has",
 }
-"""Each reason behind `the topic orders`."""
+"""Each reason, to follow the words `the topic orders`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A compacted topic as it is from outside."""
+    """A compacted topic as it looks from outside."""
 
     topic_id: str | None
-    """Kafka's id of it, another one when it is made anew; None where the broker has none."""
+    """Kafka's id of it, which changes when it is made anew; None when the broker has no ids."""
     first_offsets: tuple[int, ...]
-    """By partition. Compaction does not move them."""
+    """First offsets, by partition. Compaction does not move them."""
     end_offsets: tuple[int, ...]
 
     @property
     def offsets(self) -> int:
-        """How many offsets lie between beginnings and ends: at least as many as there are records."""
+        """How many offsets lie between beginnings and ends. There are never more records than that."""
         return sum(self.end_offsets) - sum(self.first_offsets)
 
 
@@ -75,7 +75,7 @@ class TopicLoss:
     found_by: Finder
     reason: Reason
     lacking: int | None
-    """How many records, where somebody counted."""
+    """How many records, if they were counted."""
     noticed_at: datetime
     """The database's clock."""
 
@@ -85,13 +85,13 @@ class TopicLoss:
         cure = "`topsync republish`"
         if self.reason is Reason.GONE:
             cure = f"`topsync topics apply`, then {cure}"
-        return f"the topic {self.topic} {TOLD[self.reason]}{count}: run {cure}"
+        return f"the topic {self.topic} {_IN_WORDS[self.reason]}{count}: run {cure}"
 
 
 def judge(before: Look, now: Look) -> Reason | None:
-    """How a later look at a topic shows that it has lost records; None where it does not.
+    """The reason why a topic must have lost records between two looks; None if it need not have.
 
-    Both ids must be known to tell a topic that was made anew by them; its offsets show most such topics, too.
+    A topic that was made anew shows by its id, if both ids are known; mostly by its offsets, too.
     """
     if None not in (before.topic_id, now.topic_id) and before.topic_id != now.topic_id:
         return Reason.MADE_ANEW
@@ -106,5 +106,5 @@ def judge(before: Look, now: Look) -> Reason | None:
 
 
 def judge_first(now: Look, published: int) -> Reason | None:
-    """The same of the first look, by how many orders or refunds had been published before it."""
+    """The same for the first look at a topic, by how many orders or refunds were published before it."""
     return Reason.TOO_SHORT if now.offsets < published else None

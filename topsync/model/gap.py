@@ -8,14 +8,14 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One open gap of one seller. Times are platform time."""
+    """An open gap of a seller. Times are platform time."""
 
     id: int
     seller_id: int
     began: datetime
     """The last proof before the loss, without the overlap."""
     ended: datetime | None
-    """The reconnection; none while push is away."""
+    """The time of the reconnection; None while push is away."""
     cause: str
     opened_at: datetime
     pulled_at: datetime | None

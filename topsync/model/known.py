@@ -1,4 +1,4 @@
-"""What is known of an order or refund without asking the platform."""
+"""What we know of an order or refund without asking the platform."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""How long a message may wait for others of its order, by what it says happened. No I/O.
+"""How long a message may wait for others of its order, by its topic. No I/O.
 
-One call answers every message about an order before it. What nobody acts on at once may wait for company;
-what somebody acts on is fetched at once, and brings along whatever of its order is waiting.
+A single call answers all earlier messages about an order. Messages that nobody acts on at once may wait for
+more. For messages that somebody acts on, the order is fetched at once, which also answers its waiting
+messages.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from datetime import timedelta
 from typing import Final
 
 Patience = Mapping[str, timedelta]
-"""The waits by topic (`taobao_trade_TradeRated`). A topic that is not in it is fetched at once."""
+"""The waits by topic (`taobao_trade_TradeRated`). For a topic that is not in it, the order is fetched at
+once."""
 
 LONGEST_WAIT_SECONDS: Final = 300.0
 
@@ -37,7 +39,7 @@ class LingerWords:
 
 
 def parse(text: str, words: LingerWords) -> Patience:
-    """The waits in `topic=seconds,topic=seconds`, topics without their prefix, or for the word `unhurried`.
+    """The waits in `topic=seconds,topic=seconds`, topics without their prefix, or of the word `unhurried`.
 
     Raises:
         ValueError: an entry is not that, or names a topic that the platform does not have, or a topic twice.
@@ -51,7 +53,7 @@ def parse(text: str, words: LingerWords) -> Patience:
         topic = words.prefix + name
         if topic not in words.topics:
             known = ", ".join(each.removeprefix(words.prefix) for each in words.topics)
-            raise ValueError(f"no message about orders is called {name!r}; there are {known}")
+            raise ValueError(f"no message about orders is called {name!r}; the topics are {known}")
         if topic in patience:
             raise ValueError(f"{name} is named twice")
         patience[topic] = timedelta(seconds=_wait_seconds(name, seconds))

@@ -1,4 +1,4 @@
-"""What a list of the platform shows of an order or a refund, for asking whether it is stored."""
+"""An order or a refund in a list of the platform, to ask whether its listed state is stored."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ class Listed:
     id: int
     """`tid`, or `refund_id`."""
     modified: datetime | None
-    """None: the list names a time that lies ahead, so it only says that there is the order or refund."""
+    """None when the listed time lies in the future: then the list only shows that the order or refund
+    exists."""
     settled_after: datetime
     """A state with this `modified` is final for us when its fetch began at or after this moment."""

@@ -1,4 +1,4 @@
-"""A need: what hints about one order ask for together."""
+"""A need: what a batch's hints about an order ask for together."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from schemas.change import Source
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Everything that a batch's hints about one order, or one refund of it, ask for together."""
+    """Everything that a batch's hints about an order, or about a refund of it, ask for together."""
 
     tid: int
     seller_id: int
     settled_after: datetime
     """A fetch that began at or after this moment answers all of the hints."""
     proven_after: datetime | None
-    """The same of those that are no messages; none where only messages told of the order."""
+    """The same for hints that are not messages; None when there were only messages."""
     told_at: datetime | None
     """When the platform published the latest of the messages."""
     modified: datetime | None
-    """The newest `modified` that it is known to have reached."""
+    """The newest `modified` that it is known to have reached; None when no hint names it."""
     source: Source
     """The most urgent source: it decides the priority."""
     hinted_at: datetime | None
-    """When the platform first told of it by push; for measuring freshness."""
+    """When the platform published the first of the messages; to measure freshness."""
     received_at: datetime | None
-    """When push first had such a message."""
+    """When push received the first of the messages."""
     newest_at: datetime
-    """When the latest of the hints was put into the topic."""
+    """When the latest of the hints was written to the topic."""
     patient_until: datetime | None = None
-    """Until when all of the hints may wait for others; none where one of them may not."""
+    """Until when all of the hints may wait for others; None when any of them may not."""
     by_refund_alone: bool = False
-    """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
+    """Only a list of refunds names the order. The platform may no longer give it: orders older than three
     months are out of reach (docs/platform/gateway.md 3.4)."""

@@ -1,4 +1,4 @@
-"""The priority of a call to the platform: who goes first when calls are scarce."""
+"""The priority of a call to the platform: which calls go first when they are scarce."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schemas.change import Source
 
 
 class Priority(IntEnum):
-    """The smallest goes first."""
+    """The smallest value goes first."""
 
     LIVE = 0
     GAP = 1

@@ -6,37 +6,37 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 NO_NEWS = "no_news"
-"""The reason where the platform told of a change, and then showed what was known before."""
+"""The platform announced a change, but its detail still shows the state that we know."""
 
 MODIFIED_AHEAD = "modified_ahead"
-"""The reason where the platform shows a `modified` that lies ahead of its own time."""
+"""The platform shows a `modified` that lies ahead of its own time."""
 
 NO_SESSION = "no_session"
-"""The reason where the seller is paused, or its session was refused before."""
+"""The seller is paused, or its session was refused before."""
 
 SESSION_REFUSED = "session_refused"
-"""The reason where the platform refused the session, and there is no other."""
+"""The platform refused the session, and there is no other session."""
 
 PARKED = frozenset({NO_SESSION, SESSION_REFUSED})
-"""The reasons that lie with the seller; the table's column `parked` knows them, too."""
+"""The reasons that lie with the seller. The table's column `parked` depends on them, too."""
 LINGERING = "lingering"
-"""The reason where messages wait for others of their order, and nothing else is known of it."""
+"""Messages wait for others of their order, and there is no other hint about it."""
 
 BACKLOG = "backlog"
-"""The reason where a writer was so far behind that it let the order wait and went on to fresh changes."""
+"""A writer was so far behind that it let the order wait and went on to fresh changes."""
 
 IN_TASK = "in_task"
-"""The reason of one from a backlog that a task asks for, with others."""
+"""An order from a backlog that a task asks for, together with others."""
 
 WAITING_IN_BACKLOG = frozenset({BACKLOG, IN_TASK})
 
 LATE = "late"
-"""The reason of one from a backlog that is being brought: it is asked for again if it does not come."""
+"""An order from a backlog that is on its way to its writer; we ask for it again if it does not come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refetch:
-    """One order to be asked for again. Times are platform time."""
+    """An order to be asked for again. Times are platform time."""
 
     tid: int
     seller_id: int
@@ -45,20 +45,20 @@ class Refetch:
     settled_after: datetime
     """Only a fetch that begins at or after this moment answers."""
     modified: datetime | None
-    """The `modified` that the order is known to have reached; none where nobody told."""
+    """The `modified` that the order is known to have reached; None when it is not known."""
     source: str
     reason: str
-    """Why, in a fixed word for counting."""
+    """Why, as one of the words above."""
     answer: bytes | None = field(default=None, repr=False)
-    """The last answer that could not be read, whole."""
+    """The whole of the last answer that could not be read."""
     attempts: int = 0
-    """How often it has been asked for again; not counted while its seller is away."""
+    """How often we have asked again, without the attempts while its seller was away."""
     refund_ids: tuple[int, ...] = ()
-    """Refunds of the order to be asked for with it: what answers, answers for them as well."""
+    """Refunds of the order to be asked for with it. An answer about the order settles them as well."""
 
     @property
     def parked(self) -> bool:
-        """Whether it waits, or waited, for its seller to be back."""
+        """Whether it waits, or waited, until its seller is back."""
         return self.reason in PARKED
 
 

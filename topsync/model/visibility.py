@@ -1,7 +1,7 @@
 """How late the platform's lists may be, by the calendar of its sales. Pure; times are aware instants.
 
-Around the opening of a sale lists lag by minutes (docs/platform/gateway.md 6.1 (4, 6), 6.3): what is read
-then, or so soon afterwards that it still reaches back into it, proves less, and pulls begin earlier.
+Around the opening of a sale lists lag by minutes (docs/platform/gateway.md 6.1 (4, 6), 6.3). A list read
+then, or soon afterwards for a span that reaches back into that time, proves less, and pulls begin earlier.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class Allowances:
-    """What is allowed for at one time."""
+    """The allowances at a given time."""
 
     visibility: timedelta
-    """How late an order may appear in a list: younger time is never proven."""
+    """How late an order may appear in a list. A time younger than this is never proven."""
     overlap: timedelta
-    """How far before what is missing a pull begins."""
+    """How far before the missing span a pull begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +41,15 @@ class Lateness:
     peaks: Sequence[Peak] = ()
 
     def visibility_allowance(self, asked_at: datetime) -> timedelta:
-        """How old what a list shows must be to be proven by it, for a list asked for at this moment.
+        """How old a time must be so that a list, asked for at `asked_at`, proves it.
 
-        It stays long after a peak for as long as its last orders may still be on their way.
+        After a peak it stays long while the peak's last orders may still be missing in lists.
         """
         late = any(peak.start <= asked_at < peak.end + self.at_peaks.visibility for peak in self.peaks)
         return self.at_peaks.visibility if late else self.usual.visibility
 
     def overlap(self, start: datetime, *, now: datetime) -> timedelta:
-        """How far before `start` a pull up to now begins: further, where that reaches into a peak."""
+        """How far before `start` a pull up to now begins: further if it reaches into a peak."""
         first = start - self.at_peaks.overlap
         touched = any(peak.start <= now and first < peak.end for peak in self.peaks)
         return self.at_peaks.overlap if touched else self.usual.overlap
@@ -59,7 +59,7 @@ def parse_peaks(text: str) -> tuple[Peak, ...]:
     """Peaks from `start/end`, comma-separated, each end as `YYYY-MM-DD HH:MM:SS` in the platform's GMT+8.
 
     Raises:
-        ValueError: an entry is not two such times, the first one earlier.
+        ValueError: an entry is not two such times, with the earlier time first.
     """
     peaks = []
     for entry in filter(None, (entry.strip() for entry in text.split(","))):

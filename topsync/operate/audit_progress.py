@@ -1,4 +1,4 @@
-"""How far an audit has come, for whoever waits: a status on a terminal, else a line now and then."""
+"""Shows the progress of an audit: a status on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def describe(stage: Stage) -> str:
 
 @contextmanager
 def showing() -> Iterator[Callable[[Stage], None]]:
-    """Show each stage on standard error; what the audit prints is not mixed with it."""
+    """Show each stage on standard error, apart from the audit's output."""
     with moving(every_seconds=LINE_EVERY_SECONDS) as show:
         yield lambda stage: show(describe(stage), "")

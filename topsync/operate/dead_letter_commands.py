@@ -1,4 +1,4 @@
-"""What operators do about dead letters from the command line: one function per command."""
+"""The commands about dead letters: a function per command."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from topsync.wiring import parts
 LOOKING: Final = "looking through the dead letters"
 
 CONFIRM_ABOVE: Final = 10
-"""So many letters are dealt with without asking: more is a wish to be sure of."""
+"""More letters than this are dealt with only after a question."""
 
 BECAUSE_CHARACTERS: Final = 300
-"""Why a letter is closed is a sentence, in a line of a table."""
+"""The reason why a letter is closed is a sentence, in a line of a table."""
 
 
 @dataclass(frozen=True, slots=True)
 class LetterRequest:
-    """Which letters somebody wants to be dealt with, and how."""
+    """Which letters a command deals with, and how."""
 
     names: Sequence[str]
     which: Filter
-    """Without names: open letters by what they are."""
+    """Without ids: which of the open letters."""
     limit: int
-    """So many of these at once, the newest."""
+    """At most so many of these at once, the newest."""
     dry_run: bool
     yes: bool
     ask: Callable[[str], Awaitable[str]]
@@ -51,15 +51,15 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
     """Show the newest letters, the newest last.
 
     Raises:
-        LettersError: there is none, and its reason is none that this release gives.
+        LettersError: there is no such letter, and the given reason is unknown to this release.
     """
     async with open_desk() as desk:
         with looking(LOOKING) as progress:
             found = await desk.newest(which, limit, progress)
     _refuse_slip(which, found)
     if as_json:
-        for one in found:
-            terminal.write_json(dead_letter_tables.as_json(one))
+        for row in found:
+            terminal.write_json(dead_letter_tables.as_json(row))
         return
     if not found:
         terminal.say(_none(which))
@@ -72,29 +72,29 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
 
 
 def _refuse_slip(which: Filter, found: Sequence[LetterRow]) -> None:
-    """A slip of the pen is no good news. What another release set aside has reasons of its own."""
+    """A misspelt reason must not look like good news. Another release's reason is fine if it has letters."""
     if which.reason is not None and not found and which.reason not in reasons.KNOWN:
         raise LettersError(reasons.unknown(which.reason))
 
 
 async def show(name: str, *, original: bool, as_json: bool) -> None:
-    """Show one letter; its original only where that is asked for."""
+    """Show a letter; its original only if `original` asks for it."""
     wanted = _id(name)
     async with open_desk() as desk:
-        (one,) = await desk.named([wanted])
+        (row,) = await desk.named([wanted])
     if as_json:
         terminal.write_json(
-            dead_letter_tables.as_json(one)
-            | (dead_letter_tables.original_as_json(one.letter) if original else {})
+            dead_letter_tables.as_json(row)
+            | (dead_letter_tables.original_as_json(row.letter) if original else {})
         )
         return
-    terminal.show(dead_letter_tables.of_one(one, original=original))
-    if original and one.letter.original is not None:
-        terminal.say(dead_letter_tables.readable(one.letter.original))
+    terminal.show(dead_letter_tables.of_one(row, original=original))
+    if original and row.letter.original is not None:
+        terminal.say(dead_letter_tables.readable(row.letter.original))
 
 
 async def retry(request: LetterRequest) -> int:
-    """Ask again for the orders of letters; 1 where a named one has nothing to ask for."""
+    """Ask again for the orders of letters; 1 when a named letter has no order to ask for."""
     async with _chosen(request) as (desk, found):
         plan = await _plan(desk, found)
         hints = [(letter, action) for letter, action in plan if isinstance(action, Change)]
@@ -120,24 +120,24 @@ async def retry(request: LetterRequest) -> int:
 
 
 async def close(request: LetterRequest, because: str) -> None:
-    """Note that letters are dealt with, and why; of those that are closed already, the new words count."""
+    """Note that letters are dealt with, and why. If a letter is closed already, the new reason counts."""
     words = _one_line(because)
     async with _chosen(request) as (desk, found):
         if await _is_to_be_done(
             request,
-            [(one.letter, _closes(one)) for one in found],
+            [(row.letter, _closes(row)) for row in found],
             count=len(found),
             possible=f"{len(found)} can be closed",
             question=f"Close {len(found)} dead letters?",
         ):
-            event_ids = [one.letter.event_id for one in found]
+            event_ids = [row.letter.event_id for row in found]
             await dead_letters.mark_closed(desk.pool, event_ids, words, kept=desk.marks_kept)
             terminal.say(f"closed {len(found)}: {words}")
 
 
 @asynccontextmanager
 async def _chosen(request: LetterRequest) -> AsyncIterator[tuple[Desk, list[LetterRow]]]:
-    """The letters to be dealt with; at the end, whether there may be more of them."""
+    """The letters to deal with. At the end, say whether there may be more of them."""
     if not request.names and request.which == Filter():
         raise LettersError("which ones? Name their ids, or give --reason, --seller, --tid or --since")
     if request.names and request.which != Filter():
@@ -166,9 +166,10 @@ async def _is_to_be_done(
     question: str,
     advice: Sequence[str] = (),
 ) -> bool:
-    """Show what would be done, and find out whether it is to be: with `count` letters, there may be none.
+    """Show what would be done, and whether to do it: asks if needed; false when `count` is 0.
 
-    `advice` is for the others, in lines of their own: a command in a table would be broken.
+    `advice` is for letters that cannot be dealt with. It is printed below the table, which would break
+    commands.
     """
     if not plan:
         terminal.say(_none(request.which))
@@ -190,16 +191,16 @@ async def _plan(desk: Desk, found: Sequence[LetterRow]) -> list[tuple[Letter, Ch
     now = datetime.now(UTC)
     known = {seller.seller_id for seller in await sellers.all_of(desk.pool)}
     plan: list[tuple[Letter, Change | NothingToRetry]] = []
-    for one in found:
-        action = retrying.retry(one.letter, now=now)
-        if one.mark.retried_at is not None:
-            action = NothingToRetry(f"tried again already, {platform_time.format(one.mark.retried_at)}")
+    for row in found:
+        action = retrying.retry(row.letter, now=now)
+        if row.mark.retried_at is not None:
+            action = NothingToRetry(f"tried again already, {platform_time.format(row.mark.retried_at)}")
         elif isinstance(action, Change) and action.seller_id not in known:
             action = NothingToRetry(
                 f"its seller is not known: `topsync sellers authorise`, or `sellers add`, for "
                 f"{action.seller_id}, and then again"
             )
-        plan.append((one.letter, action))
+        plan.append((row.letter, action))
     return plan
 
 
@@ -207,14 +208,14 @@ def _retries(action: Change | NothingToRetry) -> str:
     return "asked for again" if isinstance(action, Change) else "nothing, see below"
 
 
-def _closes(one: LetterRow) -> str:
-    return "; ".join(["closed", *(f"before: {told}" for told in dead_letter_tables.became(one.mark))])
+def _closes(row: LetterRow) -> str:
+    return "; ".join(["closed", *(f"before: {done}" for done in dead_letter_tables.became(row.mark))])
 
 
 async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None:
-    """Publish the hints, then mark the letters: after a crash in between they are open, and done again.
+    """Publish the hints, then mark the letters: after a crash in between, they are still open.
 
-    Before that, nobody takes what fails once more for a repeat any longer.
+    Before that, forget the letters, so that a second failure of an order makes a new letter.
     """
     event_ids = [letter.event_id for letter, _ in hints]
     await open_letters.forget(desk.pool, event_ids)
@@ -228,7 +229,7 @@ async def _carry_out(desk: Desk, hints: Sequence[tuple[Letter, Change]]) -> None
 
 
 def _one_line(because: str) -> str:
-    """An operator's words as they are kept: one line of plain characters."""
+    """An operator's words as they are kept: a line of plain characters."""
     words = shown(" ".join(because.split()))
     if not words or len(words) > BECAUSE_CHARACTERS:
         raise LettersError(
@@ -245,7 +246,7 @@ def _id(name: str) -> LetterId:
 
 
 def _none(which: Filter) -> str:
-    """That there is none, with what was asked for: the cause may be a slip in it."""
+    """The text that there is none, with what was asked for: there may be a mistake in it."""
     asked = {"reason": which.reason, "seller": which.seller, "tid": which.tid, "since": which.since}
     given = " ".join(f"--{name} {value}" for name, value in asked.items() if value is not None)
     return ("no dead letters" if which.dealt_with else "no open dead letters") + (

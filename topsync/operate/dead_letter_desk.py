@@ -1,4 +1,4 @@
-"""Which dead letters a command means, and what became of them: from their topic and from PostgreSQL."""
+"""Finds the dead letters that a command means, and what became of them: from their topic and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from topsync.stream.topics import Registry
 from topsync.wiring import parts
 
 TOPIC_SLACK: Final = timedelta(days=30)
-"""A topic drops its records by the segment, some time after they are old enough."""
+"""A topic drops its records by segments, some time after they are old enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Filter:
     since: datetime | None = None
     """Without a zone: the platform's time, GMT+8."""
     dealt_with: bool = False
-    """Also those that are no longer open."""
+    """Whether letters that are no longer open are meant, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What every command needs."""
+    """What all commands need."""
 
     pool: Pool
     kafka: KafkaSettings
@@ -53,29 +53,29 @@ class Desk:
 
     @property
     def marks_kept(self) -> timedelta:
-        """For how long a mark is needed: the topic has dropped its letter by then."""
+        """How long a mark is needed: by then the topic has dropped its letter."""
         return timedelta(hours=self.kafka.notices_retention_hours) + TOPIC_SLACK
 
     async def named(self, wanted: Sequence[LetterId]) -> list[LetterRow]:
         """These letters, open or not, each once.
 
         Raises:
-            LettersError: there is none with one of the ids, or no longer.
+            LettersError: a letter does not exist, or no longer.
         """
-        return await self._listed([await self.letters.get(one) for one in dict.fromkeys(wanted)])
+        return await self._listed([await self.letters.get(id_) for id_ in dict.fromkeys(wanted)])
 
     async def newest(self, which: Filter, limit: int, progress: Progress) -> list[LetterRow]:
-        """The newest letters that are meant, oldest first."""
+        """The newest of the letters that are meant, oldest first."""
         seller_id = None if which.seller is None else await _seller_id(self.pool, which.seller)
         since = None if which.since is None else which.since.replace(tzinfo=platform_time.CHINA)
         found: list[LetterRow] = []
         async for piece in self.letters.newest_first(since, progress):
             meant = [letter for letter in piece if _is_meant(letter, which, seller_id)]
             listed = await self._listed(meant)
-            found += [one for one in listed if which.dealt_with or one.mark.is_open]
+            found += [row for row in listed if which.dealt_with or row.mark.is_open]
             if len(found) >= limit and len(self.letters.partitions) == 1:
                 break
-        found.sort(key=lambda one: (one.letter.at, one.letter.id))
+        found.sort(key=lambda row: (row.letter.at, row.letter.id))
         return found[-limit:]
 
     async def _listed(self, found: Sequence[Letter]) -> list[LetterRow]:
@@ -108,7 +108,7 @@ def _is_meant(letter: Letter, which: Filter, seller_id: int | None) -> bool:
 
 
 async def _seller_id(pool: Pool, name: str) -> int:
-    """Digits are an id, also of a seller that is not known: its letters are why one asks."""
+    """Digits are an id, even of an unknown seller: such a seller may have dead letters."""
     if name.isascii() and name.isdigit():
         return int(name)
     found = await sellers.find(pool, name)

@@ -1,7 +1,6 @@
 """Dead letters for people and for machines, without I/O. Times are shown in GMT+8.
 
-What is in a letter may be a person's data: nothing of the original is shown but on the wish of whoever asks
-(I9).
+A letter may hold personal data: nothing of the original is shown unless the operator asks for it (I9).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ ATTRIBUTES: Final = frozenset(
     {f"ce_{name}" for name in ("specversion", "type", "source", "id", "subject", "time", "dataschema")}
     | {"ce_sellerid", "ce_reason", "content-type"}
 )
-"""Headers that topsync itself gives its records: ids and times. Of all others only the size is shown."""
+"""Headers that topsync itself gives its records: ids and times. Of other headers only the size is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ def of_all(found: Iterable[LetterRow]) -> Table:
             Column("detail"),
         )
     )
-    for one in found:
-        letter = one.letter
+    for row in found:
+        letter = row.letter
         table.add(
             str(letter.id),
             platform_time.format(letter.at),
@@ -49,7 +48,7 @@ def of_all(found: Iterable[LetterRow]) -> Table:
             _number(letter.seller_id),
             _number(letter.tid),
             letter.origin,
-            "; ".join([*([letter.detail] if letter.detail else []), *became(one.mark)]),
+            "; ".join([*([letter.detail] if letter.detail else []), *became(row.mark)]),
         )
     return table
 
@@ -57,14 +56,14 @@ def of_all(found: Iterable[LetterRow]) -> Table:
 def of_plan(plan: Iterable[tuple[Letter, str]]) -> Table:
     """A row for each letter, with what would be done about it."""
     table = Table((*_letter_columns("reason", "seller", "order"), Column("what is done")))
-    for letter, told in plan:
-        table.add(str(letter.id), letter.reason, _number(letter.seller_id), _number(letter.tid), told)
+    for letter, action in plan:
+        table.add(str(letter.id), letter.reason, _number(letter.seller_id), _number(letter.tid), action)
     return table
 
 
-def of_one(one: LetterRow, *, original: bool) -> Table:
-    """All that is known about one letter; what is in it only where `original` wishes it."""
-    letter = one.letter
+def of_one(row: LetterRow, *, original: bool) -> Table:
+    """All that is known about a letter; its content only with `original`."""
+    letter = row.letter
     table = facts(f"Dead letter {letter.id}")
     rows = [
         ("event id", letter.event_id),
@@ -74,7 +73,7 @@ def of_one(one: LetterRow, *, original: bool) -> Table:
         ("from", letter.origin),
         ("seller", _number(letter.seller_id)),
         ("order", _number(letter.tid)),
-        ("state", "; ".join(became(one.mark)) or "open"),
+        ("state", "; ".join(became(row.mark)) or "open"),
         *((f"header {name}", _header(name, value, original)) for name, value in letter.original_headers),
         ("original", _size(letter.original) + ("" if original else ", shown by --original")),
     ]
@@ -83,9 +82,9 @@ def of_one(one: LetterRow, *, original: bool) -> Table:
     return table
 
 
-def as_json(one: LetterRow) -> dict[str, object]:
-    """One letter for machines, without its original."""
-    letter = one.letter
+def as_json(row: LetterRow) -> dict[str, object]:
+    """A letter for machines, without its original."""
+    letter = row.letter
     return {
         "id": str(letter.id),
         "event_id": letter.event_id,
@@ -96,14 +95,14 @@ def as_json(one: LetterRow) -> dict[str, object]:
         "seller_id": _number(letter.seller_id) or None,
         "tid": _number(letter.tid) or None,
         "original_bytes": len(letter.original or b""),
-        "retried_at": one.mark.retried_at,
-        "closed_at": one.mark.closed_at,
-        "closed_because": one.mark.closed_because,
+        "retried_at": row.mark.retried_at,
+        "closed_at": row.mark.closed_at,
+        "closed_because": row.mark.closed_because,
     }
 
 
 def original_as_json(letter: Letter) -> dict[str, object]:
-    """What is in a letter, for machines: bytes in base 64."""
+    """A letter's content for machines: bytes in base 64."""
     return {
         "original_headers": [
             [name, base64.b64encode(value).decode()] for name, value in letter.original_headers
@@ -113,17 +112,17 @@ def original_as_json(letter: Letter) -> dict[str, object]:
 
 
 def became(mark: Mark) -> list[str]:
-    """What has been done about a letter; nothing of one that is open."""
-    told = []
+    """What has been done about a letter; empty for an open letter."""
+    done = []
     if mark.retried_at is not None:
-        told.append(f"retried {platform_time.format(mark.retried_at)}")
+        done.append(f"retried {platform_time.format(mark.retried_at)}")
     if mark.closed_at is not None:
-        told.append(f"closed {platform_time.format(mark.closed_at)}: {mark.closed_because}")
-    return told
+        done.append(f"closed {platform_time.format(mark.closed_at)}: {mark.closed_because}")
+    return done
 
 
 def readable(value: bytes) -> str:
-    """Bytes as text where they are that, and escaped where they are not."""
+    """Bytes as text, with an escape for each byte that is not text."""
     return value.decode("utf-8", "backslashreplace")
 
 
@@ -131,10 +130,10 @@ _RANKS: Final = {"seller": 2, "when (GMT+8)": 1}
 
 
 def _letter_columns(*headings: str) -> list[Column]:
-    """The id, and what else says which letter it is: none of it ever breaks."""
+    """Columns that identify a letter: its id and the given headings. They never break."""
     return [
         Column("id", whole=True),
-        *(Column(one, whole=True, rank=_RANKS.get(one, 0)) for one in headings),
+        *(Column(heading, whole=True, rank=_RANKS.get(heading, 0)) for heading in headings),
     ]
 
 

@@ -1,4 +1,4 @@
-"""`topsync sellers erase`: shows what goes, has it confirmed, and erases it."""
+"""`topsync sellers erase`: shows what will be erased, asks for confirmation, and erases it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ from topsync.stream.producer import PublishError
 from topsync.wiring import parts
 
 RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seconds=0.3, max_wait_seconds=2.0)
-"""How the platform is called: whoever waits for the end of the data does not wait for the platform."""
+"""How the platform is called: briefly, because the erasure need not wait for the platform."""
 
 
 async def erase(name: str, confirmation: str | None, ask: Ask, *, patience_seconds: float) -> int:
     """Erase all that is kept of a seller, once its nick or id is typed; 0 when all is done, otherwise 1.
 
-    `confirmation` is what would be typed; without it, `ask` is asked. It must mean this seller and no other:
-    a nick may be another's id. What was begun goes on.
+    `confirmation` stands for what would be typed; without it, `ask` is called. It must name this seller and
+    no
+    other: a nick may be another seller's id. An erasure that was begun goes on.
     """
     async with parts.open_pool() as pool:
         seller = await seller_commands.find(pool, name)
@@ -68,11 +69,11 @@ async def erase(name: str, confirmation: str | None, ask: Ask, *, patience_secon
 async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> ErasureOutcome:
     group = settings.load(EnricherSettings).enricher_group
     export = settings.load(BootstrapSettings).export_file(seller.seller_id)
-    # What telling the platform needs: a wrong setting must not be found when the seller is stopped.
+    # The settings for the platform: find a wrong setting before the seller is stopped.
     settings.load(PlatformSettings)
     settings.load(BudgetSettings)
     kafka, registry = await parts.open_topics()
-    # First, so that a run that dies leaves none behind. A bulk start that is under way deletes its own.
+    # First, so that a run that dies leaves no file behind. A bulk start under way deletes its own file.
     for path in (export, part_of(export)):
         path.unlink(missing_ok=True)
     with Bars(sys.stderr, erasure.STEPS) as bars:
@@ -95,11 +96,11 @@ async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> Erasure
 
 
 async def _tell_platform(pool: Pool, seller: Seller) -> bool:
-    """Have no more messages of a seller; false where the platform does not answer.
+    """Stop the platform's messages of a seller; false when the platform does not answer.
 
-    The platform takes a nick, and by now that may be another shop's: of that, messages must go on.
+    The platform takes a nick, which may be another shop's by now: that shop's messages must go on.
     """
-    told = True
+    answered = True
     try:
         async with parts.open_gateway(pool, retries=RETRIES, waits=False) as (client, _):
             known = await messages.user(client, seller.nick, priority=Priority.OPERATOR)
@@ -111,15 +112,15 @@ async def _tell_platform(pool: Pool, seller: Seller) -> bool:
             elif known is not None:
                 await messages.cancel(client, seller.nick, priority=Priority.OPERATOR)
     except* (*PLATFORM_FAILURES, UnreachableError) as group:
-        told = False
-        terminal.say(f"the platform could not be told: {first_of(group)}")
-    return told
+        answered = False
+        terminal.say(f"the platform could not be asked to stop its messages: {first_of(group)}")
+    return answered
 
 
 def _erased(seller: Seller, outcome: ErasureOutcome, kafka: KafkaSettings) -> list[str]:
     """What was done, and what stays."""
     short, long = kafka.changes_retention_hours / 24, kafka.notices_retention_hours / 24
-    told = [
+    lines = [
         f"{seller.name} is erased: {outcome.orders} orders, {outcome.rows} other rows. What stays:",
         f"- in `changes`, ids: {short:g} days at most",
         f"- among the dead letters, perhaps whole orders; in the notifications, ids: {long:g} days at most",
@@ -127,11 +128,11 @@ def _erased(seller: Seller, outcome: ErasureOutcome, kafka: KafkaSettings) -> li
         "- id, nick and state of the seller, and what backups, logs and subscribers have",
     ]
     if outcome.snapshots_kept is not None:
-        told.append(
+        lines.append(
             f"- in `snapshots`, whole orders: {short:g} days at most. They could not be deleted: "
             f"{outcome.snapshots_kept}"
         )
     if not outcome.platform_told:
-        told.append("The platform may go on sending its messages, which are dropped: run the command again")
-    told.append("`topsync sellers add` adds it again; it begins anew then.")
-    return told
+        lines.append("The platform may go on sending its messages, which are dropped: run the command again")
+    lines.append("`topsync sellers add` adds it again; it begins anew then.")
+    return lines

@@ -1,4 +1,4 @@
-"""What operators do from the command line: one function per command, printing for people."""
+"""The commands about the whole installation: a function per command, printing for people."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ async def migrate() -> None:
     own = settings.load(DatabaseSettings)
     with reaching(database.SERVER, database.REFUSALS):
         applied = await schema.migrate(own)
-    told = f"applied: {', '.join(applied)}" if applied else "the schema is up to date"
-    terminal.say(told)
+    terminal.say(f"applied: {', '.join(applied)}" if applied else "the schema is up to date")
 
 
 async def plan_topics() -> int:
-    """Show how the cluster's topics differ from the registry; 0 when they do not, 1 when they do."""
+    """Show how the cluster's topics differ from the registry; 1 when they differ, otherwise 0."""
     own = settings.load(KafkaSettings)
     with reaching(topics.SERVER, topics.OUTAGES):
         actions = await topic_admin.plan(own)
@@ -41,13 +40,13 @@ async def plan_topics() -> int:
 
 
 async def apply_topics() -> int:
-    """Do it and show it; 1 when something is left that is never done here, else 0."""
+    """Change the topics and show it; 1 when something is left for people to do, otherwise 0."""
     own = settings.load(KafkaSettings)
     with reaching(topics.SERVER, topics.OUTAGES):
         actions = await topic_admin.apply(own)
         left = [action for action in actions if isinstance(action, ByHand)]
         if not left:
-            # The brokers learn of a new topic one after another.
+            # The brokers learn of a new topic one after the other.
             await retry.run(
                 lambda: topics.require(own),
                 decide=lambda error, _: (
@@ -69,7 +68,7 @@ def _show(actions: Sequence[Action]) -> None:
 
 
 async def status(*, as_json: bool = False) -> None:
-    """Show how things stand."""
+    """Show the status of the installation."""
     async with parts.open_pool() as pool:
         seen = await overview.look(pool)
     if as_json:
@@ -83,7 +82,7 @@ async def status(*, as_json: bool = False) -> None:
 
 
 async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
-    """Audit and print: a row per seller, then the one line; 0 only when all four counts are 0."""
+    """Audit and print a row per seller, then the line for machines; 0 only when all four counts are 0."""
     admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)
     kafka, registry = await parts.open_topics()
     async with parts.open_pool() as pool:
@@ -113,21 +112,25 @@ def print_audit(result: Result) -> None:
         ),
         title="Audit",
     )
-    for one in result.sellers:
+    for seller_result in result.sellers:
         table.add(
-            str(one.seller.seller_id),
-            one.seller.nick,
-            str(one.orders),
-            "not kept" if one.refunds is None else str(one.refunds),
-            str(one.missing),
-            str(one.stale),
-            str(one.holes),
-            (platform_time.format(one.complete_until) if one.complete_until else "not bootstrapped")
-            + one.proven_in,
+            str(seller_result.seller.seller_id),
+            seller_result.seller.nick,
+            str(seller_result.orders),
+            "not kept" if seller_result.refunds is None else str(seller_result.refunds),
+            str(seller_result.missing),
+            str(seller_result.stale),
+            str(seller_result.holes),
+            (
+                platform_time.format(seller_result.complete_until)
+                if seller_result.complete_until
+                else "not bootstrapped"
+            )
+            + seller_result.proven_in,
         )
     terminal.show(table)
     terminal.say(*(f"  {loss}" for loss in result.losses))
-    terminal.say(*(f"  {example}" for one in result.sellers for example in one.examples))
+    terminal.say(*(f"  {example}" for seller_result in result.sellers for example in seller_result.examples))
     if result.moved:
         terminal.say(f"{result.moved} differed at first and arrived since: they were on the move.")
     if result.agreeing:
@@ -157,23 +160,23 @@ def audit_document(result: Result) -> dict[str, object]:
         "lost_topics": [str(loss) for loss in result.losses],
         "sellers": [
             {
-                "seller_id": str(one.seller.seller_id),
-                "nick": one.seller.nick,
-                "orders": one.orders,
-                "refunds": one.refunds,
-                "missing": one.missing,
-                "stale": one.stale,
-                "holes": one.holes,
-                "complete_until": one.complete_until,
-                "examples": one.examples,
+                "seller_id": str(seller_result.seller.seller_id),
+                "nick": seller_result.seller.nick,
+                "orders": seller_result.orders,
+                "refunds": seller_result.refunds,
+                "missing": seller_result.missing,
+                "stale": seller_result.stale,
+                "holes": seller_result.holes,
+                "complete_until": seller_result.complete_until,
+                "examples": seller_result.examples,
             }
-            for one in result.sellers
+            for seller_result in result.sellers
         ],
     }
 
 
 def show_settings() -> None:
-    """All settings, by noun. Names and defaults are too long for a table on a screen of 80 columns."""
+    """Print all settings, by noun. Names and defaults are too long for a table on a screen of 80 columns."""
     for cls in settings.ALL:
         terminal.say("", (cls.__doc__ or "").strip())
         for name, field in cls.model_fields.items():

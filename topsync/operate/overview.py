@@ -1,4 +1,4 @@
-"""How the installation stands, as `topsync status` shows it: what the database knows, and what Kafka."""
+"""The status of the installation for `topsync status`: what the database and Kafka know."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from topsync.stream.group_progress import group_progress
 from topsync.stream.producer import PublishError
 
 SERVICES: Final = ("push", "enrich", "reconcile")
-"""What must run; the others are jobs, or watch."""
+"""Services that must run; the others are jobs, or only watch."""
 
 KAFKA_SECONDS: Final = 10.0
-"""How long Kafka may take: whoever asks how things stand wants to know what is away, not to wait for it."""
+"""How long Kafka may take: the status should say that Kafka is away, not wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class EnricherGroup:
     name: str
     members: int
     lag: Mapping[str, int]
-    """Records that are not done, by topic."""
+    """Records that are not processed, by topic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How things stand. Times are platform time where nothing else is said."""
+    """The status of the installation. Times are platform time unless stated otherwise."""
 
     processes: list[Process]
     push: list[PushConnection]
@@ -57,7 +57,7 @@ class Overview:
     """The connection that worked last, up or not."""
     enrichers: EnricherGroup | None
     kafka_problem: str | None
-    """Why nothing is known of the enrichers' group."""
+    """Why nothing is known about the enrichers' group."""
     waiting: Mapping[str, int]
     """Orders to be asked for again, by reason."""
     limits: CallLimits
@@ -65,21 +65,21 @@ class Overview:
     bans: list[Ban]
     calls: Mapping[str, int]
     lost: list[str]
-    """What is wrong with the compacted topics, and what is being done about it, in words."""
+    """Sentences: what is wrong with the compacted topics, and what is being done about it."""
     sellers: list[SellerStatus]
 
     @property
     def running(self) -> dict[str, int]:
-        """How many processes of each service run; 0 of those that should."""
-        return dict.fromkeys(SERVICES, 0) | Counter(one.service for one in self.processes)
+        """How many processes of each service run, with a 0 for each service that must run and does not."""
+        return dict.fromkeys(SERVICES, 0) | Counter(process.service for process in self.processes)
 
 
 async def look(pool: Pool) -> Overview:
-    """Look at everything once."""
+    """Read everything once."""
     silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
     enrichers, problem = await _enrichers()
     return Overview(
-        processes=[one for one in await activity.processes(pool) if one.service != "command"],
+        processes=[process for process in await activity.processes(pool) if process.service != "command"],
         push=await push_connections.up(pool, silent_for=silent_for),
         last_push=await push_connections.last(pool),
         enrichers=enrichers,
@@ -95,7 +95,7 @@ async def look(pool: Pool) -> Overview:
 
 
 async def _enrichers() -> tuple[EnricherGroup | None, str | None]:
-    """What Kafka knows; where it is away, why: the rest is to be seen all the same."""
+    """What Kafka knows; when it is away, the reason, so that all the rest can still be shown."""
     group = settings.load(EnricherSettings).enricher_group
     try:
         kafka = settings.load(KafkaSettings)
@@ -112,7 +112,7 @@ async def _enrichers() -> tuple[EnricherGroup | None, str | None]:
 
 
 def problems(seen: Overview) -> list[str]:
-    """What somebody has to see to, a line each. Pure."""
+    """Problems that need an operator, a line each. Pure."""
     found = [
         f"no process of `topsync {service}` is running" for service in SERVICES if not seen.running[service]
     ]
@@ -124,7 +124,7 @@ def problems(seen: Overview) -> list[str]:
         f"the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
         for ban in seen.bans
     ]
-    return found + seen.lost + [problem for one in seen.sellers for problem in _of_seller(one)]
+    return found + seen.lost + [problem for stands in seen.sellers for problem in _of_seller(stands)]
 
 
 def _last_push(last: PushConnection | None) -> str:
@@ -139,14 +139,14 @@ def _of_seller(stands: SellerStatus) -> list[str]:
         return []
     seller = stands.seller
     since = platform_time.format(seller.since)
-    told = (
+    problem = (
         f"{seller.name} is {seller.state} since {since} (GMT+8), and nothing of it is pulled: {seller.reason}"
     )
     if seller.state is SellerState.EXPIRED:
-        told += f"; {session_rules.what_to_do(seller, now=None)}"
-    return [told]
+        problem += f"; {session_rules.what_to_do(seller, now=None)}"
+    return [problem]
 
 
 def is_held_up(stands: SellerStatus) -> bool:
-    """Whether nothing of a seller is pulled: then that no gap is open says nothing."""
+    """Whether nothing of a seller is pulled: then it says nothing that no gap is open."""
     return stands.seller.state in (SellerState.EXPIRED, SellerState.PAUSED)

@@ -1,6 +1,6 @@
-"""How the installation stands, for people and for machines. Times are shown in GMT+8; without I/O.
+"""The status of the installation, for people and for machines. Times are shown in GMT+8; no I/O.
 
-The sellers come last, and what is wrong below them: that is where the eye is when all is printed.
+The sellers come last, with the problems below them: the eye is at the end when everything is printed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WRONG = "bold red"
 
 
 def of(seen: Overview) -> Iterable[Table]:
-    """The tables, in the order in which they are shown; those with nothing in them are left out."""
+    """The tables, in the order in which they are shown; empty tables are left out."""
     yield _services(seen)
     yield _push(seen)
     if seen.waiting:
@@ -32,10 +32,10 @@ def of(seen: Overview) -> Iterable[Table]:
 
 
 def _services(seen: Overview) -> Table:
-    """What runs where; of the enrichers, what they have still to do."""
+    """Which services run where, and what the enrichers still have to do."""
     table = facts("Services")
     for service, running in seen.running.items():
-        places = ", ".join(one.place for one in seen.processes if one.service == service)
+        places = ", ".join(process.place for process in seen.processes if process.service == service)
         table.add(service, places if running else Styled("not running", WRONG))
     if seen.enrichers is None:
         table.add("lag", Styled("not known", WRONG))
@@ -97,8 +97,8 @@ def _calls(seen: Overview) -> Table:
 
 
 def _sellers(seen: Overview) -> Table:
-    states = Counter(one.seller.state.value for one in seen.sellers)
-    told = [f"{count} {state}" for state, count in states.items()]
+    states = Counter(stands.seller.state.value for stands in seen.sellers)
+    counts = [f"{count} {state}" for state, count in states.items()]
     table = Table(
         (
             Column("id", whole=True),
@@ -111,42 +111,42 @@ def _sellers(seen: Overview) -> Table:
             Column("orders", whole=True, rank=3),
             Column("note", rank=4),
         ),
-        title=f"Sellers: {', '.join(told) or 'none'} (times are GMT+8)",
+        title=f"Sellers: {', '.join(counts) or 'none'} (times are GMT+8)",
     )
-    for one in seen.sellers:
+    for stands in seen.sellers:
         table.add(
-            str(one.seller.seller_id),
-            one.seller.nick,
-            state_of(one.seller),
-            _complete_until(one),
-            _gaps(one),
-            str(one.waiting),
-            str(one.parked),
-            str(one.orders),
-            "; ".join(_notes(one)),
+            str(stands.seller.seller_id),
+            stands.seller.nick,
+            state_of(stands.seller),
+            _complete_until(stands),
+            _gaps(stands),
+            str(stands.waiting),
+            str(stands.parked),
+            str(stands.orders),
+            "; ".join(_notes(stands)),
         )
     return table
 
 
-def _complete_until(one: SellerStatus) -> Cell:
-    if one.complete_until is None:
+def _complete_until(stands: SellerStatus) -> Cell:
+    if stands.complete_until is None:
         return "not bootstrapped"
-    text = platform_time.format(one.complete_until) + one.proven_in
-    return Styled(text, WRONG) if one.proven_in else text
+    text = platform_time.format(stands.complete_until) + stands.proven_in
+    return Styled(text, WRONG) if stands.proven_in else text
 
 
-def _gaps(one: SellerStatus) -> Cell:
-    """Holes and open gaps. Of a seller that nothing is pulled of, none says nothing: one will open."""
-    if is_held_up(one):
+def _gaps(stands: SellerStatus) -> Cell:
+    """Holes and open gaps. For a seller that is held up, no number: a gap will open when it is back."""
+    if is_held_up(stands):
         return Styled("held up", WRONG)
-    count = len(one.holes) + len(one.open_gaps)
+    count = len(stands.holes) + len(stands.open_gaps)
     return Styled(str(count), WRONG) if count else "0"
 
 
-def _notes(one: SellerStatus) -> Iterable[str]:
-    if one.seller.reason:
-        yield one.seller.reason
-    if one.complete_until is not None and not one.with_refunds:
+def _notes(stands: SellerStatus) -> Iterable[str]:
+    if stands.seller.reason:
+        yield stands.seller.reason
+    if stands.complete_until is not None and not stands.with_refunds:
         yield "without refunds"
 
 
@@ -155,7 +155,8 @@ def document(seen: Overview) -> seller_documents.Document:
     return {
         "problems": problems(seen),
         "services": [
-            {"service": one.service, "place": one.place, "since": one.since} for one in seen.processes
+            {"service": process.service, "place": process.place, "since": process.since}
+            for process in seen.processes
         ],
         "push": {
             "connections": [_connection(up) for up in seen.push],
@@ -178,25 +179,25 @@ def document(seen: Overview) -> seller_documents.Document:
         "calls": dict(seen.calls),
         "sellers": [
             {
-                "seller_id": str(one.seller.seller_id),
-                "nick": one.seller.nick,
-                "state": one.seller.state.value,
-                "state_since": one.seller.since,
-                "reason": one.seller.reason,
-                "held_up": is_held_up(one),
+                "seller_id": str(stands.seller.seller_id),
+                "nick": stands.seller.nick,
+                "state": stands.seller.state.value,
+                "state_since": stands.seller.since,
+                "reason": stands.seller.reason,
+                "held_up": is_held_up(stands),
             }
-            | seller_documents.of_standing(one)
-            for one in seen.sellers
+            | seller_documents.of_standing(stands)
+            for stands in seen.sellers
         ],
     }
 
 
-def _connection(one: PushConnection) -> seller_documents.Document:
+def _connection(connection: PushConnection) -> seller_documents.Document:
     return {
-        "group": one.channel_group,
-        "connected_at": one.connected_at,
-        "last_proof_at": one.last_proof_at,
-        "lost_at": one.lost_at,
-        "reason": one.reason,
-        "cause": one.cause,
+        "group": connection.channel_group,
+        "connected_at": connection.connected_at,
+        "last_proof_at": connection.last_proof_at,
+        "lost_at": connection.lost_at,
+        "reason": connection.reason,
+        "cause": connection.cause,
     }

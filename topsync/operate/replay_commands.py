@@ -1,4 +1,4 @@
-"""What operators do about replays from the command line: one function per command."""
+"""The commands about replays: a function per command."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from topsync.wiring import parts
 OUTCOME_POLL_SECONDS: Final = 0.3
 
 ID_PATTERN: Final = re.compile("[A-Za-z0-9._:-]{1,64}")
-"""As for requests by topic: an id is typed again, and is the key of a record."""
+"""The same rule as for requests by topic: people type an id again, and it is the key of a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an operator asks for; times are the platform's, without a zone."""
+    """The replay that an operator asks for; times are the platform's, without a zone."""
 
     seller: str
     start: datetime
@@ -47,7 +47,7 @@ async def request(asked: Asked, *, wait_seconds: float, as_json: bool) -> int:
     """Ask for a replay and show its outcome; 0 when it is done, 1 when it failed or is still under way.
 
     Raises:
-        ReplayRefusedError: it cannot be asked for.
+        ReplayRefusedError: the request is not possible.
     """
     if asked.start >= asked.end:
         raise ReplayRefusedError("--from must be before --to")
@@ -70,7 +70,7 @@ async def show(id: str, *, wait_seconds: float, as_json: bool) -> int:  # noqa: 
     """Show a replay's outcome, once it has one; the status as for `request`.
 
     Raises:
-        ReplayRefusedError: nobody has asked for it.
+        ReplayRefusedError: there is no such replay.
     """
     async with parts.open_pool() as pool:
         job = await _known(pool, id)
@@ -95,7 +95,7 @@ async def cancel(id: str) -> int:  # noqa: A002
     """Cancel a job; 0 when it is cancelled, now or before, 1 when it had come to its end.
 
     Raises:
-        ReplayRefusedError: nobody has asked for it.
+        ReplayRefusedError: there is no such replay.
     """
     async with parts.open_pool() as pool:
         before = await _known(pool, id)
@@ -133,7 +133,7 @@ async def _show_outcome(pool: Pool, job: ReplayJob, *, wait_seconds: float, as_j
 
 
 async def _wait_for_outcome(pool: Pool, job: ReplayJob, wait_seconds: float) -> ReplayJob:
-    """The job when it is finished, or as it stands after so long."""
+    """The job when it is finished, or its state after `wait_seconds`."""
     began = time.monotonic()
     with moving() as show_it:
         while job.state not in FINISHED and (waited := time.monotonic() - began) < wait_seconds:
@@ -144,18 +144,18 @@ async def _wait_for_outcome(pool: Pool, job: ReplayJob, wait_seconds: float) -> 
 
 
 def _under_way(job: ReplayJob, bans: Sequence[Ban]) -> str:
-    told = f"replay {job.id} "
-    told += "waits for the reconciler" if job.state is ReplayState.REQUESTED else "is under way"
+    said = f"replay {job.id} "
+    said += "waits for the reconciler" if job.state is ReplayState.REQUESTED else "is under way"
     if "pulled_to" in job.outcome:
         pulled_to = replay_tables.moment(job.outcome["pulled_to"])
-        told += f", at {pulled_to}, {job.outcome.get('orders_listed')} orders"
+        said += f", at {pulled_to}, {job.outcome.get('orders_listed')} orders"
     for ban in bans:
-        told += f"; the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
-    return told
+        said += f"; the platform has closed {ban.scope} until {platform_time.format(ban.until)} (GMT+8)"
+    return said
 
 
 def _announcement(job: ReplayJob, *, now: datetime) -> str:
-    """Which replay it is, and what it costs: said before anything is spent."""
+    """Which replay it is and what it costs, to be said before any call is made."""
     wanted = job.wanted
     if job.state is not ReplayState.REQUESTED:
         return f"replay {job.id} was asked for at {platform_time.format(job.requested_at)} (GMT+8) already"
@@ -166,7 +166,7 @@ def _announcement(job: ReplayJob, *, now: datetime) -> str:
         return f"replay {job.id}, a dry run: it fetches nothing, but listing takes {_at_least(calls)}"
     return (
         f"replay {job.id}: listing takes {_at_least(calls)}, and each order or refund that is missing "
-        "another one"
+        "another call"
     )
 
 

@@ -1,4 +1,4 @@
-"""Replays for people and for machines, without I/O. Times are shown in GMT+8."""
+"""Replays for people and for machines. Times are shown in GMT+8; no I/O."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from topsync.base.terminal import Column, Table, facts
 from topsync.store.replay_jobs import ReplayJob, ReplayState
 
 CANCELLED = "cancelled"
-"""The word for a job that was cancelled, whether or not the reconciler has given it its outcome."""
+"""The word for a cancelled job, whether or not the reconciler has given it its outcome."""
 
 MOMENTS = frozenset({"start", "end", "pulled_from", "pulled_to"})
-"""What an outcome has that is a time."""
+"""The fields of an outcome that are times."""
 
 
 def standing(job: ReplayJob) -> str:
-    """Where a job stands, in a word."""
+    """The state of a job, in a word."""
     return CANCELLED if job.cancelled and job.state is not ReplayState.DONE else job.state.value
 
 
@@ -50,7 +50,7 @@ def of_all(jobs: Iterable[ReplayJob], nicks: Mapping[int, str]) -> Table:
 
 
 def of_one(job: ReplayJob, nicks: Mapping[int, str]) -> Table:
-    """All that is known about one job."""
+    """All that is known about a job."""
     table = facts(f"Replay {job.id}: {standing(job)}")
     wanted = job.wanted
     rows = {
@@ -68,7 +68,7 @@ def of_one(job: ReplayJob, nicks: Mapping[int, str]) -> Table:
 
 
 def as_json(job: ReplayJob, nicks: Mapping[int, str]) -> dict[str, object]:
-    """One job for machines: what was asked for, where it stands, and what the notification says of it."""
+    """A job for machines: what was asked for, its state, and what the notification says about it."""
     wanted = job.wanted
     return {
         "replay": job.id,
@@ -90,15 +90,15 @@ def _seller(job: ReplayJob, nicks: Mapping[int, str]) -> str:
 
 
 def _in_short(job: ReplayJob) -> str:
-    """What became of a job, in a sentence."""
+    """The outcome of a job, in a sentence."""
     found = job.outcome
-    told = ["dry run"] if job.wanted.dry_run else []
+    parts = ["dry run"] if job.wanted.dry_run else []
     if "orders_listed" in found:
-        told.append(f"{found['orders_listed']} orders, {found['orders_to_fetch']} to fetch")
-    told += [str(found[name]) for name in ("error", "note") if name in found]
+        parts.append(f"{found['orders_listed']} orders, {found['orders_to_fetch']} to fetch")
+    parts += [str(found[name]) for name in ("error", "note") if name in found]
     if job.state is ReplayState.RUNNING and "pulled_to" in found:
-        told.append(f"up to {moment(found['pulled_to'])}")
-    return "; ".join(told)
+        parts.append(f"up to {moment(found['pulled_to'])}")
+    return "; ".join(parts)
 
 
 def _outcome(job: ReplayJob) -> dict[str, str]:
@@ -111,7 +111,7 @@ def _outcome(job: ReplayJob) -> dict[str, str]:
 
 
 def moment(value: object) -> str:
-    """A time as the platform writes it; as it is where that cannot be."""
+    """A time as the platform writes it; a value that is no time, unchanged."""
     try:
         instant = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(instant, datetime):

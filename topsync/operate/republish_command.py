@@ -1,4 +1,4 @@
-"""`topsync republish`: asks the enrichers to publish again what the tables hold, and shows how far it is."""
+"""`topsync republish`: asks the enrichers to publish again what the tables hold, and shows the progress."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from topsync.wiring import parts
 POLL_SECONDS: Final = 0.5
 
 QUIET_SECONDS: Final = 30.0
-"""Without a record for so long it is said what may be the cause."""
+"""After this long without a record, we say what may be the cause."""
 
 
 class RepublishError(OperatorError):
-    """What was asked for cannot be published again."""
+    """The request cannot be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepublishRequest:
-    """What an operator asks for, as it was typed."""
+    """What an operator asks for, as typed."""
 
     seller: str | None
     tids: Sequence[int]
@@ -51,7 +51,7 @@ class RepublishRequest:
 
 
 async def republish(wish: RepublishRequest) -> int:
-    """Ask for it and show its outcome; 0 when it is done (or was only counted), otherwise 1."""
+    """Request it and show its outcome; 0 when it is done (or was only counted), otherwise 1."""
     kafka, registry = await parts.open_topics()
     async with parts.open_pool() as pool:
         wanted = await _wanted(pool, wish)
@@ -60,7 +60,7 @@ async def republish(wish: RepublishRequest) -> int:
             counted = _counted(wanted.topics, expected)
             terminal.say(f"to be published again: {counted}, {_takes(expected, wish)}")
             return 0
-        # What is lost already is noted before the request: with its end it is known to be mended.
+        # Note present losses before the request: when the republication ends, they are known to be mended.
         with reaching(topics.SERVER, (PublishError, TimeoutError)):
             await TopicWatch(pool, kafka, registry).look()
         id_ = uuid4().hex[:12]
@@ -84,12 +84,12 @@ async def republish(wish: RepublishRequest) -> int:
 
 
 async def follow(id_: str, *, cancel: bool, wait: bool) -> int:
-    """Show a republication that was begun, and wait for its end, or end it; 0 when all went well."""
+    """Show a republication, and wait for its end or cancel it; 0 when all went well."""
     async with parts.open_pool() as pool:
         await _get(pool, id_)
         if cancel:
             await republications.cancel(pool, id_)
-            terminal.say(_told(await _get(pool, id_)))
+            terminal.say(_in_words(await _get(pool, id_)))
             return 0
         return await _follow(pool, id_, wait=wait)
 
@@ -98,8 +98,8 @@ async def findings(pool: Pool) -> list[str]:
     """What is wrong with the compacted topics, and what is being done about it: a line each."""
     found = [str(loss) for loss in await compacted_topics.losses(pool)]
     if id_ := await republications.under_way(pool):
-        one = await _get(pool, id_)
-        done, expected = one.published.total, one.expected.total
+        republication = await _get(pool, id_)
+        done, expected = republication.published.total, republication.expected.total
         found.append(f"republication {id_} is under way: {done} of {expected} records")
     return found
 
@@ -134,48 +134,48 @@ async def _get(pool: Pool, id_: str) -> Republication:
 
 async def _follow(pool: Pool, id_: str, *, wait: bool) -> int:
     try:
-        one = await (_wait(pool, id_) if wait else _get(pool, id_))
+        found = await (_wait(pool, id_) if wait else _get(pool, id_))
     except asyncio.CancelledError:
         terminal.say(f"it goes on without this command: `topsync republish --id {id_}` shows how far it is")
         raise
-    terminal.say(_told(one))
-    if one.state is RepublicationState.UNDER_WAY:
+    terminal.say(_in_words(found))
+    if found.state is RepublicationState.UNDER_WAY:
         return 0
     for loss in await compacted_topics.losses(pool):
-        # As when only one seller's was published again, or the topic was lost once more.
-        if loss.topic in one.topics:
+        # E.g. when only a seller's records were published again, or the topic was lost once more.
+        if loss.topic in found.topics:
             terminal.say(str(loss))
-    return 0 if one.state is RepublicationState.DONE else 1
+    return 0 if found.state is RepublicationState.DONE else 1
 
 
 async def _wait(pool: Pool, id_: str) -> Republication:
     """Wait until it has ended, with a bar for each topic."""
     loop = asyncio.get_running_loop()
     with Bars(sys.stderr, {"published": "published again"}) as bars:
-        one = await _get(pool, id_)
-        reports = {topic: bars.reporter(topic.value) for topic in one.topics}
-        before, moved_at = one.published, loop.time()
+        found = await _get(pool, id_)
+        reports = {topic: bars.reporter(topic.value) for topic in found.topics}
+        before, moved_at = found.published, loop.time()
         while True:
             for topic, report in reports.items():
-                report("published", one.published.of(topic), one.expected.of(topic))
-            if one.state is not RepublicationState.UNDER_WAY:
-                return one
+                report("published", found.published.of(topic), found.expected.of(topic))
+            if found.state is not RepublicationState.UNDER_WAY:
+                return found
             await asyncio.sleep(POLL_SECONDS)
-            one = await _get(pool, id_)
-            if one.published != before:
-                before, moved_at = one.published, loop.time()
+            found = await _get(pool, id_)
+            if found.published != before:
+                before, moved_at = found.published, loop.time()
             elif loop.time() - moved_at > QUIET_SECONDS:
                 bars.say(f"nothing for {QUIET_SECONDS:g} s: is `topsync enrich` running?")
                 moved_at = loop.time()
 
 
-def _told(one: Republication) -> str:
-    counts = _counted(one.topics, one.published)
-    if one.ended_at is None:
-        expected = _counted(one.topics, one.expected)
-        return f"republication {one.id} is under way: {counts} of {expected}"
-    took = _duration((one.ended_at - one.requested_at).total_seconds())
-    return f"republication {one.id} is {one.state}: {counts} published again in {took}"
+def _in_words(found: Republication) -> str:
+    counts = _counted(found.topics, found.published)
+    if found.ended_at is None:
+        expected = _counted(found.topics, found.expected)
+        return f"republication {found.id} is under way: {counts} of {expected}"
+    took = _duration((found.ended_at - found.requested_at).total_seconds())
+    return f"republication {found.id} is {found.state}: {counts} published again in {took}"
 
 
 def _counted(which: Sequence[Compacted], counts: RepublicationCounts) -> str:
@@ -183,7 +183,7 @@ def _counted(which: Sequence[Compacted], counts: RepublicationCounts) -> str:
 
 
 def _takes(expected: RepublicationCounts, wish: RepublishRequest) -> str:
-    """How long the records take; what is asked for waits for the enrichers besides."""
+    """How long the records take at this rate; the time until the enrichers begin comes in addition."""
     took = _duration(expected.total / wish.per_second)
     return f"at {wish.per_second} a second about {took}"
 

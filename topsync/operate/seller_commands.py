@@ -1,4 +1,4 @@
-"""What operators do about sellers from the command line: one function per command, printing for people."""
+"""The commands about sellers: a function per command, printing for people."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ MAX_TOKEN_BYTES = 64 * 1024
 """A token has a hundred characters, the platform's whole answer a thousand."""
 
 MAX_IMPORT_BYTES = 16 * 1024 * 1024
-"""Ten thousand sellers and more."""
+"""Enough for more than ten thousand sellers."""
 
 ANY_SELLER = 0
-"""In the `state` of an address that whoever opens it may answer."""
+"""Stands in the `state` of an address that any seller may open."""
 
 
 class SellerOperationError(OperatorError):
-    """What was asked for about a seller cannot be done."""
+    """A command about a seller cannot be carried out."""
 
 
 async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) -> None:
     """Add a seller or give it another session: a token alone, or the token endpoint's whole answer.
 
     Raises:
-        NickError: nobody could be called so.
-        SellerOperationError: what was handed in is no session of this seller.
+        NickError: no seller can have this nick.
+        SellerOperationError: what was handed in is not a session of this seller.
     """
     nick = sellers.valid_nick(nick)
     vault, now = parts.vault(), datetime.now(UTC)
@@ -65,21 +65,21 @@ async def add(user_id: int, nick: str, handed_in: bytes, ends: datetime | None) 
 
 
 async def _sharing(pool: Pool, seller_id: int, nick: str) -> list[str]:
-    """What to say where another is known under this nick: it was renamed, and we have yet to hear."""
+    """What to say when another seller is known under this nick: it was renamed, and we do not know so far."""
     others = [
         seller
         for seller in await sellers.all_of(pool)
         if seller.nick == nick and seller.seller_id != seller_id and seller.state is not SellerState.ERASED
     ]
     return [
-        f"{other.seller_id} is known under the same nick, so one of the two shops was renamed: its next "
-        "session tells; until then name them by their ids"
+        f"{other.seller_id} is known under the same nick, so one of the two shops was renamed. Its next "
+        "session will show which; until then use their ids"
         for other in others
     ]
 
 
 class HandedIn(BaseModel):
-    """A seller as `add_all` reads it: one line of JSON."""
+    """A seller as `add_all` reads it: a line of JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,7 +91,7 @@ class HandedIn(BaseModel):
 
     @property
     def ends_at(self) -> datetime | None:
-        """The same as an instant."""
+        """`ends` as an instant."""
         return None if self.ends is None else platform_time.parse(self.ends)
 
     @field_validator("ends")
@@ -111,10 +111,10 @@ class HandedIn(BaseModel):
 
 
 async def add_all(handed_in: bytes) -> None:
-    """Add sellers, or give them other sessions: one JSON object a line. All or none; idempotent.
+    """Add sellers, or give them other sessions, from a JSON object a line. All or none; idempotent.
 
     Raises:
-        SellerOperationError: a line cannot be read; the text says which, and shows nothing of it.
+        SellerOperationError: a line cannot be read; the text says which line, and quotes nothing of it.
     """
     if len(handed_in) > MAX_IMPORT_BYTES:
         raise SellerOperationError(f"more than {MAX_IMPORT_BYTES} bytes: import them in several parts")
@@ -122,11 +122,11 @@ async def add_all(handed_in: bytes) -> None:
     found = [_read_line(number, line) for number, line in lines if line.strip()]
     vault, now = parts.vault(), datetime.now(UTC)
     async with parts.open_pool() as pool, pool.acquire() as connection, connection.transaction():
-        for one in found:
-            cipher = vault.encrypt(one.session)
-            life = Life(authorised_at=now, ends_at=one.ends_at)
+        for handed in found:
+            cipher = vault.encrypt(handed.session)
+            life = Life(authorised_at=now, ends_at=handed.ends_at)
             await sellers.add(
-                connection, seller_id=one.user_id, nick=one.nick, session_cipher=cipher, life=life
+                connection, seller_id=handed.user_id, nick=handed.nick, session_cipher=cipher, life=life
             )
     terminal.say(f"{len(found)} sellers have their sessions; next, for those that are new: topsync bootstrap")
 
@@ -174,14 +174,14 @@ def _read_session(handed_in: bytes, user_id: int, vault: Vault, now: datetime) -
 
 
 Ask = Callable[[str], Awaitable[str]]
-"""Asks whoever runs the command for a line: `terminal.ask`."""
+"""Asks the operator for a line: `terminal.ask`."""
 
 
 async def authorise(name: str | None, handed_in: str | None, ask: Ask) -> None:
-    """Have a seller authorise, and store the session. Without a name: whoever does it, added if new.
+    """Have a seller authorise, and store the session. Without a name: any seller, added if new.
 
-    `handed_in` is the code or the whole address that the seller came back with; without it the address to
-    open is printed, and `ask` is asked for the answer.
+    `handed_in` is the code, or the whole address that the seller came back with. Without it, the address to
+    open is printed, and `ask` is called for the answer.
     """
     config, vault = parts.oauth_config(), parts.vault()
     async with parts.open_pool() as pool:
@@ -241,16 +241,16 @@ async def _exchange(config: OAuthConfig, code: SecretStr) -> SessionGrant:
 def _authorised(before: Seller | None, after: Seller) -> str:
     ends_at = after.life.ends_at
     until = "" if ends_at is None else f" until {platform_time.format(ends_at)} (GMT+8)"
-    told = f"{after.name} has authorised{until}"
+    done = f"{after.name} has authorised{until}"
     if before is None or before.state is SellerState.ERASED:
-        return f"{told}; next: topsync bootstrap --seller {after.seller_id}"
+        return f"{done}; next: topsync bootstrap --seller {after.seller_id}"
     if after.state is SellerState.PAUSED:
-        return f"{told}, and is still paused: topsync sellers resume {after.seller_id}"
-    return f"{told}; what is missing is replayed: topsync sellers show {after.seller_id}"
+        return f"{done}, and is still paused: topsync sellers resume {after.seller_id}"
+    return f"{done}; what is missing is replayed: topsync sellers show {after.seller_id}"
 
 
 async def pause(name: str, reason: str) -> None:
-    """Hold a seller."""
+    """Pause a seller."""
     async with parts.open_pool() as pool:
         seller = await find(pool, name)
         done = await sellers.pause(pool, seller.seller_id, reason)
@@ -264,23 +264,23 @@ async def pause(name: str, reason: str) -> None:
 
 
 async def resume(name: str) -> None:
-    """Let a paused seller go on."""
+    """End a seller's pause."""
     async with parts.open_pool() as pool:
         seller = await find(pool, name)
         done = await sellers.resume(pool, seller.seller_id, session_rules.REFUSED)
         after = await find(pool, str(seller.seller_id))
     if not done:
         raise SellerOperationError(f"{seller.name} is not paused but {seller.state.value}")
-    told = f"{after.name} is {after.state.value}"
+    said = f"{after.name} is {after.state.value}"
     if after.state is SellerState.EXPIRED:
-        told += f": its session was refused meanwhile; {session_rules.what_to_do(after, now=None)}"
+        said += f": its session was refused meanwhile; {session_rules.what_to_do(after, now=None)}"
     elif after.state is SellerState.LIVE:
-        told += f"; the time since its last proof is replayed: topsync sellers show {after.seller_id}"
-    terminal.say(told)
+        said += f"; the time since its last proof is replayed: topsync sellers show {after.seller_id}"
+    terminal.say(said)
 
 
 async def rekey(*, only_check: bool) -> int:
-    """Encrypt every token with the first key; 0 when no other key is needed any more, otherwise 1."""
+    """Encrypt all tokens with the first key; 0 when no other key is needed any more, otherwise 1."""
     vault = parts.vault()
     async with parts.open_pool() as pool:
         if not only_check:
@@ -310,7 +310,7 @@ async def _reencrypt_all(pool: Pool, vault: Vault) -> None:
     done = 0
     for seller in found:
         session, refresh = seller.session_cipher, seller.life.refresh_cipher
-        # What no key opens stays as it is. A session that is renewed at this moment is not replaced.
+        # A token that no key opens stays as it is. A session that is renewed at this moment is not replaced.
         new_session = _under_first(session, vault)
         new_refresh = None if refresh is None else _under_first(refresh, vault)
         if (new_session, new_refresh) != (session, refresh):
@@ -325,7 +325,7 @@ def _under_first(cipher: bytes, vault: Vault) -> bytes:
 
 
 def _ciphers(seller: Seller) -> list[bytes]:
-    """What is stored encrypted of a seller; nothing of an erased one."""
+    """A seller's encrypted values; none for an erased seller."""
     return [cipher for cipher in (seller.session_cipher, seller.life.refresh_cipher) if cipher]
 
 
@@ -336,7 +336,12 @@ async def list_all(*, as_json: bool = False) -> None:
     now = datetime.now(UTC)
     if as_json:
         terminal.write_json(
-            {"sellers": [seller_documents.of_seller(one, parked.get(one.seller_id, 0), now) for one in found]}
+            {
+                "sellers": [
+                    seller_documents.of_seller(seller, parked.get(seller.seller_id, 0), now)
+                    for seller in found
+                ]
+            }
         )
         return
     terminal.show(seller_tables.of_all(found, parked, now))
@@ -344,10 +349,12 @@ async def list_all(*, as_json: bool = False) -> None:
 
 
 async def show(name: str, *, as_json: bool = False) -> None:
-    """Show one seller."""
+    """Show a seller."""
     async with parts.open_pool() as pool:
         seller = await find(pool, name)
-        stands = next(one for one in await status.of_all(pool) if one.seller.seller_id == seller.seller_id)
+        stands = next(
+            stands for stands in await status.of_all(pool) if stands.seller.seller_id == seller.seller_id
+        )
         bootstrap = await bootstraps.get(pool, seller.seller_id)
     now = datetime.now(UTC)
     if as_json:
@@ -361,8 +368,8 @@ async def find(pool: Pool, name: str) -> Seller:
     """A seller by nick or id; the id wins.
 
     Raises:
-        SellerOperationError: there is none.
-        AmbiguousError: it is the nick of several.
+        SellerOperationError: there is no such seller.
+        AmbiguousError: several sellers have this nick.
     """
     found = await sellers.find(pool, name)
     if found is None:

@@ -1,4 +1,4 @@
-"""Sellers as documents for machines: `--json`. The keys are a contract (docs/sellers.md). Without I/O.
+"""Sellers as documents for machines: `--json`. The keys are a contract (docs/sellers.md). No I/O.
 
 Ids are text, so that no reader loses digits; times are UTC.
 """
@@ -16,7 +16,7 @@ Document = dict[str, object]
 
 
 def of_seller(seller: Seller, parked: int, now: datetime) -> Document:
-    """One seller and its session; `parked` is how many of its orders wait for it to be back."""
+    """A seller and its session; `parked` is how many of its orders wait until it is back."""
     life = seller.life
     return {
         "seller_id": str(seller.seller_id),
@@ -34,7 +34,7 @@ def of_seller(seller: Seller, parked: int, now: datetime) -> Document:
 
 
 def of_standing(stands: SellerStatus) -> Document:
-    """What is stored of one seller, and how far it is proven."""
+    """What is stored of a seller, and how far it is proven."""
     return {
         "orders": stands.orders,
         "complete_until": stands.complete_until,
@@ -52,7 +52,7 @@ def of_standing(stands: SellerStatus) -> Document:
 
 
 def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, now: datetime) -> Document:
-    """All that is known about one seller."""
+    """All that is known about a seller."""
     started = (
         None if bootstrap is None else {"step": bootstrap.step.value, "started_at": bootstrap.started_at}
     )

@@ -1,4 +1,4 @@
-"""Sellers as tables for people. Times are shown in GMT+8; without I/O."""
+"""Sellers as tables for people. Times are shown in GMT+8; no I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLES = {
 
 
 def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) -> Table:
-    """A row for each seller; `parked` is how many orders of a seller wait for it to be back."""
+    """A row for each seller; `parked` is how many of a seller's orders wait until it is back."""
     table = Table(
         (
             Column("id", whole=True),
@@ -52,7 +52,7 @@ def of_all(found: Iterable[Seller], parked: Mapping[int, int], now: datetime) ->
 
 
 def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, now: datetime) -> Table:
-    """All that is known about one seller."""
+    """All that is known about a seller."""
     seller = stands.seller
     table = facts(seller.name)
     for heading, content in (*_session_rows(seller, now), *_order_rows(stands)):
@@ -67,7 +67,7 @@ def of_one(stands: SellerStatus, bootstrap: Bootstrap | None, now: datetime) -> 
 
 
 def what_to_do(found: Iterable[Seller], now: datetime) -> list[str]:
-    """What an operator does about those that the platform refuses, a line each. A command never breaks."""
+    """What an operator does about refused sellers, a line each: a table would break the commands."""
     return [
         f"{seller.seller_id}: {session_rules.what_to_do(seller, now=now)}"
         for seller in found
@@ -76,7 +76,7 @@ def what_to_do(found: Iterable[Seller], now: datetime) -> list[str]:
 
 
 def of_erasure(seller: Seller, found: Preview) -> Table:
-    """What goes when a seller is erased."""
+    """What is deleted when a seller is erased."""
     table = facts(f"To be erased of {seller.name}")
     for heading, count in (
         ("orders", found.orders),

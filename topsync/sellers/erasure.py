@@ -1,13 +1,14 @@
-"""Erasing a seller's data, step by step. Each can be repeated; a new run goes on where the last one ended.
+"""Erases a seller's data in steps. Each step can be repeated; a new run goes on where the last run ended.
 
-1. *Stop*: the seller is erased (a state). Its session is gone, nobody calls for it, and nothing of it is
-   stored any more. The platform is told to send no more messages of it.
-2. *Orders*: only the owner of a partition may take an order out of table and topic. So each order is asked
-   for in `changes`, until none is left, every tombstone is published, and the owners have read everything
-   that was on its way when the seller was stopped: no batch of theirs can bring anything back then.
-3. *Rest*: what they have read of `snapshots` is deleted, for whole orders are in there; and then every
-   other row of the seller.
-4. It is told in `notifications`, and the seller may be added again.
+1. *Stop*: the seller gets the state erased. Its session is deleted, no call is made for it, and nothing of it
+is stored any more. We ask the platform to send no more messages of it.
+2. *Orders*: only the owner of a partition may take an order out of table and topic. So we write a request for
+each order to `changes`, until no order is left, every tombstone is published, and the owners have read
+everything that was under way when the seller was stopped. After that, no batch of theirs can bring anything
+back.
+3. *Rest*: the records that they have read from `snapshots` are deleted, because these hold whole orders; then
+all other rows of the seller.
+4. A record in `notifications` announces it, and the seller may be added again.
 """
 
 from __future__ import annotations
@@ -34,31 +35,31 @@ from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
 
 STEPS: Final = {"orders": "erasing orders", "rest": "erasing all the rest"}
-"""As people are shown them."""
+"""The steps' names for people."""
 
 ASKED_AT_ONCE: Final = 1000
-"""Orders asked for together: some hundred kilobytes."""
+"""Orders requested together: a few hundred kilobytes."""
 
 ASK_AGAIN_SECONDS: Final = 2.0
-"""Between two requests for what was stored while the first was made."""
+"""The time between two requests; the second finds what was stored during the first."""
 
 QUIET_SECONDS: Final = 5.0
-"""After so long without progress people are told what is waited for."""
+"""After this long without progress we say what we wait for."""
 
 POLL_SECONDS: Final = 0.2
 LOOKING_SHARE: Final = 0.2
-"""Of the time at most: of a large seller, counting what is left takes a while."""
+"""The largest share of the time spent on looking: for a large seller, counting what is left takes a while."""
 
 GOES_ON: Final = "run the same command again, and it goes on from here"
 
 NOTHING: Final = Left(0, 0)
 
 Report = Callable[[str, int, int | None], None]
-"""Told of (step, done, total if known)."""
+"""Called with (step, done, total if known)."""
 
 
 class NotErasedError(OperatorError):
-    """The erasing did not come to its end. The text says what to do."""
+    """The erasure was not completed. The text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +68,24 @@ class ErasureOutcome:
 
     orders: int
     rows: int
-    """Of everything but orders."""
+    """All deleted rows except orders."""
     snapshots_kept: str | None
-    """Why what was read of `snapshots` is still there; None where it was deleted."""
+    """Why the records read from `snapshots` still exist; None when they were deleted."""
     platform_told: bool
 
 
 @dataclass(slots=True)
 class _Patience:
-    """Tells for how long nothing has moved."""
+    """Measures for how long nothing has moved."""
 
     moved_at: float
-    told: bool = False
+    warned: bool = False
     _least: tuple[int, int] | None = None
 
     def quiet_seconds(self, left: tuple[int, int], now: float) -> float:
-        """How long nothing has been less than it ever was."""
+        """Seconds since less was left than ever before."""
         if self._least is None or left < self._least:
-            self._least, self.moved_at, self.told = left, now, False
+            self._least, self.moved_at, self.warned = left, now, False
         return now - self.moved_at
 
 
@@ -99,10 +100,10 @@ class Eraser:
     topics: Registry
     seller: Seller
     tell_platform: Callable[[], Awaitable[bool]]
-    """Whether it could be told; asked again by the next run where not."""
+    """Asks the platform to stop; returns whether it answered. If not, the next run asks again."""
     report: Report
     say: Callable[[str], None]
-    """For what people have to know meanwhile."""
+    """Called with sentences for the operator."""
     patience_seconds: float
     """How long the enrichers may make no progress."""
 
@@ -114,35 +115,35 @@ class Eraser:
         """Erase everything.
 
         Raises:
-            NotErasedError: the enrichers do not get on.
+            NotErasedError: the enrichers make no progress.
             PublishError: Kafka does not answer.
         """
         state = await erasures.begin(self.pool, self._seller_id)
         failpoints.reach("erasure.begun")
-        told = state.platform_told
-        if not told and (told := await self.tell_platform()):
+        platform_told = state.platform_told
+        if not platform_told and (platform_told := await self.tell_platform()):
             failpoints.reach("erasure.platform_told")
             await erasures.platform_told(self.pool, self._seller_id)
             failpoints.reach("erasure.platform_noted")
         if state.finished_at is not None:
-            return ErasureOutcome(state.orders, 0, None, told)
+            return ErasureOutcome(state.orders, 0, None, platform_told)
         await self._erase_orders(state)
         failpoints.reach("erasure.orders_gone")
         kept = await self._delete_snapshots()
         failpoints.reach("erasure.snapshots_deleted")
         rows = await self._clear()
         failpoints.reach("erasure.rows_cleared")
-        # Told before it is noted: after a crash in between it is told once more.
+        # Notified before the end is noted: after a crash in between, there is a second notification.
         await self._notify(state)
         failpoints.reach("erasure.told")
         await erasures.finish(self.pool, self._seller_id)
-        return ErasureOutcome(state.orders, rows, kept, told)
+        return ErasureOutcome(state.orders, rows, kept, platform_told)
 
     async def _erase_orders(self, state: ErasureProgress) -> None:
-        """Ask for what is there, until the owners have done it and have nothing of before in hand.
+        """Request every order, until the owners have erased them and no earlier batch is under way.
 
-        What a batch under way stores behind the first request is found when the batch is done: the offsets
-        that were there before it are committed then.
+        A batch that was under way may store an order after the first request. We find it when the batch is
+        done: by then the offsets before it are committed.
         """
         loop = asyncio.get_running_loop()
         marks = await self._ask()
@@ -158,7 +159,7 @@ class Eraser:
             if not behind and left.orders and began > asked_at + ASK_AGAIN_SECONDS:
                 marks, asked_at = await self._ask(), began
             total = max(state.orders, left.orders)
-            # Not all of it before the owners have read all of it.
+            # Do not show 100 % before the owners have read everything.
             self.report("orders", min(total - left.orders, max(0, total - 1)), total)
             self._judge(patience, left, behind, loop.time())
             await asyncio.sleep(max(POLL_SECONDS, (loop.time() - began) * (1 / LOOKING_SHARE - 1)))
@@ -171,15 +172,15 @@ class Eraser:
                 f"not published, and nothing has moved for {self.patience_seconds:g} s. "
                 f"Start `topsync enrich`; {GOES_ON}"
             )
-        if quiet_seconds > QUIET_SECONDS and not patience.told:
-            patience.told = True
+        if quiet_seconds > QUIET_SECONDS and not patience.warned:
+            patience.warned = True
             self.say(
                 f"nothing moves: waiting for the enrichers, which have {behind} records to read first; is "
                 "`topsync enrich` running?"
             )
 
     async def _ask(self) -> Offsets:
-        """Ask for every order that is in the table; returns what the owners must have read for it."""
+        """Request every order that is in the table; returns the offsets up to which the owners must read."""
         now = datetime.now(UTC)
         async for some in erasures.tids(self.pool, self._seller_id, at_once=ASKED_AT_ONCE):
             await self.producer.publish(
@@ -211,7 +212,7 @@ class Eraser:
         return done
 
     async def _notify(self, state: ErasureProgress) -> None:
-        told = SellerErased(seller_id=self._seller_id, orders=state.orders)
-        # The platform's clock has no part in this, and may not even answer.
-        record = records.notification(self.topics.notifications.name, told, at=datetime.now(UTC))
+        notification = SellerErased(seller_id=self._seller_id, orders=state.orders)
+        # Our own clock: nothing here depends on the platform, which may not even answer.
+        record = records.notification(self.topics.notifications.name, notification, at=datetime.now(UTC))
         await self.producer.publish([record])

@@ -1,4 +1,4 @@
-"""What is due about a seller's session, without I/O: to refresh it, to warn of its end, to wait."""
+"""What to do about a seller's session: refresh it, warn of its end, or wait. No I/O."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 from topsync.store.sellers import Life, Seller, SellerState
 
 WARNING_DAYS: Final = (30, 7, 1)
-"""How long before a session's end operators are told."""
+"""How long before a session's end operators are warned."""
 
 FIRST_WAIT_SECONDS: Final = 60.0
-"""After an attempt to refresh that brought no answer; doubles."""
+"""The wait after an attempt to refresh that brought no answer; doubles."""
 LONGEST_WAIT_SECONDS: Final = 3600.0
 MAX_ATTEMPTS: Final = 48
-"""Attempts to refresh one session: two days. After that, somebody has to look."""
+"""Attempts to refresh a session; they take two days. After that, an operator has to look."""
 
 REFUSED: Final = "the platform refused the session"
 CANCELLED: Final = "the seller cancelled the authorisation"
@@ -23,7 +23,7 @@ UNREADABLE: Final = "no key in TOPSYNC_TOKEN_KEYS opens the stored session"
 
 
 def can_refresh(seller: Seller, *, now: datetime | None) -> bool:
-    """Whether a refresh may bring another session; `now` is platform time, None where it is not known."""
+    """Whether a refresh may bring another session; `now` is platform time, None when it is not known."""
     life = seller.life
     if life.refresh_cipher is None or seller.reason == UNREADABLE or seller.refresh_attempts >= MAX_ATTEMPTS:
         return False
@@ -45,14 +45,14 @@ def refresh_is_due(seller: Seller, *, share: float, now: datetime) -> bool:
 
 
 def wait_seconds(attempts: int) -> float:
-    """How long to leave a refresh alone after this many attempts, of which there is at least one."""
+    """How long to wait after this many attempts, at least one, to refresh."""
     return min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts - 1, 16))
 
 
 def warning_due(life: Life, given: Collection[int], *, now: datetime) -> int | None:
-    """The number of days of the most urgent warning that is due and was not given, if any.
+    """The days of the most urgent warning that is due and was not given, if any.
 
-    Only the most urgent: who hears of a day does not need to hear of a month.
+    Only the most urgent: whoever is warned a day ahead needs no warning a month ahead.
     """
     if life.ends_at is None:
         return None
@@ -62,7 +62,7 @@ def warning_due(life: Life, given: Collection[int], *, now: datetime) -> int | N
 
 
 def what_to_do(seller: Seller, *, now: datetime | None) -> str:
-    """What an operator does about a seller whose session is refused, in one sentence."""
+    """What an operator does about a seller whose session is refused, in a sentence."""
     if seller.reason == UNREADABLE:
         return f"add the key that it was stored with, or run `topsync sellers authorise {seller.seller_id}`"
     if seller.reason != CANCELLED and can_refresh(seller, now=now):

@@ -1,4 +1,4 @@
-"""How the sellers stand: what is stored, how far it is proven, what is open. For people and for audits."""
+"""The status of sellers: what is stored, how far it is proven, what is open. For people and for audits."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from topsync.store.sellers import Seller, SellerState
 
 @dataclass(frozen=True, slots=True)
 class SellerStatus:
-    """One seller."""
+    """The status of a seller."""
 
     seller: Seller
     orders: int
     complete_until: datetime | None
-    """Every change before this moment is stored and published; none before the bootstrap.
+    """Every change before this moment is stored and published; None before the bootstrap.
 
-    Where a topic has lost records (`losses`), that is true of the table alone.
+    If a topic has lost records (`losses`), this is true of the table alone.
     """
     holes: list[Span]
     """Spans between the first and the last proven moment that are not proven."""
     open_gaps: list[Gap]
     waiting: int
-    """Orders that are asked for again later, or whose messages wait for others; the parked ones aside."""
+    """Orders to be asked for again later, or whose messages wait for others; without the parked orders."""
     parked: int
-    """Orders of which something was heard while the seller was away: asked for when it is back."""
+    """Orders with hints from the time while the seller was away: asked for when it is back."""
     with_refunds: bool
     """Whether all this holds for refunds as well: they may be switched off, refused, or not listed yet."""
     losses: tuple[TopicLoss, ...] = ()
@@ -40,13 +40,13 @@ class SellerStatus:
 
     @property
     def proven_in(self) -> str:
-        """For people, behind the time in `complete_until`: where that holds, if not in the topics as well."""
+        """Text to follow `complete_until`: where that holds, if it does not hold in the topics as well."""
         return ", in the table only" if self.complete_until is not None and self.losses else ""
 
     @property
     def doubts(self) -> int:
-        """How many spans the ledger cannot vouch for. A seller without a bootstrap is one, and so is each
-        topic that has lost records; an erased one has nothing to be vouched for.
+        """How many spans the ledger cannot vouch for. A seller without a bootstrap counts as a span, and so
+        does each topic that has lost records. An erased seller has none.
         """
         if self.seller.state is SellerState.ERASED:
             return 0
@@ -55,7 +55,7 @@ class SellerStatus:
 
 
 async def of_all(pool: Pool) -> list[SellerStatus]:
-    """Every seller, by id."""
+    """All sellers, by id."""
     stored = await orders.count_by_seller(pool)
     proven = await coverage.proven(pool)
     open_gaps = await gaps.open_gaps(pool)

@@ -1,4 +1,4 @@
-"""Which processes are at work: each names its connections to the database (`topsync.base.identity`)."""
+"""Which processes are running: each names its connections to the database (`topsync.base.identity`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from topsync.store.database import Pool, sql
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process of topsync that is connected."""
+    """A process of topsync that is connected."""
 
     service: str
     """`push`, `enrich`, `reconcile`, ..., or `command`."""

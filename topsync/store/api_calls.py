@@ -1,7 +1,7 @@
-"""Gateway calls by the platform's day, priority and outcome: what became of them.
+"""Counts of gateway calls, by platform day, API, priority and outcome.
 
-For people, and written down now and then. The daily quota is kept by `call_budget`, which counts each call
-before it is made, so that no crash can hide one.
+They are for people and are written from time to time. `call_budget` keeps the daily quota: it counts each
+call before the call is made, so that a crash cannot hide any.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from topsync.store.database import Pool, sql
 
 
 class Call(NamedTuple):
-    """What calls are counted by."""
+    """The key by which calls are counted."""
 
     day: date
     api: str
@@ -23,7 +23,7 @@ class Call(NamedTuple):
 
 
 async def add(pool: Pool, counts: Counter[Call]) -> None:
-    """Add counts. Not idempotent: a count that may have been written is lost rather than doubled."""
+    """Add counts. Not idempotent: do not repeat a failed call, because counts may be lost but not doubled."""
     rows = sorted(counts.items())
     await pool.execute(
         sql("api_calls.add"),

@@ -1,4 +1,4 @@
-"""Together: calls that come while another is under way become one call."""
+"""Together: calls that come while another call is under way become a single call."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Outcome = TypeVar("Outcome")
 
 
 class Together(Generic[Item, Outcome]):
-    """Makes one call for everybody who asks while the one before is under way.
+    """Makes a single call for all callers who come while the call before is under way.
 
-    For statements: each costs the client and the server many times what one more row in it does. Who asks
-    first is answered first, and at once where nobody else asks. Whoever is cancelled stops waiting, and is
-    left out of a call that has not begun.
+    It is meant for statements: another statement costs client and server many times as much as another row in
+    a statement. Whoever comes first is answered first, and at once if nobody else is waiting. A cancelled
+    caller stops waiting, and is left out of a call that has not begun.
     """
 
     def __init__(
@@ -25,9 +25,9 @@ class Together(Generic[Item, Outcome]):
         weigh: Callable[[Item], int],
         at_most: int,
     ) -> None:
-        """`call` answers item by item, in order; an exception is the outcome of its item alone.
+        """`call` returns an outcome for each item, in order; an exception is the outcome of its item alone.
 
-        Items are taken up to a weight of `at_most`; a heavier one goes alone.
+        Items are taken up to a total weight of `at_most`; a heavier item goes alone.
         """
         self._call = call
         self._weigh = weigh
@@ -36,7 +36,7 @@ class Together(Generic[Item, Outcome]):
         self._calling: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Outcome:
-        """The outcome of one item; raises what was its outcome, or what the call for it raised."""
+        """The outcome of an item. Raises the exception that is its outcome, or that the call raised."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, outcome))
         if self._calling is None:
@@ -49,15 +49,15 @@ class Together(Generic[Item, Outcome]):
                 await self._call_for(taken)
         finally:
             self._calling = None
-            # Of a process that ends: nobody will answer these.
+            # The process ends: nobody will answer these.
             for _, outcome in self._waiting:
                 outcome.cancel()
             self._waiting.clear()
 
     def _take(self) -> Sequence[tuple[Item, asyncio.Future[Outcome]]]:
-        # Nothing is done any more for who was cancelled: another may ask for the same already, e.g. the next
-        # ownership of a partition.
-        self._waiting = [one for one in self._waiting if not one[1].done()]
+        # Cancelled callers are left out: somebody else may already be asking for the same, e.g. the next
+        # owner of a partition.
+        self._waiting = [entry for entry in self._waiting if not entry[1].done()]
         weight, count = 0, 0
         for item, _ in self._waiting:
             weight += self._weigh(item)
@@ -71,14 +71,14 @@ class Together(Generic[Item, Outcome]):
         outcomes: Sequence[Outcome | Exception]
         try:
             outcomes = await self._call([item for item, _ in taken])
-        except Exception as error:  # noqa: BLE001 -- it is for all who wait
+        except Exception as error:  # noqa: BLE001 -- all who wait get it
             outcomes = [error] * len(taken)
         except BaseException:
             for _, waiting in taken:
                 waiting.cancel()
             raise
         for (_, waiting), outcome in zip(taken, outcomes, strict=True):
-            if waiting.done():  # whoever waited was cancelled
+            if waiting.done():  # the caller was cancelled
                 continue
             if isinstance(outcome, Exception):
                 waiting.set_exception(outcome)

@@ -1,4 +1,4 @@
-"""Bootstraps and their exports: where each seller's bulk start stands."""
+"""Bootstraps and their exports: how far each seller's bulk start is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from topsync.store.sellers import ErasedError
 
 
 class BootstrapStep(StrEnum):
-    """The last step that is done; the next run goes on behind it."""
+    """The last step that is done; the next run goes on after it."""
 
     SUBSCRIBED = "subscribed"
     REQUESTED = "requested"
@@ -29,11 +29,11 @@ class BootstrapStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The export task of a bootstrap and what came of it."""
+    """The export task of a bootstrap, and its result."""
 
     task_id: int
     created_at: datetime
-    """The states in the file are not older than this."""
+    """No state in the file is older than this."""
     adopted: bool
     check_code: str | None
     file_bytes: int | None
@@ -45,16 +45,17 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """One seller's bulk start."""
+    """A seller's bulk start."""
 
     seller_id: int
     step: BootstrapStep
     first_day: date
     day_zero: date
-    """The platform's day on which the export was asked for: it holds orders created before it."""
+    """The platform's day on which the export was requested: the export holds orders created before that
+    day."""
     started_at: datetime
     failed_exports: int
-    """Tasks that the platform gave up: it would answer the same request with the same task again."""
+    """How many tasks the platform gave up. It would answer the same request with the same task again."""
     certificate: Mapping[str, object] | None
     export: Export | None
 
@@ -87,7 +88,7 @@ def _read(row: asyncpg.Record) -> Bootstrap:
 
 
 async def begin(pool: Pool, seller_id: int, *, first_day: date, day_zero: date, at: datetime) -> Bootstrap:
-    """Begin a bootstrap, or find the one that is under way.
+    """Begin a bootstrap, or find the seller's bootstrap that is under way.
 
     Raises:
         ErasedError: the seller is erased.
@@ -97,13 +98,13 @@ async def begin(pool: Pool, seller_id: int, *, first_day: date, day_zero: date, 
 
 
 async def get(pool: Pool, seller_id: int) -> Bootstrap | None:
-    """A seller's bootstrap, if there ever was one."""
+    """A seller's bootstrap; None if it never began."""
     row = await pool.fetchrow(sql("bootstraps.get"), seller_id)
     return _read(row) if row else None
 
 
 async def under_way(pool: Pool, seller_id: int) -> Bootstrap:
-    """A bootstrap that was begun.
+    """A seller's bootstrap, which must have begun.
 
     Raises:
         ErasedError: the seller has been erased since, and its bootstrap with it.
@@ -121,7 +122,7 @@ def _erased(seller_id: int) -> ErasedError:
 async def requested(
     pool: Pool, seller_id: int, *, task_id: int, created_at: datetime, created_on: date, adopted: bool
 ) -> None:
-    """Keep the export task; an adopted one of an earlier day moves day zero back.
+    """Note the export task; an adopted task of an earlier day moves day zero back.
 
     Raises:
         ErasedError: the seller has been erased.
@@ -140,7 +141,7 @@ async def ask_again(pool: Pool, seller_id: int) -> None:
 
 
 async def export_failed(pool: Pool, seller_id: int) -> None:
-    """Forget a task that the platform gave up, and count it: the next step asks in other words."""
+    """Forget a task that the platform gave up, and count it: the next step makes a different request."""
     await pool.execute(sql("bootstraps.export_failed"), seller_id, BootstrapStep.SUBSCRIBED.value)
 
 
@@ -158,7 +159,7 @@ async def downloaded(pool: Pool, seller_id: int, *, check_code: str | None, file
 
 
 async def add_rows(pool: Pool, seller_id: int, rows: Sequence[tuple[int, datetime | None]]) -> None:
-    """Note which orders the file holds; `modified` is none for a line that is repaired by id. Idempotent.
+    """Note which orders the file holds; `modified` is None for a line that is repaired by id. Idempotent.
 
     Raises:
         ErasedError: the seller has been erased.
@@ -177,7 +178,7 @@ async def add_rows(pool: Pool, seller_id: int, rows: Sequence[tuple[int, datetim
 async def loaded(
     pool: Pool, seller_id: int, *, lines: int, published: int, repaired: int, refused: int
 ) -> None:
-    """Note that every line has been handed over, with the counts of the equation."""
+    """Note that every line has been handed over, with the counts of the row-count equation."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
             sql("bootstraps.save_counts"), seller_id, lines, published, repaired, refused
@@ -191,7 +192,7 @@ async def count_rows(pool: Pool, seller_id: int) -> int:
 
 
 async def count_unstored(pool: Pool, seller_id: int, *, created_at: datetime) -> int:
-    """How many of the file's orders are not stored and published yet."""
+    """How many of the file's orders still have to be stored and published."""
     return int(await pool.fetchval(sql("bootstraps.count_unstored"), seller_id, created_at))
 
 
@@ -207,7 +208,7 @@ async def digest(pool: Pool, seller_id: int) -> str:
 async def certify(
     pool: Pool, seller_id: int, *, at: datetime, certificate: Mapping[str, object], proven: Span
 ) -> None:
-    """Write the certificate, claim what the export proves and make the seller live, all at once.
+    """Write the certificate, claim what the export proves and make the seller live, in one transaction.
 
     Raises:
         ErasedError: the seller has been erased.

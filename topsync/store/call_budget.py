@@ -1,4 +1,4 @@
-"""The call budget that all processes share: leases, bans, and what is left of the day."""
+"""The call budget that all processes share: leases, bans, and the calls of the day."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from topsync.model.call_limits import APP, CallLimits
 from topsync.store.database import Connection, Pool, sql
 
 BANS: Final = "call_bans"
-"""The channel on which a stored ban is told, as `scope seconds`."""
+"""The channel on which a stored ban is announced, as `scope seconds`."""
 
 
 class Ban(NamedTuple):
@@ -23,17 +23,17 @@ class Ban(NamedTuple):
 
 
 async def add(connection: Connection, limits: CallLimits) -> None:
-    """Make the lines that leases of these limits need. Idempotent."""
+    """Make the rows that leases under these limits need. Idempotent."""
     await connection.execute(sql("call_budget.add"), [APP, *sorted(limits.api_calls_per_second)])
 
 
 async def lease(
     connection: Connection, limits: CallLimits, ask: Ask, *, timeout_seconds: float
 ) -> LeaseGrant:
-    """Answer an ask by the rule of `topsync.budget.leases`. One statement; asks are answered one by one.
+    """Answer an ask by the rule of `topsync.budget.leases`, in a statement; asks are answered one by one.
 
     Raises:
-        TimeoutError: places may have been leased all the same; they lapse.
+        TimeoutError: places may have been leased nevertheless; they lapse.
     """
     lines = leases.terms(limits, ask)
     row = await connection.fetchrow(
@@ -65,25 +65,25 @@ async def lease(
 
 
 async def ban(pool: Pool, scope: str, seconds: float) -> None:
-    """Close a scope for so long from now, for everybody; a ban that ends sooner than the one in force
-    changes nothing. Idempotent but for the time that passes.
+    """Close a scope for everybody, for `seconds` from now. A ban that ends before the ban in force changes
+    nothing. Idempotent except for the time that passes.
     """
     await pool.execute(sql("call_budget.ban"), scope, seconds)
 
 
 def read_notification(payload: str) -> tuple[str, float]:
-    """The scope and the seconds that a message on `BANS` tells."""
+    """The scope and the seconds in a message on `BANS`."""
     scope, seconds = payload.rsplit(" ", 1)
     return scope, float(seconds)
 
 
 async def listen(connection: Connection, heard: Callable[[str, float], None]) -> None:
-    """Have `heard(scope, seconds)` called for each ban that is stored, as long as the connection lives."""
+    """Call `heard(scope, seconds)` for each ban that is stored, as long as the connection lives."""
     await connection.add_listener(BANS, lambda _, __, ___, payload: heard(*read_notification(str(payload))))
 
 
 async def spent_today(pool: Pool) -> int:
-    """Calls leased on the platform's day that it is now."""
+    """Calls leased on the platform's present day."""
     return int(await pool.fetchval(sql("call_budget.spent_today")))
 
 

@@ -13,7 +13,7 @@ from topsync.store.database import Connection, Pool, sql
 
 @dataclass(frozen=True, slots=True)
 class PulledWindow:
-    """What pulling one window brought: announced = listed, and what became of it."""
+    """The result of pulling a window: announced = listed, and what became of it."""
 
     seller_id: int
     span: Span
@@ -23,16 +23,16 @@ class PulledWindow:
     listed: int
     hinted: int
     proven_to: datetime | None
-    """Exclusive; none where nothing of the window was proven."""
+    """Exclusive; None when nothing of the window was proven."""
     lists: Literal["orders", "refunds"] = "orders"
-    """What was listed. Only orders' windows make up the ledger; see `record` for refunds."""
+    """What was listed. The ledger is made from the windows of orders only; see `record` for refunds."""
 
 
 async def record(pool: Pool, windows: Sequence[PulledWindow], *, with_refunds: bool = False) -> None:
-    """Write pulled windows down and, in the same transaction, what they prove (I4, I6).
+    """Write pulled windows and, in the same transaction, what they prove (I4, I6).
 
-    `with_refunds` says that whatever the ledger now claims of the seller holds for its refunds as well: they
-    were listed for all of these windows, and for all that was claimed without them before
+    `with_refunds` says that everything that the ledger now claims about the seller is also true of its
+    refunds: they were listed for all of these windows, and for all that was claimed without them before
     (`claimed_without_refunds`).
     """
     async with pool.acquire() as connection, connection.transaction():
@@ -61,13 +61,13 @@ async def prove(connection: Connection, seller_id: int, span: Span) -> None:
 
 
 async def claimed_without_refunds(pool: Pool, seller_id: int) -> datetime | None:
-    """Since when the ledger makes claims of a seller that leave its refunds out; none where it does not."""
+    """Since when the ledger's claims about a seller leave its refunds out; None when they do not."""
     since: datetime | None = await pool.fetchval(sql("coverage.claimed_without_refunds"), seller_id)
     return since
 
 
 async def sellers_with_refunds(pool: Pool) -> set[int]:
-    """The sellers whose claims hold for their refunds as well."""
+    """The sellers whose claims include their refunds."""
     return {row["seller_id"] for row in await pool.fetch(sql("coverage.with_refunds"))}
 
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the pool, what an outage looks like, locks that go with a connection."""
+"""Connections to PostgreSQL: the pool, the errors of an outage, locks that end with their connection."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
     OwnConnection = asyncpg.Connection[asyncpg.Record]
     Connection = OwnConnection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
-else:  # the driver's own classes know their parameters only in its stubs
+else:  # the driver's classes take type parameters only in its stubs
     Pool = asyncpg.Pool
     OwnConnection = Connection = asyncpg.Connection
 
@@ -39,34 +39,35 @@ OUTAGE_ERRORS: Errors = (
     *sqlstates.errors_of(*sqlstates.OUTAGES),
     OSError,
     TimeoutError,
-    # The driver's own, of a connection that ended: the second in the middle of an exchange, and as the pool
-    # takes one back. With it, that no host of the address takes writes.
+    # The driver's errors for a connection that ended. It raises the second in the middle of an exchange, when
+    # the pool takes a connection back, and when no host of the address takes writes.
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     # A migration changed what a statement in a transaction reads: the next attempt prepares it anew.
     asyncpg.InvalidCachedStatementError,
 )
-"""What a statement raises that the database has undone, or while it is away, starting, stopping, full or
-read-only: try again later."""
+"""Raised by a statement that the database has undone, or while the database is away, starting, stopping, full
+or read-only: try again later."""
 
 LOST_ERRORS: Errors = (
     *(each for each in OUTAGE_ERRORS if not issubclass(each, OSError)),
     DatabaseAwayError,
 )
-"""Of these, what nothing but the database can have raised."""
+"""Those of `OUTAGE_ERRORS` that only the database can have raised."""
 
 REFUSALS: Errors = (*OUTAGE_ERRORS, asyncpg.InvalidCatalogNameError, asyncpg.InsufficientPrivilegeError)
-"""What keeps somebody out for whom all of it is new: away, or not there, or not for this user."""
+"""What a first connection may meet: the database is away, does not exist, or is closed to this user."""
 
 _AUTHORISATION_ERRORS: Errors = sqlstates.errors_of(*sqlstates.AUTHORISATION)
 
 SERVER = "the database (TOPSYNC_DATABASE_URL)"
 
 CONNECT_SECONDS = 60.0
-"""Until a connection is made; the driver's own bound."""
+"""How long connecting may take; the driver's default."""
 
 Address = Callable[[], DatabaseSettings]
-"""Where the database is now. A process reads its settings again: a file may hold another password since."""
+"""Returns the database's present address. A process reads its settings again: a file may hold a new
+password."""
 
 
 @asynccontextmanager
@@ -86,8 +87,8 @@ async def connect(settings: DatabaseSettings, address: Address | None = None) ->
         )
 
     async with asyncpg.create_pool(
-        # One connection now: who cannot connect learns it here. With a least number, the driver would keep it
-        # up by itself, and log a trace each time that it cannot.
+        # Make a connection now, so that a failure shows here. With a minimum size, the driver would keep up
+        # connections by itself, and log a traceback for each failure.
         init_size=1,
         min_size=0,
         max_size=settings.database_pool_size,
@@ -105,7 +106,7 @@ async def connect_once(
     command_timeout_seconds: float | None,
     server_settings: dict[str, str],
 ) -> OwnConnection:
-    """A connection outside any pool, to be closed by the caller. Without a command time-out, none is bounded.
+    """A connection outside any pool; the caller closes it. By default its statements have no time-out.
 
     Raises:
         DatabaseAwayError, asyncpg.PostgresError: the database cannot be reached.
@@ -119,12 +120,12 @@ async def connect_once(
             command_timeout=command_timeout_seconds,
             server_settings=server_settings,
         )
-    except OSError as error:  # a time-out is among them
+    except OSError as error:  # a time-out is an OSError, too
         raise DatabaseAwayError(str(error) or type(error).__name__) from error
 
 
 def may_come(error: Exception) -> bool:
-    """Whether a database that was never reached may be there soon: it is starting, and does not refuse us."""
+    """Whether waiting may help at the first connection: the database is starting, and does not refuse us."""
     return isinstance(error, OUTAGE_ERRORS) and not isinstance(error, _AUTHORISATION_ERRORS)
 
 
@@ -137,7 +138,7 @@ def _latest(settings: DatabaseSettings, address: Address | None) -> DatabaseSett
 
 
 def _wanted(url: str) -> SessionAttribute | None:
-    """What a server must be: of several, the one that takes writes, unless the address says otherwise."""
+    """Which of several servers to use: the server that takes writes, unless the address says otherwise."""
     parts = urlsplit(url)
     if "," not in parts.netloc or "target_session_attrs" in parse_qs(parts.query):
         return None
@@ -145,17 +146,18 @@ def _wanted(url: str) -> SessionAttribute | None:
 
 
 async def _keep_unless_read_only(connection: OwnConnection) -> None:
-    """What a pool does with a connection that comes back: no round trip of its own.
+    """Called by the pool when a connection comes back; makes no round trip.
 
-    Nothing here leaves anything behind in a session but advisory locks, and `unlock` sees to those. A server
-    that takes no writes has been replaced, perhaps: the next connection may find its successor.
+    Our code leaves nothing behind in a session except advisory locks, which `unlock` removes. If the server
+    takes no writes, another server may have replaced it: then the connection is closed, and the next
+    connection may find the new server.
     """
     if is_read_only(connection):
         connection.terminate()
 
 
 def is_read_only(connection: Connection) -> bool:
-    """Whether the server has said that it takes no writes, as PostgreSQL 14 and later do by themselves."""
+    """Whether the server has said that it takes no writes; PostgreSQL 14 and later say so by themselves."""
     reported = connection.get_settings()
     return "on" in (
         getattr(reported, "in_hot_standby", "off"),
@@ -183,7 +185,7 @@ async def try_lock(connection: Connection, key: int) -> bool:
 
 
 async def unlock(connection: Connection, key: int) -> None:
-    """Give an advisory lock back; one that went with its connection is given back already."""
+    """Give an advisory lock back. If its connection has ended, it was given back then."""
     if not connection.is_closed():
         with _ended_by_failure(connection):
             await connection.execute("select pg_advisory_unlock($1)", key)
@@ -191,7 +193,7 @@ async def unlock(connection: Connection, key: int) -> None:
 
 @contextmanager
 def _ended_by_failure(connection: Connection) -> Iterator[None]:
-    """Who fails or is cancelled here cannot know whether the lock is held: it goes with the connection."""
+    """End the connection on failure or cancellation: only then is it certain that the lock is not held."""
     try:
         yield
     except BaseException:

@@ -1,7 +1,8 @@
-"""Tasks that ask the platform for many orders of a backlog at once, from the intention to the handing over.
+"""Tasks that ask the platform for many orders of a backlog at once, from the plan to the hand-over.
 
 The orders themselves stay in `refetches`: as `backlog` until a task takes them, as `in_task` while it runs.
-So each is known whatever becomes of its task, and one that is answered meanwhile is forgotten as any other.
+So no order is lost, whatever becomes of its task, and an order that is answered meanwhile is forgotten as
+usual.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from topsync.store.database import Pool, sql
 
 @dataclass(frozen=True, slots=True)
 class DetailTask:
-    """One task. Rows are written before the request: what has no `task_id` may or may not exist there."""
+    """A task. Its row is written before the request: without a `task_id`, the platform may not know it."""
 
     id: int
     seller_id: int
     tids: tuple[int, ...]
     asked_at: datetime
-    """Platform time before its first request."""
+    """Platform time, taken before its first request."""
     failures: int
-    """How many requests for these orders came to nothing."""
+    """How many requests for these orders have failed."""
     task_id: int | None
-    """The platform's number of it."""
+    """The platform's number for it."""
     seconds: float
-    """How long ago it was noted, by the database's clock."""
+    """The time since it was noted, by the database's clock."""
 
 
 async def begin(
     pool: Pool, seller_id: int, *, sources: Collection[str], limit: int, asked_at: datetime
 ) -> DetailTask | None:
-    """Note a task for orders of a seller's backlog, the longest waiting first; none where none waits.
+    """Note a task for orders of a seller's backlog, the longest waiting first; None when none waits.
 
     Two processes never take the same order.
     """
@@ -52,36 +53,36 @@ async def begin(
 
 
 async def open_tasks(pool: Pool) -> list[DetailTask]:
-    """Every task that is not over, the one that was looked at longest ago first."""
+    """All tasks that are not over. The task whose last look is longest ago comes first."""
     return [_task(*row) for row in await pool.fetch(sql("detail_tasks.open"))]
 
 
 async def requested(pool: Pool, task: DetailTask, task_id: int) -> None:
-    """Note the platform's number of a task. Idempotent."""
+    """Note the platform's number for a task. Idempotent."""
     await pool.execute(sql("detail_tasks.requested"), task.id, task_id)
 
 
 async def looked(pool: Pool, task: DetailTask) -> None:
-    """Note that a task was asked about and is not ready: others come first next time."""
+    """Note that a task was looked at and is not ready: others come first next time."""
     await pool.execute(sql("detail_tasks.looked"), task.id)
 
 
 async def failed(pool: Pool, task: DetailTask) -> None:
-    """Note that a request came to nothing: it is to be made in other words."""
+    """Note that a request failed: the next must differ from it."""
     await pool.execute(sql("detail_tasks.failed"), task.id)
 
 
 async def wanted(pool: Pool, task: DetailTask) -> list[Refetch]:
-    """Those of a task's orders that still wait for it."""
+    """The task's orders that still wait for it."""
     return [
         refetches.read(row) for row in await pool.fetch(sql("detail_tasks.wanted"), list(task.tids), IN_TASK)
     ]
 
 
 async def hand_over(pool: Pool, task: DetailTask, waits: Mapping[int, timedelta]) -> None:
-    """End a task. After its wait, each of these orders is asked for alone, unless it is stored by then.
+    """End a task. After its wait in `waits`, each order is asked for alone, unless it is stored by then.
 
-    The others wait again as before it.
+    The task's other orders wait in the backlog again.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(
@@ -96,7 +97,7 @@ async def hand_over(pool: Pool, task: DetailTask, waits: Mapping[int, timedelta]
 
 
 async def give_back(pool: Pool, task: DetailTask) -> None:
-    """Give a task up: its orders wait again as before it."""
+    """Give a task up: its orders wait in the backlog again."""
     await hand_over(pool, task, {})
 
 

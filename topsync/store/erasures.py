@@ -1,8 +1,8 @@
-"""Erasing a seller's data: how far it has come, and the tombstones that the topic does not have yet.
+"""Erasing a seller's data: its progress, and the tombstones that still have to be published.
 
-An erased seller is a state (`sellers.State.ERASED`): nothing of it is written any more, whatever is still on
-its way. Its orders are taken out of the table by the owners of their partitions, and only by them; each
-leaves a tombstone, which its owner publishes and then forgets. What came before a crash is found here.
+An erased seller has the state `SellerState.ERASED`: nothing of it is written any more, whatever is still
+under way. Only the owners of the partitions take its orders out of the table. Each order leaves a tombstone,
+which its owner publishes and then forgets. After a crash, the tombstones that are left are found here.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ UNDER_WAY: Final = "is being erased: run `topsync sellers erase` again until it 
 DONE: Final = "its data was erased"
 
 ROWS_AT_ONCE: Final = 10_000
-"""Rows of the larger tables that one statement deletes."""
+"""Rows of the larger tables that a statement deletes."""
 
 LARGE_TABLES: Final = ("export_rows", "windows", "refetches")
-"""What grows with the orders or with the years."""
+"""The tables that grow with the orders or with the years."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """How many rows of a seller there are, by what they are."""
+    """How many rows there are of a seller, by kind."""
 
     orders: int
     refunds: int
@@ -45,28 +45,28 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class ErasureProgress:
-    """How far the erasing of a seller has come. Times are the database's clock."""
+    """The progress of a seller's erasure. Times are the database's clock."""
 
     begun_at: datetime
     orders: int
-    """With anything stored, themselves or a refund, when it began."""
+    """Orders of which anything was stored when it began, themselves or a refund."""
     platform_told: bool
-    """Whether the platform was told to send no more messages of the seller."""
+    """Whether the platform has been asked to send no more messages of the seller."""
     finished_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What the owners of the partitions have still to do."""
+    """What the owners of the partitions still have to do."""
 
     orders: int
-    """With anything in the tables, themselves or a refund."""
+    """Orders of which anything is in the tables, themselves or a refund."""
     tombstones: int
-    """Out of the table, and perhaps not told in the topic."""
+    """Removed from the table, but perhaps not published in the topic."""
 
 
 class TombstoneKind(StrEnum):
-    """What a tombstone stands for: each kind has a table and a topic."""
+    """What a tombstone stands for. Each kind has a table and a topic."""
 
     ORDER = "order"
     REFUND = "refund"
@@ -74,30 +74,30 @@ class TombstoneKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What is left of something erased, until the topic says that it is gone."""
+    """What is left of an erased order or refund until its tombstone is in the topic."""
 
     kind: TombstoneKind
     id: int
     tid: int
-    """The order that it belongs to: its partition's owner publishes it."""
+    """The order that it belongs to; the owner of that order's partition publishes it."""
     seller_id: int
     revision: int
-    """One above the last one: for readers it is one more version."""
+    """The last revision plus one: for readers the tombstone is another version."""
     erased_at: datetime
     """Platform time."""
 
 
 async def preview(pool: Pool, seller_id: int) -> Preview:
-    """What there is to be erased."""
+    """What would be erased."""
     row = await pool.fetchrow(sql("erasures.preview"), seller_id)
     assert row is not None
     return Preview(**{field.name: row[field.name] for field in fields(Preview)})
 
 
 async def begin(pool: Pool, seller_id: int) -> ErasureProgress:
-    """Make a seller an erased one, without session, or find the erasure that was begun. Idempotent.
+    """Give a seller the state erased, without a session, or find the erasure that was begun. Idempotent.
 
-    From here on nothing is written for it, but for what batches that are under way may still store.
+    From here on nothing is written for it, except what batches under way may still store.
     """
     async with pool.acquire() as connection, connection.transaction():
         if await connection.execute(sql("erasures.stop"), seller_id, UNDER_WAY) == "UPDATE 1":
@@ -108,7 +108,7 @@ async def begin(pool: Pool, seller_id: int) -> ErasureProgress:
 
 
 async def get(pool: Pool, seller_id: int) -> ErasureProgress | None:
-    """The erasure of a seller that is erased now; None of any other."""
+    """The erasure of a seller that is erased now; None for any other."""
     row = await pool.fetchrow(sql("erasures.get"), seller_id)
     return None if row is None else ErasureProgress(*row)
 
@@ -119,7 +119,7 @@ async def platform_told(pool: Pool, seller_id: int) -> None:
 
 
 async def tids(pool: Pool, seller_id: int, *, at_once: int) -> AsyncIterator[list[int]]:
-    """The orders of which something is still in the tables, some at a time."""
+    """The orders of which something is still in the tables, `at_once` at a time."""
     async with pool.acquire() as connection, connection.transaction():
         some: list[int] = []
         async for row in connection.cursor(sql("erasures.orders"), seller_id, prefetch=at_once):
@@ -132,7 +132,7 @@ async def tids(pool: Pool, seller_id: int, *, at_once: int) -> AsyncIterator[lis
 
 
 async def left(pool: Pool, seller_id: int) -> Left:
-    """What the owners of the partitions have still to do."""
+    """What the owners of the partitions still have to do."""
     row = await pool.fetchrow(sql("erasures.left"), seller_id)
     assert row is not None
     return Left(*row)
@@ -141,7 +141,7 @@ async def left(pool: Pool, seller_id: int) -> Left:
 async def erase(pool: Pool, tids: Iterable[int], *, partition: int, epoch: int, at: datetime) -> int:
     """Take these orders of a partition, with their refunds, out of the tables, if their sellers are erased.
 
-    Tells how many orders there were. Idempotent: what is gone leaves no second tombstone. `at` is
+    Returns how many orders there were. Idempotent: an erased order leaves no second tombstone. `at` is
     platform time.
 
     Raises:
@@ -154,12 +154,12 @@ async def erase(pool: Pool, tids: Iterable[int], *, partition: int, epoch: int, 
 
 
 async def tombstones(pool: Pool, tids: Iterable[int]) -> list[Tombstone]:
-    """The tombstones of these orders that have still to be published."""
+    """The tombstones of these orders that still have to be published."""
     return [_tombstone(row) for row in await pool.fetch(sql("erasures.tombstones"), list(tids))]
 
 
 async def all_tombstones(pool: Pool) -> list[Tombstone]:
-    """Every tombstone that has still to be published, of all partitions: for the repair after a crash."""
+    """All tombstones that still have to be published, of all partitions: for the repair after a crash."""
     return [_tombstone(row) for row in await pool.fetch(sql("erasures.all_tombstones"))]
 
 
@@ -175,21 +175,21 @@ def _tombstone(row: asyncpg.Record) -> Tombstone:
 
 
 async def forget_tombstones(pool: Pool, published: Sequence[Tombstone]) -> None:
-    """Note that the topic has these. Idempotent."""
+    """Note that the topic has these tombstones. Idempotent."""
     await pool.execute(
         sql("erasures.forget_tombstones"),
-        [one.kind.value for one in published],
-        [one.id for one in published],
+        [tombstone.kind.value for tombstone in published],
+        [tombstone.id for tombstone in published],
     )
 
 
 async def clear(pool: Pool, seller_id: int) -> AsyncIterator[int]:
-    """Delete whatever else there is of a seller, some rows at a time; tells how many. Idempotent."""
+    """Delete everything else of a seller, some rows at a time; yields how many. Idempotent."""
     for table in LARGE_TABLES:
         while deleted := _count(await pool.execute(sql(f"erasures.clear_{table}"), seller_id, ROWS_AT_ONCE)):
             yield deleted
     async with pool.acquire() as connection, connection.transaction():
-        # A bulk start under way adds no row behind this: it holds a share of these locks while it does.
+        # A bulk start cannot add rows after this: it holds a shared lock of these while it adds.
         await connection.execute(sql("erasures.lock_bootstrap"), seller_id)
         await connection.execute(sql("erasures.lock_export"), seller_id)
         deleted = 0
@@ -214,13 +214,13 @@ def _count(tag: str) -> int:
 
 
 async def finish(pool: Pool, seller_id: int) -> None:
-    """Note that nothing of the seller is left: from now on it can be added again. Idempotent."""
+    """Note that nothing of the seller is left: now it can be added again. Idempotent."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(sql("erasures.finish"), seller_id)
         await connection.execute(sql("erasures.set_reason"), seller_id, DONE)
 
 
 async def erased_sellers(pool: Pool, among: Iterable[int] | None = None) -> set[int]:
-    """The sellers that are erased now: all, or those of some."""
+    """The sellers that are erased now: all, or only those in `among`."""
     rows = await pool.fetch(sql("erasures.erased"), None if among is None else list(among))
     return {row["seller_id"] for row in rows}

@@ -18,14 +18,14 @@ async def open_for_all(connection: Connection, lost: PushConnection, *, now: dat
 async def open_for_one(
     connection: Connection, seller_id: int, *, began: datetime, ended: datetime, cause: str
 ) -> None:
-    """Open a gap that is over already, for one seller: push worked, but not for it. Not idempotent."""
+    """Open a gap that has already ended, for a single seller that push did not cover. Not idempotent."""
     await connection.execute(sql("gaps.open_for_one"), seller_id, began, ended, cause)
 
 
 async def end_by(pool: Pool | Connection, up: PushConnection) -> None:
-    """Give every gap that has no end yet its end: where this connection provably worked, after the loss.
+    """End every gap without an end: at the first proof, after the loss, that this connection worked.
 
-    While its last proof is older than a loss, it ends nothing.
+    While the connection's last proof is older than a loss, that gap stays without an end.
     """
     await pool.execute(sql("gaps.end_by"), up.connected_at, up.last_proof_at)
 

@@ -1,8 +1,8 @@
-"""Which orders and refunds have a dead letter that nobody has dealt with: none is set aside a second time.
+"""Which orders and refunds have an open dead letter: these are not set aside a second time.
 
-The letters are in their topic, which cannot be asked; so whoever publishes a letter notes it here afterwards,
-and a crash in between repeats the letter. Before an operator's hint asks for an order again, its note goes
-(`forget`), so that a second failure is told.
+The letters are in their topic, which cannot be queried. So whoever publishes a letter notes it here
+afterwards; a crash in between repeats the letter. Before an operator's hint asks for an order again, its note
+is deleted (`forget`), so that a second failure makes a new letter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from topsync.store.database import Pool, sql
 
 
 class Subject(NamedTuple):
-    """What a letter is about, and why it was set aside; `refund_id` is 0 where that is the order itself."""
+    """What a letter is about, and why it was set aside; `refund_id` is 0 for the order itself."""
 
     tid: int
     refund_id: int
@@ -25,7 +25,7 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenLetter:
-    """A letter that the topic has."""
+    """A letter in the topic."""
 
     subject: Subject
     event_id: str
@@ -34,7 +34,7 @@ class OpenLetter:
 
 
 async def among(pool: Pool, subjects: Collection[Subject], *, kept: timedelta) -> set[Subject]:
-    """Those of these subjects that have an open letter; `kept` is how long the topic keeps one."""
+    """The subjects that have an open letter; `kept` is how long the topic keeps a letter."""
     rows = await pool.fetch(sql("open_letters.among"), *_columns(subjects), kept)
     return {Subject(*row) for row in rows}
 
@@ -52,13 +52,13 @@ async def note(pool: Pool, letters: Sequence[OpenLetter], *, kept: timedelta) ->
 
 
 async def forget(pool: Pool, event_ids: Sequence[str]) -> None:
-    """Forget these letters: what they are about will be set aside again if it fails again. Idempotent."""
+    """Forget these letters: their orders are set aside again if they fail again. Idempotent."""
     await pool.execute(sql("open_letters.forget"), event_ids)
 
 
 def _columns(subjects: Collection[Subject]) -> tuple[list[int], list[int], list[str]]:
     return (
-        [one.tid for one in subjects],
-        [one.refund_id for one in subjects],
-        [one.reason for one in subjects],
+        [subject.tid for subject in subjects],
+        [subject.refund_id for subject in subjects],
+        [subject.reason for subject in subjects],
     )

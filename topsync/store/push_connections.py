@@ -1,4 +1,4 @@
-"""Connections of the message channel, as the push service writes them down for the reconciler."""
+"""Connections of the message channel, as the push service records them for the reconciler."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from topsync.store.database import Connection, Pool, sql
 
 @dataclass(frozen=True, slots=True)
 class PushConnection:
-    """One connection, from its acknowledgement by the platform to its loss. Times are platform time."""
+    """A connection, from its acknowledgement by the platform to its loss. Times are platform time."""
 
     id: UUID
     channel_group: str
     connected_at: datetime
     last_proof_at: datetime
-    """The last moment at which it provably worked: a gap begins here, not where the loss was noticed."""
+    """The last moment at which it provably worked. A gap begins here, not when the loss was noticed."""
     lost_at: datetime | None = None
     reason: str | None = None
     cause: str | None = None
-    """What kind of loss it was (`Cause` in the channel's `endings`); `reason` says it in words."""
+    """The kind of loss (`Cause` in the channel's `endings`); `reason` has the words."""
 
 
 async def write(pool: Pool, connection: PushConnection) -> None:
     """Write a connection's present state. Idempotent.
 
-    The last proof never moves back while the connection is up. Its loss may move it back: that a channel was
-    silent shows that its last acknowledgements proved nothing.
+    The last proof never moves back while the connection is up. Its loss may move it back: if a channel was
+    silent, its last acknowledgements proved nothing.
     """
     await pool.execute(
         sql("push_connections.write"),
@@ -43,7 +43,7 @@ async def write(pool: Pool, connection: PushConnection) -> None:
 
 
 async def lost(connection: Connection, *, silent_for: timedelta) -> list[PushConnection]:
-    """Connections that are lost, or not written about any more, and that opened no gap yet."""
+    """Connections that are lost, or no longer recorded, and that have not opened gaps."""
     rows = await connection.fetch(sql("push_connections.lost"), silent_for)
     return [
         PushConnection(
@@ -59,12 +59,12 @@ async def close_stale(connection: Connection, id: UUID) -> None:  # noqa: A002 -
 
 
 async def up(pool: Pool | Connection, *, silent_for: timedelta) -> list[PushConnection]:
-    """Connections that are up and written about recently, oldest first."""
+    """Connections that are up and were recorded recently, oldest first."""
     rows = await pool.fetch(sql("push_connections.up"), silent_for)
     return [PushConnection(*row) for row in rows]
 
 
 async def last(pool: Pool) -> PushConnection | None:
-    """The connection that worked last, up or not; none where there never was any."""
+    """The connection that worked last, up or not; None when there never was a connection."""
     row = await pool.fetchrow(sql("push_connections.last"))
     return None if row is None else PushConnection(*row)

@@ -13,11 +13,11 @@ import orjson
 from topsync.store.database import Pool, sql
 
 MOST_AT_ONCE = 100
-"""Cancelled jobs that are ended in one go."""
+"""How many cancelled jobs are ended at once."""
 
 
 class ReplayState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     REQUESTED = "requested"
     RUNNING = "running"
@@ -29,7 +29,7 @@ FINISHED = frozenset({ReplayState.DONE, ReplayState.FAILED})
 
 
 class AskedBy(StrEnum):
-    """How a request came."""
+    """How a request was made."""
 
     OPERATOR = "operator"
     """By the command line."""
@@ -50,20 +50,20 @@ class WantedReplay:
 
 @dataclass(frozen=True, slots=True)
 class ReplayJob:
-    """A request, and what has become of it. Times of its own are the database's clock."""
+    """A request, and what has become of it. Its times, except the span, are the database's clock."""
 
     wanted: WantedReplay
     asked_by: str | None
-    """A word of `AskedBy`, or of a newer version; None: a former version noted it."""
+    """A value of `AskedBy`, or of a newer version; None when a former version noted the job."""
     state: ReplayState
     requested_at: datetime
     finished_at: datetime | None
     starts: int
-    """How often it was begun since it last got further; what ends in good order takes its own back."""
+    """How often it was begun since its last progress. A run that ends in good order takes its start back."""
     cancelled: bool
-    """It is not begun, or stops; its outcome follows."""
+    """Whether it is cancelled: it does not begin, or it stops, and its outcome follows."""
     outcome: Mapping[str, object]
-    """What has been found so far, as `ReplayFinished` has it."""
+    """What has been found so far, with the fields of `ReplayFinished`."""
 
     @property
     def id(self) -> str:
@@ -85,9 +85,9 @@ def _read(row: asyncpg.Record) -> ReplayJob:
 
 
 async def request(pool: Pool, wanted: WantedReplay, asked_by: AskedBy) -> ReplayJob | None:
-    """Ask for a replay; the job that its id stands for, which another request may have made before.
+    """Ask for a replay. Returns the job with this id, which another request may have made before.
 
-    None: there is no such seller, or it is erased. Idempotent.
+    None when there is no such seller, or it is erased. Idempotent.
     """
     await pool.execute(
         sql("replay_jobs.request"),
@@ -102,7 +102,7 @@ async def request(pool: Pool, wanted: WantedReplay, asked_by: AskedBy) -> Replay
 
 
 async def get(pool: Pool, id: str) -> ReplayJob | None:  # noqa: A002 -- the column's name
-    """One job by id."""
+    """A job by its id."""
     row = await pool.fetchrow(sql("replay_jobs.select"), id, 1)
     return _read(row) if row else None
 
@@ -119,30 +119,30 @@ async def next_open(pool: Pool) -> ReplayJob | None:
 
 
 async def cancelled(pool: Pool) -> list[ReplayJob]:
-    """Jobs that are cancelled and have no outcome yet."""
+    """Cancelled jobs that still lack an outcome."""
     return [_read(row) for row in await pool.fetch(sql("replay_jobs.open"), True, MOST_AT_ONCE)]
 
 
 async def start(pool: Pool, id: str) -> None:  # noqa: A002
-    """Count a start of a job, which is under way from now on."""
+    """Count a start of a job, and note that it is under way."""
     await pool.execute(sql("replay_jobs.start"), id)
 
 
 async def give_back(pool: Pool, id: str) -> None:  # noqa: A002
-    """Take a start back: the job has not ended the process that made it."""
+    """Take a start back: the process ended in good order, so the job did not bring it down."""
     await pool.execute(sql("replay_jobs.give_back"), id)
 
 
 async def advance(pool: Pool, id: str, outcome: Mapping[str, object]) -> None:  # noqa: A002
-    """Note what has been found so far; of the starts, only the present one counts."""
+    """Note what has been found so far; from now on only the present start counts."""
     await pool.execute(sql("replay_jobs.advance"), id, orjson.dumps(outcome).decode())
 
 
 async def cancel(pool: Pool, id: str) -> bool:  # noqa: A002
-    """Cancel a job; false where it is finished, or cancelled already, or unknown."""
+    """Cancel a job; false when it is finished, already cancelled, or unknown."""
     return await pool.execute(sql("replay_jobs.cancel"), id) == "UPDATE 1"
 
 
 async def finish(pool: Pool, id: str, state: ReplayState, outcome: Mapping[str, object]) -> None:  # noqa: A002
-    """Give a job its outcome. It keeps the first one."""
+    """Give a job its outcome. A job keeps its first outcome."""
     await pool.execute(sql("replay_jobs.finish"), id, state.value, orjson.dumps(outcome).decode())

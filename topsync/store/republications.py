@@ -1,7 +1,7 @@
-"""Requests to publish again what the tables hold, and how far the owners of the partitions have come.
+"""Requests to publish again what the tables hold, and the progress of the partitions' owners.
 
-Whoever asks only asks: each partition's owner, the one writer of its orders, publishes its part in pieces and
-notes each of them here. What came before a crash is found here.
+The requesting process only writes the request. Each partition's owner, the only writer of its orders,
+publishes its part in pieces and notes each piece here. After a crash it goes on from what is noted here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from topsync.model.compacted_topic import Compacted
 from topsync.store.database import Pool, sql
 
 MAX_PER_SECOND: Final = 5000
-"""Bounded by the table as well."""
+"""The table has the same bound."""
 
 
 class RepublicationState(StrEnum):
-    """Where a republication stands."""
+    """The state of a republication."""
 
     UNDER_WAY = "under way"
     DONE = "done"
@@ -30,7 +30,7 @@ class RepublicationState(StrEnum):
 
 
 class UnderWayError(Exception):
-    """Another one is under way: there is one at a time, so that its rate is the rate."""
+    """Another republication is under way. Only one runs at a time, so that its rate is the whole rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class WantedRepublication:
     topics: tuple[Compacted, ...] = (Compacted.ORDERS, Compacted.REFUNDS)
     seller_id: int | None = None
     tids: tuple[int, ...] | None = None
-    """These orders, and the refunds of them."""
+    """Only these orders, and their refunds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +51,28 @@ class RepublicationCounts:
     refunds: int
 
     def of(self, topic: Compacted) -> int:
-        """Those of a topic."""
+        """The records of a topic."""
         return self.orders if topic is Compacted.ORDERS else self.refunds
 
     @property
     def total(self) -> int:
-        """Of both topics."""
+        """The records of both topics."""
         return self.orders + self.refunds
 
 
 @dataclass(frozen=True, slots=True)
 class Republication:
-    """A request, and how far it is. Times are the database's clock."""
+    """A request, and its progress. Times are the database's clock."""
 
     id: str
     topics: tuple[Compacted, ...]
     seller_id: int | None
     some_orders: bool
-    """Whether it is about single orders."""
+    """Whether only some orders were asked for."""
     per_second: int
     expected: RepublicationCounts
-    """As counted at the request; what has been stored since comes by itself, and may come here as well."""
+    """Counted at the request. What has been stored since is published anyway, and may be published here as
+    well."""
     published: RepublicationCounts
     requested_at: datetime
     ended_at: datetime | None
@@ -80,13 +81,13 @@ class Republication:
 
 @dataclass(frozen=True, slots=True)
 class RepublicationPart:
-    """What the owner of one partition has still to publish of one topic."""
+    """What the owner of a partition still has to publish of a topic."""
 
     id: str
     topic: Compacted
     partition: int
     done_key: int
-    """Published up to this id."""
+    """Everything up to this id is published."""
     seller_id: int | None
     tids: tuple[int, ...] | None
     per_second: float
@@ -95,16 +96,16 @@ class RepublicationPart:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A row of a table in its order of ids; which partition's it is follows from `tid`."""
+    """A row of a table, in order of ids. Its partition follows from `tid`."""
 
     key: int
     tid: int
     size_bytes: int
-    """As it is stored, compressed."""
+    """The value as it is stored, compressed."""
 
 
 async def count(pool: Pool, wanted: WantedRepublication) -> RepublicationCounts:
-    """How many records that would be."""
+    """How many records would be published."""
     row = await pool.fetchrow(sql("republications.count"), wanted.seller_id, wanted.tids)
     assert row is not None
     of = {topic: row[topic.value] if topic in wanted.topics else 0 for topic in Compacted}
@@ -112,7 +113,7 @@ async def count(pool: Pool, wanted: WantedRepublication) -> RepublicationCounts:
 
 
 async def unknown_orders(pool: Pool, tids: Sequence[int]) -> list[int]:
-    """Those of which nothing is stored, neither themselves nor a refund."""
+    """The orders of which nothing is stored, neither themselves nor a refund."""
     known = {row["tid"] for row in await pool.fetch(sql("republications.known_orders"), list(tids))}
     return [tid for tid in tids if tid not in known]
 
@@ -126,10 +127,10 @@ async def request(
     per_second: int,
     partitions: Sequence[int],
 ) -> None:
-    """Ask the owners of these partitions of `changes` for it.
+    """Ask the owners of these partitions of `changes` to publish it.
 
     Raises:
-        UnderWayError: another one is under way; nothing was requested.
+        UnderWayError: another republication is under way; nothing was requested.
     """
     topics = [topic.value for topic in wanted.topics]
     counted = (expected.orders, expected.refunds)
@@ -145,7 +146,7 @@ async def request(
 
 
 async def get(pool: Pool, id_: str) -> Republication | None:
-    """One by id."""
+    """A republication by its id."""
     row = await pool.fetchrow(sql("republications.get"), id_)
     if row is None:
         return None
@@ -171,7 +172,7 @@ async def get(pool: Pool, id_: str) -> Republication | None:
 
 
 async def under_way(pool: Pool) -> str | None:
-    """The id of the one that is."""
+    """The id of the republication that is under way, if any."""
     id_: str | None = await pool.fetchval(sql("republications.open"))
     return id_
 
@@ -193,7 +194,7 @@ async def next_part(pool: Pool, partition: int) -> RepublicationPart | None:
 
 
 async def candidates(pool: Pool, part: RepublicationPart, *, after: int, limit: int) -> list[Candidate]:
-    """The next rows behind an id, of whatever partition."""
+    """The next rows after an id, of all partitions."""
     which: tuple[object, ...]
     if part.tids is not None:
         of, which = "some", (list(part.tids),)
@@ -215,7 +216,8 @@ async def note(pool: Pool, part: RepublicationPart, *, done_key: int, published:
 async def finish_part(pool: Pool, part: RepublicationPart) -> None:
     """Note that nothing of a part is left.
 
-    With the last part of everything, what its topics were known to lack is there. Idempotent.
+    When the last part of a full republication ends, the losses of its topics are made good and forgotten.
+    Idempotent.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(sql("republications.lock"), part.id)
@@ -225,5 +227,5 @@ async def finish_part(pool: Pool, part: RepublicationPart) -> None:
 
 
 async def cancel(pool: Pool, id_: str) -> None:
-    """End one that is under way; the piece that an owner has in hand is still published. Idempotent."""
+    """End a republication; a piece that an owner is publishing is still published. Idempotent."""
     await pool.execute(sql("republications.cancel"), id_)

@@ -1,7 +1,7 @@
-"""The schema: brought up to date by `topsync migrate`, and required by everybody else.
+"""The schema: `topsync migrate` brings it up to date, everything else requires it.
 
-Migrations are applied beside live traffic. So none waits long for a table's lock, since all who come after it
-would wait behind it; but each takes as long as its own work needs.
+Migrations are applied during live traffic. So none waits long for a table's lock, since all later statements
+would wait behind it; but each may take as long as its own work needs.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from topsync.store.database import OwnConnection, Pool, sql
 log = telemetry.get_logger(__name__)
 
 _MIGRATION_LOCK: Final = 0x746F7073
-"""Advisory lock that keeps two migrating processes apart (the letters `tops`)."""
+"""Advisory lock under which only one process migrates (the letters `tops`)."""
 
 OTHERS_POLL_SECONDS: Final = 0.5
-"""Waiting within a statement would keep a snapshot open for as long."""
+"""The wait between two attempts to get the lock. Waiting within a statement would keep a snapshot open."""
 
 LOCK_TIMEOUT_SECONDS: Final = 2.0
-"""A migration waits so long for a lock of live traffic, and others may wait as long behind it."""
+"""How long a migration waits for a lock of live traffic; others may wait as long behind it."""
 
 LOCK_WAITS: Final = retry.Policy(
     max_attempts=None, max_elapsed_seconds=240.0, first_wait_seconds=1.0, max_wait_seconds=10.0
 )
-"""Live traffic goes on in between. Ends before who waits for the migration's job (deploy/README.md)."""
+"""Live traffic goes on between the attempts. They end before the wait for the migration's job does
+(deploy/README.md)."""
 
 _LOCKED_OUT: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
@@ -45,11 +46,11 @@ _MIGRATION_NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 
 class SchemaError(OperatorError):
-    """The database's schema is not the one that this code was written for, or cannot be made it now."""
+    """The database's schema differs from what this code needs, and perhaps cannot be migrated now."""
 
 
 class Migration(NamedTuple):
-    """One step of the schema, a file of `store/migrations`."""
+    """A step of the schema, a file in `store/migrations`."""
 
     number: int
     name: str
@@ -57,16 +58,16 @@ class Migration(NamedTuple):
 
     @property
     def checksum(self) -> str:
-        """What tells its text from another."""
+        """A digest of its text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 class Applied(NamedTuple):
-    """A migration as the database has it."""
+    """A migration as the database has recorded it."""
 
     name: str
     checksum: str | None
-    """None: a former version applied it, which kept none."""
+    """None when a former version applied it, which recorded no checksum."""
 
 
 def migrations() -> list[Migration]:
@@ -80,13 +81,13 @@ def migrations() -> list[Migration]:
 
 
 async def migrate(settings: DatabaseSettings, *, lock_waits: retry.Policy = LOCK_WAITS) -> list[str]:
-    """Bring the schema up to date; each migration is one transaction. Returns the names applied now.
+    """Bring the schema up to date; each migration is a transaction. Returns the names applied now.
 
-    Several processes may do so at the same time: one works, the others wait for it. What was applied stays,
-    whatever becomes of the rest; run it again.
+    Several processes may do so at the same time: one of them works, the others wait for it. After a failure,
+    the migrations that were applied stay; run it again.
 
     Raises:
-        SchemaError: an applied migration is another here, or live traffic kept a lock throughout.
+        SchemaError: an applied migration has another text here, or live traffic kept a lock throughout.
         OSError, asyncpg.PostgresError: the database cannot be reached, or a migration is wrong.
     """
     connection = await database.connect_once(
@@ -122,7 +123,7 @@ async def _alone(connection: OwnConnection) -> AsyncIterator[None]:
 
 
 Patiently = Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]]
-"""Does a step, named by the first, until it has the locks that it needs."""
+"""Repeats a step, whose name is the first argument, until it gets the locks that it needs."""
 
 
 async def _apply_missing(connection: OwnConnection, patiently: Patiently) -> list[str]:
@@ -170,10 +171,10 @@ async def _apply(connection: OwnConnection, migration: Migration) -> None:
 
 
 async def _unlocked(name: str, step: Callable[[], Awaitable[object]], *, lock_waits: retry.Policy) -> None:
-    """Do a step that is undone where it does not get its locks in time, until it gets them.
+    """Repeat a step, which is undone when it does not get its locks in time, until it gets them.
 
     Raises:
-        SchemaError: it did not, however often.
+        SchemaError: it did not get them in any attempt.
     """
 
     def waiting(attempt: retry.Attempt) -> None:

@@ -1,6 +1,6 @@
 """Sellers and their sessions. Tokens come and go encrypted: `topsync.base.vault` holds the keys.
 
-Each change of state is one statement in `sql/sellers.sql`, so two processes cannot mix theirs up:
+Each change of state is a single statement in `sql/sellers.sql`, so two processes cannot mix theirs up:
 
     new ──bulk start done──▶ live        paused ──resume──▶ new, live or expired, whichever it was
     new, live ──refused──▶ expired ──another session──▶ new or live, whichever it was
@@ -24,15 +24,15 @@ from topsync.base.errors import OperatorError
 from topsync.store.database import Connection, Pool, sql
 
 REFRESH_SECONDS = 25.0
-"""A claim to refresh without an outcome after this long belongs to a process that died: its call, bounded by
-the transport to 21 s, has ended."""
+"""When a claim to refresh has no outcome after this time, its process has died: the call itself is bounded by
+the transport to 21 s."""
 
 
 class SellerState(StrEnum):
-    """Where a seller stands."""
+    """The state of a seller."""
 
     NEW = "new"
-    """Known, not bootstrapped."""
+    """Known, but not bootstrapped."""
     LIVE = "live"
     """Bootstrapped; push, gaps and sweeps run."""
     PAUSED = "paused"
@@ -40,7 +40,8 @@ class SellerState(StrEnum):
     EXPIRED = "expired"
     """The platform refuses the session: the seller has to authorise again."""
     ERASED = "erased"
-    """An operator has its data erased: nothing of it is kept or written (`store/erasures.py`)."""
+    """Its data is erased, by an operator's command: nothing of it is kept or written
+    (`store/erasures.py`)."""
 
 
 class ErasedError(OperatorError):
@@ -48,7 +49,7 @@ class ErasedError(OperatorError):
 
 
 class NickError(OperatorError):
-    """What is given as a nick cannot be the name of a seller."""
+    """The given nick cannot be a seller's name."""
 
 
 class AmbiguousError(OperatorError):
@@ -56,21 +57,21 @@ class AmbiguousError(OperatorError):
 
 
 MAX_NICK_CHARACTERS = 100
-"""As the platform's own calls take it (docs/platform/gateway.md 3.12)."""
+"""The platform's own bound (docs/platform/gateway.md 3.12)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What is known about a session besides the token. Times are platform time."""
+    """What we know about a session besides the token. Times are platform time."""
 
     ends_at: datetime | None = None
-    """None: nobody said."""
+    """None when it is not known."""
     authorised_at: datetime | None = None
     refresh_cipher: bytes | None = field(default=None, repr=False)
-    """None: it cannot be refreshed."""
+    """None when it cannot be refreshed."""
     refresh_ends_at: datetime | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
-    """What else the grant said: seconds per security level, the sub-account that granted it."""
+    """Other facts of the grant: seconds per security level, the sub-account that granted it."""
 
 
 UNKNOWN = Life()
@@ -78,35 +79,35 @@ UNKNOWN = Life()
 
 @dataclass(frozen=True, slots=True)
 class Seller:
-    """One seller. Times are the database's clock where nothing else is said."""
+    """A seller. Times are the database's clock unless stated otherwise."""
 
     seller_id: int
     nick: str
-    """As the platform last said. It may be renamed: two may have had the same nick, one after the other."""
+    """The platform's last word. Sellers are renamed, so two sellers may have had the same nick in turn."""
     session_cipher: bytes = field(repr=False)
-    """Empty of an erased seller."""
+    """Empty when the seller is erased."""
     state: SellerState
     version: int
-    """Counts the sessions of this seller: who speaks of one names it."""
+    """Numbers the sessions of this seller, to name a certain session."""
     life: Life
     refused_at: datetime | None
-    """Since when the platform refuses the session; None while it is good."""
+    """Since when the platform refuses the session; None while it accepts it."""
     reason: str | None
     """Why it is paused, expired or erased."""
     since: datetime
     """Since when it is in this state."""
     replay_due: bool
-    """It has a session that it did not have, or is no longer paused: what happened meanwhile is missing."""
+    """The seller is back, with a new session or from a pause: the changes meanwhile are missing."""
     refresh_attempts: int
-    """Attempts to refresh this session, none of which brought another."""
+    """Attempts in vain to refresh this session."""
     refresh_allowed: bool
     """Whether enough time has passed since the last attempt."""
     refresh_under_way: bool
-    """Whether some process is refreshing it now."""
+    """Whether a process is refreshing it now."""
 
     @property
     def name(self) -> str:
-        """Nick and id, for people: a nick alone may be another seller's id."""
+        """Nick and id, for people: a nick by itself may be another seller's id."""
         return f"{self.nick} ({self.seller_id})"
 
 
@@ -114,7 +115,7 @@ def valid_nick(text: str) -> str:
     """A nick as it is stored.
 
     Raises:
-        NickError: nobody could be called so.
+        NickError: no seller can have this nick.
     """
     nick = text.strip()
     if not nick:
@@ -126,20 +127,20 @@ def valid_nick(text: str) -> str:
     return nick
 
 
-def granted_nick(told: str, before: str | None, seller_id: int) -> str:
-    """The nick to store of what the platform says with a session, which is worth more than a nick.
+def granted_nick(granted: str, before: str | None, seller_id: int) -> str:
+    """The nick to store with a session that the platform granted: an unusable nick never loses the session.
 
-    Where it says none, the nick from before, or else the id. Pure.
+    Without a usable nick from the platform: the nick from before, or else the id. Pure.
     """
-    nick = storable_text(told).strip()[:MAX_NICK_CHARACTERS].strip()
+    nick = storable_text(granted).strip()[:MAX_NICK_CHARACTERS].strip()
     return nick or before or str(seller_id)
 
 
 def choose(named: Iterable[Seller], name: str) -> Seller | None:
-    """Whom an operator means who types an id or a nick. The id wins: it says who a seller is. Pure.
+    """The seller that an operator means by an id or a nick. The id wins, because it is unique. Pure.
 
     Raises:
-        AmbiguousError: it is the nick of several.
+        AmbiguousError: several sellers have this nick.
     """
     by_nick: list[Seller] = []
     for seller in named:
@@ -180,13 +181,13 @@ def _read(row: asyncpg.Record) -> Seller:
 async def add(
     pool: Pool | Connection, *, seller_id: int, nick: str, session_cipher: bytes, life: Life = UNKNOWN
 ) -> None:
-    """Add a seller, or give one that is known another session. A paused seller stays paused.
+    """Add a seller, or give a known seller another session. A paused seller stays paused.
 
-    The nick may be that of another row: shops are renamed, and we hear of it one shop after the other.
+    Another row may have the same nick: shops are renamed, and we learn of it one shop after the other.
 
     Raises:
-        ErasedError: not all of its data is erased yet; nothing is stored.
-        NickError: nobody could be called so; nothing is stored.
+        ErasedError: its data is still being erased; nothing is stored.
+        NickError: no seller can have this nick; nothing is stored.
     """
     if await _store(pool, seller_id, valid_nick(nick), session_cipher, life, None) != "INSERT 0 1":
         raise ErasedError(
@@ -195,8 +196,8 @@ async def add(
 
 
 async def store_refreshed(pool: Pool, seller: Seller, nick: str, session_cipher: bytes, life: Life) -> bool:
-    """Put another session in the place of this one, and the nick that came with it; false when there is a
-    newer one already.
+    """Replace this session, and store the nick that came with the new session; false when there is already a
+    newer session.
     """
     tag = await _store(pool, seller.seller_id, nick, session_cipher, life, seller.version)
     return tag == "INSERT 0 1"
@@ -230,18 +231,18 @@ async def all_of(pool: Pool) -> list[Seller]:
 
 
 async def get(pool: Pool, seller_id: int) -> Seller | None:
-    """One seller by id."""
+    """A seller by its id."""
     found = await _select(pool, seller_id=seller_id)
     return found[0] if found else None
 
 
 async def count_usable(pool: Pool) -> int:
-    """How many sellers may be called for."""
+    """For how many sellers calls may be made."""
     return int(await pool.fetchval(sql("sellers.count_usable")))
 
 
 async def find(pool: Pool, name: str) -> Seller | None:
-    """One seller by nick or by id in text, as an operator would name it; see `choose`.
+    """A seller by nick or by id in text, as an operator would name it; see `choose`.
 
     Raises:
         AmbiguousError: it is the nick of several.
@@ -256,23 +257,23 @@ async def _select(pool: Pool, *, seller_id: int | None = None, name: str | None 
 
 
 async def set_live(connection: Connection, seller_id: int) -> None:
-    """Make a new seller live. One that is paused or expired stays so, and is live when it is back."""
+    """Make a new seller live. A paused or expired seller stays so, and is live when it is back."""
     await connection.execute(sql("sellers.set_live"), seller_id)
 
 
 async def refuse(pool: Pool, seller_id: int, version: int, reason: str) -> bool:
-    """Note that the platform refuses this session; false where that is known, or there is a newer one."""
+    """Note that the platform refuses this session; false when that is known, or there is a newer session."""
     return await pool.execute(sql("sellers.refuse"), seller_id, version, reason) == "UPDATE 1"
 
 
 async def set_unreadable(pool: Pool, seller: Seller, reason: str) -> bool:
-    """Note that no key opens this session; false where there is a newer one, or the seller is away."""
+    """Note that no key opens this session; false when there is a newer session, or the seller is away."""
     tag = await pool.execute(sql("sellers.set_unreadable"), seller.seller_id, seller.version, reason)
     return tag == "UPDATE 1"
 
 
 async def set_readable(pool: Pool, seller: Seller, reason: str) -> bool:
-    """Let a seller be what it was before `set_unreadable`, which gave the same reason."""
+    """Undo a `set_unreadable` that gave the same reason."""
     found = await pool.fetchval(sql("sellers.set_readable"), seller.seller_id, seller.version, reason)
     return found is not None
 
@@ -280,23 +281,23 @@ async def set_readable(pool: Pool, seller: Seller, reason: str) -> bool:
 async def cancel(pool: Pool, seller_id: int, at: datetime, reason: str) -> bool:
     """Note that the seller withdrew the authorisation at a moment of platform time. Idempotent.
 
-    False where nothing changed: it is known, the seller is not ours, or it authorised again since.
+    False when nothing changed: it was known, the seller is not ours, or it has authorised again since.
     """
     return await pool.fetchval(sql("sellers.cancel"), seller_id, at, reason) is not None
 
 
 async def pause(pool: Pool, seller_id: int, reason: str) -> bool:
-    """Hold a seller; false when it is held already, or erased."""
+    """Pause a seller; false when it is already paused, or erased."""
     return await pool.execute(sql("sellers.pause"), seller_id, reason) == "UPDATE 1"
 
 
 async def resume(pool: Pool, seller_id: int, reason_if_refused: str) -> bool:
-    """Let a paused seller be what it was, or expired where its session was refused meanwhile."""
+    """Give a paused seller its former state back, or expired if its session was refused meanwhile."""
     return await pool.execute(sql("sellers.resume"), seller_id, reason_if_refused) == "UPDATE 1"
 
 
 async def begin_refresh(pool: Pool, seller: Seller, *, not_again_for_seconds: float) -> bool:
-    """Claim the right to refresh this session; one process gets it, and the claim lapses by time."""
+    """Claim the right to refresh this session. Only one process gets it; the claim lapses after a time."""
     tag = await pool.execute(
         sql("sellers.begin_refresh"), seller.seller_id, seller.version, not_again_for_seconds
     )
@@ -314,7 +315,7 @@ async def refresh_refused(pool: Pool, seller: Seller, reason: str) -> None:
 
 
 async def replay_planned(connection: Connection, seller: Seller) -> bool:
-    """Note that the time without this seller is a gap now; false when it is no longer due."""
+    """Note that a gap has been opened for the seller's absence; false when none is due any more."""
     found = await connection.fetchval(sql("sellers.replay_planned"), seller.seller_id, seller.version)
     return found is not None
 
@@ -322,7 +323,7 @@ async def replay_planned(connection: Connection, seller: Seller) -> bool:
 async def reencrypt(
     pool: Pool, seller: Seller, *, session_cipher: bytes, refresh_cipher: bytes | None
 ) -> bool:
-    """Put other ciphers of the same tokens in place; false when the tokens changed meanwhile."""
+    """Store other ciphers of the same tokens; false when the tokens have changed meanwhile."""
     tag = await pool.execute(
         sql("sellers.reencrypt"),
         seller.seller_id,
@@ -336,7 +337,7 @@ async def reencrypt(
 
 
 async def warnings_given(pool: Pool) -> list[tuple[int, int]]:
-    """The warnings that were given of the present sessions, as (seller, days before the end)."""
+    """The warnings that were given about the present sessions, as (seller, days before the end)."""
     return [(row["seller_id"], row["days"]) for row in await pool.fetch(sql("sellers.warnings_given"))]
 
 

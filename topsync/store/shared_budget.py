@@ -1,13 +1,13 @@
 """The book of the call budget that all processes share, in PostgreSQL.
 
-Leases and the news of bans come over one connection: a process that can lease can also hear. When it
-breaks, no place is leased until there is a new one, and the first lease on that names every ban in force.
+Leases and news of bans come over the same connection: a process that can lease can also hear. When it breaks,
+no place is leased until there is a new connection, and the first lease on that names all bans in force.
 
-A ban is stored before its finder goes on, and told to everybody with the commit. Calls that others may
-still begin after that moment are those whose place falls into the milliseconds until they have heard; if
-the message should be stuck, those leased before: at most 1 + limit * LEASE_SECONDS over all processes.
-A lease names the bans, too, but cannot stand in for the message: a process that holds a place for each of
-its callers asks for none, and would use them all before it knew.
+A ban is stored before its finder goes on, and everybody is notified with the commit. After that moment other
+processes may still begin the calls whose place falls into the milliseconds until they have heard. If the
+notification is stuck, they may begin those leased before: at most 1 + limit * LEASE_SECONDS over all
+processes. A lease names the bans, too, but cannot replace the notification: a process that holds a place for
+each of its callers asks for no lease, and would use all places before it knew.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SharedBook:
             grant = await call_budget.lease(connection, self._limits, ask, timeout_seconds=TIMEOUT_SECONDS)
         except OUTAGE_ERRORS as error:
             self.close()
-            if not self._is_away:  # asked again twice a second
+            if not self._is_away:  # it asks twice a second: log only once
                 log.warning("the call budget cannot be reached: no calls until it can", error=repr(error))
             self._is_away = True
             raise BookAwayError from error
@@ -89,7 +89,7 @@ class SharedBook:
         self._heard(scope, seconds)
 
     async def connect(self) -> OwnConnection:
-        """The connection that leases go over and bans are heard on, made anew when there is none."""
+        """The connection for leases and news of bans; made anew when there is none."""
         async with self._connecting:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await database.connect_once(
@@ -100,8 +100,8 @@ class SharedBook:
                     server_settings={
                         "application_name": identity.connection_name(),
                         "timezone": "UTC",
-                        # A lease is worth less than the wait for a disk: what a crash of the server takes
-                        # back, a fraction of a second, is over before it serves again.
+                        # A lease is not worth a wait for the disk: a crash of the server takes back leases of
+                        # a fraction of a second, which is over before the server works again.
                         "synchronous_commit": "off",
                     },
                 )
@@ -110,7 +110,7 @@ class SharedBook:
             return self._connection
 
     def close(self) -> None:
-        """Let the connection go at once, whatever state it is in."""
+        """Drop the connection at once, whatever its state."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
@@ -134,4 +134,4 @@ async def open_book(
 
 
 def _ignore(scope: str, seconds: float) -> None:
-    """Nobody listens yet."""
+    """Stands in until somebody listens."""

@@ -1,6 +1,6 @@
-"""Which of PostgreSQL's errors pass by themselves: by classes of SQLSTATE (its manual, Appendix A).
+"""PostgreSQL's errors that pass by themselves, by classes of SQLSTATE (PostgreSQL's manual, Appendix A).
 
-What is not named here is a defect, of a statement or of what it was given, and no repeating mends it.
+Any other error is a defect of a statement or of its arguments, which no repetition mends.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import asyncpg
 Errors = tuple[type[Exception], ...]
 
 AUTHORISATION: Final = ("28",)
-"""At a start the address is wrong. Later a password is being changed, or a failover is under way."""
+"""At a start these mean that the address is wrong; later, that a password is being changed or a failover is
+under way."""
 
 OUTAGES: Final = (
     *AUTHORISATION,
-    "08",  # the connection broke, or was not made
-    "25006",  # the server takes no writes: it is a standby now, or somebody protects it
+    "08",  # the connection broke, or could not be made
+    "25006",  # the server takes no writes: it is a standby now, or was set read-only
     "25P03",  # the server ended a session that it found idle within a transaction,
     "25P04",  # or a transaction that took too long
     "40",  # undone because of what others did at the same time
     "53",  # out of disk, memory or connections
-    "55P03",  # a lock that was not to be had in time
+    "55P03",  # a lock was not free in time
     "57",  # an operator, a time-out, a shutdown, a start
-    "58",  # the system below the server, as its disks
+    "58",  # the system below the server, such as its disks
 )
 
 

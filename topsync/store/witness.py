@@ -1,4 +1,4 @@
-"""What a reader of the topics `orders` and `refunds` that was there from the start has seen."""
+"""What a reader of the topics `orders` and `refunds` from their start has seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from topsync.store.database import Pool, sql
 
 @dataclass(frozen=True, slots=True)
 class ReadPosition:
-    """One partition that is read."""
+    """A partition that is read."""
 
     topic: str
     """The topic's name in the registry: `orders` or `refunds`."""
@@ -33,16 +33,16 @@ class WitnessProgress:
     """How far a partition has been read."""
 
     first_offset: int
-    """Where reading began; 0 is the very start."""
+    """Where reading began; 0 is the start."""
     next_offset: int
 
 
 async def save_progress(
     pool: Pool, progress: Mapping[ReadPosition, WitnessProgress], topic_ids: Mapping[str, str | None]
 ) -> None:
-    """Note how far each partition has been read, of the topics with these ids of Kafka's. Idempotent.
+    """Note how far each partition of the topics, given with their Kafka ids, has been read. Idempotent.
 
-    It never moves back, but for a topic that was made anew.
+    It never moves back, except for a topic that was made anew.
     """
     await pool.execute(
         sql("witness.save_progress"),

@@ -1,10 +1,10 @@
-"""Every Kafka client of ours is made here, and none of them creates a topic by looking at it.
+"""Makes all our Kafka clients. None of them creates a topic by asking about it.
 
 Where `auto.create.topics.enable` is true, which is Kafka's default, a broker creates each topic that a
-metadata request names, unless the request forbids it: with the broker's own number of partitions, and
-deleting in place of compacting. aiokafka neither forbids it nor has an option that does. Its clients go on
-asking for as long as they live: a topic that is deleted under them would be back at once. So their requests
-are ours.
+metadata request names, unless the request forbids it. Such a topic has the broker's own number of partitions
+and is not compacted: old records are deleted. aiokafka does not forbid it and has no option to do so. Its
+clients go on asking while they live, so a topic that is deleted would be back at once. So we replace their
+requests.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class LookingRequest(MetadataRequest):  # type: ignore[misc]  # aiokafka has no 
 
 
 for _module in (aiokafka.client, aiokafka.admin.client):
-    # Their clients build the request themselves. Should a later aiokafka do so otherwise, tests/stream/
-    # test_clients.py fails.
+    # aiokafka's clients build the request themselves. If a later aiokafka builds it in another way,
+    # tests/stream/test_clients.py fails.
     _module.MetadataRequest = LookingRequest
 
 
 def producer(settings: KafkaSettings, **options: object) -> KafkaProducer:
-    """A producer that is not started yet."""
+    """A producer, not started."""
     return KafkaProducer(**_common(settings), **options)
 
 
 def consumer(settings: KafkaSettings, *topics: str, **options: object) -> Consumer:
-    """A consumer that is not started yet: from the beginning, and never of what was not committed."""
+    """A consumer, not started. It reads from the beginning, and only records of committed transactions."""
     return Consumer(
         *topics,
         **_common(settings),
@@ -73,7 +73,7 @@ async def reader(settings: KafkaSettings, *topics: str, **options: object) -> As
 
 @asynccontextmanager
 async def admin_client(settings: KafkaSettings) -> AsyncIterator[Admin]:
-    """A client for the cluster's own affairs.
+    """A client for administration of the cluster.
 
     Raises:
         KafkaError: the cluster does not answer.

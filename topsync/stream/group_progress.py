@@ -1,4 +1,4 @@
-"""How far a consumer group has come, seen from outside it; and deleting what it has done with."""
+"""The progress of a consumer group, seen from outside; and deleting records that it has processed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from topsync.stream.clients import Admin, Consumer
 from topsync.stream.topics import Topic
 
 _MEMBERS = 5
-"""In Kafka's answer about a group: error, group, state, kind, protocol, members."""
+"""The position of the members in Kafka's answer about a group: error, group, state, kind, protocol,
+members."""
 
 Offsets = Mapping[TopicPartition, int]
 """For each partition, the offset of the next record."""
 
 
 class GroupProgress:
-    """A look at a group from outside: it is no member, and takes no partition from one."""
+    """Reads a group's progress from outside, without joining it and so without taking partitions."""
 
     def __init__(
         self, group: str, consumer: Consumer, admin: Admin, partitions: Sequence[TopicPartition]
@@ -33,12 +34,12 @@ class GroupProgress:
         self._partitions = partitions
 
     async def ends(self) -> Offsets:
-        """Where each partition ends now."""
+        """The end of each partition now."""
         ends: Offsets = await self._consumer.end_offsets(self._partitions)
         return ends
 
     async def behind(self, marks: Offsets) -> int:
-        """How many records before the marks the group has not committed."""
+        """How many records before `marks` the group has not committed."""
         done = await self._done()
         return sum(max(0, mark - done[tp]) for tp, mark in marks.items())
 
@@ -56,9 +57,9 @@ class GroupProgress:
         return sum(len(group[_MEMBERS]) for group in answer.groups)
 
     async def delete_done(self, topic: Topic) -> int:
-        """Delete what the group has committed of a topic that nobody else reads; how many records there were.
+        """Delete the group's committed records of a topic that no other group reads. Returns how many.
 
-        The broker shows them to nobody from then on, and frees their space with their segment.
+        From then on the broker shows them to nobody, and frees their space together with their segment.
 
         Raises:
             KafkaError: the cluster does not allow it, or does not answer.
@@ -71,7 +72,7 @@ class GroupProgress:
         return sum(done - begins[tp] for tp, done in doomed.items())
 
     async def _done(self) -> Offsets:
-        """What the group has committed; what is there no more counts as done."""
+        """The group's committed offsets. Records that no longer exist count as committed."""
         begins = await self._consumer.beginning_offsets(self._partitions)
         return {tp: max(begins[tp], await self._consumer.committed(tp) or 0) for tp in self._partitions}
 
@@ -92,7 +93,7 @@ async def group_progress(
         clients.reader(settings, group_id=group) as consumer,
         clients.admin_client(settings) as admin,
     ):
-        # By hand: whoever subscribes becomes a member.
+        # Assigned by hand: whoever subscribes becomes a member.
         consumer.assign(partitions)
         consumer.pause(*partitions)
         yield GroupProgress(group, consumer, admin, partitions)

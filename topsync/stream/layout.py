@@ -1,8 +1,8 @@
-"""The layout: how many partitions each topic has, and so in which one the records of a key are.
+"""The layout: how many partitions each topic has, and so which partition holds a key's records.
 
-It is what the registry says, on which all processes agree, and never what the cluster says at a moment: an
-order whose records are in two partitions has two writers. Kafka lets anybody add partitions, at any time, and
-takes none away.
+It follows the registry, on which all processes agree, and never what the cluster says at a moment: an order
+whose records are in two partitions has two writers. Kafka lets anybody add partitions at any time, and cannot
+remove them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Layout:
     """The partitions of one installation's topics."""
 
     def __init__(self, registry: Registry, *, draining: bool = False) -> None:
-        """With `draining`, what the enrichers read may have more partitions than it should."""
+        """With `draining`, the topics that the enrichers read may have more partitions than they should."""
         self._topics = {topic.name: topic for topic in registry.all()}
         self._drained = drained(registry) if draining else ()
 
@@ -36,14 +36,14 @@ class Layout:
         """Check a topic's number of partitions, as the cluster has it.
 
         Raises:
-            LayoutError: it is another, and records are found by their keys there.
+            LayoutError: the number differs, in a topic whose records are found by their keys.
         """
         topic = self._topics[name]
         if not (topic in self._drained and found > topic.partitions):
             require(topic, found)
 
     def partition_of(self, record: Record) -> int:
-        """Where a record belongs; without a key, anywhere."""
+        """The partition of a record; a random partition for a record without a key."""
         partitions = self._topics[record.topic].partitions
         if record.key is None:
             return random.randrange(partitions)  # noqa: S311
@@ -51,17 +51,17 @@ class Layout:
 
 
 def require(topic: Topic, found: int) -> None:
-    """Check the number of partitions that the cluster has.
+    """Check the number of partitions that a topic has in the cluster.
 
     Raises:
-        LayoutError: it is another, and records are found by their keys there.
+        LayoutError: the number differs, in a topic whose records are found by their keys.
     """
     if topic.keyed and found != topic.partitions:
         raise LayoutError(differs(topic, found))
 
 
 def require_known(topic: Topic, partitions: Collection[int] | None) -> None:
-    """Check the partitions that a consumer knows of; None where it does not know the topic at the moment.
+    """Check the partitions that a consumer knows; None when it does not know the topic at the moment.
 
     Raises:
         LayoutError: they are more or fewer than they should be.
@@ -71,15 +71,15 @@ def require_known(topic: Topic, partitions: Collection[int] | None) -> None:
 
 
 def drained(registry: Registry) -> tuple[Topic, ...]:
-    """What the enrichers read, and may be made anew when they have read it."""
+    """The topics that the enrichers read. They may be recreated when everything in them has been read."""
     return (registry.changes, registry.snapshots)
 
 
 def require_all(wanted: Registry, found: Mapping[str, int], *, draining: bool = False) -> None:
-    """Check the partitions of all topics. With `draining`, what the enrichers read may have more.
+    """Check the partitions of all topics. With `draining`, the topics that the enrichers read may have more.
 
     Raises:
-        LayoutError: the cluster has others.
+        LayoutError: the cluster has other numbers.
     """
     there = {found[topic.name] for topic in wanted.keyed}
     if len(there) == 1 and there != {wanted.changes.partitions}:

@@ -1,8 +1,8 @@
 """Partition ownership: a consumer group decides which process writes which partition.
 
-The group is subscribed to `changes` alone. Whoever owns partition i of it also reads partition i of
-`snapshots`, by hand: an order then has one writer by construction, whatever the assignor does. The
-member reads nothing itself: each partition has its own readers, so that a slow one delays no other.
+The group subscribes to `changes` only. The owner of its partition i also reads partition i of `snapshots`, by
+hand: an order then has one writer by construction, whatever the assignor does. The member reads nothing
+itself: each partition has readers of its own, so that a slow reader does not delay the others.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from topsync.stream.topics import Topic
 log = telemetry.get_logger(__name__)
 
 POLL_SECONDS = 1.0
-"""The member has nothing to read, but must be seen polling, or the group takes it for dead."""
+"""The member has nothing to read but must poll, or the group takes it for dead."""
 
 HEARTBEAT_SECONDS = 0.5
-"""By its heartbeats a member learns that the group is being divided anew, and everybody waits for the last
-one to learn of it. The session time-out says nothing about that: it is as long as restarts take."""
+"""A member learns of a rebalance by its heartbeats, and everybody waits for the last member to learn of it.
+The session time-out does not limit that: it must be as long as restarts take."""
 
 LET_GO_SECONDS = 15.0
 """How long a revoked partition's task may take to end; fencing makes a later end harmless."""
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """One process's membership: runs one task for each partition it owns."""
+    """The membership of a process: runs a task for each partition that it owns."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         own: Callable[[int, Member], Coroutine[None, None, None]],
         draining: bool = False,
     ) -> None:
-        """With `draining`, the topic may have more partitions than it should; they are not owned."""
+        """With `draining`, the topic may have more partitions than it should; nobody owns the surplus."""
         self._topic = topic
         self._draining = draining
         self._own = own
@@ -73,18 +73,18 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         return offset
 
     def still_owns(self, partition: int) -> bool:
-        """Whether the task that asks is the partition's, and has not been told to let it go.
+        """Whether the asking task is the partition's, and was not cancelled to give the partition up.
 
-        A task must ask before it mends a failure and goes on: a task group raises the failure of one of
-        its tasks in place of a cancellation that comes at the same time, which is then lost.
+        A task must ask before it recovers from a failure and goes on: when a task fails and is cancelled at
+        the same time, a task group raises only the failure, and the cancellation is lost.
         """
         return self._tasks.get(partition) is asyncio.current_task()
 
     async def run(self, stop: Callable[[], bool]) -> None:
-        """Be a member until `stop()` is true, then let every partition go in an orderly way.
+        """Be a member until `stop()` is true, then give up every partition in an orderly way.
 
         Raises:
-            Exception: what a partition's task ended with, if it ended by itself.
+            Exception: the error of a partition's task, if it ended by itself.
             LayoutError: the topic has another number of partitions than it should.
             UnreachableError: the cluster was away for too long at the start.
         """
@@ -103,12 +103,12 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Start one task for each new partition (called by the client)."""
         if self._leaving:
-            # The group was divided anew while the tasks were ending. Nobody would end new ones, and they
-            # would take the partitions from whoever gets them now.
+            # The group was rebalanced while the tasks were ending. Nobody would end new tasks, and they would
+            # take the partitions from their new owners.
             return
         self._consumer.pause(*assigned)
         for partition in sorted(tp.partition for tp in assigned):
-            # What was added is nobody's.
+            # Nobody owns the partitions that were added.
             if partition not in self._tasks and partition < self._topic.partitions:
                 self._tasks[partition] = asyncio.create_task(
                     self._own(partition, self), name=f"partition-{partition}"
@@ -143,7 +143,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 async def partition_reader(
     settings: KafkaSettings, *, topic: str, partition: int, offset: int | None
 ) -> AsyncIterator[PartitionReader]:
-    """A reader of one partition from an offset; from the beginning where there is none."""
+    """A reader of a partition from an offset; without an offset, from the beginning."""
     tp = TopicPartition(topic, partition)
     async with clients.reader(settings) as consumer:
         consumer.assign([tp])
@@ -155,7 +155,7 @@ async def partition_reader(
 
 
 class PartitionReader:
-    """Reads one partition in batches."""
+    """Reads a partition in batches."""
 
     def __init__(self, consumer: Consumer, tp: TopicPartition) -> None:
         self._consumer = consumer
@@ -164,7 +164,7 @@ class PartitionReader:
 
     @property
     def unread(self) -> int:
-        """Records behind those taken so far, as far as the broker has told; a look costs nothing."""
+        """How many records follow those taken so far, by the broker's last answer; asks nobody."""
         end: int | None = self._consumer.highwater(self.tp)
         return 0 if end is None else max(0, end - self._next)
 

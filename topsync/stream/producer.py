@@ -1,4 +1,4 @@
-"""Producers: an idempotent one for everybody, a transactional one for the writer of a partition."""
+"""Producers: an idempotent producer for everybody, a transactional producer for a partition's writer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STOP_TIMEOUT_SECONDS = 5.0
 """A fenced producer's `stop()` can hang (docs/platform/kafka.md), so it is bounded."""
 
 MAX_BATCH_BYTES = 256 * 1024
-"""What goes to a partition at once; one larger record goes alone. Nothing waits for a batch to fill."""
+"""The most that goes to a partition at once; a larger record goes alone. No batch waits until it is full."""
 
 KEYED_BY_ORDER = frozenset(
     {
@@ -40,7 +40,7 @@ Offsets = Mapping[TopicPartition, int]
 """Consumed offsets to be committed: for each partition, the offset of the next record."""
 
 PublishError = KafkaError
-"""What publishing raises when Kafka did not acknowledge: nothing may be confirmed."""
+"""Raised when Kafka did not acknowledge: then nothing may be confirmed."""
 
 
 class FencedError(RuntimeError):
@@ -55,8 +55,9 @@ class Producer:
         self._layout = layout
 
     async def send(self, records: Sequence[Record]) -> list[asyncio.Future[object]]:
-        """Hand records over: all are durable once every future is done, and one that raises says that some
-        are not. Records with the same key stay in order, also from one call to the next.
+        """Hand records over. All are durable once every future is done; if a future raises, some are not.
+
+        Records with the same key stay in order, also across calls.
 
         Waits while the client's buffer is full. Raises PublishError when that takes too long, and LayoutError
         as `publish` does.
@@ -68,7 +69,7 @@ class Producer:
 
         Raises:
             PublishError: at least one was not acknowledged; writing them all again is harmless.
-            LayoutError: a topic has another number of partitions than it should; none was handed over.
+            LayoutError: a topic has another number of partitions than it should; no record was handed over.
         """
         for outcome in await asyncio.gather(*await self.send(records), return_exceptions=True):
             if isinstance(outcome, BaseException):
@@ -89,9 +90,9 @@ def _log_orders(published: Sequence[Record]) -> None:
 async def _send(
     producer: KafkaProducer, layout: Layout, records: Sequence[Record]
 ) -> list[asyncio.Future[object]]:
-    """Hand records over in as few batches as hold them: of a partition's batches one goes after the other."""
+    """Hand records over in as few batches as possible. A partition's batches go one after the other."""
     for topic in {record.topic for record in records}:
-        # As the client last heard it, which may be some time ago; where a record goes does not depend on it.
+        # The client's knowledge may be old, but the partition of a record does not depend on it.
         layout.require(topic, len(await producer.partitions_for(topic)))
     batches: dict[TopicPartition, BatchBuilder] = {}
     futures: list[asyncio.Future[object]] = []
@@ -103,7 +104,7 @@ async def _send(
         if batch is not None:
             futures.append(await _hand_over(producer, partition, batch))
         batch = batches[partition] = producer.create_batch()
-        # Into an empty batch anything goes.
+        # An empty batch accepts a record of any size.
         if not _append(batch, record) or batch.size() > MAX_REQUEST_BYTES:
             raise MessageSizeTooLargeError(
                 f"a record for {record.topic} has more than {MAX_REQUEST_BYTES} bytes"
@@ -120,7 +121,7 @@ async def _hand_over(
     future: asyncio.Future[object] = await producer.send_batch(
         batch, partition.topic, partition=partition.partition
     )
-    # Of a producer that is given up, or a transaction that is, nobody may look at the future any more.
+    # When a producer or transaction is given up, nobody may look at the future any more.
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
 
@@ -148,10 +149,10 @@ async def idempotent(settings: KafkaSettings, *, draining: bool = False) -> Asyn
 
 
 class PartitionPublisher:
-    """The transactional producer of one partition: starting it fences every earlier one.
+    """The transactional producer of a partition: starting it fences all earlier producers.
 
     The transactional id is (group, partition), because offsets sent to a transaction carry no group
-    generation: fencing rests on this id alone (docs/platform/kafka.md).
+    generation: fencing depends on this id alone (docs/platform/kafka.md).
     """
 
     def __init__(
@@ -164,19 +165,19 @@ class PartitionPublisher:
         self._free_at = 0.0
 
     async def rest(self) -> None:
-        """Wait until a transaction costs no more than itself; `publish` does so too.
+        """Wait until the next transaction can begin without extra cost; `publish` does so too.
 
-        One begun while the broker still writes the last one's markers costs 20 ms more.
+        A transaction that begins while the broker still writes the markers of the last costs 20 ms more.
         """
         await asyncio.sleep(max(0.0, self._free_at - asyncio.get_running_loop().time()))
 
     async def publish(self, records: Sequence[Record], offsets: Offsets) -> None:
-        """Write records and consumed offsets in one transaction: either all of it happens or nothing.
+        """Write records and consumed offsets in a transaction: either all of it happens or nothing.
 
         Raises:
             FencedError: another owner has taken over.
-            PublishError: Kafka did not take it; nothing is visible to a `read_committed` reader unless
-                the commit itself was lost on the way, in which case writing it again is a duplicate.
+            PublishError: Kafka did not acknowledge it. A `read_committed` reader sees nothing of it, unless
+                only the answer to the commit was lost; then writing it again makes a duplicate.
             LayoutError: a topic has another number of partitions than it should; nothing was written.
         """
         if not records and not offsets:
@@ -199,7 +200,7 @@ class PartitionPublisher:
 async def partition_publisher(
     settings: KafkaSettings, *, group: str, partition: int, spacing_seconds: float
 ) -> AsyncIterator[PartitionPublisher]:
-    """Take a partition's publishing over: aborts what an earlier owner has open, and fences it."""
+    """Take over a partition's publishing: abort an earlier owner's open transaction, and fence the owner."""
     producer = clients.producer(
         settings,
         transactional_id=f"{settings.topic_prefix}.{group}.{partition}",

@@ -1,4 +1,4 @@
-"""Bringing the cluster's topics to what the registry says: only when told to, and never silently."""
+"""Changes the cluster's topics to what the registry says: only on an operator's command, never silently."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from topsync.stream.topics import FoundTopic, Topic, TopicsError
 log = telemetry.get_logger(__name__)
 
 DYNAMIC_TOPIC_CONFIG = 1
-"""Kafka's mark of an entry that was set for this very topic."""
+"""Kafka's mark of an entry that was set for the topic itself."""
 
 
 async def plan(settings: KafkaSettings) -> list[Action]:
-    """What `apply` would do, and what it would leave to people."""
+    """What `apply` would do, and what it would leave to operators."""
     async with clients.admin_client(settings) as admin:
         return await _plan(admin, settings)
 
 
 async def apply(settings: KafkaSettings) -> list[Action]:
-    """Create what is missing and set what differs. Returns what was planned; `ByHand` was not done.
+    """Create missing topics and set entries that differ. Returns the plan; its `ByHand` were not done.
 
-    Idempotent, and harmless when several do it at once. Entries of a topic that the registry does not name
-    keep what an operator has set.
+    Idempotent, and harmless when several do it at once. Entries that the registry does not name keep the
+    values that an operator has set.
 
     Raises:
         TopicsError: the cluster refused; the text says what.
@@ -66,12 +66,12 @@ async def _plan(admin: Admin, settings: KafkaSettings) -> list[Action]:
 
 
 async def _unwritten(settings: KafkaSettings, found: Mapping[str, FoundTopic]) -> set[str]:
-    """Those in which no record ever was: what was deleted, or is out of its time, has moved the end."""
+    """The topics that never held a record. Deleted and expired records have moved the end, so they count."""
     if not found:
         return set()
     async with clients.reader(settings) as reader:
         ends = await reader.end_offsets(
-            [TopicPartition(name, number) for name, one in found.items() for number in range(one.partitions)]
+            [TopicPartition(name, i) for name, topic in found.items() for i in range(topic.partitions)]
         )
     return set(found) - {tp.topic for tp, end in ends.items() if end > 0}
 
@@ -93,14 +93,14 @@ async def _widen(admin: Admin, settings: KafkaSettings, topic: Topic) -> None:
     try:
         await admin.create_partitions({topic.name: NewPartitions(topic.partitions)})
     except KafkaError as error:
-        # Another who does the same may have been first.
+        # Another process that does the same may have been first.
         found = await topics.look(admin, topics.registry(settings))
         if found[topic.name].partitions != topic.partitions:
             raise TopicsError(f"cannot add partitions to the topic {topic.name}: {error}") from None
 
 
 async def _alter(admin: Admin, topic: Topic) -> None:
-    # The request replaces all that was set for the topic: what an operator has set must be in it, too.
+    # The request replaces all entries set for the topic, so it must include those set by an operator.
     entries = (await topics.entries(admin, [topic.name])).get(topic.name, [])
     kept = {name: value for name, value, _, source in entries if source == DYNAMIC_TOPIC_CONFIG}
     resource = ConfigResource(ConfigResourceType.TOPIC, topic.name, {**kept, **topic.config})

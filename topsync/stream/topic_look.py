@@ -1,7 +1,7 @@
-"""A look at topics from outside: Kafka's id of each, where its partitions begin and end.
+"""Looks at topics from outside: their ids in Kafka, and where their partitions begin and end.
 
-Kafka gives each topic an id, and one that is deleted and made anew another one. The client library asks for
-metadata in a version from before that, so the newer request is here. It never creates a topic.
+Kafka gives each topic an id; a topic that is deleted and made anew gets another id. The client library's
+metadata request is of an older version without ids, so the newer request is here. It never creates a topic.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from topsync.stream.topics import Topic
 
 METADATA_KEY: Final = 3
 METADATA_VERSION: Final = 10
-"""The first one with ids of topics: Kafka 2.8."""
+"""The first version with ids of topics: Kafka 2.8."""
 
 _NO_ID: Final = bytes(16)
 
@@ -123,7 +123,7 @@ class _Metadata(Request[_Ask]):  # type: ignore[misc]
 
 
 async def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, str | None]:
-    """Kafka's id of each of these topics; None where the broker has none. What is not there is absent.
+    """Kafka's ids of these topics; None when the broker has no ids. A missing topic is absent.
 
     Raises:
         KafkaError: the cluster does not answer, or not for one of them.
@@ -137,7 +137,7 @@ async def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, 
         try:
             answer = await client.send(node, _Metadata(names))
         except NotImplementedError:
-            # The client library says so of a broker that does not know this version.
+            # The client library raises this when the broker does not know this version.
             answer = await client.send(node, MetadataRequest(list(names), allow_auto_topic_creation=False))
     finally:
         await client.close()
@@ -154,7 +154,7 @@ async def topic_ids(settings: KafkaSettings, names: Sequence[str]) -> dict[str, 
 
 
 async def look(settings: KafkaSettings, topics: Sequence[Topic]) -> dict[str, Look]:
-    """These topics as they are now, by name. What is not there is absent.
+    """These topics as they are now, by name. A missing topic is absent.
 
     Raises:
         KafkaError: the cluster does not answer, or not for one of them.
@@ -168,7 +168,7 @@ async def look(settings: KafkaSettings, topics: Sequence[Topic]) -> dict[str, Lo
     every = [tp for tps in partitions.values() for tp in tps]
     if not every:
         return {}
-    # A consumer of its own each time: one that lives would go on asking for a topic that is gone.
+    # A new consumer each time: a consumer that stays would go on asking for a topic that is gone.
     async with clients.reader(settings) as consumer:
         firsts = await consumer.beginning_offsets(every)
         ends = await consumer.end_offsets(every)

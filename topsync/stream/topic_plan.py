@@ -1,4 +1,4 @@
-"""What has to happen to a cluster's topics, decided without asking anybody: wanted against found."""
+"""Plans the changes of a cluster's topics by comparing wanted and found topics. Pure."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Alter:
 
     topic: Topic
     entries: Mapping[str, tuple[str | None, str]]
-    """Name to (as it is, as it should be)."""
+    """By name: (present value, wanted value)."""
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} {was} -> {wanted}" for name, (was, wanted) in self.entries.items())
-        return f"alter {self.topic.name}: {told}"
+        entries = ", ".join(f"{name} {was} -> {wanted}" for name, (was, wanted) in self.entries.items())
+        return f"alter {self.topic.name}: {entries}"
 
 
 @dataclass(frozen=True, slots=True)
 class Widen:
-    """A topic in which nothing was ever written has too few partitions: whoever looked at it made it."""
+    """A topic that never held a record has too few partitions: a client created it by asking about it."""
 
     topic: Topic
     partitions: int
-    """As it has now."""
+    """How many it has now."""
 
     def __str__(self) -> str:
         return f"widen {self.topic.name}: {self.partitions} -> {self.topic.partitions} partitions"
@@ -46,7 +46,7 @@ class Widen:
 
 @dataclass(frozen=True, slots=True)
 class ByHand:
-    """What is never done here."""
+    """A change that only people make."""
 
     topic: Topic
     what: str
@@ -61,11 +61,11 @@ Action = Create | Alter | Widen | ByHand
 def plan(
     wanted: Sequence[Topic], found: Mapping[str, FoundTopic], *, unwritten: Collection[str] = ()
 ) -> list[Action]:
-    """Everything that differs, topic by topic; nothing where all is as it should be.
+    """All differences, topic by topic; empty when everything is as it should be.
 
-    Of a topic in `unwritten` is known that no record was ever in it.
+    Topics in `unwritten` are known never to have held a record.
     """
-    # What is written under another number of partitions says that the number that is wanted is wrong.
+    # Topics that hold records show that the wanted number of partitions is wrong.
     may_widen = all(
         found[topic.name].partitions == topic.partitions
         for topic in wanted
@@ -101,21 +101,21 @@ def _differences(topic: Topic, found: FoundTopic, *, is_written: bool, may_widen
 
 
 def _partitions(topic: Topic, found: int, *, is_written: bool) -> str:
-    told = (
+    what = (
         f"has {found} partitions, not {topic.partitions}: with another number, keys would change their "
         "partition, and orders their writer. If all topics were made so, TOPSYNC_PARTITIONS must be "
         f"{found}. If not: "
     )
     if not is_written:
-        return f"{told}nothing is in it, so delete it, and apply again"
+        return f"{what}nothing is in it, so delete it, and apply again"
     if found > topic.partitions:
-        return told + layout.cure(topic, found)
-    return f"{told}see docs/operations.md, Partitions"
+        return what + layout.cure(topic, found)
+    return f"{what}see docs/operations.md, Partitions"
 
 
 def _replicas(topic: Topic, found: int, *, is_written: bool) -> str:
-    told = (
+    what = (
         f"has {found} replicas, not {topic.replicas}: use kafka-reassign-partitions, or set "
         "TOPSYNC_REPLICATION_FACTOR to what is there"
     )
-    return told if is_written else f"{told}. Nothing is in it: you may also delete it, and apply again"
+    return what if is_written else f"{what}. Nothing is in it: you may also delete it, and apply again"

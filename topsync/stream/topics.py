@@ -1,4 +1,4 @@
-"""The topic registry: every topic, its partitions and its configuration, in one place."""
+"""The topic registry: all topics, with their partitions and configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR_MS = 3600 * 1000
 SERVER = "Kafka (KAFKA_BOOTSTRAP_SERVERS)"
 
 OUTAGES: tuple[type[BaseException], ...] = (KafkaError, OSError)
-"""What the first use of a cluster raises while it is away or starting: try again later."""
+"""Raised by the first use of a cluster while it is away or starting: try again later."""
 
 
 class TopicsError(OperatorError):
@@ -29,17 +29,17 @@ class TopicsError(OperatorError):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic as it should be."""
+    """A topic as it should be."""
 
     name: str
     partitions: int
     about: str
-    """What is in it, for people."""
+    """What the topic holds, for people."""
     replicas: int = 1
     config: Mapping[str, str] = field(default_factory=dict)
     keyed: bool = True
-    """Whether the records of a key are looked for in its partition, so that the number of partitions must be
-    this. Of the other topics the first partition is written, and all of them are read."""
+    """Whether a key's records are looked for in the key's partition: then the number of partitions must be
+    exactly this. Other topics are written only to their first partition, and read from all."""
 
     @property
     def compacted(self) -> bool:
@@ -49,7 +49,7 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The topics of one installation."""
+    """The topics of an installation."""
 
     changes: Topic
     snapshots: Topic
@@ -61,12 +61,12 @@ class Registry:
 
     @property
     def keyed(self) -> tuple[Topic, ...]:
-        """Those that all have TOPSYNC_PARTITIONS partitions."""
+        """The topics that have TOPSYNC_PARTITIONS partitions."""
         return tuple(topic for topic in self.all() if topic.keyed)
 
     @property
     def letters_kept(self) -> timedelta:
-        """For how long the topic keeps a dead letter."""
+        """How long the topic keeps a dead letter."""
         return timedelta(milliseconds=int(self.dead_letters.config["retention.ms"]))
 
     def all(self) -> tuple[Topic, ...]:
@@ -107,7 +107,7 @@ def registry(settings: KafkaSettings) -> Registry:
             partitions,
             "Hints, keyed by tid.",
             retention_ms=settings.changes_retention_hours * HOUR_MS,
-            # Freshness is told stage by stage, and this is one: when the broker had it.
+            # Freshness is measured stage by stage; the broker's time of arrival ends a stage.
             message_timestamp_type="LogAppendTime",
         ),
         snapshots=topic(
@@ -121,7 +121,7 @@ def registry(settings: KafkaSettings) -> Registry:
             partitions,
             "Full orders, keyed by tid, compacted: what downstream services read.",
             cleanup_policy="compact",
-            # A reader that is at most so far behind sees every version and every tombstone.
+            # A reader that is no further behind than this sees every version and every tombstone.
             min_compaction_lag_ms=settings.orders_compaction_lag_hours * HOUR_MS,
             delete_retention_ms=settings.orders_compaction_lag_hours * HOUR_MS,
         ),
@@ -161,11 +161,11 @@ class FoundTopic:
     partitions: int
     replicas: int
     config: Mapping[str, str]
-    """Every entry that applies, also by default."""
+    """All entries that apply, defaults included."""
 
 
 async def look(admin: Admin, wanted: Registry) -> dict[str, FoundTopic]:
-    """Those of the topics that are there, by name; looking creates none.
+    """The topics that exist, by name. Asking creates none.
 
     Raises:
         TopicsError: the cluster does not show a topic's configuration.
@@ -187,11 +187,11 @@ async def look(admin: Admin, wanted: Registry) -> dict[str, FoundTopic]:
 
 
 Entry = tuple[str, str, bool, int]
-"""Of a topic's configuration: name, value, whether it is read-only, and where it comes from."""
+"""An entry of a topic's configuration: name, value, whether it is read-only, and its origin."""
 
 
 async def entries(admin: Admin, names: Iterable[str]) -> dict[str, list[Entry]]:
-    """The configuration of each topic, by name; without those that the broker does not know, or not yet.
+    """The configuration of each topic, by name, without topics that the broker does not know (yet).
 
     Raises:
         TopicsError: the cluster does not show it.
@@ -212,7 +212,7 @@ async def entries(admin: Admin, names: Iterable[str]) -> dict[str, list[Entry]]:
 
 
 async def require(settings: KafkaSettings, *, draining: bool = False) -> Registry:
-    """The registry as the cluster has it: every topic is there, divided and configured as it must be.
+    """The registry, once the cluster's topics exist, partitioned and configured as they must be.
 
     With `draining`, `changes` and `snapshots` may have more partitions than they should.
 
@@ -230,16 +230,16 @@ async def require(settings: KafkaSettings, *, draining: bool = False) -> Registr
     layout.require_all(wanted, counts, draining=draining)
     for topic in wanted.all():
         if lacking := falls_short(topic, found[topic.name].config):
-            told = ", ".join(f"{name} is {was}, not {value}" for name, (was, value) in lacking.items())
+            entries = ", ".join(f"{name} is {was}, not {value}" for name, (was, value) in lacking.items())
             raise TopicsError(
-                f"the topic {topic.name} does not keep what it must: {told}. Run `topsync topics apply`, "
+                f"the topic {topic.name} does not keep what it must: {entries}. Run `topsync topics apply`, "
                 "which sets it"
             )
     return wanted
 
 
 def falls_short(topic: Topic, config: Mapping[str, str]) -> dict[str, tuple[str | None, str]]:
-    """What a topic's configuration promises less of than it must: name to (as it is, as it should be)."""
+    """The entries of a topic's configuration that promise too little: by name, (present, wanted value)."""
     return {
         name: (config.get(name), value)
         for name, value in topic.config.items()
@@ -248,7 +248,7 @@ def falls_short(topic: Topic, config: Mapping[str, str]) -> dict[str, tuple[str 
 
 
 def _is_enough(found: str | None, wanted: str) -> bool:
-    """Of a time, a size or a number more will do, and -1 stands for no bound; a word must be the same."""
+    """For a time, a size or a number, more is enough, and -1 means no bound; a word must be equal."""
     try:
         return found is not None and (int(found) == -1 or int(found) >= int(wanted))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The simulator's administrative port, as those who ask it reach it: plain HTTP."""
+"""A client of the simulator's administrative port, over plain HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 
 _NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Never used. Without it each client would read all certificate authorities first."""
+"""Never used for a connection. Without it each client would first load all certificate authorities."""
 
 
 def client(url: str, *, timeout_seconds: float) -> httpx.AsyncClient:

@@ -1,7 +1,8 @@
-"""One order or refund as platform, table and topic show it, and whether they agree.
+"""Compares an order or refund as platform, table and topic show it.
 
-Not every difference is a loss. What nobody knows makes no version (`schemas.content`), and what the platform
-left out when an order was fetched comes with the order's next change: neither is *stale*.
+Not every difference is a loss. A change in unknown fields makes no new version (`schemas.content`), and
+fields that the platform left out when an order was fetched come with the order's next change: neither is
+*stale*.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from topsync.store.versions import StoredState
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the platform or the table shows of one."""
+    """An order or refund as the platform or the table shows it."""
 
     key: int
     """Its id."""
     state: StoredState
     unknown: bytes
-    """Digest of what nobody knows of it; empty where there is nothing of the kind."""
+    """Digest of its unknown fields; empty when it has none."""
     value: str = field(repr=False)
-    """All of it, as it is on the wire."""
+    """The whole object, as it is on the wire."""
 
 
 class Agreement(Enum):
@@ -37,12 +38,12 @@ class Agreement(Enum):
 
     FULL = "full"
     IN_WHAT_COUNTS = "in what counts"
-    """They differ in nothing but what nobody knows, or what the platform leaves out at times."""
+    """They differ only in unknown fields, or in fields that the platform leaves out at times."""
     NONE = "none"
 
 
 def shown(read: Trade | Refund) -> Shown:
-    """What is shown, of an object as this release reads it: a stored hash may be an earlier release's."""
+    """An object as this release reads it, to compare: a stored hash may be an earlier release's."""
     written = read.to_json()
     key = read.tid if isinstance(read, Trade) else read.refund_id
     state = StoredState(read.modified, content.content_hash(type(read), written))
@@ -52,7 +53,7 @@ def shown(read: Trade | Refund) -> Shown:
 def agreement(
     model: type[PlatformObject], truth: Shown, table: Shown | None, topic: StoredState | None, unknown: bytes
 ) -> Agreement:
-    """Compare one; `topic` and `unknown` are what the topic has of it."""
+    """Compare an order or refund; `topic` and `unknown` are what the topic has of it."""
     if table is None or table.state != topic or table.state.modified != truth.state.modified:
         return Agreement.NONE
     if table.state == truth.state and table.unknown == unknown == truth.unknown:
@@ -69,10 +70,10 @@ def arrival(
     topic: StoredState | None,
     unknown: bytes,
 ) -> Agreement:
-    """Whether the copies have come to one of the states that the platform has shown, or beyond it.
+    """Whether the copies have reached any state that the platform has shown, or a later state.
 
-    By its `modified` alone a state is not always known to be beyond another: an order may change twice in one
-    second. So all that the platform has shown counts.
+    The `modified` alone does not always show which state is later: an order may change twice in a second. So
+    all states that the platform has shown count.
     """
     for truth in shown:
         how = agreement(model, truth, table, topic, unknown)

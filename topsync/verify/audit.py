@@ -1,9 +1,10 @@
-"""The audit: order by order, refund by refund, truth = table = compacted topic (I3); no hole in the ledger.
+"""The audit: for each order and refund, truth = table = compacted topic (I3); and no hole in the ledger.
 
-At rest all three are equal at the first look. While they go on changing, a change takes its time through the
-system: what differs at the first look may be on the move. So the first look notes the state that the platform
-showed, and later looks ask whether table and topic have reached it since. What has not when the time is up is
-wrong. The time counts from the end of the first look, which itself takes a minute with many orders.
+At rest all three are equal at the first look. While orders change, each change needs time to pass through the
+system, so a difference at the first look may be on the move. The first look notes the state that the platform
+showed, and later looks check whether table and topic have reached it since. A difference that is left when
+the time is up is an error. The time counts from the end of the first look, which itself takes a minute with
+many orders.
 
 The truth comes from the simulator's administrative port; the real platform has no such thing.
 """
@@ -36,9 +37,9 @@ LOOK_AGAIN_SECONDS = 0.5
 ADMIN_TIMEOUT_SECONDS = 60.0
 MAX_EXAMPLES = 5
 IDS_AT_ONCE = 200
-"""In one question; they stand in its address."""
+"""How many ids a request holds; they stand in its address."""
 LOOKED_AT_ONCE = 1000
-"""Of what seems to differ at the first look, so many are read from the table at a time."""
+"""How many of those that seem to differ at the first look are read from the table at a time."""
 
 
 class AuditError(OperatorError):
@@ -47,41 +48,42 @@ class AuditError(OperatorError):
 
 @dataclass(slots=True)
 class Comparison:
-    """What the audit found of one seller's orders, or of its refunds."""
+    """What the audit found about a seller's orders, or about its refunds."""
 
     kind: AuditedKind
     is_erased: bool = False
-    """Of an erased seller nothing may be left."""
+    """Whether the seller is erased: then nothing may be left."""
     count: int = 0
     """How many the platform has."""
     expected: dict[int, Shown] = field(default_factory=dict)
     """Those that differ, with what the platform showed at the first look."""
     newest: dict[int, Shown] = field(default_factory=dict)
-    """What it has shown of them since: a second change within one second is no later by its `modified`."""
+    """What the platform has shown of them since: of two changes within a second, `modified` does not say
+    which is later."""
     agreeing: set[int] = field(default_factory=set)
-    """Those that differ in nothing that counts: see `Agreement.IN_WHAT_COUNTS`."""
+    """Those that agree in what counts: see `Agreement.IN_WHAT_COUNTS`."""
     unknown: set[int] = field(default_factory=set)
-    """Those that table or topic have and should not: the platform does not, or the seller is erased."""
+    """Those in table or topic that should not be there: the platform lacks them, or the seller is erased."""
     lacking: dict[int, str] = field(default_factory=dict)
-    """Those that the platform has, and where they are missing."""
+    """Those that the platform has, with the place where they are missing."""
 
     @property
     def stale(self) -> int:
-        """How many are shown in another state, or are unknown to the platform."""
+        """How many have another state, or are unknown to the platform."""
         return len(self.expected) - len(self.lacking) + len(self.unknown)
 
     def examples(self) -> list[str]:
         """What is wrong, for people."""
-        one = self.kind.one
-        found = [f"{one} {id_} missing in the {where}" for id_, where in self.lacking.items()]
-        found += [f"{one} {id_} stale" for id_ in self.expected if id_ not in self.lacking]
+        noun = self.kind.noun
+        found = [f"{noun} {id_} missing in the {where}" for id_, where in self.lacking.items()]
+        found += [f"{noun} {id_} stale" for id_ in self.expected if id_ not in self.lacking]
         why = "not erased" if self.is_erased else "unknown to the platform"
-        return found + [f"{one} {id_} {why}" for id_ in self.unknown]
+        return found + [f"{noun} {id_} {why}" for id_ in self.unknown]
 
 
 @dataclass(slots=True)
 class SellerResult:
-    """What the audit found of one seller."""
+    """What the audit found about a seller."""
 
     seller: Seller
     compared: dict[str, Comparison]
@@ -89,7 +91,7 @@ class SellerResult:
     holes: int = 0
     complete_until: datetime | None = None
     proven_in: str = ""
-    """Where `complete_until` holds, if not everywhere."""
+    """Text that says where `complete_until` holds, if not everywhere."""
 
     @property
     def orders(self) -> int:
@@ -98,43 +100,47 @@ class SellerResult:
 
     @property
     def refunds(self) -> int | None:
-        """Refunds that the platform has; none where refunds are not kept."""
+        """Refunds that the platform has; None when refunds are not kept."""
         return self.compared[REFUNDS.name].count if REFUNDS.name in self.compared else None
 
     @property
     def missing(self) -> int:
         """Orders and refunds that the platform has and table or topic lack."""
-        return sum(len(one.lacking) for one in self.compared.values())
+        return sum(len(comparison.lacking) for comparison in self.compared.values())
 
     @property
     def stale(self) -> int:
-        """Orders and refunds that table or topic show otherwise, or that the platform does not have."""
-        return sum(one.stale for one in self.compared.values())
+        """Orders and refunds with another state in table or topic, or that the platform does not have."""
+        return sum(comparison.stale for comparison in self.compared.values())
 
     @property
     def agreeing(self) -> int:
-        """Orders and refunds that differ in nothing that counts: they are neither missing nor stale."""
-        return sum(len(one.agreeing) for one in self.compared.values())
+        """Orders and refunds that differ, but agree in what counts: they are neither missing nor stale."""
+        return sum(len(comparison.agreeing) for comparison in self.compared.values())
 
     @property
     def examples(self) -> list[str]:
         """Some of what is wrong, for people."""
-        return [example for one in self.compared.values() for example in one.examples()][:MAX_EXAMPLES]
+        return [example for comparison in self.compared.values() for example in comparison.examples()][
+            :MAX_EXAMPLES
+        ]
 
     @property
     def differing(self) -> int:
-        """Orders and refunds that differ, or were on the move when they were looked at last."""
-        return sum(len(one.expected) + len(one.unknown) for one in self.compared.values())
+        """Orders and refunds that differed, or were on the move, at the last look."""
+        return sum(
+            len(comparison.expected) + len(comparison.unknown) for comparison in self.compared.values()
+        )
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to wait for."""
+        """Whether there is nothing left to wait for."""
         return not (self.differing or self.holes)
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The first look is done with so many sellers."""
+    """The first look has compared `sellers` of `of` sellers."""
 
     sellers: int
     of: int
@@ -142,7 +148,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class OnTheMove:
-    """What differs, or is unproven, after a look; it is looked at again until the time is up."""
+    """How much differs or is unproven after a look; the audit looks again until the time is up."""
 
     differing: int
     """Orders and refunds."""
@@ -151,7 +157,7 @@ class OnTheMove:
 
 
 Stage = Compared | OnTheMove
-"""How far an audit has come."""
+"""The progress of an audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +171,7 @@ class Result:
     moved: int
     """Orders and refunds that differed at the first look, and arrived afterwards."""
     losses: list[TopicLoss]
-    """Compacted topics that are known to have lost records: of each seller a hole."""
+    """Compacted topics that are known to have lost records: each is a hole for every seller."""
 
     @property
     def clean(self) -> bool:
@@ -194,11 +200,11 @@ class Result:
 
     @property
     def holes(self) -> int:
-        """What the ledger cannot vouch for: holes, gaps, sellers without a bootstrap or their refunds."""
+        """What the ledger cannot vouch for: holes, gaps, sellers without bootstrap or without refunds."""
         return sum(result.holes for result in self.sellers)
 
     def line(self) -> str:
-        """The one line for machines."""
+        """The line for machines."""
         return (
             f"AUDIT orders={self.orders} missing={self.missing} stale={self.stale} "
             f"backwards={self.backwards} holes={self.holes}"
@@ -216,11 +222,11 @@ class Audit:
     with_refunds: bool
     """Whether refunds are kept: then they are compared, and the ledger must vouch for them."""
     reached: Callable[[Stage], None] = lambda _: None
-    """Hears how far it has come."""
+    """Called with the audit's progress."""
     monotonic: Callable[[], float] = time.monotonic
 
     async def run(self, *, settle_seconds: float) -> Result:
-        """Compare; what differs has `settle_seconds` to arrive, counted from the end of the first look.
+        """Compare. Differences have `settle_seconds` to disappear, counted from the end of the first look.
 
         Raises:
             AuditError: the simulator's administrative port does not answer.
@@ -262,7 +268,7 @@ class Audit:
     async def _settle(
         self, results: list[SellerResult], readers: Mapping[str, TopicReader], seconds: float
     ) -> bool:
-        """Look again until nothing differs any more, or the time is up; whether nothing does."""
+        """Look again until nothing differs or the time is up; returns whether nothing differs."""
         deadline = self.monotonic() + seconds
         while True:
             for reader in readers.values():
@@ -279,7 +285,7 @@ class Audit:
     async def _compare(
         self, seller: Seller, kind: AuditedKind, readers: Mapping[str, TopicReader]
     ) -> Comparison:
-        """Everything of one seller: the copies first, so that the truth is never older than they are."""
+        """Compare a seller: reads the copies first, so that the truth is never older than they are."""
         found, topic = Comparison(kind, is_erased=seller.state is SellerState.ERASED), readers[kind.name]
         table = {id_: state async for id_, state in kind.stored(self.pool, seller.seller_id)}
         found.unknown = table.keys() | topic.of_seller(seller.seller_id)
@@ -298,18 +304,18 @@ class Audit:
         return found
 
     async def _look_closer(self, found: Comparison, differing: dict[int, Shown], topic: TopicReader) -> None:
-        """Read what the table has of these, and expect those that do not agree; empties `differing`."""
+        """Read these from the table, and note those that do not agree in `expected`; empties `differing`."""
         found.expected |= differing
         async for table in found.kind.stored_of(self.pool, differing):
             self._strike_out(found, table, topic)
         differing.clear()
 
     def _strike_out(self, found: Comparison, table: Shown, topic: TopicReader) -> None:
-        """Expect one no more that table and topic show as the platform did, or newer."""
+        """Remove from `expected` what table and topic now show as the platform did, or newer."""
         id_, first = table.key, found.expected[table.key]
         shown = (first, found.newest.get(id_, first))
-        told, unknown = topic.states.get(id_), topic.unknown.get(id_, b"")
-        how = arrival(found.kind.model, shown, table, told, unknown)
+        topic_state, unknown = topic.states.get(id_), topic.unknown.get(id_, b"")
+        how = arrival(found.kind.model, shown, table, topic_state, unknown)
         if how is Agreement.IN_WHAT_COUNTS:
             found.agreeing.add(id_)
         if how is not Agreement.NONE:
@@ -317,17 +323,19 @@ class Audit:
 
     async def _look(self, results: list[SellerResult], readers: Mapping[str, TopicReader]) -> bool:
         """Strike out what has arrived, and read the ledger; true when nothing is left to wait for."""
-        standings = {one.seller.seller_id: one for one in await status.of_all(self.pool)}
+        standings = {stands.seller.seller_id: stands for stands in await status.of_all(self.pool)}
         for result in results:
-            for one in result.compared.values():
-                topic = readers[one.kind.name]
-                for ids in _chunks(sorted(one.expected)):
-                    async for truth in self._truth(result.seller.seller_id, one.kind, ids):
-                        one.newest[truth.key] = truth
-                async for table in one.kind.stored_of(self.pool, list(one.expected)):
-                    self._strike_out(one, table, topic)
-                stored = {id_ async for id_, _ in one.kind.values_of(self.pool, one.unknown)}
-                one.unknown = {id_ for id_ in one.unknown if id_ in stored or id_ in topic.states}
+            for comparison in result.compared.values():
+                topic = readers[comparison.kind.name]
+                for ids in _chunks(sorted(comparison.expected)):
+                    async for truth in self._truth(result.seller.seller_id, comparison.kind, ids):
+                        comparison.newest[truth.key] = truth
+                async for table in comparison.kind.stored_of(self.pool, list(comparison.expected)):
+                    self._strike_out(comparison, table, topic)
+                stored = {id_ async for id_, _ in comparison.kind.values_of(self.pool, comparison.unknown)}
+                comparison.unknown = {
+                    id_ for id_ in comparison.unknown if id_ in stored or id_ in topic.states
+                }
             stands = standings[result.seller.seller_id]
             result.complete_until, result.proven_in = stands.complete_until, stands.proven_in
             lacks_refunds = self.with_refunds and not stands.with_refunds
@@ -335,20 +343,20 @@ class Audit:
         return all(result.is_settled for result in results)
 
     async def _count(self, results: list[SellerResult], readers: Mapping[str, TopicReader]) -> None:
-        """Tell what is missing from what is stale."""
-        for one in [one for result in results for one in result.compared.values()]:
-            table = {id_ async for id_, _ in one.kind.values_of(self.pool, one.expected)}
-            topic = readers[one.kind.name].states
-            one.lacking = {
+        """Separate what is missing from what is stale."""
+        for comparison in [comparison for result in results for comparison in result.compared.values()]:
+            table = {id_ async for id_, _ in comparison.kind.values_of(self.pool, comparison.expected)}
+            topic = readers[comparison.kind.name].states
+            comparison.lacking = {
                 id_: "table" if id_ not in table else "topic"
-                for id_ in one.expected
+                for id_ in comparison.expected
                 if id_ not in table or id_ not in topic
             }
 
     async def _truth(
         self, seller_id: int, kind: AuditedKind, ids: Sequence[int] | None = None
     ) -> AsyncIterator[Shown]:
-        """What the platform has of a seller now: all of it, or of these ids."""
+        """A seller's orders or refunds on the platform now: all, or those with the given ids."""
         asked = {"user_id": str(seller_id)} | ({} if ids is None else {"ids": ",".join(map(str, ids))})
         try:
             async with (

@@ -1,8 +1,8 @@
-"""What a compacted topic lacks beside its table, as somebody sees it who reads all of the topic.
+"""Finds what a compacted topic lacks in comparison with its table, by reading all of the topic.
 
-The table runs ahead of the reader, and an order may be erased while it is looked for. So an order counts as
-lacking only where the table says that it is published, the reader has then read up to the end of the topic,
-and the table still has it.
+The table is ahead of the reader, and an order may be erased while we look for it. So an order counts as
+lacking only if the table says that it is published, the reader has read up to the end of the topic after
+that, and the table still has it.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ from topsync.stream.clients import Consumer
 log = telemetry.get_logger(__name__)
 
 POLL_SECONDS: Final = 1.0
-"""How often it is looked whether anything is due, or has been read."""
+"""How often we check whether a comparison is due, or the reader has read far enough."""
 
 COMPARE_EVERY_SECONDS: Final = 300.0
-"""All ids of a table are read for it."""
+"""The time between comparisons. Each reads all ids of a table."""
 
 COMPARE_AGAIN_SECONDS: Final = 10.0
-"""While something is lacking: somebody may be republishing it."""
+"""The same while something is lacking: somebody may be republishing it."""
 
 
 class HasRevision(Protocol):
-    """What the reader remembers of an order or a refund."""
+    """What the reader remembers about an order or a refund."""
 
     @property
     def revision(self) -> int:
-        """Of the newest version."""
+        """The revision of the newest version."""
 
 
 @dataclass(slots=True)
 class _Doubt:
-    """What the reader had not seen when the table had it, and up to where it must read to know."""
+    """Records in the table that the reader had not seen, and up to where it must read to be sure."""
 
     revisions: dict[int, int] | None
-    """None: nothing is compared before the topic was read once, or all of the table would be in doubt."""
+    """None until the topic has been read once; before that, all of the table would be in doubt."""
     ends: Mapping[TopicPartition, int]
 
 
 @dataclass(slots=True)
 class Shortages:
-    """Compares both topics with their tables, now and then."""
+    """Compares both topics with their tables from time to time."""
 
     pool: Pool
     seen: Mapping[str, Mapping[int, HasRevision]]
-    """By topic and id, what the reader has read so far."""
+    """What the reader has read so far, by topic and id."""
     _due_at: dict[Compacted, float] = field(default_factory=dict)
     _doubts: dict[Compacted, _Doubt] = field(default_factory=dict)
     _read_once: set[Compacted] = field(default_factory=set)
 
     async def run(self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition]) -> None:
-        """Compare until cancelled, beside the reading. `consumer` reads all of these partitions."""
+        """Compare until cancelled, while `consumer` reads all of these partitions."""
         while True:
             try:
                 for topic in Compacted:
@@ -74,7 +74,7 @@ class Shortages:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _look(self, topic: Compacted, consumer: Consumer, tps: Sequence[TopicPartition]) -> None:
-        """Go on with comparing a topic, as far as it is due."""
+        """Take the next step in comparing a topic, if it is due."""
         if (doubt := self._doubts.get(topic)) is not None:
             await self._settle(topic, doubt, {tp: await consumer.position(tp) for tp in tps})
         elif time.monotonic() >= self._due_at.get(topic, 0.0):
@@ -82,13 +82,13 @@ class Shortages:
             self._doubts[topic] = _Doubt(revisions, await consumer.end_offsets(tps))
 
     def forget(self, topic: str) -> None:
-        """Begin anew with a topic: it is another one."""
+        """Begin anew with a topic, because it was made anew."""
         self._doubts.pop(Compacted(topic), None)
         self._due_at.pop(Compacted(topic), None)
         self._read_once.discard(Compacted(topic))
 
     async def _unseen(self, topic: Compacted, among: Mapping[int, int] | None = None) -> dict[int, int]:
-        """What the table says is published and the reader has not seen, or older: ids and revisions."""
+        """Ids and revisions that are published according to the table, and that the reader has not seen."""
         seen = self.seen[topic]
         return {
             key: revision
@@ -97,7 +97,7 @@ class Shortages:
         }
 
     async def _settle(self, topic: Compacted, doubt: _Doubt, positions: Mapping[TopicPartition, int]) -> None:
-        """Say what is lacking, once the reader has read so far that it must have seen it."""
+        """Report what is lacking, once the reader has read so far that it must have seen it."""
         if any(positions[tp] < end for tp, end in doubt.ends.items()):
             return
         self._doubts.pop(topic, None)

@@ -1,6 +1,6 @@
-"""The watch over the compacted topics: whether one of them has lost records that the tables hold.
+"""The watch over the compacted topics: whether a topic has lost records that the tables hold.
 
-Nothing is published here. Who republishes is an operator, who knows whether a topic was deleted on purpose.
+Nothing is published here. An operator republishes, who knows whether a topic was deleted on purpose.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from topsync.stream.topics import Registry, Topic
 log = telemetry.get_logger(__name__)
 
 LOOK_TIMEOUT_SECONDS: Final = 30.0
-"""A topic that is deleted while it is looked at is waited for in vain."""
+"""Bounds a look: if a topic is deleted meanwhile, the client would wait for it for ever."""
 
 MAX_LOOKS: Final = 5
-"""Of two looks at the same time one counts; so often in a row nobody loses."""
+"""Of two looks at the same time only one counts. Nobody loses that often in a row."""
 
 
 def topic_of(topics: Registry, which: Compacted) -> Topic:
@@ -41,7 +41,7 @@ class TopicWatch:
     topics: Registry
 
     async def look(self) -> list[TopicLoss]:
-        """Look now, note what is found, and answer with every loss that is known.
+        """Look now, note the findings, and return all known losses.
 
         Raises:
             KafkaError, TimeoutError: the cluster does not answer.
@@ -51,13 +51,13 @@ class TopicWatch:
                 break
         found = await compacted_topics.losses(self.pool)
         for topic in Compacted:
-            metrics.TOPIC_LOST.labels(topic.value).set(any(one.topic is topic for one in found))
+            metrics.TOPIC_LOST.labels(topic.value).set(any(loss.topic is topic for loss in found))
         return found
 
     async def _look_once(self) -> bool:
-        """False where somebody else has looked meanwhile: this look may be the older one."""
+        """Look; False when another process has looked meanwhile: then this look may be the older."""
         before = await compacted_topics.last_looks(self.pool)
-        # Counted first: each of these was in its topic before the look.
+        # Counted before the look: so each of these was in its topic by then.
         published = {
             topic: await compacted_topics.count_published(self.pool, topic)
             for topic in Compacted

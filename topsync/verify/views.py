@@ -1,4 +1,4 @@
-"""What an audit compares: orders and refunds, each with its truth, its table and its topic as it is read."""
+"""What an audit compares: orders and refunds, and how it reads their truth, table and topic."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from topsync.verify.witness import Seen, judge
 
 @dataclass(frozen=True, slots=True)
 class AuditedKind:
-    """One kind of thing that is kept."""
+    """A kind of object that is kept: orders or refunds."""
 
     name: str
     """As in the topic registry."""
-    one: str
-    """What people call one of them."""
+    noun: str
+    """The singular, for people."""
     topic: Callable[[Registry], Topic]
     truth: str
     """Where the simulator shows all of a seller's."""
     model: type[Trade] | type[Refund]
     """How each is read."""
     stored: Callable[[Pool, int], AsyncIterator[tuple[int, StoredState]]]
-    """All that the table has of a seller, with the hashes as they were stored."""
+    """A seller's ids and states in the table, with the hashes as they were stored."""
     values_of: Callable[[Pool, Iterable[int]], AsyncIterator[tuple[int, str]]]
 
     def of_platform(self, line: bytes) -> Shown:
-        """One as the platform writes it."""
+        """Read it as the platform writes it."""
         return shown(self.model.from_platform(orjson.loads(line)))
 
     def of_wire(self, value: bytes | str) -> Shown:
-        """One as topic and table have it."""
+        """Read it as topic and table hold it."""
         return shown(self.model.from_wire(value))
 
     async def stored_of(self, pool: Pool, ids: Iterable[int]) -> AsyncIterator[Shown]:
-        """What the table has of these, read as this release reads it."""
+        """What the table has of these ids, as this release reads it."""
         async for _, value in self.values_of(pool, ids):
             yield self.of_wire(value)
 
@@ -86,20 +86,20 @@ class TopicReader:
         self._seen: dict[int, Seen] = {}
         self.states: dict[int, StoredState] = {}
         self.unknown: dict[int, bytes] = {}
-        """Digests of what nobody knows, of those that have something of the kind."""
+        """Digests of unknown fields, for those that have any."""
         self.ends: dict[ReadPosition, int] = {}
-        """Per partition, the offset that has been read up to."""
+        """The offset up to which each partition has been read."""
         self.backwards = 0
 
     async def start(self) -> None:
-        """Read all there is."""
+        """Read everything in the topic."""
         await self._consumer.start()
         self._consumer.assign(self._partitions)
         await self._consumer.seek_to_beginning(*self._partitions)
         await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Read all that has come since."""
+        """Read everything that has come since."""
         ends = await self._consumer.end_offsets(self._partitions)
         while await self._is_behind(ends):
             for batch in (await self._consumer.getmany(timeout_ms=200)).values():
@@ -112,7 +112,7 @@ class TopicReader:
         await self._consumer.stop()
 
     def of_seller(self, seller_id: int) -> set[int]:
-        """What the topic has of a seller."""
+        """The ids that the topic has of a seller."""
         return {id_ for id_, owner in self._seller_of.items() if owner == seller_id}
 
     async def _is_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
@@ -128,12 +128,12 @@ class TopicReader:
                 known.pop(id_, None)
             return
         attributes = cloud_events.attributes(record.headers)
-        told = self._kind.of_wire(record.value)
-        now = Seen(told.state.modified, int(attributes["revision"]))
+        read = self._kind.of_wire(record.value)
+        now = Seen(read.state.modified, int(attributes["revision"]))
         self.backwards += judge(self._seen.get(id_), now) is not None
         self._seen[id_] = now
-        self.states[id_] = told.state
+        self.states[id_] = read.state
         self.unknown.pop(id_, None)
-        if told.unknown:
-            self.unknown[id_] = told.unknown
+        if read.unknown:
+            self.unknown[id_] = read.unknown
         self._seller_of[id_] = int(attributes["sellerid"])

@@ -1,8 +1,8 @@
-"""The witness: reads the topics `orders` and `refunds` from their start, as any subscriber would; watches I2.
+"""The witness: reads `orders` and `refunds` from their start, as any subscriber would, and checks I2.
 
 It knows nothing of the writers. For each order and each refund it remembers the newest version it has seen; a
-record with an older one is a finding. What it saw is kept in PostgreSQL, where `topsync audit` looks. Now and
-then it compares what it has seen with the tables (`topsync/verify/shortage.py`).
+record with an older version is a finding. It keeps what it saw in PostgreSQL, where `topsync audit` looks.
+From time to time it compares what it has seen with the tables (`topsync/verify/shortage.py`).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ log = telemetry.get_logger(__name__)
 
 SAVE_INTERVAL_SECONDS = 0.5
 MAX_FRESHNESS_SAMPLES = 1_000
-"""The newest ones: freshness as it is now, not since the start."""
+"""How many of the newest are kept: freshness as it is now, not since the start."""
 
 TOPICS_EVERY_SECONDS = 5.0
-"""How late it may be noticed that a topic was made anew. Then what was seen of it is no longer in it."""
+"""How late we may notice that a topic was made anew. Then it no longer holds what was seen."""
 LOOK_TIMEOUT_SECONDS = 10.0
-"""Nothing is read meanwhile."""
+"""Bounds a look, because nothing is read meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,12 @@ class Seen:
     modified: datetime
     revision: int
     is_ahead: bool = False
-    """It says to have changed after it was published: no writer believes that, so it may give way."""
+    """Its `modified` is later than its publication. No writer accepts such a version, so an older may
+    follow."""
 
 
 def judge(before: Seen | None, now: Seen) -> str | None:
-    """Why a version may not follow the one before it; none where it may. The same version twice is fine."""
+    """Why a version may not follow the version before; None when it may. The same version twice is fine."""
     if before is None:
         return None
     if now.revision < before.revision:
@@ -67,7 +68,7 @@ def judge(before: Seen | None, now: Seen) -> str | None:
 
 @dataclass(slots=True)
 class Witness:
-    """One reader over all partitions of both topics."""
+    """A reader of all partitions of both topics."""
 
     kafka: KafkaSettings
     topics: Registry
@@ -76,7 +77,7 @@ class Witness:
     backwards: int = 0
     _seen: dict[str, dict[int, Seen]] = field(default_factory=lambda: {"orders": {}, "refunds": {}})
     _topic_ids: dict[str, str | None] = field(default_factory=dict)
-    """Kafka's, by the names in the registry."""
+    """Kafka's ids, by the topics' names in the registry."""
     _progress: dict[ReadPosition, WitnessProgress] = field(default_factory=dict)
     _unsaved: deque[WitnessFinding] = field(default_factory=deque)
     _freshness: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FRESHNESS_SAMPLES))
@@ -99,7 +100,7 @@ class Witness:
 
         Raises:
             UnreachableError: the cluster was away for too long at the start.
-            LayoutError: one of the topics has another number of partitions than it should.
+            LayoutError: a topic has another number of partitions than it should.
         """
         watched = {"orders": self.topics.orders, "refunds": self.topics.refunds}
         places = {
@@ -152,7 +153,7 @@ class Witness:
     async def _begin_anew(
         self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition], shortages: Shortages
     ) -> None:
-        """Read each topic from its start that is not the one read so far; at first, both."""
+        """Read from its start each topic that was made anew; at first, both."""
         names = {"orders": self.topics.orders.name, "refunds": self.topics.refunds.name}
         found = await topic_look.topic_ids(self.kafka, list(names.values()))
         for topic, name in names.items():
@@ -190,13 +191,13 @@ class Witness:
     async def _note_positions(
         self, consumer: Consumer, places: Mapping[TopicPartition, ReadPosition]
     ) -> None:
-        # The position also passes transaction markers, which are offsets without a record.
+        # The position also passes transaction markers: offsets that hold no record.
         for tp, place in places.items():
             first = self._progress[place].first_offset
             self._progress[place] = WitnessProgress(first, await consumer.position(tp))
 
     async def _save(self) -> float:
-        """Keep what was seen; returns in how many seconds to do so again."""
+        """Keep what was seen; returns the seconds to wait until the next time."""
         try:
             while self._unsaved:
                 await witness.add_finding(self.pool, self._unsaved[0])
@@ -210,7 +211,7 @@ class Witness:
 
 @asynccontextmanager
 async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
-    """Have work done meanwhile; it is given up at the end."""
+    """Run `work` while the context is open; it is cancelled at the end."""
     task = asyncio.create_task(work)
     try:
         yield task
@@ -222,7 +223,7 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task
 async def wait_until_read(
     pool: Pool, ends: Mapping[ReadPosition, int], *, within_seconds: float
 ) -> dict[ReadPosition, WitnessProgress] | None:
-    """Wait until a running witness has read up to these offsets; its progress, or none if it has not."""
+    """Wait until a running witness has read up to these offsets; returns its progress, or None in vain."""
     deadline = time.monotonic() + within_seconds
     while True:
         progress = await witness.progress(pool)

@@ -1,6 +1,6 @@
-"""The demo: tells somebody who has never seen topsync what it does, with everything running for real.
+"""The demo: shows somebody who has never seen topsync what it does, with everything running for real.
 
-Servers, the simulated platform and every service are separate processes, as in production. The demo only
+Servers, the simulated platform and all services are separate processes, as in production. The demo only
 starts them, watches as any subscriber and operator could, cuts the push connection once, and audits.
 """
 
@@ -54,16 +54,17 @@ LIVE_SECONDS = 10.0
 """How long the live table is shown before the outage."""
 
 RATE_SECONDS = 10.0
-"""Over so long a rate is measured; it begins anew with each chapter, and so does not count the bulk start."""
+"""The span over which rates are measured. It begins anew with each chapter, so rates leave out the bulk
+start."""
 
 ENDS_IN_DAYS = 6
-"""So soon one seller's session ends: the operator is warned, and can try what to do."""
+"""A seller's session ends this soon, so that the operator is warned and can try what to do."""
 
 EXAMPLES = 3
 
 REFRESH_SECONDS = 0.5
 LINE_EVERY_SECONDS = 3.0
-"""Where the output is no terminal, a line takes the table's place."""
+"""Where the output is no terminal, lines replace the table."""
 
 STEP_SECONDS = 60.0
 SETTLE_SECONDS = 30
@@ -71,20 +72,20 @@ INTERRUPTED = 130
 
 
 WHY = (
-    "Whoever copies orders by messages alone loses some at each disconnect, and never hears of it. topsync "
-    "knows for each seller up to which moment its copy is complete, and proves it. Here it does, for real, "
-    "against a simulated Taobao."
+    "A copy of orders that relies on messages alone loses some at each disconnect, and nobody notices. For "
+    "each seller, topsync knows up to which moment its copy is complete, and proves it. Here it runs for "
+    "real, against a simulated Taobao."
 )
 
 SHORTENED: tuple[tuple[settings.AnyClass, str, str], ...] = (
-    (CoverageSettings, "visibility_allowance_seconds", "seconds until a list is believed"),
+    (CoverageSettings, "visibility_allowance_seconds", "seconds until a list counts as complete"),
     (ReconcilerSettings, "sweep_interval_seconds", "seconds between sweeps"),
     (BudgetSettings, "calls_per_second", "calls a second"),
 )
 
 
 class DemoError(OperatorError):
-    """The story did not come to its end."""
+    """The demo could not finish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ class Options:
 
 def run(options: Options) -> int:
     """Run the demo; its exit status is the audit's."""
-    # Its own logs would run through the table; what the services log is in their files.
+    # The demo's own logs would disturb the table; the services log to files.
     telemetry.configure_logging(TelemetrySettings(log_level="error", log_format="console"), process="demo")
     try:
         return asyncio.run(_run(options))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("Stopped before the end of the story; nothing is left running.")
+        console.print("Stopped before the end of the demo; nothing is left running.")
         return INTERRUPTED
 
 
@@ -129,7 +130,7 @@ async def _run(options: Options) -> int:
         starting.stop()
         await _let_a_session_end_soon(system)
         _where(system, time.monotonic() - started)
-        # From here on this process is an operator's: it sees what the environment shows the services.
+        # From here on this process acts as an operator, with the same environment as the services.
         os.environ.update(system.environment)
         async with _watching(system) as watch:
             await system.start_services(with_metrics=True)
@@ -139,7 +140,7 @@ async def _run(options: Options) -> int:
             status = await _audit(system)
             if not options.exit_after:
                 await system.admin("POST", "/activity", {"rate": options.rate})
-                with suppress(asyncio.CancelledError):  # Ctrl-C is how it is meant to end
+                with suppress(asyncio.CancelledError):  # it ends by Ctrl-C
                     await _keep_running(watch)
                 task.uncancel()
     if not options.exit_after:
@@ -166,12 +167,12 @@ def _where(system: System, seconds: float) -> None:
 
 
 def _differences(system: System) -> str:
-    """What makes a story of a minute of it, beside what an installation has by default."""
-    told = []
+    """The demo's shorter waits, compared with the defaults."""
+    waits = []
     for cls, name, meaning in SHORTENED:
         ours, default = system.environment[settings.variable(cls, name)], cls.model_fields[name].default
-        told.append(f"{meaning} {ours} (by default {default:g})")
-    return f"To be told in a minute, the demo has shorter waits: {'; '.join(told)}."
+        waits.append(f"{meaning}: {ours} (by default {default:g})")
+    return f"To fit into a minute, the demo differs from the defaults: {'; '.join(waits)}."
 
 
 async def _let_a_session_end_soon(system: System) -> None:
@@ -208,12 +209,12 @@ async def _bulk_start(system: System) -> None:
 
 @dataclass(slots=True)
 class Rate:
-    """How often a second something happens that is counted."""
+    """How often a counted event happens, per second."""
 
     _counted: deque[tuple[float, int]] = field(default_factory=deque)
 
     def after(self, count: int) -> float:
-        """The rate over the last seconds, now that the count is so high."""
+        """The rate over the last `RATE_SECONDS`, now that `count` events have happened."""
         now = time.monotonic()
         self._counted.append((now, count))
         while now - self._counted[0][0] > RATE_SECONDS:
@@ -224,15 +225,15 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How things stand at one moment."""
+    """The status at a moment."""
 
     at: datetime
     """Platform time."""
     orders: int
     changes_per_second: float
-    """What the platform does."""
+    """Changes on the platform."""
     published_per_second: float
-    """Orders and refunds together: a change of one may show in both."""
+    """Orders and refunds together: a change may show in both."""
     freshness: tuple[float, float] | None
     connected: bool
     open_gaps: int
@@ -242,7 +243,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class _Watch:
-    """What an operator and a subscriber can see, and the table that shows it."""
+    """Collects what operators and subscribers can see, and shows it in a table."""
 
     system: System
     pool: Pool
@@ -256,7 +257,7 @@ class _Watch:
     async def until(
         self, reached: Callable[[Snapshot], bool], *, within_seconds: float, transient: bool = False
     ) -> bool:
-        """Show the live table until something is reached, or the time is up; whether it was reached."""
+        """Show the live table until `reached` or the time is up; returns whether it was reached."""
         deadline = time.monotonic() + within_seconds
         line_at = 0.0
         self.changes, self.published = Rate(), Rate()
@@ -276,28 +277,28 @@ class _Watch:
                 await asyncio.sleep(REFRESH_SECONDS)
 
     async def step(self, reached: Callable[[Snapshot], bool], what: str) -> None:
-        """Show the live table until something is reached.
+        """Show the live table until `reached`.
 
         Raises:
             DemoError: it was not reached in time.
         """
         if not await self.until(reached, within_seconds=STEP_SECONDS, transient=True):
             raise DemoError(
-                f"waited {STEP_SECONDS:g} s for {what}, in vain; the logs are in {self.system.group.folder}"
+                f"waited {STEP_SECONDS:g} s in vain for {what}; the logs are in {self.system.group.folder}"
             )
 
     async def look(self) -> Snapshot:
-        """How things stand now."""
+        """The present status."""
         silent_for = timedelta(seconds=settings.load(ReconcilerSettings).push_lost_after_seconds)
         standings = await status.of_all(self.pool)
         return Snapshot(
             at=self.clock.now(),
-            orders=sum(one.orders for one in standings),
+            orders=sum(stands.orders for stands in standings),
             changes_per_second=self.changes.after(await _changes(self.system)),
             published_per_second=self.published.after(self.witness.records),
             freshness=self.witness.freshness(),
             connected=bool(await push_connections.up(self.pool, silent_for=silent_for)),
-            open_gaps=sum(len(one.open_gaps) for one in standings),
+            open_gaps=sum(len(stands.open_gaps) for stands in standings),
             calls=sum((await api_calls.by_api(self.pool)).values()),
             sellers=standings,
         )
@@ -317,19 +318,19 @@ def _table(now: Snapshot) -> Group:
         *(Column(heading, whole=True) for heading in ("orders", "complete up to", "holes", "open gaps")),
     )
     table = Table(columns)
-    for one in now.sellers:
+    for stands in now.sellers:
         table.add(
-            one.seller.nick,
-            str(one.orders),
-            _ago(now.at, one.complete_until) + one.proven_in,
-            str(len(one.holes)),
-            str(len(one.open_gaps)),
+            stands.seller.nick,
+            str(stands.orders),
+            _ago(now.at, stands.complete_until) + stands.proven_in,
+            str(len(stands.holes)),
+            str(len(stands.open_gaps)),
         )
     return Group(*(each.fitted(console.width)[0] for each in (head, table)))
 
 
 def _line(now: Snapshot) -> str:
-    least = min((one.complete_until for one in now.sellers if one.complete_until), default=None)
+    least = min((stands.complete_until for stands in now.sellers if stands.complete_until), default=None)
     return (
         f"orders {now.orders}  {_rates(now)}  freshness {_freshness(now)}  "
         f"complete up to {_ago(now.at, least)}  calls {now.calls}  "
@@ -353,7 +354,7 @@ def _ago(now: datetime, then: datetime | None) -> str:
 
 @asynccontextmanager
 async def _watching(system: System) -> AsyncIterator[_Watch]:
-    """A reader of the topic from its very start, and an operator's view of the database."""
+    """Open a reader of the topic from its start, and an operator's view of the database."""
     kafka, registry = await parts.open_topics()
     async with parts.open_pool() as pool, parts.open_gateway(pool) as (_, clock):
         witness = Witness(kafka, registry, pool)
@@ -370,7 +371,7 @@ async def _live(watch: _Watch) -> None:
     _chapter(
         "Live",
         "Each change is pushed as a hint, goes through Kafka, is fetched in full, stored and published. "
-        "Sweeps move the proof behind it forward.",
+        "Sweeps follow, and move the time forward up to which the copy is proven complete.",
     )
     await watch.until(lambda _: False, within_seconds=LIVE_SECONDS)
 
@@ -378,9 +379,9 @@ async def _live(watch: _Watch) -> None:
 async def _outage(watch: _Watch, options: Options) -> None:
     _chapter(
         "Outage",
-        f"The push connection is cut for {options.outage_seconds:g} s; orders go on changing, and the "
-        "messages about them are lost for ever. The loss opens a gap for each seller; the reconnection "
-        "replays it.",
+        f"The push connection is cut for {options.outage_seconds:g} s. Orders go on changing, and the "
+        "messages about them are lost for ever. The loss opens a gap for each seller; after the "
+        "reconnection, the gap is replayed.",
     )
     began = watch.clock.now()
     await watch.system.admin(
@@ -390,20 +391,20 @@ async def _outage(watch: _Watch, options: Options) -> None:
     for gap in await gaps.open_gaps(watch.pool):
         console.print(f"gap {gap.id}: opened at the last proof of life, {platform_time.format(gap.began)}")
     await watch.step(lambda now: now.connected, "push to come back")
-    sellers_ids = [one.seller_id for one in await sellers.all_of(watch.pool)]
+    sellers_ids = [stands.seller_id for stands in await sellers.all_of(watch.pool)]
     changed = await loss.changed_between(watch.system, sellers_ids, began, watch.clock.now())
-    console.print("push is back; what changed meanwhile, no message will ever tell")
+    console.print("push is back; no message will ever come for what changed meanwhile")
     await watch.step(lambda now: not now.open_gaps, "the gaps to be replayed and proven")
     _show_loss(await loss.measure(watch.pool, watch.kafka, watch.topics, changed))
 
 
 def _show_loss(loss: OutageLoss) -> None:
-    """What the outage cost, and whom."""
+    """Show what the outage cost."""
     lost = len(loss.orders)
     console.print(f"[bold green]{lost} changes lost, {loss.recovered} recovered[/], every gap proven closed.")
-    console.print(f"A consumer of messages alone misses [bold red]{lost}[/] orders, without a word:")
-    for one in loss.orders[:EXAMPLES]:
-        terminal.say(f"  {one.tid}: {one.status} since {platform_time.format(one.modified)} (GMT+8)")
+    console.print(f"A consumer of messages alone misses [bold red]{lost}[/] orders, and does not notice:")
+    for stands in loss.orders[:EXAMPLES]:
+        terminal.say(f"  {stands.tid}: {stands.status} since {platform_time.format(stands.modified)} (GMT+8)")
 
 
 async def _changes(system: System) -> int:
@@ -431,7 +432,7 @@ async def _audit(system: System) -> int:
 
 
 async def _keep_running(watch: _Watch) -> None:
-    """Say what can be tried, and stay until Ctrl-C."""
+    """Show what can be tried, and stay until Ctrl-C."""
     system = watch.system
     file = system.group.folder / "environment"
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in system.environment.items()]

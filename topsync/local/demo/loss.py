@@ -1,7 +1,7 @@
-"""What an outage of the message channel costs, measured: which orders changed unseen, and who has them now.
+"""Measures what an outage of the channel costs: which orders changed unseen, and whether we have them.
 
-The comparison is with a consumer that trusts messages alone, as the first one that people write does. It is
-not made up: what it would have seen is what push wrote to `changes`.
+The comparison is with a consumer that trusts messages alone, which is the first that people write. It is not
+invented: such a consumer would have seen exactly what push wrote to `changes`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class OutageLoss:
-    """Orders whose last change no message has told of: a consumer of messages alone misses all of them."""
+    """Orders without a message about their last change: a consumer of messages alone misses all of them."""
 
     orders: list[Order]
     recovered: int
-    """Of these, how many our copy has as the platform showed them, or newer."""
+    """How many of these our copy has as the platform showed them, or newer."""
 
 
 async def changed_between(
@@ -56,8 +56,8 @@ async def changed_between(
             answer = await client.get("/truth", params={"user_id": seller_id, "fields": fields})
             answer.raise_for_status()
             found += [_order(orjson.loads(line)) for line in answer.content.splitlines()]
-    # The platform's times have whole seconds: the first one may have been before the outage.
-    return sorted((one for one in found if since < one.modified <= until), key=lambda one: one.tid)
+    # The platform's times have whole seconds: a change in the first second may have come before the outage.
+    return sorted((order for order in found if since < order.modified <= until), key=lambda order: order.tid)
 
 
 def _order(shown: Mapping[str, object]) -> Order:
@@ -67,16 +67,16 @@ def _order(shown: Mapping[str, object]) -> Order:
 async def measure(
     pool: Pool, kafka: KafkaSettings, topics: Registry, changed: Collection[Order]
 ) -> OutageLoss:
-    """Which of these changes no message has told of, and whether our copy has them now."""
+    """Find which of these changes no message was about, and whether our copy has them now."""
     heard = await _last_messages(kafka, topics)
-    lost = [one for one in changed if one.tid not in heard or heard[one.tid] < one.modified]
-    known = await orders.TABLE.known(pool, [one.tid for one in lost])
-    recovered = sum(1 for one in lost if one.tid in known and known[one.tid].modified >= one.modified)
+    lost = [order for order in changed if order.tid not in heard or heard[order.tid] < order.modified]
+    known = await orders.TABLE.known(pool, [order.tid for order in lost])
+    recovered = sum(1 for order in lost if order.tid in known and known[order.tid].modified >= order.modified)
     return OutageLoss(lost, recovered)
 
 
 async def _last_messages(kafka: KafkaSettings, topics: Registry) -> dict[int, datetime]:
-    """When the last message about each order was published, of those that reached push."""
+    """When the last message about each order was published, of the messages that reached push."""
     last: dict[int, datetime] = {}
     name, count = topics.changes.name, topics.changes.partitions
     async with clients.reader(kafka) as consumer:

@@ -1,4 +1,4 @@
-"""What somebody can try while the demo runs: commands that work as they are printed."""
+"""Commands to try while the demo runs; they work as they are printed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Trial:
 
 
 def of(system: System, *, environment: str, seller_id: int, now: datetime) -> Iterator[Trial]:
-    """All of them; `environment` is the file that sets up the other terminal, `now` platform time."""
+    """All trials; `environment` is the file that sets up the other terminal, `now` platform time."""
     yield Trial(f". {environment}", "first: settings, and the commands on the path")
-    yield Trial("topsync status", "how things stand")
+    yield Trial("topsync status", "the status of everything")
     yield Trial("topsync audit", "order by order, while orders go on changing")
     yield Trial("python examples/subscriber.py $KAFKA_BOOTSTRAP_SERVERS", "what a subscriber sees")
     if psql := postgres.psql():
@@ -38,7 +38,7 @@ def of(system: System, *, environment: str, seller_id: int, now: datetime) -> It
         f"topsync replay --seller {seller_id} --from '{start}' --to '{end}' --dry-run",
         "what a replay would cost",
     )
-    yield Trial("topsync sellers list", "one session ends soon: `topsync sellers authorise` renews it")
+    yield Trial("topsync sellers list", "a session ends soon: `topsync sellers authorise` renews it")
     yield Trial(f"curl -d '{CUT}' {system.admin_url}/faults/cut", "another outage (docs/simulator.md)")
     for name, url in system.metrics.items():
         yield Trial(f"curl {url}", f"metrics of {name}")

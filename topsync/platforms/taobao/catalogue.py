@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 LIST_FIELDS: Final = ("tid", "modified", "created", "status")
-"""All that is taken from lists: on sale days the rest is missing or stale (docs/platform/gateway.md 6.3)."""
+"""The only fields taken from lists: on sale days the others are missing or stale (docs/platform/gateway.md
+6.3)."""
 
 ARRIVAL_FIELDS: Final = (*LIST_FIELDS, "async_modified")
-"""Lists by arrival, besides: when the state reached the seller's database (docs/platform/gateway.md 3.3)."""
+"""Lists by arrival also take the time at which the state reached the seller's database
+(docs/platform/gateway.md 3.3)."""
 
 FULLINFO_FIELDS: Final = (
     # identity and state
@@ -41,10 +43,10 @@ FULLINFO_FIELDS: Final = (
     *("orders", "promotion_details", "service_orders", "service_tags", "logistics_infos"),
     *("delivery_plan", "trade_ext"),
 )
-"""All useful fields: what is not asked for does not come (docs/platform/gateway.md 3.4, 5.2 to 5.4)."""
+"""All useful fields: the platform sends only what is asked for (docs/platform/gateway.md 3.4, 5.2 to 5.4)."""
 
 REFUND_LIST_FIELDS: Final = ("refund_id", "tid", "modified", "status")
-"""All that is taken from lists of refunds, as of trades."""
+"""The only fields taken from lists of refunds, for the same reason."""
 
 REFUND_FIELDS: Final = (
     *("refund_id", "tid", "oid", "status", "order_status", "good_status", "has_good_return"),
@@ -54,7 +56,7 @@ REFUND_FIELDS: Final = (
     *("sid", "company_name", "good_return_time", "shipping_type", "attribute"),
     *("seller_nick", "buyer_nick", "buyer_open_uid"),
 )
-"""All useful fields of a refund (docs/platform/gateway.md 3.10); `operation_contraint` is spelt so.
+"""All useful fields of a refund (docs/platform/gateway.md 3.10). `operation_contraint` is not our spelling.
 
 `address`, where goods are returned to, is left out: nobody needs it here, and it is personal.
 """
@@ -66,7 +68,8 @@ ALL_TRADE_TYPES: Final = (
     *("waimai", "o2o_offlinetrade", "nopaid", "eticket", "tmall_i18n", "insurance_plus", "finance"),
     *("pre_auth_type", "lazada", "fenxiao", "travel"),
 )
-"""Every value named anywhere: without `type`, lists silently hide trades (docs/platform/gateway.md 5.5)."""
+"""All trade types that are documented anywhere: without `type`, lists silently hide trades
+(docs/platform/gateway.md 5.5)."""
 
 SUBSCRIBED_TOPICS: Final = (
     *("taobao_trade_TradeCreate", "taobao_trade_TradeAlipayCreate", "taobao_trade_TradeModifyFee"),
@@ -83,4 +86,5 @@ SUBSCRIBED_TOPICS: Final = (
     *("taobao_refund_RefundClosed", "taobao_refund_RefundSuccess"),
     *("taobao_top_AuthCancel", "taobao_topats_TaskComplete"),
 )
-"""The full list: `taobao.tmc.user.permit` overwrites, a partial one unsubscribes the rest (3.12)."""
+"""The full list. `taobao.tmc.user.permit` overwrites, so a partial list unsubscribes the other topics
+(3.12)."""

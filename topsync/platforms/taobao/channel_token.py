@@ -11,9 +11,9 @@ from topsync.platforms.taobao.gateway.client import TopClient
 
 
 def token_source(client: TopClient, group: str) -> TokenSource:
-    """Asks the gateway anew each time: how long a token is good for is not known.
+    """A function that asks the gateway for a new token each time: how long a token is valid is not known.
 
-    What it answers raises `TokenUnavailableError` where the gateway gives none, and is not bounded in time.
+    It raises `TokenUnavailableError` when the gateway gives no token, and is not bounded in time.
     """
 
     async def ask() -> str:

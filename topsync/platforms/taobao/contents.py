@@ -11,29 +11,29 @@ from topsync.base.json_bounds import TooManyValuesError
 from topsync.platforms.taobao.channel.messages import TmcMessage
 
 ORDER_TOPICS = ("taobao_trade_", "taobao_refund_", "tmall_refund_")
-"""Topics whose messages are about an order, or about a refund, which may change its order with it
+"""Topics whose messages are about an order, or about a refund: a refund may change its order as well
 (docs/platform/gateway.md 3.10)."""
 
 
 AUTH_CANCEL_TOPIC = "taobao_top_AuthCancel"
 
 MAX_CONTENT_VALUES = 10_000
-"""A message has some twenty fields (docs/platform/channel.md 7.1). Many may come in a second, and the
-process that receives reads all of them."""
+"""A message has about twenty fields (docs/platform/channel.md 7.1). Many may come in a second, and the
+receiving process parses all of them."""
 
 
 class UnreadableMessageError(ValueError):
-    """The message is about an order but does not say which, whose or when. Its text holds no content."""
+    """The message is about an order but does not say which, whose or when. The error quotes no content."""
 
 
 def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timedelta) -> Hint | None:
-    """The hint in a message; none where it is not about an order.
+    """The hint in a message; None for a message that is not about an order.
 
-    Only the ids are taken: the rest of a message is a hint at best (docs/platform/gateway.md 3.12).
+    Only the ids are taken: the other fields cannot be relied on (docs/platform/gateway.md 3.12).
 
     Raises:
-        UnreadableMessageError: the content is not JSON, holds too much or names no order, there is no seller
-            that could be one, or the time has none after it.
+        UnreadableMessageError: the content is not JSON, holds too much or names no order, the message names
+            no valid seller, or its time is out of range.
     """
     if not message.topic.startswith(ORDER_TOPICS):
         return None
@@ -72,7 +72,7 @@ def read_change(message: TmcMessage, *, received_at: datetime, detail_lag: timed
 
 
 def _refund_in(content: dict[str, object]) -> int | None:
-    """The refund that a message names. One that cannot be read is none: its order shows it as well."""
+    """The refund that a message names; None if its id cannot be read: the order shows the refund as well."""
     if "refund_id" not in content:
         return None
     try:
@@ -82,10 +82,10 @@ def _refund_in(content: dict[str, object]) -> int | None:
 
 
 def read_cancellation(message: TmcMessage) -> int | None:
-    """Whose authorisation a message says to be withdrawn; none where it says nothing of the kind.
+    """The seller whose authorisation is withdrawn, according to a message; None for any other message.
 
-    The content has `user_id` as well (docs/platform/channel.md 7.5); a message that names nobody changes
-    nothing here, and the next call for its seller is refused.
+    The content has `user_id` as well (docs/platform/channel.md 7.5). A message that names no seller changes
+    nothing here; the next call for its seller is refused.
     """
     if message.topic != AUTH_CANCEL_TOPIC:
         return None

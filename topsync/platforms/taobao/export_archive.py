@@ -1,7 +1,7 @@
-"""Unpacking the zip of an export in constant memory, whatever is in it.
+"""Unpacks the zip of an export in constant memory, whatever is in it.
 
-Only stored and deflated entries are read: of other methods Python's reader unpacks in one step whatever there
-is, and a kilobyte can be gigabytes. Nothing that the zip module raises gets out as it is: which errors a
+Only stored and deflated entries are read: for other methods Python's reader unpacks everything in one step,
+and a kilobyte can become gigabytes. No error of the zip module leaves this module unchanged: which errors a
 hostile file can cause is not documented, and changes.
 """
 
@@ -22,8 +22,8 @@ MAX_ENTRIES: Final = 10_000
 """The platform packs one text file, perhaps a few (docs/platform/gateway.md 4.3)."""
 
 MAX_READ_BYTES: Final = 4 * 1024 * 1024
-"""The most that the zip module may ask the file for at once. Its table of contents is the only thing that it
-reads whole; this holds more than `MAX_ENTRIES` with names of the usual length."""
+"""The most that the zip module may read from the file at once. Only the table of contents is read as a whole;
+in this many bytes it can list more than `MAX_ENTRIES` entries with names of the usual length."""
 
 _METHODS: Final = {
     zipfile.ZIP_STORED: "stored",
@@ -38,7 +38,7 @@ _ACCEPTED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class _Bounded(io.FileIO):
-    """A file that is never read in large pieces, whatever a length in it says."""
+    """A file that is never read in large pieces, whatever lengths it claims."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and 0 <= size <= MAX_READ_BYTES:
@@ -50,10 +50,10 @@ class _Bounded(io.FileIO):
 
 
 def entries(path: Path, chunk_bytes: int) -> Iterator[Iterator[bytes]]:
-    """Each entry that is a file, as its bytes in pieces; to be read in this order.
+    """The bytes, in pieces, of each entry that is a file. Read them in this order.
 
     Raises:
-        ExportFileError: see there; also while the pieces are read.
+        ExportFileError: the file cannot be accepted; may also be raised while the pieces are read.
         OSError: the file cannot be read here.
     """
     with _Bounded(path, opener=_open_no_link) as file:
@@ -91,13 +91,13 @@ def _open_no_link(path: str, flags: int) -> int:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What the zip module raises becomes an `ExportFileError`, unless it is the disk's fault."""
+    """Turn the zip module's errors into an `ExportFileError`, unless the disk is to blame."""
     try:
         yield
     except ExportFileError:
         raise
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a place in the file that no file can have
+        if error.errno != errno.EINVAL:  # raised for an impossible position in the file
             raise
         raise _no_zip(path, error) from None
     except Exception as error:  # noqa: BLE001 -- see the module
@@ -105,5 +105,5 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _no_zip(path: Path, error: Exception) -> ExportFileError:
-    # The class and not the text, which may quote the file.
+    # The error's class, not its text, which may quote the file.
     return ExportFileError(f"{path.name} is not a readable zip ({type(error).__name__})")

@@ -1,7 +1,7 @@
-"""Reading the file of a bulk export: bounded, streamed, byte by byte honest (docs/platform/gateway.md 4.3).
+"""Reads the file of a bulk export as a stream, within bounds (docs/platform/gateway.md 4.3).
 
 Lines are split on bytes, never with `str.splitlines`, which also splits inside buyers' messages. Entry
-names are never used as paths; sizes and ratio are capped while unpacking, not believed from the header.
+names are never used as paths. Sizes and ratio are limited while unpacking; the header is not trusted.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from topsync.platforms.taobao.gateway.wire import trade_in
 CHUNK_BYTES: Final = 1024 * 1024
 
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
-"""A longer line is no trade."""
+"""A longer line cannot be a trade."""
 
 RATIO_FLOOR_BYTES: Final = 64 * 1024 * 1024
-"""Below this the ratio says nothing: small files of repetitive text pack very well."""
+"""Below this size the ratio is not checked: small files of repetitive text pack very well."""
 
 _LINE_END: Final = re.compile(rb"[\r\n]+")
 _TID: Final = re.compile(rb'"tid"\s*:\s*"?(\d{1,19})(?=[",}\s])')
-"""Up to what ends a number or text: half an id would be another order's."""
+"""Includes the character after the number or text: half an id would be another order's id."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -44,7 +44,7 @@ def read(path: Path, *, max_bytes: int, max_ratio: float) -> Iterator[ExportLine
     """Every line of every entry, in order.
 
     Raises:
-        ExportFileError: the file is no zip that is read here, or holds more than it may.
+        ExportFileError: the file is not a zip that can be read here, or holds more than it may.
     """
     for line in _lines(path, max_bytes=max_bytes, max_ratio=max_ratio):
         yield read_line(line)
@@ -59,7 +59,7 @@ def read_line(line: bytes) -> ExportLine:
     except (
         ValueError,
         orjson.JSONEncodeError,
-    ) as error:  # the latter: nested more deeply than can be written
+    ) as error:  # the last of these: nested more deeply than can be written
         found = _TID.search(line)
         try:
             return ToRepair(parse_id(found[1].decode() if found else None))

@@ -28,16 +28,17 @@ MAX_TRADES: Final = 100
 """Ids in one task (docs/platform/gateway.md 3.7)."""
 
 _UNNUMBERED: Final = 15
-"""Failures of a batch carry a `sub_code` without the number of a code; 15 is that of any `isv` or `isp`."""
+"""Failures in a batch carry a `sub_code` but no numeric code; 15 is the code of all `isv` and `isp`
+errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedDetail:
-    """A trade that the batch could not have.
+    """A trade that the batch did not get.
 
     Attributes:
-        error: what to do about it, as after a call for this trade alone. TradeNotExistError: there is none.
-            Never raised here; it closes no gate.
+        error: what to do about it, as after a call for this trade alone. TradeNotExistError: no such trade.
+            It is never raised here, and closes no gate.
     """
 
     tid: int
@@ -51,7 +52,8 @@ class DetailsResult:
     Attributes:
         created_at: when the task was created. The states are as of its *run*, which is later.
         trades: complete trades as the platform sent them, by id; only with DONE.
-        failed: the others that it tells of. A batch that fails in part is normal: ask for these one by one.
+        failed: the trades that it could not get. It is normal that a batch fails in part: ask for each of
+            them by a call of its own.
     """
 
     status: ExportStatus
@@ -86,13 +88,13 @@ async def create(
 
 
 async def result(client: TopClient, task_id: int, *, priority: Priority) -> DetailsResult:
-    """Where a batch stands; when done, its trades. May be asked again: nothing is spent by it.
+    """The state of a batch; when done, its trades. It may be called again: asking uses nothing up.
 
-    A row that cannot be read, or that answers with another trade, is a failure of that trade alone.
+    A row that cannot be read, or that holds another trade, is a failure of that trade alone.
 
     Raises:
         TaskNotExistError: expired or unknown: create the batch again.
-        BadAnswerError: the answer is no batch, or a row does not name its trade.
+        BadAnswerError: the answer is not a batch, or a row does not name its trade.
     """
     answer = await client.call(ApiRequest(RESULT_API, {"task_id": task_id}), priority=priority)
     task = wire.object_in(answer, "task")
@@ -116,27 +118,27 @@ def _asked_for(row: Mapping[str, object]) -> int:
 
 
 def _trade(row: Mapping[str, object], tid: int) -> Mapping[str, object]:
-    told = _json(row, "sub_task_result")
+    row_result = _json(row, "sub_task_result")
     if not wire.as_bool(row.get("is_success")):
-        raise _failure(told)
+        raise _failure(row_result)
     try:
-        trade = wire.trade_in(told)
+        trade = wire.trade_in(row_result)
     except ValueError as error:
         raise BadAnswerError(f"no trade in a subtask: {error}", api=RESULT_API) from None
     if wire.as_id(trade.get("tid")) != tid:
-        raise BadAnswerError("a subtask holds another trade", api=RESULT_API, body=wire.dumps(told))
+        raise BadAnswerError("a subtask holds another trade", api=RESULT_API, body=wire.dumps(row_result))
     return trade
 
 
-def _failure(told: object) -> TopError:
-    if not isinstance(told, Mapping):
+def _failure(row_result: object) -> TopError:
+    if not isinstance(row_result, Mapping):
         return BadAnswerError("a failed subtask without a reason", api=RESULT_API)
-    reason = told if wire.is_absent(inner := told.get("error_response")) else inner
+    reason = row_result if wire.is_absent(inner := row_result.get("error_response")) else inner
     if not isinstance(reason, Mapping):
         return BadAnswerError("a failed subtask without a reason", api=RESULT_API)
     answer = wire.error_answer(RESULT_API, {"code": _UNNUMBERED, **reason})
     error = rules.error_for(RESULT_API, answer)
-    # Also `isv.invalid-parameter:tid` and the like: whatever is absent here is the trade.
+    # Also `isv.invalid-parameter:tid` and the like: in this call, only the trade can be absent.
     return _absent(answer) if isinstance(error, DroppedError) else error
 
 

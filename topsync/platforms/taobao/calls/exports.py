@@ -36,7 +36,7 @@ class ExportTask:
     """A task that the platform has accepted.
 
     Attributes:
-        created_at: the platform's word on when; None for an adopted task, whose `result` tells it.
+        created_at: when the platform says it was created; None for an adopted task: ask for its `result`.
         adopted: an identical task existed, possibly of an earlier day (docs/platform/gateway.md 4.2).
     """
 
@@ -53,7 +53,7 @@ class ExportStatus(StrEnum):
     DONE = "done"
     FAIL = "fail"
     EMPTY = "empty"
-    """Finished without a file: no trade matched. A success."""
+    """Finished without a file, because no trade matched: a success."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ async def create(
 async def accepted(
     client: TopClient, session: SecretStr, request: ApiRequest, priority: Priority
 ) -> ExportTask:
-    """The task that a request creates, or the identical one that exists already.
+    """The task that a request creates, or the identical task that already exists.
 
     Raises:
         TaskDuplicateError: such a task exists, but the platform did not name it.
@@ -130,7 +130,7 @@ async def accepted(
 
 
 async def result(client: TopClient, task_id: int, *, priority: Priority = Priority.BOOTSTRAP) -> ExportResult:
-    """Where an export stands; when done, a fresh one-time URL (docs/platform/gateway.md 3.8).
+    """The state of an export; when done, with a fresh one-time URL (docs/platform/gateway.md 3.8).
 
     Raises:
         TaskNotExistError: expired or unknown: create the export again.
@@ -159,7 +159,7 @@ async def tasks(
     *,
     priority: Priority = Priority.BOOTSTRAP,
 ) -> list[ListedTask]:
-    """The app's tasks that are to run, or have run, in [start, end]: the second way to find a lost one.
+    """The app's tasks that run, or ran, in [start, end]: the second way to find a lost task.
 
     The span begins at most three days ago and ends at most a day from now (docs/platform/gateway.md 3.9).
     """
@@ -179,11 +179,11 @@ async def tasks(
 async def delete(
     client: TopClient, session: SecretStr, task_id: int, *, priority: Priority = Priority.BOOTSTRAP
 ) -> None:
-    """Delete a task of this app, with its result. A repetition finds that it does not exist any more.
+    """Delete a task of this app, with its result. When repeated, it raises `TaskNotExistError`.
 
     Raises:
         TaskNotExistError: there is no such task, or no longer.
-        RequestRefusedError: the platform answered that it did not do it.
+        RequestRefusedError: the platform answered that it did not delete it.
     """
     request = ApiRequest("taobao.topats.task.delete", {"task_id": task_id})
     answer = await client.call(request, session=session, priority=priority)
@@ -191,13 +191,13 @@ async def delete(
         raise RequestRefusedError("the task was not deleted", api=request.api)
 
 
-def status_of(told: object) -> ExportStatus:
-    """The status that the platform tells.
+def status_of(value: object) -> ExportStatus:
+    """The status in the platform's answer.
 
     Raises:
-        BadAnswerError: nobody has heard of it.
+        BadAnswerError: the status is unknown.
     """
     try:
-        return ExportStatus(str(told))
+        return ExportStatus(str(value))
     except ValueError:
         raise BadAnswerError("unknown status of an export", api=RESULT_API) from None

@@ -1,4 +1,4 @@
-"""The way of a parcel (docs/platform/gateway.md 3.13)."""
+"""Where a parcel has been (docs/platform/gateway.md 3.13)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError
 from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
 
 MAX_LINES: Final = 50
-"""Lines that can be asked for at once."""
+"""How many order lines a call can ask for."""
 
 
 class TransitStep(PlatformObject):
-    """One step of a parcel's way. `action` is the machine's word, `status_desc` is for people."""
+    """A step of a parcel's way. `action` is for machines, `status_desc` for people."""
 
     status_time: Instant | None = None
     status_desc: str | None = None
@@ -30,7 +30,7 @@ class TransitStep(PlatformObject):
 class Trace(PlatformObject):
     """The way of a parcel so far, as `taobao.logistics.trace.search` gives it.
 
-    `status` is text for people; of a parcel that was reported as shipped *offline* it says "signed" at once.
+    `status` is text for people. For a parcel that was reported as shipped *offline* it says "signed" at once.
     """
 
     tid: PlatformId
@@ -44,13 +44,13 @@ class Trace(PlatformObject):
 async def trace(
     client: TopClient, session: SecretStr, tid: int, *, oids: Sequence[int] = (), priority: Priority
 ) -> Trace:
-    """The parcel of a trade, or that of the given lines of a trade that was shipped in several.
+    """The parcel of a trade; for a trade shipped in several parcels, the parcel of the given order lines.
 
     Raises:
         ValueError: more than 50 lines.
         TradeNotExistError: no such trade for this seller.
-        RequestRefusedError: also a trade in several parcels without its lines.
-        BadAnswerError: the answer is no trace.
+        RequestRefusedError: also when the trade has several parcels and no lines were given.
+        BadAnswerError: the answer is not a trace.
     """
     if len(oids) > MAX_LINES:
         raise ValueError(f"at most {MAX_LINES} lines can be asked for")
@@ -63,6 +63,6 @@ async def trace(
     except DroppedError as error:
         raise TradeNotExistError("no such trade", api=request.api, answer=error.answer) from error
     try:
-        return Trace.from_platform({name: told for name, told in answer.items() if name != "request_id"})
+        return Trace.from_platform({name: value for name, value in answer.items() if name != "request_id"})
     except UnreadableError as error:
         raise BadAnswerError(str(error), api=request.api, body=wire.dumps(answer)) from None

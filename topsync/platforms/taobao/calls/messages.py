@@ -1,9 +1,9 @@
 """The message channel over HTTP: who is permitted, groups, and the queue itself (docs/platform/gateway.md
 3.12).
 
-Only `permit` speaks for a seller; everything else speaks for the app. The queue of a group is the one that
+Only `permit` is called in a seller's name; everything else in the app's. A group has a single queue, which
 its WebSocket connections share (docs/platform/channel.md 4.6). topsync consumes over the WebSocket; the
-queue's calls here are for operators, and for where that port is closed.
+queue's calls here are for operators, and for places where that port is closed.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ MAX_QUANTITY: Final = 200
 MAX_CONFIRMED: Final = 200
 
 RESERVED_PREFIX: Final = "default"
-"""Groups whose names begin so are the platform's."""
+"""Groups whose names begin with this belong to the platform."""
 
 
 @dataclass(frozen=True, slots=True)
 class TmcUser:
-    """How a seller stands on the channel.
+    """What the channel knows about a seller.
 
     Attributes:
         is_valid: the authorisation has neither expired nor been withdrawn.
-        topics: the permitted ones; empty for all that the app subscribes to.
+        topics: the permitted topics; empty when all that the app subscribes to are permitted.
     """
 
     user_id: int
@@ -81,11 +81,11 @@ async def permit(
     *,
     priority: Priority = Priority.BOOTSTRAP,
 ) -> None:
-    """Let the channel carry exactly these topics of this seller: what is not named is unsubscribed.
+    """Let the channel carry exactly these topics of this seller. Any other topic is unsubscribed.
 
     Raises:
-        ValueError: no topic, which would mean all, or more than 100.
-        RequestRefusedError: the platform answered that it did not do it.
+        ValueError: no topic, which would mean all topics, or more than 100.
+        RequestRefusedError: the platform answered that it did not permit them.
     """
     if not 0 < len(topics) <= MAX_TOPICS:
         raise ValueError(f"between 1 and {MAX_TOPICS} topics can be permitted")
@@ -95,7 +95,7 @@ async def permit(
 
 
 async def user(client: TopClient, nick: str, *, priority: Priority) -> TmcUser | None:
-    """How a seller stands on the channel; None for one who was never permitted.
+    """What the channel knows about a seller; None for a seller who was never permitted.
 
     Raises:
         ValueError: the nick is longer than 100 characters.
@@ -106,18 +106,18 @@ async def user(client: TopClient, nick: str, *, priority: Priority) -> TmcUser |
         answer = await client.call(request, priority=priority)
     except DroppedError:
         return None
-    told = wire.object_in(answer, "tmc_user")
+    row = wire.object_in(answer, "tmc_user")
     return TmcUser(
-        user_id=wire.as_id(told.get("user_id")),
-        nick=wire.as_text(told.get("user_nick")),
-        is_valid=wire.as_bool(told.get("is_valid")),
-        group=_optional_text(told.get("group_name")),
-        topics=frozenset(wire.texts(told, "topics")),
+        user_id=wire.as_id(row.get("user_id")),
+        nick=wire.as_text(row.get("user_nick")),
+        is_valid=wire.as_bool(row.get("is_valid")),
+        group=_optional_text(row.get("group_name")),
+        topics=frozenset(wire.texts(row, "topics")),
     )
 
 
 async def cancel(client: TopClient, nick: str, *, priority: Priority) -> bool:
-    """Let nothing more of a seller through; whether there was such a seller, so a repetition is False.
+    """Stop all messages of a seller. Returns whether the channel knew the seller, so a repetition is False.
 
     Raises:
         ValueError: the nick is longer than 100 characters.
@@ -136,7 +136,7 @@ async def groups(
     page_size: int = 40,
     priority: Priority,
 ) -> list[str]:
-    """One page of the names of the app's groups, or of those among `names` that exist.
+    """A page of the names of the app's groups; with `names`, only those of them that exist.
 
     Raises:
         ValueError: more than 20 names.
@@ -151,7 +151,7 @@ async def groups(
 async def add_group(client: TopClient, group: str, nicks: Sequence[str], *, priority: Priority) -> None:
     """Send these sellers' messages to a group from now on; it is created if it does not exist.
 
-    What is queued stays where it is, so a consumer of the former group goes on until that is empty.
+    Queued messages stay where they are, so keep consuming the former group until it is empty.
 
     Raises:
         ValueError: the name is empty, longer than 32 characters or reserved, or there are no nicks or more
@@ -170,7 +170,7 @@ async def delete_group(
 ) -> bool:
     """Delete a group, **with the messages in it**, or only take these sellers out of it.
 
-    False when there is no such group: so also where the answer to the first attempt was lost.
+    False when there is no such group; so it may also be False when the answer to a first attempt was lost.
 
     Raises:
         ValueError: as for `add_group`, except that no nick is needed.
@@ -183,10 +183,10 @@ async def delete_group(
 
 
 async def route_topics(client: TopClient, group: str, topics: Sequence[str], *, priority: Priority) -> bool:
-    """Send messages of these topics to a group, which is created; a seller's own group goes before.
+    """Send messages of these topics to a group, which is created. A seller's own group takes precedence.
 
     Raises:
-        ValueError: the name is as in `add_group`, or there are no topics or more than 20.
+        ValueError: the name is wrong as in `add_group`, or there are no topics or more than 20.
     """
     return await _route("taobao.tmc.topic.group.add", client, group, topics, priority)
 
@@ -195,19 +195,19 @@ async def unroute_topics(client: TopClient, group: str, topics: Sequence[str], *
     """Undo `route_topics`.
 
     Raises:
-        ValueError: as there.
+        ValueError: as in `route_topics`.
     """
     return await _route("taobao.tmc.topic.group.delete", client, group, topics, priority)
 
 
 async def queues(client: TopClient, group: str, *, priority: Priority) -> list[QueueCounts]:
-    """Today's counts of a group's queue, per broker; what is put and not read is the backlog."""
+    """Today's counts of a group's queue, per broker. Messages put but not read are the backlog."""
     answer = await client.call(ApiRequest("taobao.tmc.queue.get", {"group_name": group}), priority=priority)
     return [
         QueueCounts(
             wire.as_text(row.get("name")),
             wire.as_text(row.get("broker_name")),
-            put=wire.as_count(row.get("put_toal")),  # the platform spells it so
+            put=wire.as_count(row.get("put_toal")),  # the platform's spelling
             read=wire.as_count(row.get("get_total")),
         )
         for row in wire.items(answer, "datas", "tmc_queue_info")
@@ -217,9 +217,9 @@ async def queues(client: TopClient, group: str, *, priority: Priority) -> list[Q
 async def consume(
     client: TopClient, *, quantity: int = 100, group: str | None = None, priority: Priority
 ) -> list[QueuedMessage]:
-    """Take up to so many messages; the same one may come twice. Nothing there: wait 100 ms before the next.
+    """Take up to `quantity` messages; a message may come twice. After an empty answer, wait 100 ms.
 
-    Each comes again after some minutes unless it is confirmed, so an answer that is lost costs time and no
+    A message comes again after some minutes unless it is confirmed, so a lost answer costs time but loses no
     message.
 
     Raises:
@@ -235,11 +235,11 @@ async def consume(
 async def confirm(
     client: TopClient, ids: Sequence[int], *, group: str | None = None, priority: Priority
 ) -> None:
-    """Tell that these messages are done with; one that already is does no harm.
+    """Confirm messages that are done. Confirming a message twice does no harm.
 
     Raises:
         ValueError: no message, or more than 200.
-        RequestRefusedError: the platform answered that it did not do it.
+        RequestRefusedError: the platform answered that it did not confirm them.
     """
     if not 0 < len(ids) <= MAX_CONFIRMED:
         raise ValueError(f"between 1 and {MAX_CONFIRMED} messages can be confirmed at once")
@@ -253,7 +253,7 @@ async def connection_token(client: TopClient, group: str, *, priority: Priority)
     """The token that a group's WebSocket connections carry.
 
     Raises:
-        BadAnswerError: there is none in the answer.
+        BadAnswerError: the answer has no token.
     """
     answer = await client.call(ApiRequest("taobao.tmc.auth.get", {"group": group}), priority=priority)
     token = answer.get("result")

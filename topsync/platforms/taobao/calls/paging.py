@@ -1,4 +1,4 @@
-"""What every list call has: a window, a page, and a count or the word that there is more.
+"""What all list calls share: a window, a page, and either a count or a flag for a next page.
 
 A list is sorted newest first and shows each object once (docs/platform/gateway.md 3.1, 3.2, 3.10).
 """
@@ -36,7 +36,7 @@ def increment_window(start_name: str, start: datetime, end_name: str, end: datet
     """As `window`, of at most a day.
 
     Raises:
-        ValueError: besides, it is longer than a day.
+        ValueError: as `window`, or it is longer than a day.
     """
     if end - start > MAX_INCREMENT_SPAN:
         raise ValueError("an increment window spans at most one day")
@@ -44,7 +44,7 @@ def increment_window(start_name: str, start: datetime, end_name: str, end: datet
 
 
 def page(page_no: int, page_size: int, *, use_has_next: bool, fields: Sequence[str]) -> dict[str, Parameter]:
-    """The parameters of one page of objects of all trade types.
+    """The parameters of a page of objects of all trade types.
 
     Raises:
         ValueError: pages count from 1 and hold 1 to 100.
@@ -62,11 +62,11 @@ def page(page_no: int, page_size: int, *, use_has_next: bool, fields: Sequence[s
 
 def total(answer: Mapping[str, object]) -> int | None:
     """How many objects the window holds; only without `use_has_next`."""
-    told = answer.get("total_results")
-    return None if wire.is_absent(told) else wire.as_count(told)
+    value = answer.get("total_results")
+    return None if wire.is_absent(value) else wire.as_count(value)
 
 
 def has_next(answer: Mapping[str, object]) -> bool | None:
     """Whether another page follows; only with `use_has_next`."""
-    told = answer.get("has_next")
-    return None if wire.is_absent(told) else wire.as_bool(told)
+    value = answer.get("has_next")
+    return None if wire.is_absent(value) else wire.as_bool(value)

@@ -10,6 +10,6 @@ from topsync.platforms.taobao.gateway.wire import ApiRequest, as_instant
 
 
 async def server_time(client: TopClient, *, priority: Priority = Priority.LIVE) -> datetime:
-    """The platform's time, cut to the second. `TopClient.sync_clock` is what keeps the clock."""
+    """The platform's time, cut to the second. `TopClient.sync_clock` keeps the clock."""
     answer = await client.call(ApiRequest(TIME_API), priority=priority)
     return as_instant(answer.get("time"))

@@ -1,4 +1,4 @@
-"""Refunds: listed by modification, and one in full (docs/platform/gateway.md 3.10)."""
+"""Refunds: listed by modification, and fetched in full (docs/platform/gateway.md 3.10)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_RIGHT_SUB_CODES = ("isv.permission-", "isv.invalid-permission")
 
 
 def refuses_all(error: RequestRefusedError) -> bool:
-    """Whether we may have no refund of the seller, rather than not this one.
+    """Whether the platform refuses us all refunds of the seller, not only this refund.
 
     Source: docs/platform/gateway.md 2.2.
     """
@@ -37,7 +37,7 @@ def refuses_all(error: RequestRefusedError) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ListedRefund:
-    """One row of a list page: it says that a refund changed; `get` says what it is."""
+    """A row of a list page. It says that a refund changed; `get` fetches the refund."""
 
     refund_id: int
     tid: int
@@ -66,10 +66,10 @@ async def received(
     fields: Sequence[str] = REFUND_LIST_FIELDS,
     priority: Priority,
 ) -> RefundPage:
-    """One page of the refunds *modified* in [start, end], of trades of all types.
+    """A page of the refunds *modified* in [start, end], of trades of all types.
 
-    Neither order nor longest span is documented; newest first and a day are assumed, so treat a window as
-    one of `trades.increments` (docs/platform/gateway.md 3.10).
+    Neither the order of rows nor the longest window is documented. We assume newest first and a day, so treat
+    a window like a window of `trades.increments` (docs/platform/gateway.md 3.10).
 
     Raises:
         ValueError: the window is not in whole seconds, is empty or longer than a day, or the page is out of
@@ -95,11 +95,11 @@ async def get(
     *,
     priority: Priority,
 ) -> Refund:
-    """One refund in full.
+    """A refund in full.
 
     Raises:
         RefundNotExistError: no such refund for this seller.
-        BadAnswerError: the answer is no refund, or another one; the body is kept in it.
+        BadAnswerError: the answer is not a refund, or is another refund; the error keeps the body.
     """
     request = ApiRequest("taobao.refund.get", {"fields": fields, "refund_id": refund_id})
     try:

@@ -1,4 +1,4 @@
-"""Sold trades: listed by creation, by modification and by arrival, and one in full."""
+"""Sold trades: listed by creation, by modification and by arrival, and fetched in full."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError
 from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
 
 _FULLINFO_FIELDS: Final = ",".join(FULLINFO_FIELDS)
-"""As they are sent: joined once, and not for each trade."""
+"""The fields as they are sent: joined once, and not for each trade."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedTrade:
-    """One row of a list page: it says that a trade changed, not what it is now (docs/platform/gateway.md
-    6.3).
+    """A row of a list page. It says that a trade changed, not what it is now (docs/platform/gateway.md 6.3).
 
     Attributes:
         arrived: when this state reached the seller's database (`async_modified`), if it was asked for.
@@ -59,7 +58,7 @@ async def sold(
     fields: Sequence[str] = LIST_FIELDS,
     priority: Priority,
 ) -> TradePage:
-    """One page of the trades *created* in [start, end], all types, newest first (docs/platform/gateway.md
+    """A page of the trades *created* in [start, end], all types, newest first (docs/platform/gateway.md
     3.1).
 
     Raises:
@@ -83,11 +82,11 @@ async def increments(
     fields: Sequence[str] = LIST_FIELDS,
     priority: Priority,
 ) -> TradePage:
-    """One page of the trades *modified* in [start, end], all types, newest first (docs/platform/gateway.md
+    """A page of the trades *modified* in [start, end], all types, newest first (docs/platform/gateway.md
     3.2).
 
-    An `end` in the future of the platform's clock loses trades, unless all of the window fits one page:
-    `topsync.coverage.listing` knows when that is.
+    If `end` lies in the future of the platform's clock, trades are lost, unless the whole window fits one
+    page: `topsync.coverage.listing` knows when.
 
     Raises:
         ValueError: the window is not in whole seconds, is empty or longer than a day, or the page is out of
@@ -112,7 +111,7 @@ async def arrivals(
     fields: Sequence[str] = ARRIVAL_FIELDS,
     priority: Priority,
 ) -> TradePage:
-    """One page of the trades that *reached the seller's database* in [start, end], the latest first.
+    """A page of the trades that *reached the seller's database* in [start, end], the latest first.
 
     A trade that appears late is in the window of its arrival, whatever its `modified`
     (docs/platform/gateway.md 3.3). Whether every change counts as an arrival is not documented: it adds to
@@ -143,7 +142,7 @@ async def fullinfo(
     try:
         answer = await client.call(request, session=session, priority=priority)
     except DroppedError as error:
-        # Also `isv.invalid-parameter:tid` and the like: whatever is absent here is the trade.
+        # Also `isv.invalid-parameter:tid` and the like: in this call, only the trade can be absent.
         raise TradeNotExistError("no such trade", api=request.api, answer=error.answer) from error
     trade = answer.get("trade")
     if not isinstance(trade, Mapping):

@@ -1,4 +1,4 @@
-"""How long to stay away after a connection ended: a rule without a clock, so that it can be tested."""
+"""How long to wait after a connection ended: a rule without a clock, so that it can be tested."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from topsync.platforms.taobao.channel.endings import Cause
 
 _MAX_DOUBLINGS = 16
-"""Far beyond any sensible maximum; keeps the power small when an outage lasts for days."""
+"""Beyond any sensible maximum; keeps the power of two small when an outage lasts for days."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReconnectPolicy:
     """The waits between connections; the numbers are those of docs/platform/channel.md 5.3.
 
-    `first_seconds`, doubled after each failure up to `max_seconds`; `refused_first_seconds` instead when
-    the platform refused the CONNECT, and `kicked_first_seconds` when it sent us away. Whether it does so
-    because another has taken our place is not known; two that come back at once would go on taking it from
-    each other. A connection that lived `stable_seconds` starts the row anew.
-    `jitter` (0 to 1) is the share of each wait that chance may take off, so that a fleet that lost its
-    connections together does not come back together.
+    The first wait is `first_seconds`; it doubles after each failure, up to `max_seconds`. It begins with
+    `refused_first_seconds` when the platform refused the CONNECT, and with `kicked_first_seconds` when it
+    sent us a Close. We do not know whether it does that because another client has taken our place; two
+    clients that came back at once would take the place from each other for ever. After a connection that
+    lived `stable_seconds` the waits begin anew. `jitter` (0 to 1) is the share of each wait that chance may
+    take off, so that a fleet that lost its connections together does not come back together.
     """
 
     first_seconds: float = 3.0
@@ -32,7 +32,7 @@ class ReconnectPolicy:
 
 
 class Backoff:
-    """The row of waits of one client. `random` answers a number in [0, 1)."""
+    """The sequence of waits of a client. `random` returns a number in [0, 1)."""
 
     def __init__(self, policy: ReconnectPolicy, random: Callable[[], float]) -> None:
         self._policy = policy
@@ -40,7 +40,7 @@ class Backoff:
         self._failures = 0
 
     def delay_seconds(self, cause: Cause, *, alive_seconds: float) -> float:
-        """The wait after a connection that was of use for `alive_seconds` (0 when it never was)."""
+        """The wait after a connection that worked for `alive_seconds` (0 when it never worked)."""
         policy = self._policy
         if alive_seconds >= policy.stable_seconds:
             self._failures = 0

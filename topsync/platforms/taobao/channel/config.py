@@ -1,4 +1,4 @@
-"""What a connection to the message channel needs to be told."""
+"""The configuration of a connection to the message channel."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from topsync.platforms.taobao.channel.messages import DEFAULT_MAX_CONTENT_BYTES,
 class ConnectionConfig:
     """Where to connect, as whom, and every bound. Values are checked when it is made (`ValueError`).
 
-    `dead_after_seconds`: when TCP gets nothing acknowledged for so long, the peer is dead (5.2).
-    `silence_seconds`: when nothing at all has come in for so long while we were listening, the connection
-    is given up as silent; `None` where a quiet shop is no reason to (5.2).
-    `foreign_seconds`: so long after the first frame with a token that is not ours a new one is asked for, if
-    it has not been asked for already because more of them came (3.4).
+    `dead_after_seconds`: when TCP gets nothing acknowledged for this long, the peer is dead (5.2).
+    `silence_seconds`: when nothing at all has come in for this long while we were listening, the connection
+    is given up as silent; `None` where a quiet shop is no reason for that (5.2).
+    `foreign_seconds`: this long after the first frame with a token that is not ours, we ask for a new token,
+    unless more such frames have made us ask earlier (3.4).
     `max_frame_bytes`: a longer message is not read; its beginning is handed over as unreadable.
-    `proof_check_seconds`: how often TCP is asked whether what was written has been acknowledged.
-    `max_unconfirmed_bytes`: see `deliveries`; `max_pending_confirms`: confirms kept while away.
-    `leave_seconds`: how long `leave` waits for work under way to be confirmed.
+    `proof_check_seconds`: how often we ask TCP whether everything written has been acknowledged.
+    `max_unconfirmed_bytes`: see `deliveries`; `max_pending_confirms`: confirms kept while not connected.
+    `leave_seconds`: how long `leave` waits until work under way is confirmed.
     """
 
     uri: str
@@ -54,4 +54,4 @@ class ConnectionConfig:
         if address.scheme not in ("ws", "wss") or not address.hostname:
             raise ValueError("uri: expected ws://host/ or wss://host/")
         if not self.app_key or not self.group:
-            raise ValueError("app_key and group must not be empty: an empty one is signed differently")
+            raise ValueError("app_key and group must not be empty: an empty value is signed differently")

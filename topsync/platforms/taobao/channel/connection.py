@@ -1,7 +1,7 @@
-"""The message channel over a real socket: connects, reconnects, pulls, confirms, and holds back.
+"""The message channel over a real socket: connects, reconnects, pulls, confirms, and slows down.
 
-A thin shell: what bytes mean is decided by `session`, how long to stay away by `backoff`, how much may be
-under way by `deliveries`, what a WebSocket is by `websocket`.
+A thin shell. `session` decides what bytes mean, `backoff` how long to wait, `deliveries` how much may be
+under way, and `websocket` implements the WebSocket.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from topsync.platforms.taobao.channel.websocket import (
 __all__ = ["ChannelConnection", "ConnectionConfig", "ConnectionStatus", "Delivery", "TokenSource"]
 
 BATCH_DELIVERIES: Final = 500
-"""Handed out at once at most: some milliseconds of work, between which the event loop gets its turns."""
+"""The most that is handed out at once: a few milliseconds of work, then the event loop gets a turn."""
 
 CONFIRMS_PER_WRITE: Final = 2000
 """About 200 kB; then the event loop gets a turn."""
 
 MAX_PHRASE_CHARS: Final = 200
-"""How much is kept of what a peer or the system says about an end."""
+"""How much is kept of the peer's or the system's words about an end."""
 
 TokenSource = Callable[[], Awaitable[str]]
-"""Answers what `taobao.tmc.auth.get` says now. Raises `TokenUnavailableError`; bounded in time by us."""
+"""Asks `taobao.tmc.auth.get` for a token. Raises `TokenUnavailableError`; the caller bounds it in time."""
 
 
 class _EndedError(Exception):
@@ -74,11 +74,11 @@ class _Counters:
 
 
 class ChannelConnection:
-    """One client of one group. `run` does the work; everything else may be called beside it, same loop.
+    """A client of a group. `run` does the work; meanwhile everything else may be called in the same loop.
 
     `clock` must have been set (`ClockNotSetError` otherwise). `on_state` is called with the new status at
     each change of state; it must not block or raise. `token_source` is asked before each CONNECT for the
-    token that the official client sends (docs/platform/channel.md 3.1); without one none is sent.
+    token that the official client sends (docs/platform/channel.md 3.1); without `token_source` none is sent.
     """
 
     def __init__(
@@ -144,20 +144,20 @@ class ChannelConnection:
     # For the user of the messages
 
     async def deliveries(self) -> AsyncIterator[list[Delivery]]:
-        """What the platform pushes, in batches as it comes, across reconnects, until `leave` is called or
-        `run` ends.
+        """The platform's pushes, in batches as they come, across reconnects, until `leave` is called or `run`
+        ends.
 
-        Each delivery must be settled with `confirm` or `release`: unsettled ones fill the bound, and then
+        Settle each delivery with `confirm` or `release`: unsettled deliveries fill the bound, and then
         nothing more is read.
         """
         while batch := await self._buffer.get(BATCH_DELIVERIES):
             yield batch
 
     def confirm(self, deliveries: Iterable[Delivery]) -> None:
-        """Ends messages for good; call it once what they say is stored. Does not wait; idempotent.
+        """Ends messages for good; call it when their content is stored. Does not wait; idempotent.
 
-        The confirms are written with the next flush, on whatever connection there is then. One that finds
-        the outbox full, or no connection before the end, is dropped: the message comes again.
+        The confirms are written with the next flush, on whatever connection there is then. A confirm that
+        finds the outbox full, or no connection before the end, is dropped: the message comes again.
         """
         for delivery in deliveries:
             if not self._buffer.settle(delivery) or delivery.message_id is None:
@@ -190,10 +190,10 @@ class ChannelConnection:
             self._finished.set()
 
     async def leave(self) -> None:
-        """Ends in good order, and waits for that: at most `leave_seconds` plus the closing time-out.
+        """Ends in good order and waits for the end, at most `leave_seconds` plus the closing time-out.
 
-        At once: no new pulls, `deliveries` ends, and what it has not handed out yet is let go. What is
-        being worked on may still be confirmed; then Close 1000. Idempotent.
+        At once: no new pulls, `deliveries` ends, and what it has not handed out yet is released. Work under
+        way may still be confirmed; then Close 1000. Idempotent.
         """
         self._leaving.set()
         self._buffer.end()
@@ -214,7 +214,7 @@ class ChannelConnection:
                 await self._leaving.wait()
 
     async def _live(self) -> Ending:
-        """One connection from its opening to its end; answers how it ended."""
+        """A connection from its opening to its end; returns how it ended."""
         ending = Ending(Cause.LOST)
         self._accepted_at_seconds = None
         self._foreign.opening()
@@ -251,7 +251,7 @@ class ChannelConnection:
             websocket.abort()
 
     async def _connect(self, websocket: WebSocket) -> None:
-        """From the open WebSocket to the platform's yes."""
+        """From the open WebSocket until the platform accepts."""
         self._session.upgraded()
         token = await self._fetch_token()
         await websocket.send([self._session.connect(int(self._clock.estimate().timestamp() * 1000), token)])
@@ -275,7 +275,7 @@ class ChannelConnection:
             raise _EndedError(Ending(Cause.NO_TOKEN, phrase=str(error)[:MAX_PHRASE_CHARS])) from None
 
     async def _serve(self, websocket: WebSocket) -> None:
-        """Until the connection ends, which one of the tasks raises."""
+        """Runs until the connection ends: the task that notices raises."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(websocket))
             tasks.create_task(self._write_confirms(websocket))
@@ -294,7 +294,7 @@ class ChannelConnection:
             self._take(await websocket.receive())
 
     async def _wait_for_room(self, websocket: WebSocket) -> None:
-        """While a bound is reached nothing is taken, the socket is not read, and TCP pushes back."""
+        """At a bound, waits: nothing is taken and the socket is not read, so TCP slows the peer down."""
         if self._has_room:
             return
         while not self._has_room and not websocket.is_closed:
@@ -312,7 +312,7 @@ class ChannelConnection:
         return not self._buffer.is_full and not self._outbox.is_crowded
 
     def _take(self, received: Sequence[Received]) -> None:
-        """What has come in together, in order. A refusal ends the connection, as do a few foreign frames."""
+        """Take messages that came in together. A refusal or a few foreign frames end the connection."""
         now = self._clock.now()
         deliveries, foreign = [], 0
         try:
@@ -357,7 +357,7 @@ class ChannelConnection:
         while True:
             quiet = self._clock.monotonic() - self._heard_at_seconds
             if quiet >= limit_seconds and self._has_room:
-                websocket.abort()  # a closing handshake with a dead peer only takes time
+                websocket.abort()  # with a dead peer, a closing handshake only takes time
                 raise _EndedError(Ending(Cause.SILENT, phrase=f"for {quiet:.0f} s"))
             await asyncio.sleep(max(limit_seconds - quiet, limit_seconds / 10))
 
@@ -384,13 +384,13 @@ class ChannelConnection:
             await asyncio.sleep(self._config.pull_interval_seconds)
 
     async def _ping_forever(self, websocket: WebSocket) -> None:
-        """Traffic that keeps the path open also while nothing is pulled."""
+        """Writes Pings, which keep the path open while nothing is pulled."""
         while True:
             await asyncio.sleep(self._config.ping_interval_seconds)
             await websocket.ping()
 
     async def _prove_forever(self, websocket: WebSocket) -> None:
-        """What we write proves that the connection works once the peer's TCP has acknowledged it."""
+        """Notes when the peer's TCP has acknowledged all we wrote: that proves that the connection works."""
         while True:
             await asyncio.sleep(self._config.proof_check_seconds)
             if websocket.is_acknowledged:
@@ -416,7 +416,7 @@ class ChannelConnection:
 
 
 def _ending(errors: BaseExceptionGroup[Exception]) -> Ending:
-    """How a connection ended: the first of its tasks' errors tells, the others follow from it."""
+    """How a connection ended: the first error of its tasks says so, the others follow from it."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -432,6 +432,6 @@ def _ending_of_websocket(closed: ClosedError) -> Ending:
         return Ending(Cause.KICKED, closed.code, closed.reason[:MAX_PHRASE_CHARS])
     if closed.broken is not None:
         return Ending(Cause.GARBLED, phrase=closed.broken[:MAX_PHRASE_CHARS])
-    # What the kernel says when `dead_after_seconds` are over.
+    # The kernel's error when `dead_after_seconds` are over.
     cause = Cause.DEAD if isinstance(closed.error, TimeoutError) else Cause.LOST
     return Ending(cause, phrase=str(closed.error or "")[:MAX_PHRASE_CHARS])

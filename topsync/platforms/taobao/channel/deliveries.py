@@ -1,7 +1,7 @@
-"""What lies between the socket and its user: deliveries on the way in, confirms on the way out.
+"""The buffers between the socket and its user: deliveries on the way in, confirms on the way out.
 
 Both are bounded. Deliveries are bounded by the memory of everything that is not yet confirmed or given up,
-whether it still waits here or is being worked on: that is what the socket is slowed down by.
+whether it still waits here or is being worked on. At the bound the socket is no longer read.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Final
 from topsync.platforms.taobao.channel.messages import TmcMessage
 
 DELIVERY_OVERHEAD_BYTES: Final = 2560
-"""What a delivery takes beyond its bytes, measured with the record that is made of it (3.1 kB for a push of
-500 bytes): without it tiny frames would escape the bound."""
+"""What a delivery takes beyond its bytes, measured together with the record made from it (3.1 kB for a push
+of 500 bytes). Without this share, tiny frames would escape the bound."""
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """One frame from the platform that waits for `confirm` or `release`.
+    """A frame from the platform that waits for `confirm` or `release`.
 
-    Either `message` is set, or `reason` says why the frame cannot be read: put `raw` aside, then confirm
-    it too, which reaches the platform if at least the `message_id` was readable. `received_at` is the
-    platform's time (UTC). Only its buffer writes `settled`.
+    Either `message` is set, or `reason` says why the frame cannot be read. Put the `raw` bytes of an
+    unreadable frame aside, then confirm it too; the confirm is sent if at least the `message_id` was
+    readable. `received_at` is the platform's time (UTC). Only its buffer writes `settled`.
     """
 
     message: TmcMessage | None
@@ -39,7 +39,7 @@ class Delivery:
 
     @property
     def cost_bytes(self) -> int:
-        """What it counts for against the bound."""
+        """Its share of the bound."""
         content = len(self.message.content) if self.message is not None else 0
         return len(self.raw) + content + DELIVERY_OVERHEAD_BYTES
 
@@ -47,13 +47,13 @@ class Delivery:
 class DeliveryBuffer:
     """Deliveries that are not settled, bounded by bytes. Not thread-safe.
 
-    The bound is kept by the writer, who asks `is_full` and waits for `room` before the next `put`; what
-    is put at once may exceed it, or a delivery larger than the bound could never pass.
+    The writer keeps the bound: it asks `is_full` and waits for `room` before the next `put`. A single `put`
+    may exceed the bound; otherwise a delivery larger than the bound could never pass.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        # Reading goes on well below the bound, not at each single settled delivery around it.
+        # Reading goes on only well below the bound, not after each settled delivery.
         self._resume_bytes = max_bytes * 3 // 4
         self._waiting: deque[Delivery] = deque()
         self._held = 0
@@ -67,7 +67,7 @@ class DeliveryBuffer:
 
     @property
     def held_bytes(self) -> int:
-        """The cost of everything not settled."""
+        """The cost of all deliveries that are not settled."""
         return self._held_bytes
 
     @property
@@ -76,7 +76,7 @@ class DeliveryBuffer:
         return not self._room.is_set()
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
-        """Takes some in; what comes after `end` is let go."""
+        """Takes deliveries in; after `end` it drops them."""
         if self._ended or not deliveries:
             return
         self._waiting += deliveries
@@ -88,8 +88,8 @@ class DeliveryBuffer:
         self._changed.set()
 
     async def get(self, max_deliveries: int) -> list[Delivery]:
-        """The next ones, in order, waiting for one; none once it has ended. Any number of tasks may take
-        turns.
+        """The next deliveries, in order. Waits for the first; returns an empty list after the end. Any number
+        of tasks may take turns.
         """
         while not self._waiting and not self._ended:
             self._changed.clear()
@@ -98,7 +98,7 @@ class DeliveryBuffer:
         return [waiting.popleft() for _ in range(min(len(waiting), max_deliveries))]
 
     def settle(self, delivery: Delivery) -> bool:
-        """Frees its bytes; `False` when that has been done before."""
+        """Frees its bytes; `False` when it was settled before."""
         if delivery.settled:
             return False
         delivery.settled = True
@@ -111,7 +111,7 @@ class DeliveryBuffer:
         return True
 
     async def room(self) -> None:
-        """Waits until it is not full, or has ended."""
+        """Waits until the buffer is not full, or has ended."""
         await self._room.wait()
 
     async def settled(self) -> None:
@@ -119,7 +119,7 @@ class DeliveryBuffer:
         await self._settled.wait()
 
     def end(self) -> None:
-        """No more are handed out: those still waiting are let go unconfirmed, readers get none."""
+        """Hands out no more: waiting deliveries are dropped unconfirmed, and readers get an empty list."""
         self._ended = True
         while self._waiting:
             self.settle(self._waiting.popleft())
@@ -128,10 +128,10 @@ class DeliveryBuffer:
 
 
 class ConfirmOutbox:
-    """Ids to confirm, in order; survives the connection. Full, it refuses more. Not thread-safe.
+    """Ids to confirm, in order; survives the connection. When it is full it refuses more. Not thread-safe.
 
-    While there is a connection it need never be full: half full it is `crowded`, and then whoever brings
-    new messages waits for `room` first.
+    While there is a connection it never becomes full: when it is half full it is `crowded`, and then whoever
+    brings new messages waits for `room` first.
     """
 
     def __init__(self, max_pending: int) -> None:
@@ -148,11 +148,11 @@ class ConfirmOutbox:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether nothing should be added to what is under way."""
+        """Whether no new messages should be taken in now."""
         return not self._room.is_set()
 
     def add(self, message_id: int) -> bool:
-        """`False` when it is full: the message will come again, which is harmless."""
+        """Adds an id; `False` when the outbox is full: the message will come again, which is harmless."""
         if len(self._ids) >= self._max_pending:
             return False
         self._ids.append(message_id)
@@ -163,12 +163,12 @@ class ConfirmOutbox:
         return True
 
     async def first(self, max_ids: int) -> list[int]:
-        """The oldest ids, waiting for one; they stay until `drop_first`, so a failed write loses none."""
+        """The oldest ids; waits for the first. They stay until `drop_first`, so a failed write loses none."""
         await self._filled.wait()
         return list(islice(self._ids, max_ids))
 
     def drop_first(self, count: int) -> None:
-        """So many of the oldest ids have been written."""
+        """Removes the `count` oldest ids, which have been written."""
         for _ in range(count):
             self._ids.popleft()
         if len(self._ids) * 2 <= self._max_pending:
@@ -178,7 +178,7 @@ class ConfirmOutbox:
             self._emptied.set()
 
     async def room(self) -> None:
-        """Waits until it is not crowded."""
+        """Waits until the outbox is not crowded."""
         await self._room.wait()
 
     async def emptied(self) -> None:

@@ -1,4 +1,4 @@
-"""Why a connection to the message channel ended, or never came about: a kind to act on, and words to read."""
+"""Why a connection to the message channel ended or failed to open: a cause to act on, and words to read."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """What ended a connection; the value is what metrics and rows hold."""
+    """What ended a connection; metrics and rows hold the value."""
 
     UNREACHABLE = "unreachable"
-    """No WebSocket came about: name, TCP, TLS or upgrade failed."""
+    """No WebSocket could be opened: name, TCP, TLS or upgrade failed."""
     NO_TOKEN = "no_token"  # noqa: S105 -- a name, not a secret
-    """The token that CONNECT should carry could not be had."""
+    """There was no token to send in the CONNECT."""
     UNANSWERED = "unanswered"
     """The platform did not answer CONNECT in time."""
     REFUSED = "refused"
-    """The platform answered CONNECT with an error: code and phrase are its own."""
+    """The platform answered CONNECT with an error; code and phrase are the platform's."""
     KICKED = "kicked"
-    """The platform sent a Close frame: code and phrase are its own."""
+    """The platform sent a Close frame; code and phrase are the platform's."""
     LOST = "lost"
     """TCP ended without a Close frame."""
     DEAD = "dead"
-    """Nothing we wrote was acknowledged any more, so TCP gave the peer up."""
+    """The peer acknowledged nothing of what we wrote, so TCP gave it up."""
     SILENT = "silent"
-    """Nothing came in for longer than is called normal."""
+    """Nothing came in for longer than the configured silence."""
     GARBLED = "garbled"
-    """The platform broke the WebSocket protocol, or sent without end or without reading, and we closed."""
+    """The platform broke the WebSocket protocol, sent without end or never read, and we closed."""
     FOREIGN_TOKEN = "foreign_token"  # noqa: S105 -- a name, not a secret
-    """What came had a token that was never given to us, and we closed to be given the right one."""
+    """Frames had a token that was never given to us, and we closed to get the right token."""
     LEFT = "left"
     """We left in good order."""
     STOPPED = "stopped"
-    """The process was stopped in the midst of it."""
+    """The process was stopped during the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """One end. `code` and `phrase` are the platform's words where it said any, cut to a sensible length."""
+    """How a connection ended. `code` and `phrase` are the platform's, if it gave any, and cut."""
 
     cause: Cause
     code: int | None = None
@@ -49,4 +49,4 @@ class Ending:
 
 
 class TokenUnavailableError(Exception):
-    """A source of tokens has none now. The text says why, and holds no secret."""
+    """A token source has no token now. The text says why, and holds no secret."""

@@ -15,18 +15,18 @@ from enum import IntEnum
 from typing import Final
 
 VERSION: Final = 2
-"""The only protocol version to write of one's own accord; 1 is for answering a version 1 peer."""
+"""The protocol version to write; version 1 is only for answering a version 1 peer."""
 
 MIN_FRAME_BYTES: Final = 4
 """Version, message type and the end-of-headers mark."""
 
 DEFAULT_MAX_BYTES: Final = 4 * 1024 * 1024
-"""No limit of the platform is known (docs/platform/channel.md 2.5). Frames of 200 kB were seen to pass; a
-push about an order has some hundred bytes."""
+"""No limit of the platform is known (docs/platform/channel.md 2.5). Frames of 200 kB have been seen; a push
+about an order has a few hundred bytes."""
 
 
 class FrameError(ValueError):
-    """The bytes are no frame, or the frame cannot be written. The text never quotes the frame's values."""
+    """The bytes are not a frame, or the frame cannot be written. The text never quotes the frame's values."""
 
 
 class MessageType(IntEnum):
@@ -83,7 +83,7 @@ Value = Byte | Int16 | Int32 | Int64 | Date | str | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame. Token and custom values stay out of its repr: they are credentials and buyers' data.
+    """A frame. Token and custom values stay out of its repr: they are credentials and buyers' data.
 
     `status_code` and `flag` are 0 when the header is missing. An empty or null phrase or token reads as
     `None`, because readers cannot tell them apart (docs/platform/channel.md 2.2).
@@ -133,15 +133,16 @@ _LITTLE: Final = _Order("<")
 _BIG: Final = _Order(">")
 
 _FLIPPING: Final = frozenset({_INT16, _INT32, _INT64, _DATE})
-"""In version 1 everything after the first of these is big endian, except the numbers inside values: an
-accident of the Java library that became the format (docs/platform/channel.md 2.4)."""
+"""In a version 1 frame, everything after the first value of these types is big endian, except the numbers
+inside
+values: an accident of the Java library that became the format (docs/platform/channel.md 2.4)."""
 
 
 def decode(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Frame:
-    """The frame in `data`; bytes behind its end mark are ignored.
+    """The frame in `data`; bytes after its end mark are ignored.
 
-    Stricter than the field's readers in one point: an unknown header or value type is refused, since
-    nobody can know its length (docs/platform/channel.md 2.2, 2.3).
+    Stricter than other readers in a single point: an unknown header or value type is refused, since its
+    length cannot be known (docs/platform/channel.md 2.2, 2.3).
 
     Raises:
         FrameError: longer than `max_bytes`, cut short, of an unknown type, or not UTF-8.
@@ -211,7 +212,7 @@ def _read_byte_array(data: bytes, position: int, order: _Order) -> tuple[bytes |
 
 
 def _after_null(start: int, end: int) -> int:
-    """Where reading goes on behind a length that is negative, which means null; too long a one raises."""
+    """Where reading goes on after a negative length, which means null; a length that is too long raises."""
     if end > start:
         raise FrameError(f"a length of {end - start} is declared where fewer bytes are left")
     return start
@@ -256,7 +257,7 @@ _READERS_V1: Final = {kind: reader for kind, reader in _READERS.items() if kind 
 
 
 def encode(frame: Frame) -> bytes:
-    """The frame's bytes, headers in the official Java writer's order; zero and empty ones are left out.
+    """The frame's bytes. Headers are in the official Java writer's order, without zero and empty headers.
 
     Raises:
         FrameError: a value has no wire type (a plain `int` has no width), a number does not fit its
@@ -289,7 +290,7 @@ def encode(frame: Frame) -> bytes:
     return b"".join(parts)
 
 
-# Names and tokens repeat from frame to frame; the bound keeps a stream of ever new ones from growing it.
+# Names and tokens repeat from frame to frame. The bound limits the cache when they are always new.
 @functools.lru_cache(maxsize=512)
 def _string_header(header: int, text: str, order: _Order) -> bytes:
     octets = text.encode()
@@ -317,5 +318,5 @@ def _write_value(value: Value, order: _Order) -> bytes:
 
 
 def _order_after(value_type: int, order: _Order) -> _Order:
-    """The byte order of a version 1 frame behind a value of that type."""
+    """The byte order of a version 1 frame after a value of that type."""
     return _BIG if value_type in _FLIPPING else order

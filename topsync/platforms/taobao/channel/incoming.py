@@ -1,9 +1,9 @@
-"""What comes in on a WebSocket, in bounded memory: the core of the websockets library, with bounds of ours.
+"""Reads what comes in on a WebSocket in bounded memory: the core of the websockets library, with our bounds.
 
-The library ends the connection when a message is longer than is accepted. On the channel it would be sent
-again on the next connection, and with it what else was on its way. So a longer message is read to its end
-and only its beginning and its end are kept. The library also answers each Ping, and writes as many answers
-as a peer cares to ask for; here only the last Ping of a read is answered, which RFC 6455 5.5.3 allows.
+The library ends the connection when a message is too long. On the channel the platform would send that
+message again on the next connection, together with everything else that was under way. So a longer message is
+read to its end, and only its beginning and its end are kept. The library also answers every Ping, however
+many a peer sends; here only the last Ping of a read is answered, which RFC 6455 5.5.3 allows.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from websockets.streams import StreamReader
 from websockets.uri import WebSocketURI
 
 HEAD_BYTES: Final = 64 * 1024
-"""What is kept of the beginning of too long a message: all of a push but its content is far shorter."""
+"""How much is kept of the beginning of a message that is too long: all of a push except its content is far
+shorter."""
 
 TAIL_BYTES: Final = 16 * 1024
-"""What is kept of its end: fields may stand behind the content (docs/platform/channel.md 2.2)."""
+"""How much is kept of its end: fields may follow the content (docs/platform/channel.md 2.2)."""
 
 MAX_SKIPPED_BYTES: Final = 64 * 1024 * 1024
-"""A longer message ends the connection: what it keeps waiting is better fetched by another."""
+"""A longer message ends the connection: another connection brings sooner what waits behind it."""
 
 MAX_PINGS_AT_ONCE: Final = 1000
-"""In one read. The platform sends none at all (docs/platform/channel.md 1.4); more are a flood."""
+"""Pings in a single read. The platform sends none at all (docs/platform/channel.md 1.4); more are a flood."""
 
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A message longer than is accepted: its beginning, and its end where that was read."""
+    """A message that is too long: its beginning, and its end if that was read."""
 
     head: bytes = field(repr=False)
     tail: bytes = field(repr=False)
@@ -41,11 +42,11 @@ class Oversized:
 
 
 Received = bytes | str | Oversized
-"""A binary message, a text message, or one of either kind that is too long."""
+"""A binary message, a text message, or a message of either kind that is too long."""
 
 
 class _Gathering:
-    """A message as it comes: whole up to a bound, beyond it only its beginning and its end."""
+    """Collects a message: whole up to a bound, beyond it only its beginning and its end."""
 
     def __init__(self, max_whole_bytes: int) -> None:
         self._max_whole_bytes = max(max_whole_bytes, HEAD_BYTES + TAIL_BYTES)
@@ -65,7 +66,7 @@ class _Gathering:
             del self._tail[:-TAIL_BYTES]
 
     def add_oversized(self, piece: Oversized) -> None:
-        """The next piece, of which only so much is left."""
+        """The next piece, of which only the beginning and the end are left."""
         self.add(piece.head)
         if piece.size_bytes > len(piece.head):
             if self._tail is None:
@@ -74,7 +75,7 @@ class _Gathering:
             self.add(piece.tail)
 
     def whole(self) -> bytes:
-        """Everything; only of a message within the bound."""
+        """The whole message; only for a message within the bound."""
         return bytes(self._kept)
 
     def oversized(self) -> Oversized:
@@ -87,9 +88,10 @@ class _Gathering:
 
 
 class _Reader(StreamReader):
-    """Hands out no more bytes at once than a message may have; of more it keeps what `Oversized` holds.
+    """Hands out no more bytes at once than a message may have; of more it keeps only an `Oversized`.
 
-    `oversized` is then set, and the beginning is handed out: of a control frame even that is too long.
+    Then `oversized` is set, and the beginning is handed out. For a control frame even the beginning is too
+    long, so the library refuses it.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -98,7 +100,7 @@ class _Reader(StreamReader):
         self.oversized: Oversized | None = None
 
     def read_exact(self, n: int) -> Generator[None, None, bytearray]:
-        """See StreamReader. Of what is too long to be read to its end only the beginning is read."""
+        """See StreamReader. If there is too much to read to its end, only the beginning is read."""
         return super().read_exact(n) if n <= self._max_bytes else self._read_oversized(n)
 
     def _read_oversized(self, n: int) -> Generator[None, None, bytearray]:
@@ -120,17 +122,17 @@ class _Reader(StreamReader):
 
 
 class BoundedProtocol(ClientProtocol):
-    """A client's side of WebSocket without I/O. What comes in is a message to take or a `ping` to answer.
+    """The client's side of a WebSocket without I/O. It brings messages to take and a `ping` to answer.
 
-    Neither is an event. Fragments are no part of the channel's protocol, but of WebSocket's: they are put
-    together.
+    Neither is an event of the library. The channel's protocol has no fragments but WebSocket has: they are
+    put together here.
     """
 
     def __init__(self, address: WebSocketURI, max_message_bytes: int) -> None:
         super().__init__(address, max_size=None)
         self._max_message_bytes = max_message_bytes
         self.reader = self._bounded = _Reader(max_message_bytes)
-        # The one that the library began reads from its own reader, and has read nothing yet.
+        # Replaces the library's parser, which reads from the library's own reader; it has read nothing yet.
         self.parser = self.parse()
         next(self.parser)
         self._fragments: _Gathering | None = None
@@ -138,7 +140,7 @@ class BoundedProtocol(ClientProtocol):
         self._pings = 0
         self._messages: list[Received] = []
         self.ping: bytes | None = None
-        """What the last Ping said that was not answered."""
+        """The data of the last Ping that is not answered yet."""
 
     def take_messages(self) -> list[Received]:
         """What has come in since the last time, in order."""
@@ -151,8 +153,8 @@ class BoundedProtocol(ClientProtocol):
         super().receive_data(data)
 
     def recv_frame(self, frame: Frame) -> None:
-        """See Protocol: what a frame means, once it has been read."""
-        # Nearly all are like this, and what follows would find nothing else to do.
+        """See Protocol: handles a frame that has been read."""
+        # Nearly all messages are like this, and need none of the steps below.
         is_plain = frame.opcode is Opcode.BINARY and frame.fin and self.current_size is None
         if is_plain and self._bounded.oversized is None:
             self._messages.append(bytes(frame.data))

@@ -1,4 +1,4 @@
-"""Application messages: what travels in the custom headers of a SEND frame, and the CONNECT that opens.
+"""Application messages: the custom headers of a SEND frame, and the CONNECT that opens a connection.
 
 Source: docs/platform/channel.md 3 and 4. Pure functions between `Frame` and typed values.
 """
@@ -27,10 +27,10 @@ from topsync.platforms.taobao.channel.frames import (
 from topsync.platforms.taobao.gateway.sign import SignMethod, sign
 
 DEFAULT_MAX_CONTENT_BYTES: Final = 4 * 1024 * 1024
-"""A gzipped content may unpack to this much: far above any order hint, far below a decompression bomb."""
+"""A gzipped content may unpack to this size: far above any order hint, far below a decompression bomb."""
 
 MAX_FAILURE_REASON_CHARS: Final = 128
-"""The official client cuts the reason of a Failed to this (docs/platform/channel.md 4.3)."""
+"""The official client cuts the reason of a Failed to this length (docs/platform/channel.md 4.3)."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -38,11 +38,12 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 _Fields = Mapping[str, Value]
 
 _INTEGERS: Final = (Byte, Int16, Int32, Int64)
-"""Writers choose widths differently, so every numeric field is read at any of them (2.3); a date is none."""
+"""Writers choose widths differently, so a numeric field may have any of them (2.3). A date is not a
+number."""
 
 
 class MessageKind(IntEnum):
-    """What a SEND is, in its header `__kind` (docs/platform/channel.md 4.1)."""
+    """The kind of a SEND, from its header `__kind` (docs/platform/channel.md 4.1)."""
 
     PULL_REQUEST = 1
     CONFIRM = 2
@@ -51,7 +52,7 @@ class MessageKind(IntEnum):
 
 
 class MessageError(ValueError):
-    """A well-formed frame that is no message we can read. The text never quotes its values.
+    """A well-formed frame that is not a message we can read. The text never quotes its values.
 
     `message_id` is set when at least the id could be read: such a message can still be confirmed once its
     raw bytes have been put aside, and does not come back for a day.
@@ -63,13 +64,13 @@ class MessageError(ValueError):
 
 
 class TmcMessage(NamedTuple):
-    """One pushed message: a hint that something happened, never the data itself.
+    """A pushed message: a hint that something happened, never the data itself.
 
-    `id` is the delivery id, which is what gets confirmed. `content` is text, usually a JSON object with
+    `id` is the delivery id, which a confirm names. `content` is text, usually a JSON object with
     ids beyond 2^53, and empty when the platform sent none. `published_at` is UTC.
     `user_id` and `nick` are the seller's. `retried` counts redeliveries. `raw` is the frame as received.
 
-    A named tuple because it is made for each message, and as fast to make as anything immutable gets.
+    It is a named tuple because one is made for each message, and nothing immutable is faster to make.
     """
 
     id: int
@@ -83,7 +84,7 @@ class TmcMessage(NamedTuple):
     raw: bytes
 
     def __repr__(self) -> str:
-        """Without content and raw bytes, which are a buyer's business."""
+        """Without content and raw bytes, which may hold a buyer's data."""
         return f"TmcMessage(id={self.id}, topic={self.topic!r}, user_id={self.user_id})"
 
 
@@ -93,7 +94,7 @@ def read_kind(frame: Frame) -> int | None:
 
 
 def read_id(frame: Frame) -> int | None:
-    """The id of a pushed message, which confirms it; `None` for what is none, or has none."""
+    """The id that confirms a pushed message; `None` for another frame, or when it has none."""
     return _integer(frame.custom.get("id")) if read_kind(frame) == MessageKind.DATA else None
 
 
@@ -141,7 +142,7 @@ def _integer(value: Value) -> int | None:
 
 
 def _count(value: Value) -> int:
-    """`retried` has no known wire type (4.2): worth reading in any, never worth refusing a message over."""
+    """`retried` in any type: its wire type is not known (4.2), and no message is refused because of it."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
     return _integer(value) or 0
@@ -220,7 +221,7 @@ def connect_sign(app_key: str, group: str, timestamp_ms: int, secret: str) -> st
 class ConnectFields:
     """The fields of CONNECT that are not signed and that clients do without (docs/platform/channel.md 3.1).
 
-    None is left out. What `minor_group`, `filter_exp` and `out_id` mean to the platform is not known; the
+    A field that is None is not sent. What `minor_group`, `filter_exp` and `out_id` mean is not known; the
     official client sends `default` and `*` for the first two.
     """
 
@@ -260,12 +261,12 @@ def connect(
 
 
 def pull_request(token: str) -> Frame:
-    """Asks for what the push missed; has no parameters and no defined answer (5.1)."""
+    """Asks for messages that the push missed; has no parameters and no defined answer (5.1)."""
     return Frame(MessageType.SEND, token=token, custom={"__kind": Byte(MessageKind.PULL_REQUEST)})
 
 
 def confirm(token: str, message_id: int) -> Frame:
-    """Ends a message for good. Fire and forget; one frame confirms one id (4.1, 4.3)."""
+    """Ends a message for good. It has no answer; a frame confirms a single id (4.1, 4.3)."""
     return Frame(
         MessageType.SEND, token=token, custom={"id": Int64(message_id), "__kind": Byte(MessageKind.CONFIRM)}
     )
@@ -273,7 +274,7 @@ def confirm(token: str, message_id: int) -> Frame:
 
 def confirms(token: str, message_ids: Iterable[int]) -> list[bytes]:
     """The bytes of a `confirm` for each id."""
-    # All but the eight bytes of the id is the same in each.
+    # The frames differ only in the eight bytes of the id.
     sample = encode(confirm(token, _SAMPLE_ID))
     head, _, tail = sample.rpartition(_pack_id(_SAMPLE_ID))
     return [head + _pack_id(message_id) + tail for message_id in message_ids]

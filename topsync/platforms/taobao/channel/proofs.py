@@ -1,4 +1,4 @@
-"""When a connection last provably worked: what a gap begins with."""
+"""When a connection last provably worked. A gap begins there."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class Proofs:
     written_at: datetime | None = None
     acknowledged_at: datetime | None = None
     in_doubt: bool = False
-    """Set by what shows that messages go astray: nothing is proven any more."""
+    """Set when something shows that messages get lost: then nothing is proven any more."""
 
     def connected(self, at: datetime) -> None:
-        """A new connection has been accepted: what proved the last one says nothing about it."""
+        """Note a new connection: proofs of the former connection say nothing about it."""
         self.connected_at, self.written_at, self.acknowledged_at = at, None, None
         self.in_doubt = False
 
     def frame(self, at: datetime) -> None:
-        """Something has come in."""
+        """Note that something has come in."""
         if not self.in_doubt:
             self.frame_at = at
 
     def acknowledged(self) -> None:
-        """Everything written so far has been acknowledged."""
+        """Note that everything written so far has been acknowledged."""
         if not self.in_doubt:
             self.acknowledged_at = self.written_at
 

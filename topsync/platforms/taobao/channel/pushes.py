@@ -1,10 +1,9 @@
-"""The short way from the bytes of an ordinary push to its message.
+"""A fast path from the bytes of an ordinary push to its message.
 
-Nearly everything that comes in is a push of one shape, and reading it by way of a frame with a table of
-typed values costs more than everything else that is done with it. So a push of ordinary fields teaches its
-shape (`shapes`), and what has that shape is read by it. Whatever has not, also what is merely unusual, is
-left to the general way (`frames`, `messages`), which alone decides what is an error. Tests hold the two
-against each other.
+Nearly everything that comes in is a push of the same shape. Decoding it as a frame with a table of typed
+values costs more than all other work on it. So the reader learns the shape of an ordinary push (`shapes`) and
+reads pushes of that shape directly. Anything else, even if it is only unusual, goes the general way
+(`frames`, `messages`), which alone decides what is an error. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ from topsync.platforms.taobao.channel.messages import MessageError, MessageKind,
 from topsync.platforms.taobao.channel.shapes import Shape, ShapePart
 
 MAX_SHAPES: Final = 4
-"""Each is tried in turn; a platform that writes more of them is read the general way."""
+"""Shapes that are remembered. They are tried in turn; if the platform writes more shapes, the rest is read
+the general way."""
 
 _BEGINNING: Final = bytes((VERSION, MessageType.SEND))
 
@@ -33,7 +33,7 @@ _unpack_header = struct.Struct("<Hi").unpack_from  # its type, and the count of 
 _unpack_count = struct.Struct("<i").unpack_from
 
 _NUMBERS: Final = {2: ("b", 1), 4: ("i", 4), 5: ("q", 8), 6: ("q", 8)}
-"""How a value of that type is laid out, and its bytes."""
+"""The layout of a value of that type, and its size in bytes."""
 
 _FIELDS: Final = {
     name.encode() + bytes((value_type,)): name
@@ -52,24 +52,24 @@ _FIELDS: Final = {
     }.items()
     for value_type in value_types
 }
-"""A name with its value's type behind it, as both stand in the frame: one look-up checks the two."""
+"""Each name with its value's type after it, as both stand in the frame: a single look-up checks both."""
 
 _NEEDED: Final = ("__kind", "id", "topic")
 _DEFAULTS: Final = {"content": "", "time": None, "userid": None, "nick": None, "dataid": None, "retried": 0}
-"""What the fields are that a push may lack."""
+"""The values of fields that a push may lack."""
 
 _DEFAULT_VALUES: Final = tuple(_DEFAULTS.values())
-_DATA: Final = int(MessageKind.DATA)  # looking an enum's member up takes as long as reading a number
+_DATA: Final = int(MessageKind.DATA)  # looking up an enum's member takes as long as reading a number
 
 
 class _Known(NamedTuple):
     shape: Shape
     pick: Callable[[list[Any]], tuple[Any, ...]]
-    """The needed fields and those with a default, in their order, from the defaults and the values."""
+    """The fields of a push: the required fields, and those that have a default."""
 
 
 class PushReader:
-    """Reads pushes that carry one of some tokens, by the shapes of those that it has read before."""
+    """Reads pushes that carry one of the given tokens, by the shapes of pushes that it has read before."""
 
     def __init__(self, tokens: Collection[str], *, max_bytes: int) -> None:
         self._tokens = frozenset(tokens)
@@ -77,7 +77,7 @@ class PushReader:
         self._known: list[_Known] = []
 
     def read(self, data: bytes) -> TmcMessage | None:
-        """The message of an ordinary push that carries one of the tokens; `None` for everything else."""
+        """The message of an ordinary push with a known token; `None` for everything else."""
         if len(data) > self._max_bytes:
             return None
         try:
@@ -92,7 +92,7 @@ class PushReader:
         return None
 
     def _learn(self, data: bytes) -> TmcMessage | None:
-        """Reads a push of a new shape, which is kept only if it is a push of ours from end to end."""
+        """Reads a push of a new shape; remembers the shape only if all of the push is as expected."""
         shape = _shape(data, self._tokens)
         values = shape.read(data) if shape is not None else None
         if shape is None or values is None:
@@ -133,7 +133,7 @@ def _shape(data: bytes, tokens: Collection[str]) -> Shape | None:
 
 
 def _part(data: bytes, name: int, end: int) -> ShapePart:
-    """The value behind a name that lies there, its type's byte first."""
+    """The value that follows a name which begins at `name`; its type's byte comes first."""
     called = _FIELDS[data[name : end + 1]]
     number = _NUMBERS.get(data[end])
     if number is not None:
@@ -142,7 +142,7 @@ def _part(data: bytes, name: int, end: int) -> ShapePart:
     count = _unpack_count(data, end + 1)[0]
     start = end + 5
     if count < 0:
-        raise IndexError("a null text, which is no ordinary one")
+        raise IndexError("a null text is not ordinary")
     return ShapePart(called, start, start + count, None)
 
 

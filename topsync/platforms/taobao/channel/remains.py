@@ -1,8 +1,8 @@
-"""What can be read of a frame that is too long to be kept: the fields around the value that makes it so.
+"""What can still be read of a frame that is too long to be kept: the fields around its long value.
 
-Without its id a message cannot be confirmed, and what is not confirmed is delivered again
-(docs/platform/channel.md 6). Fields may come in any order (2.2), so the id can lie before the long value, in
-what was kept of the beginning, or behind it, in what was kept of the end.
+Without its id a message cannot be confirmed, and an unconfirmed message is delivered again
+(docs/platform/channel.md 6). Fields may come in any order (2.2), so the id can stand before the long value,
+in the part kept of the beginning, or after it, in the part kept of the end.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _NUMBERS: Final = (2, 4)
 _COUNTED_VALUES: Final = (1, 7)
 """Value types that are counted bytes: text and byte array."""
 _VALUE_BYTES: Final = {0: 0, 2: 1, 3: 2, 4: 4, 5: 8, 6: 8}
-"""What values of the other types take."""
+"""The size of values of the other types."""
 
 _unpack_header = struct.Struct("<H").unpack_from
 _unpack_count = struct.Struct("<i").unpack_from
 
 
 def readable_part(message: Oversized) -> bytes:
-    """A frame with those fields that are left, each of them whole; nothing for version 1. Pure.
+    """A frame with the fields that are left complete; empty for version 1. Pure.
 
-    What it was made of need not have been a frame; then it is none, either.
+    If the message was not a frame, the result is not a frame either.
     """
     head, position = message.head, 2
     if head[:1] == b"\x01":
@@ -49,10 +49,10 @@ def readable_part(message: Oversized) -> bytes:
 
 
 def _end_of_header(head: bytes, position: int) -> int:
-    """Where the header that begins there ends, which may be beyond the head; `position` for the end mark.
+    """Where the header at `position` ends, which may be beyond the head; `position` itself for the end mark.
 
     Raises:
-        struct.error, IndexError: its end cannot be known from the head.
+        struct.error, IndexError: the head does not show where it ends.
         KeyError: its type is unknown.
     """
     header = _unpack_header(head, position)[0]

@@ -1,8 +1,8 @@
 """The client's side of one message channel as a state machine: bytes in, events and bytes out.
 
-No socket, no clock, no task: whoever owns the socket reports what happens to it, hands in each binary
-WebSocket message and writes what the methods return. One `ChannelSession` outlives its connections, because
-the CONNECT counter and the known tokens do (docs/platform/channel.md 2.2, 3.4).
+It has no socket, no clock and no task: the owner of the socket reports what happens to the socket, hands in
+each binary WebSocket message and writes what the methods return. A `ChannelSession` outlives its connections,
+because the CONNECT counter and the known tokens do (docs/platform/channel.md 2.2, 3.4).
 """
 
 from __future__ import annotations
@@ -37,19 +37,21 @@ from topsync.platforms.taobao.channel.pushes import PushReader
 from topsync.platforms.taobao.channel.remains import readable_part
 
 KNOWN_TOKENS: Final = 8
-"""How many of the newest tokens are accepted on pushes: the platform may go on using one after a
-reconnect, as the official client allows for (docs/platform/channel.md 3.4). Only the newest is sent."""
+"""How many of the newest tokens are accepted on pushes: the platform may go on using an older token after a
+reconnect, which the official client allows as well (docs/platform/channel.md 3.4). We send only the
+newest."""
 
 FOREIGN_REASON: Final = "the token was never given to this client"
 
 MAX_PHRASE_CHARS: Final = 200
-"""How much of the platform's words is kept in reasons and logs; it could send a whole frame of them."""
+"""How much of the platform's text is kept in reasons and logs; the platform could send a whole frame of
+it."""
 
 _log = structlog.get_logger(module=__name__)
 
 
 class ChannelState(Enum):
-    """Where a session stands; the value is what operators read."""
+    """The state of a session; operators read the value."""
 
     DISCONNECTED = "disconnected"
     OPENING = "opening"
@@ -75,7 +77,8 @@ TRANSITIONS: Final[dict[ChannelState, frozenset[ChannelState]]] = {
     ChannelState.LEAVING: frozenset({ChannelState.CLOSED}),
     ChannelState.CLOSED: frozenset(),
 }
-"""Every change of state there is. A socket lost while leaving is the end: nothing is left to come for."""
+"""All allowed changes of state. If the socket is lost while leaving, that is the end: there is no reason to
+come back."""
 
 
 class SessionError(RuntimeError):
@@ -104,7 +107,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Bytes that are no message. `message_id` is set when the message can be confirmed all the same."""
+    """Bytes that are not a message. `message_id` is set when it can be confirmed nevertheless."""
 
     raw: bytes = field(repr=False)
     reason: str
@@ -113,10 +116,10 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A frame with a token that was never given to this client, or with none where one is due.
+    """A frame with a token that was never given to this client, or without the token that it needs.
 
-    Not ours to confirm, and no sign that the connection works: if it was meant for us after all, the platform
-    has changed the token, and only a new CONNECT tells the new one (docs/platform/channel.md 3.4).
+    We must not confirm it, and it is no sign that the connection works. If it was meant for us, the platform
+    has changed the token, and only a new CONNECT brings the new token (docs/platform/channel.md 3.4).
     """
 
     raw: bytes = field(repr=False)
@@ -159,7 +162,7 @@ class ChannelSession:
 
     @property
     def state(self) -> ChannelState:
-        """Where the session stands."""
+        """The state of the session."""
         return self._state
 
     # What the owner of the socket reports
@@ -173,7 +176,7 @@ class ChannelSession:
         self._enter(ChannelState.UPGRADED, "websocket open")
 
     def disconnected(self, reason: str) -> None:
-        """The WebSocket is gone, or could not be opened. The end for good when the session was leaving."""
+        """The WebSocket is gone, or could not be opened. If the session was leaving, it ends for good."""
         if self._state not in (ChannelState.DISCONNECTED, ChannelState.CLOSED):
             self._enter(
                 ChannelState.CLOSED if self._state is ChannelState.LEAVING else ChannelState.DISCONNECTED,
@@ -194,7 +197,7 @@ class ChannelSession:
     def connect(self, timestamp_ms: int, token: str | None = None) -> bytes:
         """The CONNECT frame to write; `timestamp_ms` is the platform's time now in Unix milliseconds.
 
-        `token` is what `taobao.tmc.auth.get` answered, where that is wanted.
+        `token` is the answer of `taobao.tmc.auth.get`, where the platform wants it.
         """
         self._enter(ChannelState.CONNECTING, "connect sent")
         self._flag += 1
@@ -210,15 +213,15 @@ class ChannelSession:
         return encode(frame)
 
     def pull_request(self) -> bytes:
-        """A frame that asks for what the push missed; only while connected (without a token the platform
-        drops the connection, docs/platform/channel.md 5.1).
+        """A frame that asks for messages that the push missed. Only while connected: without a token the
+        platform drops the connection (docs/platform/channel.md 5.1).
         """
         self._require(ChannelState.CONNECTED)
         return encode(messages.pull_request(self._tokens[-1]))
 
     def confirms(self, message_ids: Iterable[int]) -> list[bytes]:
-        """A frame for each id that ends its message, also one of an earlier or another connection: ids
-        belong to the group (5.5). There is no frame for several (4.1).
+        """A frame for each id, which ends its message. The ids may come from an earlier or another
+        connection: they belong to the group (5.5). A frame cannot confirm several ids (4.1).
         """
         self._require(ChannelState.CONNECTED, ChannelState.LEAVING)
         return messages.confirms(self._tokens[-1], message_ids)
@@ -226,7 +229,7 @@ class ChannelSession:
     # Bytes in
 
     def receive_binary(self, data: bytes) -> Event | None:
-        """Takes one binary WebSocket message in; answers what it means, `None` when nothing is to be done."""
+        """Takes a binary WebSocket message in; returns what it means, `None` when nothing is to be done."""
         if self._state is ChannelState.CONNECTED:
             message = self._pushes.read(data)
             if message is not None:
@@ -246,13 +249,13 @@ class ChannelSession:
                 return Unreadable(data, "a CONNECT from the platform")
 
     def receive_text(self, text: str) -> Event | None:
-        """A text WebSocket message: not part of the protocol (docs/platform/channel.md 1.4)."""
+        """A text WebSocket message, which is not part of the protocol (docs/platform/channel.md 1.4)."""
         return Unreadable(text.encode(), "a text message; only binary ones are defined")
 
     def receive_oversized(self, message: Oversized) -> Event | None:
-        """A WebSocket message longer than is accepted; with its id among what is left, it can be confirmed.
+        """A WebSocket message that is too long. If its id can still be read, it can be confirmed.
 
-        What it says is lost. Without an id it comes again, until the platform gives it up after a day.
+        Its content is lost. Without an id it comes again, until the platform gives it up after a day.
         """
         reason = f"the message has {message.size_bytes} bytes; the limit is {self._max_frame_bytes}"
         unreadable = Unreadable(message.head, reason)
@@ -269,7 +272,8 @@ class ChannelSession:
         return Unreadable(message.head, reason, messages.read_id(frame))
 
     def _receive_connect_ack(self, frame: Frame, data: bytes) -> Event:
-        # Without a flag it answers the only CONNECT there is; with another's it is a stray (3.3).
+        # Without a flag it answers the only CONNECT there is; with the flag of another CONNECT it is a stray
+        # (3.3).
         if self._state is not ChannelState.CONNECTING or frame.flag not in (0, self._flag):
             return Unreadable(data, "a CONNECTACK that answers no CONNECT of ours")
         if frame.status_code > 0 or frame.status_phrase:
@@ -302,7 +306,7 @@ class ChannelSession:
             return Unreadable(data, str(error), error.message_id)
 
     def _receive_send_ack(self, frame: Frame, data: bytes) -> Foreign | None:
-        """Confirms and pulls are fire and forget; whether production answers them is not known (4.3)."""
+        """We wait for no answer to confirms and pulls; whether production sends any is not known (4.3)."""
         if frame.token is not None and frame.token not in self._tokens:
             return Foreign(data, FOREIGN_REASON)
         if frame.status_code > 0 or frame.status_phrase:
@@ -311,7 +315,7 @@ class ChannelSession:
 
     def _log_refused_send(self, frame: Frame) -> None:
         self._sends_refused += 1
-        if self._sends_refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...: one may come for each confirm
+        if self._sends_refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th ...: each confirm may be refused
             _log.warning(
                 "tmc.send_refused",
                 code=frame.status_code,

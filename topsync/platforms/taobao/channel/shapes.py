@@ -1,8 +1,8 @@
-"""Frames that look like one that was read before: the same headers in the same order, other values.
+"""Reads frames of a known shape: the same headers in the same order as an earlier frame, with other values.
 
-The platform's pushes all look alike, so nearly everything in them is known beforehand: what a `Shape` has
-learnt from one frame it compares in a few steps, and reads what lies between. A frame that differs in a
-byte where the first had a name, a type or a token has another shape.
+The platform's pushes all look alike, so nearly everything in them is known beforehand. A `Shape` compares a
+frame with the frame it was learnt from in a few steps, and reads the values between. A frame that differs in
+any byte of a name, a type or a token has another shape.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 
 
 class ShapePart(NamedTuple):
-    """A value in a frame: what it is called, where it lies, and how a number is laid out.
+    """A value in a frame: its name, its position, and the layout of a number.
 
-    Of a text without its count; `layout` is the `struct` letter of a number, and None for a text.
+    The position of a text excludes its count. `layout` is the `struct` letter of a number, and None for a
+    text.
     """
 
     name: str
@@ -27,7 +28,7 @@ class ShapePart(NamedTuple):
 
 _COUNT_BYTES: Final = 4
 _Piece = tuple[Callable[[bytes, int], tuple[Any, ...]], int, tuple[bytes, ...]]
-"""Reads everything up to a text, how many bytes that are, and what must stand between the values."""
+"""Reads everything up to a text; its size in bytes; and the bytes that must stand between the values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class Shape:
     """See the module."""
 
     names: tuple[str, ...]
-    """What the values are called, in the frame's order."""
+    """The names of the values, in the frame's order."""
     _texts: tuple[_Piece, ...]
-    """Each piece that a text follows; its last value is the text's count."""
+    """The pieces before each text; the last value of such a piece is the text's count."""
     _rest: _Piece
 
     def read(self, data: bytes) -> list[Any] | None:
@@ -45,7 +46,7 @@ class Shape:
 
         Raises:
             struct.error: the frame ends too early.
-            UnicodeDecodeError: a text is none.
+            UnicodeDecodeError: a text is not UTF-8.
         """
         values: list[Any] = []
         position = 0
@@ -58,7 +59,7 @@ class Shape:
             end = position + values[-1]
             if end < position:
                 return None
-            # Where the count says more than there is, the next piece has nothing to be read from.
+            # If the count is larger than the rest, reading the next piece raises.
             values[-1] = str(data[position:end], "utf-8")
             position = end
         unpack, _, between = self._rest

@@ -1,9 +1,9 @@
 """A WebSocket that moves messages in batches: the core of the websockets library on an asyncio transport.
 
-The library's own asyncio connection wakes its reader for each message and writes each one by itself, which
-costs more than everything else that is done with a message of the channel. Its core does no I/O and leaves
-both to us: what one read from the socket brought is handed over at once, and what is sent together is
-written together. Each message stays a WebSocket message of its own, as the platform wants it.
+The library's own asyncio connection wakes its reader for each message and writes each message separately,
+which costs more than all other work on a message of the channel. Its core does no I/O and leaves both to us:
+all messages of a read from the socket are handed over at once, and messages sent together are written
+together. Each message stays a WebSocket message of its own, as the platform wants it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from websockets.uri import parse_uri
 from topsync.platforms.taobao.channel.incoming import BoundedProtocol, Oversized, Received
 
 MAX_INBOX_BYTES: Final = 256 * 1024
-"""Received and not yet taken; beyond it nothing is read. One read of the loop may go beyond it."""
+"""Received but not yet taken; beyond it nothing is read. A single read of the event loop may go beyond it."""
 
 MESSAGE_OVERHEAD_BYTES: Final = 64
-"""What a message takes beyond its bytes."""
+"""The memory that a message takes beyond its bytes."""
 
 MAX_UNWRITTEN_BYTES: Final = 4 * 1024 * 1024
-"""Written and not yet taken by TCP; beyond it the connection is given up. Each writer waits while TCP takes
-nothing, so this is many times what those of one connection can leave behind."""
+"""Written but not yet taken by TCP; beyond it the connection is given up. Each writer waits while TCP takes
+nothing, so this is many times what the writers of a connection can leave here."""
 
 
 class ClosedError(Exception):
     """The connection is over. `code` and `reason` are those of the peer's Close frame, if it sent one.
 
-    `broken` says how the peer broke the protocol, if it did; `error` is what the operating system said.
+    `broken` says how the peer broke the protocol, if it did; `error` is the operating system's error.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class ClosedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """How a dead peer is found, there being no Pongs: by TCP (docs/platform/channel.md 1.4, 5.2)."""
+    """How a dead peer is found: by TCP, because there are no Pongs (docs/platform/channel.md 1.4, 5.2)."""
 
     dead_after_seconds: float
-    """Written bytes that stay unacknowledged for so long end the connection."""
+    """Written bytes that stay unacknowledged for this long end the connection."""
 
     def apply(self, tcp: socket.socket) -> None:
         """Set each option that the operating system knows."""
@@ -80,7 +80,7 @@ class SocketOptions:
 
 
 class WebSocket(asyncio.Protocol):
-    """One connection; made by `open_websocket`. One task may receive, any may send, same loop.
+    """A connection, made by `open_websocket`. One task may receive, any task may send, all in the same loop.
 
     `tcp` is the socket below, for its options.
     """
@@ -108,7 +108,7 @@ class WebSocket(asyncio.Protocol):
     # Used by its owner
 
     async def receive(self) -> list[Received]:
-        """Every message that has come in, waiting for one; nothing is lost when it is cancelled.
+        """All messages that have come in; waits for the first. Nothing is lost when it is cancelled.
 
         Raises:
             ClosedError: the connection is over, and everything it brought has been taken.
@@ -125,10 +125,10 @@ class WebSocket(asyncio.Protocol):
         return taken
 
     async def send(self, messages: Iterable[bytes]) -> None:
-        """Write each as a binary message, all at once; waits while the peer takes nothing.
+        """Write binary messages, all at once; waits while the peer takes nothing.
 
         Raises:
-            ClosedError: the connection is over or ending; some may have been written.
+            ClosedError: the connection is over or ending; some messages may have been written.
         """
         await self._require_open()
         for message in messages:
@@ -149,7 +149,7 @@ class WebSocket(asyncio.Protocol):
     def is_acknowledged(self) -> bool:
         """Whether the peer's TCP has acknowledged everything written so far.
 
-        False, too, where the operating system does not tell.
+        False, too, where the operating system does not say.
         """
         if self._transport.is_closing() or self._transport.get_write_buffer_size():
             return False
@@ -160,7 +160,7 @@ class WebSocket(asyncio.Protocol):
         return not struct.unpack("i", unacknowledged)[0]
 
     async def close(self) -> None:
-        """Say goodbye with Close 1000, and wait for the end; bounded by the time-out. Idempotent."""
+        """Send Close 1000 and wait for the end; bounded by the time-out. Idempotent."""
         if self._protocol.state is OPEN:
             self._protocol.send_close(CloseCode.NORMAL_CLOSURE)
             self._write()
@@ -168,12 +168,12 @@ class WebSocket(asyncio.Protocol):
         await self.closed()
 
     def abort(self) -> None:
-        """End TCP without a goodbye. Idempotent."""
+        """End TCP without a Close. Idempotent."""
         self._transport.abort()
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is over."""
+        """Whether the connection is over."""
         return self._closed.done()
 
     async def closed(self) -> None:
@@ -248,7 +248,7 @@ class WebSocket(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def _note_answer(self) -> None:
-        """The answer to the upgrade request; one that is not HTTP is no event, only an error."""
+        """Note the answer to the upgrade request. If it is not HTTP, there is no event, only an error."""
         if self._opened.done():
             return
         if self._protocol.handshake_exc is not None:
@@ -257,7 +257,7 @@ class WebSocket(asyncio.Protocol):
             self._opened.set_result(None)
 
     def _answer_ping(self) -> None:
-        """Answer the last Ping, but only while the peer takes what we write; until then it waits alone."""
+        """Answer the last Ping, but only while the peer takes what we write; until then only it is kept."""
         ping = self._protocol.ping
         if ping is not None and self._writable.is_set() and self._protocol.state is OPEN:
             self._protocol.send_pong(ping)
@@ -267,7 +267,7 @@ class WebSocket(asyncio.Protocol):
 
     async def _require_open(self) -> None:
         if self._protocol.state is not OPEN:
-            await self.closed()  # which is bounded, and then tells why
+            await self.closed()  # bounded in time; afterwards the reason is known
             raise self._closed_error()
 
     async def _flush(self) -> None:
@@ -294,7 +294,7 @@ class WebSocket(asyncio.Protocol):
             self._giving_up = loop.call_later(self._close_timeout_seconds, self._transport.abort)
 
     def _closed_error(self) -> ClosedError:
-        """How it ended, in the terms of who ended it."""
+        """How the connection ended, from the side that ended it."""
         assert self._protocol.state is CLOSED
         ended = self._protocol.close_exc
         if ended.rcvd is not None:
@@ -318,11 +318,11 @@ async def open_websocket(
 ) -> WebSocket:
     """A WebSocket to that address: no subprotocol, no extension, no proxy, no redirect. Not bounded in time.
 
-    Of a message longer than `max_message_bytes` only the ends are handed over (`Oversized`).
+    A message longer than `max_message_bytes` is handed over as an `Oversized`.
 
     Raises:
         InvalidHandshake: the peer does not speak WebSocket to us.
-        OSError: no connection came about, `ssl.SSLError` among them.
+        OSError: no connection could be made; `ssl.SSLError` is an `OSError` too.
     """
     address = parse_uri(uri)
     loop = asyncio.get_running_loop()

@@ -1,7 +1,7 @@
-"""The gateway's client: one signed call with everything that surrounds it.
+"""The gateway's client: a signed call, with gate, retries, clock and records.
 
-Each attempt passes the gate, is signed with server time, sent, read and counted; what failed is tried
-again according to the rule table (docs/platform/gateway.md 2.1). What each API means is in `calls`.
+Each attempt passes the gate, is signed with server time, sent, read and counted. Failed attempts are repeated
+according to the rule table (docs/platform/gateway.md 2.1). `calls` says what each API means.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class GatewayConfig:
     """How to reach the gateway, and within which bounds.
 
     Attributes:
-        read_seconds: bound on the answer to a single read.
+        read_seconds: bound on the answer to a call for a single object.
         list_read_seconds: bound on the answer to a list page.
         retries: for `isp` failures and for calls without an answer. On sale days the first wait should be
             a minute (docs/platform/gateway.md 2.4).
@@ -70,10 +70,10 @@ class GatewayConfig:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One attempt, for metrics.
+    """An attempt, for metrics.
 
     Attributes:
-        seconds: from sending to the answer or its absence; time at the gate is not in it.
+        seconds: from sending to the answer or the failure, without the time at the gate.
         attempt: from 1; above 1 it is a retry. Counting starts anew after the clock was set again.
     """
 
@@ -87,7 +87,7 @@ class CallRecord:
 class TopClient:
     """Calls the gateway; an asynchronous context manager. Safe for many tasks of one event loop.
 
-    The platform's time is asked for before the first call when the clock is not set yet.
+    If the clock is not set, the first call asks for the platform's time first.
     """
 
     def __init__(
@@ -119,10 +119,10 @@ class TopClient:
     async def call(
         self, request: ApiRequest, *, session: SecretStr | None = None, priority: Priority
     ) -> Mapping[str, object]:
-        """Make one call and return the object under the answer's root.
+        """Make a call and return the object under the answer's root.
 
-        Failures that may pass are tried again within the bounds of the configuration. A call may therefore
-        be carried out twice: every API used here can bear it.
+        After failures that may pass, the call is repeated within the bounds of the configuration. The
+        platform may therefore carry it out twice, which is harmless for every API used here.
 
         Raises:
             TopError: see the tree in `topsync.platforms.taobao.gateway.errors`.
@@ -139,10 +139,11 @@ class TopClient:
             return await self._with_retries(request, session, priority)
 
     async def sync_clock(self) -> None:
-        """Ask the platform for its time and take it in. Callers that come together share one question.
+        """Ask the platform for its time and set the clock. Concurrent callers share a single call.
 
-        When the first guess is more than ten minutes off, the question itself is refused; the refusal's
-        HTTP `Date` then signs a second one (docs/platform/gateway.md 1.8). Only `taobao.time.get` sets the
+        If our first guess is more than ten minutes off, the platform refuses this call, too. A second call is
+        then signed with the HTTP `Date` of the refusal (docs/platform/gateway.md 1.8). Only `taobao.time.get`
+        sets the
         clock: a `Date` may come from another machine.
 
         Raises:
@@ -164,8 +165,8 @@ class TopClient:
 
     async def _ask_time(self, timestamp: datetime) -> None:
         answer, http = await self._retrying(ApiRequest(TIME_API), None, Priority.LIVE, timestamp)
-        told = wire.as_instant(answer.get("time"))
-        self._clock.observe(told, sent=http.sent, received=http.received)
+        server_time = wire.as_instant(answer.get("time"))
+        self._clock.observe(server_time, sent=http.sent, received=http.received)
 
     async def _with_retries(
         self, request: ApiRequest, session: SecretStr | None, priority: Priority
@@ -201,7 +202,7 @@ class TopClient:
     async def _exchange(
         self, request: ApiRequest, session: SecretStr | None, timestamp: datetime | None
     ) -> tuple[Mapping[str, object], HttpAnswer]:
-        """Sign, send, read: one attempt without any of its surroundings."""
+        """Sign, send, read: a single attempt, without gate, retries or records."""
         config = self._config
         form = wire.form(
             request,
@@ -240,14 +241,14 @@ class TopClient:
 
 
 def decide(error: Exception, attempt: int, *, max_inline_wait_seconds: float) -> retry.Decision:
-    """Whether to try a failed call again, and when. Pure; bounds on all attempts are the policy's."""
+    """Whether to try a failed call again, and when. Pure; the policy has the bounds on all attempts."""
     match error:
         case CallLimitedError(scope=Scope.SELLER):
-            # Only this seller is held back: the caller parks it, the gate stays open for the others.
+            # The limit is for this seller alone: the caller parks it, and the gate stays open for the others.
             return retry.GIVE_UP
         case CallLimitedError():
             bound = min(error.max_inline_wait_seconds, max_inline_wait_seconds)
-            # The gate holds the next attempt until the ban is over: no wait on top of it.
+            # The gate holds the next attempt until the ban is over, so no wait is added here.
             return (
                 retry.Retry(0.0) if error.wait_seconds <= bound + rules.BAN_MARGIN_SECONDS else retry.GIVE_UP
             )

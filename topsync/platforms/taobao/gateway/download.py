@@ -1,7 +1,7 @@
-"""Downloading the file of an export: bounded, from known hosts only, verified before anyone sees it.
+"""Downloads the file of an export: within bounds, from known hosts only, verified before anybody uses it.
 
-Source: docs/platform/gateway.md 4.3. The URL is spent by the first download, successful or not: on
-`DownloadFailedError` ask `exports.result` for a fresh one.
+Source: docs/platform/gateway.md 4.3. The URL works for a single download, successful or not: after a
+`DownloadFailedError` ask `exports.result` for a fresh URL.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from topsync.platforms.taobao.gateway.errors import DownloadFailedError, Transpo
 from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
 
 WRITE_BYTES: Final = 1024 * 1024
-"""How much is gathered before a thread writes and hashes it."""
+"""How much is collected before a thread writes and hashes it."""
 
 _FILE_TYPE: Final = "application/octet-stream"
 _IDENTITY: Final = "identity"
@@ -31,7 +31,7 @@ class DownloadConfig:
     """Bounds of a download.
 
     Attributes:
-        allowed_hosts: exact names, without port; anything else is not connected to.
+        allowed_hosts: exact names, without port; no other host is connected to.
         read_seconds: longest silence of the server.
         total_seconds: longest time for the whole file.
     """
@@ -44,7 +44,7 @@ class DownloadConfig:
 
 
 def part_of(target: Path) -> Path:
-    """Where a download to `target` is until it is complete."""
+    """The path of a download to `target` until it is complete."""
     return target.with_name(target.name + ".part")
 
 
@@ -52,8 +52,8 @@ async def download(url: str, check_code: str, target: Path, config: DownloadConf
     """Fetch `url` to `target` and return its size in bytes.
 
     The file appears under its name only when it is complete and its md5 is `check_code` (in either case);
-    until then it is `<target>.part`, which is deleted on any failure. Nobody else can read either: they hold
-    buyers' addresses. One download per target at a time.
+    until then it is `<target>.part`, which is deleted on any failure. No other user can read the two files:
+    they hold buyers' addresses. Only one download per target at a time.
 
     Raises:
         DownloadFailedError: refused, cut, too large, too slow, an error text in place of a file, or another
@@ -115,13 +115,13 @@ def _check_host(url: str, config: DownloadConfig) -> None:
 
 def _check_answer(response: httpx.Response, max_bytes: int) -> None:
     if response.status_code != httpx.codes.OK:
-        # A redirect too: the file is where the platform said, or nowhere.
+        # Also refuses a redirect: the file must be where the platform said.
         raise DownloadFailedError(f"HTTP status {response.status_code} in place of a file")
     content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != _FILE_TYPE:
         raise DownloadFailedError(f"an error text ({content_type[:60]}) in place of a file")
     if response.headers.get("content-encoding", _IDENTITY).strip().lower() != _IDENTITY:
-        # Its size and its md5 are those of the file as it was packed for the export, and of nothing else.
+        # The announced size and md5 are those of the file as it was packed for the export.
         raise DownloadFailedError("the file is compressed on its way, which was not asked for")
     announced = response.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
@@ -129,6 +129,6 @@ def _check_answer(response: httpx.Response, max_bytes: int) -> None:
 
 
 def _flush(file: IO[bytes]) -> None:
-    """Onto the disk before the name: after a crash the name must not stand for half a file."""
+    """Write to the disk before the file gets its name: a crash must not leave half a file under it."""
     file.flush()
     os.fsync(file.fileno())

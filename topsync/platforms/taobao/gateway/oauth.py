@@ -1,7 +1,7 @@
-"""OAuth: how a seller lets us in, and how a session is renewed (docs/platform/gateway.md 3.16).
+"""OAuth: how a seller authorises us, and how a session is renewed (docs/platform/gateway.md 3.16).
 
-The token endpoint speaks plain HTTP forms and its own form of errors; it is not the gateway, signs nothing
-and knows no flow control, so its calls pass no gate. How often they are made is decided by the callers.
+The token endpoint uses plain HTTP forms and its own form of errors. It is not the gateway: its calls are not
+signed and it has no flow control, so they pass no gate. The callers decide how often they are made.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ STATE_SECONDS: Final = 3600
 """How long a seller may take between opening the address and coming back."""
 
 _LEVELS: Final = ("r1", "r2", "w1", "w2")
-"""Security levels of read and write APIs, each with a life of its own."""
+"""Security levels of read and write APIs. The session has another life for each."""
 
 _FAILED_STATUS: Final = 500
 
 _LONGEST_SECONDS: Final = 100 * 366 * 86400
-"""Anything longer is not a life but noise."""
+"""A longer life of a session cannot be right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OAuthConfig:
-    """Where the platform authorises, and who we are to it.
+    """Where the platform authorises, and which application we are.
 
     Attributes:
-        url: of which `/authorize` and `/token` are parts.
-        redirect_url: the app's registered callback; None where nobody authorises.
+        url: the base of `/authorize` and `/token`.
+        redirect_url: the app's registered callback; None where no seller is authorised.
         read_seconds: bound on an answer.
     """
 
@@ -54,14 +54,14 @@ class OAuthConfig:
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """What came back from the seller: a code that works once, and the state that was sent along."""
+    """What came back from the seller: a code that works once, and the state that we sent."""
 
     code: SecretStr
     state: str | None
 
 
 class CallbackError(ValueError):
-    """What was handed in is no answer to the question that was asked. The text holds none of it."""
+    """The text handed in is not an answer to our request. The error quotes nothing of it."""
 
 
 class OAuthClient:
@@ -84,8 +84,8 @@ class OAuthClient:
         """Exchange the code that a seller's authorisation brought. A code works once.
 
         Raises:
-            GrantRefusedError: the code is spent, too old or another app's.
-            TransportError: no answer that can be read; the code may be spent.
+            GrantRefusedError: the code was used already, is too old or another app's.
+            TransportError: no readable answer; the code may have been used up.
         """
         form = {"grant_type": "authorization_code", "code": code.get_secret_value()}
         if self._config.redirect_url is not None:
@@ -93,14 +93,15 @@ class OAuthClient:
         return await self._grant(form)
 
     async def refresh(self, refresh_token: SecretStr) -> SessionGrant:
-        """Take a new session for an old one's refresh token.
+        """Exchange a refresh token for a new session.
 
-        Only apps sold on the service market can (docs/platform/gateway.md 3.16). Whether the old session
-        dies at once is not documented. The platform may have done it although no answer came.
+        Only apps sold on the service market can do this (docs/platform/gateway.md 3.16). Whether the old
+        session ends at once is not documented. The platform may have renewed the session although no answer
+        came.
 
         Raises:
-            GrantRefusedError: the token is of no use any more.
-            TransportError: no answer that can be read.
+            GrantRefusedError: the token can no longer be used.
+            TransportError: no readable answer.
         """
         return await self._grant(
             {"grant_type": "refresh_token", "refresh_token": refresh_token.get_secret_value()}
@@ -118,11 +119,11 @@ class OAuthClient:
 
 
 def read_grant(body: bytes, *, answered_at: datetime) -> SessionGrant:
-    """The grant in an answer of the token endpoint; `answered_at` is when its seconds began to count.
+    """The grant in an answer of the token endpoint; its lives in seconds count from `answered_at`.
 
     Raises:
-        GrantRefusedError: it is a refusal.
-        BadAnswerError: it cannot be read. The text holds none of it.
+        GrantRefusedError: the answer is a refusal.
+        BadAnswerError: the answer cannot be read. The error quotes nothing of it.
     """
     try:
         answer = wire.loads(body)
@@ -163,10 +164,10 @@ def _facts(answer: Mapping[str, object]) -> dict[str, object]:
 
 
 def authorise_url(config: OAuthConfig, state: str) -> str:
-    """The address that the seller opens to let us in.
+    """The address that the seller opens to authorise us.
 
     Raises:
-        CallbackError: nobody said where the platform shall send the seller back to.
+        CallbackError: the app's callback, to which the platform sends the seller back, is not configured.
     """
     if config.redirect_url is None:
         raise CallbackError("the app's callback is not known: set TOPSYNC_OAUTH_REDIRECT_URL")
@@ -181,32 +182,32 @@ def authorise_url(config: OAuthConfig, state: str) -> str:
 
 
 def new_state(config: OAuthConfig, seller_id: int, *, now: datetime) -> str:
-    """A `state` that says who is asked and until when, and that only we can make."""
-    told = f"{seller_id}.{int(now.timestamp()) + STATE_SECONDS}"
-    return f"{told}.{_seal(config, told)}"
+    """A `state` that names the seller and the time until which it is valid, and that only we can make."""
+    content = f"{seller_id}.{int(now.timestamp()) + STATE_SECONDS}"
+    return f"{content}.{_seal(config, content)}"
 
 
 def check_state(config: OAuthConfig, state: str, seller_id: int, *, now: datetime) -> None:
     """Check that a `state` that came back is ours, for this seller, and not too old.
 
     Raises:
-        CallbackError: it is not.
+        CallbackError: it is another app's, another seller's, or too old.
     """
-    told, _, seal = state.rpartition(".")
-    if not hmac.compare_digest(seal.encode(), _seal(config, told).encode()):
-        raise CallbackError("its state is not one that this app sent")
-    told_seller, _, until = told.partition(".")
-    if told_seller != str(seller_id):
+    content, _, seal = state.rpartition(".")
+    if not hmac.compare_digest(seal.encode(), _seal(config, content).encode()):
+        raise CallbackError("its state was not sent by this app")
+    state_seller, _, until = content.partition(".")
+    if state_seller != str(seller_id):
         raise CallbackError("it answers the address of another seller")
     if int(until) < now.timestamp():
         raise CallbackError("it is too old; open a new address")
 
 
 def read_callback(text: str) -> Callback:
-    """The code in what the seller's browser came back with: the whole address, or the code alone.
+    """The code that the seller's browser came back with, from the whole address or alone.
 
     Raises:
-        CallbackError: the seller said no, or there is no code in it.
+        CallbackError: the seller refused, or there is no code in the text.
     """
     text = text.strip()
     if "://" not in text:
@@ -221,9 +222,9 @@ def read_callback(text: str) -> Callback:
     return Callback(SecretStr(query["code"][0]), query.get("state", [None])[0])
 
 
-def _seal(config: OAuthConfig, told: str) -> str:
+def _seal(config: OAuthConfig, content: str) -> str:
     key = config.app_secret.get_secret_value().encode()
-    return hmac.new(key, b"topsync state " + told.encode(), hashlib.sha256).hexdigest()[:32]
+    return hmac.new(key, b"topsync state " + content.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _seconds(answer: Mapping[str, object], name: str) -> int | None:

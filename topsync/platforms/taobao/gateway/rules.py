@@ -1,10 +1,10 @@
 """The rule table: from the platform's error codes to what to do. Pure.
 
-The rows are in `errors.json`; the first that matches wins. They are those of docs/platform/errors.md, with
-these changes. A ban may also last for one more "second": read as no number at all, it would close the gate
-for an hour. `isp.get-app-error` has a row: as any other `isp.` it would be tried again for ever. And what
-refuses the application says so (`concerns`), and names the settings to check. A `meaning` is read in logs and
-outcomes; what only we need to know is in a `note`.
+The rows are in `errors.json`; the first row that matches wins. They are the rows of docs/platform/errors.md,
+with these changes. The platform may also write the singular, "1 more second": if that were not read as a
+number, it would close the gate for an hour. `isp.get-app-error` has a row: like any other `isp.` error it
+would be retried for ever. Rows that refuse the application say so (`concerns`), and name the settings to
+check. The `meaning` appears in logs and outcomes; a `note` is only for us.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BAN_MARGIN_SECONDS = 1
 """`N more seconds` is a whole number, cut off: N + 1 s are surely enough (docs/platform/gateway.md 2.3)."""
 
 MAX_BAN_SECONDS = 86_400
-"""The longest ban is a daily quota's; a larger N is not a duration but noise."""
+"""The longest ban is that of a daily quota; a larger N cannot be a duration."""
 
 MAX_TEXT_CHARACTERS = 2_000
 """How much of a `sub_msg` is searched for N or a task id."""
@@ -57,9 +57,9 @@ _SCOPE_OF_CODE: Final[Mapping[int | str | None, Scope]] = {
     7: Scope.APP,
     8: Scope.APP,
 }
-"""Whom a limit holds back where the table does not say: user and session calls, partner and app calls.
+"""Whom a limit affects where the table does not say: user and session calls, partner and app calls.
 
-A limit that no row and no code tells more about holds back its API.
+Any other limit affects its API.
 """
 
 _TRADE_NOT_EXIST = re.compile(r"isv\.trade-not-exist(:|$)")
@@ -77,7 +77,7 @@ class Action(StrEnum):
 
 
 class Handler(StrEnum):
-    """Normal outcomes of the asynchronous export that come dressed as errors (docs/platform/gateway.md 4)."""
+    """Normal outcomes of the asynchronous export that come as errors (docs/platform/gateway.md 4)."""
 
     ADOPT_TASK = "adopt_task"
     RECREATE_TASK = "recreate_task"
@@ -86,7 +86,7 @@ class Handler(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row of the table, ready to match; `code` and `sub_code` None match anything."""
+    """A row of the table, ready to match; `code` and `sub_code` None match anything."""
 
     code: int | str | None
     sub_code: re.Pattern[str] | None
@@ -103,7 +103,7 @@ class Rule:
     concerns_app: bool
 
     def matches(self, code: int | str, sub_code: str | None) -> bool:
-        """Whether this row speaks of such an answer."""
+        """Whether this row is about such an answer."""
         if self.code is not None and self.code != code:
             return False
         return self.sub_code is None or (sub_code is not None and self.sub_code.search(sub_code) is not None)
@@ -111,18 +111,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do about one error answer.
+    """What to do about an error answer.
 
     Attributes:
-        meaning: the row's own words, free of the platform's text.
+        meaning: the row's text, which holds nothing of the platform's text.
         wait_seconds: for BACK_OFF, from now; N + 1 where the platform named N. Otherwise None.
         max_inline_wait_seconds: above this, give the work back instead of waiting.
-        scope: for BACK_OFF, who is held back. Otherwise None.
+        scope: for BACK_OFF, whom the limit affects. Otherwise None.
         halve_window: ask for half the time window next time.
         resync_clock: set the clock again and retry once.
         task_id: the export task to adopt.
-        max_attempts: the row's own bound on attempts.
-        concerns_app: for FAIL, the application is refused, whoever asks.
+        max_attempts: the row's bound on attempts.
+        concerns_app: for FAIL, whether the application is refused for every seller.
     """
 
     action: Action
@@ -157,20 +157,20 @@ def table() -> tuple[Rule, ...]:
 
 
 def matching(code: int | str, sub_code: str | None, rules: Iterable[Rule] | None = None) -> Rule | None:
-    """The first rule that speaks of (code, sub_code)."""
+    """The first rule that matches (code, sub_code)."""
     return next(
         (rule for rule in (table() if rules is None else rules) if rule.matches(code, sub_code)), None
     )
 
 
 def decide(answer: ErrorAnswer) -> Decision:
-    """What to do about an `error_response`; an unknown one fails."""
+    """What to do about an `error_response`; an unknown error fails."""
     rule = matching(answer.code, answer.sub_code)
     return UNKNOWN if rule is None else _decision(rule, answer.code, answer.sub_msg)
 
 
 def decide_failure(kind: FailureKind) -> Decision:
-    """What to do when there was no `error_response` to read."""
+    """What to do when no `error_response` could be read."""
     rule = matching(kind.value, None)
     return UNKNOWN if rule is None else _decision(rule, kind.value, "")
 
@@ -243,8 +243,8 @@ def _decision(rule: Rule, code: int | str, sub_msg: str) -> Decision:
 
 
 def _wait_seconds(rule: Rule, text: str) -> float:
-    told = _number(rule.wait_from_sub_msg, text)
-    return rule.default_wait_seconds if told is None else min(told, MAX_BAN_SECONDS) + BAN_MARGIN_SECONDS
+    wait = _number(rule.wait_from_sub_msg, text)
+    return rule.default_wait_seconds if wait is None else min(wait, MAX_BAN_SECONDS) + BAN_MARGIN_SECONDS
 
 
 def _number(pattern: re.Pattern[str] | None, text: str) -> int | None:

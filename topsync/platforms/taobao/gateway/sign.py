@@ -10,7 +10,7 @@ from functools import lru_cache
 
 
 class SignMethod(StrEnum):
-    """How the canonical string is digested; the value is what `sign_method` carries."""
+    """How the canonical string is digested; the value is sent as `sign_method`."""
 
     MD5 = "md5"
     HMAC = "hmac"
@@ -46,5 +46,5 @@ def digest(canonical: str, secret: str, method: SignMethod) -> str:
 
 @lru_cache(maxsize=8)
 def _keyed(secret: str, method: SignMethod) -> hmac.HMAC:
-    """A digest that has taken in the key, to be copied: to begin one costs more than the rest."""
+    """A digest that has taken in the key, to be copied: making a new digest costs more than all the rest."""
     return hmac.new(secret.encode(), digestmod="md5" if method is SignMethod.HMAC else "sha256")

@@ -34,13 +34,13 @@ Parameter = str | int | bool | datetime | Sequence[str] | None
 SYSTEM_PARAMETERS: Final = frozenset(
     ("method", "app_key", "session", "timestamp", "format", "v", "sign_method", "sign")
 )
-"""What each call carries besides the parameters of its API (docs/platform/gateway.md 1.3)."""
+"""The parameters that every call has besides those of its API (docs/platform/gateway.md 1.3)."""
 
 MAX_DEPTH: Final = 100
-"""An answer has ten levels. What is nested beyond all reason can be read, but not be written again."""
+"""An answer has about ten levels. JSON that is nested far deeper can be read, but not written again."""
 
 QUOTED_TEXTS: Final = 256
-"""How many texts are kept as they look when quoted: `fields` is long, and the same in each call."""
+"""How many quoted texts are cached: `fields` is long, and the same in each call."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _HTTP_OK: Final = 200
@@ -55,7 +55,7 @@ class Read(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """One call: the API's name and its application parameters. Parameters stay out of the repr."""
+    """A call: the API's name and its application parameters. Parameters stay out of the repr."""
 
     api: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict, repr=False)
@@ -71,14 +71,14 @@ def form(
     now: datetime,
     sign_method: SignMethod,
 ) -> dict[str, str]:
-    """Every parameter of the POST body, system and application, with the signature.
+    """All parameters of the POST body, system and application, with the signature.
 
     Empty values are never sent: SDKs disagree on whether they are signed (docs/platform/gateway.md 1.4).
     `now` is server time; its text is GMT+8.
 
     Raises:
         ValueError: a parameter has the name of a system parameter.
-        TypeError: a parameter is of a type that has no text form, a float above all.
+        TypeError: a parameter's type has no text form; a float has none.
     """
     sent = {
         "method": request.api,
@@ -135,11 +135,12 @@ def root_key(api: str) -> str:
 def parse(api: str, status: int, content_type: str, body: bytes) -> Mapping[str, object] | ErrorAnswer:
     """The object under the expected root, or the `error_response`.
 
-    API errors come with status 200; any other status is a transport failure whose body is not looked at.
+    API errors come with status 200; any other status is a transport failure, and its body is ignored.
 
     Raises:
-        TransportError: another status than 200.
-        BadAnswerError: not JSON even for a tolerant reader, without the expected root, or of too many values.
+        TransportError: the status is not 200.
+        BadAnswerError: the body is not JSON even for a tolerant parser, lacks the expected root, or holds too
+            many values.
     """
     if status != _HTTP_OK:
         raise TransportError(f"HTTP status {status}", api=api, kind=FailureKind.HTTP_STATUS)
@@ -164,7 +165,7 @@ def loads(body: bytes) -> object:
     """JSON as the platform writes it (docs/platform/gateway.md 1.6), for answers and for lines of an export.
 
     Raw control characters are accepted; bytes that are not UTF-8 and lone surrogates become U+FFFD, so
-    that the result can be stored. A number with a fraction is money and comes back as text, with the
+    that the result can be stored. A number with a fraction is money and is returned as text, with the
     digits that were sent; integers keep every digit.
 
     Raises:
@@ -177,7 +178,7 @@ def loads(body: bytes) -> object:
         document: object = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _loads_tolerantly(body)
-    # orjson also reads an integer beyond 64 bits as a float; the slower reader keeps its digits.
+    # orjson also reads an integer beyond 64 bits as a float; the slower parser keeps its digits.
     return _loads_tolerantly(body) if _holds_float(document) else document
 
 
@@ -192,19 +193,19 @@ def dumps(value: object) -> bytes:
 def is_absent(value: object) -> bool:
     """Whether a field has no value: left out, null or an empty text (docs/platform/gateway.md 1.6).
 
-    For whatever is not free text, of which an empty one may be a value.
+    Not for free text, because there an empty text may be a value.
     """
     return value is None or value == ""
 
 
 def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[str, object]]:
-    """The objects of a list, whatever its shape: `items(answer, "trades", "trade")`.
+    """The objects of a list in any of its shapes: `items(answer, "trades", "trade")`.
 
     An empty list is an absent key, null, an empty text, `{}` or `[]`; one element may come without its array;
     with `simplify` the item level is missing (docs/platform/gateway.md 1.6).
 
     Raises:
-        BadAnswerError: something else than objects is in it.
+        BadAnswerError: it holds something that is not an object.
     """
     value = answer.get(plural)
     if isinstance(value, Mapping):
@@ -224,7 +225,7 @@ def texts(answer: Mapping[str, object], plural: str) -> list[str]:
     """The texts of a list such as `{"topics": {"string": [...]}}`; like `items`, absent or flat too (1.6).
 
     Raises:
-        BadAnswerError: something else than texts is in it.
+        BadAnswerError: it holds something that is not a text.
     """
     value = answer.get(plural)
     if isinstance(value, Mapping):
@@ -232,10 +233,10 @@ def texts(answer: Mapping[str, object], plural: str) -> list[str]:
     if is_absent(value):
         return []
     found = value if isinstance(value, list) else [value]
-    told = [element for element in found if isinstance(element, str)]
-    if len(told) != len(found):
+    elements = [element for element in found if isinstance(element, str)]
+    if len(elements) != len(found):
         raise BadAnswerError(f"{plural} is not a list of texts")
-    return told
+    return elements
 
 
 def object_in(answer: Mapping[str, object], name: str) -> Mapping[str, object]:
@@ -251,7 +252,7 @@ def object_in(answer: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 
 def trade_in(document: object) -> Mapping[str, object]:
-    """A trade from an export or a batch: in its envelope, as `{"trade": ...}`, or bare (4.3, 4.4).
+    """A trade from an export or a batch: within its envelope, within `{"trade": ...}`, or bare (4.3, 4.4).
 
     Raises:
         ValueError: there is no object in that place.
@@ -280,7 +281,7 @@ def as_instant(value: object) -> datetime:
     """The UTC instant of a platform time.
 
     Raises:
-        BadAnswerError: it is not one.
+        BadAnswerError: it is not a platform time.
     """
     try:
         return parse_instant(value)
@@ -292,13 +293,13 @@ def as_optional_instant(value: object) -> datetime | None:
     """As `as_instant`; None where there is no value.
 
     Raises:
-        BadAnswerError: it is there, and is not a platform time.
+        BadAnswerError: there is a value that is not a platform time.
     """
     return None if is_absent(value) else as_instant(value)
 
 
 def as_text(value: object) -> str:
-    """A text, empty where there is none; what is no text is written as Python writes it."""
+    """A text; empty where there is none. Another value becomes the text that Python's `str` makes of it."""
     return "" if value is None else str(value)
 
 
@@ -329,7 +330,7 @@ def as_bool(value: object) -> bool:
 
 
 def _quoted(text: str) -> str:
-    # Ids, sessions and signatures are different in each call: they shall not push the others out.
+    # Ids, sessions and signatures differ in each call: they must not push other texts out of the cache.
     return text if text.isalnum() and text.isascii() else _quote(text)
 
 
@@ -339,7 +340,7 @@ def _quote(text: str) -> str:
 
 
 def error_answer(api: str, error: object) -> ErrorAnswer:
-    """What stands under `error_response`, or in its place.
+    """The error under `error_response`, or in its place.
 
     Raises:
         BadAnswerError: it is not an object, or has no code.
@@ -366,7 +367,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _holds_float(document: object) -> bool:
-    """Whether orjson has read any number as a float. Each answer is walked through: hence no recursion.
+    """Whether orjson has read any number as a float. Runs over every answer, so it avoids recursion.
 
     Raises:
         ValueError: it is nested too deeply.
@@ -375,7 +376,7 @@ def _holds_float(document: object) -> bool:
     for _ in range(MAX_DEPTH + 1):
         pending, level = level, []
         for values in pending:
-            # JSON has no subclasses; and most of what is in an answer needs no step of its own that way.
+            # Parsed JSON has no subclasses, so exact types are enough; most values then need no further step.
             types = {*map(type, values)}
             if float in types:
                 return True
@@ -391,7 +392,7 @@ def _holds_float(document: object) -> bool:
 
 
 def _encodable(value: object, levels: int = MAX_DEPTH) -> object:
-    """The value with lone surrogates, which no UTF-8 text can hold, replaced by U+FFFD."""
+    """The value with U+FFFD in place of lone surrogates, which UTF-8 cannot hold."""
     match value:
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
