@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["topsync.platforms.taobao.channel"]):
         ChannelState,
         Foreign,
         Pushed,
-        Unreadable,
+        UnreadableFrame,
     )
 
 MAX_BYTES: Final = 4096
@@ -118,7 +118,7 @@ def take(session: ChannelSession, data: bytes) -> None:
         case Pushed(message):
             assert message.raw is data
             assert len(message.content) <= max(MAX_CONTENT_BYTES, len(data))
-        case Unreadable(raw, reason) | Foreign(raw, reason):
+        case UnreadableFrame(raw, reason) | Foreign(raw, reason):
             assert raw is data
             assert len(reason) < 300
     assert len(session._tokens) <= KNOWN_TOKENS  # noqa: SLF001 -- the bound under test

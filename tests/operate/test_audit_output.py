@@ -11,7 +11,7 @@ from topsync.base import terminal
 from topsync.operate import installation_commands
 from topsync.store.sellers import UNKNOWN, Seller, SellerState
 from topsync.store.versions import StoredState
-from topsync.verify.agreement import Shown
+from topsync.verify.agreement import ShownObject
 from topsync.verify.audit import Comparison, Result, SellerResult
 from topsync.verify.views import ORDERS, REFUNDS
 
@@ -25,7 +25,7 @@ def result() -> Result:
     seller = Seller(
         2200000000001, NICK, b"", SellerState.LIVE, 1, UNKNOWN, None, None, NOW, False, 0, True, False
     )  # fmt: skip
-    expected = {TID: Shown(TID, StoredState(NOW, b"x"), b"", "{}")}
+    expected = {TID: ShownObject(TID, StoredState(NOW, b"x"), b"", "{}")}
     orders = Comparison(ORDERS, count=7, expected=expected, lacking={TID: "table"})
     compared = {ORDERS.name: orders, REFUNDS.name: Comparison(REFUNDS, count=2)}
     sellers = [SellerResult(seller, compared, complete_until=NOW)]

@@ -14,7 +14,7 @@ from schemas.change import Change, Source
 from topsync.model.refetch import BACKLOG, IN_TASK, LINGERING, PARKED
 from topsync.operate import story, story_tables, verdicts
 from topsync.operate.order_records import HintRecord, OrderRecords, VersionRecord, WhereRecorded
-from topsync.operate.story import EventKind, OrderEvidence
+from topsync.operate.story import OrderEvidence, StoryEventKind
 from topsync.operate.verdicts import OrderStanding
 from topsync.store.call_budget import Ban
 from topsync.store.order_facts import AroundOrder, OrderFacts, OrderWait, SellerGap, StoredRow
@@ -157,7 +157,7 @@ def hint(ahead: int | None, *, received: float = 10) -> HintRecord:
 
 def test_a_message_says_how_long_it_took() -> None:
     (said,) = story.events(plain(records=OrderRecords(hints=[hint(0)])))
-    assert said.kind is EventKind.MESSAGE
+    assert said.kind is StoryEventKind.MESSAGE
     assert "2.0 s before" in said.says
     assert "changes 3/17" in said.says
 

@@ -18,7 +18,7 @@ from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS, REFUND_FIELDS
 from topsync.simulator import refunds
 from topsync.simulator.director import Director
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.world import World
 
 EXPLAINED: Mapping[str, str] = {
@@ -39,7 +39,7 @@ class Lives:
         for book in self.world.books:
             for number in book.numbers():
                 self.look(self.world, book.seller.index, number)
-        nobody = Subscriptions(lambda _: None, self.world.clock.now, lambda _: False)
+        nobody = TopicSubscriptions(lambda _: None, self.world.clock.now, lambda _: False)
         director = Director(self.world, nobody, PlatformQuirks(), 1)
         for _ in range(CHANGES):
             self.world.clock.advance(1)

@@ -15,7 +15,7 @@ from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.listing import ListResult, Query, TooSlowError, by_created, by_modified
 from topsync.simulator.moves import Move
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.world import World
 
 ALL = frozenset(TradeType)
@@ -26,7 +26,7 @@ Find = Callable[[OrderBook, Query, int], ListResult]
 def lively_world(seed: int, delay: int = 0) -> World:
     """A world in which a few hundred changes have happened since the start."""
     world = make_world(seed, orders=200, history_days=6, delay=delay)
-    director = Director(world, Subscriptions(lambda _: None, world.clock.now), PlatformQuirks(), seed)
+    director = Director(world, TopicSubscriptions(lambda _: None, world.clock.now), PlatformQuirks(), seed)
     chance = random.Random(seed)
     for _ in range(250):
         director.step()

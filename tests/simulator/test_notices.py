@@ -14,7 +14,7 @@ from topsync.simulator.channel.channel import OutboundMessage
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.topics import TASK_COMPLETE
 
 PERMIT = "taobao.tmc.user.permit"
@@ -30,7 +30,7 @@ class Sink:
     def __init__(self, *, orders: int = 200, quirks: PlatformQuirks | None = None) -> None:
         self.world = make_world(orders=orders)
         self.sent: list[OutboundMessage] = []
-        self.subscriptions = Subscriptions(self.sent.append, self.world.clock.now)
+        self.subscriptions = TopicSubscriptions(self.sent.append, self.world.clock.now)
         self.director = Director(self.world, self.subscriptions, quirks or PlatformQuirks(), 1)
         self.seller = self.world.books[0].seller
         self.subscriptions.permit(self.seller, None)

@@ -9,14 +9,14 @@ import pytest
 from schemas.trade import Trade
 from tests.schemas import samples
 from topsync.store.versions import StoredState
-from topsync.verify.agreement import Agreement, Shown, agreement, arrival, shown
+from topsync.verify.agreement import Agreement, ShownObject, agreement, arrival, shown
 
 WHOLE: dict[str, Any] = {**samples.complete(samples.FULL), "commission_fee": "1.00"}
 NEW = {"x_new_text": "新"}
 LACKING = {name: value for name, value in WHOLE.items() if name != "commission_fee"}
 
 
-def of(trade: dict[str, Any]) -> Shown:
+def of(trade: dict[str, Any]) -> ShownObject:
     return shown(Trade.from_platform(trade))
 
 

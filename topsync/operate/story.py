@@ -35,7 +35,7 @@ MESSAGES: Final = "taobao_"
 OPEN_MARK: Final = Mark()
 
 
-class EventKind(StrEnum):
+class StoryEventKind(StrEnum):
     """What kind of thing happened; in the order in which things of the same moment are shown."""
 
     PLATFORM = "platform"
@@ -67,7 +67,7 @@ class StoryEvent:
     """Something that happened to the order, or because of it."""
 
     at: datetime
-    kind: EventKind
+    kind: StoryEventKind
     says: str
     """For people, in a sentence."""
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -178,7 +178,7 @@ def events(evidence: OrderEvidence) -> list[StoryEvent]:
         *_of_republications(evidence),
         *_planned(evidence),
     ]
-    ranks = {kind: rank for rank, kind in enumerate(EventKind)}
+    ranks = {kind: rank for rank, kind in enumerate(StoryEventKind)}
     return sorted(found, key=lambda one: (one.at, ranks[one.kind]))
 
 
@@ -187,10 +187,10 @@ def _of_platform(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     if row is None:
         return
     if row.created is not None:
-        yield StoryEvent(row.created, EventKind.PLATFORM, "the buyer placed the order")
+        yield StoryEvent(row.created, StoryEventKind.PLATFORM, "the buyer placed the order")
     yield StoryEvent(
         row.modified,
-        EventKind.PLATFORM,
+        StoryEventKind.PLATFORM,
         f"the last change that is stored here: status {row.status}",
         {"status": row.status},
     )
@@ -201,16 +201,18 @@ def _of_seller(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     if seller is not None and seller.state is not SellerState.LIVE:
         why = f": {seller.reason}" if seller.reason else ""
         says = f"since then its seller is {seller.state}{why}"
-        yield StoryEvent(seller.since, EventKind.SELLER, says, {"state": seller.state.value})
+        yield StoryEvent(seller.since, StoryEventKind.SELLER, says, {"state": seller.state.value})
     for gap in evidence.around.gaps:
         facts = {"cause": gap.cause}
         yield StoryEvent(
-            gap.began, EventKind.PUSH, f"the last proof that push worked, before: {gap.cause}", facts
+            gap.began, StoryEventKind.PUSH, f"the last proof that push worked, before: {gap.cause}", facts
         )
         if gap.ended is not None:
-            yield StoryEvent(gap.ended, EventKind.PUSH, "push worked again: the gap ends here")
+            yield StoryEvent(gap.ended, StoryEventKind.PUSH, "push worked again: the gap ends here")
         if gap.closed_at is not None:
-            yield StoryEvent(gap.closed_at, EventKind.PULL, f"the gap since {_time(gap.began)} is proven")
+            yield StoryEvent(
+                gap.closed_at, StoryEventKind.PULL, f"the gap since {_time(gap.began)} is proven"
+            )
 
 
 def _of_hints(hints: Iterable[HintRecord]) -> Iterator[StoryEvent]:
@@ -236,7 +238,7 @@ def _of_hints(hints: Iterable[HintRecord]) -> Iterator[StoryEvent]:
             "done": None if one.ahead is None else not one.ahead,
             "record": str(one.where),
         }
-        kind = EventKind.MESSAGE if is_message else EventKind.HINT
+        kind = StoryEventKind.MESSAGE if is_message else StoryEventKind.HINT
         yield StoryEvent(change.received_at, kind, f"{says} ({one.where}{_not_done(one.ahead)})", facts)
 
 
@@ -254,11 +256,11 @@ def _not_done(ahead: int | None) -> str:
 def _of_snapshots(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     if (exported := evidence.around.exported) is not None:
         says = f"the bulk export has it, task {exported.task_id}"
-        yield StoryEvent(exported.created_at, EventKind.EXPORT, says, {"task_id": str(exported.task_id)})
+        yield StoryEvent(exported.created_at, StoryEventKind.EXPORT, says, {"task_id": str(exported.task_id)})
     for one in evidence.records.snapshots:
         says = f"had in bulk, {one.reason}, as of {_time(one.as_of)} ({one.where}{_not_done(one.ahead)})"
         facts = {"reason": one.reason, "source": one.found_by, "as_of": one.as_of, "record": str(one.where)}
-        yield StoryEvent(one.where.at, EventKind.EXPORT, says, facts)
+        yield StoryEvent(one.where.at, StoryEventKind.EXPORT, says, facts)
 
 
 def _of_windows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -277,7 +279,7 @@ def _of_windows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
             "hinted": window.hinted,
             "proven_to": window.proven_to,
         }
-        yield StoryEvent(window.pulled_at, EventKind.PULL, says, facts)
+        yield StoryEvent(window.pulled_at, StoryEventKind.PULL, says, facts)
 
 
 def _of_versions(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -286,20 +288,20 @@ def _of_versions(evidence: OrderEvidence) -> Iterator[StoryEvent]:
         what = _what(one)
         if one.is_tombstone:
             says = f"a tombstone: {what} is erased ({one.where})"
-            yield StoryEvent(one.published_at, EventKind.ERASED, says, _version_facts(one))
+            yield StoryEvent(one.published_at, StoryEventKind.ERASED, says, _version_facts(one))
             continue
         if one.fetched_at is not None and (one.fetched_at, what) not in fetches:
             # Published again, it was not fetched again.
             fetches.add((one.fetched_at, what))
             says = f"fetched, found by {one.found_by}: {what} in revision {one.revision}"
-            yield StoryEvent(one.fetched_at, EventKind.FETCH, says, {"revision": one.revision})
+            yield StoryEvent(one.fetched_at, StoryEventKind.FETCH, says, {"revision": one.revision})
         lag = (
             ""
             if one.hinted_at is None
             else f", {_since(one.hinted_at, one.published_at, 'after its message')}"
         )
         says = f"{what} in revision {one.revision}: {_brought(one)}{lag} ({one.where})"
-        yield StoryEvent(one.published_at, EventKind.PUBLISHED, says, _version_facts(one))
+        yield StoryEvent(one.published_at, StoryEventKind.PUBLISHED, says, _version_facts(one))
 
 
 def _version_facts(one: VersionRecord) -> dict[str, object]:
@@ -336,10 +338,10 @@ def _of_rows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
             says = f"fetched, found by {row.source}: {what} in revision {row.revision}, {brought}"
             if row.is_published and evidence.kafka_problem is None:
                 says += "; its record in the topic is older than what was looked through"
-            yield StoryEvent(row.fetched_at, EventKind.STORED, says, facts)
+            yield StoryEvent(row.fetched_at, StoryEventKind.STORED, says, facts)
         elif all(one.fetched_at is None or one.fetched_at < row.fetched_at for one in shown):
             says = f"fetched again: {what} is still in revision {row.revision}"
-            yield StoryEvent(row.fetched_at, EventKind.FETCH, says, facts)
+            yield StoryEvent(row.fetched_at, StoryEventKind.FETCH, says, facts)
 
 
 def _of_letters(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -349,29 +351,29 @@ def _of_letters(evidence: OrderEvidence) -> Iterator[StoryEvent]:
         mark = evidence.marks.get(letter.event_id, OPEN_MARK)
         says = f"dead letter {letter.id}, {letter.reason}: {letter.detail}"
         facts = {"letter": str(letter.id), "reason": letter.reason, "open": mark.is_open}
-        yield StoryEvent(letter.at, EventKind.SET_ASIDE, says, facts)
+        yield StoryEvent(letter.at, StoryEventKind.SET_ASIDE, says, facts)
         if mark.retried_at is not None:
-            yield StoryEvent(mark.retried_at, EventKind.OPERATOR, f"dead letter {letter.id} was retried")
+            yield StoryEvent(mark.retried_at, StoryEventKind.OPERATOR, f"dead letter {letter.id} was retried")
         if mark.closed_at is not None:
             says = f"dead letter {letter.id} was closed: {mark.closed_because}"
-            yield StoryEvent(mark.closed_at, EventKind.OPERATOR, says)
+            yield StoryEvent(mark.closed_at, StoryEventKind.OPERATOR, says)
     for noted in evidence.facts.letters:
         if noted.event_id not in in_topic:
             about = "" if not noted.refund_id else f", about refund {noted.refund_id}"
             facts = {"letter": None, "reason": noted.reason, "open": True}
             says = f"a dead letter, {noted.reason}{about}"
-            yield StoryEvent(noted.noted_at, EventKind.SET_ASIDE, says, facts)
+            yield StoryEvent(noted.noted_at, StoryEventKind.SET_ASIDE, says, facts)
 
 
 def _of_erasing(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     for one in evidence.records.erasures:
         says = f"its erasure was asked for ({one.where}{_not_done(one.ahead)})"
-        yield StoryEvent(one.where.at, EventKind.OPERATOR, says, {"record": str(one.where)})
+        yield StoryEvent(one.where.at, StoryEventKind.OPERATOR, says, {"record": str(one.where)})
     for gone in evidence.facts.tombstones:
         says = (
             f"{gone.kind} {gone.id} was erased; its tombstone, revision {gone.revision}, is to be published"
         )
-        yield StoryEvent(gone.erased_at, EventKind.ERASED, says, {"of": gone.kind, "id": str(gone.id)})
+        yield StoryEvent(gone.erased_at, StoryEventKind.ERASED, says, {"of": gone.kind, "id": str(gone.id)})
 
 
 def _of_republications(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -379,10 +381,10 @@ def _of_republications(evidence: OrderEvidence) -> Iterator[StoryEvent]:
         topics = " and ".join(one.topics)
         facts = {"republication": one.id}
         says = f"republication {one.id} of {topics} was asked for"
-        yield StoryEvent(one.requested_at, EventKind.OPERATOR, says, facts)
+        yield StoryEvent(one.requested_at, StoryEventKind.OPERATOR, says, facts)
         if (ended := one.finished_at or one.cancelled_at) is not None:
             how = "done" if one.finished_at else "cancelled"
-            yield StoryEvent(ended, EventKind.OPERATOR, f"republication {one.id} was {how}", facts)
+            yield StoryEvent(ended, StoryEventKind.OPERATOR, f"republication {one.id} was {how}", facts)
 
 
 def _planned(evidence: OrderEvidence) -> Iterator[StoryEvent]:
@@ -390,7 +392,9 @@ def _planned(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     if wait is None or wait.parked or wait.due_at <= evidence.now or is_over(evidence):
         return
     says = f"it is asked for again, if it has not come by then: {wait.reason}"
-    yield StoryEvent(wait.due_at, EventKind.PLANNED, says, {"reason": wait.reason, "attempts": wait.attempts})
+    yield StoryEvent(
+        wait.due_at, StoryEventKind.PLANNED, says, {"reason": wait.reason, "attempts": wait.attempts}
+    )
 
 
 def is_over(evidence: OrderEvidence) -> bool:

@@ -9,7 +9,7 @@ from topsync.base import terminal
 from topsync.base.terminal import Cell, Column, Styled, Table, facts
 from topsync.operate import story, verdicts
 from topsync.operate.seller_tables import state_of
-from topsync.operate.story import EventKind, OrderEvidence, StoryEvent
+from topsync.operate.story import OrderEvidence, StoryEvent, StoryEventKind
 from topsync.operate.verdicts import OrderStanding, OrderVerdict
 from topsync.store.order_facts import StoredRow
 
@@ -22,7 +22,11 @@ STYLES: Final = {
 }
 """Of a standing; red where nothing else is said."""
 
-MARKED: Final = {EventKind.SET_ASIDE: "bold red", EventKind.PUBLISHED: "green", EventKind.PLANNED: "yellow"}
+MARKED: Final = {
+    StoryEventKind.SET_ASIDE: "bold red",
+    StoryEventKind.PUBLISHED: "green",
+    StoryEventKind.PLANNED: "yellow",
+}
 
 
 def show(evidence: OrderEvidence) -> None:

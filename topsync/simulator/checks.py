@@ -73,7 +73,7 @@ _Step: TypeAlias = "Callable[[Api, Mapping[str, str], Meeting], SimulatedSeller 
 """One check, which raises ApiError. That of the session answers with its seller."""
 
 
-class Grants(Protocol):
+class KnownGrants(Protocol):
     """Who may call for whom."""
 
     def owner_of(self, token: str) -> SimulatedSeller | None:
@@ -91,7 +91,7 @@ class Doorkeeper:
         *,
         apis: Mapping[str, Api],
         apps: Mapping[str, str],
-        authorisations: Grants,
+        authorisations: KnownGrants,
         second: Callable[[], int],
         quirks: PlatformQuirks,
     ) -> None:

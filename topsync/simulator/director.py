@@ -13,7 +13,7 @@ from topsync.simulator.ids import OrderKey
 from topsync.simulator.life import EventKind, TradeType
 from topsync.simulator.moves import Move
 from topsync.simulator.settings import PlatformQuirks
-from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.topics import notices_of
 from topsync.simulator.world import Happening, ImpossibleMoveError, World, find_move
 
@@ -74,7 +74,7 @@ class Director:
     def __init__(
         self,
         world: World,
-        subscriptions: Subscriptions,
+        subscriptions: TopicSubscriptions,
         quirks: PlatformQuirks,
         seed: int,
         *,

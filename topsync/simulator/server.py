@@ -43,7 +43,7 @@ from topsync.simulator.replica import WorkerSetup
 from topsync.simulator.replies import Pace, Replies
 from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import SimulatorSettings, WorldSettings
-from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.topics import TASK_COMPLETE, Notice
 from topsync.simulator.workers import Workers
 from topsync.simulator.world import World
@@ -108,7 +108,7 @@ class Simulator:
         self.authorisations = Authorisations(
             self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended, tell
         )
-        self.subscriptions = Subscriptions(self.channel.publish, self.clock.now, self._may_send)
+        self.subscriptions = TopicSubscriptions(self.channel.publish, self.clock.now, self._may_send)
         self.director = Director(
             self.world, self.subscriptions, settings.quirks, settings.seed, as_on_a_day=settings.day
         )

@@ -32,7 +32,7 @@ class Permit:
 
 
 @dataclass(slots=True)
-class Subscriptions:
+class TopicSubscriptions:
     """The permitted topics per seller, in front of the channel.
 
     A seller who was never permitted sends nothing. Permission replaces the whole list

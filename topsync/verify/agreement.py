@@ -21,7 +21,7 @@ from topsync.store.versions import StoredState
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownObject:
     """An order or refund as the platform or the table shows it."""
 
     key: int
@@ -42,16 +42,20 @@ class Agreement(Enum):
     NONE = "none"
 
 
-def shown(read: Trade | Refund) -> Shown:
+def shown(read: Trade | Refund) -> ShownObject:
     """An object as this release reads it, to compare: a stored hash may be an earlier release's."""
     written = read.to_json()
     key = read.tid if isinstance(read, Trade) else read.refund_id
     state = StoredState(read.modified, content.content_hash(type(read), written))
-    return Shown(key, state, content.unknown_hash(type(read), written), read.to_wire())
+    return ShownObject(key, state, content.unknown_hash(type(read), written), read.to_wire())
 
 
 def agreement(
-    model: type[PlatformObject], truth: Shown, table: Shown | None, topic: StoredState | None, unknown: bytes
+    model: type[PlatformObject],
+    truth: ShownObject,
+    table: ShownObject | None,
+    topic: StoredState | None,
+    unknown: bytes,
 ) -> Agreement:
     """Compare an order or refund; `topic` and `unknown` are what the topic has of it."""
     if table is None or table.state != topic or table.state.modified != truth.state.modified:
@@ -65,8 +69,8 @@ def agreement(
 
 def arrival(
     model: type[PlatformObject],
-    shown: Iterable[Shown],
-    table: Shown,
+    shown: Iterable[ShownObject],
+    table: ShownObject,
     topic: StoredState | None,
     unknown: bytes,
 ) -> Agreement:

@@ -28,7 +28,7 @@ from topsync.store.database import Pool
 from topsync.store.sellers import Seller, SellerState
 from topsync.stream.topics import Registry
 from topsync.verify import admin_port
-from topsync.verify.agreement import Agreement, Shown, arrival
+from topsync.verify.agreement import Agreement, ShownObject, arrival
 from topsync.verify.views import ORDERS, REFUNDS, AuditedKind, TopicReader
 from topsync.verify.witness import wait_until_read
 
@@ -55,9 +55,9 @@ class Comparison:
     """Whether the seller is erased: then nothing may be left."""
     count: int = 0
     """How many the platform has."""
-    expected: dict[int, Shown] = field(default_factory=dict)
+    expected: dict[int, ShownObject] = field(default_factory=dict)
     """Those that differ, with what the platform showed at the first look."""
-    newest: dict[int, Shown] = field(default_factory=dict)
+    newest: dict[int, ShownObject] = field(default_factory=dict)
     """What the platform has shown of them since: of two changes within a second, `modified` does not say
     which is later."""
     agreeing: set[int] = field(default_factory=set)
@@ -291,7 +291,7 @@ class Audit:
         found.unknown = table.keys() | topic.of_seller(seller.seller_id)
         if found.is_erased:
             return found
-        differing: dict[int, Shown] = {}
+        differing: dict[int, ShownObject] = {}
         async for truth in self._truth(seller.seller_id, kind):
             found.count += 1
             found.unknown.discard(truth.key)
@@ -303,14 +303,16 @@ class Audit:
         await self._look_closer(found, differing, topic)
         return found
 
-    async def _look_closer(self, found: Comparison, differing: dict[int, Shown], topic: TopicReader) -> None:
+    async def _look_closer(
+        self, found: Comparison, differing: dict[int, ShownObject], topic: TopicReader
+    ) -> None:
         """Read these from the table, and note those that do not agree in `expected`; empties `differing`."""
         found.expected |= differing
         async for table in found.kind.stored_of(self.pool, differing):
             self._strike_out(found, table, topic)
         differing.clear()
 
-    def _strike_out(self, found: Comparison, table: Shown, topic: TopicReader) -> None:
+    def _strike_out(self, found: Comparison, table: ShownObject, topic: TopicReader) -> None:
         """Remove from `expected` what table and topic now show as the platform did, or newer."""
         id_, first = table.key, found.expected[table.key]
         shown = (first, found.newest.get(id_, first))
@@ -355,7 +357,7 @@ class Audit:
 
     async def _truth(
         self, seller_id: int, kind: AuditedKind, ids: Sequence[int] | None = None
-    ) -> AsyncIterator[Shown]:
+    ) -> AsyncIterator[ShownObject]:
         """A seller's orders or refunds on the platform now: all, or those with the given ids."""
         asked = {"user_id": str(seller_id)} | ({} if ids is None else {"ids": ",".join(map(str, ids))})
         try:

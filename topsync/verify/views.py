@@ -19,7 +19,7 @@ from topsync.store.versions import StoredState
 from topsync.store.witness import ReadPosition
 from topsync.stream import clients
 from topsync.stream.topics import Registry, Topic
-from topsync.verify.agreement import Shown, shown
+from topsync.verify.agreement import ShownObject, shown
 from topsync.verify.witness import Seen, judge
 
 
@@ -40,15 +40,15 @@ class AuditedKind:
     """A seller's ids and states in the table, with the hashes as they were stored."""
     values_of: Callable[[Pool, Iterable[int]], AsyncIterator[tuple[int, str]]]
 
-    def of_platform(self, line: bytes) -> Shown:
+    def of_platform(self, line: bytes) -> ShownObject:
         """Read it as the platform writes it."""
         return shown(self.model.from_platform(orjson.loads(line)))
 
-    def of_wire(self, value: bytes | str) -> Shown:
+    def of_wire(self, value: bytes | str) -> ShownObject:
         """Read it as topic and table hold it."""
         return shown(self.model.from_wire(value))
 
-    async def stored_of(self, pool: Pool, ids: Iterable[int]) -> AsyncIterator[Shown]:
+    async def stored_of(self, pool: Pool, ids: Iterable[int]) -> AsyncIterator[ShownObject]:
         """What the table has of these ids, as this release reads it."""
         async for _, value in self.values_of(pool, ids):
             yield self.of_wire(value)

@@ -18,7 +18,7 @@ from topsync.simulator.channel.queue import DEFAULT_GROUP, MessageQueue, Queued
 from topsync.simulator.checks import AdmittedCall, Api
 from topsync.simulator.errors import ApiError, business, invalid
 from topsync.simulator.sellers import SimulatedSeller
-from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.wire import JsonObject
 
 _CARRIER = 0
@@ -50,7 +50,7 @@ class Queues(Protocol):
 
 
 def apis(
-    subscriptions: Subscriptions,
+    subscriptions: TopicSubscriptions,
     queues: Queues,
     sellers: Sequence[SimulatedSeller],
     publisher: str,
@@ -80,7 +80,7 @@ def apis(
 
 
 class _Users:
-    def __init__(self, subscriptions: Subscriptions, sellers: Sequence[SimulatedSeller]) -> None:
+    def __init__(self, subscriptions: TopicSubscriptions, sellers: Sequence[SimulatedSeller]) -> None:
         self._subscriptions = subscriptions
         self._by_nick = {seller.nick: seller for seller in sellers}
 
@@ -120,7 +120,7 @@ class _Users:
 class _Groups:
     def __init__(
         self,
-        subscriptions: Subscriptions,
+        subscriptions: TopicSubscriptions,
         queues: Queues,
         sellers: Sequence[SimulatedSeller],
         now: Callable[[], datetime],
@@ -191,7 +191,7 @@ class _Groups:
 
 class _Messages:
     def __init__(
-        self, subscriptions: Subscriptions, queues: Queues, publisher: str, now: Callable[[], datetime]
+        self, subscriptions: TopicSubscriptions, queues: Queues, publisher: str, now: Callable[[], datetime]
     ) -> None:
         self._groups = subscriptions.groups
         self._queues = queues

@@ -11,7 +11,7 @@ from topsync.simulator.channel.websocket import Opcode
 from topsync.simulator.director import Director, Wish
 from topsync.simulator.faults.effects import Disturbance, ListChange, SessionEnd
 from topsync.simulator.ids import OrderKey, tid_of
-from topsync.simulator.subscriptions import Subscriptions
+from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.topics import AUTH_CANCEL, Notice
 from topsync.simulator.world import World
 
@@ -25,7 +25,7 @@ class FaultStage:
 
     world: World
     channel: Channel
-    subscriptions: Subscriptions
+    subscriptions: TopicSubscriptions
     director: Director
     authorisations: Authorisations
 

@@ -19,7 +19,7 @@ from topsync.platforms.taobao.channel.session import (
     Foreign,
     Pushed,
     SessionError,
-    Unreadable,
+    UnreadableFrame,
 )
 
 NOW_MS = 1700000000000
@@ -108,10 +108,10 @@ def test_code_phrase_or_missing_token_each_mean_refusal(answer: bytes, refused: 
 
 def test_an_acknowledgement_of_somebody_elses_connect_changes_nothing() -> None:
     recorder = connecting()
-    assert isinstance(recorder.session.receive_binary(ack(2)), Unreadable)
+    assert isinstance(recorder.session.receive_binary(ack(2)), UnreadableFrame)
     assert recorder.session.state is ChannelState.CONNECTING
     recorder.session.receive_binary(ack(1))
-    assert isinstance(recorder.session.receive_binary(ack(1, "other")), Unreadable)
+    assert isinstance(recorder.session.receive_binary(ack(1, "other")), UnreadableFrame)
 
 
 def test_pushes_become_messages() -> None:
@@ -144,7 +144,7 @@ LONG = "x" * (HEAD_BYTES + TAIL_BYTES)
 def test_of_too_long_a_message_the_id_and_the_beginning_are_left() -> None:
     data = push(7, content=LONG)
     event = connected().session.receive_oversized(cut(data))
-    assert isinstance(event, Unreadable)
+    assert isinstance(event, UnreadableFrame)
     assert (event.message_id, event.raw) == (7, data[:HEAD_BYTES])
     assert event.reason == f"the message has {len(data)} bytes; the limit is 10000"
 
@@ -160,7 +160,7 @@ def test_of_too_long_a_message_the_id_and_the_beginning_are_left() -> None:
 )
 def test_too_long_a_message_that_is_none_of_ours_is_not_confirmed(data: bytes) -> None:
     event = connected().session.receive_oversized(cut(data))
-    assert isinstance(event, Unreadable)
+    assert isinstance(event, UnreadableFrame)
     assert event.message_id is None
 
 
@@ -172,12 +172,12 @@ def test_too_long_a_message_with_a_token_that_is_not_ours_is_foreign() -> None:
 def test_an_unreadable_message_keeps_its_id_and_the_session_goes_on() -> None:
     session = connected().session
     event = session.receive_binary(push(7, userid="text"))
-    assert isinstance(event, Unreadable)
+    assert isinstance(event, UnreadableFrame)
     assert (event.message_id, event.raw) == (7, push(7, userid="text"))
-    assert isinstance(session.receive_binary(b"\xff\xff\xff"), Unreadable)
-    assert isinstance(session.receive_binary(bytes(20_000)), Unreadable)
-    assert isinstance(session.receive_binary(encode(messages.pull_request("token-1"))), Unreadable)
-    assert isinstance(session.receive_text("hello"), Unreadable)
+    assert isinstance(session.receive_binary(b"\xff\xff\xff"), UnreadableFrame)
+    assert isinstance(session.receive_binary(bytes(20_000)), UnreadableFrame)
+    assert isinstance(session.receive_binary(encode(messages.pull_request("token-1"))), UnreadableFrame)
+    assert isinstance(session.receive_text("hello"), UnreadableFrame)
     assert isinstance(session.receive_binary(push(8)), Pushed)
 
 

@@ -28,7 +28,7 @@ from topsync.platforms.taobao.channel.session import (
     Event,
     Foreign,
     Pushed,
-    Unreadable,
+    UnreadableFrame,
 )
 from topsync.platforms.taobao.channel.status import ConnectionStatus
 from topsync.platforms.taobao.channel.websocket import (
@@ -326,7 +326,7 @@ class ChannelConnection:
                         foreign += 1
                         if self._foreign.note(self._clock.monotonic()):
                             deliveries.append(Delivery(None, reason, None, raw, now))
-                    case Unreadable(raw, reason, message_id):
+                    case UnreadableFrame(raw, reason, message_id):
                         self._counters.unreadable += 1
                         deliveries.append(Delivery(None, reason, message_id, raw, now))
                     case ConnectRefused(code, phrase):

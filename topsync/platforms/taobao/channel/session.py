@@ -106,7 +106,7 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableFrame:
     """Bytes that are not a message. `message_id` is set when it can be confirmed nevertheless."""
 
     raw: bytes = field(repr=False)
@@ -126,7 +126,7 @@ class Foreign:
     reason: str
 
 
-Event = Connected | ConnectRefused | Pushed | Unreadable | Foreign
+Event = Connected | ConnectRefused | Pushed | UnreadableFrame | Foreign
 
 
 class ChannelSession:
@@ -237,7 +237,7 @@ class ChannelSession:
         try:
             frame = decode(data, max_bytes=self._max_frame_bytes)
         except FrameError as error:
-            return Unreadable(data, str(error))
+            return UnreadableFrame(data, str(error))
         match frame.type:
             case MessageType.SEND:
                 return self._receive_send(frame, data)
@@ -246,11 +246,11 @@ class ChannelSession:
             case MessageType.SENDACK:
                 return self._receive_send_ack(frame, data)
             case MessageType.CONNECT:
-                return Unreadable(data, "a CONNECT from the platform")
+                return UnreadableFrame(data, "a CONNECT from the platform")
 
     def receive_text(self, text: str) -> Event | None:
         """A text WebSocket message, which is not part of the protocol (docs/platform/channel.md 1.4)."""
-        return Unreadable(text.encode(), "a text message; only binary ones are defined")
+        return UnreadableFrame(text.encode(), "a text message; only binary ones are defined")
 
     def receive_oversized(self, message: Oversized) -> Event | None:
         """A WebSocket message that is too long. If its id can still be read, it can be confirmed.
@@ -258,7 +258,7 @@ class ChannelSession:
         Its content is lost. Without an id it comes again, until the platform gives it up after a day.
         """
         reason = f"the message has {message.size_bytes} bytes; the limit is {self._max_frame_bytes}"
-        unreadable = Unreadable(message.head, reason)
+        unreadable = UnreadableFrame(message.head, reason)
         try:
             frame = decode(readable_part(message), max_bytes=message.size_bytes)
         except FrameError:
@@ -269,13 +269,13 @@ class ChannelSession:
             return Foreign(message.head, FOREIGN_REASON)
         if self._state is ChannelState.LEAVING:
             return None
-        return Unreadable(message.head, reason, messages.read_id(frame))
+        return UnreadableFrame(message.head, reason, messages.read_id(frame))
 
     def _receive_connect_ack(self, frame: Frame, data: bytes) -> Event:
         # Without a flag it answers the only CONNECT there is; with the flag of another CONNECT it is a stray
         # (3.3).
         if self._state is not ChannelState.CONNECTING or frame.flag not in (0, self._flag):
-            return Unreadable(data, "a CONNECTACK that answers no CONNECT of ours")
+            return UnreadableFrame(data, "a CONNECTACK that answers no CONNECT of ours")
         if frame.status_code > 0 or frame.status_phrase:
             return self._refuse(frame.status_code, frame.status_phrase or "")
         if frame.token is None:
@@ -297,13 +297,13 @@ class ChannelSession:
             return Foreign(data, FOREIGN_REASON)
         kind = messages.read_kind(frame)
         if kind != MessageKind.DATA:
-            return Unreadable(data, f"a SEND of kind {kind}")
+            return UnreadableFrame(data, f"a SEND of kind {kind}")
         if self._state is ChannelState.LEAVING:
             return None  # unconfirmed, so it is delivered again
         try:
             return Pushed(read_message(frame, data, max_content_bytes=self._max_content_bytes))
         except MessageError as error:
-            return Unreadable(data, str(error), error.message_id)
+            return UnreadableFrame(data, str(error), error.message_id)
 
     def _receive_send_ack(self, frame: Frame, data: bytes) -> Foreign | None:
         """We wait for no answer to confirms and pulls; whether production sends any is not known (4.3)."""
