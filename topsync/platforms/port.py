@@ -19,9 +19,10 @@ platform names it to us. Times are aware instants in UTC, by the platform's cloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Protocol
 
 from pydantic import SecretStr
@@ -34,7 +35,7 @@ from topsync.model.span import Span
 
 
 class PlatformError(Exception):
-    """Any failure that lies with the platform, the application or a session. No text holds an order's values."""
+    """Any failure that lies with the platform, the application or a session. No text holds values."""
 
 
 class PlatformAwayError(PlatformError):
@@ -54,6 +55,12 @@ class Shown:
     """The object in full, as the platform shows it now."""
 
     value: PlatformObject
+    order_id: int
+    """Its order's id: its own, where it is one."""
+    modified: datetime
+    """When the platform changed it last."""
+    original: Callable[[], bytes] = field(repr=False, compare=False)
+    """Gives what came, whole, to be set aside; never shown. Called only where that is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +78,27 @@ class Refused:
     """It refuses all objects of this kind of the seller: the right to them is missing."""
 
 
+class Flaw(Enum):
+    """What is wrong with an answer that is no object of its kind."""
+
+    NO_OBJECT = "no object"
+    """It was cut off, or holds something else, or another object than the one asked for."""
+    INCOMPLETE = "incomplete"
+    """It leaves out fields that every object of the kind has. Nothing is wrong with those that it has."""
+    MALFORMED = "malformed"
+    """A field that every object of the kind has is in a shape that cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """An answer came that is no object of this kind as the contract knows it."""
 
+    flaw: Flaw
+
     detail: str
     """Which fields are wrong and how; no values."""
-    body: bytes
-    """What came, whole, to be set aside; never shown."""
-    may_pass: bool
-    """Asking again may help: the answer was cut off, or left out fields that every object has."""
+    original: bytes = field(repr=False)
+    """What came, whole, to be set aside; never shown. Empty where nothing of it was kept."""
 
 
 DetailAnswer = Shown | NotThere | Refused | Unreadable
@@ -127,6 +145,7 @@ class Details(Protocol):
             PlatformAwayError: try again later.
             SessionRefusedError: the seller's session is no good.
             ApplicationRefusedError: stop.
+            PlatformError: anything else that is no fault of this object: stop.
             CallLimitedError: no such call for a while.
         """
         ...

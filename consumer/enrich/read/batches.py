@@ -44,6 +44,7 @@ from topsync.model.refetch import (
     Lingering,
     Refetch,
 )
+from topsync.platforms import fetch_outcome
 from topsync.platforms.taobao.calls import trades
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -469,7 +470,7 @@ class BatchReader:
             version = await self._fetch(need)
             batch.add(version)
             batch.outcomes.append(RecordOutcome(need.seller_id))
-            if decisions.is_old_news(need, known, version.trade.modified):
+            if fetch_outcome.is_old_news(need, known, version.trade.modified):
                 settled_after = version.fetched_at + POSTPONED_FOR
                 later = replace(need, settled_after=max(need.settled_after, settled_after))
                 self._postpone(later, hint.change, batch, NO_NEWS)

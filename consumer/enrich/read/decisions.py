@@ -139,18 +139,6 @@ def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> d
     return need.patient_until if now < need.patient_until else None
 
 
-def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
-    """Whether a fetch for a pushed hint brought nothing new although something new was told.
-
-    A message promises no `modified`, so a stale answer to it shows only in this: the state was known
-    before, and is older than the second in which the platform told of its change. There may still have
-    been nothing to bring, as with a second message about one change.
-    """
-    if need.hinted_at is None or known is None or need.modified is not None:
-        return False
-    return fetched <= known.modified and fetched < platform_time.floor_to_second(need.hinted_at)
-
-
 def refunds_shown_otherwise(
     versions: Iterable[OrderVersion], known: Mapping[int, Known], already: Iterable[int]
 ) -> dict[int, Need]:

@@ -25,6 +25,7 @@ from topsync.model.known import Known
 from topsync.model.need import Need
 from topsync.model.priority import PRIORITY_OF
 from topsync.model.refetch import MODIFIED_AHEAD, NO_NEWS, NO_SESSION, SESSION_REFUSED, Refetch
+from topsync.platforms import fetch_outcome
 from topsync.platforms.taobao.calls import refunds as calls
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
@@ -170,7 +171,7 @@ class RefundReader:
             self._postpone(refund.refund_id, need, part, "detail_behind")
             return
         part.add(version)
-        if decisions.is_old_news(need, known, refund.modified):
+        if fetch_outcome.is_old_news(need, known, refund.modified):
             settled_after = max(need.settled_after, version.fetched_at + POSTPONED_FOR)
             later = replace(need, settled_after=settled_after)
             self._postpone(refund.refund_id, later, part, NO_NEWS)

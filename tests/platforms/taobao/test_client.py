@@ -36,7 +36,6 @@ from topsync.base.errors import OperatorError
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient, decide
 from topsync.platforms.taobao.gateway.errors import (
-    ApplicationRefusedError,
     BadAnswerError,
     CallLimitedError,
     CallOutcome,
@@ -45,6 +44,7 @@ from topsync.platforms.taobao.gateway.errors import (
     Scope,
     ServiceUnavailableError,
     SessionInvalidError,
+    TopApplicationRefusedError,
     TopError,
     TradeNotExistError,
     TransportError,
@@ -187,7 +187,7 @@ async def test_an_answer_that_is_too_large_is_not_read_to_its_end(
         ("error_w2_security_authorize.json", SessionInvalidError),
         ("error_isv_trade_not_exist.json", TradeNotExistError),
         ("error_isv_parameters_mismatch.json", RequestRefusedError),
-        ("error_invalid_signature.json", ApplicationRefusedError),
+        ("error_invalid_signature.json", TopApplicationRefusedError),
         ("error_isv_service_rejection.json", WindowTooWideError),
         ("error_app_call_limited_app_daily.json", CallLimitedError),
     ],
@@ -210,7 +210,7 @@ async def test_an_unknown_application_is_asked_about_once_and_the_operator_reads
     # Of an operator's error a process writes the text, which is one line, and ends.
     with pytest.raises(OperatorError, match="does not know the application: check TOPSYNC_APP_KEY") as caught:
         await fullinfo(client)
-    assert isinstance(caught.value, ApplicationRefusedError)
+    assert isinstance(caught.value, TopApplicationRefusedError)
     assert "TOPSYNC_GATEWAY_URL" in str(caught.value)
     assert len(gateway.calls()) == 1
 

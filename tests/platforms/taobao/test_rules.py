@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from topsync.platforms.taobao.gateway import rules
 from topsync.platforms.taobao.gateway.errors import (
-    ApplicationRefusedError,
     CallLimitedError,
     ClockRefusedError,
     DroppedError,
@@ -24,6 +23,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TaskDuplicateError,
     TaskNotExistError,
     TaskResultEmptyError,
+    TopApplicationRefusedError,
     TopError,
     TradeNotExistError,
     WindowTooWideError,
@@ -167,9 +167,9 @@ def test_an_unknown_answer_fails() -> None:
         (653, None, DroppedError),
         (15, "isv.task-not-exist", TaskNotExistError),
         (700, "isv.task-result-empty", TaskResultEmptyError),
-        (25, None, ApplicationRefusedError),
-        (29, None, ApplicationRefusedError),
-        (1, "isp.get-app-error", ApplicationRefusedError),
+        (25, None, TopApplicationRefusedError),
+        (29, None, TopApplicationRefusedError),
+        (1, "isp.get-app-error", TopApplicationRefusedError),
         (31, None, ClockRefusedError),
         (11, "isv.permission-api-package-limit", RequestRefusedError),
         (99999, "unheard.of", RequestRefusedError),

@@ -43,9 +43,9 @@ from topsync.base.clock import ServerClock
 from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.model.refetch import BACKLOG, LINGERING, Refetch
+from topsync.platforms.port import ApplicationRefusedError
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import (
-    ApplicationRefusedError,
     CallLimitedError,
     RequestRefusedError,
     ServiceUnavailableError,

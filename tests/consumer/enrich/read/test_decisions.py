@@ -195,28 +195,3 @@ def test_a_message_is_content_with_less_than_what_comes_with_it(other: Change) -
     told = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
     assert decisions.to_fetch(decisions.coalesce([told]), {1: state}) == []
     assert len(decisions.to_fetch(decisions.coalesce([told, other]), {1: state})) == 1
-
-
-@pytest.mark.parametrize(
-    ("fetched", "known", "occurred", "modified", "suspicious"),
-    [
-        pytest.param(5, 5, 9, None, True, id="told of a change at 9, and shown what was known"),
-        pytest.param(4, 5, 9, None, True, id="or something older still"),
-        pytest.param(6, 5, 9, None, False, id="something new came"),
-        pytest.param(9, 9, 9, None, False, id="what is known is as new as the change"),
-        pytest.param(5, None, 9, None, False, id="the order was not known"),
-        pytest.param(5, 5, 9, 5, False, id="a list's promise says exactly what must come"),
-    ],
-)
-def test_a_stale_answer_to_a_message_is_known_by_bringing_nothing_new(
-    fetched: float, known: float | None, occurred: float, modified: float | None, suspicious: bool
-) -> None:
-    needs = decisions.coalesce([hint(1, occurred, occurred=occurred, modified=modified)])
-    stored = None if known is None else Known(at(known), at(0), True, STATUS)
-    assert decisions.is_old_news(needs[1], stored, at(fetched)) == suspicious
-
-
-def test_what_was_not_pushed_is_never_old_news() -> None:
-    """A list is no message: that it shows what is known says nothing."""
-    needs = decisions.coalesce([hint(1, 9, occurred=9, source=Source.SWEEP)])
-    assert not decisions.is_old_news(needs[1], Known(at(5), at(0), True, STATUS), at(5))

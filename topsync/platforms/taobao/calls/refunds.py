@@ -109,7 +109,7 @@ async def get(
     try:
         refund = Refund.from_platform(wire.object_in(answer, "refund"))
     except UnreadableRefundError as error:
-        raise BadAnswerError(str(error), api=request.api, body=wire.dumps(answer)) from None
+        raise BadAnswerError(str(error), api=request.api, body=wire.dumps(answer)) from error
     if refund.refund_id != refund_id:
         raise BadAnswerError("the answer holds another refund", api=request.api, body=wire.dumps(answer))
     return refund

@@ -14,11 +14,14 @@
     │   ├── TaskNotExistError       create the export task again
     │   ├── TaskDuplicateError      adopt `task_id`
     │   └── TaskResultEmptyError    a success with no trades
-    ├── ApplicationRefusedError   stop: nothing is granted to the application; its settings are wrong
+    ├── TopApplicationRefusedError stop: nothing is granted to the application; its settings are wrong
     ├── RequestRefusedError       fail: a defect or a missing right; log it, do not retry, alert
     │   ├── ClockRefusedError       the timestamp was refused, even after the clock was set again
     │   └── GrantRefusedError       no session for this code or refresh token: the seller authorises again
     └── DownloadFailedError       the file was not had and its URL is spent: ask for a fresh one
+
+The first, `SessionInvalidError` and `TopApplicationRefusedError` are the port's errors
+(`topsync.platforms.port`), by which everybody else knows them.
 
 Texts carry the API's name, codes and `request_id`, never the platform's `sub_msg` nor any parameter: those
 may hold sessions, nicks or receivers' data.
@@ -33,7 +36,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from topsync.base import durations
-from topsync.base.errors import OperatorError
+from topsync.platforms import port
 
 MAX_CODE_TEXT_CHARACTERS = 100
 """Codes are short names; anything longer is not one, and is cut before it can reach a log."""
@@ -93,7 +96,7 @@ class ErrorAnswer:
     request_id: str | None = None
 
 
-class TopError(Exception):
+class TopError(port.PlatformError):
     """Any failure of a call to the gateway.
 
     Attributes:
@@ -120,7 +123,7 @@ class TopError(Exception):
         return prefix + super().__str__() + (f" ({details})" if details else "")
 
 
-class RetryLaterError(TopError):
+class RetryLaterError(TopError, port.PlatformAwayError):
     """Retries were made and did not help; the same request may succeed later."""
 
 
@@ -202,7 +205,7 @@ class WindowTooWideError(CallLimitedError):
     """Too many slow queries for this seller: wait, then ask for half the window (2.4)."""
 
 
-class SessionInvalidError(TopError):
+class SessionInvalidError(TopError, port.SessionRefusedError):
     """The session is expired, cancelled or of another app (docs/platform/gateway.md 2.5)."""
 
     outcome = CallOutcome.REAUTHORISE
@@ -248,7 +251,7 @@ class RequestRefusedError(TopError):
     """A defect or a configuration that no retry mends: log it with its `request_id` and alert."""
 
 
-class ApplicationRefusedError(TopError, OperatorError):
+class TopApplicationRefusedError(TopError, port.ApplicationRefusedError):
     """The platform refuses the application, whoever asks for whom: no retry and no other call helps.
 
     No `RequestRefusedError`: what is done about a single order or seller would be done to each of them. The

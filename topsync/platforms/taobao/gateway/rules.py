@@ -20,7 +20,6 @@ from importlib import resources
 from typing import Any, Final
 
 from topsync.platforms.taobao.gateway.errors import (
-    ApplicationRefusedError,
     CallLimitedError,
     ClockRefusedError,
     DroppedError,
@@ -33,6 +32,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TaskDuplicateError,
     TaskNotExistError,
     TaskResultEmptyError,
+    TopApplicationRefusedError,
     TopError,
     TradeNotExistError,
     WindowTooWideError,
@@ -192,7 +192,7 @@ def error_for(api: str, answer: ErrorAnswer) -> TopError:
         case Action.DROP:
             return _dropped(api, answer, decision)
         case Action.FAIL if decision.concerns_app:
-            return ApplicationRefusedError(decision.meaning, api=api, answer=answer)
+            return TopApplicationRefusedError(decision.meaning, api=api, answer=answer)
         case Action.FAIL:
             return RequestRefusedError(decision.meaning, api=api, answer=answer)
 
