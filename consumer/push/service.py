@@ -20,6 +20,8 @@ from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
+from topsync.deadletters import box
+from topsync.deadletters.box import Original
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.connection import ChannelConnection, TokenSource
 from topsync.platforms.taobao.channel.deliveries import Delivery
@@ -70,17 +72,17 @@ def _seller_of(message: TmcMessage) -> int | None:
 
 
 def _dead_letter(delivery: Delivery, topics: Registry, reason: str, detail: str) -> Record:
-    metrics.DEAD_LETTERS.labels(reason).inc()
-    log.warning("message set aside", reason=reason, detail=detail)
-    return records.dead_letter(
-        topics.dead_letters.name,
-        reason=reason,
-        detail=detail,
-        original=delivery.raw,
+    letter = box.letter(
+        topics,
+        reason,
+        detail,
+        Original(delivery.raw),
         at=delivery.received_at,
         origin="push",
         seller_id=None if delivery.message is None else _seller_of(delivery.message),
     )
+    letter.report()
+    return letter.record
 
 
 @dataclass(slots=True)
