@@ -14,7 +14,7 @@ from aiokafka import ConsumerRecord
 
 from schemas.cloud_events import ERASURE_TYPE
 from schemas.erasure import Erasure
-from schemas.events import ORDER_ERASED, REFUND_ERASED
+from schemas.events import ORDERS, REFUNDS
 from topsync.store import erasures
 from topsync.store.database import Pool
 from topsync.store.erasures import Tombstone, TombstoneKind
@@ -75,9 +75,9 @@ def record_of(tombstone: Tombstone, topics: Registry, *, published_at: datetime)
     """What tells readers that something is gone."""
     match tombstone.kind:
         case TombstoneKind.ORDER:
-            topic, type_ = topics.orders, ORDER_ERASED
+            topic, type_ = topics.orders, ORDERS.erased
         case TombstoneKind.REFUND:
-            topic, type_ = topics.refunds, REFUND_ERASED
+            topic, type_ = topics.refunds, REFUNDS.erased
     return records.tombstone(
         topic.name,
         type_=type_,

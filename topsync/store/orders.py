@@ -13,9 +13,10 @@ from schemas.change import Source
 from schemas.delta import Delta
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
+from topsync.model.unpublished import Unpublished
 from topsync.store import versions
 from topsync.store.database import Pool, sql
-from topsync.store.versions import Unpublished, VersionTable
+from topsync.store.versions import VersionTable
 
 UnpublishedOrder: TypeAlias = "Unpublished[Transition]"
 

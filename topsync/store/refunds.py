@@ -13,8 +13,9 @@ from schemas.change import Source
 from schemas.delta import Delta
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
+from topsync.model.unpublished import Unpublished
 from topsync.store import versions
-from topsync.store.versions import Unpublished, VersionTable
+from topsync.store.versions import VersionTable
 
 UnpublishedRefund: TypeAlias = "Unpublished[RefundTransition]"
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, Generic
 
 from topsync.model.known import Known
+from topsync.model.unpublished import Unpublished
 from topsync.store import orders, refunds
 from topsync.store.batching import Together
 from topsync.store.database import Pool
@@ -13,7 +14,6 @@ from topsync.store.versions import (
     NotOwnerError,
     PartitionRows,
     T,
-    Unpublished,
     UnstorableError,
     V,
     VersionTable,

@@ -25,6 +25,7 @@ from schemas.delta import Delta, join
 from schemas.platform_object import PlatformObject
 from topsync.model.known import Known
 from topsync.model.listed import Listed
+from topsync.model.unpublished import Unpublished
 from topsync.store import deltas
 from topsync.store.database import Pool, sql
 
@@ -100,29 +101,6 @@ class Version(ABC):
 
 
 T = TypeVar("T", bound=StrEnum)
-
-
-@dataclass(frozen=True, slots=True)
-class Unpublished(Generic[T]):
-    """A stored version that the topic does not have, or is to have once more."""
-
-    key: int
-    """Its id."""
-    tid: int
-    """Its order's id: itself, where it is one."""
-    oid: int | None
-    """Its order's line; none where it is an order."""
-    seller_id: int
-    revision: int
-    modified: datetime
-    status: str
-    fetched_at: datetime
-    value: str
-    """The JSON for the topic."""
-    source: Source
-    """How this version was found."""
-    step: Delta[T]
-    """What has happened since the version that was published last."""
 
 
 V = TypeVar("V", bound=Version)

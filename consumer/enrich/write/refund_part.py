@@ -1,4 +1,4 @@
-"""What of refunds a batch asks to be written, and the records that publish them. Pure."""
+"""What of refunds a batch asks to be written. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from consumer.enrich.dead_letters import DeadLetter
 from topsync.base import metrics
 from topsync.model.refetch import Refetch
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
-from topsync.stream import records
-from topsync.stream.records import Record
 
 
 @dataclass(slots=True)
@@ -59,27 +57,3 @@ def _is_older(one: RefundVersion, other: RefundVersion) -> bool:
     if own is not None and others is not None and own != others:
         return own < others
     return one.fetched_at < other.fetched_at
-
-
-def record(
-    topic: str, version: UnpublishedRefund, part: RefundPart, *, at: datetime, caused_by: str | None
-) -> Record:
-    """The record that publishes a version at that moment. Pure."""
-    assert version.oid is not None, "a refund is of a line"
-    return records.refund(
-        topic,
-        refund_id=version.key,
-        tid=version.tid,
-        oid=version.oid,
-        seller_id=version.seller_id,
-        revision=version.revision,
-        status=version.status,
-        modified=version.modified,
-        fetched_at=version.fetched_at,
-        published_at=at,
-        hinted_at=part.hinted_at.get(version.key),
-        value=version.value,
-        step=version.step,
-        found_by=version.source,
-        caused_by=caused_by,
-    )

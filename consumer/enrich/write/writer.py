@@ -13,11 +13,12 @@ from consumer.enrich.dead_letter_share import Limit, Share
 from consumer.enrich.dead_letters import DeadLetter
 from consumer.enrich.read.batches import POSTPONED_FOR, Batch, BatchReader
 from consumer.enrich.republishing import Piece
-from consumer.enrich.write import refund_part
 from consumer.enrich.write.refund_part import RefundPart
+from schemas import events
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.model.compacted_topic import Compacted
+from topsync.model.unpublished import Unpublished
 from topsync.store import erasures, open_letters, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.erasures import Tombstone
@@ -25,7 +26,7 @@ from topsync.store.open_letters import OpenLetter
 from topsync.store.orders import OrderVersion, UnpublishedOrder
 from topsync.store.refunds import RefundVersion, UnpublishedRefund
 from topsync.store.shared_table import SharedTable, SharedTables
-from topsync.store.versions import PartitionRows, T, Unpublished, UnstorableError, V
+from topsync.store.versions import PartitionRows, T, UnstorableError, V
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
 from topsync.stream.records import Record
@@ -271,24 +272,22 @@ class PartitionWriter:
         """The records of these versions, with what the batch knows of how they came."""
         topics = self._tools.topics
         for version in found.orders:
-            yield records.order(
+            yield records.version(
                 topics.orders.name,
-                tid=version.tid,
-                seller_id=version.seller_id,
-                revision=version.revision,
-                status=version.status,
-                modified=version.modified,
-                fetched_at=version.fetched_at,
+                events.ORDERS,
+                version,
                 published_at=now,
                 hinted_at=journey.hinted_at if (journey := batch.journeys.get(version.tid)) else None,
-                value=version.value,
-                step=version.step,
-                found_by=version.source,
                 caused_by=batch.traces.get(version.tid),
             )
         for refund in found.refunds:
-            yield refund_part.record(
-                topics.refunds.name, refund, batch.refunds, at=now, caused_by=batch.traces.get(refund.tid)
+            yield records.version(
+                topics.refunds.name,
+                events.REFUNDS,
+                refund,
+                published_at=now,
+                hinted_at=batch.refunds.hinted_at.get(refund.key),
+                caused_by=batch.traces.get(refund.tid),
             )
 
 
