@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Source
-from schemas.trade import Trade, UnreadableTradeError
 from topsync.model.refetch import Refetch
+from topsync.platforms.fetch_outcome import objection
+from topsync.platforms.port import Shown, Unreadable
 from topsync.platforms.taobao.calls.details import MAX_TRADES, DetailsResult
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.details import read_order
 from topsync.stream.records import MAX_RECORD_BYTES
 
 PATIENT = (Source.PUSH, Source.GAP, Source.SWEEP)
@@ -125,20 +126,22 @@ def sort_out(wanted: Sequence[Refetch], result: DetailsResult, *, latest_now: da
     found = Sorted()
     for one in wanted:
         raw = result.trades.get(one.tid)
-        try:
-            modified = None if raw is None else Trade.from_platform(raw).modified
-        except UnreadableTradeError:
-            # Asked for alone, it becomes a dead letter with the whole answer.
-            modified = None
-        is_ahead = modified is not None and modified > latest_now
-        if modified is None or is_ahead or (one.modified is not None and modified < one.modified):
-            found.alone.append(one.tid)
-        elif len(written := wire.dumps(raw)) > MAX_RECORD_BYTES:
-            # Asked for alone, likewise.
+        original = None if raw is None else _good(one, read_order(raw), latest_now)
+        if original is None or len(original) > MAX_RECORD_BYTES:
+            # Asked for alone, what is unreadable or too large becomes a dead letter with the whole answer.
             found.alone.append(one.tid)
         else:
-            found.good.append((one, written))
+            found.good.append((one, original))
     return found
+
+
+def _good(wanted: Refetch, answer: Shown | Unreadable, latest_now: datetime) -> bytes | None:
+    """What came, where it is a version as a fetch of its own would take it."""
+    if isinstance(answer, Unreadable) or objection(
+        answer, order_id=wanted.tid, promised=wanted.modified, latest_now=latest_now
+    ):
+        return None
+    return answer.original()
 
 
 def waits(found: Sorted, *, stored_within: timedelta) -> dict[int, timedelta]:
