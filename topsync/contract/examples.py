@@ -11,9 +11,9 @@ import orjson
 from schemas import examples, platform_time
 from schemas.change import Change, Source
 from schemas.cloud_events import ERASURE_TYPE
-from schemas.delta import Delta
+from schemas.delta import Delta, T
 from schemas.erasure import Erasure
-from schemas.events import ORDER_SCHEMA, REFUND_SCHEMA, EventType, order_type, refund_type
+from schemas.events import ORDER_SCHEMA, ORDERS, REFUND_SCHEMA, REFUNDS, EventType, VersionEvents
 from schemas.json_schema import Json
 from schemas.notification import (
     BootstrapBegun,
@@ -31,12 +31,13 @@ from schemas.refund_transitions import RefundTransition
 from schemas.signal import ReplayRequested
 from schemas.trade import Trade
 from schemas.transitions import Transition
+from topsync.model.unpublished import Unpublished
 from topsync.stream import records
 from topsync.stream.records import Record
 
 SELLER_ID = 2200000000001
-PAID = order_type(Transition.PAID)
-GOODS_RETURNED = refund_type(RefundTransition.GOODS_RETURNED)
+PAID = ORDERS.type_of(Transition.PAID)
+GOODS_RETURNED = REFUNDS.type_of(RefundTransition.GOODS_RETURNED)
 EVENT_ID = "8f3a61c09d52e7b4-1"
 TRACEPARENT = "00-9d4f1c86b27a4e0fb3a1d85e6c02f794-51c7d3a9e80b42f6-00"
 """In place of those that are made up, or the documents would differ each time."""
@@ -69,44 +70,47 @@ def _shown(record: Record) -> Example:
 
 def _order() -> Record:
     trade = Trade.from_platform(examples.TRADE)
-    return records.order(
-        "orders",
+    version = Unpublished(
+        key=trade.tid,
         tid=trade.tid,
+        oid=None,
         seller_id=SELLER_ID,
         revision=2,
-        status=trade.status,
         modified=trade.modified,
+        status=trade.status,
         fetched_at=trade.modified + timedelta(seconds=1),
-        published_at=trade.modified + timedelta(seconds=1.2),
-        hinted_at=trade.modified,
         value=trade.to_wire(),
+        source=Source.PUSH,
         step=Delta((Transition.PAID,), "WAIT_BUYER_PAY", ("orders.status", "pay_time", "status")),
-        found_by=Source.PUSH,
     )
+    return _published(ORDERS, version)
 
 
 def _refund() -> Record:
     refund = Refund.from_platform(examples.REFUND)
-    return records.refund(
-        "refunds",
-        refund_id=refund.refund_id,
+    version = Unpublished(
+        key=refund.refund_id,
         tid=refund.tid,
         oid=refund.oid,
         seller_id=SELLER_ID,
         revision=3,
-        status=refund.status,
         modified=refund.modified,
+        status=refund.status,
         fetched_at=refund.modified + timedelta(seconds=1),
-        published_at=refund.modified + timedelta(seconds=1.2),
-        hinted_at=refund.modified,
         value=refund.to_wire(),
+        source=Source.PUSH,
         step=Delta(
             (RefundTransition.GOODS_RETURNED,),
             "WAIT_BUYER_RETURN_GOODS",
             ("company_name", "good_return_time", "good_status", "refund_remind_timeout", "sid", "status"),
         ),
-        found_by=Source.PUSH,
     )
+    return _published(REFUNDS, version)
+
+
+def _published(of: VersionEvents[T], version: Unpublished[T]) -> Record:
+    published_at = version.modified + timedelta(seconds=1.2)
+    return records.version(of.topic, of, version, published_at=published_at, hinted_at=version.modified)
 
 
 def _other(event_type: str) -> Record:

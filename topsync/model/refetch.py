@@ -6,7 +6,23 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 NO_NEWS = "no_news"
-"""The reason where the platform told of a change, and then showed what was known before."""
+"""The reason where the platform reported a change, and then showed what was known before."""
+
+NOT_THERE = "not_there"
+"""The reason where the platform does not know it, or not yet."""
+
+DETAIL_BEHIND = "detail_behind"
+"""The reason where the platform shows an older state than it has promised."""
+
+INCOMPLETE_ANSWER = "incomplete_answer"
+"""The reason where the answer leaves out what each of its kind has: fields disappear on peak days
+(docs/platform/gateway.md 6.3)."""
+
+UNREADABLE_ANSWER = "unreadable_answer"
+"""The reason where the answer holds no such object."""
+
+PLATFORM_UNAVAILABLE = "platform_unavailable"
+"""The reason where the platform did not answer, although others were served."""
 
 MODIFIED_AHEAD = "modified_ahead"
 """The reason where the platform shows a `modified` that lies ahead of its own time."""
@@ -19,6 +35,7 @@ SESSION_REFUSED = "session_refused"
 
 PARKED = frozenset({NO_SESSION, SESSION_REFUSED})
 """The reasons that lie with the seller; the table's column `parked` knows them, too."""
+
 LINGERING = "lingering"
 """The reason where messages wait for others of their order, and nothing else is known of it."""
 
@@ -45,7 +62,7 @@ class Refetch:
     settled_after: datetime
     """Only a fetch that begins at or after this moment answers."""
     modified: datetime | None
-    """The `modified` that the order is known to have reached; none where nobody told."""
+    """The `modified` that the order is known to have reached; none where nobody has said."""
     source: str
     reason: str
     """Why, in a fixed word for counting."""
