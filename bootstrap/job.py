@@ -28,6 +28,8 @@ from topsync.base.settings import BootstrapSettings
 from topsync.base.stall_timer import StallTimer
 from topsync.coverage.pull import Puller, PullOutcome
 from topsync.coverage.pull_request import PullRequest
+from topsync.deadletters import box
+from topsync.deadletters.box import Original
 from topsync.model.priority import Priority
 from topsync.model.span import Span
 from topsync.platforms.export_port import (
@@ -324,15 +326,17 @@ class BootstrapJob:
                 )
                 return records.change(self.topics.changes.name, hint)
             case RefusedLine(raw, why):
-                return records.dead_letter(
-                    self.topics.dead_letters.name,
-                    reason="unreadable_export_line",
-                    detail=why,
-                    original=raw,
+                letter = box.letter(
+                    self.topics,
+                    "unreadable_export_line",
+                    why,
+                    Original(raw),
                     at=now,
                     origin=f"bootstrap/{self._seller_id}/{export.task_id}",
                     seller_id=self._seller_id,
                 )
+                letter.report()
+                return letter.record
 
     async def _wait_until_stored(self, export: Export) -> None:
         pool, seller_id = self.puller.pool, self._seller_id

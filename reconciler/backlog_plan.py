@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from schemas import platform_time
 from schemas.change import Source
 from topsync.model.refetch import Refetch
+from topsync.platforms.fetch_outcome import objection
 from topsync.platforms.port import DetailAnswer, Shown
 from topsync.stream.records import MAX_RECORD_BYTES
 
@@ -119,24 +120,21 @@ def sort_out(
     """
     found = Sorted()
     for one in wanted:
-        written = _worth_writing(brought.get(one.tid), one.modified, latest_now)
-        if written is None:
+        original = _good(one, brought.get(one.tid), latest_now)
+        if original is None or len(original) > MAX_RECORD_BYTES:
             found.alone.append(one.tid)
         else:
-            found.good.append((one, written))
+            found.good.append((one, original))
     return found
 
 
-def _worth_writing(
-    answer: DetailAnswer | None, promised: datetime | None, latest_now: datetime
-) -> bytes | None:
-    """What the platform said of an order, where that is as promised and Kafka takes it; otherwise none."""
-    if not isinstance(answer, Shown) or answer.modified > latest_now:
+def _good(wanted: Refetch, answer: DetailAnswer | None, latest_now: datetime) -> bytes | None:
+    """What came, where it is a version as a fetch of its own would take it."""
+    if not isinstance(answer, Shown) or objection(
+        answer, order_id=wanted.tid, promised=wanted.modified, latest_now=latest_now
+    ):
         return None
-    if promised is not None and answer.modified < promised:
-        return None
-    written = answer.original()
-    return written if len(written) <= MAX_RECORD_BYTES else None
+    return answer.original()
 
 
 def waits(found: Sorted, *, stored_within: timedelta) -> dict[int, timedelta]:

@@ -17,17 +17,17 @@ from enum import Enum
 
 import orjson
 
-from schemas import cloud_events
 from schemas.change import Change, Source
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
+from topsync.deadletters import box
+from topsync.deadletters.box import DeadLetter, Original
 from topsync.model.refetch import NO_NEWS, Refetch
-from topsync.store import open_letters, refetches
+from topsync.store import refetches
 from topsync.store.database import Pool
-from topsync.store.open_letters import OpenLetter, Subject
+from topsync.store.open_letters import Subject
 from topsync.stream import records
 from topsync.stream.producer import Producer
-from topsync.stream.records import Record
 from topsync.stream.topics import Registry
 
 log = telemetry.get_logger(__name__)
@@ -190,29 +190,23 @@ class Refetching:
         if not wanted:
             return
         kept = self.topics.letters_kept
-        open_already = await open_letters.among(self.pool, [_subject(one) for one in wanted], kept=kept)
-        first = [one for one in wanted if _subject(one) not in open_already]
-        letters = [self._dead_letter(one) for one in first]
-        for one in first:
-            metrics.DEAD_LETTERS.labels(one.reason).inc()
-            log.warning("order given up", tid=one.tid, seller_id=one.seller_id, reason=one.reason)
-        await self.producer.publish(letters)
+        letters = await box.without_repeats(self.pool, list(map(self._dead_letter, wanted)), kept=kept)
+        for letter in letters:
+            letter.report()
+        await self.producer.publish([letter.record for letter in letters])
         failpoints.reach("refetching.given_up")
-        opened = [
-            OpenLetter(_subject(one), cloud_events.attributes(letter.headers)["id"], one.seller_id)
-            for one, letter in zip(first, letters, strict=True)
-        ]
-        await open_letters.note(self.pool, opened, kept=kept)
+        await box.note(self.pool, letters, kept=kept)
 
-    def _dead_letter(self, one: Refetch) -> Record:
+    def _dead_letter(self, one: Refetch) -> DeadLetter:
         now = self.clock.now()
-        return records.dead_letter(
-            self.topics.dead_letters.name,
-            reason=one.reason,
-            detail=f"asked for again {one.attempts} times",
-            original=one.answer or orjson.dumps(hints(one, now=now)[-1].model_dump(mode="json")),
-            key=records.key_of(one.tid),
+        hint_again = orjson.dumps(hints(one, now=now)[-1].model_dump(mode="json"))
+        return box.letter(
+            self.topics,
+            one.reason,
+            f"asked for again {one.attempts} times",
+            Original(one.answer or hint_again, records.key_of(one.tid)),
             at=now,
             origin="reconciler/refetching",
             seller_id=one.seller_id,
+            subject=_subject(one),
         )

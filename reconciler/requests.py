@@ -17,12 +17,14 @@ from pydantic import ValidationError
 from reconciler import replay_outcomes
 from schemas import cloud_events, validation
 from schemas.signal import ReplayRequested
-from topsync.base import json_bounds, metrics, outages, telemetry
+from topsync.base import json_bounds, outages, telemetry
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
 from topsync.coverage import replay_requests
 from topsync.coverage.replay_requests import ReplayRefusedError
+from topsync.deadletters import box
+from topsync.deadletters.box import DeadLetter, Original
 from topsync.platforms.port import ListRules
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.store.replay_jobs import AskedBy, WantedReplay
@@ -83,9 +85,9 @@ class SignalReader:
         try:
             wanted = read(record)
         except ValueError as error:
-            metrics.DEAD_LETTERS.labels("unreadable_signal").inc()
-            log.warning("signal set aside", detail=str(error), offset=record.offset)
-            await self.producer.publish([self._dead_letter(record, str(error))])
+            letter = self._dead_letter(record, str(error))
+            letter.report()
+            await self.producer.publish([letter.record])
             return
         replay = WantedReplay(wanted.replay, wanted.seller_id, wanted.start, wanted.end, wanted.dry_run)
         asked = {"job": replay.id, "seller_id": replay.seller_id}
@@ -102,14 +104,12 @@ class SignalReader:
         told = replay_outcomes.failed(replay_outcomes.of_request(wanted), reason)
         return records.notification(self.topics.notifications.name, told, at=self.clock.now())
 
-    def _dead_letter(self, record: ConsumerRecord[bytes, bytes], detail: str) -> Record:
-        return records.dead_letter(
-            self.topics.dead_letters.name,
-            reason="unreadable_signal",
-            detail=detail,
-            original=record.value,
-            original_headers=record.headers,
-            key=record.key,
+    def _dead_letter(self, record: ConsumerRecord[bytes, bytes], detail: str) -> DeadLetter:
+        return box.letter(
+            self.topics,
+            "unreadable_signal",
+            detail,
+            Original.of(record),
             at=self.clock.now(),
             origin=f"reconciler/{record.topic}/{record.partition}/{record.offset}",
         )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Generic
 
 from pydantic import BaseModel
 
 from schemas import cloud_events
 from schemas.change import Change
-from schemas.delta import TransitionWord
+from schemas.delta import T, TransitionWord
 from schemas.erasure import Erasure
 from schemas.notification import NOTIFICATIONS, Notification
 from schemas.refund import Refund
@@ -27,8 +27,6 @@ ORDER_SCHEMA: Final = "taobao.trade.order.v1"
 REFUND_SCHEMA: Final = "taobao.trade.refund.v1"
 CHANGE_SCHEMA: Final = "taobao.trade.change.v1"
 ERASURE_SCHEMA: Final = "taobao.trade.erasure.v1"
-ORDER_ERASED: Final = "taobao.trade.order.erased.v1"
-REFUND_ERASED: Final = "taobao.trade.refund.erased.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,59 @@ class EventType:
     content_type: str = "application/json"
     transition: TransitionWord | None = None
     """Of a new version: what has happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEvents(Generic[T]):
+    """How the versions of one kind are published: each event has the name of what has happened last."""
+
+    noun: str
+    """One of the kind, as the types have it."""
+    topic: str
+    """The topic's name in the registry."""
+    schema: str
+    """That of the value."""
+    words: type[T]
+    """All that may happen, each with what it means for whoever acts on it."""
+    attributes: tuple[Attribute, ...]
+    is_part: bool
+    """It belongs to an order, which the headers name (`tid`, and `oid` where it is of a line)."""
+
+    def type_of(self, transition: T) -> str:
+        """The CloudEvents type of a new version, by how far it has come."""
+        return f"taobao.trade.{self.noun}.{transition}.v1"
+
+    @property
+    def erased(self) -> str:
+        """The type of the tombstone."""
+        return f"taobao.trade.{self.noun}.erased.v1"
+
+    def types(self) -> tuple[EventType, ...]:
+        """Every type of a new version."""
+        return tuple(
+            EventType(
+                self.type_of(word), self.topic, word.about, self.schema, self.attributes, transition=word
+            )
+            for word in self.words
+        )
+
+    def tombstone(self) -> EventType:
+        """The type that ends one."""
+        return EventType(
+            self.erased,
+            self.topic,
+            f"A tombstone, so there is no value: the {self.noun} was erased at an operator's request, and "
+            "whoever keeps something of it erases that.",
+            None,
+            (
+                SELLER,
+                Attribute(
+                    "revision",
+                    f"One above the {self.noun}'s last version; with the key, it is the event's id.",
+                ),
+                Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
+            ),
+        )
 
 
 KEYS: Final[Mapping[str, str]] = {
@@ -119,47 +170,9 @@ REFUND_ATTRIBUTES: Final = (
     Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
 )
 
-ORDER_TYPE: Final = "taobao.trade.order.{}.v1"
-REFUND_TYPE: Final = "taobao.trade.refund.{}.v1"
-
-
-def order_type(transition: Transition) -> str:
-    """The CloudEvents type of a new version of an order, by how far it has come."""
-    return ORDER_TYPE.format(transition)
-
-
-def refund_type(transition: RefundTransition) -> str:
-    """The CloudEvents type of a new version of a refund, by how far it has come."""
-    return REFUND_TYPE.format(transition)
-
-
-ORDER_EVENTS: Final = tuple(
-    EventType(order_type(word), "orders", word.about, ORDER_SCHEMA, ORDER_ATTRIBUTES, transition=word)
-    for word in Transition
-)
-
-REFUND_EVENTS: Final = tuple(
-    EventType(refund_type(word), "refunds", word.about, REFUND_SCHEMA, REFUND_ATTRIBUTES, transition=word)
-    for word in RefundTransition
-)
-
-
-TOMBSTONES: Final = tuple(
-    EventType(
-        type_,
-        topic,
-        f"A tombstone, so there is no value: the {what} was erased at an operator's request, and whoever "
-        "keeps something of it erases that.",
-        None,
-        (
-            SELLER,
-            Attribute(
-                "revision", f"One above the {what}'s last version; with the key, it is the event's id."
-            ),
-            Attribute("publishedat", "When it was handed to Kafka, by the platform's clock."),
-        ),
-    )
-    for type_, topic, what in ((ORDER_ERASED, "orders", "order"), (REFUND_ERASED, "refunds", "refund"))
+ORDERS: Final = VersionEvents("order", "orders", ORDER_SCHEMA, Transition, ORDER_ATTRIBUTES, is_part=False)
+REFUNDS: Final = VersionEvents(
+    "refund", "refunds", REFUND_SCHEMA, RefundTransition, REFUND_ATTRIBUTES, is_part=True
 )
 
 
@@ -168,9 +181,10 @@ def _notification(model: type[Notification]) -> EventType:
 
 
 EVENTS: Final = (
-    *ORDER_EVENTS,
-    *TOMBSTONES,
-    *REFUND_EVENTS,
+    *ORDERS.types(),
+    ORDERS.tombstone(),
+    REFUNDS.tombstone(),
+    *REFUNDS.types(),
     *map(_notification, NOTIFICATIONS),
     EventType(
         ReplayRequested.event_type,

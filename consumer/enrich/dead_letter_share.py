@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from topsync.base.errors import OperatorError
+from topsync.deadletters.box import DeadLetter
+from topsync.platforms.fetch_outcome import UNKNOWN_SELLER
 
 
 class RecordOutcome(NamedTuple):
@@ -22,6 +24,16 @@ class RecordOutcome(NamedTuple):
     """None: the record does not say whose it is, so it is nobody's fault but ours."""
     reason: str | None = None
     """Why it is a dead letter; None: it is not."""
+
+
+def outcome_of(letter: DeadLetter) -> RecordOutcome | None:
+    """What a dead letter says of us; none where it says nothing: of a seller that was never added, or of
+    a part of an order, which has rights of its own.
+    """
+    is_of_a_part = letter.subject is not None and letter.subject.refund_id
+    if is_of_a_part or letter.reason == UNKNOWN_SELLER:
+        return None
+    return RecordOutcome(letter.seller_id, letter.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +92,9 @@ class Share:
 
     def _explain(self) -> str:
         reasons = Counter(outcome.reason for outcome in self._last if outcome.reason is not None)
-        told = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         return (
             f"{reasons.total()} of the last {len(self._last)} records of a partition would be dead letters "
-            f"({told}), more than TOPSYNC_DEAD_LETTER_LIMIT_SHARE={self.limit.share:g} allows. Nothing "
+            f"({counts}), more than TOPSYNC_DEAD_LETTER_LIMIT_SHARE={self.limit.share:g} allows. Nothing "
             "is lost: mend the cause, or raise the limit, and start again (docs/operations.md)"
         )

@@ -27,7 +27,7 @@ from topsync.base.errors import flat, leaves
 from topsync.base.service import Lifetime
 from topsync.base.settings import EnricherSettings, KafkaSettings
 from topsync.budget.errors import CallLimitedError
-from topsync.platforms.taobao.gateway.errors import RetryLaterError
+from topsync.platforms.port import PlatformAwayError
 from topsync.store import orders
 from topsync.store.database import OUTAGE_ERRORS
 from topsync.store.versions import NotOwnerError
@@ -51,7 +51,7 @@ HEALTHY_SECONDS = 30.0
 FIRST_PARTITION = 0
 """Its owner does what only one of the enrichers need do."""
 
-PASSING_ERRORS = (*OUTAGE_ERRORS, KafkaError, FencedError, NotOwnerError, RetryLaterError, CallLimitedError)
+PASSING_ERRORS = (*OUTAGE_ERRORS, KafkaError, FencedError, NotOwnerError, PlatformAwayError, CallLimitedError)
 """What a new take-over can mend. Everything else is a defect and ends the process."""
 
 
@@ -212,7 +212,7 @@ def _wait_seconds(error: Exception, failures: int) -> float:
 
 
 def _is_an_outage(error: Exception) -> bool:
-    outages = (RetryLaterError, CallLimitedError, *OUTAGE_ERRORS)
+    outages = (PlatformAwayError, CallLimitedError, *OUTAGE_ERRORS)
     return all(isinstance(leaf, outages) for leaf in leaves(error))
 
 

@@ -12,12 +12,12 @@ from datetime import datetime
 
 from aiokafka import ConsumerRecord
 
+from consumer.enrich.kinds.catalogue import KINDS
 from schemas.cloud_events import ERASURE_TYPE
 from schemas.erasure import Erasure
-from schemas.events import ORDER_ERASED, REFUND_ERASED
 from topsync.store import erasures
 from topsync.store.database import Pool
-from topsync.store.erasures import Tombstone, TombstoneKind
+from topsync.store.erasures import Tombstone
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -72,15 +72,11 @@ class ErasedSellers:
 
 
 def record_of(tombstone: Tombstone, topics: Registry, *, published_at: datetime) -> Record:
-    """What tells readers that something is gone."""
-    match tombstone.kind:
-        case TombstoneKind.ORDER:
-            topic, type_ = topics.orders, ORDER_ERASED
-        case TombstoneKind.REFUND:
-            topic, type_ = topics.refunds, REFUND_ERASED
+    """The record by which readers learn that something is gone."""
+    kind = KINDS[tombstone.kind]
     return records.tombstone(
-        topic.name,
-        type_=type_,
+        kind.topic(topics).name,
+        type_=kind.events.erased,
         id_=tombstone.id,
         seller_id=tombstone.seller_id,
         revision=tombstone.revision,

@@ -1,4 +1,4 @@
-"""A in_flight: what is under way of one topic of a partition, and how far everything is done with. No I/O."""
+"""What is under way of one topic of a partition, and up to which offset everything is done. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from consumer.enrich.read.batches import Batch
+from consumer.enrich.read.batch import Batch
 
 AHEAD_BATCHES: Final = 32
 """Batches of one topic that are read and not stored yet; small ones, as they come under a light load."""
@@ -31,10 +31,22 @@ class Reading:
     size_bytes: int
     stored: asyncio.Future[None]
     """Done when everything is stored."""
-    unstored: int = 1
-    """Its parts that are not stored; that there may be more of them counts as one."""
-    unpublished: int = 1
-    """The same of publishing."""
+    is_read: bool = False
+    """No more parts come."""
+    parts: int = 0
+    """How many have come."""
+    stored_parts: int = 0
+    published_parts: int = 0
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether all that there is to be of it is stored."""
+        return self.is_read and self.stored_parts == self.parts
+
+    @property
+    def is_published(self) -> bool:
+        """Whether all that there is to be of it is published."""
+        return self.is_read and self.published_parts == self.parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class InFlight:
     async def room(self) -> int:
         """Wait until more may be read; how many records."""
         while True:
-            unstored = [one.records for one in self._readings if one.unstored]
+            unstored = [reading.records for reading in self._readings if not reading.is_stored]
             free = AHEAD_FULL_BATCHES * self._max_records - sum(unstored)
             if free > 0 and len(unstored) < AHEAD_BATCHES and len(self._readings) < HELD_BATCHES:
                 return min(free, self._max_records)
@@ -76,17 +88,16 @@ class InFlight:
 
     def add(self, reading: Reading, batch: Batch) -> None:
         """Take in a part of a reading."""
-        reading.unstored += 1
-        reading.unpublished += 1
+        reading.parts += 1
         self._parts.append(InFlightPart(self, reading, batch))
 
     def end(self, reading: Reading) -> None:
         """Everything of a reading is read."""
-        if reading.unpublished == 1:
+        if reading.published_parts == reading.parts:
             # Whatever there was is published; its offset goes with a transaction that has nothing else of it.
             self.add(reading, Batch())
-        reading.unpublished -= 1
-        self.stored(reading)
+        reading.is_read = True
+        self._look_whether_stored(reading)
 
     def pop_parts(self, at_most: int) -> Iterator[InFlightPart]:
         """Take out the parts that came first."""
@@ -96,20 +107,23 @@ class InFlight:
 
     def stored(self, reading: Reading) -> None:
         """Note that a part is stored."""
-        reading.unstored -= 1
-        if not reading.unstored:
+        reading.stored_parts += 1
+        self._look_whether_stored(reading)
+
+    def _look_whether_stored(self, reading: Reading) -> None:
+        if reading.is_stored:
             reading.stored.set_result(None)
         self._left.set()
 
     def published(self, reading: Reading) -> int:
         """Note that a part goes with the transaction that begins; how many bytes are done with by that."""
-        reading.unpublished -= 1
-        return 0 if reading.unpublished else reading.size_bytes
+        reading.published_parts += 1
+        return reading.size_bytes if reading.is_published else 0
 
     def pop_done(self) -> int | None:
         """The offset up to which everything is done with, if that is further than it was."""
         before = self._done
-        while self._readings and not self._readings[0].unpublished:
+        while self._readings and self._readings[0].is_published:
             self._done = self._readings.popleft().next_offset
         self._left.set()
         return self._done if self._done > before else None

@@ -3,7 +3,7 @@
 *Reading* takes records and finds out what they ask for. Several batches of a topic are read at the same time,
 because a detail call takes longer than everything else together. *Storing* takes what has been read, as it
 comes. *Publishing* takes whatever has been stored meanwhile, in one transaction; offsets go along when
-everything up to them is published. *Noting* tells the tables what has been published, while the next is.
+everything up to them is published. *Noting* writes to the tables what has been published, while the next is.
 
 Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
 not stored (`Turns`), and a batch is not stored while one of its orders is being published and noted.
@@ -25,11 +25,13 @@ from consumer.enrich.backlog import Backlog
 from consumer.enrich.freshness import Stages
 from consumer.enrich.in_flight import AHEAD_BATCHES, InFlight, InFlightPart, Reading
 from consumer.enrich.offsets import OffsetsToCommit
-from consumer.enrich.read.batches import Batch
+from consumer.enrich.read.batch import Batch
 from consumer.enrich.republishing import Piece, Republishing
 from consumer.enrich.turns import Turns
-from consumer.enrich.write.writer import PartitionWriter, Published, Tools
+from consumer.enrich.write.published import Published
+from consumer.enrich.write.writer import PartitionWriter, Tools
 from topsync.base import failpoints, metrics
+from topsync.model.kind import Kind
 from topsync.stream.ownership import PartitionReader
 from topsync.stream.producer import Offsets
 from topsync.stream.records import tid_of_key
@@ -209,9 +211,9 @@ class Pipeline:
             published = await self._writer.publish(group.batch, offsets, again)
             for _, waiting in group.pieces:
                 if not waiting.done():
-                    waiting.set_result(len(again.orders) + len(again.refunds))
+                    waiting.set_result(again.count)
             stages = Stages(group.fetched_at, group.stored_at, self._tools.clock.estimate())
-            for version in published.orders:
+            for version in published.versions[Kind.ORDER]:
                 if journey := group.batch.journeys.get(version.tid):
                     freshness.observe(journey, stages)
             self._let_go(size_bytes)

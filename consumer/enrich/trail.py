@@ -11,14 +11,15 @@ from datetime import datetime
 
 from aiokafka import ConsumerRecord
 
-from schemas.change import Change
+from consumer.enrich.read.routing import ReadHint
+from consumer.enrich.read.wanted import Wanted
+from consumer.enrich.write.published import AnyUnpublished
 from topsync.base import telemetry
 from topsync.model.known import Known
 from topsync.model.need import Need
-from topsync.model.refetch import Lingering, Refetch
+from topsync.model.refetch import PLATFORM_UNAVAILABLE, Lingering, Refetch
+from topsync.platforms.fetch_outcome import AskAgain, FetchOutcome, PassOver, PlatformIsAway, SetAside, Take
 from topsync.store.erasures import Tombstone
-from topsync.store.orders import UnpublishedOrder
-from topsync.store.refunds import UnpublishedRefund
 from topsync.store.versions import Version
 from topsync.stream import records
 
@@ -30,10 +31,11 @@ def is_followed() -> bool:
     return telemetry.writes_debug()
 
 
-def hints_read(found: Iterable[tuple[ConsumerRecord[bytes, bytes], Change]]) -> None:
+def hints_read(found: Iterable[ReadHint]) -> None:
     """Hints came in."""
     if is_followed():
-        for record, change in found:
+        for hint in found:
+            record, change = hint.record, hint.change
             log.debug(
                 "hint read",
                 tid=change.tid,
@@ -55,57 +57,62 @@ def snapshots_read(found: Iterable[ConsumerRecord[bytes, bytes]]) -> None:
             log.debug("snapshot read", tid=tid, partition=record.partition, offset=record.offset)
 
 
-def answered(needs: Mapping[int, Need], wanted: Iterable[Need], known: Mapping[int, Known]) -> None:
-    """What is stored answers all of the needs but the wanted: no call is spent on them."""
+def answered(ids: Iterable[int], needs: Mapping[int, Need], known: Mapping[int, Known]) -> None:
+    """What is stored answers these: no call is spent on them."""
     if is_followed():
-        for tid in needs.keys() - {need.tid for need in wanted}:
-            stored = known[tid]
+        for id_ in ids:
             log.debug(
                 "answered by what is stored",
-                tid=tid,
-                modified=_text(stored.modified),
-                fetched_at=_text(stored.fetched_at),
+                tid=needs[id_].tid,
+                refund_id=_part(id_, needs[id_].tid),
+                modified=_text(known[id_].modified),
+                fetched_at=_text(known[id_].fetched_at),
             )
 
 
-def fetch_begun(need: Need, refund_id: int | None = None) -> None:
+def fetch_begun(wanted: Wanted) -> None:
     """A detail is asked for."""
     if is_followed():
         log.debug(
             "fetch begun",
-            tid=need.tid,
-            refund_id=refund_id,
-            source=need.source.value,
-            settled_after=_text(need.settled_after),
+            tid=wanted.need.tid,
+            refund_id=_part(wanted.id, wanted.need.tid),
+            source=wanted.need.source.value,
+            settled_after=_text(wanted.need.settled_after),
         )
 
 
-def fetched(version: Version) -> None:
-    """A detail came, and is a version."""
+def fetch_ended(wanted: Wanted, outcome: FetchOutcome, version: Version | None) -> None:
+    """What came of asking for a detail, and the version that it is."""
     if is_followed():
-        refund_id = None if version.key == version.tid else version.key
+        known = {} if version is None else {"status": version.status, "modified": _text(version.modified)}
         log.debug(
             "fetch ended",
-            tid=version.tid,
-            refund_id=refund_id,
-            outcome="fetched",
-            status=version.status,
-            modified=_text(version.modified),
+            tid=wanted.need.tid,
+            refund_id=_part(wanted.id, wanted.need.tid),
+            outcome=_word_for(outcome),
+            **known,
         )
 
 
-def fetch_failed(need: Need, outcome: str) -> None:
-    """No version came of it, for a reason in a fixed word."""
-    if is_followed():
-        log.debug("fetch ended", tid=need.tid, outcome=outcome)
+def _word_for(outcome: FetchOutcome) -> str:
+    match outcome:
+        case Take():
+            return "fetched"
+        case AskAgain(reason) | SetAside(reason):
+            return reason
+        case PlatformIsAway():
+            return PLATFORM_UNAVAILABLE
+        case PassOver():
+            return "passed over"
 
 
-def stored(versions: Iterable[Version], ahead: Iterable[UnpublishedOrder | UnpublishedRefund]) -> None:
+def stored(versions: Iterable[Version], ahead: Iterable[AnyUnpublished]) -> None:
     """Versions were handed to the table; those ahead of the topic are new in it."""
     if is_followed():
         revisions = {one.key: one.revision for one in ahead}
         for version in versions:
-            refund_id = None if version.key == version.tid else version.key
+            refund_id = _part(version.key, version.tid)
             if (revision := revisions.get(version.key)) is None:
                 log.debug("no newer than what is stored", tid=version.tid, refund_id=refund_id)
             else:
@@ -129,15 +136,20 @@ def erased(tids: Iterable[int]) -> None:
             log.debug("erased", tid=tid)
 
 
-def published(ahead: Iterable[UnpublishedOrder | UnpublishedRefund], tombstones: Iterable[Tombstone]) -> None:
+def published(ahead: Iterable[AnyUnpublished], tombstones: Iterable[Tombstone]) -> None:
     """The topics have these."""
     if is_followed():
         for one in ahead:
-            refund_id = None if one.key == one.tid else one.key
+            refund_id = _part(one.key, one.tid)
             words = one.step.words
             log.debug("published", tid=one.tid, refund_id=refund_id, revision=one.revision, transitions=words)
         for gone in tombstones:
             log.debug("tombstone published", tid=gone.tid, kind=gone.kind.value, id=gone.id)
+
+
+def _part(id_: int, tid: int) -> int | None:
+    """The id of what is no order itself."""
+    return None if id_ == tid else id_
 
 
 def _text(moment: datetime) -> str:

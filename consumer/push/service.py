@@ -21,6 +21,8 @@ from schemas.notification import MessageReceived
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.service import Lifetime
 from topsync.base.settings import KafkaSettings
+from topsync.deadletters import box
+from topsync.deadletters.box import Original
 from topsync.platforms.message_port import (
     MessageBatch,
     MessageReading,
@@ -70,17 +72,17 @@ def _notification(notice: PlatformNotice, topics: Registry) -> Record:
 
 
 def _dead_letter(message: UnreadableMessage, topics: Registry) -> Record:
-    metrics.DEAD_LETTERS.labels(message.reason).inc()
-    log.warning("message set aside", reason=message.reason, detail=message.detail)
-    return records.dead_letter(
-        topics.dead_letters.name,
-        reason=message.reason,
-        detail=message.detail,
-        original=message.original,
+    letter = box.letter(
+        topics,
+        message.reason,
+        message.detail,
+        Original(message.original),
         at=message.received_at,
         origin="push",
         seller_id=message.seller_id,
     )
+    letter.report()
+    return letter.record
 
 
 @dataclass(slots=True)

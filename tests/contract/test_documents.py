@@ -136,7 +136,7 @@ OTHERS = {
         type_: records.tombstone(
             topic, type_=type_, id_=101, seller_id=7, revision=3, erased_at=NOON, published_at=NOON
         )
-        for type_, topic in ((events.ORDER_ERASED, "orders"), (events.REFUND_ERASED, "refunds"))
+        for type_, topic in ((events.ORDERS.erased, "orders"), (events.REFUNDS.erased, "refunds"))
     },
     SNAPSHOT_TYPE: records.snapshot(
         "snapshots", tid=101, seller_id=7, as_of=NOON, reason="export 1", trade=b"{}"
@@ -244,7 +244,7 @@ def test_a_released_field_that_is_gone_is_named_with_whom_it_breaks(released: di
 
 def test_an_event_type_that_is_gone_or_moved_breaks_those_who_wait_for_it(released: dict[str, Any]) -> None:
     messages = released[documents.ASYNCAPI]["components"]["messages"]
-    messages["taobao.trade.lost.v1"] = messages[events.ORDER_EVENTS[0].type]
+    messages["taobao.trade.lost.v1"] = messages[events.ORDERS.types()[0].type]
     (told,) = breaks(released)
     assert "taobao.trade.lost.v1 is gone" in told
     moved: Any = copy.deepcopy(dict(documents.documents()))
@@ -254,7 +254,7 @@ def test_an_event_type_that_is_gone_or_moved_breaks_those_who_wait_for_it(releas
 
 
 def test_a_header_that_is_gone_breaks_those_who_filter_by_it(released: dict[str, Any]) -> None:
-    order = released[documents.ASYNCAPI]["components"]["messages"][events.ORDER_EVENTS[0].type]
+    order = released[documents.ASYNCAPI]["components"]["messages"][events.ORDERS.types()[0].type]
     order["headers"]["properties"]["ce_gone"] = {"type": "string"}
     (told,) = breaks(released)
     assert "ce_gone: removed" in told
@@ -262,7 +262,7 @@ def test_a_header_that_is_gone_breaks_those_who_filter_by_it(released: dict[str,
 
 def test_another_key_breaks_those_who_rely_on_the_order_of_its_records() -> None:
     made: Any = copy.deepcopy(dict(documents.documents()))
-    paid = events.order_type(Transition.PAID)
+    paid = events.ORDERS.type_of(Transition.PAID)
     made[documents.ASYNCAPI]["components"]["messages"][paid]["bindings"]["kafka"]["key"]["title"] = "buyer"
     (told,) = breaks(documents.documents(), made)
     assert f"{paid}: keyed by `buyer` and no longer by `tid`" in told
@@ -280,7 +280,7 @@ def test_a_topic_that_is_not_compacted_any_more_breaks_those_who_read_it_from_th
 @pytest.mark.parametrize("what", ["payload", "contentType"])
 def test_another_form_of_the_value_in_the_same_version_breaks_its_readers(what: str) -> None:
     made: Any = copy.deepcopy(dict(documents.documents()))
-    paid = events.order_type(Transition.PAID)
+    paid = events.ORDERS.type_of(Transition.PAID)
     made[documents.ASYNCAPI]["components"]["messages"][paid][what] = "another"
     (told,) = breaks(documents.documents(), made)
     assert f"{paid}: another {what}" in told
@@ -288,7 +288,7 @@ def test_another_form_of_the_value_in_the_same_version_breaks_its_readers(what: 
 
 def test_a_header_that_may_be_absent_now_or_has_another_form_breaks_those_who_read_it() -> None:
     made: Any = copy.deepcopy(dict(documents.documents()))
-    paid = events.order_type(Transition.PAID)
+    paid = events.ORDERS.type_of(Transition.PAID)
     headers = made[documents.ASYNCAPI]["components"]["messages"][paid]["headers"]
     headers["required"].remove("ce_transitions")
     headers["properties"]["ce_time"]["pattern"] = "^[0-9]+$"

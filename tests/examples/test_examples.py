@@ -20,7 +20,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from examples.replenishment import Item, moment, summarise
-from schemas import transitions
+from schemas import events, transitions
 from schemas.change import Source
 from schemas.trade import Trade
 from tests.store.databases import SELLER, at, platform_trade
@@ -30,6 +30,7 @@ from tests.support.pages import SHORT_LIVED_JAVA
 from tests.support.places import ROOT
 from topsync.base.settings import KafkaSettings
 from topsync.local import java, kafka_jars
+from topsync.model.unpublished import Unpublished
 from topsync.stream import clients, records
 from topsync.stream import producer as producers
 from topsync.stream.records import Record
@@ -57,20 +58,20 @@ def trade(tid: int, modified: float, **fields: object) -> Trade:
 def order(registry: Registry, after: Trade, revision: int, before: Trade | None = None) -> Record:
     """A version of an order as the enricher publishes it."""
     step = transitions.step(wired(before) if before else None, wired(after), Source.PUSH)
-    return records.order(
-        registry.orders.name,
+    version = Unpublished(
+        key=after.tid,
         tid=after.tid,
+        oid=None,
         seller_id=SELLER,
         revision=revision,
-        status=after.status,
         modified=after.modified,
+        status=after.status,
         fetched_at=after.modified,
-        published_at=after.modified,
-        hinted_at=None,
         value=after.to_wire(),
+        source=Source.PUSH,
         step=step,
-        found_by=Source.PUSH,
     )
+    return records.version(registry.orders.name, events.ORDERS, version, published_at=after.modified)
 
 
 def wired(one: Trade) -> dict[str, Any]:

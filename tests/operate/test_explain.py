@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.erasure import Erasure
+from schemas.events import ORDERS
 from schemas.trade import Trade
 from tests.store.databases import SELLER, emptied, platform_trade
 from tests.stream.clusters import create_topics, settings_for
@@ -105,19 +106,12 @@ class Installation:
     async def publish_versions(self, ahead: list[UnpublishedOrder]) -> None:
         await self.publish(
             *(
-                records.order(
+                records.version(
                     self.registry.orders.name,
-                    tid=one.tid,
-                    seller_id=one.seller_id,
-                    revision=one.revision,
-                    status=one.status,
-                    modified=one.modified,
-                    fetched_at=one.fetched_at,
+                    ORDERS,
+                    one,
                     published_at=one.fetched_at + timedelta(seconds=1),
                     hinted_at=one.fetched_at - timedelta(seconds=2),
-                    value=one.value,
-                    step=one.step,
-                    found_by=one.source,
                 )
                 for one in ahead
             )

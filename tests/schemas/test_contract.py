@@ -143,7 +143,7 @@ def test_sources_are_in_the_order_of_their_urgency() -> None:
 def headers(**changes: object) -> list[tuple[str, bytes]]:
     given: dict[str, object] = {
         "id": "101:3",
-        "type": events.order_type(Transition.FINISHED),
+        "type": events.ORDERS.type_of(Transition.FINISHED),
         "source": "/topsync/sellers/7",
         "subject": "101",
         "time": NOON,

@@ -20,11 +20,12 @@ from topsync.base.settings import DatabaseSettings
 from topsync.local import run_folders
 from topsync.local.postgres import EmbeddedPostgres
 from topsync.local.processes import ProcessGroup
+from topsync.model.unpublished import Unpublished
 from topsync.store import database, schema, sellers
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
-from topsync.store.versions import T, Unpublished, V, VersionTable
+from topsync.store.versions import T, V, VersionTable
 
 BASE = datetime(2025, 11, 20, 2, tzinfo=UTC)
 SELLER = 2200000000001

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from tests.store.databases import SELLER, all_unpublished, at, refund_version, version
+from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, Refetch
 from topsync.model.span import Span
 from topsync.store import (
@@ -28,7 +29,7 @@ from topsync.store import (
 )
 from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
-from topsync.store.erasures import Left, Tombstone, TombstoneKind
+from topsync.store.erasures import Left, Tombstone
 from topsync.store.open_letters import OpenLetter, Subject
 from topsync.store.orders import OrderVersion
 from topsync.store.push_connections import PushConnection
@@ -135,8 +136,8 @@ async def test_an_erased_order_is_gone_at_once_and_a_tombstone_is_left(pool: Poo
     assert (await orders.TABLE.known(pool, [TID, TID + 1, TID + 2])).keys() == {TID + 2}
     tombstones = await erasures.all_tombstones(pool)
     assert tombstones == [
-        Tombstone(TombstoneKind.ORDER, TID, TID, SELLER, 3, at(60)),
-        Tombstone(TombstoneKind.ORDER, TID + 1, TID + 1, SELLER, 2, at(60)),
+        Tombstone(Kind.ORDER, TID, TID, SELLER, 3, at(60)),
+        Tombstone(Kind.ORDER, TID + 1, TID + 1, SELLER, 2, at(60)),
     ]
     assert await erasures.tombstones(pool, [TID + 1]) == tombstones[1:]
     assert await erasures.left(pool, SELLER) == Left(0, 2)
@@ -160,9 +161,9 @@ async def test_refunds_go_with_their_order_and_without_one(pool: Pool, epoch: in
     assert await erase(pool, epoch, TID, TID + 1) == 1
     left = [(one.kind, one.id, one.tid, one.revision) for one in await erasures.all_tombstones(pool)]
     assert left == [
-        (TombstoneKind.ORDER, TID, TID, 2),
-        (TombstoneKind.REFUND, 7, TID, 3),
-        (TombstoneKind.REFUND, 8, TID + 1, 3),
+        (Kind.ORDER, TID, TID, 2),
+        (Kind.REFUND, 7, TID, 3),
+        (Kind.REFUND, 8, TID + 1, 3),
     ]
     assert await erasures.left(pool, SELLER) == Left(orders=0, tombstones=3)
     assert await pool.fetchval("select revision_floor from sellers where seller_id = $1", SELLER) == 3

@@ -39,7 +39,7 @@ async def statements(pool: Pool) -> int:
 
 
 async def test_parts_of_several_partitions_are_one_statement(pool: Pool, epochs: list[int]) -> None:
-    table = SharedTables(pool).orders
+    table = SharedTables(pool).of(orders.TABLE)
     parts = [
         PartitionRows(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)
     ]
@@ -56,7 +56,7 @@ async def test_a_partition_that_was_lost_is_refused_alone(pool: Pool, epochs: li
     parts = [
         PartitionRows(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)
     ]
-    written = await write_all(SharedTables(pool).orders, parts)
+    written = await write_all(SharedTables(pool).of(orders.TABLE), parts)
     assert isinstance(written[2], NotOwnerError)
     assert "partition 2" in str(written[2])
     assert [type(one) for one in written[:2] + written[3:]] == [Written] * 4
@@ -75,14 +75,14 @@ async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
     broken = versions[3].trade.model_copy(update={"status": UNSTORABLE})
     versions[3] = OrderVersion(SELLER, broken, at(2), "push")
     parts = [PartitionRows(number, epochs[number], [versions[number]]) for number in range(PARTITIONS)]
-    written = await write_all(SharedTables(pool).orders, parts)
+    written = await write_all(SharedTables(pool).of(orders.TABLE), parts)
     assert isinstance(written[3], UnstorableError)
     assert [type(one) for one in written[:3] + written[4:]] == [Written] * 4
     assert len(await orders.TABLE.known(pool, range(TID, TID + PARTITIONS))) == 4
 
 
 async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> None:
-    table = SharedTables(pool).orders
+    table = SharedTables(pool).of(orders.TABLE)
     await table.upsert(PartitionRows(0, epochs[0], [version(TID, 1, 2), version(TID + 1, 3, 4)]))
     one, both, none = await asyncio.gather(
         table.known({TID}), table.known({TID, TID + 1}), table.known({TID + 2})
@@ -92,7 +92,7 @@ async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> 
 
 
 async def test_what_is_published_is_marked_for_all(pool: Pool, epochs: list[int]) -> None:
-    table = SharedTables(pool).orders
+    table = SharedTables(pool).of(orders.TABLE)
     written = [await table.upsert(PartitionRows(n, epochs[n], [version(TID + n, 1, 2)])) for n in (0, 1)]
     await asyncio.gather(*(table.mark_published(one.ahead) for one in written))
     assert await all_unpublished(pool, orders.TABLE) == []

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas import cloud_events, delta, transitions
+from schemas import cloud_events, delta, events, transitions
 from schemas.change import Change, Source
 from schemas.delta import Declaration, Delta, TransitionWord
 from schemas.transitions import Transition
@@ -75,20 +75,7 @@ async def test_what_only_the_newer_release_can_tell_is_told_by_the_older_in_its_
 
     (left,) = await older.unpublished(pool, [TID])
     assert (left.step.transitions, left.step.beyond) == ((Transition.UPDATED,), ("insured",))
-    record = records.order(
-        "t",
-        tid=TID,
-        seller_id=SELLER,
-        revision=left.revision,
-        status=left.status,
-        modified=left.modified,
-        fetched_at=left.fetched_at,
-        published_at=at(9),
-        hinted_at=None,
-        value=left.value,
-        step=left.step,
-        found_by=left.source,
-    )
+    record = records.version("t", events.ORDERS, left, published_at=at(9))
     told = cloud_events.attributes(record.headers)
     assert (told["transitions"], told["type"]) == ("updated,insured", "taobao.trade.order.updated.v1")
 

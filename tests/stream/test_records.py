@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
@@ -17,6 +18,7 @@ from schemas.notification import ReplayFinished
 from schemas.transitions import Transition
 from schemas.types import MAX_ID
 from tests.store.databases import SELLER, at, trade
+from topsync.model.unpublished import Unpublished
 from topsync.stream import records
 from topsync.stream.records import Record
 
@@ -43,23 +45,24 @@ def hint() -> Change:
 
 
 def an_order(**changes: object) -> Record:
-    given: dict[str, object] = {
-        "tid": TID,
-        "seller_id": SELLER,
-        "revision": 3,
-        "status": "TRADE_FINISHED",
-        "modified": at(1),
-        "fetched_at": at(2),
-        "published_at": at(3),
-        "hinted_at": None,
-        "value": trade(TID).to_wire(),
-        "step": Delta(
+    version = Unpublished(
+        key=TID,
+        tid=TID,
+        oid=None,
+        seller_id=SELLER,
+        revision=3,
+        modified=at(1),
+        status="TRADE_FINISHED",
+        fetched_at=at(2),
+        value=trade(TID).to_wire(),
+        source=Source.GAP,
+        step=Delta(
             (Transition.FINISHED, Transition.CORRECTED), "WAIT_BUYER_CONFIRM_GOODS", ("end_time", "status")
         ),
-        "found_by": Source.GAP,
-        **changes,
-    }
-    return records.order("orders", **given)  # type: ignore[arg-type]
+    )
+    own = {name: changes.pop(name) for name in ("published_at", "hinted_at", "caused_by") if name in changes}
+    given = {"published_at": at(3), **own}
+    return records.version("orders", events.ORDERS, replace(version, **changes), **given)  # type: ignore[arg-type]
 
 
 def test_a_change_reads_back_as_it_was_and_is_keyed_by_its_order() -> None:
@@ -217,7 +220,7 @@ def test_a_tombstone_has_no_value_and_says_that_it_is_one() -> None:
     """Filtered like any other event: by headers; and one more version for who drops by revision."""
     end = records.tombstone(
         "orders",
-        type_=events.ORDER_ERASED,
+        type_=events.ORDERS.erased,
         id_=TID,
         seller_id=7,
         revision=4,

@@ -15,10 +15,8 @@ from pydantic import SecretStr
 from consumer.enrich.bytes_in_flight import Room
 from consumer.enrich.dead_letter_share import Limit
 from consumer.enrich.enricher import Enricher
-from consumer.enrich.read.batches import BatchReader
-from consumer.enrich.read.refunds import RefundReader
 from consumer.enrich.write.writer import Tools
-from tests.support import ownership_history, systems
+from tests.support import ownership_history, reading, systems
 from topsync.base import settings
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
@@ -102,13 +100,7 @@ class Storm:
                     clock=self.clock,
                     pool=pool,
                     tables=tables,
-                    batches=BatchReader(
-                        *(pool, tables.orders, self.client, self.clock, self.sessions, topics),
-                        RefundReader(
-                            *(pool, tables.refunds, self.client, self.clock, self.sessions, topics),
-                            enabled=True,
-                        ),
-                    ),
+                    batches=reading.reader(pool, self.client, self.clock, self.sessions, topics, tables),
                     room=Room(own.enricher_max_bytes),
                     limit=Limit(
                         own.dead_letter_limit_share,

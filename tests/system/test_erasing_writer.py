@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from consumer.enrich.read.batches import Batch
-from consumer.enrich.write.writer import Published
+from consumer.enrich.read.batch import Batch
+from consumer.enrich.write.published import Published
 from schemas import cloud_events
 from schemas.erasure import Erasure
 from tests.support import systems
@@ -28,6 +28,7 @@ from tests.system.test_writer import (
 )
 from topsync.base import settings
 from topsync.base.settings import EnricherSettings
+from topsync.model.kind import Kind
 from topsync.store import erasures, orders, sellers
 from topsync.store.versions import NotOwnerError
 from topsync.stream import producer as producers
@@ -162,9 +163,9 @@ async def test_what_is_in_hand_to_be_published_is_not_once_it_is_erased(installa
     async with taking_over(installation) as writer:
         batch = batch_of("in hand", modified=5)
         await writer.store(batch)
-        assert [version.tid for version in batch.ahead] == [TID]
+        assert [version.tid for version in batch.of(Kind.ORDER).ahead] == [TID]
         await erasures.begin(installation.pool, SELLER)
-        batch.versions.clear()
+        batch.of(Kind.ORDER).versions.clear()
         batch.join(erasing())
         await writer.store(batch)
         await tell(writer, batch)
@@ -189,7 +190,7 @@ async def test_an_old_owner_neither_erases_nor_publishes_behind_the_tombstone(
         await new.store(erasing())
         await tell(new, erasing())
         with pytest.raises(FencedError):
-            await old._publish(Published(orders=held_back), Batch(), {}, Published())
+            await old._publish(Published.of(Kind.ORDER, held_back), Batch(), {}, Published())
     assert await seen(installation) == [(f"{TID}:2", True)]
 
 

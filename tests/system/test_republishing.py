@@ -16,7 +16,7 @@ from signal import SIGINT, SIGKILL
 
 import pytest
 
-from consumer.enrich.read.batches import Batch
+from consumer.enrich.read.batch import Batch
 from consumer.enrich.republishing import Piece
 from schemas import cloud_events
 from schemas.refund import Refund
@@ -41,6 +41,7 @@ from tests.system.test_writer import (
 from topsync.base import metrics
 from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
 from topsync.model.compacted_topic import Compacted, Reason
+from topsync.model.kind import Kind
 from topsync.operate import installation_commands, republish_command
 from topsync.operate.republish_command import RepublishError, RepublishRequest
 from topsync.sellers import status
@@ -253,9 +254,8 @@ async def test_a_former_owner_publishes_nothing_again_and_a_piece_is_never_older
         new = await stack.enter_async_context(taking_over(installation))
         after = batch_of("after", modified=6)
         await new.store(after)
-        assert [one.revision for one in (await new.again(piece)).orders] == [2], (
-            "stored, and not yet published"
-        )
+        found = (await new.again(piece)).versions[Kind.ORDER]
+        assert [one.revision for one in found] == [2], "stored, and not yet published"
         await new.note(await new.publish(after, {}, await new.again(piece)))
         with pytest.raises(FencedError):
             await old.publish(Batch(), {}, held_back)

@@ -26,8 +26,7 @@ from hypothesis import strategies as st
 from consumer.enrich.bytes_in_flight import Room
 from consumer.enrich.dead_letter_share import Limit, TooManyDeadLettersError
 from consumer.enrich.enricher import Enricher
-from consumer.enrich.read.batches import Batch, BatchReader
-from consumer.enrich.read.refunds import RefundReader
+from consumer.enrich.read.batch import Batch
 from consumer.enrich.write.writer import PartitionWriter, Tools
 from schemas import cloud_events, platform_time
 from schemas.change import Hint
@@ -35,7 +34,7 @@ from schemas.cloud_events import Headers
 from schemas.trade import Trade
 from schemas.types import parse_instant
 from tests.stream.clusters import create_topics
-from tests.support import systems
+from tests.support import reading, systems
 from tests.support.eventually import eventually
 from topsync.base import settings
 from topsync.base.service import Lifetime
@@ -382,6 +381,7 @@ async def test_an_order_that_the_topic_cannot_hold_is_a_dead_letter_and_holds_up
         batch = batch_of(huge, modified=5)
         batch.join(batch_of("as ever", modified=5, tid=LAST_TID))
         await writer.store(batch)
+        assert batch.given_up == {TID: at(10)}, "else it would be asked for again and again"
         await tell(writer, batch)
     assert await nothing_is_unpublished(installation)
     assert [found.title for _, found in await published(installation, LAST_TID)] == ["as ever"]
@@ -512,8 +512,7 @@ async def a_process(
     sessions = Sessions(pool, Vault(settings.load(VaultSettings)))
     async with parts.open_gateway(pool) as (client, clock):
         tables = SharedTables(pool)
-        of_refunds = RefundReader(pool, tables.refunds, client, clock, sessions, topics, enabled=True)
-        reader = BatchReader(pool, tables.orders, client, clock, sessions, topics, of_refunds)
+        reader = reading.reader(pool, client, clock, sessions, topics, tables)
         own = settings.load(EnricherSettings)
         tools = Tools(topics, clock, pool, tables, reader, Room(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")

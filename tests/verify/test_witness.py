@@ -12,6 +12,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import events
 from schemas.change import Source
 from schemas.delta import Delta
 from schemas.transitions import Transition
@@ -21,6 +22,7 @@ from tests.support.eventually import eventually
 from tests.support.relay import Relay
 from topsync.base.settings import KafkaSettings
 from topsync.model.compacted_topic import Finder
+from topsync.model.unpublished import Unpublished
 from topsync.store import compacted_topics, orders
 from topsync.store import witness as store
 from topsync.store.database import Pool
@@ -79,19 +81,22 @@ def test_a_time_that_lay_ahead_may_be_corrected_and_a_revision_never() -> None:
 def published(
     registry: Registry, tid: int, revision: int, modified: float, *, late: float | None = None
 ) -> Record:
-    return records.order(
-        registry.orders.name,
+    version = Unpublished(
+        key=tid,
         tid=tid,
+        oid=None,
         seller_id=SELLER,
         revision=revision,
-        status="X",
         modified=at(modified),
+        status="X",
         fetched_at=at(modified),
-        published_at=at(100),
-        hinted_at=None if late is None else at(100 - late),
         value=trade(tid, modified).to_wire(),
+        source=Source.PUSH,
         step=Delta((Transition.UPDATED,), None, ()),
-        found_by=Source.PUSH,
+    )
+    hinted_at = None if late is None else at(100 - late)
+    return records.version(
+        registry.orders.name, events.ORDERS, version, published_at=at(100), hinted_at=hinted_at
     )
 
 

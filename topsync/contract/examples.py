@@ -11,9 +11,9 @@ import orjson
 from schemas import examples, platform_time, refund_transitions, transitions
 from schemas.change import Change, Source
 from schemas.cloud_events import ERASURE_TYPE
-from schemas.delta import CORRECTED, TransitionWord
+from schemas.delta import CORRECTED, T, TransitionWord
 from schemas.erasure import Erasure
-from schemas.events import EventType
+from schemas.events import ORDERS, REFUNDS, EventType, VersionEvents
 from schemas.json_schema import Json
 from schemas.notification import (
     BootstrapBegun,
@@ -31,6 +31,7 @@ from schemas.refund_transitions import RefundTransition
 from schemas.signal import ReplayRequested
 from schemas.trade import Trade
 from schemas.transitions import Transition
+from topsync.model.unpublished import Unpublished
 from topsync.stream import records
 from topsync.stream.records import Record
 
@@ -94,40 +95,48 @@ def found_by(transition: TransitionWord) -> Source:
 def _order(transition: Transition) -> Record:
     before, trade = order_states(transition)
     source = found_by(transition)
-    return records.order(
-        "orders",
+    version = Unpublished(
+        key=trade.tid,
         tid=trade.tid,
+        oid=None,
         seller_id=SELLER_ID,
         revision=1 if before is None else 2,
-        status=trade.status,
         modified=trade.modified,
+        status=trade.status,
         fetched_at=trade.modified + timedelta(seconds=1),
-        published_at=trade.modified + timedelta(seconds=1.2),
-        hinted_at=trade.modified if source is Source.PUSH else None,
         value=trade.to_wire(),
+        source=source,
         step=transitions.step(before.to_json() if before else None, trade.to_json(), source),
-        found_by=source,
     )
+    return _published(ORDERS, version)
 
 
 def _refund(transition: RefundTransition) -> Record:
     before, refund = refund_states(transition)
     source = found_by(transition)
-    return records.refund(
-        "refunds",
-        refund_id=refund.refund_id,
+    version = Unpublished(
+        key=refund.refund_id,
         tid=refund.tid,
         oid=refund.oid,
         seller_id=SELLER_ID,
         revision=1 if before is None else 3,
-        status=refund.status,
         modified=refund.modified,
+        status=refund.status,
         fetched_at=refund.modified + timedelta(seconds=1),
-        published_at=refund.modified + timedelta(seconds=1.2),
-        hinted_at=refund.modified if source is Source.PUSH else None,
         value=refund.to_wire(),
+        source=source,
         step=refund_transitions.step(before.to_json() if before else None, refund.to_json(), source),
-        found_by=source,
+    )
+    return _published(REFUNDS, version)
+
+
+def _published(of: VersionEvents[T], version: Unpublished[T]) -> Record:
+    return records.version(
+        of.topic,
+        of,
+        version,
+        published_at=version.modified + timedelta(seconds=1.2),
+        hinted_at=version.modified if version.source is Source.PUSH else None,
     )
 
 

@@ -8,6 +8,22 @@ from datetime import datetime
 NO_NEWS = "no_news"
 """The platform announced a change, but its detail still shows the state that we know."""
 
+NOT_THERE = "not_there"
+"""The platform does not know it, or not yet."""
+
+DETAIL_BEHIND = "detail_behind"
+"""The platform shows an older state than it has promised."""
+
+INCOMPLETE_ANSWER = "incomplete_answer"
+"""The answer leaves out what each of its kind has: fields disappear on peak days
+(docs/platform/gateway.md 6.3)."""
+
+UNREADABLE_ANSWER = "unreadable_answer"
+"""The answer holds no such object."""
+
+PLATFORM_UNAVAILABLE = "platform_unavailable"
+"""The platform did not answer, although others were served."""
+
 MODIFIED_AHEAD = "modified_ahead"
 """The platform shows a `modified` that lies ahead of its own time."""
 
@@ -19,6 +35,7 @@ SESSION_REFUSED = "session_refused"
 
 PARKED = frozenset({NO_SESSION, SESSION_REFUSED})
 """The reasons that lie with the seller. The table's column `parked` depends on them, too."""
+
 LINGERING = "lingering"
 """Messages wait for others of their order, and there is no other hint about it."""
 

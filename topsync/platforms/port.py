@@ -37,7 +37,7 @@ from topsync.model.span import Span
 
 
 class PlatformError(Exception):
-    """What lies with the platform, the application or a session. No text holds values of an order."""
+    """Any failure that lies with the platform, the application or a session. No text holds values."""
 
 
 class PlatformAwayError(PlatformError):

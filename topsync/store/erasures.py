@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 import asyncpg
 
+from topsync.model.kind import Kind
 from topsync.store.database import Pool, sql
 from topsync.store.versions import NotOwnerError
 
@@ -65,18 +65,11 @@ class Left:
     """Removed from the table, but perhaps not published in the topic."""
 
 
-class TombstoneKind(StrEnum):
-    """What a tombstone stands for. Each kind has a table and a topic."""
-
-    ORDER = "order"
-    REFUND = "refund"
-
-
 @dataclass(frozen=True, slots=True)
 class Tombstone:
     """What is left of an erased order or refund until its tombstone is in the topic."""
 
-    kind: TombstoneKind
+    kind: Kind
     id: int
     tid: int
     """The order that it belongs to; the owner of that order's partition publishes it."""
@@ -165,7 +158,7 @@ async def all_tombstones(pool: Pool) -> list[Tombstone]:
 
 def _tombstone(row: asyncpg.Record) -> Tombstone:
     return Tombstone(
-        kind=TombstoneKind(row["kind"]),
+        kind=Kind(row["kind"]),
         id=row["id"],
         tid=row["tid"],
         seller_id=row["seller_id"],

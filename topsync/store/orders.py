@@ -13,9 +13,11 @@ from schemas.change import Source
 from schemas.delta import Delta
 from schemas.trade import Trade
 from schemas.transitions import Order, Transition
+from topsync.model.kind import Kind
+from topsync.model.unpublished import Unpublished
 from topsync.store import versions
 from topsync.store.database import Pool, sql
-from topsync.store.versions import Unpublished, VersionTable
+from topsync.store.versions import VersionTable
 
 UnpublishedOrder: TypeAlias = "Unpublished[Transition]"
 
@@ -24,10 +26,17 @@ UnpublishedOrder: TypeAlias = "Unpublished[Transition]"
 class OrderVersion(versions.Version):
     """One full order as it was read from the platform, ready to be written."""
 
+    kind = Kind.ORDER
+
     seller_id: int
     trade: Trade
     fetched_at: datetime
     source: str
+
+    def is_older_than(self, other: OrderVersion) -> bool:
+        """Fetched at the same moment, the greater hash wins."""
+        own = (self.modified, self.fetched_at, self.content_hash)
+        return own < (other.modified, other.fetched_at, other.content_hash)
 
     @property
     def key(self) -> int:

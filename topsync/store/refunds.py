@@ -13,8 +13,10 @@ from schemas.change import Source
 from schemas.delta import Delta
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
+from topsync.model.kind import Kind
+from topsync.model.unpublished import Unpublished
 from topsync.store import versions
-from topsync.store.versions import Unpublished, VersionTable
+from topsync.store.versions import VersionTable
 
 UnpublishedRefund: TypeAlias = "Unpublished[RefundTransition]"
 
@@ -23,10 +25,21 @@ UnpublishedRefund: TypeAlias = "Unpublished[RefundTransition]"
 class RefundVersion(versions.Version):
     """One full refund as it was read from the platform, ready to be written."""
 
+    kind = Kind.REFUND
+
     seller_id: int
     refund: Refund
     fetched_at: datetime
     source: str
+
+    def is_older_than(self, other: RefundVersion) -> bool:
+        """Within the second of `modified` the platform's own version decides, where both have one."""
+        if self.modified != other.modified:
+            return self.modified < other.modified
+        own, others = self.refund.refund_version, other.refund.refund_version
+        if own is not None and others is not None and own != others:
+            return own < others
+        return self.fetched_at < other.fetched_at
 
     @property
     def key(self) -> int:

@@ -6,14 +6,13 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, Generic
 
 from topsync.model.known import Known
-from topsync.store import orders, refunds
+from topsync.model.unpublished import Unpublished
 from topsync.store.batching import Together
 from topsync.store.database import Pool
 from topsync.store.versions import (
     NotOwnerError,
     PartitionRows,
     T,
-    Unpublished,
     UnstorableError,
     V,
     VersionTable,
@@ -85,11 +84,18 @@ class SharedTable(Generic[V, T]):
 
 
 class SharedTables:
-    """The tables of both kinds, for all partitions of a process."""
+    """The tables of all kinds, for all partitions of a process."""
 
     def __init__(self, pool: Pool) -> None:
-        self.orders = SharedTable(pool, orders.TABLE)
-        self.refunds = SharedTable(pool, refunds.TABLE)
+        self._pool = pool
+        self._shared: dict[str, SharedTable[Any, Any]] = {}
+
+    def of(self, table: VersionTable[V, T]) -> SharedTable[V, T]:
+        """This table, shared."""
+        shared = self._shared.get(table.noun)
+        if shared is None:
+            shared = self._shared[table.noun] = SharedTable(self._pool, table)
+        return shared
 
 
 def _versions_of(part: PartitionRows[Any]) -> int:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import asyncpg
 import orjson
@@ -22,8 +22,10 @@ from schemas import content, platform_object
 from schemas.change import Source
 from schemas.delta import Delta, TransitionWord, join
 from schemas.platform_object import PlatformObject
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.listed import Listed
+from topsync.model.unpublished import Unpublished
 from topsync.store import deltas
 from topsync.store.database import Pool, sql
 
@@ -46,11 +48,20 @@ class UnstorableError(ValueError):
 class Version(ABC):
     """One full object as it was read from the platform, ready to be written."""
 
+    kind: ClassVar[Kind]
     seller_id: int
     fetched_at: datetime
     """Platform time at which the fetch began: the state is not older than this."""
     source: str
     """How it was found."""
+
+    @abstractmethod
+    def is_older_than(self, other: Self) -> bool:
+        """Which of two versions of the same thing is the newer one.
+
+        The guard of the table's statement `upsert` decides likewise: how batches are cut must make no
+        difference.
+        """
 
     @property
     @abstractmethod
@@ -99,29 +110,6 @@ class Version(ABC):
 
 
 T = TypeVar("T", bound=TransitionWord)
-
-
-@dataclass(frozen=True, slots=True)
-class Unpublished(Generic[T]):
-    """A stored version that the topic does not have, or is to have once more."""
-
-    key: int
-    """Its id."""
-    tid: int
-    """Its order's id: itself, where it is one."""
-    oid: int | None
-    """Its order's line; none where it is an order."""
-    seller_id: int
-    revision: int
-    modified: datetime
-    status: str
-    fetched_at: datetime
-    value: str
-    """The JSON for the topic."""
-    source: Source
-    """How this version was found."""
-    step: Delta[T]
-    """What has happened since the version that was published last."""
 
 
 V = TypeVar("V", bound=Version)

@@ -14,13 +14,13 @@ import orjson
 from schemas import cloud_events, events, json_schema
 from schemas.change import Change, Hint, Source
 from schemas.cloud_events import Headers
-from schemas.delta import Delta, T
+from schemas.delta import T
 from schemas.erasure import Erasure
+from schemas.events import VersionEvents
 from schemas.notification import Notification
-from schemas.refund_transitions import RefundTransition
 from schemas.signal import ReplayRequested
-from schemas.transitions import Transition
 from schemas.types import MAX_ID, write_instant
+from topsync.model.unpublished import Unpublished
 
 MAX_RECORD_BYTES = 20 * 1024 * 1024
 """Above the largest answer (16 MiB) that may have to be set aside whole."""
@@ -231,115 +231,54 @@ def snapshot(
     )
 
 
-def order(
+def version(
     topic: str,
+    of: VersionEvents[T],
+    version: Unpublished[T],
     *,
-    tid: int,
-    seller_id: int,
-    revision: int,
-    status: str,
-    modified: datetime,
-    fetched_at: datetime,
     published_at: datetime,
-    hinted_at: datetime | None,
-    value: str,
-    step: Delta[Transition],
-    found_by: Source,
+    hinted_at: datetime | None = None,
     caused_by: str | None = None,
 ) -> Record:
-    """A full order for `orders`. `hinted_at` is when the platform told of it, where push did.
+    """A full order for `orders`, a full refund for `refunds`, and whatever else has versions.
 
-    `step` is what this version brings beside the one that was published before it; `caused_by` is the
-    `traceparent` of what led to it.
+    `hinted_at` is when the platform reported the change, where push did; `caused_by` is the `traceparent` of
+    what led to this version.
     """
-    extensions = {
-        "sellerid": str(seller_id),
-        "revision": str(revision),
-        "status": status,
-        **_version(fetched_at, published_at, hinted_at, step, found_by),
-    }
-    return Record(
-        topic,
-        key_of(tid),
-        value.encode(),
-        cloud_events.headers(
-            id=f"{tid}:{revision}",
-            type=events.order_type(step.main),
-            source=_source(seller_id),
-            subject=str(tid),
-            time=modified,
-            schema=json_schema.uri(events.ORDER_SCHEMA),
-            extensions=extensions,
-            caused_by=caused_by,
-        ),
-    )
-
-
-def refund(
-    topic: str,
-    *,
-    refund_id: int,
-    tid: int,
-    oid: int,
-    seller_id: int,
-    revision: int,
-    status: str,
-    modified: datetime,
-    fetched_at: datetime,
-    published_at: datetime,
-    hinted_at: datetime | None,
-    value: str,
-    step: Delta[RefundTransition],
-    found_by: Source,
-    caused_by: str | None = None,
-) -> Record:
-    """A full refund for `refunds`; what it has in common with an order's record means the same."""
-    extensions = {
-        "sellerid": str(seller_id),
-        "tid": str(tid),
-        "oid": str(oid),
-        "revision": str(revision),
-        "status": status,
-        **_version(fetched_at, published_at, hinted_at, step, found_by),
-    }
-    return Record(
-        topic,
-        key_of(refund_id),
-        value.encode(),
-        cloud_events.headers(
-            id=f"{refund_id}:{revision}",
-            type=events.refund_type(step.main),
-            source=_source(seller_id),
-            subject=str(refund_id),
-            time=modified,
-            schema=json_schema.uri(events.REFUND_SCHEMA),
-            extensions=extensions,
-            caused_by=caused_by,
-        ),
-    )
-
-
-def _version(
-    fetched_at: datetime,
-    published_at: datetime,
-    hinted_at: datetime | None,
-    step: Delta[T],
-    found_by: Source,
-) -> dict[str, str]:
-    """The headers of a new version of anything."""
-    extensions = {
-        "fetchedat": write_instant(fetched_at),
+    extensions = {"sellerid": str(version.seller_id)}
+    if of.is_part:
+        extensions["tid"] = str(version.tid)
+    if version.oid is not None:
+        extensions["oid"] = str(version.oid)
+    extensions |= {
+        "revision": str(version.revision),
+        "status": version.status,
+        "fetchedat": write_instant(version.fetched_at),
         "publishedat": write_instant(published_at),
-        "transitions": ",".join(step.words),
-        "foundby": found_by.value,
+        "transitions": ",".join(version.step.words),
+        "foundby": version.source.value,
     }
-    if step.status_from is not None:
-        extensions["statusfrom"] = step.status_from
-    if step.changed:
-        extensions["changedfields"] = ",".join(step.changed)
+    if version.step.status_from is not None:
+        extensions["statusfrom"] = version.step.status_from
+    if version.step.changed:
+        extensions["changedfields"] = ",".join(version.step.changed)
     if hinted_at is not None:
         extensions["hintedat"] = write_instant(hinted_at)
-    return extensions
+    return Record(
+        topic,
+        key_of(version.key),
+        version.value.encode(),
+        cloud_events.headers(
+            id=f"{version.key}:{version.revision}",
+            type=of.type_of(version.step.main),
+            source=_source(version.seller_id),
+            subject=str(version.key),
+            time=version.modified,
+            schema=json_schema.uri(of.schema),
+            extensions=extensions,
+            caused_by=caused_by,
+        ),
+    )
 
 
 def dead_letter(

@@ -16,9 +16,11 @@ from consumer.enrich import draining
 from consumer.enrich.bytes_in_flight import Room
 from consumer.enrich.dead_letter_share import Limit
 from consumer.enrich.enricher import Enricher
-from consumer.enrich.read import batches
+from consumer.enrich.kinds.catalogue import KINDS
+from consumer.enrich.read import fetching
 from consumer.enrich.read.batches import BatchReader
-from consumer.enrich.read.refunds import RefundReader
+from consumer.enrich.read.bringing import Bringer
+from consumer.enrich.read.fetching import Fetcher
 from consumer.enrich.write.writer import Tools
 from consumer.push.service import PushService
 from reconciler import backlog_plan
@@ -45,12 +47,14 @@ from topsync.base.settings import (
     ReconcilerSettings,
 )
 from topsync.coverage.pull import PULL_FAILURES, NotStoredError
+from topsync.model.kind import Kind
 from topsync.platforms.port import SessionRefusedError
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.messages import ConnectFields
 from topsync.platforms.taobao.channel_token import token_source
 from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
+from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.download import DownloadConfig
 from topsync.platforms.taobao.messages import TaobaoMessages
@@ -146,14 +150,12 @@ async def enrich(lifetime: Lifetime, *, drain: bool = False) -> None:
     kafka, registry = await parts.open_topics(draining=drain)
     async with (
         parts.open_pool() as pool,
-        parts.open_gateway(pool, retries=batches.RETRIES) as (client, clock),
+        parts.open_gateway(pool, retries=fetching.RETRIES) as (client, clock),
         parts.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
         tables = SharedTables(pool)
-        of_refunds = RefundReader(
-            *(pool, tables.refunds, client, clock, sessions, registry),
-            enabled=settings.load(PlatformSettings).refunds,
-        )
+        with_refunds = settings.load(PlatformSettings).refunds
+        fetcher = Fetcher(TaobaoDetails(client), clock, sessions)
         enricher = Enricher(
             settings=own,
             kafka=kafka,
@@ -163,7 +165,10 @@ async def enrich(lifetime: Lifetime, *, drain: bool = False) -> None:
                 pool=pool,
                 tables=tables,
                 batches=BatchReader(
-                    *(pool, tables.orders, client, clock, sessions, registry, of_refunds),
+                    pool,
+                    tables,
+                    Bringer(fetcher, clock, registry),
+                    kinds=[kind for kind in KINDS.values() if with_refunds or kind.kind is not Kind.REFUND],
                     patience=parts.patience(),
                 ),
                 room=Room(own.enricher_max_bytes),

@@ -1,18 +1,17 @@
-"""What the enricher decides about a batch of changes, without I/O: which orders and refunds to fetch."""
+"""What the enricher decides about a batch of changes, without I/O: what to fetch, and what may wait."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
+from consumer.enrich.kinds.kind import Named
 from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.model.known import Known
 from topsync.model.linger import NO_PATIENCE, Patience
 from topsync.model.need import Need
 from topsync.model.refetch import LINGERING, WAITING_IN_BACKLOG
-from topsync.store.orders import OrderVersion, RefundLine
-from topsync.store.refunds import RefundVersion
 
 
 def believable(change: Change, *, latest_now: datetime) -> Change:
@@ -21,27 +20,23 @@ def believable(change: Change, *, latest_now: datetime) -> Change:
     No state would ever answer that, and nothing would ever be as new as it promises.
     """
     ahead = change.occurred_at - latest_now
-    told: dict[str, datetime | None] = {}
+    other: dict[str, datetime | None] = {}
     if ahead > timedelta(0):
-        told |= {"occurred_at": latest_now, "settled_after": change.settled_after - ahead}
+        other |= {"occurred_at": latest_now, "settled_after": change.settled_after - ahead}
     if change.modified is not None and change.modified > latest_now:
-        told["modified"] = None
+        other["modified"] = None
     if change.refund_modified is not None and change.refund_modified > latest_now:
-        told["refund_modified"] = None
-    return change.model_copy(update=told) if told else change
+        other["refund_modified"] = None
+    return change.model_copy(update=other) if other else change
 
 
-def coalesce(changes: Iterable[Change], patience: Patience = NO_PATIENCE) -> dict[int, Need]:
-    """One need per order: one fetch answers every hint that is older than it."""
-    return _joined((change.tid, _need(change, change.modified, patience)) for change in changes)
-
-
-def coalesce_refunds(changes: Iterable[Change]) -> dict[int, Need]:
-    """One need per refund that is named, by its id."""
+def coalesce(
+    changes: Iterable[Change], named: Callable[[Change], Named | None], patience: Patience = NO_PATIENCE
+) -> dict[int, Need]:
+    """One need for each thing that is named, by its id: one fetch answers every older hint about it."""
+    found = ((named(change), change) for change in changes)
     return _joined(
-        (change.refund_id, _need(change, change.refund_modified))
-        for change in changes
-        if change.refund_id is not None
+        (thing.id, _need(change, thing.modified, patience)) for thing, change in found if thing is not None
     )
 
 
@@ -55,7 +50,7 @@ def _joined(needs: Iterable[tuple[int, Need]]) -> dict[int, Need]:
 
 def _need(change: Change, modified: datetime | None, patience: Patience = NO_PATIENCE) -> Need:
     is_pushed = change.source is Source.PUSH
-    # With a reason, something asks again: it needs what a message is content without.
+    # A hint with a reason asks again, and needs a proof; a message is satisfied with less.
     is_message = is_pushed and change.reason is None
     return Need(
         tid=change.tid,
@@ -113,9 +108,14 @@ def is_answered(need: Need, known: Known | None) -> bool:
     return known.fetched_at >= need.told_at and known.modified >= platform_time.floor_to_second(need.told_at)
 
 
-def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> list[Need]:
-    """The needs that what is stored does not answer."""
-    return [need for need in needs.values() if not is_answered(need, known.get(need.tid))]
+def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> dict[int, Need]:
+    """The needs that what is stored does not answer, by id."""
+    return {id_: need for id_, need in needs.items() if not is_answered(need, known.get(id_))}
+
+
+def may_be_waiting(need: Need) -> bool:
+    """Whether it matters if its order waits for something already."""
+    return need.source is not Source.PUSH or need.patient_until is not None
 
 
 def may_wait(need: Need, *, late_before: datetime | None, waiting: Mapping[int, str]) -> bool:
@@ -137,74 +137,6 @@ def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> d
     if need.patient_until is None or waiting.get(need.tid, LINGERING) != LINGERING:
         return None
     return need.patient_until if now < need.patient_until else None
-
-
-def is_old_news(need: Need, known: Known | None, fetched: datetime) -> bool:
-    """Whether a fetch for a pushed hint brought nothing new although something new was told.
-
-    A message promises no `modified`, so a stale answer to it shows only in this: the state was known
-    before, and is older than the second in which the platform told of its change. There may still have
-    been nothing to bring, as with a second message about one change.
-    """
-    if need.hinted_at is None or known is None or need.modified is not None:
-        return False
-    return fetched <= known.modified and fetched < platform_time.floor_to_second(need.hinted_at)
-
-
-def refunds_shown_otherwise(
-    versions: Iterable[OrderVersion], known: Mapping[int, Known], already: Iterable[int]
-) -> dict[int, Need]:
-    """The refunds that fetched orders show, and that are not stored like that; by `refund_id`.
-
-    A line tells of its latest refund the id and the status (docs/platform/gateway.md 5.4), and neither on
-    peak days.
-    """
-    needs: dict[int, Need] = {}
-    for version in versions:
-        for line in version.trade.orders:
-            if line.refund_id is None or line.refund_id in already:
-                continue
-            stored = known.get(line.refund_id)
-            if stored is None or (
-                stored.status != line.refund_status and stored.fetched_at < version.fetched_at
-            ):
-                needs[line.refund_id] = Need(
-                    tid=version.trade.tid,
-                    seller_id=version.seller_id,
-                    settled_after=version.fetched_at,
-                    proven_after=version.fetched_at,
-                    told_at=None,
-                    modified=None,
-                    source=Source(version.source),
-                    hinted_at=None,
-                    received_at=None,
-                    newest_at=version.fetched_at,
-                )
-    return needs
-
-
-def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
-    """What fetched orders show of refunds, as the store tells it of stored ones."""
-    return [
-        RefundLine(version.trade.tid, version.fetched_at, line.oid, line.refund_id, line.refund_status)
-        for version in versions
-        for line in version.trade.orders
-    ]
-
-
-def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine]) -> Iterator[RefundVersion]:
-    """The refunds that were fetched after their order, and are not as the order shows them.
-
-    A line that shows another refund than this one says nothing: it shows only its latest. Nor does one
-    without a status, as on peak days.
-    """
-    by_line = {(line.tid, line.oid): line for line in lines}
-    for version in versions:
-        line = by_line.get((version.refund.tid, version.refund.oid))
-        if line is None or line.refund_status is None or line.fetched_at >= version.fetched_at:
-            continue
-        if line.refund_id in (None, version.refund.refund_id) and line.refund_status != version.refund.status:
-            yield version
 
 
 _URGENCY = {source: rank for rank, source in enumerate(Source)}

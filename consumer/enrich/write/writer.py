@@ -1,32 +1,32 @@
-"""The writer of one partition: into the table under its epoch, then into the topic in a transaction."""
+"""The writer of one partition: into the tables under its epoch, then into the topics in a transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Final, TypeVar
 
-from consumer.enrich import dead_letters, erasure, trail
+from consumer.enrich import erasure, trail
 from consumer.enrich.bytes_in_flight import Room
-from consumer.enrich.dead_letter_share import Limit, Share
-from consumer.enrich.dead_letters import DeadLetter
-from consumer.enrich.read.batches import POSTPONED_FOR, Batch, BatchReader
+from consumer.enrich.dead_letter_share import Limit, Share, outcome_of
+from consumer.enrich.kinds.catalogue import BY_TOPIC, KINDS
+from consumer.enrich.kinds.kind import AnyKind
+from consumer.enrich.read.batch import Batch
+from consumer.enrich.read.batches import BatchReader
+from consumer.enrich.read.bringing import POSTPONED_FOR
 from consumer.enrich.republishing import Piece
-from consumer.enrich.write import refund_part
-from consumer.enrich.write.refund_part import RefundPart
+from consumer.enrich.write.published import AnyUnpublished, Published
 from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
-from topsync.model.compacted_topic import Compacted
-from topsync.store import erasures, open_letters, refetches, sellers
+from topsync.deadletters import box
+from topsync.deadletters.box import Original
+from topsync.store import erasures, refetches, sellers
 from topsync.store.database import Pool
-from topsync.store.erasures import Tombstone
-from topsync.store.open_letters import OpenLetter
-from topsync.store.orders import OrderVersion, UnpublishedOrder
-from topsync.store.refunds import RefundVersion, UnpublishedRefund
-from topsync.store.shared_table import SharedTable, SharedTables
-from topsync.store.versions import PartitionRows, T, Unpublished, UnstorableError, V
+from topsync.store.open_letters import Subject
+from topsync.store.shared_table import SharedTables
+from topsync.store.versions import PartitionRows, UnstorableError, Version
 from topsync.stream import records
 from topsync.stream.producer import Offsets, PartitionPublisher
 from topsync.stream.records import Record
@@ -37,6 +37,9 @@ log = telemetry.get_logger(__name__)
 LEFTOVERS_AT_ONCE: Final = 200
 """Of what a crash left, so many are read and published at once, however many there are: Kafka ends a
 transaction that takes long, and then all of it would be begun again."""
+
+UNSTORABLE: Final = "unstorable"
+"""The reason of the dead letter of a version that the table cannot hold."""
 
 X = TypeVar("X")
 
@@ -55,28 +58,11 @@ class Tools:
     """Of the share of records that die."""
 
 
-@dataclass(slots=True)
-class Published:
-    """What a transaction has published, and the tables do not know yet."""
-
-    orders: list[UnpublishedOrder] = field(default_factory=list)
-    refunds: list[UnpublishedRefund] = field(default_factory=list)
-    tombstones: list[Tombstone] = field(default_factory=list)
-    letters: list[OpenLetter] = field(default_factory=list)
-
-    def join(self, later: Published) -> None:
-        """Take in what was published after this."""
-        self.orders += later.orders
-        self.refunds += later.refunds
-        self.tombstones += later.tombstones
-        self.letters += later.letters
-
-
 class PartitionWriter:
-    """The one writer of a partition's orders, for one ownership (epoch).
+    """The one writer of a partition's orders and their parts, for one ownership (epoch).
 
-    An order is stored, published and noted as published before it is stored again: what a version brings is
-    told beside what has been published before it.
+    A version is stored, published and noted as published before the next one of the same thing is stored:
+    what a version brings is found beside what has been published before it.
     """
 
     def __init__(self, tools: Tools, partition: int, epoch: int, publisher: PartitionPublisher) -> None:
@@ -87,7 +73,7 @@ class PartitionWriter:
         self._share = Share(tools.limit)
 
     async def store(self, batch: Batch) -> None:
-        """Write a batch to the table, take out of it what is erased, and note what has to be asked for again.
+        """Write a batch to the tables, take out of them what is erased, note what has to be asked for again.
 
         Idempotent.
 
@@ -96,17 +82,14 @@ class PartitionWriter:
             TooManyDeadLettersError: more of the records die than is allowed; the batch must not be published.
         """
         await self._weigh(batch)
-        if batch.versions:
-            await self._store_orders(batch)
-            failpoints.reach("enricher.stored")
-            await self._weigh(batch)
-        if batch.refunds.versions:
-            await self._store_refunds(batch.refunds)
-            failpoints.reach("refunds.stored")
-            await self._weigh(batch)
-        if postponed := [*batch.postponed, *batch.refunds.postponed]:
-            await refetches.postpone(self._tools.pool, postponed, wait=POSTPONED_FOR)
-            trail.waits(postponed, [])
+        for kind in KINDS.values():
+            if batch.of(kind.kind).versions:
+                await self._store_versions(kind, batch)
+                failpoints.reach(kind.points.stored)
+                await self._weigh(batch)
+        if batch.postponed:
+            await refetches.postpone(self._tools.pool, batch.postponed, wait=POSTPONED_FOR)
+            trail.waits(batch.postponed, [])
             failpoints.reach("enricher.postponed_noted")
         if batch.lingering:
             await refetches.linger(self._tools.pool, batch.lingering, now=self._tools.clock.estimate())
@@ -128,24 +111,17 @@ class PartitionWriter:
 
         What is stored is noted already, letters included, so nothing of an order is overlooked here.
         """
-        letters = await self._first_ones(batch.take_dead_letters())
+        letters = await box.without_repeats(
+            self._tools.pool, batch.take_dead_letters(), kept=self._tools.topics.letters_kept
+        )
         outcomes = batch.take_outcomes()
-        outcomes += [letter.outcome for letter in letters if letter.outcome is not None]
+        outcomes += [outcome for letter in letters if (outcome := outcome_of(letter)) is not None]
         some_died = any(outcome.reason for outcome in outcomes)
         spares_one = some_died and await sellers.count_usable(self._tools.pool) > 1
         self._share.take(outcomes, spares_one=spares_one)
         for letter in letters:
-            letter.tell()
+            letter.report()
         batch.set_aside += letters
-
-    async def _first_ones(self, letters: list[DeadLetter]) -> list[DeadLetter]:
-        subjects = {letter.subject for letter in letters if letter.subject is not None}
-        if not subjects:
-            return letters
-        kept = self._tools.topics.letters_kept
-        return dead_letters.first_ones(
-            letters, await open_letters.among(self._tools.pool, subjects, kept=kept)
-        )
 
     async def rest(self) -> None:
         """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
@@ -153,11 +129,8 @@ class PartitionWriter:
 
     async def again(self, piece: Piece) -> Published:
         """What the tables have of a piece now. Publish it next: later, it may be older than what is there."""
-        match piece.topic:
-            case Compacted.ORDERS:
-                return Published(orders=await self._tools.tables.orders.stored(piece.keys))
-            case Compacted.REFUNDS:
-                return Published(refunds=await self._tools.tables.refunds.stored(piece.keys))
+        kind = BY_TOPIC[piece.topic]
+        return Published.of(kind.kind, await self._tools.tables.of(kind.table).stored(piece.keys))
 
     async def publish(self, batch: Batch, offsets: Offsets, again: Published | None = None) -> Published:
         """Publish what storing a batch has changed, its dead letters and the offsets; says what to note.
@@ -171,55 +144,59 @@ class PartitionWriter:
         """
         gone = await erasures.tombstones(self._tools.pool, batch.erased) if batch.erased else []
         buried = {one.tid for one in gone}
-        ahead = [version for version in batch.ahead if version.tid not in buried]
-        if doubtful := batch.doubtful - {version.tid for version in ahead}:
-            ahead += await self._tools.tables.orders.unpublished(doubtful)
-        refunds_ahead = [version for version in batch.refunds.ahead if version.tid not in buried]
+        published = Published(tombstones=gone, letters=batch.set_aside)
+        for kind in KINDS.values():
+            published.versions[kind.kind] = await self._ahead(kind, batch, buried)
         failpoints.reach("enricher.publishing")
-        opened = [one for letter in batch.set_aside if (one := letter.opened()) is not None]
-        published = Published(ahead, refunds_ahead, gone, opened)
         await self._publish(published, batch, offsets, again or Published())
         return published
+
+    async def _ahead(self, kind: AnyKind, batch: Batch, buried: set[int]) -> list[AnyUnpublished]:
+        """What of a kind the topic does not have, of orders that are not erased."""
+        part = batch.of(kind.kind)
+        ahead = [version for version in part.ahead if version.tid not in buried]
+        if doubtful := part.doubtful - {version.key for version in ahead}:
+            ahead += await self._tools.tables.of(kind.table).unpublished(doubtful)
+        return ahead
 
     async def note(self, published: Published) -> None:
         """Note what the topics have. Idempotent.
 
         What a crash leaves unnoted is published once more, as the same revision, before anything else.
         """
-        tables = self._tools.tables
-        if published.orders:
-            await tables.orders.mark_published(published.orders)
-        if published.refunds:
-            failpoints.reach("refunds.orders_marked")
-            await tables.refunds.mark_published(published.refunds)
+        for kind in KINDS.values():
+            if versions := published.versions[kind.kind]:
+                if kind.points.marking is not None:
+                    failpoints.reach(kind.points.marking)
+                await self._tools.tables.of(kind.table).mark_published(versions)
         failpoints.reach("enricher.marked")
         if published.tombstones:
             await erasures.forget_tombstones(self._tools.pool, published.tombstones)
             failpoints.reach("erasing.tombstones_forgotten")
-        if published.letters:
-            kept = self._tools.topics.letters_kept
-            await open_letters.note(self._tools.pool, published.letters, kept=kept)
+        await box.note(self._tools.pool, published.letters, kept=self._tools.topics.letters_kept)
 
     async def publish_leftovers(self) -> None:
         """Publish what was stored or erased but, after a crash, not published or not noted as such."""
-        tables = self._tools.tables
-        ahead = [id_ for id_, tid in await tables.orders.unpublished_ids() if self._is_mine(tid)]
-        refunds_ahead = [id_ for id_, tid in await tables.refunds.unpublished_ids() if self._is_mine(tid)]
+        left = {kind.kind: await self._leftovers(kind) for kind in KINDS.values()}
         gone = [one for one in await erasures.all_tombstones(self._tools.pool) if self._is_mine(one.tid)]
-        if ahead or refunds_ahead or gone:
+        if any(left.values()) or gone:
             log.info(
                 "publishing what a crash left",
                 partition=self._partition,
-                orders=len(ahead),
-                refunds=len(refunds_ahead),
                 tombstones=len(gone),
+                **{KINDS[kind].compacted.value: len(ids) for kind, ids in left.items()},
             )
-        for ids in _pieces(ahead):
-            await self._publish_at_once(Published(orders=await tables.orders.unpublished(ids)))
-        for ids in _pieces(refunds_ahead):
-            await self._publish_at_once(Published(refunds=await tables.refunds.unpublished(ids)))
+        for kind, ids in left.items():
+            table = self._tools.tables.of(KINDS[kind].table)
+            for some in _pieces(ids):
+                await self._publish_at_once(Published.of(kind, await table.unpublished(some)))
         for tombstones in _pieces(gone):
             await self._publish_at_once(Published(tombstones=tombstones))
+
+    async def _leftovers(self, kind: AnyKind) -> list[int]:
+        """The ids of a kind's versions that the topic does not have."""
+        found = await self._tools.tables.of(kind.table).unpublished_ids()
+        return [id_ for id_, tid in found if self._is_mine(tid)]
 
     async def _publish_at_once(self, left: Published) -> None:
         await self._publish(left, Batch(), {}, Published())
@@ -228,75 +205,77 @@ class PartitionWriter:
     def _is_mine(self, tid: int) -> bool:
         return records.partition_of(tid, self._tools.topics.changes.partitions) == self._partition
 
-    async def _store_orders(self, batch: Batch) -> None:
-        def set_aside(version: OrderVersion, detail: str) -> None:
-            self._tools.batches.set_version_aside(version, batch, detail)
-
-        batch.ahead = await self._upsert(self._tools.tables.orders, list(batch.versions.values()), set_aside)
-        trail.stored(batch.versions.values(), batch.ahead)
-
-    async def _store_refunds(self, part: RefundPart) -> None:
-        def set_aside(version: RefundVersion, detail: str) -> None:
-            self._tools.batches.refunds.set_version_aside(version, part, detail)
-
-        part.ahead = await self._upsert(self._tools.tables.refunds, list(part.versions.values()), set_aside)
+    async def _store_versions(self, kind: AnyKind, batch: Batch) -> None:
+        part = batch.of(kind.kind)
+        part.ahead = await self._upsert(kind, list(part.versions.values()), batch)
         trail.stored(part.versions.values(), part.ahead)
 
-    async def _upsert(
-        self, table: SharedTable[V, T], versions: Sequence[V], set_aside: Callable[[V, str], None]
-    ) -> list[Unpublished[T]]:
+    async def _upsert(self, kind: AnyKind, versions: Sequence[Version], batch: Batch) -> list[AnyUnpublished]:
         """Write all versions at once; where the database cannot hold one of them, set that one aside."""
+        rows = PartitionRows(self._partition, self._epoch, versions, self._tools.clock.latest_now())
         try:
-            latest_now = self._tools.clock.latest_now()
-            return (
-                await table.upsert(PartitionRows(self._partition, self._epoch, versions, latest_now))
-            ).ahead
+            return (await self._tools.tables.of(kind.table).upsert(rows)).ahead
         except UnstorableError as error:
             if len(versions) == 1:
-                set_aside(versions[0], str(error))
+                self._set_aside(kind, versions[0], str(error), batch)
                 return []
-        return [ahead for version in versions for ahead in await self._upsert(table, [version], set_aside)]
+        return [ahead for version in versions for ahead in await self._upsert(kind, [version], batch)]
+
+    def _set_aside(self, kind: AnyKind, version: Version, detail: str, batch: Batch) -> None:
+        """Make a dead letter of a version that the table cannot hold."""
+        if kind.leads:
+            batch.given_up[version.tid] = version.fetched_at
+        batch.dead_letters.append(
+            box.letter(
+                self._tools.topics,
+                UNSTORABLE,
+                detail,
+                Original(version.wire.encode(), records.key_of(version.tid)),
+                at=self._tools.clock.now(),
+                origin=kind.origin,
+                seller_id=version.seller_id,
+                subject=Subject(version.tid, 0 if kind.leads else version.key, UNSTORABLE),
+            )
+        )
 
     async def _publish(self, ahead: Published, batch: Batch, offsets: Offsets, again: Published) -> None:
-        topics, clock, part = self._tools.topics, self._tools.clock, batch.refunds
-        now = clock.estimate()
+        now = self._tools.clock.estimate()
         published = [
             *self._records(again, Batch(), now),
             *self._records(ahead, batch, now),
-            *(erasure.record_of(one, topics, published_at=now) for one in ahead.tombstones),
+            *(erasure.record_of(one, self._tools.topics, published_at=now) for one in ahead.tombstones),
         ]
         await self._publisher.publish([*published, *(letter.record for letter in batch.set_aside)], offsets)
+        trail.published(chain.from_iterable(ahead.versions.values()), ahead.tombstones)
         failpoints.reach("enricher.published")
-        trail.published(chain(ahead.orders, ahead.refunds), ahead.tombstones)
-        metrics.ORDERS_PUBLISHED.inc(len(ahead.orders))
         metrics.TOMBSTONES_PUBLISHED.inc(len(ahead.tombstones))
-        metrics.RECORDS_REPUBLISHED.labels("orders").inc(len(again.orders))
-        metrics.RECORDS_REPUBLISHED.labels("refunds").inc(len(again.refunds))
-        part.observe(ahead.refunds, at=clock.estimate())
+        for kind in KINDS.values():
+            metrics.RECORDS_REPUBLISHED.labels(kind.compacted.value).inc(len(again.versions[kind.kind]))
+            self._measure(kind, ahead.versions[kind.kind], batch)
+
+    def _measure(self, kind: AnyKind, versions: Sequence[AnyUnpublished], batch: Batch) -> None:
+        """Count what was published just now, and how fresh it was."""
+        kind.metrics.published.inc(len(versions))
+        if kind.metrics.freshness is None or not versions:
+            return
+        hinted_at, at = batch.of(kind.kind).hinted_at, self._tools.clock.estimate()
+        for version in versions:
+            if (hinted := hinted_at.get(version.key)) is not None:
+                kind.metrics.freshness.observe(max(0.0, (at - hinted).total_seconds()))
 
     def _records(self, found: Published, batch: Batch, now: datetime) -> Iterator[Record]:
         """The records of these versions, with what the batch knows of how they came."""
-        topics = self._tools.topics
-        for version in found.orders:
-            yield records.order(
-                topics.orders.name,
-                tid=version.tid,
-                seller_id=version.seller_id,
-                revision=version.revision,
-                status=version.status,
-                modified=version.modified,
-                fetched_at=version.fetched_at,
-                published_at=now,
-                hinted_at=journey.hinted_at if (journey := batch.journeys.get(version.tid)) else None,
-                value=version.value,
-                step=version.step,
-                found_by=version.source,
-                caused_by=batch.traces.get(version.tid),
-            )
-        for refund in found.refunds:
-            yield refund_part.record(
-                topics.refunds.name, refund, batch.refunds, at=now, caused_by=batch.traces.get(refund.tid)
-            )
+        for kind in KINDS.values():
+            topic, hinted_at = kind.topic(self._tools.topics).name, batch.of(kind.kind).hinted_at
+            for version in found.versions[kind.kind]:
+                yield records.version(
+                    topic,
+                    kind.events,
+                    version,
+                    published_at=now,
+                    hinted_at=hinted_at.get(version.key),
+                    caused_by=batch.traces.get(version.tid),
+                )
 
 
 def _pieces(found: list[X]) -> Iterator[list[X]]:

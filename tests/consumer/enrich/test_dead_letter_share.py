@@ -6,10 +6,23 @@ from collections.abc import Sequence
 
 import pytest
 
-from consumer.enrich.dead_letter_share import Limit, RecordOutcome, Share, TooManyDeadLettersError
+from consumer.enrich.dead_letter_share import (
+    Limit,
+    RecordOutcome,
+    Share,
+    TooManyDeadLettersError,
+    outcome_of,
+)
+from tests.store.databases import at
+from topsync.base.settings import KafkaSettings
+from topsync.deadletters import box
+from topsync.deadletters.box import Original
+from topsync.store.open_letters import Subject
+from topsync.stream import topics
 
 LIMIT = Limit(share=0.2, records=100, least=10)
 ONE, OTHER, THIRD = 1, 2, 3
+TOPICS = topics.registry(KafkaSettings(kafka_bootstrap_servers="unused:1", topic_prefix="t"))
 
 
 def good(count: int, seller_id: int | None = ONE) -> list[RecordOutcome]:
@@ -75,3 +88,21 @@ def is_stopped(outcomes: Sequence[RecordOutcome], *, spares_one: bool, limit: Li
     except TooManyDeadLettersError:
         return True
     return False
+
+
+@pytest.mark.parametrize(
+    ("reason", "subject", "outcome"),
+    [
+        pytest.param("unreadable_change", None, RecordOutcome(ONE, "unreadable_change"), id="record"),
+        pytest.param("unstorable", Subject(7, 0, "unstorable"), RecordOutcome(ONE, "unstorable"), id="order"),
+        pytest.param("refund_refused", Subject(7, 8, "refund_refused"), None, id="a part of an order"),
+        pytest.param("unknown_seller", Subject(7, 0, "unknown_seller"), None, id="nobody's order"),
+    ],
+)
+def test_which_letters_say_that_we_may_be_the_cause(
+    reason: str, subject: Subject | None, outcome: RecordOutcome | None
+) -> None:
+    letter = box.letter(
+        TOPICS, reason, "why", Original(b""), at=at(1), origin="a/test", seller_id=ONE, subject=subject
+    )
+    assert outcome_of(letter) == outcome

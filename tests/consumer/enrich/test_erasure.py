@@ -12,6 +12,7 @@ from schemas.erasure import Erasure
 from tests.consumer.enrich.read.test_batches import PARTITIONS, TID, Shop, dead, shop
 from tests.platforms.taobao.gateway import ok
 from tests.store.databases import SELLER, platform_trade
+from topsync.model.kind import Kind
 from topsync.store import erasures, orders, refetches, sellers
 from topsync.stream import records
 from topsync.stream.records import Record
@@ -35,7 +36,7 @@ async def finish(shop: Shop) -> None:
 async def test_a_request_names_its_order_for_the_writer_and_costs_no_call(shop: Shop) -> None:
     batch = await shop.read(shop.received(request(shop)), shop.received(request(shop)))
     assert (batch.erased, batch.tids) == ({TID}, {TID})
-    assert (batch.versions, batch.dead_letters, batch.postponed) == ({}, [], [])
+    assert (batch.of(Kind.ORDER).versions, batch.dead_letters, batch.postponed) == ({}, [], [])
     assert shop.gateway.fetched == []
 
 
@@ -60,7 +61,7 @@ async def test_hints_and_snapshots_of_an_erased_seller_are_passed_over_and_other
     shop.gateway.trades = {TID: platform_trade(TID), OTHERS_TID: platform_trade(OTHERS_TID)}
     others = shop.hint(OTHERS_TID, seller_id=SELLER + 1)
     batch = await shop.read(shop.hint(), others, shop.snapshot(), shop.snapshot(trade=b"unreadable"))
-    assert batch.versions.keys() == {OTHERS_TID}
+    assert batch.of(Kind.ORDER).versions.keys() == {OTHERS_TID}
     assert batch.tids == {OTHERS_TID}
     assert (batch.dead_letters, batch.postponed) == ([], [])
     assert shop.gateway.fetched == [OTHERS_TID]
@@ -69,9 +70,9 @@ async def test_hints_and_snapshots_of_an_erased_seller_are_passed_over_and_other
 async def test_a_seller_that_is_back_is_never_taken_for_erased(shop: Shop) -> None:
     """Its records would be lost: so what was found a moment ago is not believed."""
     await finish(shop)
-    assert (await shop.read(shop.snapshot())).versions == {}
+    assert (await shop.read(shop.snapshot())).of(Kind.ORDER).versions == {}
     await sellers.add(shop.pool, seller_id=SELLER, nick="demo_one", session_cipher=b"")
-    assert (await shop.read(shop.snapshot())).versions.keys() == {TID}
+    assert (await shop.read(shop.snapshot())).of(Kind.ORDER).versions.keys() == {TID}
 
 
 async def test_a_fetch_in_flight_while_its_seller_is_erased_stores_and_postpones_nothing(shop: Shop) -> None:
@@ -80,13 +81,15 @@ async def test_a_fetch_in_flight_while_its_seller_is_erased_stores_and_postpones
         return ok("trade_fullinfo_get", {"trade": platform_trade(TID)})
 
     shop.gateway.steps[TID] = [erased_meanwhile]
-    await shop.reader.sessions.usable()  # held from here on, as in a process that runs
+    await shop.reader.bringer.fetcher.sessions.usable()  # held from here on, as in a process that runs
     batch = await shop.read(shop.hint(), shop.hint(OTHERS_TID))
-    assert batch.versions.keys() == {TID}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}
     assert [later.tid for later in batch.postponed] == [OTHERS_TID], "which is not there"
 
     epoch = await orders.take_over(shop.pool, 0, "test")
-    written = await orders.TABLE.upsert(shop.pool, list(batch.versions.values()), partition=0, epoch=epoch)
+    written = await orders.TABLE.upsert(
+        shop.pool, list(batch.of(Kind.ORDER).versions.values()), partition=0, epoch=epoch
+    )
     await refetches.postpone(shop.pool, batch.postponed, wait=timedelta(0))
     assert (written.rows, written.ahead) == (0, [])
     left = await erasures.preview(shop.pool, SELLER)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from consumer.enrich.in_flight import HELD_BATCHES, InFlight, Reading
-from consumer.enrich.read.batches import Batch
+from consumer.enrich.read.batch import Batch
 
 MAX_RECORDS = 10
 BOUND_SECONDS = 5.0

@@ -17,11 +17,13 @@ from consumer.enrich import pipeline
 from consumer.enrich.bytes_in_flight import Room
 from consumer.enrich.in_flight import AHEAD_BATCHES
 from consumer.enrich.pipeline import Pipeline
-from consumer.enrich.read.batches import Batch, TakeTurn
+from consumer.enrich.read.batch import Batch
+from consumer.enrich.read.batches import TakeTurn
 from consumer.enrich.republishing import Piece
-from consumer.enrich.write.writer import Published
+from consumer.enrich.write.published import Published
 from topsync.base.clock import ServerClock
 from topsync.model.compacted_topic import Compacted
+from topsync.model.kind import Kind
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
@@ -117,7 +119,7 @@ class Stages:
         await self.take_time()
         found = [(tid, self.stored_revisions[tid]) for tid in piece.keys]
         await self.take_time()
-        return Published(orders=cast("Any", found))
+        return Published.of(Kind.ORDER, cast("Any", found))
 
     async def run(self, publish: Callable[[Piece], Awaitable[int]]) -> None:
         """As a `Republishing` does, without end."""
@@ -136,7 +138,7 @@ class Stages:
         """What it is about travels on as its tombstones."""
         self.published_while_noting |= self.being_noted
         await self.take_time()
-        for tid, revision in cast("list[tuple[int, int]]", again.orders if again else []):
+        for tid, revision in cast("list[tuple[int, int]]", again.versions[Kind.ORDER] if again else []):
             assert revision >= self.told_revisions[tid], "what is published again is never older"
             self.told_revisions[tid] = revision
         for tid in batch.tids:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -252,18 +253,13 @@ class CallbackConnection:
     async def run(self) -> None:
         app = web.Application()
         app.router.add_post("/callback", self._take)
-        runner = web.AppRunner(app, shutdown_timeout=5)
-        await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            self.shop.callback_url = f"http://{host}:{port}/callback"
-            self._connected_at = self._proof_at = self.clock.now()
-            self._become("connected")
-            await self._leaving.wait()
+            async with serving(app) as address:
+                self.shop.callback_url = f"{address}/callback"
+                self._connected_at = self._proof_at = self.clock.now()
+                self._become("connected")
+                await self._leaving.wait()
         finally:
-            await runner.cleanup()
             self._become("closed")
             self._gone.set()
 
@@ -302,9 +298,33 @@ class MemoryMessages:
         return CallbackConnection(self.shop, self.clock, on_status)
 
 
-def truth(shop: MemoryShop) -> Sequence[bytes]:
-    """What the audit compares with: every order, as the platform shows it now."""
-    return [orjson.dumps(translated(shop.shown(order))) for order in shop.orders.values()]
+@asynccontextmanager
+async def truth_served(shop: MemoryShop) -> AsyncIterator[str]:
+    """The address at which the audit finds what the platform has, as it does at the simulator's port."""
+
+    async def show(request: web.Request) -> web.Response:
+        asked = request.query.get("ids")
+        ids = None if asked is None else set(asked.split(","))
+        found = [order for order in shop.orders.values() if ids is None or order.order_id in ids]
+        return web.Response(body=b"\n".join(orjson.dumps(translated(shop.shown(order))) for order in found))
+
+    app = web.Application()
+    app.router.add_get("/truth", show)
+    async with serving(app) as address:
+        yield address
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """A server on a free port, and its address."""
+    runner = web.AppRunner(app, shutdown_timeout=5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
 
 
 def _instant(seconds: object) -> datetime:

@@ -1,4 +1,4 @@
-"""A second platform goes through the product untouched: push, pull and the ledger know the port alone.
+"""A second platform goes through the product untouched: push, enricher, pull and audit know the port alone.
 
 Its differences are listed in the package's docstring. Kafka and PostgreSQL are real.
 """
@@ -6,13 +6,23 @@ Its differences are listed in the package's docstring. Kafka and PostgreSQL are 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
 
+from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.dead_letter_share import Limit
+from consumer.enrich.enricher import Enricher
+from consumer.enrich.kinds.catalogue import KINDS
+from consumer.enrich.read.batches import BatchReader
+from consumer.enrich.read.bringing import Bringer
+from consumer.enrich.read.fetching import Fetcher
+from consumer.enrich.write.writer import Tools
 from consumer.push.service import PushService
 from schemas.change import Change, Source
 from tests.budget.gates import local_gate
@@ -22,6 +32,7 @@ from tests.platforms.memory.platform import (
     MemoryDetails,
     MemoryLists,
     MemoryMessages,
+    truth_served,
 )
 from tests.platforms.memory.shop import BAD_TOKEN, BUSY, TOO_OFTEN, MemoryShop
 from tests.store.databases import SELLER, emptied
@@ -29,14 +40,20 @@ from tests.stream.clusters import create_topics, read_all, settings_for
 from tests.support.eventually import eventually
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
-from topsync.base.settings import CoverageSettings, KafkaSettings
+from topsync.base.settings import CoverageSettings, EnricherSettings, KafkaSettings, VaultSettings
+from topsync.base.vault import Vault, new_key
 from topsync.budget.errors import CallLimitedError
 from topsync.coverage.pull import Puller
 from topsync.coverage.pull_request import PullRequest
+from topsync.model.kind import Kind
 from topsync.platforms.port import PlatformAwayError, SessionRefusedError
+from topsync.sellers.sessions import Sessions
+from topsync.store import coverage, sellers
 from topsync.store.database import Pool
+from topsync.store.shared_table import SharedTables
 from topsync.stream import producer as producers
 from topsync.stream.topics import Registry
+from topsync.verify.audit import Audit, Result
 
 PARTITIONS = 2
 ORDERS = 30
@@ -53,6 +70,7 @@ class Installation:
     kafka: KafkaSettings
     topics: Registry
     puller: Puller
+    sessions: Sessions
 
     def request(self, *, token: str = TOKEN) -> PullRequest:
         return PullRequest(
@@ -63,6 +81,44 @@ class Installation:
             source=Source.SWEEP,
             reason="sweep",
         )
+
+    @asynccontextmanager
+    async def enriching(self) -> AsyncIterator[None]:
+        """With an enricher, put together as in production but for the platform's details."""
+        clock, tables = self.puller.clock, SharedTables(self.pool)
+        fetcher = Fetcher(self.puller.details, clock, self.sessions)
+        enricher = Enricher(
+            settings=EnricherSettings(enricher_group=self.kafka.topic_prefix),
+            kafka=self.kafka,
+            tools=Tools(
+                topics=self.topics,
+                clock=clock,
+                pool=self.pool,
+                tables=tables,
+                batches=BatchReader(
+                    *(self.pool, tables, Bringer(fetcher, clock, self.topics)), kinds=[KINDS[Kind.ORDER]]
+                ),
+                room=Room(1_000_000),
+                limit=Limit(1.0, 1000, 50),
+            ),
+            owner="memory",
+        )
+        lifetime = Lifetime()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(enricher.run(lifetime))
+            yield
+            lifetime.stop()
+
+    async def stored(self) -> dict[int, str]:
+        """The states that the table has, by order."""
+        rows = await self.pool.fetch("select tid, status from orders where published_revision = revision")
+        return {row["tid"]: row["status"] for row in rows}
+
+    async def audited(self) -> Result:
+        """Platform, table and topic compared, order by order."""
+        async with truth_served(self.shop) as address:
+            audit = Audit(self.pool, self.kafka, self.topics, address, with_refunds=False)
+            return await audit.run(settle_seconds=20)
 
     async def hinted(self) -> set[int]:
         """The orders that `changes` names."""
@@ -80,7 +136,11 @@ async def installation(
         shop.order(number, ago=3600 - 100 * number)
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=PARTITIONS)
     topics, clock = await create_topics(kafka), ServerClock()
+    vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
     async with emptied(migrated_database_url) as pool, producers.idempotent(kafka) as producer:
+        await pool.execute("delete from sellers")
+        cipher = vault.encrypt(SecretStr(TOKEN))
+        await sellers.add(pool, seller_id=SELLER, nick="memory_one", session_cipher=cipher)
         client = MemoryClient(shop, clock, local_gate())
         await client.sync_clock()
         puller = Puller(
@@ -106,8 +166,40 @@ async def installation(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(service.run(lifetime))
             await eventually(lambda: shop.callback_url)
-            yield Installation(shop, pool, kafka, topics, puller)
+            yield Installation(shop, pool, kafka, topics, puller, Sessions(pool, vault))
             lifetime.stop()
+
+
+async def test_thirty_orders_go_through_push_enricher_pull_and_audit(installation: Installation) -> None:
+    shop = installation.shop
+    orders = list(shop.orders.values())
+    async with installation.enriching():
+        for order in orders[:3]:
+            shop.move(order, 2)
+        await shop.push(*orders[:10])
+
+        async def are_stored(count: int) -> bool:
+            return len(await installation.stored()) == count
+
+        await eventually(lambda: are_stored(10))
+        # Nobody has pushed the other twenty, and the message about this change is lost: the list finds them.
+        shop.move(orders[4], 3)
+        found = await installation.puller.pull(installation.request())
+        assert found.listed == ORDERS
+        assert found.hinted >= ORDERS - 10 + 1
+        assert len(await installation.stored()) == ORDERS
+        (proven,) = (await coverage.proven(installation.pool))[SELLER]
+        assert proven.end == found.proven_to
+        shop.move(orders[20], 5)
+        await shop.push(orders[20])
+        result = await installation.audited()
+    assert result.clean, result
+    assert (result.line(), result.orders) == (
+        f"AUDIT orders={ORDERS} missing=0 stale=0 backwards=0 holes=0",
+        ORDERS,
+    )
+    states = Counter((await installation.stored()).values())
+    assert states == {"UNPAID": 25, "TO_SHIP": 3, "ON_ITS_WAY": 1, "DONE": 1}
 
 
 async def test_a_callback_is_answered_only_once_kafka_has_its_messages(installation: Installation) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from pydantic import SecretStr
@@ -81,7 +80,7 @@ def read_order(raw: Mapping[str, object]) -> Shown | Unreadable:
         trade = Trade.from_platform(raw)
     except UnreadableError as error:
         return Unreadable(_flaw(error), str(error), wire.dumps(raw))
-    return Shown(trade, trade.tid, trade.modified, partial(wire.dumps, raw))
+    return Shown(trade, trade.tid, trade.modified, lambda: wire.dumps(raw))
 
 
 def _flaw(error: BaseException | None) -> Flaw:

@@ -15,10 +15,11 @@ from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
 from consumer.enrich.backlog import Backlog
-from consumer.enrich.dead_letter_share import RecordOutcome
-from consumer.enrich.read import batches
-from consumer.enrich.read.batches import POSTPONED_FOR, Batch, BatchReader
-from consumer.enrich.read.refunds import RefundReader
+from consumer.enrich.dead_letter_share import RecordOutcome, outcome_of
+from consumer.enrich.read import served
+from consumer.enrich.read.batch import Batch
+from consumer.enrich.read.batches import BatchReader
+from consumer.enrich.read.bringing import POSTPONED_FOR
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
 from schemas.types import parse_instant
@@ -37,12 +38,14 @@ from tests.platforms.taobao.gateway import (
     serving,
 )
 from tests.store.databases import SELLER, at, emptied, platform_trade, version
+from tests.support import reading
 from tests.support.cases import case
 from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.budget.errors import CallLimitedError
+from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, LINGERING, Refetch
 from topsync.platforms.port import ApplicationRefusedError
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
@@ -55,7 +58,6 @@ from topsync.sellers.sessions import Sessions
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import SellerState
-from topsync.store.shared_table import SharedTables
 from topsync.stream import records, topics
 from topsync.stream.records import Record
 
@@ -196,10 +198,7 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
         )
         async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
-            sessions = Sessions(pool, vault)
-            tables = SharedTables(pool)
-            of_refunds = RefundReader(pool, tables.refunds, client, clock, sessions, registry, enabled=True)
-            reader = BatchReader(pool, tables.orders, client, clock, sessions, registry, of_refunds)
+            reader = reading.reader(pool, client, clock, Sessions(pool, vault), registry)
             yield Shop(gateway, pool, reader, registry, clock)
 
 
@@ -214,7 +213,7 @@ async def test_hints_of_one_order_are_one_call_and_the_order_that_it_answers(sho
     before = shop.clock.now()
     batch = await shop.read(shop.hint(), shop.hint(), shop.hint(source=Source.SWEEP))
     assert shop.gateway.fetched == [TID]
-    found = batch.versions[TID]
+    found = batch.of(Kind.ORDER).versions[TID]
     assert (found.seller_id, found.trade.tid, found.source) == (SELLER, TID, "push")
     assert before <= found.fetched_at <= shop.clock.now()
     assert batch.tids == {TID}
@@ -257,7 +256,7 @@ async def test_what_is_stored_already_costs_no_call_but_is_still_looked_at_for_p
     await orders.TABLE.upsert(shop.pool, [version(TID, 1, 100)], partition=0, epoch=epoch)
     batch = await shop.read(shop.hint(settled=at(100)), shop.hint(settled=at(99), modified=at(1)))
     assert shop.gateway.fetched == []
-    assert batch.versions == {}
+    assert batch.of(Kind.ORDER).versions == {}
     assert batch.tids == {TID}
 
 
@@ -266,7 +265,7 @@ async def test_a_detail_older_than_what_the_list_told_is_postponed_and_never_sto
     shop.gateway.trades[TID] = platform_trade(TID, 0)
     shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
     batch = await shop.read(shop.hint(modified=at(5), source=Source.SWEEP), shop.hint(TID + 4))
-    assert batch.versions.keys() == {TID + 4}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID + 4}
     assert batch.dead_letters == []
     (later,) = batch.postponed
     assert (later.tid, later.seller_id, later.reason) == (TID, SELLER, "detail_behind")
@@ -291,7 +290,7 @@ async def test_a_message_that_brings_only_what_was_known_is_asked_about_again(sh
     batch = await shop.read(shop.hint(occurred_at=at(9)))
     (later,) = batch.postponed
     assert (later.reason, later.occurred_at) == ("no_news", at(9))
-    found = batch.versions[TID]
+    found = batch.of(Kind.ORDER).versions[TID]
     assert later.settled_after == found.fetched_at + POSTPONED_FOR, "only a later fetch can answer"
 
     shop.gateway.trades[TID] = platform_trade(TID, 9)
@@ -302,7 +301,7 @@ async def test_one_sellers_outage_postpones_its_orders_and_holds_up_nobody(shop:
     shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
     shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
     batch = await shop.read(shop.hint(), shop.hint(TID + 4, seller_id=SELLER + 1))
-    assert batch.versions.keys() == {TID + 4}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID + 4}
     assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "platform_unavailable")]
     assert batch.dead_letters == []
 
@@ -314,7 +313,7 @@ async def test_where_nobody_has_been_served_for_a_while_the_batch_waits(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else an outage of the platform would turn the whole topic into rows to be asked for again."""
-    monkeypatch.setattr(batches, "SERVED_LATELY_SECONDS", 0.0)
+    monkeypatch.setattr(served, "SERVED_LATELY_SECONDS", 0.0)
     shop.gateway.trades[TID + 4] = platform_trade(TID + 4)
     await shop.read(shop.hint(TID + 4))
     shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
@@ -330,7 +329,7 @@ async def test_a_refused_session_parks_the_sellers_orders_and_spares_everybody_e
     shop.gateway.steps[TID] = [answers_error(code, "session-expired")]
     shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
     batch = await shop.read(shop.hint(), shop.hint(TID + 1, seller_id=SELLER + 1))
-    assert batch.versions.keys() == {TID + 1}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID + 1}
     assert [(later.tid, later.reason) for later in batch.postponed] == [(TID, "session_refused")]
     expired, other = await sellers.all_of(shop.pool)
     assert (expired.state, other.state) == (SellerState.EXPIRED, SellerState.NEW)
@@ -353,7 +352,7 @@ async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(s
 
     answer.append(answers_the_trade)
     batch = await shop.read(shop.hint())
-    assert batch.versions.keys() == {TID}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}
     assert not batch.dead_letters
     renewed = await sellers.get(shop.pool, SELLER)
     assert renewed is not None
@@ -378,14 +377,14 @@ async def test_a_seller_that_is_back_is_called_for_although_it_was_away_just_now
     assert (await shop.read(shop.hint())).postponed
     await sellers.resume(shop.pool, SELLER, "refused meanwhile")
     shop.gateway.trades[TID] = platform_trade(TID)
-    assert (await shop.read(shop.hint())).versions.keys() == {TID}
+    assert (await shop.read(shop.hint())).of(Kind.ORDER).versions.keys() == {TID}
 
 
 async def test_a_seller_that_is_away_is_no_sign_that_the_platform_serves(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else one expired seller would turn everybody's changes into rows while the platform is out."""
-    monkeypatch.setattr(batches, "SERVED_LATELY_SECONDS", 5.0)
+    monkeypatch.setattr(served, "SERVED_LATELY_SECONDS", 5.0)
     await sellers.pause(shop.pool, SELLER + 1, "a test")
     shop.gateway.steps[TID] = [answers_error(15, "isp.remote-service-timeout")]
     with pytest.raises(ExceptionGroup):
@@ -409,7 +408,7 @@ async def test_an_order_that_the_platform_refuses_is_set_aside_and_the_batch_goe
     shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
     record = shop.hint()
     batch = await shop.read(record, shop.hint(TID + 1))
-    assert batch.versions.keys() == {TID + 1}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID + 1}
     assert dead(batch) == {"refused": record.value}
     assert batch.given_up.keys() == {TID}, "else it would be refused again and again"
     detail = cloud_events.attributes(batch.dead_letters[0].record.headers)["detail"]
@@ -453,7 +452,7 @@ async def test_a_failure_that_is_not_the_orders_own_raises_so_that_nothing_is_pa
 async def test_an_answer_without_the_order_is_asked_for_again_and_kept_whole(shop: Shop, body: bytes) -> None:
     shop.gateway.steps[TID] = [answers(lambda: raw(body))]
     batch = await shop.read(shop.hint())
-    assert (batch.versions, batch.dead_letters) == ({}, [])
+    assert (batch.of(Kind.ORDER).versions, batch.dead_letters) == ({}, [])
     (later,) = batch.postponed
     assert later.reason == "unreadable_answer"
     assert orjson.loads(later.answer or b"") == orjson.loads(body)["trade_fullinfo_get_response"]
@@ -464,7 +463,7 @@ async def test_a_detail_without_lines_is_no_order_and_is_asked_for_again(shop: S
     """Taken for one, it would empty the stored order."""
     shop.gateway.trades[TID] = platform_trade(TID, 9, orders=lines)
     batch = await shop.read(shop.hint())
-    assert (batch.versions, batch.dead_letters) == ({}, [])
+    assert (batch.of(Kind.ORDER).versions, batch.dead_letters) == ({}, [])
     (later,) = batch.postponed
     assert (later.tid, later.reason) == (TID, "incomplete_answer")
     assert orjson.loads(later.answer or b"") == shop.gateway.trades[TID]
@@ -475,7 +474,7 @@ async def test_a_detail_without_the_key_of_its_lines_is_asked_for_again(shop: Sh
     tid = int(orjson.loads(body)["trade_fullinfo_get_response"]["trade"]["tid"])
     shop.gateway.steps[tid] = [answers(lambda: raw(body))]
     batch = await shop.read(shop.hint(tid))
-    assert not batch.versions
+    assert not batch.of(Kind.ORDER).versions
     assert [later.reason for later in batch.postponed] == ["incomplete_answer"]
 
 
@@ -490,7 +489,7 @@ async def test_a_detail_that_lies_ahead_is_no_version_and_is_asked_for_again(
     lie = shop.clock.now() + ahead
     shop.gateway.trades[TID] = {**platform_trade(TID), "modified": platform_time.format(lie)}
     batch = await shop.read(shop.hint())
-    assert (batch.versions, batch.dead_letters) == ({}, [])
+    assert (batch.of(Kind.ORDER).versions, batch.dead_letters) == ({}, [])
     (later,) = batch.postponed
     assert (later.reason, later.modified) == ("modified_ahead", None)
     assert orjson.loads(later.answer or b"") == shop.gateway.trades[TID]
@@ -499,7 +498,7 @@ async def test_a_detail_that_lies_ahead_is_no_version_and_is_asked_for_again(
 async def test_an_exported_order_that_lies_ahead_is_asked_for_by_its_id(shop: Shop) -> None:
     lie = platform_time.format(shop.clock.now() + timedelta(hours=13))
     batch = await shop.read(shop.snapshot(trade={**platform_trade(TID), "modified": lie}))
-    assert (batch.versions, batch.dead_letters) == ({}, [])
+    assert (batch.of(Kind.ORDER).versions, batch.dead_letters) == ({}, [])
     (later,) = batch.postponed
     assert (later.tid, later.reason, later.source) == (TID, "modified_ahead", "bootstrap")
 
@@ -508,7 +507,7 @@ async def test_a_list_that_lies_ahead_promises_nothing(shop: Shop) -> None:
     lie = shop.clock.now() + timedelta(hours=13)
     shop.gateway.trades[TID] = platform_trade(TID)
     batch = await shop.read(shop.hint(modified=lie, source=Source.SWEEP))
-    assert batch.versions.keys() == {TID}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}
     assert batch.postponed == []
 
 
@@ -517,7 +516,7 @@ async def test_an_order_in_a_shape_that_no_repeating_mends_is_a_dead_letter_whol
     body = orjson.dumps({"trade_fullinfo_get_response": {"trade": trade}})
     shop.gateway.steps[TID] = [answers(lambda: raw(body))]
     batch = await shop.read(shop.hint())
-    assert (batch.versions, batch.postponed) == ({}, [])
+    assert (batch.of(Kind.ORDER).versions, batch.postponed) == ({}, [])
     ((reason, original),) = dead(batch).items()
     assert reason == "unreadable_answer"
     assert orjson.loads(original or b"") == trade
@@ -541,7 +540,7 @@ async def test_broken_json_is_kept_byte_for_byte_and_shown_by_nothing(shop: Shop
 async def test_a_snapshot_is_taken_as_it_is_without_a_call(shop: Shop) -> None:
     batch = await shop.read(shop.snapshot(as_of=7))
     assert shop.gateway.fetched == []
-    found = batch.versions[TID]
+    found = batch.of(Kind.ORDER).versions[TID]
     assert (found.seller_id, found.fetched_at, found.source) == (SELLER, at(7), "bootstrap")
 
 
@@ -549,7 +548,7 @@ async def test_of_two_snapshots_of_one_order_the_newer_is_written_in_either_orde
     old, new = (shop.snapshot(trade=platform_trade(TID, modified)) for modified in (1, 2))
     for taken in ((old, new), (new, old)):
         batch = await shop.read(*taken)
-        assert batch.versions[TID].trade.modified == at(2)
+        assert batch.of(Kind.ORDER).versions[TID].trade.modified == at(2)
 
 
 DEEP = orjson.dumps(platform_trade(TID))[:-1] + b',"odd":' + b"[" * 600 + b"]" * 600 + b"}"
@@ -559,7 +558,7 @@ DEEP = orjson.dumps(platform_trade(TID))[:-1] + b',"odd":' + b"[" * 600 + b"]" *
 async def test_a_snapshot_that_cannot_be_read_is_set_aside_whole(shop: Shop, broken: bytes) -> None:
     batch = await shop.read(shop.snapshot(trade=broken), shop.snapshot(TID + 4))
     assert dead(batch) == {"unreadable_snapshot": broken}
-    assert batch.versions.keys() == {TID + 4}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID + 4}
 
 
 @pytest.mark.parametrize("value", [None, b"", b"not json", b"{}", b'{"tid":"secret"}'])
@@ -585,7 +584,7 @@ async def test_a_record_in_another_partition_than_its_order_is_not_written_here(
         )
         batch = await shop.read(misplaced)
         assert dead(batch) == {"wrong_partition": record.value}
-        assert not batch.versions
+        assert not batch.of(Kind.ORDER).versions
         assert not batch.tids
     assert shop.gateway.fetched == []
 
@@ -597,13 +596,6 @@ async def test_a_dead_letter_says_where_its_record_came_from(shop: Shop) -> None
     assert told["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
     assert abs(parse_instant(told["time"]) - shop.clock.now()) < timedelta(seconds=60)
     assert timedelta(seconds=1) == platform_time.RESOLUTION
-
-
-async def test_an_unstorable_version_becomes_a_dead_letter_with_its_order(shop: Shop) -> None:
-    batch = Batch()
-    shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
-    assert dead(batch).keys() == {"unstorable"}
-    assert batch.dead_letters[0].record.key == records.key_of(TID)
 
 
 async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: Shop) -> None:
@@ -625,7 +617,7 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
         shop.snapshot(TID + 7, trade=b"not json"),
         shop.received(Record(shop.registry.changes.name, b"1", b"not json", [])),
     )
-    dying = [letter.outcome for letter in batch.take_dead_letters() if letter.outcome]
+    dying = [outcome for letter in batch.take_dead_letters() if (outcome := outcome_of(letter))]
     assert Counter(batch.take_outcomes() + dying) == Counter(
         [
             *[RecordOutcome(SELLER)] * 3,
@@ -635,8 +627,6 @@ async def test_what_became_of_each_record_is_told_by_seller_for_the_limit(shop: 
         ]
     )
     assert batch.take_outcomes() == []
-    shop.reader.set_version_aside(version(TID, 1, 2), batch, "DataError")
-    assert [letter.outcome for letter in batch.take_dead_letters()] == [RecordOutcome(SELLER, "unstorable")]
 
 
 async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones(shop: Shop) -> None:
@@ -672,7 +662,8 @@ async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: 
         found_by=Source.SWEEP,
     )
     batch = await shop.read(shop.received(record), shop.snapshot(TID + 4))
-    assert (batch.versions[TID].source, batch.versions[TID + 4].source) == ("sweep", "bootstrap")
+    sources = {tid: found.source for tid, found in batch.of(Kind.ORDER).versions.items()}
+    assert sources == {TID: "sweep", TID + 4: "bootstrap"}
 
 
 async def test_patient_messages_are_noted_and_cost_no_call_yet(shop: Shop) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.enrich.kinds.order import named
 from consumer.enrich.read import decisions
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
@@ -79,7 +80,7 @@ def test_what_a_hint_says_of_times_to_come_is_not_waited_for() -> None:
 def test_an_order_is_fetched_exactly_when_a_hint_of_it_is_not_answered(
     batch: list[Change], known: dict[int, Known]
 ) -> None:
-    wanted = {need.tid for need in decisions.to_fetch(decisions.coalesce(batch), known)}
+    wanted = decisions.to_fetch(decisions.coalesce(batch, named), known).keys()
     assert wanted == {change.tid for change in batch if not answers(change, known.get(change.tid))}
 
 
@@ -104,14 +105,14 @@ def test_no_hint_is_left_unanswered_after_any_sequence_of_batches(
             )
             for change in batch
         ]
-        for need in decisions.to_fetch(decisions.coalesce(arrived), known):
-            known[need.tid] = Known(at(now), at(now), True, STATUS)
+        for tid in decisions.to_fetch(decisions.coalesce(arrived, named), known):
+            known[tid] = Known(at(now), at(now), True, STATUS)
         assert all(answers(change, known.get(change.tid)) for change in arrived)
 
 
 @given(batch=hints)
 def test_a_need_asks_for_no_less_than_any_of_its_hints(batch: list[Change]) -> None:
-    needs = decisions.coalesce(batch)
+    needs = decisions.coalesce(batch, named)
     assert needs.keys() == {change.tid for change in batch}
     for change in batch:
         need = needs[change.tid]
@@ -123,12 +124,12 @@ def test_a_need_asks_for_no_less_than_any_of_its_hints(batch: list[Change]) -> N
 @given(batch=hints, order=st.randoms())
 def test_the_order_of_the_hints_does_not_matter(batch: list[Change], order: object) -> None:
     turned = sorted(batch, key=lambda change: change.settled_after, reverse=True)
-    assert decisions.coalesce(turned) == decisions.coalesce(batch)
+    assert decisions.coalesce(turned, named) == decisions.coalesce(batch, named)
 
 
 def test_a_hundred_hints_of_one_order_are_one_fetch() -> None:
     batch = [hint(1, second) for second in range(100)]
-    assert len(decisions.to_fetch(decisions.coalesce(batch), {})) == 1
+    assert len(decisions.to_fetch(decisions.coalesce(batch, named), {})) == 1
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_a_hundred_hints_of_one_order_are_one_fetch() -> None:
 def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
     sources: list[tuple[Source, float]], hinted_at: datetime | None
 ) -> None:
-    needs = decisions.coalesce(hint(1, 9, source=source, occurred=when) for source, when in sources)
+    needs = decisions.coalesce([hint(1, 9, source=source, occurred=when) for source, when in sources], named)
     assert needs[1].hinted_at == hinted_at
 
 
@@ -160,7 +161,7 @@ def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
 def test_when_a_hint_is_answered(
     modified: float | None, known: tuple[float, float] | None, answered: bool
 ) -> None:
-    (need,) = decisions.coalesce([hint(1, 10, modified=modified, source=Source.SWEEP)]).values()
+    (need,) = decisions.coalesce([hint(1, 10, modified=modified, source=Source.SWEEP)], named).values()
     stored_state = Known(at(known[0]), at(known[1]), False, STATUS) if known else None
     assert decisions.is_answered(need, stored_state) is answered
 
@@ -179,7 +180,7 @@ def test_when_a_message_is_answered(occurred: float, known: tuple[float, float],
     """Several messages tell of one change, and often come one after the other."""
     told = hint(1, occurred + LAG_SECONDS, occurred=occurred)
     state = Known(at(known[0]), at(known[1]), False, STATUS)
-    (need,) = decisions.coalesce([told]).values()
+    (need,) = decisions.coalesce([told], named).values()
     assert decisions.is_answered(need, state) is answered
 
 
@@ -193,30 +194,5 @@ def test_when_a_message_is_answered(occurred: float, known: tuple[float, float],
 def test_a_message_is_content_with_less_than_what_comes_with_it(other: Change) -> None:
     state = Known(at(5), at(5.5), True, STATUS)
     told = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
-    assert decisions.to_fetch(decisions.coalesce([told]), {1: state}) == []
-    assert len(decisions.to_fetch(decisions.coalesce([told, other]), {1: state})) == 1
-
-
-@pytest.mark.parametrize(
-    ("fetched", "known", "occurred", "modified", "suspicious"),
-    [
-        pytest.param(5, 5, 9, None, True, id="told of a change at 9, and shown what was known"),
-        pytest.param(4, 5, 9, None, True, id="or something older still"),
-        pytest.param(6, 5, 9, None, False, id="something new came"),
-        pytest.param(9, 9, 9, None, False, id="what is known is as new as the change"),
-        pytest.param(5, None, 9, None, False, id="the order was not known"),
-        pytest.param(5, 5, 9, 5, False, id="a list's promise says exactly what must come"),
-    ],
-)
-def test_a_stale_answer_to_a_message_is_known_by_bringing_nothing_new(
-    fetched: float, known: float | None, occurred: float, modified: float | None, suspicious: bool
-) -> None:
-    needs = decisions.coalesce([hint(1, occurred, occurred=occurred, modified=modified)])
-    stored = None if known is None else Known(at(known), at(0), True, STATUS)
-    assert decisions.is_old_news(needs[1], stored, at(fetched)) == suspicious
-
-
-def test_what_was_not_pushed_is_never_old_news() -> None:
-    """A list is no message: that it shows what is known says nothing."""
-    needs = decisions.coalesce([hint(1, 9, occurred=9, source=Source.SWEEP)])
-    assert not decisions.is_old_news(needs[1], Known(at(5), at(0), True, STATUS), at(5))
+    assert decisions.to_fetch(decisions.coalesce([told], named), {1: state}) == {}
+    assert len(decisions.to_fetch(decisions.coalesce([told, other], named), {1: state})) == 1

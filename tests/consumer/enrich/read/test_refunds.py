@@ -8,11 +8,14 @@ from datetime import timedelta
 
 import pytest
 
+from consumer.enrich.kinds import order, refund
+from consumer.enrich.kinds.order import ORDER
 from consumer.enrich.read import decisions
-from consumer.enrich.read.batches import POSTPONED_FOR
-from consumer.enrich.write.refund_part import RefundPart
+from consumer.enrich.read.batch import Batch, KindPart
+from consumer.enrich.read.bringing import POSTPONED_FOR
 from schemas import cloud_events, platform_time
 from schemas.change import Change, Source
+from schemas.refund_transitions import RefundTransition
 from tests.consumer.enrich.read.test_batches import TID, Shop, shop
 from tests.platforms.taobao.gateway import answers_error, answers_html
 from tests.store.databases import (
@@ -24,6 +27,7 @@ from tests.store.databases import (
     refund_version,
     version,
 )
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.store import orders, refunds
 from topsync.store.orders import RefundLine
@@ -35,8 +39,8 @@ REFUND = 180000000000000101
 NO_RIGHT = "isv.permission-api-package-limit"
 
 
-def reasons(part: RefundPart) -> list[str]:
-    return [cloud_events.attributes(letter.record.headers)["reason"] for letter in part.dead_letters]
+def reasons(batch: Batch) -> list[str]:
+    return [cloud_events.attributes(letter.record.headers)["reason"] for letter in batch.dead_letters]
 
 
 def refunding_trade(
@@ -59,11 +63,11 @@ async def test_hints_of_one_refund_are_one_call_beside_that_of_its_order(shop: S
         shop.hint(refund_id=REFUND, occurred_at=at(5)), shop.hint(refund_id=REFUND, occurred_at=at(9))
     )
     assert (shop.gateway.fetched, shop.gateway.refunds_fetched) == ([TID], [REFUND])
-    found = batch.refunds.versions[REFUND]
+    found = batch.of(Kind.REFUND).versions[REFUND]
     assert (found.seller_id, found.refund.tid, found.source) == (SELLER, TID, "push")
     assert before <= found.fetched_at <= shop.clock.now()
-    assert batch.refunds.hinted_at == {REFUND: at(5)}
-    assert batch.versions.keys() == {TID}
+    assert batch.of(Kind.REFUND).hinted_at == {REFUND: at(5)}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}
 
 
 async def test_what_is_stored_already_answers_the_hint(shop: Shop) -> None:
@@ -71,7 +75,7 @@ async def test_what_is_stored_already_answers_the_hint(shop: Shop) -> None:
     shop.gateway.trades[TID] = refunding_trade(TID)
     batch = await shop.read(shop.hint(settled=at(100), refund_id=REFUND, refund_modified=at(1)))
     assert shop.gateway.refunds_fetched == []
-    assert batch.refunds.versions == {}
+    assert batch.of(Kind.REFUND).versions == {}
 
 
 async def test_a_fetched_order_that_shows_a_refund_otherwise_has_it_fetched_although_no_message_came(
@@ -83,10 +87,10 @@ async def test_a_fetched_order_that_shows_a_refund_otherwise_has_it_fetched_alth
     hint = shop.hint(source=Source.SWEEP)
     _, batch = [part async for part in shop.reader.read([hint])]
     assert shop.gateway.refunds_fetched == [REFUND]
-    assert batch.refunds.versions[REFUND].source == "sweep"
+    assert batch.of(Kind.REFUND).versions[REFUND].source == "sweep"
     assert batch.traces == {TID: cloud_events.traceparent(hint.headers)}
 
-    await store(shop, *batch.refunds.versions.values())
+    await store(shop, *batch.of(Kind.REFUND).versions.values())
     await shop.read(shop.hint())
     assert shop.gateway.refunds_fetched == [REFUND], "stored as shown: no second call"
 
@@ -104,8 +108,8 @@ def test_which_refunds_an_order_asks_for(stored: Known | None, wanted: bool) -> 
     line = {"oid": TID, "refund_id": str(REFUND), "refund_status": "SUCCESS"}
     fetched = version(TID, 0, 10, orders={"order": [line, {"oid": TID + 1, "refund_status": "NO_REFUND"}]})
     known = {} if stored is None else {REFUND: stored}
-    assert (decisions.refunds_shown_otherwise([fetched], known, ()).keys() == {REFUND}) is wanted
-    assert decisions.refunds_shown_otherwise([fetched], known, {REFUND: ()}) == {}, "fetched just now"
+    assert (refund.shown_otherwise([fetched], known, ()).keys() == {REFUND}) is wanted
+    assert refund.shown_otherwise([fetched], known, {REFUND: ()}) == {}, "fetched just now"
 
 
 def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
@@ -116,10 +120,10 @@ def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
             "refund_modified": at(4),
         }
     )  # fmt: skip
-    (need,) = decisions.coalesce_refunds([change]).values()
+    (need,) = decisions.coalesce([change], refund.named).values()
     assert need.modified == at(4)
     later = change.model_copy(update={"refund_modified": at(7), "source": Source.PUSH})
-    (both,) = decisions.coalesce_refunds([change, later]).values()
+    (both,) = decisions.coalesce([change, later], refund.named).values()
     assert both == replace(
         need,
         modified=at(7),
@@ -129,7 +133,7 @@ def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
         received_at=at(3),
         by_refund_alone=False,
     )
-    assert decisions.coalesce([change])[TID].modified == at(9)
+    assert decisions.coalesce([change], order.named)[TID].modified == at(9)
 
 
 @pytest.mark.parametrize(
@@ -148,10 +152,10 @@ async def test_a_refund_that_is_not_shown_as_promised_is_asked_for_again_with_it
     if modified is not None:
         shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, modified)
     batch = await shop.read(shop.hint(refund_id=REFUND, **fields))  # type: ignore[arg-type]
-    assert (batch.refunds.versions, batch.refunds.dead_letters, batch.postponed) == ({}, [], [])
-    (later,) = batch.refunds.postponed
+    assert (batch.of(Kind.REFUND).versions, batch.dead_letters) == ({}, [])
+    (later,) = batch.postponed
     assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), reason)
-    assert batch.versions.keys() == {TID}, "the order goes on"
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}, "the order goes on"
 
 
 async def test_a_refund_that_lies_ahead_is_no_version_and_is_asked_for_again(shop: Shop) -> None:
@@ -159,10 +163,10 @@ async def test_a_refund_that_lies_ahead_is_no_version_and_is_asked_for_again(sho
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.refunds[REFUND] = {**platform_refund(REFUND, TID), "modified": lie}
     batch = await shop.read(shop.hint(refund_id=REFUND))
-    assert batch.refunds.versions == {}
-    (later,) = batch.refunds.postponed
+    assert batch.of(Kind.REFUND).versions == {}
+    (later,) = batch.postponed
     assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), "modified_ahead")
-    assert batch.versions.keys() == {TID}, "the order goes on"
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}, "the order goes on"
 
 
 async def test_a_message_that_brings_only_what_was_known_of_the_refund_is_asked_about_again(
@@ -172,9 +176,9 @@ async def test_a_message_that_brings_only_what_was_known_of_the_refund_is_asked_
     shop.gateway.trades[TID] = platform_trade(TID, 9)
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 1)
     batch = await shop.read(shop.hint(refund_id=REFUND, occurred_at=at(9)))
-    (later,) = batch.refunds.postponed
+    (later,) = batch.postponed
     assert later.reason == "no_news"
-    assert later.settled_after == batch.refunds.versions[REFUND].fetched_at + POSTPONED_FOR
+    assert later.settled_after == batch.of(Kind.REFUND).versions[REFUND].fetched_at + POSTPONED_FOR
 
 
 async def test_refunds_that_a_seller_may_not_show_stop_no_order_and_are_not_asked_for_each_time(
@@ -185,13 +189,14 @@ async def test_refunds_that_a_seller_may_not_show_stop_no_order_and_are_not_aske
         shop.gateway.trades[tid] = refunding_trade(tid, refund_id=REFUND + tid - TID)
     shop.gateway.steps[REFUND] = [answers_error(11, NO_RIGHT)]
     batch = await shop.read(shop.hint(refund_id=REFUND))
-    assert batch.versions.keys() == {TID}
-    assert (batch.dead_letters, batch.postponed) == ([], [])
-    assert reasons(batch.refunds) == ["refund_refused"]
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}
+    assert batch.postponed == []
+    assert reasons(batch) == ["refund_refused"]
+    assert batch.given_up == {}, "the order itself is asked for still"
 
     again = await shop.read(shop.hint(TID + 4, refund_id=REFUND + 4), shop.hint(refund_id=REFUND))
-    assert again.versions.keys() == {TID, TID + 4}
-    assert reasons(again.refunds) == []
+    assert again.of(Kind.ORDER).versions.keys() == {TID, TID + 4}
+    assert reasons(again) == []
     assert shop.gateway.refunds_fetched == [REFUND]
 
 
@@ -200,8 +205,8 @@ async def test_a_refund_that_is_refused_by_itself_spares_the_others(shop: Shop) 
     shop.gateway.steps[REFUND] = [answers_error(41, "isv.invalid-parameter:refund_id")]
     shop.gateway.refunds[REFUND + 1] = platform_refund(REFUND + 1, TID)
     batch = await shop.read(shop.hint(refund_id=REFUND), shop.hint(refund_id=REFUND + 1))
-    assert reasons(batch.refunds) == ["refund_refused"]
-    assert batch.refunds.versions.keys() == {REFUND + 1}
+    assert reasons(batch) == ["refund_refused"]
+    assert batch.of(Kind.REFUND).versions.keys() == {REFUND + 1}
 
 
 async def test_a_refund_of_another_order_is_never_written_here(shop: Shop) -> None:
@@ -209,8 +214,8 @@ async def test_a_refund_of_another_order_is_never_written_here(shop: Shop) -> No
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID + 1)
     batch = await shop.read(shop.hint(refund_id=REFUND))
-    assert batch.refunds.versions == {}
-    assert reasons(batch.refunds) == ["refund_of_another_order"]
+    assert batch.of(Kind.REFUND).versions == {}
+    assert reasons(batch) == ["refund_of_another_order"]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +235,7 @@ def test_an_order_that_shows_a_refund_as_it_was_before_is_told_from_one_that_doe
     """Its `modified` need not have moved, so no list of orders would tell."""
     line = RefundLine(TID, at(fetched), TID, shown, status)
     newer = refund_version(REFUND, TID, 1, 10, status="SUCCESS")
-    assert (list(decisions.ahead_of_order([newer], [line])) == [newer]) is behind
+    assert (list(refund.ahead_of_order([newer], [line])) == [newer]) is behind
 
 
 async def test_a_stored_order_behind_its_refund_is_asked_for_again(shop: Shop) -> None:
@@ -240,9 +245,9 @@ async def test_a_stored_order_behind_its_refund_is_asked_for_again(shop: Shop) -
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5, status="SUCCESS")
     batch = await shop.read(shop.hint(settled=at(50), refund_id=REFUND))
     assert shop.gateway.fetched == [], "what is stored answers the hint"
-    (later,) = batch.refunds.postponed
+    (later,) = batch.postponed
     assert (later.tid, later.refund_ids) == (TID, ())
-    assert later.settled_after == batch.refunds.versions[REFUND].fetched_at
+    assert later.settled_after == batch.of(Kind.REFUND).versions[REFUND].fetched_at
 
 
 async def test_a_listed_refund_whose_order_is_out_of_reach_is_kept_and_nobody_asks_for_the_order_for_ever(
@@ -251,7 +256,7 @@ async def test_a_listed_refund_whose_order_is_out_of_reach_is_kept_and_nobody_as
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5)
     listed = {"refund_id": REFUND, "refund_modified": at(5), "source": Source.SWEEP}
     batch = await shop.read(shop.hint(**listed))  # type: ignore[arg-type]
-    assert batch.refunds.versions.keys() == {REFUND}
+    assert batch.of(Kind.REFUND).versions.keys() == {REFUND}
     assert (batch.postponed, batch.dead_letters) == ([], [])
 
     told = await shop.read(shop.hint(**listed), shop.hint(source=Source.SWEEP))  # type: ignore[arg-type]
@@ -264,7 +269,7 @@ async def test_an_unreadable_refund_is_set_aside_whole_and_shows_nothing_of_it(
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.refunds[REFUND] = {**platform_refund(REFUND, TID, buyer_nick="secret"), "modified": "soon"}
     batch = await shop.read(shop.hint(refund_id=REFUND))
-    letter = batch.refunds.dead_letters[0].record
+    letter = batch.dead_letters[0].record
     assert cloud_events.attributes(letter.headers)["reason"] == "unreadable_answer"
     assert b"soon" in (letter.value or b"")
     assert "secret" not in str(letter.headers) + caplog.text
@@ -274,15 +279,15 @@ async def test_one_refund_that_is_not_answered_is_postponed(shop: Shop) -> None:
     shop.gateway.trades[TID] = platform_trade(TID)
     shop.gateway.steps[REFUND] = [answers_html(502)]
     batch = await shop.read(shop.hint(refund_id=REFUND))
-    assert [later.reason for later in batch.refunds.postponed] == ["platform_unavailable"]
-    assert batch.versions.keys() == {TID}
+    assert [later.reason for later in batch.postponed] == ["platform_unavailable"]
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}
 
 
 async def test_where_refunds_are_switched_off_none_is_asked_for(shop: Shop) -> None:
     shop.gateway.trades[TID] = refunding_trade(TID)
-    off = replace(shop.reader, refunds=replace(shop.reader.refunds, enabled=False))
+    off = replace(shop.reader, kinds=[ORDER])
     batch = await shop.read(shop.hint(refund_id=REFUND), reader=off)
-    assert batch.versions.keys() == {TID}
+    assert batch.of(Kind.ORDER).versions.keys() == {TID}
     assert shop.gateway.refunds_fetched == []
 
 
@@ -291,12 +296,12 @@ async def test_batches_that_are_stored_together_keep_the_newest_of_each_and_all_
     first = await shop.read(shop.hint(refund_id=REFUND))
     shop.gateway.refunds[REFUND] = platform_refund(REFUND, TID, 5)
     second = await shop.read(shop.hint(refund_id=REFUND))
-    older = replace(second.refunds.versions[REFUND], refund=refund_version(REFUND, TID, 1, 1).refund)
-    first.refunds.versions[REFUND] = older
+    older = replace(second.of(Kind.REFUND).versions[REFUND], refund=refund_version(REFUND, TID, 1, 1).refund)
+    first.of(Kind.REFUND).versions[REFUND] = older
     first.join(second)
-    assert first.refunds.versions == second.refunds.versions
-    assert [later.reason for later in first.refunds.postponed] == ["not_there"]
-    assert first.refunds.hinted_at.keys() == {REFUND}
+    assert first.of(Kind.REFUND).versions == second.of(Kind.REFUND).versions
+    assert [later.reason for later in first.postponed] == ["not_there"]
+    assert first.of(Kind.REFUND).hinted_at.keys() == {REFUND}
 
 
 AGES = list(itertools.product((1, 2), (None, 5, 6), (7, 8)))
@@ -316,7 +321,7 @@ async def test_a_batch_keeps_of_two_versions_the_one_that_the_table_would_keep(
             for id_, (modified, own, fetched) in enumerate((pair[number] for pair in pairs), start=1)
         ]
 
-    part = RefundPart()
+    part: KindPart[RefundVersion, RefundTransition] = KindPart()
     async with emptied(migrated_database_url) as pool:
         epoch = await orders.take_over(pool, 0, "test")
         for number in (0, 1):

@@ -20,6 +20,9 @@
     │   └── GrantRefusedError       no session for this code or refresh token: the seller authorises again
     └── DownloadFailedError       the file was not had and its URL is spent: ask for a fresh one
 
+The first, `SessionInvalidError` and `TopApplicationRefusedError` are the port's errors
+(`topsync.platforms.port`), by which everybody else knows them.
+
 Texts carry the API's name, codes and `request_id`, never the platform's `sub_msg` nor any parameter: those
 may hold sessions, nicks or receivers' data.
 """

@@ -1,0 +1,1 @@
+"""The kinds of things that the enricher copies: one module for each, and what they have in common."""

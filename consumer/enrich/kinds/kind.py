@@ -1,0 +1,110 @@
+"""What the enricher has to know of a kind. Everything that is done with kinds is written once, for all.
+
+One kind *leads*: the order. Its id says which partition everything about it is in, so whoever owns the
+partition is its one writer. Other kinds are *parts* of an order: they are fetched beside it, and never hold
+it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeAlias
+
+from prometheus_client import Counter, Histogram
+
+from schemas.change import Change
+from schemas.events import VersionEvents
+from schemas.platform_object import PlatformObject
+from topsync.base.failpoints import Point
+from topsync.model.compacted_topic import Compacted
+from topsync.model.kind import Kind
+from topsync.model.known import Known
+from topsync.model.need import Need
+from topsync.platforms.fetch_outcome import FetchRules
+from topsync.store.database import Pool
+from topsync.store.orders import OrderVersion
+from topsync.store.versions import T, V, VersionTable
+from topsync.stream.topics import Registry, Topic
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a hint names of a kind."""
+
+    id: int
+    modified: datetime | None
+    """The `modified` that it is known to have reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindMetrics:
+    """Where the enricher counts."""
+
+    published: Counter
+    postponed: Counter
+    """By reason."""
+    refused: Counter | None = None
+    """By who met the refusal."""
+    freshness: Histogram | None = None
+    """From the platform's message to the published version, where that is not measured stage by stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindPoints:
+    """Where a test lets the enricher die."""
+
+    stored: Point
+    marking: Point | None = None
+    """Before its published versions are noted, and after those of the kinds before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownInOrders(Generic[V]):
+    """How orders show a kind of part, so that a part whose message was lost is found all the same."""
+
+    ids: Callable[[Iterable[OrderVersion]], set[int]]
+    """What fetched orders show."""
+    needs: Callable[[Iterable[OrderVersion], Mapping[int, Known], Collection[int]], dict[int, Need]]
+    """What of it is not stored as they show it; without those that were fetched already."""
+    ahead_of_orders: Callable[[Pool, Mapping[int, OrderVersion], Collection[V]], Awaitable[list[V]]]
+    """Versions that their order, fetched or else stored, does not show yet: it is to be fetched again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrichedKind(Generic[V, T]):
+    """All that differs from kind to kind."""
+
+    kind: Kind
+    compacted: Compacted
+    """Its table and its topic."""
+    table: VersionTable[V, T]
+    events: VersionEvents[T]
+    rules: FetchRules
+    version: Callable[[int, PlatformObject, datetime, str], V]
+    """A version to be written, of a seller, from what was fetched at that moment, and how it was found."""
+    named: Callable[[Change], Named | None]
+    """What a hint names."""
+    name: Callable[[Change, Named], Change]
+    """The same hint, but that it names this one."""
+    origin: str
+    """In dead letters: which part of topsync set one aside."""
+    metrics: KindMetrics
+    points: KindPoints
+    shown: ShownInOrders[V] | None = None
+    """None: no order shows it."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is what everything else is part of."""
+        return self.rules.leads
+
+    def topic(self, topics: Registry) -> Topic:
+        """Its compacted topic."""
+        topic: Topic = getattr(topics, self.compacted.value)
+        return topic
+
+
+AnyKind: TypeAlias = "EnrichedKind[Any, Any]"
+"""For what is done with each kind in the same way."""

@@ -1,0 +1,145 @@
+"""Refunds: parts of orders, whose lines show the latest refund of each.
+
+A refund is fetched when a hint names it, and when a fetched order shows it otherwise than it is stored: then
+its message was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from consumer.enrich.kinds.kind import EnrichedKind, KindMetrics, KindPoints, Named, ShownInOrders
+from schemas import events
+from schemas.change import Change, Source
+from schemas.platform_object import PlatformObject
+from schemas.refund import Refund
+from schemas.refund_transitions import RefundTransition
+from topsync.base import metrics
+from topsync.model.compacted_topic import Compacted
+from topsync.model.kind import Kind
+from topsync.model.known import Known
+from topsync.model.need import Need
+from topsync.platforms.fetch_outcome import FetchRules
+from topsync.store import orders, refunds
+from topsync.store.database import Pool
+from topsync.store.orders import OrderVersion, RefundLine
+from topsync.store.refunds import RefundVersion
+
+
+def named(change: Change) -> Named | None:
+    """The refund that a hint names, if it names one."""
+    return None if change.refund_id is None else Named(change.refund_id, change.refund_modified)
+
+
+def _name(change: Change, refund: Named) -> Change:
+    return change.model_copy(update={"refund_id": refund.id, "refund_modified": refund.modified})
+
+
+def _version(seller_id: int, value: PlatformObject, fetched_at: datetime, source: str) -> RefundVersion:
+    assert isinstance(value, Refund)
+    return RefundVersion(seller_id, value, fetched_at, source)
+
+
+def shown(versions: Iterable[OrderVersion]) -> set[int]:
+    """The refunds that fetched orders show, by `refund_id`."""
+    lines = (line for version in versions for line in version.trade.orders)
+    return {line.refund_id for line in lines if line.refund_id is not None}
+
+
+def shown_otherwise(
+    versions: Iterable[OrderVersion], known: Mapping[int, Known], already: Collection[int]
+) -> dict[int, Need]:
+    """The refunds that fetched orders show, and that are not stored like that; by `refund_id`. Pure.
+
+    A line has the id and the status of its latest refund (docs/platform/gateway.md 5.4), and neither on
+    peak days.
+    """
+    needs: dict[int, Need] = {}
+    for version in versions:
+        for line in version.trade.orders:
+            if line.refund_id is None or line.refund_id in already:
+                continue
+            stored = known.get(line.refund_id)
+            if stored is None or (
+                stored.status != line.refund_status and stored.fetched_at < version.fetched_at
+            ):
+                needs[line.refund_id] = _need_of(version)
+    return needs
+
+
+def _need_of(version: OrderVersion) -> Need:
+    """What is as this order shows it is as new as the order."""
+    return Need(
+        tid=version.trade.tid,
+        seller_id=version.seller_id,
+        settled_after=version.fetched_at,
+        proven_after=version.fetched_at,
+        told_at=None,
+        modified=None,
+        source=Source(version.source),
+        hinted_at=None,
+        received_at=None,
+        newest_at=version.fetched_at,
+    )
+
+
+async def _ahead_of_orders(
+    pool: Pool, fetched: Mapping[int, OrderVersion], versions: Collection[RefundVersion]
+) -> list[RefundVersion]:
+    """Refunds whose order shows them as they were before.
+
+    An order's `modified` need not move with its refund (docs/platform/gateway.md 3.10), so no list may
+    show the order.
+    """
+    lines = lines_of(fetched.values())
+    others = {version.tid for version in versions} - fetched.keys()
+    if others:
+        lines += await orders.refund_lines(pool, others)
+    return list(ahead_of_order(versions, lines))
+
+
+def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
+    """What fetched orders show of refunds, in the form in which the store has it of stored ones."""
+    return [
+        RefundLine(version.trade.tid, version.fetched_at, line.oid, line.refund_id, line.refund_status)
+        for version in versions
+        for line in version.trade.orders
+    ]
+
+
+def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine]) -> Iterator[RefundVersion]:
+    """The refunds that were fetched after their order, and are not as the order shows them. Pure.
+
+    A line that shows another refund than this one says nothing: it shows only its latest. Nor does one
+    without a status, as on peak days.
+    """
+    by_line = {(line.tid, line.oid): line for line in lines}
+    for version in versions:
+        line = by_line.get((version.tid, version.oid))
+        if line is None or line.refund_status is None or line.fetched_at >= version.fetched_at:
+            continue
+        if line.refund_id in (None, version.key) and line.refund_status != version.status:
+            yield version
+
+
+REFUND: Final[EnrichedKind[RefundVersion, RefundTransition]] = EnrichedKind(
+    kind=Kind.REFUND,
+    compacted=Compacted.REFUNDS,
+    table=refunds.TABLE,
+    events=events.REFUNDS,
+    rules=FetchRules("refund_refused", leads=False, asks_again_unreadable=False),
+    version=_version,
+    named=named,
+    name=_name,
+    origin="enricher/refunds",
+    metrics=KindMetrics(
+        metrics.REFUNDS_PUBLISHED,
+        metrics.REFUNDS_POSTPONED,
+        metrics.REFUNDS_REFUSED,
+        metrics.REFUND_FRESHNESS,
+    ),
+    points=KindPoints("refunds.stored", "refunds.orders_marked"),
+    shown=ShownInOrders(shown, shown_otherwise, _ahead_of_orders),
+)

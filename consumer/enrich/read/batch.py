@@ -1,0 +1,108 @@
+"""A batch: what some records ask to be written, of each kind."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeAlias
+
+from consumer.enrich.dead_letter_share import RecordOutcome
+from consumer.enrich.freshness import Journey
+from topsync.deadletters.box import DeadLetter
+from topsync.model.kind import Kind
+from topsync.model.refetch import Lingering, Refetch
+from topsync.model.unpublished import Unpublished
+from topsync.store.versions import T, V, Version
+
+
+@dataclass(slots=True)
+class KindPart(Generic[V, T]):
+    """What a batch asks to be written of one kind."""
+
+    versions: dict[int, V] = field(default_factory=dict)
+    """The newest version of each, by id."""
+    doubtful: set[int] = field(default_factory=set)
+    """What the batch is about and was stored already, but not published yet."""
+    ahead: list[Unpublished[T]] = field(default_factory=list)
+    """What is to be published of the versions, once they are stored."""
+    hinted_at: dict[int, datetime] = field(default_factory=dict)
+    """When the platform first reported the pushed ones."""
+
+    def add(self, version: V) -> None:
+        """Take a version in, unless there is a newer one of the same thing."""
+        other = self.versions.get(version.key)
+        if other is None or other.is_older_than(version):
+            self.versions[version.key] = version
+
+    def join(self, later: KindPart[V, T]) -> None:
+        """Take in what was read after this."""
+        for version in later.versions.values():
+            self.add(version)
+        self.doubtful |= later.doubtful
+        self.ahead += later.ahead
+        self.hinted_at = later.hinted_at | self.hinted_at
+
+
+AnyPart: TypeAlias = "KindPart[Any, Any]"
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch of records asks to be written."""
+
+    parts: defaultdict[Kind, AnyPart] = field(default_factory=lambda: defaultdict(KindPart))
+    tids: set[int] = field(default_factory=set)
+    """Every order that the batch is about, itself or by one of its parts."""
+    journeys: dict[int, Journey] = field(default_factory=dict)
+    """Of the orders that were pushed."""
+    traces: dict[int, str] = field(default_factory=dict)
+    """By order, the `traceparent` of the last record about it."""
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    """As they were read: nobody has looked yet which of them are repeats."""
+    set_aside: list[DeadLetter] = field(default_factory=list)
+    """Those that are none: to be published."""
+    postponed: list[Refetch] = field(default_factory=list)
+    """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
+    lingering: list[Lingering] = field(default_factory=list)
+    """Orders that wait a little for more messages: noted likewise."""
+    erased: set[int] = field(default_factory=set)
+    """Orders to be erased, of those that the batch is about."""
+    given_up: dict[int, datetime] = field(default_factory=dict)
+    """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
+    outcomes: list[RecordOutcome] = field(default_factory=list)
+    """What became of the records that are no dead letters, as far as it says whether too many die."""
+
+    def of(self, kind: Kind) -> AnyPart:
+        """What the batch asks to be written of a kind."""
+        return self.parts[kind]
+
+    def add(self, version: Version) -> None:
+        """Take a version in, unless the batch has a newer one of the same thing."""
+        self.parts[version.kind].add(version)
+        self.tids.add(version.tid)
+
+    def join(self, later: Batch) -> None:
+        """Take in a batch that was read after this one, and postpones other orders."""
+        for kind, part in later.parts.items():
+            self.parts[kind].join(part)
+        self.tids |= later.tids
+        self.journeys = later.journeys | self.journeys
+        self.traces |= later.traces
+        self.dead_letters += later.dead_letters
+        self.set_aside += later.set_aside
+        self.erased |= later.erased
+        self.postponed += later.postponed
+        self.lingering += later.lingering
+        self.given_up |= later.given_up
+        self.outcomes += later.outcomes
+
+    def take_outcomes(self) -> list[RecordOutcome]:
+        """The outcomes since they were taken last."""
+        taken, self.outcomes = self.outcomes, []
+        return taken
+
+    def take_dead_letters(self) -> list[DeadLetter]:
+        """The dead letters since they were taken last."""
+        taken, self.dead_letters = self.dead_letters, []
+        return taken

@@ -1,0 +1,206 @@
+"""From records to what they are: hints, snapshots, requests to erase, and what cannot be read. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import orjson
+from aiokafka import ConsumerRecord
+from pydantic import ValidationError
+
+from consumer.enrich import erasure
+from consumer.enrich.dead_letter_share import RecordOutcome
+from consumer.enrich.read import decisions
+from consumer.enrich.read.batch import Batch
+from schemas import cloud_events, validation
+from schemas.change import Change, Source
+from schemas.trade import Trade
+from schemas.types import parse_id, parse_instant
+from topsync.base import metrics
+from topsync.base.clock import ServerClock
+from topsync.deadletters import box
+from topsync.deadletters.box import Original
+from topsync.model.refetch import MODIFIED_AHEAD, Refetch
+from topsync.store.open_letters import Subject
+from topsync.store.orders import OrderVersion
+from topsync.stream import records
+from topsync.stream.topics import Registry
+
+InRecord: TypeAlias = "ConsumerRecord[bytes, bytes]"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHint:
+    """A hint, and the record that brought it."""
+
+    record: InRecord
+    change: Change
+
+
+@dataclass(slots=True)
+class Routed:
+    """What records have to be fetched or taken for."""
+
+    hints: list[ReadHint] = field(default_factory=list)
+    snapshots: list[InRecord] = field(default_factory=list)
+
+    def tids(self) -> set[int | None]:
+        """The orders that they say to be about; none stands for those that name no order."""
+        hinted = {hint.change.tid for hint in self.hints}
+        return hinted | {records.tid_of_key(record.key) for record in self.snapshots}
+
+    def sellers(self) -> set[int]:
+        """Whose they are, as far as they say it."""
+        sellers = {hint.change.seller_id for hint in self.hints}
+        return sellers | {id_ for record in self.snapshots if (id_ := erasure.seller_of(record)) is not None}
+
+    def without(self, sellers: set[int]) -> Routed:
+        """The same but for these sellers' records."""
+        return Routed(
+            [hint for hint in self.hints if hint.change.seller_id not in sellers],
+            [record for record in self.snapshots if erasure.seller_of(record) not in sellers],
+        )
+
+    def __len__(self) -> int:
+        return len(self.hints) + len(self.snapshots)
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Sorts the records of one batch. Only the platform's clock is asked."""
+
+    topics: Registry
+    clock: ServerClock
+    batch: Batch
+    """Where requests to erase and what cannot be read go at once."""
+
+    def route(self, taken: Sequence[InRecord]) -> Routed:
+        """Hints and snapshots; the snapshots are not read yet."""
+        routed = Routed()
+        for record in taken:
+            if record.topic == self.topics.snapshots.name:
+                routed.snapshots.append(record)
+            elif erasure.is_request(record):
+                self._take_erasure(record)
+            elif (change := self._read_change(record)) is not None:
+                routed.hints.append(ReadHint(record, change))
+        return routed
+
+    def take_snapshots(self, snapshots: Iterable[InRecord]) -> None:
+        """Take the orders in snapshots into the batch."""
+        for record in snapshots:
+            self._take_snapshot(record)
+
+    def _take_erasure(self, record: InRecord) -> None:
+        try:
+            tid = erasure.read_request(record).tid
+        except ValidationError:
+            self._set_aside(record, "unreadable_erasure", "not a request to erase an order")
+            return
+        if self._is_in_its_partition(record, tid):
+            self.batch.erased.add(tid)
+            self.batch.tids.add(tid)
+
+    def _read_change(self, record: InRecord) -> Change | None:
+        try:
+            change = Change.model_validate_json(record.value or b"")
+        except ValidationError as error:
+            self._set_aside(record, "unreadable_change", f"not a change: {validation.told(error)}")
+            return None
+        metrics.CHANGES_READ.labels(change.source.value).inc()
+        if not self._is_in_its_partition(record, change.tid):
+            return None
+        return decisions.believable(change, latest_now=self.clock.latest_now())
+
+    def _take_snapshot(self, record: InRecord) -> None:
+        metrics.SNAPSHOTS_READ.inc()
+        try:
+            version, trace = _snapshot(record)
+        except (KeyError, ValueError) as error:  # JSON and trade errors are ValueErrors
+            tid = records.tid_of_key(record.key)
+            if tid is not None:
+                self.batch.tids.add(tid)
+            self._set_aside(record, "unreadable_snapshot", str(error), seller_id=_seller_of(record), tid=tid)
+            return
+        if not self._is_in_its_partition(record, version.tid):
+            return
+        if self.clock.is_ahead(version.modified):
+            self._postpone(version)
+            return
+        self.batch.add(version)
+        if trace is not None:
+            self.batch.traces[version.tid] = trace
+        self.batch.outcomes.append(RecordOutcome(version.seller_id))
+
+    def _postpone(self, version: OrderVersion) -> None:
+        metrics.ORDERS_POSTPONED.labels(MODIFIED_AHEAD).inc()
+        self.batch.tids.add(version.tid)
+        self.batch.postponed.append(
+            Refetch(
+                tid=version.tid,
+                seller_id=version.seller_id,
+                event="listed",
+                occurred_at=version.fetched_at,
+                settled_after=version.fetched_at,
+                modified=None,
+                source=version.source,
+                reason=MODIFIED_AHEAD,
+            )
+        )
+
+    def _is_in_its_partition(self, record: InRecord, tid: int) -> bool:
+        """Whether the order is ours to write: a record under a wrong key would give it a second writer."""
+        if records.partition_of(tid, self.topics.changes.partitions) == record.partition:
+            return True
+        self._set_aside(record, "wrong_partition", "the record's key is not its order's tid")
+        return False
+
+    def _set_aside(
+        self,
+        record: InRecord,
+        reason: str,
+        detail: str,
+        *,
+        seller_id: int | None = None,
+        tid: int | None = None,
+    ) -> None:
+        self.batch.dead_letters.append(
+            box.letter(
+                self.topics,
+                reason,
+                detail,
+                Original.of(record),
+                at=self.clock.now(),
+                origin=origin_of(record),
+                seller_id=seller_id,
+                subject=None if tid is None else Subject(tid, 0, reason),
+            )
+        )
+
+
+def origin_of(record: InRecord) -> str:
+    """In dead letters: where a record was read."""
+    return f"enricher/{record.topic}/{record.partition}/{record.offset}"
+
+
+def _snapshot(record: InRecord) -> tuple[OrderVersion, str | None]:
+    """The order in a snapshot, and the record's trace.
+
+    Raises:
+        KeyError, ValueError: it cannot be read.
+    """
+    attributes = cloud_events.attributes(record.headers)
+    trade = Trade.from_platform(orjson.loads(record.value))
+    seller_id, as_of = parse_id(attributes["sellerid"]), parse_instant(attributes["time"])
+    found_by = Source(attributes.get("foundby", Source.BOOTSTRAP))
+    return OrderVersion(seller_id, trade, as_of, found_by.value), attributes.get("traceparent")
+
+
+def _seller_of(record: InRecord) -> int | None:
+    """Whose snapshot it is, by its headers."""
+    try:
+        return parse_id(cloud_events.attributes(record.headers).get("sellerid"))
+    except ValueError:
+        return None

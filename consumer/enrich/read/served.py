@@ -1,0 +1,24 @@
+"""Telling one seller's outage from the platform's. No I/O."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+SERVED_LATELY_SECONDS = 10.0
+"""While an order of any seller was fetched so recently, one that is not answered is postponed alone."""
+
+
+@dataclass(slots=True)
+class ServedLately:
+    """When anybody was served last; shared by all partitions of a process."""
+
+    _served_at: float = float("-inf")
+
+    def note(self) -> None:
+        """Somebody was served just now."""
+        self._served_at = time.monotonic()
+
+    def nobody(self) -> bool:
+        """Whether nobody was for a while: then the platform is the cause, and not a seller."""
+        return time.monotonic() - self._served_at > SERVED_LATELY_SECONDS

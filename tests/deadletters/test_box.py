@@ -1,0 +1,67 @@
+"""The one box for dead letters: whole, counted and logged once, and none about what has an open one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import REGISTRY
+
+from schemas import cloud_events
+from tests.store.databases import SELLER, at, emptied
+from topsync.base.settings import KafkaSettings
+from topsync.deadletters import box
+from topsync.deadletters.box import DeadLetter, Original
+from topsync.store.database import Pool
+from topsync.store.open_letters import Subject
+from topsync.stream import topics
+
+TOPICS = topics.registry(KafkaSettings(kafka_bootstrap_servers="unused:1", topic_prefix="t"))
+KEPT = TOPICS.letters_kept
+ORDER, REFUND = Subject(7, 0, "refused"), Subject(7, 8, "refused")
+
+
+@pytest.fixture
+async def pool(migrated_database_url: str) -> AsyncIterator[Pool]:
+    async with emptied(migrated_database_url) as pool:
+        yield pool
+
+
+def letter(subject: Subject | None) -> DeadLetter:
+    original = Original(b"secret", b"7", [("ce_id", b"1")])
+    return box.letter(
+        TOPICS, "refused", "code 15", original, at=at(1), origin="a/test", seller_id=SELLER, subject=subject
+    )
+
+
+def counted() -> float:
+    return REGISTRY.get_sample_value("topsync_dead_letters_total", {"reason": "refused"}) or 0.0
+
+
+def test_a_letter_keeps_its_original_and_is_counted_and_logged_only_when_it_is_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before, one = counted(), letter(REFUND)
+    assert (one.record.topic, one.record.key, one.record.value) == ("t.trade.deadletter.v1", b"7", b"secret")
+    assert ("original_ce_id", b"1") in one.record.headers
+    headers = cloud_events.attributes(one.record.headers)
+    assert (headers["reason"], headers["detail"]) == ("refused", "code 15")
+    assert (headers["source"], headers["sellerid"]) == ("/topsync/a/test", str(SELLER))
+    assert counted() == before
+    one.report()
+    assert counted() == before + 1
+    assert "secret" not in caplog.text
+
+
+def test_of_several_letters_about_one_thing_the_first_stays_and_records_are_never_repeats() -> None:
+    order, again, refund, record, other = map(letter, (ORDER, ORDER, REFUND, None, None))
+    assert box.first_ones([order, again, refund, record, other], set()) == [order, refund, record, other]
+    assert box.first_ones([order, refund, record], {ORDER}) == [refund, record]
+
+
+async def test_what_is_noted_gets_no_second_letter(pool: Pool) -> None:
+    letters = [letter(ORDER), letter(None)]
+    assert await box.without_repeats(pool, letters, kept=KEPT) == letters
+    await box.note(pool, letters, kept=KEPT)
+    order, refund, record = map(letter, (ORDER, REFUND, None))
+    assert await box.without_repeats(pool, [order, refund, record], kept=KEPT) == [refund, record]

@@ -1,0 +1,33 @@
+"""A stored version on its way to its topic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic
+
+from schemas.change import Source
+from schemas.delta import Delta, T
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished(Generic[T]):
+    """A stored version that the topic does not have, or is to have once more."""
+
+    key: int
+    """Its id."""
+    tid: int
+    """Its order's id: itself, where it is one."""
+    oid: int | None
+    """Its order's line; none where it is of no line."""
+    seller_id: int
+    revision: int
+    modified: datetime
+    status: str
+    fetched_at: datetime
+    value: str
+    """The JSON for the topic."""
+    source: Source
+    """How this version was found."""
+    step: Delta[T]
+    """What has happened since the version that was published last."""
