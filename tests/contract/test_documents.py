@@ -193,7 +193,7 @@ def breaks(released: Any, made: Any = None) -> list[str]:
 def test_a_released_field_that_is_gone_is_named_with_whom_it_breaks(released: dict[str, Any]) -> None:
     released[ORDER]["properties"]["gone"] = {"type": "string"}
     (told,) = breaks(released)
-    assert told == f"BREAKS  {ORDER}: gone: removed -- whoever reads the field finds nothing any more"
+    assert told == f"BREAKS  {ORDER}: gone: removed -- readers of the field no longer find it"
 
 
 def test_an_event_type_that_is_gone_or_moved_breaks_those_who_wait_for_it(released: dict[str, Any]) -> None:
