@@ -387,7 +387,7 @@ class BootstrapJob:
         proven = Span(platform_time.start_of(state.first_day), self._seam(state))
         # Told first: whoever dies in between tells it again, and nobody waits for it in vain.
         await self._notify(certificate)
-        failpoints.reach("bootstrap.told")
+        failpoints.reach("bootstrap.notified")
         await bootstraps.certify(
             self.puller.pool,
             self._seller_id,

@@ -237,7 +237,7 @@ class Replays:
         Told first: whoever dies in between does and tells it again, and nobody waits for it in vain.
         """
         await self._tell(told)
-        failpoints.reach("replay.told")
+        failpoints.reach("replay.notified")
         await replay_jobs.finish(self.pool, job.id, ReplayState(told.state), replay_outcomes.kept(told))
         self._interruptions = 0
         if self._counted == job.id:
