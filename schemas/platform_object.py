@@ -89,7 +89,7 @@ class PlatformObject(BaseModel):
             read = cls.model_validate(raw if has_storable_texts(raw) else storable_fields(raw))
         except ValidationError as error:
             missing = all(problem["type"] == "missing" for problem in error.errors(include_url=False))
-            raise cls._unreadable(validation.told(error), is_incomplete=missing) from None
+            raise cls._unreadable(validation.problems(error), is_incomplete=missing) from None
         except ValueError as error:
             raise cls._unreadable(str(error)) from None
         if absent := sorted(name for name in cls.indispensable if not getattr(read, name)):

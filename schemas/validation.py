@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 
-def told(error: ValidationError) -> str:
+def problems(error: ValidationError) -> str:
     """Each wrong field and its problem; `value` stands for the whole value."""
     return "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}"

@@ -391,7 +391,7 @@ class BatchReader:
         try:
             change = Change.model_validate_json(record.value or b"")
         except ValidationError as error:
-            self._set_aside(record, batch, "unreadable_change", f"not a change: {validation.told(error)}")
+            self._set_aside(record, batch, "unreadable_change", f"not a change: {validation.problems(error)}")
             return None
         metrics.CHANGES_READ.labels(change.source.value).inc()
         if not self._is_in_its_partition(record, change.tid, batch):
