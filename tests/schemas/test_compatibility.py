@@ -1,4 +1,4 @@
-"""What may change within a version, and what is told about that which may not."""
+"""What may change within a version, and what is said about changes that may not."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_texts_for_people_may_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "path", "told"),
+    ("fields", "path", "expected"),
     [
         ({"payment": None}, "payment", "no longer find it"),
         ({"note": (str, ...)}, "note", "lack it"),
@@ -88,11 +88,11 @@ def test_texts_for_people_may_change() -> None:
     ],
 )
 def test_what_takes_something_from_a_reader_is_named_with_whom_it_breaks(
-    fields: dict[str, Any], path: str, told: str
+    fields: dict[str, Any], path: str, expected: str
 ) -> None:
     found = [change for change in changes(**fields) if change.breaks]
     assert path in {change.path for change in found}
-    assert any(told in (change.breaks or "") for change in found)
+    assert any(expected in (change.breaks or "") for change in found)
     assert all(str(change).startswith(f"{change.path}: ") for change in found)
 
 
@@ -126,7 +126,7 @@ def test_a_field_that_is_called_as_a_text_for_people_is_a_field() -> None:
 def test_a_value_that_goes_is_named_and_one_that_comes_is_named() -> None:
     three = schema(state=(Literal["done", "failed", "late"], ...))
     two = schema(state=(Literal["done", "lost"], ...))
-    told = " ".join(map(str, compatibility.changes(three, two)))
+    expected = " ".join(map(str, compatibility.changes(three, two)))
     for value in ("failed", "late", "lost"):
-        assert f"`{value}`" in told
-    assert "`done`" not in told
+        assert f"`{value}`" in expected
+    assert "`done`" not in expected
