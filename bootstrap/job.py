@@ -409,7 +409,7 @@ class BootstrapJob:
         proven = Span(platform_time.start_of(state.first_day), self._seam(state))
         # Published first: after a crash in between it is published again, and nobody waits for it in vain.
         await self._notify(certificate)
-        failpoints.reach("bootstrap.told")
+        failpoints.reach("bootstrap.notified")
         await bootstraps.certify(
             self.puller.pool,
             self._seller_id,

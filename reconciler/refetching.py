@@ -159,7 +159,7 @@ class Refetching:
             [records.change(self.topics.changes.name, hint(one, now=now)) for one in told]
         )
         failpoints.reach("refetching.lingering_told")
-        await refetches.forget_told(self.pool, told)
+        await refetches.forget_hinted(self.pool, told)
 
     async def _ask(self, wanted: Sequence[Refetch]) -> None:
         if not wanted:

@@ -241,7 +241,7 @@ class Replays:
         Published first: after a crash in between it is published again, and nobody waits for it in vain.
         """
         await self._notify(outcome)
-        failpoints.reach("replay.told")
+        failpoints.reach("replay.notified")
         await replay_jobs.finish(self.pool, job.id, ReplayState(outcome.state), replay_outcomes.kept(outcome))
         self._interruptions = 0
         if self._counted == job.id:

@@ -130,4 +130,4 @@ def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
     try:
         return ReplayRequested.model_validate_json(value)
     except ValidationError as error:
-        raise ValueError(f"not a request: {validation.told(error)}") from None
+        raise ValueError(f"not a request: {validation.problems(error)}") from None

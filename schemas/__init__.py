@@ -1,1 +1,1 @@
-"""The contract: what flows through the topics, and the platform formats that it is built from."""
+"""The contract: what is in the topics, and the platform's formats from which it is made."""

@@ -1,7 +1,7 @@
-"""A change: the hint that an order may have changed, as it travels in the topic `changes`.
+"""A change: the hint that an order may have changed, as a record of the topic `changes`.
 
-It carries no order data. Whoever learns of a change publishes one of these; the enricher that owns the
-order's partition fetches the order and decides.
+It carries no order data. Whoever learns of a change publishes such a hint; the enricher that owns the order's
+partition fetches the order and decides.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Source(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Source | None:
-        """A newer release, which runs beside this one for a while, has words of its own: the least urgent."""
+        """A newer release may run at the same time and have other values: treat them as the least urgent."""
         return cls.SWEEP if isinstance(value, str) else None
 
 
 class Change(BaseModel):
-    """One hint about one order, and perhaps about one of its refunds."""
+    """A hint about an order, and perhaps about one of its refunds."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
@@ -47,11 +47,11 @@ class Change(BaseModel):
     settled_after: Instant
     """A fetch of the order that began at or after this moment answers this hint."""
     modified: Instant | None = None
-    """The `modified` that the order is known to have reached; push messages do not tell it."""
+    """The `modified` that the order is known to have reached; push messages do not say it."""
     refund_id: PlatformId | None = None
     """A refund of the order that may have changed with it."""
     refund_modified: Instant | None = None
-    """The `modified` that the refund is known to have reached; push messages do not tell it."""
+    """The `modified` that the refund is known to have reached; push messages do not say it."""
     received_at: Instant
     """Platform time at which this process learnt of it."""
     source: Source
@@ -60,9 +60,9 @@ class Change(BaseModel):
 
 
 class Hint(NamedTuple):
-    """A `Change` as push writes it, one for each message: the same fields, and none of the checks.
+    """A `Change` as push writes it for each message: the same fields without the checks.
 
-    Whoever makes one has checked the ids (`parse_id`); instants are UTC.
+    The caller has checked the ids (`parse_id`); instants are UTC.
     """
 
     seller_id: int

@@ -1,7 +1,7 @@
-"""CloudEvents 1.0 in Kafka's binary content mode: attributes as `ce_` headers, the value untouched.
+"""CloudEvents 1.0 in Kafka's binary content mode: attributes as `ce_` headers, the value unchanged.
 
-Written out here rather than taken from the SDK because the SDK encodes the value itself and so cannot
-write a tombstone; the SDK reads our records in the tests.
+We do not use the SDK to write, because it encodes the value itself and so cannot write a tombstone. In the
+tests, the SDK reads our records.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ DEAD_LETTER_TYPE = "taobao.trade.deadletter.v1"
 _TRACEPARENT: Final = "ce_traceparent"
 
 MAX_REPEATING: Final = 4096
-"""Headers kept of events that began alike: the same kind from the same seller."""
+"""How many cached header lists are kept: events of the same kind and seller begin with the same headers."""
 
 Headers = Sequence[tuple[str, bytes]]
-"""Kafka record headers, as the client takes them."""
+"""Kafka record headers, in the client's form."""
 
 
 def headers(
@@ -40,10 +40,10 @@ def headers(
     extensions: Mapping[str, str] | None = None,
     caused_by: str | None = None,
 ) -> list[tuple[str, bytes]]:
-    """Headers of one event; `schema` is the URI of the value's JSON Schema.
+    """The headers of an event; `schema` is the URI of the value's JSON Schema.
 
-    `caused_by` is the `traceparent` of the event that led to this one; without it, this one begins a trace.
-    Extension names are lower-case letters and digits (CloudEvents 1.0, 3.1).
+    `caused_by` is the `traceparent` of the event that led to this event; without it, this event begins a
+    trace. Extension names are lower-case letters and digits (CloudEvents 1.0, 3.1).
     """
     written = [
         *_repeating(content_type, type, source, schema),
@@ -57,7 +57,7 @@ def headers(
     return written
 
 
-# Made for each message, of which a few kinds come from some thousands of sellers.
+# Needed for each message: a few kinds of messages, from some thousands of sellers.
 @functools.lru_cache(maxsize=MAX_REPEATING)
 def _repeating(
     content_type: str,

@@ -1,10 +1,10 @@
-"""What a change of a JSON Schema means for those who read what it describes.
+"""What a change of a JSON Schema means for readers of the values that it describes.
 
 Records stay in a compacted topic for years, so both directions count: a subscriber written for the former
-schema must be able to read new records, and one written for the new schema the old records. Within a
-version only one thing is allowed: to add a field that may be absent.
+schema must be able to read new records, and a subscriber written for the new schema must be able to read old
+records. Within a version only one change is allowed: to add a field that may be absent.
 
-It reads the schemas that `schemas.json_schema` makes, not every schema that there could be.
+It understands the schemas that `schemas.json_schema` makes, not every possible schema.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import cast
 Schema = Mapping[str, object]
 
 _SAYS_NOTHING = frozenset({"$schema", "$id", "$comment", "title", "description", "examples", "definitions"})
-"""Keywords that forbid nothing."""
+"""Keywords that restrict nothing."""
 
 _STRUCTURE = frozenset({"properties", "required", "items", "enum", "const"})
 """Keywords that are compared by rules of their own."""
@@ -24,13 +24,13 @@ _STRUCTURE = frozenset({"properties", "required", "items", "enum", "const"})
 
 @dataclass(frozen=True, slots=True)
 class ContractChange:
-    """One difference between two schemas."""
+    """A difference between two schemas."""
 
     path: str
-    """Where, e.g. `orders[].price`; empty for the whole."""
+    """Where it is, e.g. `orders[].price`; empty for the whole value."""
     what: str
     breaks: str | None
-    """Whom it breaks, and how; None: nobody."""
+    """Whom it breaks, and how; None when it breaks nobody."""
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""
@@ -38,7 +38,7 @@ class ContractChange:
 
 
 def changes(old: Schema, new: Schema) -> list[ContractChange]:
-    """Every difference that a reader could notice; texts for people are none."""
+    """All differences that a reader could notice; texts for people are ignored."""
     return list(_Comparison(old, new).of(old, new, ""))
 
 
@@ -57,7 +57,7 @@ class _Comparison:
                 yield ContractChange(
                     path,
                     f"`{keyword}` was {_shown(old.get(keyword))} and is {_shown(new.get(keyword))}",
-                    "a reader of the one form does not understand the other, and both are in the topic",
+                    "readers of the old form do not understand the new form, and both are in the topic",
                 )
 
     def _properties(self, old: Schema, new: Schema, path: str) -> Iterator[ContractChange]:
@@ -66,7 +66,7 @@ class _Comparison:
         for name in sorted(before.keys() | after.keys()):
             inner = f"{path}.{name}" if path else name
             if name not in after:
-                yield ContractChange(inner, "removed", "whoever reads the field finds nothing any more")
+                yield ContractChange(inner, "removed", "readers of the field no longer find it")
             elif name not in before:
                 yield _added(inner, required=name in is_required)
             else:
@@ -75,14 +75,14 @@ class _Comparison:
 
 
 def _added(path: str, *, required: bool) -> ContractChange:
-    broken = "the records that are in the topic already lack it: it must be optional" if required else None
+    broken = "records that are already in the topic lack it: it must be optional" if required else None
     return ContractChange(path, "added" + (" as required" if required else ""), broken)
 
 
 def _presence(path: str, *, was: bool, is_: bool) -> Iterator[ContractChange]:
     if was and not is_:
         yield ContractChange(
-            path, "may be absent now", "whoever relies on the field fails where it is absent"
+            path, "may be absent now", "readers that rely on the field fail where it is absent"
         )
     if is_ and not was:
         yield ContractChange(
@@ -98,7 +98,9 @@ def _values(old: Schema, new: Schema, path: str) -> Iterator[ContractChange]:
         what = (
             "is bound to certain values now" if before is None else "is not bound to certain values any more"
         )
-        yield ContractChange(path, what, "values of the one kind are unknown to readers of the other")
+        yield ContractChange(
+            path, what, "old readers do not know the new values, or new readers the old values"
+        )
         return
     for value in before:
         if value not in after:
@@ -110,7 +112,7 @@ def _values(old: Schema, new: Schema, path: str) -> Iterator[ContractChange]:
             yield ContractChange(
                 path,
                 f"the value {_shown(value)} is new",
-                "readers that know the former ones do not expect it",
+                "readers that know the former values do not expect it",
             )
 
 
@@ -128,7 +130,7 @@ def _resolved(schema: Schema, root: Schema) -> Schema:
 
 
 def _inlined(value: object, root: Schema) -> object:
-    """A keyword's value with what it refers to in place: `anyOf` and the like hold schemas of their own."""
+    """A keyword's value with references resolved: `anyOf` and the like hold schemas themselves."""
     if isinstance(value, Mapping):
         return {
             name: _inlined(inner, root)

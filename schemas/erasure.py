@@ -1,8 +1,8 @@
-"""A request to erase an order, as it travels in the topic `changes` beside the hints.
+"""A request to erase an order, as a record of the topic `changes`, among the hints.
 
-Only the owner of an order's partition writes the order, so only it can erase it. It does so where the
-order's seller is erased (an operator's `topsync sellers erase`), and then publishes the tombstone; a request
-for an order of any other seller means nothing, however late it comes.
+Only the owner of an order's partition writes the order, so only this owner can erase it. It does so if the
+order's seller is erased (by an operator's `topsync sellers erase`), and then publishes the tombstone. A
+request for an order of any other seller has no effect, however late it comes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from schemas.types import Instant, PlatformId
 
 
 class Erasure(BaseModel):
-    """One order that is to be erased."""
+    """An order to be erased."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
@@ -23,4 +23,4 @@ class Erasure(BaseModel):
     """The platform's user id of the seller."""
     tid: PlatformId
     asked_at: Instant
-    """When it was asked for, by the clock of the machine on which it was."""
+    """When it was requested, by the clock of the requesting machine."""

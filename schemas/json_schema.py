@@ -1,6 +1,6 @@
-"""JSON Schema of the contract's models: of what is written, which is what a subscriber reads.
+"""JSON Schema of the contract's models: it describes what topsync writes and a subscriber reads.
 
-Draft 7, because code generators and AsyncAPI tools read that one best.
+Draft 7, because code generators and AsyncAPI tools support that draft best.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Json = dict[str, object]
 
 
 class _Written(GenerateJsonSchema):
-    """Absent values are left out when we write: what may be absent is optional, and nothing is null."""
+    """We leave absent values out when we write: so a field that may be absent is optional, and never null."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -40,7 +40,7 @@ class _Written(GenerateJsonSchema):
 
 
 def of(model: type[BaseModel], name: str) -> Json:
-    """The JSON Schema of a model as it is written, under the name and version of its payload."""
+    """The JSON Schema of a model as it is written; `name` is the payload's name and version."""
     made = model.model_json_schema(
         mode="serialization", schema_generator=_Written, ref_template="#/definitions/{model}"
     )
@@ -52,5 +52,5 @@ def of(model: type[BaseModel], name: str) -> Json:
 
 
 def uri(name: str) -> str:
-    """The schema's id, and the `dataschema` of the events that follow it."""
+    """The schema's id, which is also the `dataschema` of its events."""
     return f"urn:topsync:{name}"

@@ -1,7 +1,7 @@
-"""What is told in the topic `notifications`: markers of bootstraps, outcomes of replays, ends of sessions and
+"""The records of the topic `notifications`: markers of bootstraps, outcomes of replays, ends of sessions and
 sellers.
 
-Each kind has an event type of its own; readers skip the types that they do not know.
+Each kind has its own event type; readers skip types that they do not know.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Notification(BaseModel):
 
 
 class ExportPart(BaseModel):
-    """What the bulk export brought."""
+    """The result of the bulk export."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -38,11 +38,11 @@ class ExportPart(BaseModel):
     first_day: date
     """Orders created from this platform day (GMT+8) on ..."""
     last_day: date
-    """... up to and including this one."""
+    """... up to and including this day."""
     created_at: Instant
     """No state in the file is older than this."""
     adopted: bool
-    """Whether the platform had the task already."""
+    """Whether the platform already had the task."""
     md5: str | None
     """The platform's check code, which the file matched."""
     file_bytes: int | None
@@ -50,9 +50,9 @@ class ExportPart(BaseModel):
     """lines = published + repaired + refused."""
     published: int
     repaired: int
-    """Fetched one by one, as the line could not be read."""
+    """Orders fetched by single calls, because their line could not be read."""
     refused: int
-    """Lines that name no order; a certificate is only given when there is none."""
+    """Lines that name no order; a certificate is given only when there are none."""
     orders: int
     """Distinct orders in the file."""
     digest: str
@@ -60,42 +60,42 @@ class ExportPart(BaseModel):
 
 
 class TodayPart(BaseModel):
-    """What was pulled after the export, from its last day up to now."""
+    """The result of the pull after the export, from its last day up to now."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     listed: int
     hinted: int
-    """Of these, the orders that were missing or older."""
+    """How many of these orders were missing or older in the copy."""
     calls: int
     proven_to: Instant | None
-    """Every change before this is stored and published."""
+    """Every change before this time is stored and published."""
     refunds: int | None = None
-    """Refunds listed since the export's first day, which are stored and published as well; absent where they
-    are switched off, or the platform refuses them."""
+    """Refunds listed since the export's first day, which are stored and published as well; absent when
+    refunds are switched off, or the platform refuses them."""
 
 
 class Certificate(BaseModel):
-    """What a bootstrap has shown to be complete."""
+    """The span that a bootstrap has proven complete, with the counts that prove it."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     seller_id: PlatformId
     day_zero: date
-    """The platform day (GMT+8) on which the export was asked for."""
+    """The platform day (GMT+8) on which the export was requested."""
     export: ExportPart
     today: TodayPart
     certified_at: Instant
 
 
 class BootstrapBegun(Notification):
-    """A seller's bulk start began: from here on its orders appear, in any order of their times."""
+    """A seller's bulk start has begun: from here on its orders appear, not sorted by time."""
 
     event_type: ClassVar[str] = "taobao.ops.bootstrap.begun.v1"
 
     seller_id: PlatformId
     day_zero: date
-    """The platform day (GMT+8) on which it was begun."""
+    """The platform day (GMT+8) on which it began."""
 
     @property
     def subject(self) -> str:
@@ -115,10 +115,10 @@ class BootstrapCompleted(Notification, Certificate):
 
 
 class ReplayFinished(Notification):
-    """A replay of a seller's span has ended, or a request for one is refused.
+    """A replay of a seller's span has ended, or a request for a replay is refused.
 
-    An id may be used again by mistake, for another seller or span: that request is refused by a record of its
-    own, with the same id. So compare `seller_id`, `start` and `end` with what you asked for.
+    Somebody may use an id again by mistake, for another seller or span. That request is refused by a record
+    of its own with the same id. So compare `seller_id`, `start` and `end` with your request.
     """
 
     event_type: ClassVar[str] = "taobao.ops.replay.finished.v1"
@@ -128,28 +128,28 @@ class ReplayFinished(Notification):
     seller_id: PlatformId
     state: Literal["done", "failed"]
     error: str | None = None
-    """Why nothing, or not all of it, was done."""
+    """Why nothing was done, or not everything."""
     start: Instant | None = None
-    """The span that was asked for: from then on ..."""
+    """The start of the requested span: from this time on ..."""
     end: Instant | None = None
     """... up to and including then."""
     pulled_from: Instant | None = None
-    """What of the span was pulled, or only counted: from then on ..."""
+    """The part of the span that was pulled, or only counted: from this time on ..."""
     pulled_to: Instant | None = None
-    """... up to and including then; both are absent where nothing was."""
+    """... up to and including this time; both are absent when there is no such part."""
     note: str | None = None
-    """Why that is less than the span, where it is done all the same."""
+    """Why the part is smaller than the span, although the replay is done."""
     dry_run: bool | None = None
-    """Whether it only counted."""
+    """Whether it was only counted."""
     orders_listed: int | None = None
     orders_to_fetch: int | None = None
     refunds_listed: int | None = None
-    """Absent where refunds are switched off, or the platform refuses them."""
+    """Absent when refunds are switched off, or the platform refuses them."""
     refunds_to_fetch: int | None = None
     list_calls: int | None = None
     calls: int | None = None
     minutes: float | None = None
-    """What the calls take at least, at the budget's rate."""
+    """The least time that the calls take, at the budget's rate."""
 
     @property
     def subject(self) -> str:
@@ -158,22 +158,22 @@ class ReplayFinished(Notification):
 
 
 class SessionWarned(Notification):
-    """A seller's session ends soon, or has ended: no change of the seller can be fetched then."""
+    """A seller's session ends soon, or has ended: then no change of the seller can be fetched."""
 
     event_type: ClassVar[str] = "taobao.ops.session.warned.v1"
 
     session: Literal["ends", "expired"]
     seller_id: PlatformId
     days_left: int
-    """The threshold that was passed."""
+    """The threshold that was passed, in days before the end."""
     ends_at: Instant | None = None
-    """Where it is known."""
+    """When the session ends, if that is known."""
     refreshable: bool
     """Whether topsync can renew it by itself."""
     reason: str | None = None
-    """Why it was refused."""
+    """Why the platform refused the session."""
     do: str
-    """What somebody has to do, if anything."""
+    """What an operator has to do, if anything."""
 
     @property
     def subject(self) -> str:
@@ -184,14 +184,14 @@ class SessionWarned(Notification):
 class SellerErased(Notification):
     """A seller's data was erased: each of its orders and refunds has a tombstone in its topic.
 
-    Told when the last of them is published. The seller may be added again later, and begins anew then.
+    Written when the last of them is published. The seller may be added again later, and then begins anew.
     """
 
     event_type: ClassVar[str] = "taobao.ops.seller.erased.v1"
 
     seller_id: PlatformId
     orders: int
-    """How many were stored when it began."""
+    """How many orders were stored when the erasure began."""
 
     @property
     def subject(self) -> str:
@@ -200,7 +200,7 @@ class SellerErased(Notification):
 
 
 class MessageReceived(Notification):
-    """The platform's channel told of something that is no order; only its ids are carried."""
+    """The platform's channel sent a message that is not about an order; only its ids are here."""
 
     event_type: ClassVar[str] = "taobao.ops.message.received.v1"
 
@@ -224,4 +224,4 @@ NOTIFICATIONS: tuple[type[Notification], ...] = (
     SellerErased,
     MessageReceived,
 )
-"""All kinds."""
+"""All kinds of notifications."""

@@ -1,7 +1,7 @@
-"""What the platform sends in a form of its own: carried as it came, as far as anybody can hold it.
+"""Values in the platform's own form: carried as they came, as far as they can be stored.
 
-UTF-8 has no lone surrogates and PostgreSQL no NUL: they become U+FFFD. An integer beyond 64 bits becomes
-text, or readers would lose its digits.
+UTF-8 has no lone surrogates and PostgreSQL has no NUL: they become U+FFFD. An integer beyond 64 bits becomes
+text; otherwise readers would lose its digits.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 MAX_DEPTH: Final = 100
-"""Levels of a value. One that is nested beyond all reason can be read, but not be written again."""
+"""Levels of a value. A value that is nested far deeper can be read, but not written again."""
 
 
 def has_storable_texts(data: Mapping[str, object]) -> bool:
-    """Whether no text in it has a NUL or a lone surrogate; says no where it is not sure. Nearly all are so.
+    """Whether surely no text in it has a NUL or a lone surrogate; true for nearly all objects.
 
-    Found out from the data's JSON, since looking at each value costs as much as all the rest of reading.
+    It looks at the data's JSON, because looking at each value would cost as much as the rest of the parsing.
     """
     try:
         text = orjson.dumps(data)  # refuses lone surrogates
@@ -55,14 +55,14 @@ def storable(value: object, levels: int = MAX_DEPTH) -> object:
 
 
 def storable_text(text: str) -> str:
-    """The text without what UTF-8 or PostgreSQL cannot hold."""
+    """The text with U+FFFD in place of what UTF-8 or PostgreSQL cannot hold."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 class _AnyJson:
-    """Native where a value is storable as it is, since nearly all are: `storable` decides about the rest."""
+    """Validates storable values natively, which nearly all are; `storable` handles the others."""
 
     @staticmethod
     def __get_pydantic_core_schema__(source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -83,4 +83,4 @@ class _AnyJson:
 
 
 Opaque = Annotated[object, _AnyJson]
-"""A value of which nothing is known but that it is JSON. Its texts are storable: see `has_storable_texts`."""
+"""Any JSON value. Its texts are storable: see `has_storable_texts`."""

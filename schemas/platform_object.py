@@ -1,4 +1,4 @@
-"""What every object of the platform is read with: known fields typed, everything else carried unchanged."""
+"""The base of all objects of the platform: known fields are typed, everything else is carried unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UnreadableError(ValueError):
     def __init__(self, text: str, *, is_incomplete: bool = False) -> None:
         super().__init__(text)
         self.is_incomplete = is_incomplete
-        """Nothing is wrong with what is there: the platform left something out, and may show it later."""
+        """Whether only something is missing: the platform may show it later."""
 
 
 class PlatformObject(BaseModel):
@@ -35,18 +35,19 @@ class PlatformObject(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
     unreadable: ClassVar[type[UnreadableError]] = UnreadableError
-    """What `from_platform` raises."""
+    """The error that `from_platform` raises."""
     indispensable: ClassVar[frozenset[str]] = frozenset()
-    """Optional fields of the contract without which the platform's object is unreadable: where they are
-    absent or empty, which the platform means alike (docs/platform/gateway.md 1.6), or in a shape of their
-    own.
+    """Fields that are optional in the contract, but without which the platform's object is unreadable: if
+    they are absent, empty, which means the same to the platform (docs/platform/gateway.md 1.6), or of an
+    unknown shape.
     """
     carried: ClassVar[frozenset[str]] = frozenset()
-    """Fields that the platform documents and we carry under `platform_fields`. Others there nobody knows."""
+    """Fields that the platform documents and we carry under `platform_fields`. Other fields there are
+    unknown."""
     not_content: ClassVar[frozenset[str]] = frozenset()
-    """Fields whose change alone is no change of the object (`schemas.content`)."""
+    """Fields whose change alone does not change the object (`schemas.content`)."""
     left_out: ClassVar[frozenset[str]] = frozenset()
-    """Fields that the platform leaves out at times although they have a value.
+    """Fields that the platform sometimes leaves out although they have a value.
 
     Source: docs/platform/gateway.md 6.3.
     """
@@ -55,20 +56,20 @@ class PlatformObject(BaseModel):
     parts: ClassVar[Mapping[str, type[PlatformObject]]] = {}
     """Fields below that hold objects read like this one."""
     typed: ClassVar[frozenset[str]]
-    """The names of all fields below but the first."""
+    """The names of all fields below except the first."""
     never_empty: ClassVar[frozenset[str]]
-    """Those of them of which an empty text is no value, but another form of nothing: all but texts."""
+    """The typed fields in which an empty text means absent: all except texts."""
     known: ClassVar[frozenset[str]]
-    """Those and the carried ones."""
+    """The typed and the carried fields."""
     counted: ClassVar[frozenset[str]]
-    """Those of the known that are content."""
+    """The known fields that are content."""
 
     platform_fields: dict[str, Opaque] = Field(default_factory=dict)
     """What the platform sent beyond the fields above, unchanged, keys sorted."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
-        """Look up once what each object that is read needs."""
+        """Compute once what reading an object needs."""
         super().__pydantic_init_subclass__(**kwargs)
         cls.typed = frozenset(cls.model_fields) - {"platform_fields"}
         texts = {name for name, field in cls.model_fields.items() if field.annotation in (str, str | None)}
@@ -78,17 +79,17 @@ class PlatformObject(BaseModel):
 
     @classmethod
     def from_platform(cls, raw: Mapping[str, object]) -> Self:
-        """Read a platform object; an optional field with a shape of its own is kept as it came.
+        """Read a platform object; an optional field of an unknown shape is kept as it came.
 
         Raises:
-            UnreadableError: a required or indispensable field is missing or unreadable, also in an object
-                within it. Which subclass, `unreadable` says.
+            UnreadableError: a required or indispensable field is missing or unreadable, here or in an inner
+                object. `unreadable` names the subclass.
         """
         try:
             read = cls.model_validate(raw if has_storable_texts(raw) else storable_fields(raw))
         except ValidationError as error:
             missing = all(problem["type"] == "missing" for problem in error.errors(include_url=False))
-            raise cls._unreadable(validation.told(error), is_incomplete=missing) from None
+            raise cls._unreadable(validation.problems(error), is_incomplete=missing) from None
         except ValueError as error:
             raise cls._unreadable(str(error)) from None
         if absent := sorted(name for name in cls.indispensable if not getattr(read, name)):
@@ -101,11 +102,11 @@ class PlatformObject(BaseModel):
 
     @classmethod
     def from_wire(cls, value: bytes | str) -> Self:
-        """Read a record of the topic back, as this release reads it: what it knows by now becomes a field."""
+        """Read a record of the topic, with all fields that this release knows."""
         return cls.model_validate_json(value)
 
     def to_json(self) -> dict[str, Any]:
-        """The object as it is on the wire, read: absent fields are left out, amounts and times are text."""
+        """The object as on the wire, parsed: absent fields are left out, amounts and times are text."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def to_wire(self) -> str:
@@ -125,7 +126,7 @@ class PlatformObject(BaseModel):
         try:
             return read({**data, "platform_fields": aside})
         except ValidationError as error:
-            # Also where there must be one: it is missing then, and not malformed.
+            # Required fields, too, may have a form that means absent: then they are missing, not malformed.
             storable = storable_fields(data)
             tidy = {name: value for name, value in storable.items() if not cls._is_absent(name, value)}
             if tidy != data:
@@ -133,14 +134,14 @@ class PlatformObject(BaseModel):
             odd = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
             if not odd or any(name not in cls._optional_fields() for name in odd):
                 raise
-        # An optional field in a shape of its own: keep its value without claiming to understand it.
+        # An optional field of an unknown shape: keep its value without interpreting it.
         known = {name: value for name, value in data.items() if name not in odd}
         aside.update((name, data[name]) for name in odd)
         return read({**known, "platform_fields": dict(sorted(aside.items()))})
 
     @classmethod
     def _is_absent(cls, name: str, value: object) -> bool:
-        """Whether a value is another form of an absent field: null, or an empty text for what is none."""
+        """Whether a value means an absent field: null, or an empty text in a field that is not a text."""
         return value is None or (value == "" and name in cls.never_empty)
 
     @classmethod
@@ -151,12 +152,12 @@ class PlatformObject(BaseModel):
 
 
 def wire(written: Mapping[str, Any]) -> str:
-    """An object as it is on the wire (`to_json`), as text."""
+    """The text on the wire of an object from `to_json`."""
     return orjson.dumps(written).decode()
 
 
 def list_of(item: str) -> BeforeValidator:
-    """The platform's `{"order": [...]}` flattened; absent, null, {} and a lone object are accepted (1.6)."""
+    """Flattens the platform's `{"order": [...]}`; accepts absent, null, {} and a single object, too (1.6)."""
 
     def flatten(value: object) -> object:
         if value is None:
@@ -169,7 +170,7 @@ def list_of(item: str) -> BeforeValidator:
 
 
 def _with_what_is_known_now(data: Mapping[str, object], typed: frozenset[str]) -> Mapping[str, object]:
-    """The same where an earlier release carried, as unknown, what has become a field since."""
+    """Make fields of what an earlier release carried under `platform_fields` and this release knows."""
     kept = data.get("platform_fields")
     if not isinstance(kept, Mapping) or typed.isdisjoint(kept):
         return data
@@ -179,7 +180,7 @@ def _with_what_is_known_now(data: Mapping[str, object], typed: frozenset[str]) -
 
 
 def _beyond(data: Mapping[str, object], typed: frozenset[str]) -> dict[str, object]:
-    """What there is beyond the typed fields, sorted; a null is the same as an absent field."""
+    """Everything except the typed fields, sorted; a null is the same as an absent field."""
     unknown = sorted([name for name in data if name not in typed])
     aside = {name: data[name] for name in unknown if data[name] is not None}
     kept = aside.pop("platform_fields", None)

@@ -1,4 +1,4 @@
-"""The platform's wall-clock text, `YYYY-MM-DD HH:MM:SS` in GMT+8, and its whole-second resolution.
+"""The platform's times as text: `YYYY-MM-DD HH:MM:SS` in GMT+8, in whole seconds.
 
 Source: docs/platform/gateway.md 1.8. Inside topsync every instant is an aware UTC `datetime`; text in the
 platform's zone exists only on the wire.
@@ -14,8 +14,8 @@ CHINA = timezone(AHEAD_OF_UTC, "GMT+8")
 """Fixed offset: China has no daylight saving, and a zone database need not be installed."""
 
 RESOLUTION = timedelta(seconds=1)
-"""Two changes of an order within one second carry the same `modified`: a state is final for its second
-only when it was read after that second had passed.
+"""Two changes of an order within a second have the same `modified`: a state is final for its second only when
+it was read after that second had passed.
 """
 
 _CHARACTERS = len("YYYY-MM-DD HH:MM:SS")
@@ -27,11 +27,11 @@ def parse(text: str) -> datetime:
     Raises:
         ValueError: the text is not in that format.
     """
-    # fromisoformat is much faster than strptime; the length check keeps its laxer forms out.
+    # fromisoformat is much faster than strptime; the length check excludes other forms that it accepts.
     if len(text) != _CHARACTERS or text[10] != " ":
         raise ValueError(f"not a platform time (YYYY-MM-DD HH:MM:SS): {text!r}")
     try:
-        # Read as if it were UTC and moved, which is sooner done than a change of zones.
+        # Read it as UTC and shift it, which is faster than converting zones.
         return datetime.fromisoformat(f"{text}+00:00") - AHEAD_OF_UTC
     except OverflowError as error:
         raise ValueError("before the year 1") from error

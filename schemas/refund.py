@@ -1,6 +1,6 @@
 """A refund as the platform gives it (docs/platform/gateway.md 3.10); names are the platform's.
 
-Like `schemas.trade`: what is not named here is carried under `platform_fields`.
+As in `schemas.trade`, fields that are not named here are carried under `platform_fields`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from schemas.platform_object import PlatformObject, UnreadableError
 from schemas.types import Count, Instant, Milliseconds, Money, PlatformId
 
 NOT_ITS_OWN = frozenset({"buyer_nick", "address", "order_status", "good_status"})
-"""No content: masking (docs/platform/gateway.md 5.7) and the order change them without a change
-of the refund, and no list would tell."""
+"""Not content: masking (docs/platform/gateway.md 5.7) and the order change them without a change of the
+refund, and no list would show it."""
 
 
 class UnreadableRefundError(UnreadableError):
@@ -21,24 +21,24 @@ class UnreadableRefundError(UnreadableError):
 
 
 class RefundRemindTimeout(PlatformObject):
-    """When the platform decides by itself, unless somebody acts before."""
+    """When the platform decides by itself, unless somebody acts earlier."""
 
     exist_timeout: bool | None = None
-    """Whether it does."""
+    """Whether the platform will decide by itself."""
     remind_type: Count | None = None
-    """What it then does, in the platform's numbers."""
+    """What it will do then, as the platform's number."""
     timeout: Instant | None = None
     """When."""
 
 
 class Refund(PlatformObject):
-    """One refund of one order line, as `taobao.refund.get` gives it.
+    """A refund of an order line, as `taobao.refund.get` gives it.
 
     `from_platform` raises UnreadableRefundError.
     """
 
     unreadable: ClassVar = UnreadableRefundError
-    # What is asked for and has no type of ours (docs/platform/gateway.md 3.10).
+    # Fields that we ask for and have no type for (docs/platform/gateway.md 3.10).
     carried: ClassVar = frozenset({"sku", "operation_contraint", "attribute", "shipping_type"})
     not_content: ClassVar = NOT_ITS_OWN
     parts: ClassVar = {"refund_remind_timeout": RefundRemindTimeout}
@@ -51,24 +51,24 @@ class Refund(PlatformObject):
     """The order's line; equals `tid` where the order has only one."""
     status: str
     """`WAIT_SELLER_AGREE`, `WAIT_BUYER_RETURN_GOODS`, `WAIT_SELLER_CONFIRM_GOODS`, `SELLER_REFUSE_BUYER`,
-    `SUCCESS` (the money went back), `CLOSED` (nothing came of it); exchanges have others.
+    `SUCCESS` (the money went back), `CLOSED` (without a refund); exchanges have others.
     """
     modified: Instant
-    """Moves with every change of the refund; whole seconds, so two changes can share one value."""
+    """Moves with every change of the refund; whole seconds, so two changes can have the same value."""
     created: Instant | None = None
-    """When the buyer asked for it."""
+    """When the buyer asked for the refund."""
     refund_version: Milliseconds | None = None
-    """Milliseconds since the epoch: orders two states of a refund that share a second."""
+    """Milliseconds since the epoch: sorts two states of a refund within the same second."""
     order_status: str | None = None
-    """The order's status when the refund last changed; the order itself is newer."""
+    """The order's status when the refund last changed; the order itself may be newer."""
     good_status: str | None = None
-    """Where the goods were then: `BUYER_NOT_RECEIVED`, `BUYER_RECEIVED`, `BUYER_RETURNED_GOODS`."""
+    """Where the goods were at that time: `BUYER_NOT_RECEIVED`, `BUYER_RECEIVED`, `BUYER_RETURNED_GOODS`."""
     has_good_return: bool | None = None
-    """The goods must go back."""
+    """Whether the goods must go back."""
     refund_phase: str | None = None
     """`onsale`, or `aftersale`: the order was finished before."""
     dispute_type: str | None = None
-    """E.g. `REFUND`, `REFUND_AND_RETURN`, `TMALL_EXCHANGE`, `REPAIR`; new ones appear."""
+    """E.g. `REFUND`, `REFUND_AND_RETURN`, `TMALL_EXCHANGE`, `REPAIR`; new values appear."""
     refund_fee: Money | None = None
     """What the buyer gets back."""
     payment: Money | None = None
@@ -76,7 +76,7 @@ class Refund(PlatformObject):
     total_fee: Money | None = None
     """What the order cost."""
     price: Money | None = None
-    """Of one piece."""
+    """The price of a single piece."""
     num: Count | None = None
     """How many pieces."""
     num_iid: PlatformId | None = None
@@ -90,11 +90,11 @@ class Refund(PlatformObject):
     desc: str | None = None
     """Why, in the buyer's words."""
     cs_status: Count | None = None
-    """Where the platform's arbitration stands, 1 to 11; 1: nobody asked for it."""
+    """The state of the platform's arbitration, 1 to 11; 1: nobody asked for it."""
     advance_status: Count | None = None
     """Whether the platform has paid in advance, 0 to 5; 0: it has not."""
     company_name: str | None = None
-    """Who carries the goods back."""
+    """The carrier of the goods that go back."""
     sid: str | None = None
     """The waybill of the goods that go back."""
     good_return_time: Instant | None = None
@@ -109,5 +109,5 @@ class Refund(PlatformObject):
     """When the platform decides by itself."""
 
     def content_hash(self) -> bytes:
-        """Digest of the refund's content (`schemas.content`): equal means that nothing of it changed."""
+        """Digest of the refund's content (`schemas.content`): if it is equal, the content has not changed."""
         return content.content_hash(Refund, self.to_json())

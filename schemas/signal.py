@@ -1,7 +1,7 @@
-"""Signals: what others ask of topsync, by a record in the topic `signals`.
+"""Signals: requests of others to topsync, as records of the topic `signals`.
 
-Each is answered by a notification, whatever comes of it. Asking again with the same id for the same changes
-nothing; for something else, it is refused.
+Each is answered by a notification, whatever the outcome. A second request with the same id changes nothing if
+it asks for the same; otherwise it is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schemas.types import Instant, PlatformId
 
 
 class ReplayRequested(BaseModel):
-    """A seller's changes of a span are to be pulled again: the answer is `taobao.ops.replay.finished.v1`."""
+    """A request to pull a seller's changes of a span again; the answer is `taobao.ops.replay.finished.v1`."""
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
@@ -24,17 +24,17 @@ class ReplayRequested(BaseModel):
     """The CloudEvents type."""
 
     replay: Annotated[str, Field(pattern="^[A-Za-z0-9._:-]{1,64}$")]
-    """The request's id, chosen by whoever asks, e.g. a random one; the outcome names it. It stands for this
-    seller, span and `dry_run` for good: a request that uses it for another is refused."""
+    """The request's id, chosen by the sender, e.g. at random; the outcome names it. It always stands for this
+    seller, span and `dry_run`: a request that uses it for others is refused."""
     seller_id: PlatformId
     """The platform's user id of the seller."""
     start: Instant
-    """Orders and refunds that were modified from then on, at most 90 days ago ..."""
+    """Orders and refunds that were modified from this time on, at most 90 days ago ..."""
     end: Instant
-    """... up to and including then, platform time. What is still to come is not waited for; more than a day
-    of it is refused."""
+    """... up to and including this time, platform time. If it lies in the future, the replay does not wait
+    for it; more than a day in the future is refused."""
     dry_run: bool = False
-    """Whether to say only what it would find, and what it would cost."""
+    """Whether only to report what the replay would find and cost."""
 
     @model_validator(mode="after")
     def _check_span(self) -> Self:

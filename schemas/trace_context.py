@@ -1,9 +1,10 @@
-"""Which events belong together: W3C Trace Context, as the CloudEvents extension `traceparent` carries it.
+"""Which events belong together: W3C Trace Context, in the CloudEvents extension `traceparent`.
 
-What tells topsync of something begins a trace, and what it leads to goes on with it. topsync records no spans
-of its own: no trace that begins here is marked as sampled, and a mark that is there is handed on.
+An event from which topsync learns something begins a trace, and the events that follow from it continue the
+trace. topsync records no spans of its own: traces that begin here are not marked as sampled, and an existing
+mark is passed on.
 
-Source: https://www.w3.org/TR/trace-context/, level 1; of later levels what the first one can read.
+Source: https://www.w3.org/TR/trace-context/, level 1; of later levels, what level 1 can read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def begin() -> str:
 
 
 def go_on(traceparent: str | None) -> str:
-    """A `traceparent` in the trace of another one; in a new trace where that cannot be read."""
+    """A `traceparent` that continues another's trace; a new trace if that cannot be read."""
     found = _FORM.fullmatch(traceparent or "")
     if found is None or (found["later"] and found[0].startswith("00")):
         return begin()
@@ -32,5 +33,5 @@ def go_on(traceparent: str | None) -> str:
 
 
 def _id(bits: int) -> int:
-    # Names, which nobody has to be unable to guess; zero is none.
+    # Ids need not be hard to guess; zero is not allowed.
     return random.getrandbits(bits) or 1

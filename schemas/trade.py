@@ -1,9 +1,9 @@
 """A full order as topsync publishes and stores it: `Trade` with its `OrderLine`s.
 
-Names are the platform's (docs/platform/gateway.md 5.2 and 5.4), types are what they should be: see
-`schemas.types`. Lists lose the platform's double nesting (`orders.order` becomes `orders`). Whatever the
-platform sends beyond these fields, and an optional field that has a shape of its own, is carried
-unchanged under `platform_fields`, so nothing is lost when the platform changes its mind.
+Names are the platform's (docs/platform/gateway.md 5.2 and 5.4), types are ours: see `schemas.types`. Lists
+lose the platform's double nesting (`orders.order` becomes `orders`). Other fields that the platform sends,
+and optional fields of an unknown shape, are carried unchanged under `platform_fields`, so nothing is lost
+when the platform changes something.
 
 Receiver fields are masked by the platform and stored as received; they never go into a log or a metric.
 """
@@ -48,7 +48,7 @@ CARRIED = frozenset(
         *("seller_can_rate", "service_tags", "logistics_infos", "delivery_plan", "trade_ext"),
     }
 )
-"""What is asked for and has no type of ours (5.2)."""
+"""Fields that we ask for and have no type for (5.2)."""
 
 CARRIED_OF_A_LINE = frozenset(
     {
@@ -59,11 +59,11 @@ CARRIED_OF_A_LINE = frozenset(
         *("seller_rate", "buyer_rate", "snapshot_url"),
     }
 )
-"""Likewise (5.4)."""
+"""The same for order lines (5.4)."""
 
 LEFT_OUT = frozenset({"timeout_action_time", "commission_fee", "available_confirm_fee"})
 LEFT_OUT_OF_A_LINE = frozenset({"refund_id", "special_refund_type", "timeout_action_time"})
-"""What the platform does not promise, on sale days and outside (6.3)."""
+"""Fields that the platform does not promise, on sale days and on other days (6.3)."""
 
 
 class UnreadableTradeError(UnreadableError):
@@ -71,19 +71,19 @@ class UnreadableTradeError(UnreadableError):
 
 
 class OrderLine(PlatformObject):
-    """One line of a trade (the platform calls it an order). `oid` equals `tid` where there is only one."""
+    """A line of a trade (the platform calls it an order). `oid` equals `tid` if there is only one line."""
 
     carried: ClassVar = CARRIED_OF_A_LINE
     left_out: ClassVar = LEFT_OUT_OF_A_LINE
 
     oid: PlatformId
-    """Id of the line; equals `tid` where the order has only one."""
+    """Id of the line; equals `tid` if the order has only one line."""
     status: str | None = None
-    """As the order's, without the values that speak of parts."""
+    """As the order's status, without the values for partly shipped orders."""
     refund_status: str | None = None
-    """Of the latest refund; `NO_REFUND` where there is none, `SUCCESS` where money went back."""
+    """Status of the latest refund; `NO_REFUND` without a refund, `SUCCESS` when money went back."""
     refund_id: PlatformId | None = None
-    """The latest refund; absent on the platform's peak days."""
+    """Id of the latest refund; absent on the platform's peak days."""
     num_iid: PlatformId | None = None
     """The item."""
     sku_id: PlatformId | None = None
@@ -111,13 +111,13 @@ class OrderLine(PlatformObject):
     part_mjz_discount: Money | None = None
     """The line's share of the order's discount."""
     divide_order_fee: Money | None = None
-    """What the line really cost after sharing out the trade's discounts: the figure for accounts."""
+    """What the line really cost after its share of the trade's discounts: the amount for accounting."""
     consign_time: Instant | None = None
     """When the line was shipped."""
     end_time: Instant | None = None
     """When the line was finished or closed."""
     logistics_company: str | None = None
-    """Who carries the parcel."""
+    """The carrier of the parcel."""
     invoice_no: str | None = None
     """The waybill."""
     is_oversold: bool | None = None
@@ -127,11 +127,12 @@ class OrderLine(PlatformObject):
 
 
 class Trade(PlatformObject):
-    """One order, complete, as `taobao.trade.fullinfo.get` and the bulk export give it."""
+    """A complete order, as `taobao.trade.fullinfo.get` and the bulk export give it."""
 
-    # What `from_platform` raises.
+    # The error that `from_platform` raises.
     unreadable: ClassVar = UnreadableTradeError
-    # Each order has a line. Without them it is not complete: taken for an order, it would empty a stored one.
+    # Each order has lines. Without them it is not complete: storing it would remove the lines of a stored
+    # order.
     indispensable: ClassVar = frozenset({"orders"})
     carried: ClassVar = CARRIED
     not_content: ClassVar = MASKED_FIELDS
@@ -143,13 +144,13 @@ class Trade(PlatformObject):
     tid: PlatformId
     """Id of the order."""
     type: str | None = None
-    """E.g. `fixed`, `step` (presale), `cod` (cash on delivery); new ones appear."""
+    """E.g. `fixed`, `step` (presale), `cod` (cash on delivery); new values appear."""
     status: str
     """E.g. `WAIT_BUYER_PAY`, `WAIT_SELLER_SEND_GOODS`, `TRADE_FINISHED`."""
     created: Instant
     """When the order was placed."""
     modified: Instant
-    """Moves with every change of the order; whole seconds, so two changes can share one value."""
+    """Moves with every change of the order; whole seconds, so two changes can have the same value."""
     pay_time: Instant | None = None
     """When it was paid in full."""
     consign_time: Instant | None = None
@@ -173,7 +174,7 @@ class Trade(PlatformObject):
     discount_fee: Money | None = None
     """Discounts on the order as a whole."""
     adjust_fee: Money | None = None
-    """Manual change; 0 where there are several lines."""
+    """Manual change of the price; 0 if there are several lines."""
     post_fee: Money | None = None
     """Postage."""
     received_payment: Money | None = None
@@ -185,15 +186,15 @@ class Trade(PlatformObject):
     cod_fee: Money | None = None
     """Fee for cash on delivery."""
     step_trade_status: str | None = None
-    """Where a presale stands: `status` stays `WAIT_BUYER_PAY` until the rest is paid."""
+    """State of a presale: `status` stays `WAIT_BUYER_PAY` until the rest is paid."""
     step_paid_fee: Money | None = None
-    """Paid of a presale so far."""
+    """What has been paid of a presale so far."""
     num: Count | None = None
-    """Pieces, of an order with one line; 0 otherwise."""
+    """Pieces of an order with a single line; 0 otherwise."""
     num_iid: PlatformId | None = None
-    """The item, of an order with one line."""
+    """The item of an order with a single line."""
     price: Money | None = None
-    """Of one piece, of an order with one line."""
+    """The price of a piece, in an order with a single line."""
     shipping_type: str | None = None
     """E.g. `express`, `virtual`."""
     buyer_message: str | None = None
@@ -203,7 +204,7 @@ class Trade(PlatformObject):
     seller_flag: Count | None = None
     """Colour of the seller's note, 0 to 5."""
     is_part_consign: bool | None = None
-    """Several parcels: then the lines say what was shipped when."""
+    """Whether there are several parcels: then the lines say what was shipped when."""
     receiver_name: str | None = None
     """Masked by the platform, and carried as received."""
     receiver_mobile: str | None = None
@@ -223,9 +224,9 @@ class Trade(PlatformObject):
     receiver_zip: str | None = None
     """Often `000000`."""
     receiver_country: str | None = None
-    """Where it is not China."""
+    """The country, if it is not China."""
     oaid: str | None = None
-    """The addressee, opaque; the same for a week at most. No key of a customer."""
+    """The addressee, opaque; the same for a week at most. It is not the key of a customer."""
     orders: Annotated[list[OrderLine], list_of("order")] = Field(default_factory=list)
     """The lines."""
     promotion_details: Annotated[list[dict[str, Opaque]], list_of("promotion_detail")] = Field(
@@ -236,5 +237,5 @@ class Trade(PlatformObject):
     """Services, which are not shipped; in the platform's own form."""
 
     def content_hash(self) -> bytes:
-        """Digest of the order's content (`schemas.content`): equal means that nothing changed."""
+        """Digest of the order's content (`schemas.content`): if it is equal, the content has not changed."""
         return content.content_hash(Trade, self.to_json())

@@ -1,8 +1,8 @@
 """Field types of the contract: 64-bit ids, money in yuan, platform times.
 
-On the way in they accept every form that the platform has used (docs/platform/gateway.md 5.1); on the way
-out (JSON) ids and money are text and times are UTC instants with offset, so that no reader can lose
-digits in a floating-point number.
+When read they accept every form that the platform has used (docs/platform/gateway.md 5.1). When written
+(JSON), ids and money are text and times are UTC instants with offset, so that no reader can lose digits in a
+floating-point number.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ MAX_ID = 2**63 - 1
 """Ids are stored as PostgreSQL `bigint`."""
 
 MAX_YUAN = Decimal(10**15)
-"""A larger amount is none, and written out in full it could have any length."""
+"""A larger number is not an amount, and its digits could fill any length."""
 
 MAX_DECIMAL_PLACES = 12
-"""Likewise; the platform writes two."""
+"""More decimal places are not an amount; the platform writes two."""
 
 KEPT_AMOUNTS = 10_000
-"""Amounts that need not be read again; `KEPT_AMOUNT_CHARACTERS` is the longest text of such a one."""
+"""How many parsed amounts are cached; `KEPT_AMOUNT_CHARACTERS` is the longest text that is cached."""
 
 KEPT_AMOUNT_CHARACTERS = 16
 
 KEPT_TIMES = 10_000
-"""Times that need not be read again: an order's lines repeat its own, and so does the next fetch of it."""
+"""How many parsed times are cached: an order's lines repeat the order's times, and so does its next fetch."""
 
 PLATFORM_TIME_CHARACTERS = len("2025-11-20 10:30:00")
 
@@ -52,7 +52,7 @@ def parse_id(value: object) -> int:
     """
     if type(value) is str and value.isascii() and value.isdigit():
         value = int(value)
-    if type(value) is not int:  # a boolean is none either
+    if type(value) is not int:  # excludes booleans, too
         raise ValueError(f"not an id (an integer or digits): {type(value).__name__}")
     if not 0 < value <= MAX_ID:
         raise ValueError("an id must lie between 1 and 2^63 - 1")
@@ -71,14 +71,14 @@ def parse_money(value: object) -> Decimal:
 
 def _amount(value: str | float | Decimal) -> Decimal:
     try:
-        # repr() of a float is the shortest text that reads back as it: the digits that were sent.
+        # repr() of a float is the shortest text that gives the same float: the digits that were sent.
         amount = Decimal(repr(value) if isinstance(value, float) else value)
     except InvalidOperation as error:
         raise ValueError("not an amount in yuan") from error
     if not amount.is_finite():
         raise ValueError("not a finite amount")
     if abs(amount) >= MAX_YUAN or int(amount.as_tuple().exponent) < -MAX_DECIMAL_PLACES:
-        raise ValueError("not an amount that anybody pays")
+        raise ValueError("too large or too fine for an amount in yuan")
     return amount
 
 
@@ -86,8 +86,8 @@ _kept_amount = lru_cache(KEPT_AMOUNTS)(_amount)
 
 
 def write_money(amount: Decimal) -> str:
-    """The amount in digits, with as many places as it was received with; never with an exponent."""
-    text = str(amount)  # sooner done than `format`
+    """The amount in digits, with the decimal places that were received; never with an exponent."""
+    text = str(amount)  # faster than `format`
     return format(amount, "f") if "E" in text else text
 
 
@@ -114,7 +114,7 @@ _kept_time = lru_cache(KEPT_TIMES)(platform_time.parse)
 
 
 def write_instant(value: datetime) -> str:
-    """ISO 8601 in UTC with a `Z`; seconds, and microseconds only where there are any."""
+    """ISO 8601 in UTC with a `Z`; seconds, and microseconds only if they are not 0."""
     instant = value if value.tzinfo is UTC else value.astimezone(UTC)
     # A fifth of the time that `isoformat` takes; there are several instants in each message.
     return orjson.dumps(instant, option=orjson.OPT_UTC_Z)[1:-1].decode()
@@ -122,20 +122,20 @@ def write_instant(value: datetime) -> str:
 
 def _fits(value: int, limit: int) -> int:
     if not -limit <= value < limit:
-        raise ValueError("a number that large counts nothing")
+        raise ValueError("the number is too large")
     return value
 
 
 Count = Annotated[int, AfterValidator(lambda value: _fits(value, 2**31))]
-"""Something counted or numbered: a PostgreSQL `integer` holds it."""
+"""A count or a number that a PostgreSQL `integer` can hold."""
 
 Milliseconds = Annotated[int, AfterValidator(lambda value: _fits(value, 2**63))]
-"""Since the epoch: a PostgreSQL `bigint` holds them."""
+"""Milliseconds since the epoch, within a PostgreSQL `bigint`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # compared as it is, since annotations must have a hash
+@dataclass(frozen=True, slots=True, eq=False)  # compared by identity, because annotations must have a hash
 class Form:
-    """How a value is read, by one call and no second check of its own type, and how it is written."""
+    """How a value is read, by a single call without a second check of its type, and how it is written."""
 
     read: Callable[[object], object]
     written: core_schema.SerSchema

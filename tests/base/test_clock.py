@@ -14,7 +14,7 @@ from topsync.base.clock import DRIFT_PER_SECOND, MAX_DOUBTS, ClockNotSetError, S
 
 T0 = datetime(2025, 11, 20, 2, 30, tzinfo=UTC).timestamp()
 ROUNDING_SECONDS = 5e-6
-"""datetime has microseconds, and a float near 1.8e9 has steps of a quarter of one."""
+"""datetime has microseconds, and a float near 1.8e9 has steps of a quarter of a microsecond."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class World:
         self.local += seconds
         self.server += seconds * (1 + drift)
 
-    def told(self) -> datetime:
+    def server_second(self) -> datetime:
         return datetime.fromtimestamp(math.floor(self.server), UTC)
 
 
@@ -69,9 +69,9 @@ def test_the_clock_is_never_ahead_of_the_server_and_its_upper_bound_never_behind
         world.pass_time(exchange.pause, exchange.drift)
         sent = world.local
         world.pass_time(exchange.out, exchange.drift)
-        told = world.told()
+        server_second = world.server_second()
         world.pass_time(exchange.back, exchange.drift)
-        clock.observe(told, sent=sent, received=world.local)
+        clock.observe(server_second, sent=sent, received=world.local)
         assert clock.now().timestamp() <= world.server + ROUNDING_SECONDS
         assert clock.latest_now().timestamp() >= world.server - ROUNDING_SECONDS
     world.pass_time(age, history[-1].drift)
@@ -82,43 +82,43 @@ def test_the_clock_is_never_ahead_of_the_server_and_its_upper_bound_never_behind
 def test_drift_during_a_slow_answer_counts_against_the_upper_bound() -> None:
     world = World(local=0.0, server=T0 + 0.999999)
     clock = ServerClock(lambda: world.local)
-    told = world.told()  # read at the very moment of sending
+    server_second = world.server_second()  # read at the very moment of sending
     world.pass_time(60.0, DRIFT_PER_SECOND)
-    clock.observe(told, sent=0.0, received=world.local)
+    clock.observe(server_second, sent=0.0, received=world.local)
     assert clock.latest_now().timestamp() >= world.server
 
 
 def test_observations_narrow_the_bounds() -> None:
     world = World(local=0.0, server=T0 + 0.7)
     clock = ServerClock(lambda: world.local)
-    clock.observe(world.told(), sent=0.0, received=0.0)
+    clock.observe(world.server_second(), sent=0.0, received=0.0)
     assert clock.uncertainty_seconds == pytest.approx(1.0)
     world.pass_time(0.5, 0.0)
-    clock.observe(world.told(), sent=world.local, received=world.local)
+    clock.observe(world.server_second(), sent=world.local, received=world.local)
     assert clock.uncertainty_seconds == pytest.approx(0.5, abs=0.001)
 
 
 def test_the_bounds_widen_with_age() -> None:
     world = World(local=0.0, server=T0)
     clock = ServerClock(lambda: world.local)
-    clock.observe(world.told(), sent=0.0, received=0.0)
+    clock.observe(world.server_second(), sent=0.0, received=0.0)
     world.pass_time(10_000, 0.0)
     assert clock.uncertainty_seconds == pytest.approx(1.0 + 2 * 10_000 * DRIFT_PER_SECOND)
 
 
 @pytest.mark.parametrize("step_seconds", [-3600.0, 3600.0])
 def test_a_clock_that_the_platform_sets_is_followed_once_the_doubt_is_over(step_seconds: float) -> None:
-    """Nobody knows at first which of the two is wrong: what only one of them supports is not claimed."""
+    """Nobody knows at first which of the two is wrong, so nothing is claimed that only one supports."""
     world = World(local=0.0, server=T0)
     clock = ServerClock(lambda: world.local, doubt_seconds=60)
-    clock.observe(world.told(), sent=0.0, received=0.0)
+    clock.observe(world.server_second(), sent=0.0, received=0.0)
     world.server += step_seconds
-    clock.observe(world.told(), sent=0.0, received=0.0)
+    clock.observe(world.server_second(), sent=0.0, received=0.0)
     assert clock.estimate().timestamp() == pytest.approx(world.server, abs=1)
     assert clock.now().timestamp() == pytest.approx(T0 + min(0, step_seconds))
     assert clock.latest_now().timestamp() == pytest.approx(T0 + max(0, step_seconds) + 1)
     world.pass_time(60.1, 0.0)
-    clock.observe(world.told(), sent=world.local, received=world.local)
+    clock.observe(world.server_second(), sent=world.local, received=world.local)
     assert clock.now().timestamp() == pytest.approx(world.server, abs=1)
     assert clock.latest_now().timestamp() == pytest.approx(world.server, abs=1)
 
@@ -128,8 +128,8 @@ def test_a_clock_that_goes_wrong_and_right_again_never_runs_ahead_of_the_truth()
     clock = ServerClock(lambda: world.local, doubt_seconds=60)
     for error_seconds in (0, 900, 0, -900, 0):
         world.pass_time(1.0, 0.0)
-        told = datetime.fromtimestamp(int(world.server) + error_seconds, UTC)
-        clock.observe(told, sent=world.local, received=world.local)
+        server_second = datetime.fromtimestamp(int(world.server) + error_seconds, UTC)
+        clock.observe(server_second, sent=world.local, received=world.local)
         assert clock.now().timestamp() <= world.server <= clock.latest_now().timestamp()
 
 
@@ -137,8 +137,8 @@ def test_a_clock_that_jumps_without_end_stays_within_memory_and_forgets_no_doubt
     world = World(local=0.0, server=T0)
     clock = ServerClock(lambda: world.local, doubt_seconds=60)
     for jump in range(1000):
-        told = datetime.fromtimestamp(T0 + 10 * (jump % 20), UTC)
-        clock.observe(told, sent=0.0, received=0.0)
+        server_second = datetime.fromtimestamp(T0 + 10 * (jump % 20), UTC)
+        clock.observe(server_second, sent=0.0, received=0.0)
     assert len(clock._doubted) <= MAX_DOUBTS
     assert clock.now().timestamp() == pytest.approx(T0)
     assert clock.latest_now().timestamp() == pytest.approx(T0 + 191)
@@ -147,16 +147,16 @@ def test_a_clock_that_jumps_without_end_stays_within_memory_and_forgets_no_doubt
 def test_a_time_is_ahead_only_where_no_doubt_allows_for_it() -> None:
     world = World(local=100.0, server=T0)
     clock = ServerClock(lambda: world.local, doubt_seconds=60)
-    clock.observe(world.told(), sent=world.local, received=world.local)
+    clock.observe(world.server_second(), sent=world.local, received=world.local)
     second = timedelta(seconds=1)
-    assert not clock.is_ahead(world.told() + second)
-    assert clock.is_ahead(world.told() + 2 * second)
+    assert not clock.is_ahead(world.server_second() + second)
+    assert clock.is_ahead(world.server_second() + 2 * second)
     # Set back, for good or by mistake: both times count for a while.
-    clock.observe(world.told() - timedelta(minutes=9), sent=world.local, received=world.local)
-    assert not clock.is_ahead(world.told() + second)
+    clock.observe(world.server_second() - timedelta(minutes=9), sent=world.local, received=world.local)
+    assert not clock.is_ahead(world.server_second() + second)
     world.pass_time(61, 0)
-    clock.observe(world.told() - timedelta(minutes=9), sent=world.local, received=world.local)
-    assert clock.is_ahead(world.told())
+    clock.observe(world.server_second() - timedelta(minutes=9), sent=world.local, received=world.local)
+    assert clock.is_ahead(world.server_second())
 
 
 def test_a_clock_that_was_never_set_says_so() -> None:

@@ -30,19 +30,21 @@ UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
         (183600, "2 d 3 h"),
     ],
 )
-def test_a_duration_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+def test_a_duration_is_written_in_its_two_largest_units(seconds: float, text: str) -> None:
     assert durations.text(seconds) == text
 
 
 @given(seconds=st.floats(0, 1e7))
-def test_what_is_told_is_not_shorter_than_it_is_and_not_much_longer(seconds: float) -> None:
-    told = sum(int(n) * UNITS[unit] for n, unit in re.findall(r"(\d+) (s|min|h|d)", durations.text(seconds)))
-    assert seconds <= told <= seconds + max(1, seconds / 24 + 60)
+def test_a_written_duration_is_never_shorter_than_the_duration_and_not_much_longer(seconds: float) -> None:
+    written = sum(
+        int(n) * UNITS[unit] for n, unit in re.findall(r"(\d+) (s|min|h|d)", durations.text(seconds))
+    )
+    assert seconds <= written <= seconds + max(1, seconds / 24 + 60)
 
 
 def test_a_wait_names_the_moment_at_which_it_ends_in_the_platforms_zone() -> None:
     before = platform_time.floor_to_second(datetime.now(UTC))
-    told = durations.until(31062)
-    found = re.fullmatch(r"8 h 38 min, until (\S+ \S+) GMT\+8", told)
+    written = durations.until(31062)
+    found = re.fullmatch(r"8 h 38 min, until (\S+ \S+) GMT\+8", written)
     assert found is not None
     assert timedelta(seconds=31062) <= platform_time.parse(found[1]) - before <= timedelta(seconds=31092)

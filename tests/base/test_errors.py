@@ -6,16 +6,16 @@ from topsync.base.errors import flat
 from topsync.budget.errors import CallLimitedError, Scope
 
 
-def test_what_a_group_of_groups_holds_is_told_once_and_without_the_groups() -> None:
+def test_errors_in_a_group_of_groups_are_written_once_and_without_the_groups() -> None:
     ban = CallLimitedError("not called: banned", scope=Scope.APP, wait_seconds=31062, api="taobao.time.get")
     group = ExceptionGroup(
         "unhandled errors in a TaskGroup",
         [ban, ExceptionGroup("inner", [ban, OSError("away\nrow (7, 'x')")])],
     )
-    told = flat(group)
-    assert told.startswith("CallLimitedError: taobao.time.get: not called: banned; wait 8 h 38 min, until 20")
-    assert told.endswith(" GMT+8, scope app; OSError: away")
-    assert told.count("banned") == 1
+    text = flat(group)
+    assert text.startswith("CallLimitedError: taobao.time.get: not called: banned; wait 8 h 38 min, until 20")
+    assert text.endswith(" GMT+8, scope app; OSError: away")
+    assert text.count("banned") == 1
 
 
 def test_of_many_different_errors_three_are_written_out() -> None:

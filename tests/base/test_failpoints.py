@@ -1,4 +1,4 @@
-"""Fail points do nothing unless the environment asks for one, and then exactly what it asks for."""
+"""Fail points do nothing unless the environment arms a point, and then exactly what it asks for."""
 
 from __future__ import annotations
 

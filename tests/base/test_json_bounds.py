@@ -31,7 +31,7 @@ def bomb(unit: bytes) -> bytes:
 
 
 def trades(count: int, lines: int) -> bytes:
-    """So many trades with every field of a trade and of so many order lines."""
+    """Trades with all fields, and with all fields of their order lines; as many as asked for."""
     order_line = {f"field_{number}": "a text, of any kind" for number in range(60)}
     trade = {f"field_{number}": "a text, of any kind" for number in range(150)}
     return orjson.dumps([trade | {"orders": {"order": [order_line] * lines}}] * count)

@@ -59,9 +59,9 @@ async def test_what_the_rule_gives_up_is_called_once() -> None:
     assert flaky.calls == 1
 
 
-async def test_the_rule_is_told_the_number_of_the_attempt_and_the_hook_every_wait() -> None:
+async def test_the_rule_gets_the_number_of_the_attempt_and_the_hook_every_wait() -> None:
     asked: list[int] = []
-    told: list[retry.Attempt] = []
+    heard: list[retry.Attempt] = []
 
     def twice(error: Exception, attempt: int) -> retry.Decision:
         asked.append(attempt)
@@ -69,9 +69,9 @@ async def test_the_rule_is_told_the_number_of_the_attempt_and_the_hook_every_wai
 
     flaky = Flaky(99)
     with pytest.raises(OSError, match="away"):
-        await retry.run(flaky, decide=twice, policy=FAST, on_retry=told.append)
+        await retry.run(flaky, decide=twice, policy=FAST, on_retry=heard.append)
     assert asked == [1, 2, 3]
-    assert told == [retry.Attempt(1, flaky.error, 0.0), retry.Attempt(2, flaky.error, 0.0)]
+    assert heard == [retry.Attempt(1, flaky.error, 0.0), retry.Attempt(2, flaky.error, 0.0)]
 
 
 async def test_a_wait_that_the_rule_names_is_kept() -> None:

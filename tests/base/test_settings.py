@@ -44,9 +44,9 @@ def refusal(
 ) -> str:
     with pytest.raises(SettingsError) as refused:
         settings.load(cls)
-    told = str(refused.value)
-    assert "\n" not in told
-    return told
+    expected = str(refused.value)
+    assert "\n" not in expected
+    return expected
 
 
 def test_the_committed_reference_page_is_the_generated_one() -> None:
@@ -76,12 +76,12 @@ def test_names_with_a_unit_say_it_at_their_end() -> None:
 
 
 def test_a_missing_setting_is_named_with_its_meaning() -> None:
-    told = refusal(DatabaseSettings)
-    assert told.startswith("TOPSYNC_DATABASE_URL: it is not set.")
-    assert "postgresql://" in told
+    expected = refusal(DatabaseSettings)
+    assert expected.startswith("TOPSYNC_DATABASE_URL: it is not set.")
+    assert "postgresql://" in expected
 
 
-def test_the_well_known_name_of_the_kafka_setting_is_the_one_that_is_told(
+def test_errors_name_the_kafka_setting_by_its_well_known_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert refusal(KafkaSettings).startswith("KAFKA_BOOTSTRAP_SERVERS: it is not set.")
@@ -90,7 +90,7 @@ def test_the_well_known_name_of_the_kafka_setting_is_the_one_that_is_told(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "expected"),
     [
         (
             "TOPSYNC_WINDOW_SECONDS",
@@ -109,11 +109,11 @@ def test_the_well_known_name_of_the_kafka_setting_is_the_one_that_is_told(
     ],
 )
 def test_a_wrong_value_is_one_line_with_the_setting_its_problem_and_the_way_out(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
 ) -> None:
     monkeypatch.setenv(variable, value)
     line = refusal(CoverageSettings)
-    assert line.startswith(told)
+    assert line.startswith(expected)
     assert "Unset it for the default" in line
 
 
@@ -203,7 +203,7 @@ def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "expected"),
     [
         (
             "sslmode=verify-full&sslrootcert=/nowhere/ca.pem",
@@ -217,10 +217,10 @@ def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
     ],
 )
 def test_a_certificate_that_is_not_there_is_a_wrong_setting_and_no_outage(
-    monkeypatch: pytest.MonkeyPatch, query: str, told: str
+    monkeypatch: pytest.MonkeyPatch, query: str, expected: str
 ) -> None:
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", f"postgresql://user:secret-word@host/x?{query}")
-    assert told in (line := refusal(DatabaseSettings))
+    assert expected in (line := refusal(DatabaseSettings))
     assert line.startswith("TOPSYNC_DATABASE_URL: ")
     assert "secret-word" not in line
 

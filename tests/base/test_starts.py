@@ -25,7 +25,7 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Away:
-    """Answers after so many failures."""
+    """Answers after a number of failures."""
 
     def __init__(self, times: int) -> None:
         self.left = times

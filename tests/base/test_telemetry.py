@@ -104,7 +104,7 @@ def test_no_form_of_logging_shows_sessions_receivers_or_rows(form: str) -> None:
     )
     output = "\n".join(logged(body, form=form))
     assert SECRET not in output
-    assert output.count("value too long") >= 4, "the error itself is told"
+    assert output.count("value too long") >= 4, "the error itself is shown"
 
 
 def test_what_nobody_catches_is_printed_without_what_must_not_be_shown() -> None:

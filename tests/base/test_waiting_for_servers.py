@@ -33,6 +33,6 @@ async def test_a_command_says_once_what_it_waits_for_and_a_service_each_time(
     with pytest.raises(UnreachableError):
         async with parts.open_pool():
             raise AssertionError("nobody is there")
-    told = [" ".join(map(str, call.args)) for call in logged.calls]
-    assert len(told) == lines, told
-    assert all("the database (TOPSYNC_DATABASE_URL)" in line for line in told)
+    logged_lines = [" ".join(map(str, call.args)) for call in logged.calls]
+    assert len(logged_lines) == lines, logged_lines
+    assert all("the database (TOPSYNC_DATABASE_URL)" in line for line in logged_lines)

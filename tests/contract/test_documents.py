@@ -150,10 +150,10 @@ OTHERS = {
 
 @pytest.mark.parametrize("event", OTHERS)
 def test_every_header_of_a_record_without_an_example_is_written_down(event: str) -> None:
-    told = {name: value.decode() for name, value in OTHERS[event].headers}
+    text = {name: value.decode() for name, value in OTHERS[event].headers}
     headers = asyncapi()["components"]["messages"][event]["headers"]
-    Draft7Validator(headers).validate(told)
-    assert set(told) <= set(headers["properties"])
+    Draft7Validator(headers).validate(text)
+    assert set(text) <= set(headers["properties"])
 
 
 def orders() -> Iterator[Trade]:
@@ -224,8 +224,8 @@ def test_the_asyncapi_document_has_every_topic_and_every_event_type_once() -> No
         channel["address"].replace("{prefix}", "taobao") for channel in document["channels"].values()
     }
     assert addresses == {topic.name for topic in registry.all()}
-    told = [name for channel in document["channels"].values() for name in channel["messages"]]
-    assert sorted(told) == sorted(event.type for event in events.EVENTS) == sorted(set(told))
+    text = [name for channel in document["channels"].values() for name in channel["messages"]]
+    assert sorted(text) == sorted(event.type for event in events.EVENTS) == sorted(set(text))
 
 
 # What the check says.
@@ -238,34 +238,34 @@ def breaks(released: Any, made: Any = None) -> list[str]:
 
 def test_a_released_field_that_is_gone_is_named_with_whom_it_breaks(released: dict[str, Any]) -> None:
     released[ORDER]["properties"]["gone"] = {"type": "string"}
-    (told,) = breaks(released)
-    assert told == f"BREAKS  {ORDER}: gone: removed -- whoever reads the field finds nothing any more"
+    (text,) = breaks(released)
+    assert text == f"BREAKS  {ORDER}: gone: removed -- readers of the field no longer find it"
 
 
 def test_an_event_type_that_is_gone_or_moved_breaks_those_who_wait_for_it(released: dict[str, Any]) -> None:
     messages = released[documents.ASYNCAPI]["components"]["messages"]
     messages["taobao.trade.lost.v1"] = messages[events.ORDERS.types()[0].type]
-    (told,) = breaks(released)
-    assert "taobao.trade.lost.v1 is gone" in told
+    (text,) = breaks(released)
+    assert "taobao.trade.lost.v1 is gone" in text
     moved: Any = copy.deepcopy(dict(documents.documents()))
     moved[documents.ASYNCAPI]["channels"]["orders"]["address"] = "{prefix}.trade.orders.v2"
-    told = " ".join(breaks(documents.documents(), moved))
-    assert "is not in {prefix}.trade.orders.v1 any more" in told
+    text = " ".join(breaks(documents.documents(), moved))
+    assert "is not in {prefix}.trade.orders.v1 any more" in text
 
 
 def test_a_header_that_is_gone_breaks_those_who_filter_by_it(released: dict[str, Any]) -> None:
     order = released[documents.ASYNCAPI]["components"]["messages"][events.ORDERS.types()[0].type]
     order["headers"]["properties"]["ce_gone"] = {"type": "string"}
-    (told,) = breaks(released)
-    assert "ce_gone: removed" in told
+    (text,) = breaks(released)
+    assert "ce_gone: removed" in text
 
 
 def test_another_key_breaks_those_who_rely_on_the_order_of_its_records() -> None:
     made: Any = copy.deepcopy(dict(documents.documents()))
     paid = events.ORDERS.type_of(Transition.PAID)
     made[documents.ASYNCAPI]["components"]["messages"][paid]["bindings"]["kafka"]["key"]["title"] = "buyer"
-    (told,) = breaks(documents.documents(), made)
-    assert f"{paid}: keyed by `buyer` and no longer by `tid`" in told
+    (text,) = breaks(documents.documents(), made)
+    assert f"{paid}: keyed by `buyer` and no longer by `tid`" in text
 
 
 def test_a_topic_that_is_not_compacted_any_more_breaks_those_who_read_it_from_the_start() -> None:
@@ -273,8 +273,8 @@ def test_a_topic_that_is_not_compacted_any_more_breaks_those_who_read_it_from_th
     del made[documents.ASYNCAPI]["channels"]["orders"]["bindings"]["kafka"]["topicConfiguration"][
         "cleanup.policy"
     ]
-    (told,) = breaks(documents.documents(), made)
-    assert "{prefix}.trade.orders.v1 is kept by delete and no longer by compact" in told
+    (text,) = breaks(documents.documents(), made)
+    assert "{prefix}.trade.orders.v1 is kept by delete and no longer by compact" in text
 
 
 @pytest.mark.parametrize("what", ["payload", "contentType"])
@@ -282,8 +282,8 @@ def test_another_form_of_the_value_in_the_same_version_breaks_its_readers(what: 
     made: Any = copy.deepcopy(dict(documents.documents()))
     paid = events.ORDERS.type_of(Transition.PAID)
     made[documents.ASYNCAPI]["components"]["messages"][paid][what] = "another"
-    (told,) = breaks(documents.documents(), made)
-    assert f"{paid}: another {what}" in told
+    (text,) = breaks(documents.documents(), made)
+    assert f"{paid}: another {what}" in text
 
 
 def test_a_header_that_may_be_absent_now_or_has_another_form_breaks_those_who_read_it() -> None:
@@ -292,17 +292,17 @@ def test_a_header_that_may_be_absent_now_or_has_another_form_breaks_those_who_re
     headers = made[documents.ASYNCAPI]["components"]["messages"][paid]["headers"]
     headers["required"].remove("ce_transitions")
     headers["properties"]["ce_time"]["pattern"] = "^[0-9]+$"
-    told = " ".join(breaks(documents.documents(), made))
-    assert "ce_transitions: may be absent now" in told
-    assert "ce_time: `pattern`" in told
+    text = " ".join(breaks(documents.documents(), made))
+    assert "ce_transitions: may be absent now" in text
+    assert "ce_time: `pattern`" in text
 
 
 def test_what_is_new_breaks_nobody(released: dict[str, Any]) -> None:
     del released[ORDER]["properties"]["cod_fee"]
     del released[documents.schema_path("taobao.trade.change.v1")]
     assert breaks(released) == []
-    told = [str(one) for one in documents.compare(released, documents.documents())]
-    assert f"compatible  {ORDER}: cod_fee: added" in told
+    text = [str(one) for one in documents.compare(released, documents.documents())]
+    assert f"compatible  {ORDER}: cod_fee: added" in text
 
 
 def test_export_writes_what_check_finds_nothing_in(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A dead letter tells whose order it is about, wherever that is written; its `repr` tells nothing else."""
+"""A dead letter says whose order it is about, wherever that is written; its `repr` shows nothing else."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_letter_about_an_order_that_cannot_be_stored_or_was_given_up_knows_its
     assert (letter.seller_id, letter.tid) == (SELLER, TID)
 
 
-def test_under_a_wrong_key_the_order_is_the_one_inside() -> None:
+def test_under_a_wrong_key_the_order_is_that_in_the_value() -> None:
     for record in (refused(), unreadable_snapshot()):
         misplaced = record._replace(key=records.key_of(TID + 1))
         assert letters.read(received(misplaced)).tid == TID

@@ -86,7 +86,7 @@ def running() -> set[int]:
 
 
 def table() -> list[tuple[int, int]]:
-    """(process, parent) of all processes but zombies, as every Unix tells them."""
+    """(process, parent) of all processes but zombies, as every Unix lists them."""
     output = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
     ).stdout

@@ -69,7 +69,7 @@ async def test_one_folder_serves_one_group_at_a_time_and_then_the_next(tmp_path:
     assert not run_folders.is_in_use(tmp_path)
 
 
-async def test_a_new_run_removes_ended_runs_and_leaves_running_ones(tmp_path: Path) -> None:
+async def test_a_new_run_removes_ended_runs_and_leaves_running_runs(tmp_path: Path) -> None:
     ended, running = run_folders.create(tmp_path), run_folders.create(tmp_path)
     async with ProcessGroup(ended):
         pass

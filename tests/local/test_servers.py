@@ -1,4 +1,4 @@
-"""The embedded servers are real ones: what they acknowledged is there after they were killed."""
+"""The embedded servers are real servers: what they acknowledged is there after they were killed."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ def test_a_topic_that_was_never_looked_at_is_short_when_it_has_fewer_offsets_tha
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_loss_says_in_a_line_what_to_do(reason: Reason) -> None:
-    told = str(TopicLoss(Compacted.ORDERS, Finder.WITNESS, reason, 3, datetime.now(UTC)))
-    assert told.startswith("the topic orders ")
-    assert told.endswith("`topsync republish`")
-    assert "\n" not in told
-    assert ("`topsync topics apply`" in told) == (reason is Reason.GONE), "first there must be one"
+    text = str(TopicLoss(Compacted.ORDERS, Finder.WITNESS, reason, 3, datetime.now(UTC)))
+    assert text.startswith("the topic orders ")
+    assert text.endswith("`topsync republish`")
+    assert "\n" not in text
+    assert ("`topsync topics apply`" in text) == (reason is Reason.GONE), "first there must be one"

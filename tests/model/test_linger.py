@@ -39,7 +39,7 @@ def test_every_topic_about_orders_may_wait(topic: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("TradeCreated=5", "no message about orders is called 'TradeCreated'; the topics are TradeCreate, "),
         ("taobao_trade_TradeCreate=5", "no message about orders is called 'taobao_trade_TradeCreate'"),
@@ -56,6 +56,6 @@ def test_every_topic_about_orders_may_wait(topic: str) -> None:
         ("TradeCreate=5,TradeCreate=6", "TradeCreate is named twice"),
     ],
 )
-def test_a_mistake_is_named(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
+def test_a_mistake_is_named(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(problem)}"):
         linger.parse(text, WORDS)

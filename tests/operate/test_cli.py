@@ -59,7 +59,7 @@ def run(
     return int(ended.value.code or 0), written.out, written.err
 
 
-def test_the_commands_are_the_documented_ones() -> None:
+def test_the_commands_are_those_that_are_documented() -> None:
     assert {name for (name, *_) in COMMANDS} == {
         "push", "enrich", "reconcile", "witness", "bootstrap", "migrate", "topics", "sellers", "schema",
         "deadletter", "orders",
@@ -102,11 +102,11 @@ def test_a_missing_setting_is_one_line_and_status_2(arguments: tuple[str, ...]) 
     ended = subprocess.run(
         [sys.executable, "-m", "topsync", *arguments], capture_output=True, env=clean, timeout=60, check=False
     )
-    told = [line for line in ended.stderr.decode().split("\n") if line and not line.startswith("{")]
-    assert ended.returncode == 2, told
-    assert len(told) == 1
-    assert told[0].startswith("topsync")
-    assert "it is not set" in told[0]
+    complaints = [line for line in ended.stderr.decode().split("\n") if line and not line.startswith("{")]
+    assert ended.returncode == 2, complaints
+    assert len(complaints) == 1
+    assert complaints[0].startswith("topsync")
+    assert "it is not set" in complaints[0]
 
 
 def by_itself(*arguments: str, **environment: str) -> tuple[int, str, str]:
@@ -316,7 +316,7 @@ def test_migrating_twice_says_that_nothing_was_left_to_do(
     assert (status, output) == (0, "the schema is up to date\n")
 
 
-def test_a_database_without_the_schema_is_told_with_the_command_that_makes_it(
+def test_a_database_without_the_schema_is_reported_with_the_command_that_makes_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", database_url)
@@ -342,9 +342,9 @@ def test_a_seller_is_added_with_its_session_from_standard_input_and_never_shown_
 def test_a_seller_without_a_session_is_refused(
     installed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, told = add_seller(monkeypatch, "\n")
+    status, complaints = add_seller(monkeypatch, "\n")
     assert status == 1
-    assert "no session token on standard input" in told
+    assert "no session token on standard input" in complaints
 
 
 def test_a_new_key_is_one_that_the_vault_takes() -> None:

@@ -222,8 +222,8 @@ async def test_nothing_of_a_letter_is_shown_but_on_the_wish_to_see_it(desk: Desk
     assert r"\x00\xff\x1b]0;secret\x07" in wished
     assert "\x1b" not in wished
     await dead_letter_commands.show(message, original=True, as_json=True)
-    told = orjson.loads(desk.capsys.readouterr().out)
-    assert base64.b64decode(told["original"]) == letterbox.unreadable_message().value
+    output = orjson.loads(desk.capsys.readouterr().out)
+    assert base64.b64decode(output["original"]) == letterbox.unreadable_message().value
 
 
 @pytest.mark.parametrize("name", ["0/99", "7/0", "17", "0/1"])
@@ -239,12 +239,12 @@ async def test_what_is_tried_again_is_asked_for_once_and_no_longer_open(desk: De
         letterbox.refused(TID, topic=desk.topic), letterbox.unreadable_snapshot(TID + 1, topic=desk.topic)
     )
     names = await desk.ids()
-    status, told = await desk.retry(*names, dry_run=True)
+    status, output = await desk.retry(*names, dry_run=True)
     assert (status, await desk.hints()) == (0, [])
-    assert "2 of 2 can be tried again" in told
+    assert "2 of 2 can be tried again" in output
     assert len(await desk.tids()) == 2
 
-    status, told = await desk.retry(*names)
+    status, output = await desk.retry(*names)
     assert status == 0
     assert {(hint.tid, hint.source, hint.reason) for hint in await desk.hints()} == {
         (TID + n, Source.OPERATOR, f"dead letter {name}") for n, name in enumerate(names)
@@ -254,9 +254,9 @@ async def test_what_is_tried_again_is_asked_for_once_and_no_longer_open(desk: De
         True,
         True,
     ]
-    status, told = await desk.retry(*names)
+    status, output = await desk.retry(*names)
     assert status == 1
-    assert "tried again already" in told
+    assert "tried again already" in output
     assert len(await desk.hints()) == 2
 
 
@@ -266,10 +266,10 @@ async def test_what_cannot_be_tried_again_stays_open_and_says_why(desk: Desk) ->
         letterbox.refused(TID, UNKNOWN_SELLER, topic=desk.topic),
         letterbox.refused(TID + 1, topic=desk.topic),
     )
-    status, told = await desk.retry(*await desk.ids())
+    status, output = await desk.retry(*await desk.ids())
     assert status == 1
-    assert f"topsync replay --seller {SELLER}" in told
-    assert "its seller is not known" in told
+    assert f"topsync replay --seller {SELLER}" in output
+    assert "its seller is not known" in output
     assert [hint.tid for hint in await desk.hints()] == [TID + 1]
     assert await desk.tids() == [None, str(TID)]
 
@@ -278,9 +278,9 @@ async def test_many_are_tried_again_only_when_somebody_is_sure(desk: Desk) -> No
     count = dead_letter_commands.CONFIRM_ABOVE + 1
     await desk.put(*(letterbox.refused(TID + n, topic=desk.topic) for n in range(count)))
     for which in (Filter(reason="refused"), Filter(seller=str(SELLER))):
-        status, told = await desk.retry(which=which, answer="")
+        status, output = await desk.retry(which=which, answer="")
         assert (status, await desk.hints()) == (0, [])
-        assert "nothing is done" in told
+        assert "nothing is done" in output
     await desk.retry(which=Filter(reason="refused"), answer="yes\n")
     assert len(await desk.hints()) == count
     none = (await desk.retry(which=Filter(reason="refused")))[1]
@@ -288,19 +288,19 @@ async def test_many_are_tried_again_only_when_somebody_is_sure(desk: Desk) -> No
 
 
 @pytest.mark.parametrize(
-    ("names", "which", "told"),
+    ("names", "which", "output"),
     [
-        pytest.param((), Filter(), "which ones", id="none named"),
+        pytest.param((), Filter(), "which letters", id="none named"),
         pytest.param(("0/1",), Filter(reason="refused"), "not both", id="named and described"),
         pytest.param(("x",), Filter(), "partition/offset", id="no id"),
     ],
 )
 async def test_what_to_deal_with_has_to_be_said_in_one_way(
-    names: tuple[str, ...], which: Filter, told: str
+    names: tuple[str, ...], which: Filter, output: str
 ) -> None:
-    with pytest.raises(LettersError, match=told):
+    with pytest.raises(LettersError, match=output):
         await dead_letter_commands.retry(request(names, which, yes=True))
-    with pytest.raises(LettersError, match=told):
+    with pytest.raises(LettersError, match=output):
         await dead_letter_commands.close(request(names, which, yes=True), "dealt with")
 
 
@@ -337,8 +337,8 @@ async def test_a_closed_letter_is_no_longer_open_and_says_when_and_why(desk: Des
     closed, still_open = await desk.ids()
     before = await read_all(desk.kafka, desk.topic, 1)
     assert len(before) == 2
-    told = await desk.close(closed, because="replayed 10:00 to 10:10")
-    assert "closed 1: replayed 10:00 to 10:10" in told
+    output = await desk.close(closed, because="replayed 10:00 to 10:10")
+    assert "closed 1: replayed 10:00 to 10:10" in output
     assert [letter["id"] for letter in await desk.listed()] == [still_open]
 
     first, second = await desk.listed(EVERYTHING)

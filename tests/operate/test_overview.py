@@ -56,14 +56,14 @@ async def test_what_is_away_held_up_or_waiting_is_said_last_with_what_to_do(
 ) -> None:
     output = await status(capsys)
     tables, _, wrong = output.rpartition("\n\n")
-    told = wrong.splitlines()
-    assert all(line.startswith("! ") for line in told)
+    lines = wrong.splitlines()
+    assert all(line.startswith("! ") for line in lines)
     for service in ("push", "enrich", "reconcile"):
-        assert f"! no process of `topsync {service}` is running" in told
-    (push,) = [line for line in told if "push is down" in line]
+        assert f"! no process of `topsync {service}` is running" in lines
+    (push,) = [line for line in lines if "push is down" in line]
     assert "its last proof of life is of 2025-11-20 10:01:00" in push
     assert r"the channel closed: 4004 \x1b[2J" in push
-    (expired, paused) = [line for line in told if "nothing of it is pulled" in line]
+    (expired, paused) = [line for line in lines if "nothing of it is pulled" in line]
     assert f"demo_one ({SELLER}) is expired since" in expired
     assert expired.endswith(f"{REFUSED}; run `topsync sellers authorise {SELLER}`")
     assert paused.endswith("a holiday")

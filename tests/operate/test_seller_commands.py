@@ -88,9 +88,9 @@ async def test_an_expired_seller_that_authorises_is_what_it_was_and_owed_a_repla
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await sellers.refuse(process.pool, shop.seller_id, 1, REFUSED)
-    told = await authorised(shop, capsys, str(shop.seller_id))
-    assert "has authorised until" in told
-    assert "is replayed" in told
+    output = await authorised(shop, capsys, str(shop.seller_id))
+    assert "has authorised until" in output
+    assert "is replayed" in output
     seller = await shop.seller(process)
     assert (seller.state, seller.version, seller.replay_due) == (SellerState.NEW, 2, True)
     await process.works(process.sessions.account(seller))
@@ -114,8 +114,8 @@ async def test_without_a_name_whoever_authorises_is_added(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = shop.platform.sellers[1]
-    told = await authorised(shop, capsys, None, seller=1)
-    assert f"topsync bootstrap --seller {other.user_id}" in told
+    output = await authorised(shop, capsys, None, seller=1)
+    assert f"topsync bootstrap --seller {other.user_id}" in output
     added = await sellers.get(process.pool, other.user_id)
     assert added is not None
     assert (added.nick, added.state) == (other.nick, SellerState.NEW)
@@ -123,7 +123,7 @@ async def test_without_a_name_whoever_authorises_is_added(
 
 
 @pytest.mark.parametrize(
-    ("handed_in", "told"),
+    ("handed_in", "output"),
     [
         ("", "no code in it"),
         ("https://shop.example/callback?state=x", "no code in it"),
@@ -133,10 +133,10 @@ async def test_without_a_name_whoever_authorises_is_added(
         ("SECRETCODE", "a code works once and not for long"),
     ],
 )
-async def test_what_cannot_be_used_is_told_in_one_line_without_the_code(
-    shop: Shop, process: Process, handed_in: str, told: str
+async def test_what_cannot_be_used_is_reported_in_one_line_without_the_code(
+    shop: Shop, process: Process, handed_in: str, output: str
 ) -> None:
-    with pytest.raises(SellerOperationError, match=told) as refused:
+    with pytest.raises(SellerOperationError, match=output) as refused:
         await seller_commands.authorise(str(shop.seller_id), handed_in, nobody)
     assert "SECRETCODE" not in str(refused.value)
     assert (await shop.seller(process)).version == 1
@@ -174,7 +174,7 @@ async def test_a_paused_seller_that_authorises_stays_paused_until_it_is_resumed(
         await seller_commands.resume(name)
 
 
-async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_the_end_told(
+async def test_a_handed_in_grant_is_kept_with_its_ends_and_a_token_alone_with_the_given_end(
     shop: Shop, process: Process, tmp_path: Path
 ) -> None:
     form = {"grant_type": "authorization_code", "code": code_for(shop), "redirect_uri": REDIRECT_URL}
@@ -206,8 +206,8 @@ async def test_an_authorisation_is_kept_although_another_row_has_the_nick(
     await sellers.add(process.pool, seller_id=second.user_id, nick=first.nick, session_cipher=b"x")
     await sellers.add(process.pool, seller_id=first.user_id, nick=second.nick, session_cipher=b"x")
     await seller_commands.authorise(str(first.user_id), code_for(shop), nobody)
-    told = capsys.readouterr().out
-    assert f"{second.user_id} is known under the same nick" in told
+    output = capsys.readouterr().out
+    assert f"{second.user_id} is known under the same nick" in output
     with pytest.raises(AmbiguousError, match=f"{first.user_id} .*and {second.user_id} "):
         await seller_commands.pause(first.nick, "for no reason")
     await seller_commands.authorise(str(second.user_id), code_for(shop, 1), nobody)
@@ -305,7 +305,7 @@ def line_of(user_id: int, nick: str, session: str) -> bytes:
     return orjson.dumps({"user_id": user_id, "nick": nick, "session": session})
 
 
-async def test_list_and_show_tell_where_a_seller_stands_and_what_to_do(
+async def test_list_and_show_say_in_which_state_a_seller_is_and_what_to_do(
     shop: Shop,
     process: Process,
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""What may change within a version, and what is told about that which may not."""
+"""What may change within a version, and what is said about changes that may not."""
 
 from __future__ import annotations
 
@@ -61,38 +61,38 @@ def test_texts_for_people_may_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "path", "told"),
+    ("fields", "path", "expected"),
     [
-        ({"payment": None}, "payment", "finds nothing"),
+        ({"payment": None}, "payment", "no longer find it"),
         ({"note": (str, ...)}, "note", "lack it"),
-        ({"tid": (PlatformId | None, None)}, "tid", "relies on the field"),
+        ({"tid": (PlatformId | None, None)}, "tid", "rely on the field"),
         ({"payment": (Money, ...)}, "payment", "may lack it"),
-        ({"payment": (Instant | None, None)}, "payment", "does not understand the other"),
-        ({"payment": (float | None, None)}, "payment", "does not understand the other"),
-        ({"tid": (str, ...)}, "tid", "does not understand the other"),
+        ({"payment": (Instant | None, None)}, "payment", "do not understand the new form"),
+        ({"payment": (float | None, None)}, "payment", "do not understand the new form"),
+        ({"tid": (str, ...)}, "tid", "do not understand the new form"),
         ({"state": (Literal["done", "failed", "late"], ...)}, "state", "do not expect it"),
         ({"state": (Literal["done"], ...)}, "state", "in the topic already"),
-        ({"state": (str, ...)}, "state", "unknown"),
-        ({"lines": line(oid=(PlatformId, ...))}, "lines[].title", "finds nothing"),
-        ({"lines": line(oid=(PlatformId | None, None), title=(str | None, None))}, "lines[].oid", "relies"),
+        ({"state": (str, ...)}, "state", "do not know the new values"),
+        ({"lines": line(oid=(PlatformId, ...))}, "lines[].title", "no longer find it"),
+        ({"lines": line(oid=(PlatformId | None, None), title=(str | None, None))}, "lines[].oid", "rely on"),
         ({"lines": line(oid=(PlatformId, ...), title=(int | None, None))}, "lines[].title", "understand"),
-        ({"lines": (str, ...)}, "lines", "does not understand the other"),
-        ({"lines": (list[Any], ...)}, "lines[].oid", "finds nothing"),
-        ({"payment": (Annotated[Money, TEXT] | None, None)}, "payment", "does not understand the other"),
-        ({"code": (Annotated[str, Field(max_length=9)], ...)}, "code", "does not understand the other"),
+        ({"lines": (str, ...)}, "lines", "do not understand the new form"),
+        ({"lines": (list[Any], ...)}, "lines[].oid", "no longer find it"),
+        ({"payment": (Annotated[Money, TEXT] | None, None)}, "payment", "do not understand the new form"),
+        ({"code": (Annotated[str, Field(max_length=9)], ...)}, "code", "do not understand the new form"),
         ({"code": (Annotated[str, Field(pattern="^[a-z]+$")], ...)}, "code", "understand"),
         ({"code": (Annotated[str, Field(min_length=1, max_length=10)], ...)}, "code", "understand"),
-        ({"share": (Annotated[float, Field(le=1)], ...)}, "share", "does not understand the other"),
-        ({"share": (int, ...)}, "share", "does not understand the other"),
-        ({"closed": (SHUT, ...)}, "closed", "does not understand the other"),
+        ({"share": (Annotated[float, Field(le=1)], ...)}, "share", "do not understand the new form"),
+        ({"share": (int, ...)}, "share", "do not understand the new form"),
+        ({"closed": (SHUT, ...)}, "closed", "do not understand the new form"),
     ],
 )
 def test_what_takes_something_from_a_reader_is_named_with_whom_it_breaks(
-    fields: dict[str, Any], path: str, told: str
+    fields: dict[str, Any], path: str, expected: str
 ) -> None:
     found = [change for change in changes(**fields) if change.breaks]
     assert path in {change.path for change in found}
-    assert any(told in (change.breaks or "") for change in found)
+    assert any(expected in (change.breaks or "") for change in found)
     assert all(str(change).startswith(f"{change.path}: ") for change in found)
 
 
@@ -126,7 +126,7 @@ def test_a_field_that_is_called_as_a_text_for_people_is_a_field() -> None:
 def test_a_value_that_goes_is_named_and_one_that_comes_is_named() -> None:
     three = schema(state=(Literal["done", "failed", "late"], ...))
     two = schema(state=(Literal["done", "lost"], ...))
-    told = " ".join(map(str, compatibility.changes(three, two)))
+    expected = " ".join(map(str, compatibility.changes(three, two)))
     for value in ("failed", "late", "lost"):
-        assert f"`{value}`" in told
-    assert "`done`" not in told
+        assert f"`{value}`" in expected
+    assert "`done`" not in expected

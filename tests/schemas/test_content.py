@@ -44,7 +44,7 @@ def in_lines(trade: dict[str, Any], alter: Callable[[dict[str, Any]], object]) -
 
 
 def test_what_is_asked_for_is_known() -> None:
-    """Otherwise a hold, for one, could change and make no version."""
+    """Otherwise a hold, for example, could change and make no version."""
     assert set(FULLINFO_FIELDS) <= Trade.known
     assert set(REFUND_FIELDS) <= Refund.known
     assert not Trade.typed & Trade.carried

@@ -176,18 +176,18 @@ def test_the_sdk_takes_the_attributes_of_a_tombstone_too() -> None:
 
 
 def test_every_attribute_that_the_specification_requires_is_there() -> None:
-    told = cloud_events.attributes(headers())
-    assert {"id", "source", "specversion", "type"} <= told.keys()
-    assert told["specversion"] == "1.0"
+    ce = cloud_events.attributes(headers())
+    assert {"id", "source", "specversion", "type"} <= ce.keys()
+    assert ce["specversion"] == "1.0"
 
 
 def test_attributes_are_what_was_written_and_foreign_headers_are_left_out() -> None:
-    told = cloud_events.attributes([*headers(), ("tracestate", b"a=1"), ("ce_odd", b"\xff")])
-    assert told["id"] == "101:3"
-    assert told["revision"] == "3"
-    assert told["time"] == "2025-11-20T04:00:00Z"
-    assert told["odd"] == "\ufffd"
-    assert not {"tracestate", "content-type"} & told.keys()
+    ce = cloud_events.attributes([*headers(), ("tracestate", b"a=1"), ("ce_odd", b"\xff")])
+    assert ce["id"] == "101:3"
+    assert ce["revision"] == "3"
+    assert ce["time"] == "2025-11-20T04:00:00Z"
+    assert ce["odd"] == "\ufffd"
+    assert not {"tracestate", "content-type"} & ce.keys()
 
 
 def test_extension_names_are_what_the_specification_allows() -> None:

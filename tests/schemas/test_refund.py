@@ -1,4 +1,4 @@
-"""A refund is read like a trade; its hash tells its own changes from those of the order and of masking."""
+"""A refund is read like a trade; its hash ignores changes of the order and of masking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trade keeps everything the platform sent, exactly; its hash tells a change from the same again (I8)."""
+"""A trade keeps everything that the platform sent, exactly; its hash changes only with its content (I8)."""
 
 from __future__ import annotations
 
@@ -421,7 +421,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def changed_at(trade: dict[str, Any], path: tuple[Any, ...]) -> dict[str, Any]:
-    """The trade with one leaf changed into another value of its kind."""
+    """The trade with a single leaf changed into another value of its kind."""
     changed = copy.deepcopy(trade)
     holder: Any = changed
     for step in path[:-1]:

@@ -1,4 +1,4 @@
-"""When a session is refreshed, when its end is told, and how long is waited: decided without I/O."""
+"""When to refresh a session, when to warn of its end, and how long to wait: decided without I/O."""
 
 from __future__ import annotations
 
@@ -84,28 +84,28 @@ def test_waits_double_up_to_an_hour() -> None:
     assert session_rules.wait_seconds(1) > 25, "a claim never lapses while its call is still open"
 
 
-def test_each_threshold_is_told_once_and_only_the_most_urgent() -> None:
+def test_each_threshold_is_warned_of_once_and_only_the_most_urgent() -> None:
     given: set[int] = set()
-    told = []
+    given_days = []
     for days in range(81):
         due = session_rules.warning_due(LIFE, given, now=at(days))
         if due is not None:
-            told.append((days, due))
+            given_days.append((days, due))
             given.add(due)
-    assert told == [(50, 30), (73, 7), (79, 1)]
+    assert given_days == [(50, 30), (73, 7), (79, 1)]
     assert session_rules.warning_due(LIFE, set(), now=at(75)) == 7, "a month is no news by then"
     assert session_rules.warning_due(Life(), set(), now=at(75)) is None
 
 
-@given(days=st.floats(-10, 100), told=st.sets(st.sampled_from(WARNING_DAYS)))
-def test_no_warning_is_told_before_its_time_or_twice(days: float, told: set[int]) -> None:
-    due = session_rules.warning_due(LIFE, told, now=at(days))
+@given(days=st.floats(-10, 100), given_days=st.sets(st.sampled_from(WARNING_DAYS)))
+def test_no_warning_is_given_before_its_time_or_twice(days: float, given_days: set[int]) -> None:
+    due = session_rules.warning_due(LIFE, given_days, now=at(days))
     if due is not None:
-        assert due not in told
+        assert due not in given_days
         assert 80 - days <= due
 
 
-def test_an_operator_is_told_to_authorise_only_where_that_is_needed() -> None:
+def test_an_operator_is_asked_to_authorise_only_where_that_is_needed() -> None:
     assert session_rules.what_to_do(EXPIRED, now=at(1)) == "it is being refreshed"
     for seller in (
         replace(EXPIRED, reason=CANCELLED),

@@ -11,7 +11,7 @@ from topsync.store.batching import Together
 
 
 class Desk:
-    """Answers each number with its double, when it is told to; odd ones above 100 are refused."""
+    """Answers each number with its double when asked to; odd numbers above 100 are refused."""
 
     def __init__(self, at_most: int = 10) -> None:
         self.calls: list[Sequence[int]] = []

@@ -45,7 +45,7 @@ that were leased before reach further, to an eighth of a second."""
 
 @dataclass
 class Platform:
-    """Counts calls as they arrive, and bans the app once when told to."""
+    """Counts calls as they arrive, and bans the app once when asked to."""
 
     url: str = ""
     calls: list[tuple[float, str]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Platform:
         )
 
     def priorities_of_busiest(self, seconds: float, *, until: float) -> Counter[str]:
-        """The calls of each priority in the so many seconds, before `until`, in which most were begun."""
+        """The calls of each priority in the busiest span of `seconds`, before `until`."""
         calls = [(begun, priority) for begun, (_, priority) in zip(self.begun, self.calls, strict=True)]
         return max(
             (
@@ -143,7 +143,7 @@ async def start(own: DatabaseSettings, pool: Pool, platform: Platform) -> AsyncI
 
 
 async def let_call(*processes: asyncio.subprocess.Process, seconds: float) -> float:
-    """Let these call, all for the same so many seconds: on a busy machine one is up long before another.
+    """Let these call, all during the same seconds: on a busy machine, some start long before others.
 
     Returns when they begin no more calls but those that they wait for.
     """
@@ -265,7 +265,7 @@ async def test_an_idle_budget_admits_at_once(open_one: OpenBook) -> None:
             assert time.monotonic() - asked < pace.seconds(0.5)
 
 
-async def test_the_longer_of_two_bans_counts_and_a_ban_told_twice_is_no_longer(
+async def test_the_longer_of_two_bans_counts_and_a_ban_announced_twice_is_no_longer(
     open_one: OpenBook, pool: Pool
 ) -> None:
     async with open_one(CallLimits()) as mine, open_one(CallLimits()) as others:
@@ -354,7 +354,7 @@ async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_i
             await postgres.kill()
             gone_at = time.monotonic()
             await eventually(lambda: time.monotonic() > gone_at + LEASE_SECONDS)
-            # A ban that is met while the book is away is kept, and told as soon as it is back.
+            # A ban that is met while the book is away is kept, and announced as soon as the book is back.
             await gate.ban(Scope.APP_API, OTHER, 300)
             await postgres.restart()
             back_at = time.monotonic()
@@ -368,5 +368,5 @@ async def test_without_the_database_nothing_is_called_and_calls_resume_when_it_i
             await asyncio.gather(*callers, return_exceptions=True)
 
 
-def test_a_ban_is_read_as_it_is_told() -> None:
+def test_a_ban_is_read_as_it_is_announced() -> None:
     assert call_budget.read_notification(f"{API} 12.5") == (API, 12.5)

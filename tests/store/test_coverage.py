@@ -36,7 +36,7 @@ async def test_a_seller_without_proof_has_an_empty_ledger(pool: Pool) -> None:
     ranges=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10)), max_size=6),
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_proven_spans_merge_into_disjoint_sorted_ones(
+async def test_proven_spans_merge_into_disjoint_sorted_spans(
     pool: Pool, ranges: list[tuple[int, int]]
 ) -> None:
     await pool.execute("truncate coverage")

@@ -298,7 +298,7 @@ def vars_of(preview: erasures.Preview) -> list[int]:
 async def test_large_tables_are_cleared_some_rows_at_a_time(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A statement that takes longer than the database's bound for one would never come to its end."""
+    """A statement that takes longer than the database's bound for statements would never end."""
     monkeypatch.setattr(erasures, "ROWS_AT_ONCE", 10)
     await begin_bootstrap(pool, SELLER)
     await bootstraps.add_rows(pool, SELLER, [(tid, at(0)) for tid in range(1, 26)])
@@ -307,7 +307,7 @@ async def test_large_tables_are_cleared_some_rows_at_a_time(
     assert [deleted async for deleted in erasures.clear(pool, SELLER)] == [0]
 
 
-async def test_a_bulk_start_under_way_is_told_that_its_seller_was_erased(pool: Pool, epoch: int) -> None:
+async def test_a_bulk_start_under_way_learns_that_its_seller_was_erased(pool: Pool, epoch: int) -> None:
     await begin_bootstrap(pool, SELLER)
     await finish(pool, epoch)
     with pytest.raises(ErasedError):

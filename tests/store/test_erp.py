@@ -112,8 +112,8 @@ async def test_every_field_of_an_order_or_a_refund_that_is_a_single_value_has_a_
     }
     for view, (model, elsewhere) in models.items():
         for name in set(model.model_fields) - elsewhere - {"platform_fields"}:
-            told = str(model.__annotations__[name]).removesuffix(" | None")
-            assert columns[view, name] == TYPE_OF[told], name
+            annotation = str(model.__annotations__[name]).removesuffix(" | None")
+            assert columns[view, name] == TYPE_OF[annotation], name
 
 
 BARE = {"created": "2025-11-20 09:31:07", "modified": "2025-11-20 09:31:07", "status": "WAIT_BUYER_PAY"}

@@ -73,7 +73,7 @@ async def test_the_last_proof_of_a_connection_never_moves_back(pool: Pool) -> No
     assert [up.last_proof_at for up in await push_connections.up(pool, silent_for=SILENT_FOR)] == [at(50)]
 
 
-async def test_a_loss_tells_what_the_last_proof_really_was(pool: Pool) -> None:
+async def test_a_loss_shows_what_the_last_proof_really_was(pool: Pool) -> None:
     one = connection(0, 50)
     await push_connections.write(pool, one)
     await push_connections.write(pool, connection(0, 20, lost=60, id_=one.id))
@@ -134,7 +134,7 @@ async def test_a_gap_ends_at_the_reconnection_and_keeps_that_end(pool: Pool) -> 
 async def test_another_connection_of_the_group_ends_a_gap_only_where_the_loss_was_noticed(
     pool: Pool, began: float, ended: float
 ) -> None:
-    """Until then the platform may have sent messages to the one that was lost."""
+    """Until then the platform may have sent messages to the lost connection."""
     gone = connection(0, 40, lost=60)
     await push_connections.write(pool, gone)
     await open_for(pool, gone)

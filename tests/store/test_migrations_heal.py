@@ -13,7 +13,7 @@ HOURS = 3600.0
 async def test_a_time_ahead_that_a_former_version_stored_gives_way_and_is_asked_for(
     database_url: str,
 ) -> None:
-    """The change that it hid is long past, and no list will tell of it again."""
+    """The change that it hid is long past, and no list will show it again."""
     own = settings_for(database_url)
     await schema.migrate(own)
     async with database.connect(own) as pool:

@@ -96,7 +96,7 @@ async def raised_by_server(pool: Pool, code: str) -> Exception:
     return raised.value
 
 
-async def test_an_outage_is_told_from_a_defect_by_the_class_of_its_sqlstate(pool: Pool) -> None:
+async def test_an_outage_and_a_defect_differ_by_the_class_of_their_sqlstate(pool: Pool) -> None:
     passing = [code for code in PASSING if isinstance(await raised_by_server(pool, code), OUTAGE_ERRORS)]
     assert passing == PASSING
     defects = [code for code in DEFECTS if not isinstance(await raised_by_server(pool, code), OUTAGE_ERRORS)]

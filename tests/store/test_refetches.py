@@ -105,7 +105,7 @@ async def test_a_seller_without_a_session_waits_and_keeps_its_orders(pool: Pool)
     assert await refetches.waiting(pool) == {}
 
 
-async def test_a_backlog_of_a_seller_that_was_never_added_is_told_again_to_become_dead_letters(
+async def test_a_backlog_of_a_seller_that_was_never_added_is_hinted_again_to_become_dead_letters(
     pool: Pool,
 ) -> None:
     """Nobody drains it by tasks: there is no session to ask with, and none to wait for."""
@@ -220,7 +220,7 @@ async def test_a_hint_leaves_an_order_with_its_task_and_another_reason_takes_it_
     assert await detail_tasks.open_tasks(pool) == []
 
 
-async def test_of_several_messages_the_least_patient_says_when_they_are_told(pool: Pool) -> None:
+async def test_of_several_messages_the_least_patient_says_when_they_are_hinted(pool: Pool) -> None:
     first, second = waiting(second=1), waiting(second=3)
     await linger(pool, first, LATER)
     await linger(pool, second, NOW)
@@ -267,14 +267,14 @@ async def test_messages_that_wait_are_answered_by_what_answers_a_message(
     assert (await refetches.lingered(pool, limit=10) == []) is answered
 
 
-async def test_what_was_noted_while_it_was_told_is_not_forgotten(pool: Pool) -> None:
+async def test_what_was_noted_while_it_was_hinted_is_not_forgotten(pool: Pool) -> None:
     """A writer may be quicker with the hint than the reconciler is with forgetting it."""
-    told = [waiting(tid, second=1) for tid in (TID, TID + 1, TID + 2)]
-    for one in told:
+    hinted = [waiting(tid, second=1) for tid in (TID, TID + 1, TID + 2)]
+    for one in hinted:
         await linger(pool, one, NOW)
     await refetches.postpone(pool, [wanted(TID, settled=2)], wait=NOW)
     await linger(pool, waiting(TID + 1, second=3), NOW)
-    await refetches.forget_told(pool, told)
+    await refetches.forget_hinted(pool, hinted)
     assert await refetches.waiting(pool) == {"not_there": 1, "lingering": 1}
 
 
@@ -295,14 +295,14 @@ CHANGES: dict[str, Callable[[Pool], Awaitable[object]]] = {
     "bring": lambda pool: refetches.bring(pool, DOWNWARDS, wait=NOW),
     "forget": lambda pool: refetches.forget(pool, DOWNWARDS),
     "give_up": lambda pool: refetches.give_up(pool, dict.fromkeys(DOWNWARDS, at(0))),
-    "forget_told": lambda pool: refetches.forget_told(pool, [wanted(tid) for tid in DOWNWARDS]),
+    "forget_hinted": lambda pool: refetches.forget_hinted(pool, [wanted(tid) for tid in DOWNWARDS]),
     "forget_answered": refetches.forget_answered,
     "hand_over": lambda pool: detail_tasks.hand_over(
         pool, detail_tasks.DetailTask(1, SELLER, tuple(DOWNWARDS), at(0), 0, None, 0), {TID + 2: NOW}
     ),
 }
 
-REASONS = {"forget_told": LINGERING, "hand_over": IN_TASK}
+REASONS = {"forget_hinted": LINGERING, "hand_over": IN_TASK}
 
 
 @pytest.mark.parametrize("change", CHANGES)

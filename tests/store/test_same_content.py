@@ -98,7 +98,7 @@ async def test_rows_of_an_earlier_release_whose_hash_counted_other_fields_are_th
     rows = await pool.fetch(
         "select tid, revision, published_revision, trade::text, step::text from orders order by tid"
     )
-    for second in (10, 8, 20, 21):  # the same fetch once more, an earlier one, later ones
+    for second in (10, 8, 20, 21):  # the same fetch once more, an earlier fetch, later fetches
         assert await write(pool, epoch, orders.TABLE, *fetched_at(second)) == 0
     assert rows == await pool.fetch(
         "select tid, revision, published_revision, trade::text, step::text from orders order by tid"

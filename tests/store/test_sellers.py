@@ -86,11 +86,11 @@ async def test_what_cannot_be_a_nick_is_refused_and_names_nobody(pool: Pool, nic
 
 
 @pytest.mark.parametrize(
-    ("told", "stored"),
+    ("granted", "stored"),
     [(" demo ", "demo"), ("", "before"), (" ", "before"), ("a\x00b", "a\ufffdb"), ("x" * 200, "x" * 100)],
 )
-def test_a_session_is_kept_whatever_nick_comes_with_it(told: str, stored: str) -> None:
-    assert sellers.granted_nick(told, "before", 7) == stored
+def test_a_session_is_kept_whatever_nick_comes_with_it(granted: str, stored: str) -> None:
+    assert sellers.granted_nick(granted, "before", 7) == stored
     assert sellers.granted_nick("", None, 7) == "7"
     assert sellers.valid_nick(stored) == stored
 
@@ -167,7 +167,7 @@ async def test_an_expired_seller_that_is_bootstrapped_meanwhile_is_live_only_wit
 async def test_a_cancelled_authorisation_ends_the_session_and_its_refresh(pool: Pool) -> None:
     await renew(pool)
     assert await sellers.cancel(pool, SELLER, at(10), CANCELLED)
-    assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED), "told again"
+    assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED), "a second time"
     found = await the_seller(pool)
     assert (found.state, found.reason, found.life.refresh_cipher) == (SellerState.EXPIRED, CANCELLED, None)
     assert not await sellers.cancel(pool, 1, at(10), CANCELLED), "nobody of ours"

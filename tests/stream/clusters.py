@@ -1,4 +1,4 @@
-"""Settings, topics and readers of one test on the shared broker."""
+"""Settings, topics and readers of a test on the shared broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def settings_for(servers: str, prefix: str, *, partitions: int = 4) -> KafkaSett
 
 
 async def create_topics(kafka: KafkaSettings) -> Registry:
-    """Create the topics and wait until the broker tells of them."""
+    """Create the topics and wait until the broker lists them."""
     await topic_admin.apply(kafka)
     async with asyncio.timeout(BOUND_SECONDS):
         while True:

@@ -100,7 +100,7 @@ async def member(
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_of_them(
+async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_member(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     board = Board()

@@ -80,12 +80,12 @@ async def test_whatever_record_kafka_has_its_dead_letter_is_taken_too(
     async with producers.idempotent(kafka) as producer:
         await producer.publish([letter])
     (found,) = await read_all(kafka, registry.dead_letters.name, 1)
-    told = cloud_events.attributes(found.headers)
+    ce = cloud_events.attributes(found.headers)
     assert found.key == letter.key
     assert (found.key or b"").startswith(b"x" if part == "key" else b"1")
     assert (found.value or b"").startswith(b"x" if part == "value" else b"1")
-    assert told["detail"].startswith("many lines ")
-    assert (f" of {len(large)} bytes" in told["detail"]) == (part == "value")
+    assert ce["detail"].startswith("many lines ")
+    assert (f" of {len(large)} bytes" in ce["detail"]) == (part == "value")
     kept = [("original_a", b"1"), *([] if part == "headers" else [("original_b", b"2")])]
     assert [one for one in found.headers if one[0].startswith("original_")] == kept
 
@@ -147,7 +147,7 @@ async def test_a_transaction_that_fails_half_way_shows_nothing_and_moves_no_offs
 
 
 async def test_a_cancelled_transaction_shows_nothing(kafka: KafkaSettings, registry: Registry) -> None:
-    """A writer that is told to let its partition go in the middle."""
+    """A writer that is asked to give its partition up in the middle."""
     group = f"{kafka.topic_prefix}-{GROUP}"
     async with producers.partition_publisher(
         kafka, group=group, partition=0, spacing_seconds=60

@@ -26,7 +26,7 @@ TID = 4000000000000000101
 
 
 @given(tid=st.integers(1, 2**63 - 1), partitions=st.integers(1, 64))
-def test_the_partition_of_an_order_is_the_one_that_the_client_chooses(tid: int, partitions: int) -> None:
+def test_the_partition_of_an_order_is_what_the_client_chooses(tid: int, partitions: int) -> None:
     choose = DefaultPartitioner()
     numbers = list(range(partitions))
     assert records.partition_of(tid, partitions) == choose(records.key_of(tid), numbers, numbers)
@@ -69,9 +69,9 @@ def test_a_change_reads_back_as_it_was_and_is_keyed_by_its_order() -> None:
     written = records.change("changes", hint())
     assert (written.topic, written.key) == ("changes", str(TID).encode())
     assert Change.model_validate_json(written.value or b"") == hint()
-    told = cloud_events.attributes(written.headers)
-    assert told["type"] == cloud_events.CHANGE_TYPE
-    assert told["subject"] == str(TID)
+    ce = cloud_events.attributes(written.headers)
+    assert ce["type"] == cloud_events.CHANGE_TYPE
+    assert ce["subject"] == str(TID)
 
 
 INSTANTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
@@ -117,7 +117,7 @@ def trace_of(record: Record) -> str:
     return cloud_events.attributes(record.headers)["traceparent"].split("-")[1]
 
 
-def test_each_event_is_in_a_trace_and_goes_on_with_the_one_that_led_to_it() -> None:
+def test_each_event_is_in_a_trace_and_continues_that_of_the_event_that_led_to_it() -> None:
     assert trace_of(records.change("changes", hint())) != trace_of(records.change("changes", hint()))
     assert trace_of(an_order(caused_by=TRACEPARENT)) == TRACE
     letter = records.dead_letter(
@@ -143,31 +143,31 @@ def test_a_version_published_twice_is_one_event_and_the_next_version_another() -
     """A subscriber that drops what it has seen by (source, id) drops the repeated record and no other."""
     again, newer = an_order(published_at=at(9)), an_order(revision=4)
     ids = [
-        (told["source"], told["id"])
-        for told in (cloud_events.attributes(one.headers) for one in (an_order(), again, newer))
+        (ce["source"], ce["id"])
+        for ce in (cloud_events.attributes(one.headers) for one in (an_order(), again, newer))
     ]
     assert ids[0] == ids[1] != ids[2]
 
 
-def test_an_order_tells_its_version_in_headers_so_that_nobody_has_to_read_the_json() -> None:
-    told = cloud_events.attributes(an_order(hinted_at=at(0.5)).headers)
-    assert told["time"] == "2025-11-20T02:00:01Z"
-    assert told["revision"] == "3"
-    assert told["status"] == "TRADE_FINISHED"
-    assert told["sellerid"] == str(SELLER)
-    assert told["fetchedat"] == "2025-11-20T02:00:02Z"
-    assert told["publishedat"] == "2025-11-20T02:00:03Z"
-    assert told["hintedat"] == "2025-11-20T02:00:00.500000Z"
+def test_an_order_has_its_version_in_headers_so_that_nobody_has_to_read_the_json() -> None:
+    ce = cloud_events.attributes(an_order(hinted_at=at(0.5)).headers)
+    assert ce["time"] == "2025-11-20T02:00:01Z"
+    assert ce["revision"] == "3"
+    assert ce["status"] == "TRADE_FINISHED"
+    assert ce["sellerid"] == str(SELLER)
+    assert ce["fetchedat"] == "2025-11-20T02:00:02Z"
+    assert ce["publishedat"] == "2025-11-20T02:00:03Z"
+    assert ce["hintedat"] == "2025-11-20T02:00:00.500000Z"
     assert "hintedat" not in cloud_events.attributes(an_order().headers)
 
 
 def test_an_order_says_what_has_happened_to_it_so_that_subscribers_can_filter() -> None:
-    told = cloud_events.attributes(an_order().headers)
-    assert told["type"] == "taobao.trade.order.finished.v1"
-    assert told["transitions"] == "finished,corrected"
-    assert (told["statusfrom"], told["status"]) == ("WAIT_BUYER_CONFIRM_GOODS", "TRADE_FINISHED")
-    assert told["changedfields"] == "end_time,status"
-    assert told["foundby"] == "gap"
+    ce = cloud_events.attributes(an_order().headers)
+    assert ce["type"] == "taobao.trade.order.finished.v1"
+    assert ce["transitions"] == "finished,corrected"
+    assert (ce["statusfrom"], ce["status"]) == ("WAIT_BUYER_CONFIRM_GOODS", "TRADE_FINISHED")
+    assert ce["changedfields"] == "end_time,status"
+    assert ce["foundby"] == "gap"
     new = cloud_events.attributes(an_order(step=Delta((Transition.CREATED,), None, ())).headers)
     assert not {"statusfrom", "changedfields"} & new.keys()
 
@@ -176,9 +176,9 @@ def test_a_snapshot_says_whose_it_is_and_how_old_its_state_may_be() -> None:
     written = records.snapshot(
         "snapshots", tid=TID, seller_id=SELLER, as_of=at(7), reason="export 9", trade=b'{"tid":1}'
     )
-    told = cloud_events.attributes(written.headers)
+    ce = cloud_events.attributes(written.headers)
     assert (written.key, written.value) == (str(TID).encode(), b'{"tid":1}')
-    assert (told["sellerid"], told["time"]) == (str(SELLER), "2025-11-20T02:00:07Z")
+    assert (ce["sellerid"], ce["time"]) == (str(SELLER), "2025-11-20T02:00:07Z")
 
 
 def test_a_dead_letter_keeps_the_original_whole_with_its_headers_and_says_why() -> None:
@@ -194,16 +194,16 @@ def test_a_dead_letter_keeps_the_original_whole_with_its_headers_and_says_why() 
         origin="enricher/changes/0/17",
     )
     assert (written.key, written.value) == (original.key, b"\x00\xff")
-    told = cloud_events.attributes(written.headers)
-    assert (told["reason"], told["detail"]) == ("unreadable_change", "not a change: tid")
-    assert told["source"] == "/topsync/enricher/changes/0/17"
+    ce = cloud_events.attributes(written.headers)
+    assert (ce["reason"], ce["detail"]) == ("unreadable_change", "not a change: tid")
+    assert ce["source"] == "/topsync/enricher/changes/0/17"
     kept = [(name.removeprefix("original_"), value) for name, value in written.headers if "original_" in name]
     assert kept == list(original.headers)
 
 
 def test_a_notification_carries_its_body_as_json_and_its_kind_as_its_type() -> None:
-    told = ReplayFinished(replay="7", seller_id=SELLER, state="done", calls=3)
-    written = records.notification("n", told, at=at(1))
+    ce = ReplayFinished(replay="7", seller_id=SELLER, state="done", calls=3)
+    written = records.notification("n", ce, at=at(1))
     assert written.key == b"replay:7"
     assert orjson.loads(written.value or b"") == {
         "replay": "7",
@@ -228,10 +228,10 @@ def test_a_tombstone_has_no_value_and_says_that_it_is_one() -> None:
         published_at=at(5),
     )
     assert (end.topic, end.key, end.value) == ("orders", str(TID).encode(), None)
-    told = cloud_events.attributes(end.headers)
-    assert told["type"] == "taobao.trade.order.erased.v1"
-    assert (told["id"], told["revision"], told["sellerid"]) == (f"{TID}:4", "4", "7")
-    assert "dataschema" not in told
+    ce = cloud_events.attributes(end.headers)
+    assert ce["type"] == "taobao.trade.order.erased.v1"
+    assert (ce["id"], ce["revision"], ce["sellerid"]) == (f"{TID}:4", "4", "7")
+    assert "dataschema" not in ce
 
 
 def test_a_request_to_erase_reads_back_as_it_was_and_is_keyed_by_its_order() -> None:

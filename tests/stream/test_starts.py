@@ -67,7 +67,7 @@ async def test_a_cluster_that_stays_away_is_said_in_one_line(
 ) -> None:
     monkeypatch.setattr(starts, "START", retry.Policy(max_attempts=2, first_wait_seconds=0.01))
     away = kafka.model_copy(update={"kafka_bootstrap_servers": Relay(kafka.kafka_bootstrap_servers).address})
-    with pytest.raises(UnreachableError) as told:
+    with pytest.raises(UnreachableError) as raised:
         await use(away, registry, asyncio.Event())
-    assert str(told.value).startswith(f"{topics.SERVER} does not answer, or refuses: ")
-    assert "\n" not in str(told.value)
+    assert str(raised.value).startswith(f"{topics.SERVER} does not answer, or refuses: ")
+    assert "\n" not in str(raised.value)

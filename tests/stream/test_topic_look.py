@@ -11,7 +11,7 @@ from topsync.stream import topic_look
 from topsync.stream.records import partition_of_key
 
 
-async def test_a_look_tells_id_and_offsets_and_another_id_of_a_topic_that_was_made_anew(
+async def test_a_look_shows_id_and_offsets_and_another_id_of_a_topic_that_was_made_anew(
     kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)

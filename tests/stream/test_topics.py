@@ -80,10 +80,10 @@ async def test_another_number_of_partitions_is_refused_with_the_numbers_and_the_
     await create_topics(settings_for(kafka_bootstrap_servers, topic_prefix, partitions=4))
     with pytest.raises(LayoutError) as refused:
         await topics.require(settings_for(kafka_bootstrap_servers, topic_prefix, partitions=wanted))
-    told = str(refused.value)
-    assert f"TOPSYNC_PARTITIONS is {wanted}" in told
-    assert f"{topic_prefix}.trade.changes.v1 and the others have 4 partitions" in told
-    assert "two writers" in told
+    text = str(refused.value)
+    assert f"TOPSYNC_PARTITIONS is {wanted}" in text
+    assert f"{topic_prefix}.trade.changes.v1 and the others have 4 partitions" in text
+    assert "two writers" in text
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_partitions_that_were_added_to_a_topic_are_refused_with_both_numbers_and
     counts = {one.name: one.partitions for one in WANTED.all()} | {topic.name: 7}
     with pytest.raises(LayoutError) as refused:
         layout.require_all(WANTED, counts)
-    told = str(refused.value)
-    assert told.startswith(f"{topic.name} has 7 partitions, not 4 (TOPSYNC_PARTITIONS)")
-    assert cure in told
-    assert "\n" not in told
+    text = str(refused.value)
+    assert text.startswith(f"{topic.name} has 7 partitions, not 4 (TOPSYNC_PARTITIONS)")
+    assert cure in text
+    assert "\n" not in text
 
 
 def test_while_it_is_drained_only_what_is_drained_may_have_more_partitions() -> None:

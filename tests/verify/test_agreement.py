@@ -21,8 +21,8 @@ def of(trade: dict[str, Any]) -> ShownObject:
 
 
 def compared(truth: dict[str, Any], table: dict[str, Any], topic: dict[str, Any] | None = None) -> Agreement:
-    told = of(table if topic is None else topic)
-    return agreement(Trade, of(truth), of(table), told.state, told.unknown)
+    topic_copy = of(table if topic is None else topic)
+    return agreement(Trade, of(truth), of(table), topic_copy.state, topic_copy.unknown)
 
 
 @pytest.mark.parametrize("trade", [WHOLE, {**WHOLE, **NEW}])

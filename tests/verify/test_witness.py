@@ -53,8 +53,8 @@ TID = 4000000000000000101
 def test_what_may_follow_what(
     before: tuple[float, int] | None, now: tuple[float, int], finding: str | None
 ) -> None:
-    told = judge(Seen(at(before[0]), before[1]) if before else None, Seen(at(now[0]), now[1]))
-    assert told is None if finding is None else (told or "").startswith(finding)
+    problem = judge(Seen(at(before[0]), before[1]) if before else None, Seen(at(now[0]), now[1]))
+    assert problem is None if finding is None else (problem or "").startswith(finding)
 
 
 @given(
@@ -246,7 +246,7 @@ async def test_what_the_topic_lacks_beside_the_table_is_found_and_is_no_finding_
         await pool.execute("update orders set revision = 2, published_revision = 2 where tid = 2")
         await publish(kafka, [published(registry, 1, 1, 1), published(registry, 2, 1, 1)])
         async with watching(kafka, registry, pool):
-            # Two that were never there, and of one the newest version.
+            # Two orders that were never there, and the newest version of a third.
             await eventually(lambda: lacks(3), within_seconds=BOUND_SECONDS)
             await publish(kafka, [published(registry, 3, 1, 1), published(registry, 2, 2, 1)])
             await eventually(lambda: lacks(1), within_seconds=BOUND_SECONDS)
@@ -259,7 +259,7 @@ async def test_what_the_topic_lacks_beside_the_table_is_found_and_is_no_finding_
 async def test_a_topic_that_was_made_anew_is_read_anew(
     kafka_bootstrap_servers: str, topic_prefix: str, migrated_database_url: str
 ) -> None:
-    """What was seen in the one before is not there any more, and an audit must not take it for read."""
+    """What was seen in the former topic is gone, and an audit must not take it for read."""
     kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=1)
     registry = await create_topics(kafka)
     async with emptied(migrated_database_url) as pool:

@@ -65,7 +65,7 @@ Point = Literal[
     "pull.stored",
     "pull.claimed",
     # An operator's replay.
-    "replay.told",
+    "replay.notified",
     # Asking again for what was not shown as promised, or was parked.
     "refetching.answered_forgotten",
     "refetching.lingering_told",
@@ -92,7 +92,7 @@ Point = Literal[
     "erasure.orders_gone",
     "erasure.snapshots_deleted",
     "erasure.rows_cleared",
-    "erasure.told",
+    "erasure.notified",
     # Trying dead letters again: the command.
     "deadletters.forgotten",
     "deadletters.hinted",
@@ -107,7 +107,7 @@ Point = Literal[
     "bootstrap.loaded",
     "bootstrap.stored",
     "bootstrap.today_pulled",
-    "bootstrap.told",
+    "bootstrap.notified",
     "bootstrap.certified",
 ]
 

@@ -52,7 +52,8 @@ def find_on_machine(environment: Mapping[str, str]) -> Path:
             return candidate
     raise NoJavaError(
         f"Kafka needs Java {MINIMUM_JAVA_VERSION} or later, and neither JAVA_HOME nor PATH leads to one: "
-        "run `make setup`, which installs a private one, or set KAFKA_BOOTSTRAP_SERVERS to an existing broker"
+        "run `make setup`, which installs a private Java, or set KAFKA_BOOTSTRAP_SERVERS to an existing "
+        "broker"
     )
 
 

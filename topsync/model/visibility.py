@@ -37,7 +37,7 @@ class Lateness:
 
     usual: Allowances
     at_peaks: Allowances
-    """At least as long as the usual ones."""
+    """At least as long as the usual allowances."""
     peaks: Sequence[Peak] = ()
 
     def visibility_allowance(self, asked_at: datetime) -> timedelta:

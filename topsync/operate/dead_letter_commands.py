@@ -67,7 +67,7 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
     terminal.show(dead_letter_tables.of_all(found))
     if len(found) == limit:
         terminal.say(
-            f"the newest {limit}; there may be older ones: --limit, --since, --reason, --seller, --tid"
+            f"the newest {limit}; there may be older letters: --limit, --since, --reason, --seller, --tid"
         )
 
 
@@ -139,7 +139,7 @@ async def close(request: LetterRequest, because: str) -> None:
 async def _chosen(request: LetterRequest) -> AsyncIterator[tuple[Desk, list[LetterRow]]]:
     """The letters to deal with. At the end, say whether there may be more of them."""
     if not request.names and request.which == Filter():
-        raise LettersError("which ones? Name their ids, or give --reason, --seller, --tid or --since")
+        raise LettersError("which letters? Name their ids, or give --reason, --seller, --tid or --since")
     if request.names and request.which != Filter():
         raise LettersError("either ids or --reason, --seller, --tid, --since, but not both")
     wanted = [_id(name) for name in request.names]

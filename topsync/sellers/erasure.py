@@ -135,7 +135,7 @@ class Eraser:
         failpoints.reach("erasure.rows_cleared")
         # Notified before the end is noted: after a crash in between, there is a second notification.
         await self._notify(state)
-        failpoints.reach("erasure.told")
+        failpoints.reach("erasure.notified")
         await erasures.finish(self.pool, self._seller_id)
         return ErasureOutcome(state.orders, rows, kept, platform_told)
 

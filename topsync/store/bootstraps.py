@@ -136,7 +136,7 @@ async def requested(
 
 
 async def ask_again(pool: Pool, seller_id: int) -> None:
-    """Forget a task that expired: the next step asks for a new one."""
+    """Forget a task that expired: the next step asks for a new task."""
     await pool.execute(sql("bootstraps.set_state"), seller_id, BootstrapStep.SUBSCRIBED.value)
 
 

@@ -113,10 +113,10 @@ async def lingered(pool: Pool, *, limit: int) -> list[Refetch]:
     return list(map(read, await pool.fetch(sql("refetches.lingered"), limit)))
 
 
-async def forget_told(pool: Pool, hinted: Sequence[Refetch]) -> None:
+async def forget_hinted(pool: Pool, hinted: Sequence[Refetch]) -> None:
     """Forget these, because their hints are in `changes` now; what was noted meanwhile stays. Idempotent."""
     await pool.execute(
-        sql("refetches.forget_told"),
+        sql("refetches.forget_hinted"),
         [refetch.tid for refetch in hinted],
         [refetch.settled_after for refetch in hinted],
     )

@@ -107,7 +107,7 @@ class Router:
         try:
             change = Change.model_validate_json(record.value or b"")
         except ValidationError as error:
-            self._set_aside(record, "unreadable_change", f"not a change: {validation.told(error)}")
+            self._set_aside(record, "unreadable_change", f"not a change: {validation.problems(error)}")
             return None
         metrics.CHANGES_READ.labels(change.source.value).inc()
         if not self._is_in_its_partition(record, change.tid):

@@ -56,7 +56,7 @@ class Gateway:
         return datetime.now(UTC) + self.skew
 
     def calls(self, api: str | None = None) -> list[Seen]:
-        """Requests of one API, or of all but the clock's."""
+        """Requests of an API, or of all APIs except the clock's."""
         if api is None:
             return [seen for seen in self.seen if seen.form["method"] != "taobao.time.get"]
         return [seen for seen in self.seen if seen.form["method"] == api]

@@ -78,7 +78,7 @@ async def raw_server(context: ssl.SSLContext | None = None) -> AsyncIterator[Raw
 
 
 def sends(answer: bytes, *, then_closes: bool = False, piece_bytes: int = 0) -> Step:
-    """A step that sends these bytes, at once or so many at a time."""
+    """A step that sends these bytes, at once or in pieces of the given size."""
 
     async def step(writer: asyncio.StreamWriter) -> None:
         size = piece_bytes or len(answer) or 1

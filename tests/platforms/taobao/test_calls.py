@@ -45,9 +45,9 @@ async def increments(client: TopClient, **options: object) -> trades.TradePage:
 
 
 async def test_the_servers_time_is_an_utc_instant(gateway: Gateway, client: TopClient) -> None:
-    told = await platform.server_time(client)
-    assert abs(told - gateway.now()) < timedelta(seconds=2)
-    assert told.utcoffset() == timedelta(0)
+    platform_now = await platform.server_time(client)
+    assert abs(platform_now - gateway.now()) < timedelta(seconds=2)
+    assert platform_now.utcoffset() == timedelta(0)
 
 
 async def test_increments_ask_for_a_closed_window_in_gmt8_of_all_types(
@@ -218,9 +218,7 @@ async def test_a_trade_that_is_not_there_says_so(
     assert caught.value.code == code
 
 
-async def test_another_trade_than_the_one_asked_for_is_a_bad_answer(
-    gateway: Gateway, client: TopClient
-) -> None:
+async def test_another_trade_than_was_asked_for_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trade_fullinfo_get_presale_step.json"))
     with pytest.raises(BadAnswerError, match="another trade"):
         await trades.fullinfo(client, S, 1, Priority.LIVE)

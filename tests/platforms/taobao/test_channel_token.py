@@ -68,7 +68,7 @@ async def test_it_connects_with_the_token_and_fetches_a_fresh_one_for_each_conne
         assert fetched(platform) >= 2
 
 
-async def test_a_gateway_that_gives_none_is_told_as_such_and_asked_again_later() -> None:
+async def test_a_gateway_that_gives_no_token_is_reported_as_such_and_asked_again_later() -> None:
     async with Simulator(SETTINGS) as platform, peer_of(platform, with_token=True, group="nobodys") as peer:
         await eventually(lambda: peer.status.ending is not None)
         assert peer.status.ending is not None

@@ -113,7 +113,7 @@ async def test_a_refresh_is_asked_for_as_documented(client: OAuthClient, endpoin
 
 
 @pytest.mark.parametrize("status", [200, 400, 401])
-async def test_a_refusal_is_told_by_its_name_alone(
+async def test_a_refusal_is_reported_by_its_name_alone(
     client: OAuthClient, endpoint: Endpoint, status: int
 ) -> None:
     endpoint.status = status

@@ -408,7 +408,7 @@ async def test_attempts_to_connect_that_fail_cost_no_place(server: RawServer, po
     assert await ask(pool, server.url, connect=1.0) == (200, b"ok")
 
 
-async def test_a_server_that_is_not_there_and_an_unknown_scheme_are_told_apart(pool: PooledTransport) -> None:
+async def test_a_missing_server_and_an_unknown_scheme_are_different_errors(pool: PooledTransport) -> None:
     async with raw_server() as gone:
         url = gone.url
     with pytest.raises(httpx.ConnectError):

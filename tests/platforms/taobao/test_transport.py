@@ -1,4 +1,4 @@
-"""What the transport makes of answers: decompressed, bounded, and told apart from half answers."""
+"""What the transport makes of answers: decompressed, bounded, never mistaken for half answers."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ async def test_a_compressed_answer_is_read_and_its_headers_are_found_in_any_case
     body = b"complete " * 5000
     headers = (b"content-encoding: gzip", b"CONTENT-TYPE: text/x", b"date: Thu, 20 Nov 2025 02:30:00 GMT")
     server.script.append(sends(answer(gzip.compress(body), *headers)))
-    told = await post(transport, server)
-    assert (told.status, told.body, told.content_type) == (200, body, "text/x")
-    assert told.server_date == datetime(2025, 11, 20, 2, 30, tzinfo=UTC)
+    answered = await post(transport, server)
+    assert (answered.status, answered.body, answered.content_type) == (200, body, "text/x")
+    assert answered.server_date == datetime(2025, 11, 20, 2, 30, tzinfo=UTC)
     assert b"\r\nAccept-Encoding: gzip\r\n" in server.requests[0]
 
 

@@ -96,7 +96,7 @@ order by due_at
 limit $1
 
 
--- name: forget_told
+-- name: forget_hinted
 -- A writer may have noted anew what it was told, or another message, before this runs.
 delete from refetches
 where tid = any(array(

@@ -112,7 +112,7 @@ async def test_a_batch_runs_within_office_hours(plain: Platform) -> None:
     assert (await finished(plain, task_id)).status is ExportStatus.DONE
 
 
-async def test_a_failed_batch_is_told(plain: Platform) -> None:
+async def test_a_failed_batch_is_reported(plain: Platform) -> None:
     task_id = await create(plain, [plain.order()])
     plain.simulator.conductor.strike(FailedExport())
     assert (await finished(plain, task_id)).status is ExportStatus.FAIL
@@ -212,18 +212,18 @@ async def result_of(gateway: Gateway, client: TopClient, *rows: object) -> Detai
 
 
 @pytest.mark.parametrize(
-    "told",
+    "row_result",
     [{"trade": {"tid": 7}}, {"trade_fullinfo_get_response": {"trade": {"tid": "7"}}}, {"tid": 7}],
 )
-async def test_a_row_is_read_in_each_shape(gateway: Gateway, client: TopClient, told: object) -> None:
-    assert list((await result_of(gateway, client, row(told, is_success="true"))).trades) == [7]
+async def test_a_row_is_read_in_each_shape(gateway: Gateway, client: TopClient, row_result: object) -> None:
+    assert list((await result_of(gateway, client, row(row_result, is_success="true"))).trades) == [7]
 
 
-@pytest.mark.parametrize("told", ["{", "7", {"trade": 7}, {"trade": {"tid": 8}}, {"trade": {}}])
+@pytest.mark.parametrize("row_result", ["{", "7", {"trade": 7}, {"trade": {"tid": 8}}, {"trade": {}}])
 async def test_a_row_that_cannot_be_read_fails_alone(
-    gateway: Gateway, client: TopClient, told: object
+    gateway: Gateway, client: TopClient, row_result: object
 ) -> None:
-    result = await result_of(gateway, client, row(told), row({"tid": 9}, tid=9))
+    result = await result_of(gateway, client, row(row_result), row({"tid": 9}, tid=9))
     assert list(result.trades) == [9]
     (failed,) = result.failed
     assert failed.tid == 7
@@ -231,7 +231,7 @@ async def test_a_row_that_cannot_be_read_fails_alone(
 
 
 @pytest.mark.parametrize(
-    ("told", "kind"),
+    ("row_result", "kind"),
     [
         ({"sub_code": "isv.invalid-parameter:tid"}, TradeNotExistError),
         ({"error_response": {"code": 562}}, TradeNotExistError),
@@ -242,9 +242,9 @@ async def test_a_row_that_cannot_be_read_fails_alone(
     ],
 )
 async def test_a_failed_row_says_what_to_do(
-    gateway: Gateway, client: TopClient, told: object, kind: type[Exception]
+    gateway: Gateway, client: TopClient, row_result: object, kind: type[Exception]
 ) -> None:
-    (failed,) = (await result_of(gateway, client, row(told, is_success=False))).failed
+    (failed,) = (await result_of(gateway, client, row(row_result, is_success=False))).failed
     assert type(failed.error) is kind
 
 
@@ -257,9 +257,9 @@ async def test_a_row_that_names_no_trade_makes_the_answer_unreadable(
 
 
 async def test_no_trade_of_a_batch_stands_in_its_repr(gateway: Gateway, client: TopClient) -> None:
-    told = await result_of(gateway, client, row({"tid": 7, "receiver_name": "Zhang San"}))
-    assert "Zhang San" not in repr(told)
-    assert "Zhang San" not in str(told)
+    row_result = await result_of(gateway, client, row({"tid": 7, "receiver_name": "Zhang San"}))
+    assert "Zhang San" not in repr(row_result)
+    assert "Zhang San" not in str(row_result)
 
 
 async def test_the_numbers_go_out_with_semicolons(gateway: Gateway, client: TopClient) -> None:
@@ -277,5 +277,5 @@ async def test_a_row_without_its_envelope_is_a_quirk_of_the_simulator() -> None:
         await finished(platform, task_id)
         request = ApiRequest("taobao.topats.result.get", {"task_id": task_id})
         task = (await platform.client.call(request, priority=LANE))["task"]
-        (told,) = task["subtasks"]["subtask"]  # type: ignore[index]
-        assert list(orjson.loads(told["sub_task_result"])) == ["trade"]
+        (row_result,) = task["subtasks"]["subtask"]  # type: ignore[index]
+        assert list(orjson.loads(row_result["sub_task_result"])) == ["trade"]

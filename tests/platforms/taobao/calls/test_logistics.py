@@ -45,9 +45,9 @@ async def test_a_parcel_goes_its_way_in_time(platform: Platform) -> None:
     clock.advance(20 * HOUR)
     assert actions(await trace(platform, tid)) == ["GOT", "ARRIVE"]
     clock.advance(72 * HOUR)
-    told = await trace(platform, tid)
-    assert (actions(told), told.status) == (["GOT", "ARRIVE", "SIGNED"], "对方已签收")
-    times = [step.status_time for step in told.trace_list if step.status_time is not None]
+    shown = await trace(platform, tid)
+    assert (actions(shown), shown.status) == (["GOT", "ARRIVE", "SIGNED"], "对方已签收")
+    times = [step.status_time for step in shown.trace_list if step.status_time is not None]
     assert times == sorted(times)
 
 
@@ -55,8 +55,8 @@ async def test_the_waybill_is_that_of_the_order(platform: Platform) -> None:
     tid = platform.order("pay", "ship")
     raw = await trades.fullinfo(platform.client, platform.session, tid, LANE)
     line = Trade.from_platform(raw).orders[0]
-    told = await trace(platform, tid)
-    assert (told.tid, told.out_sid, told.company_name) == (tid, line.invoice_no, line.logistics_company)
+    shown = await trace(platform, tid)
+    assert (shown.tid, shown.out_sid, shown.company_name) == (tid, line.invoice_no, line.logistics_company)
 
 
 async def test_a_confirmed_parcel_has_been_signed_for(plain: Platform) -> None:
@@ -65,14 +65,14 @@ async def test_a_confirmed_parcel_has_been_signed_for(plain: Platform) -> None:
 
 
 async def test_what_has_not_been_shipped_has_no_waybill(platform: Platform) -> None:
-    told = await trace(platform, platform.order("pay"))
-    assert (told.out_sid, told.trace_list) == (None, [])
-    assert told.status
+    shown = await trace(platform, platform.order("pay"))
+    assert (shown.out_sid, shown.trace_list) == (None, [])
+    assert shown.status
 
 
 async def test_goods_without_a_parcel_have_no_way(plain: Platform) -> None:
-    told = await trace(plain, plain.order("pay", type_=TradeType.AUTO_DELIVERY))
-    assert (told.out_sid, told.trace_list) == (None, [])
+    shown = await trace(plain, plain.order("pay", type_=TradeType.AUTO_DELIVERY))
+    assert (shown.out_sid, shown.trace_list) == (None, [])
 
 
 async def test_several_parcels_are_asked_for_by_their_lines(platform: Platform) -> None:
@@ -96,8 +96,8 @@ async def test_several_parcels_without_lines_are_a_quirk_of_the_simulator() -> N
 
 async def test_parcels_shipped_offline_are_a_quirk_of_the_simulator() -> None:
     async with running(Form(PlatformQuirks(offline_parcels=True))) as platform:
-        told = await trace(platform, platform.order("pay", "ship"))
-        assert (told.status, told.trace_list) == ("对方已签收", [])
+        shown = await trace(platform, platform.order("pay", "ship"))
+        assert (shown.status, shown.trace_list) == ("对方已签收", [])
 
 
 async def test_a_trade_that_is_not_there_is_absent(platform: Platform) -> None:
@@ -137,11 +137,11 @@ async def test_more_than_fifty_lines_are_not_asked_for(plain: Platform) -> None:
 
 async def test_the_trace_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("logistics_trace_search.json"))
-    told = await logistics.trace(client, SecretStr(SESSION), 4000000000000000401, priority=LANE)
-    assert (told.out_sid, told.company_name, told.status) == ("DEMO0000000001", "示例快递", "对方已签收")
-    assert actions(told) == ["GOT", "ARRIVE", "SIGNED"]
-    assert told.trace_list[0].status_time == datetime(2025, 11, 16, 10, 20, 11, tzinfo=UTC)
-    assert told.platform_fields == {}
+    shown = await logistics.trace(client, SecretStr(SESSION), 4000000000000000401, priority=LANE)
+    assert (shown.out_sid, shown.company_name, shown.status) == ("DEMO0000000001", "示例快递", "对方已签收")
+    assert actions(shown) == ["GOT", "ARRIVE", "SIGNED"]
+    assert shown.trace_list[0].status_time == datetime(2025, 11, 16, 10, 20, 11, tzinfo=UTC)
+    assert shown.platform_fields == {}
     assert "is_split" not in gateway.calls()[0].form
 
 
@@ -149,9 +149,9 @@ async def test_what_is_unknown_of_a_trace_is_kept(gateway: Gateway, client: TopC
     step = {"status_time": "soon", "x": 1}
     answer = {"tid": "7", "trace_list": {"transit_step_info": step}, "y": "z"}
     gateway.script.append(answers(lambda: ok("logistics_trace_search", answer)))
-    told = await logistics.trace(client, SecretStr(SESSION), 7, oids=[8, 9], priority=LANE)
-    assert told.platform_fields == {"y": "z"}
-    assert told.trace_list[0].platform_fields == {"status_time": "soon", "x": 1}
+    shown = await logistics.trace(client, SecretStr(SESSION), 7, oids=[8, 9], priority=LANE)
+    assert shown.platform_fields == {"y": "z"}
+    assert shown.trace_list[0].platform_fields == {"status_time": "soon", "x": 1}
     form = gateway.calls()[0].form
     assert (form["is_split"], form["sub_tid"]) == ("1", "8,9")
 

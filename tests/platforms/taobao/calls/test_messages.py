@@ -52,8 +52,8 @@ async def confirm(platform: Platform, *taken: QueuedMessage, group: str | None =
 
 
 async def counts(platform: Platform, group: str = "default") -> QueueCounts:
-    (told,) = await messages.queues(platform.client, group, priority=LANE)
-    return told
+    (found,) = await messages.queues(platform.client, group, priority=LANE)
+    return found
 
 
 def tids(taken: list[QueuedMessage]) -> list[int]:
@@ -179,28 +179,28 @@ async def test_the_counts_are_those_of_the_platforms_day(plain: Platform) -> Non
     await consume(plain)
     plain.simulator.clock.advance(420)
     await consume(plain)
-    told = await counts(plain)
-    assert (told.put, told.read) == (3, 3)
+    found = await counts(plain)
+    assert (found.put, found.read) == (3, 3)
     plain.simulator.clock.advance(9 * 3600)  # past midnight
-    told = await counts(plain)
-    assert (told.put, told.read) == (0, 0)
+    found = await counts(plain)
+    assert (found.put, found.read) == (0, 0)
 
 
 # Permits.
 
 
-async def test_a_permit_is_told(platform: Platform) -> None:
+async def test_a_permit_is_shown(platform: Platform) -> None:
     await permit(platform, PAID, CREATED)
-    told = await messages.user(platform.client, platform.seller.nick, priority=LANE)
+    found = await messages.user(platform.client, platform.seller.nick, priority=LANE)
     topics = frozenset({PAID, CREATED})
-    assert told == TmcUser(platform.seller.user_id, platform.seller.nick, True, "default", topics)
+    assert found == TmcUser(platform.seller.user_id, platform.seller.nick, True, "default", topics)
 
 
-async def test_one_topic_is_told_as_a_list_too(platform: Platform) -> None:
+async def test_a_single_topic_is_shown_as_a_list_too(platform: Platform) -> None:
     await permit(platform, PAID)
-    told = await messages.user(platform.client, platform.seller.nick, priority=LANE)
-    assert told is not None
-    assert told.topics == {PAID}
+    found = await messages.user(platform.client, platform.seller.nick, priority=LANE)
+    assert found is not None
+    assert found.topics == {PAID}
 
 
 async def test_a_second_permit_replaces_the_first(platform: Platform) -> None:
@@ -210,11 +210,11 @@ async def test_a_second_permit_replaces_the_first(platform: Platform) -> None:
     assert [message.topic for message in await consume(platform)] == [PAID]
 
 
-async def test_a_permit_of_everything_is_told_by_no_topics(plain: Platform) -> None:
+async def test_a_permit_of_everything_is_shown_as_no_topics(plain: Platform) -> None:
     await plain.client.call(ApiRequest("taobao.tmc.user.permit"), session=plain.session, priority=LANE)
-    told = await messages.user(plain.client, plain.seller.nick, priority=LANE)
-    assert told is not None
-    assert told.topics == frozenset()
+    found = await messages.user(plain.client, plain.seller.nick, priority=LANE)
+    assert found is not None
+    assert found.topics == frozenset()
 
 
 @pytest.mark.parametrize("nick", ["nobody", "示例卖家0002"])
@@ -245,9 +245,9 @@ async def test_a_sellers_messages_go_to_the_group_from_then_on(platform: Platfor
     assert tids(taken) == [after]
     await confirm(platform, *taken, group=GROUP)
     assert (await counts(platform, GROUP)).put == 1
-    told = await messages.user(platform.client, platform.seller.nick, priority=LANE)
-    assert told is not None
-    assert told.group == GROUP
+    found = await messages.user(platform.client, platform.seller.nick, priority=LANE)
+    assert found is not None
+    assert found.group == GROUP
 
 
 async def test_connections_of_a_group_are_pushed_its_messages(plain: Platform) -> None:
@@ -299,7 +299,7 @@ async def test_groups_are_listed_by_page_and_by_name(platform: Platform) -> None
     assert await messages.groups(platform.client, ["c"], priority=LANE) == []
 
 
-async def test_the_token_of_a_group_is_told_and_is_no_text_of_a_log(plain: Platform) -> None:
+async def test_the_token_of_a_group_is_returned_and_never_logged(plain: Platform) -> None:
     await messages.add_group(plain.client, GROUP, [plain.seller.nick], priority=LANE)
     default = await messages.connection_token(plain.client, "default", priority=LANE)
     other = await messages.connection_token(plain.client, GROUP, priority=LANE)
@@ -403,16 +403,16 @@ async def test_the_queue_keeps_its_rules_of_redelivery_over_http() -> None:
 
 async def test_the_messages_of_the_samples_are_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("tmc_messages_consume.json"))
-    told = await messages.consume(client, priority=LANE)
-    assert [message.id for message in told] == [
+    found = await messages.consume(client, priority=LANE)
+    assert [message.id for message in found] == [
         8000000000000000001,
         8000000000000000002,
         8000000000000000001,
     ]
-    assert told[0].published_at == datetime(2025, 11, 20, 1, 31, 53, tzinfo=UTC)
-    assert tids(told) == [4000000000000000101] * 3
+    assert found[0].published_at == datetime(2025, 11, 20, 1, 31, 53, tzinfo=UTC)
+    assert tids(found) == [4000000000000000101] * 3
     assert "group_name" not in gateway.calls()[0].form
-    assert "d**" not in repr(told)
+    assert "d**" not in repr(found)
 
 
 async def test_the_empty_queue_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
@@ -436,20 +436,20 @@ async def test_the_counts_of_the_samples_are_read(gateway: Gateway, client: TopC
 
 async def test_the_user_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("tmc_user_get.json"))
-    told = await messages.user(client, "demo_seller", priority=LANE)
-    assert told is not None
-    assert (told.user_id, told.is_valid, told.group) == (2000000001, True, "default")
-    assert told.topics == {"taobao_trade_TradeChanged", PAID, "taobao_refund_RefundCreated"}
+    found = await messages.user(client, "demo_seller", priority=LANE)
+    assert found is not None
+    assert (found.user_id, found.is_valid, found.group) == (2000000001, True, "default")
+    assert found.topics == {"taobao_trade_TradeChanged", PAID, "taobao_refund_RefundCreated"}
     assert "topics" in gateway.calls()[0].form["fields"].split(",")
-    assert "demo_seller" not in repr(told)
+    assert "demo_seller" not in repr(found)
 
 
 async def test_a_seller_whose_session_has_ended_is_known_but_not_valid(plain: Platform) -> None:
     await permit(plain, PAID)
     plain.simulator.authorisations.expire(plain.seller)
-    told = await messages.user(plain.client, plain.seller.nick, priority=LANE)
-    assert told is not None
-    assert (told.is_valid, told.topics) == (False, frozenset({PAID}))
+    found = await messages.user(plain.client, plain.seller.nick, priority=LANE)
+    assert found is not None
+    assert (found.is_valid, found.topics) == (False, frozenset({PAID}))
     plain.order("pay")
     assert await consume(plain) == []
 

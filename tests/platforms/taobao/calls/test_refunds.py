@@ -282,9 +282,9 @@ async def test_the_refund_of_the_samples_is_read(gateway: Gateway, client: TopCl
 async def test_the_page_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("refunds_receive_get_page.json"))
     modified = datetime(2025, 11, 20, 2, 5, 44, tzinfo=UTC)
-    told = await refunds.received(client, S, START, START + DAY, priority=LANE)
+    received_page = await refunds.received(client, S, START, START + DAY, priority=LANE)
     row = ListedRefund(SAMPLE_ID, 4000000000000000101, modified, "WAIT_SELLER_AGREE")
-    assert told == RefundPage(1, None, [row])
+    assert received_page == RefundPage(1, None, [row])
     assert "step" in gateway.calls()[0].form["type"].split(",")
 
 
@@ -317,9 +317,7 @@ async def test_what_is_no_refund_is_a_bad_answer_that_is_kept(
     assert b"refund" in bad.value.body
 
 
-async def test_another_refund_than_the_one_asked_for_is_a_bad_answer(
-    gateway: Gateway, client: TopClient
-) -> None:
+async def test_another_refund_than_was_asked_for_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("refund_get.json"))
     with pytest.raises(BadAnswerError, match="another refund"):
         await refunds.get(client, S, 7, priority=LANE)

@@ -81,10 +81,10 @@ QUICK = ConnectionConfig(
 
 @dataclass
 class Peer:
-    """A running client of ours, its deliveries in order, and every status it told."""
+    """A running client of ours, its deliveries in order, and every status that it reported."""
 
     connection: ChannelConnection
-    told: list[ConnectionStatus]
+    statuses: list[ConnectionStatus]
     deliveries: list[Delivery] = field(default_factory=list)
     confirming: bool = True
 
@@ -94,7 +94,7 @@ class Peer:
 
     @property
     def states(self) -> list[ChannelState]:
-        return [status.state for status in self.told]
+        return [status.state for status in self.statuses]
 
     @property
     def tids(self) -> list[str | None]:
@@ -112,11 +112,11 @@ async def client(
     uri: str, *, confirming: bool = True, token_source: TokenSource | None = None, **changes: Any
 ) -> AsyncIterator[Peer]:
     """Our client on that URI: connecting, or connected and consuming, until the block ends."""
-    told: list[ConnectionStatus] = []
+    statuses: list[ConnectionStatus] = []
     connection = ChannelConnection(
-        replace(QUICK, uri=uri, **changes), set_clock(), told.append, token_source=token_source
+        replace(QUICK, uri=uri, **changes), set_clock(), statuses.append, token_source=token_source
     )
-    peer = Peer(connection, told, confirming=confirming)
+    peer = Peer(connection, statuses, confirming=confirming)
     tasks = [asyncio.create_task(peer.connection.run()), asyncio.create_task(peer.consume())]
     try:
         yield peer

@@ -95,7 +95,7 @@ async def test_comes_back_after_a_cut_and_misses_nothing() -> None:
         channel.end_cut()
         await eventually(lambda: channel.ledger()["confirmed"] == 20)
         assert peer.status.reconnects == 1
-        lost = next(status for status in peer.told if status.state is ChannelState.DISCONNECTED)
+        lost = next(status for status in peer.statuses if status.state is ChannelState.DISCONNECTED)
         assert lost.ending is not None
         assert lost.ending.cause is Cause.LOST
 
@@ -205,14 +205,14 @@ async def test_a_message_above_the_limit_is_set_aside_once_and_holds_nothing_up(
         assert peer.status.reconnects == 0
 
 
-async def test_a_refusal_is_told_and_tried_again() -> None:
+async def test_a_refusal_is_reported_and_tried_again() -> None:
     async with serving() as (channel, uri):
         channel.refuse(60, code=401, phrase="not today")
         async with client(uri) as peer:
             await eventually(lambda: ChannelState.REFUSED in peer.states)
             channel.end_refusal()
             await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
-            refused = next(status for status in peer.told if status.state is ChannelState.REFUSED)
+            refused = next(status for status in peer.statuses if status.state is ChannelState.REFUSED)
             assert refused.reason == "refused: 401 not today"
             assert peer.status.ending == Ending(Cause.REFUSED, 401, "not today")
             assert peer.states[-1] is ChannelState.CONNECTED
@@ -256,13 +256,13 @@ async def test_a_dead_peer_is_looked_for_by_tcp() -> None:
         await websocket.close()
 
 
-async def test_a_close_from_the_platform_is_told_and_survived() -> None:
+async def test_a_close_from_the_platform_is_reported_and_survived() -> None:
     # One that waits for the client's Close: TCP that ends behind its own may take it along.
     async with serving(ChannelSettings(close_wait_seconds=5)) as (channel, uri), connected(uri) as peer:
         channel.kick(1011, "reach max idle time")
         await eventually(lambda: peer.status.reconnects == 1)
         assert peer.status.ending == Ending(Cause.KICKED, 1011, "reach max idle time")
-        assert any("kicked: 1011 reach max idle time" in status.reason for status in peer.told)
+        assert any("kicked: 1011 reach max idle time" in status.reason for status in peer.statuses)
 
 
 async def test_silence_is_the_end_only_where_it_is_called_abnormal() -> None:
@@ -271,8 +271,8 @@ async def test_silence_is_the_end_only_where_it_is_called_abnormal() -> None:
         async with connected(uri) as patient, connected(uri, **quick) as wary:
             channel.silence(60, lose_messages=False)
             channel.publish(message(1))
-            await eventually(lambda: any(status.reason.startswith("silent") for status in wary.told))
-            await eventually(lambda: any(status.reason == "unanswered" for status in wary.told))
+            await eventually(lambda: any(status.reason.startswith("silent") for status in wary.statuses))
+            await eventually(lambda: any(status.reason == "unanswered" for status in wary.statuses))
             channel.end_silence()
             await eventually(lambda: wary.status.state is ChannelState.CONNECTED)
             await eventually(lambda: channel.ledger()["confirmed"] == 1)
@@ -428,7 +428,7 @@ async def test_a_certificate_nobody_vouches_for_is_refused(self_signed: ssl.SSLC
 
     server = await asyncio.start_server(serve, HOST, 0, ssl=self_signed)
     async with server, client(f"wss://localhost:{server.sockets[0].getsockname()[1]}/") as peer:
-        await eventually(lambda: any("SSLCertVerificationError" in status.reason for status in peer.told))
+        await eventually(lambda: any("SSLCertVerificationError" in status.reason for status in peer.statuses))
         assert ChannelState.UPGRADED not in peer.states
 
 

@@ -58,7 +58,7 @@ async def test_the_end_lets_go_what_was_not_handed_out_and_wakes_everyone() -> N
     await asyncio.wait_for(buffer.settled(), 1)
 
 
-async def test_readers_that_wait_are_told_of_the_end() -> None:
+async def test_readers_that_wait_learn_of_the_end() -> None:
     buffer = DeliveryBuffer(max_bytes=1)
     readers = [asyncio.ensure_future(buffer.get(9)) for _ in range(2)]
     await asyncio.sleep(0)

@@ -55,7 +55,7 @@ async def test_what_the_peer_never_acknowledges_proves_nothing_and_then_ends_the
         await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
         platform.freeze()
         await eventually(lambda: peer.status.state is ChannelState.DISCONNECTED)
-        lost = next(status for status in peer.told if status.state is ChannelState.DISCONNECTED)
+        lost = next(status for status in peer.statuses if status.state is ChannelState.DISCONNECTED)
         assert lost.ending is not None
         assert lost.ending.cause is Cause.DEAD
         # The gap begins with the last acknowledged write, not with the loss that TCP noticed a second later.
@@ -74,7 +74,7 @@ async def test_of_a_silent_connection_only_frames_are_proofs() -> None:
         assert heard_at is not None
         await eventually(lambda: peer.status.last_proof_at != heard_at)
         await eventually(lambda: peer.status.ending is not None)
-        lost = next(status for status in peer.told if status.state is ChannelState.DISCONNECTED)
+        lost = next(status for status in peer.statuses if status.state is ChannelState.DISCONNECTED)
         assert lost.ending is not None
         assert lost.ending.cause is Cause.SILENT
         assert lost.last_proof_at == heard_at
@@ -84,7 +84,7 @@ async def test_what_proved_the_last_connection_says_nothing_about_the_next() -> 
     async with serving() as (channel, uri), connected(uri) as peer:
         channel.cut(0.1, lose_messages=False)
         await eventually(lambda: peer.status.reconnects == 1)
-        again = [status for status in peer.told if status.state is ChannelState.CONNECTED][1]
+        again = [status for status in peer.statuses if status.state is ChannelState.CONNECTED][1]
         assert again.last_proof_at == again.connected_at
 
 
@@ -101,7 +101,7 @@ async def test_frames_with_a_token_never_given_prove_nothing_and_a_few_of_them_f
         for number in (2, 3, 4):
             channel.publish(message(number))
         await eventually(lambda: peer.status.ending is not None)
-        lost = next(status for status in peer.told if status.state is ChannelState.DISCONNECTED)
+        lost = next(status for status in peer.statuses if status.state is ChannelState.DISCONNECTED)
         assert lost.ending == Ending(Cause.FOREIGN_TOKEN, phrase="frames: 3")
         assert lost.last_proof_at is not None
         # Whatever TCP acknowledged meanwhile.

@@ -68,7 +68,7 @@ async def test_while_the_peer_takes_nothing_only_the_last_of_its_pings_waits_for
 async def test_a_flood_of_pings_ends_the_connection() -> None:
     async with frozen_platform() as (platform, uri), client(uri) as peer:
         await eventually(lambda: peer.status.state is ChannelState.CONNECTED)
-        # The 256 kB of one read hold more of them than are borne.
+        # The 256 kB of a single read hold more of them than are tolerated.
         platform.write(Opcode.PING, *[b""] * MAX_PINGS_AT_ONCE * 200)
         await eventually(lambda: peer.status.ending is not None)
         assert peer.status.ending is not None

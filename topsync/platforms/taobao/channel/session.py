@@ -1,4 +1,4 @@
-"""The client's side of one message channel as a state machine: bytes in, events and bytes out.
+"""The client's side of a message channel as a state machine: bytes in, events and bytes out.
 
 It has no socket, no clock and no task: the owner of the socket reports what happens to the socket, hands in
 each binary WebSocket message and writes what the methods return. A `ChannelSession` outlives its connections,
@@ -250,7 +250,7 @@ class ChannelSession:
 
     def receive_text(self, text: str) -> Event | None:
         """A text WebSocket message, which is not part of the protocol (docs/platform/channel.md 1.4)."""
-        return UnreadableFrame(text.encode(), "a text message; only binary ones are defined")
+        return UnreadableFrame(text.encode(), "a text message; only binary messages are defined")
 
     def receive_oversized(self, message: Oversized) -> Event | None:
         """A WebSocket message that is too long. If its id can still be read, it can be confirmed.

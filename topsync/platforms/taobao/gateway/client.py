@@ -50,7 +50,7 @@ class GatewayConfig:
         list_read_seconds: bound on the answer to a list page.
         retries: for `isp` failures and for calls without an answer. On sale days the first wait should be
             a minute (docs/platform/gateway.md 2.4).
-        max_inline_wait_seconds: a ban up to this long is waited out inside the call; a longer one is raised.
+        max_inline_wait_seconds: a ban up to this long is waited out inside the call; a longer ban is raised.
     """
 
     url: str
