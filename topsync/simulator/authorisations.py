@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError, Code
-from topsync.simulator.journal import Tell, untold
+from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import OAuthSettings
 from topsync.simulator.wire import JsonObject, time_text
@@ -79,7 +79,7 @@ class Authorisations:
         seed: int,
         second: Callable[[], int],
         on_stopped: Callable[[SimulatedSeller], None],
-        tell: Tell = untold,
+        report: ReportChange = no_report,
     ) -> None:
         """`on_stopped` is told when a seller's session ends before another took its place, each time."""
         self.refreshable = settings.refreshable
@@ -91,7 +91,7 @@ class Authorisations:
         self._seed = seed
         self._second = second
         self._on_stopped = on_stopped
-        self._tell = tell
+        self._report = report
         self._made = 0
         self._codes: dict[str, _Code] = {}
         self._former: deque[str] = deque()
@@ -242,7 +242,7 @@ class Authorisations:
         )
         if self._settings.renewal_ends_old_session and former.refused is None:
             self._sessions[former.token] = replace(former, refused=_expired())
-            self._tell("session", former.token, seller.index, 0)
+            self._report("session", former.token, seller.index, 0)
         self._put(session)
         return self._told(session)
 
@@ -287,10 +287,10 @@ class Authorisations:
             if len(self._former) > _SPENT_CODES:
                 forgotten = self._former.popleft()
                 self._sessions.pop(forgotten, None)
-                self._tell("session", forgotten, session.seller.index, 0)
+                self._report("session", forgotten, session.seller.index, 0)
         self._sessions[session.token] = self._current[session.seller.index] = session
         works_until = 0 if session.refused else session.ends_at
-        self._tell("session", session.token, session.seller.index, works_until)
+        self._report("session", session.token, session.seller.index, works_until)
 
     def _is_refreshable(self, session: GrantedSession) -> bool:
         return self.refreshable and self._second() < session.refresh_ends_at

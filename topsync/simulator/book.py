@@ -16,7 +16,7 @@ from topsync.simulator.amounts import Amounts, amounts_of
 from topsync.simulator.drafts import Draft, draft_of, line_count
 from topsync.simulator.history import SellerHistory
 from topsync.simulator.ids import OrderKey
-from topsync.simulator.journal import Tell, untold
+from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.life import REFUND_KINDS, EventKind, OrderEvent, OrderState, fold, modified_by
 from topsync.simulator.sellers import SimulatedSeller
 
@@ -68,12 +68,12 @@ class OrderBook:
     """The orders of one seller, by number. Seconds are since the epoch."""
 
     def __init__(
-        self, seed: int, seller: SimulatedSeller, history: SellerHistory, tell: Tell = untold
+        self, seed: int, seller: SimulatedSeller, history: SellerHistory, report: ReportChange = no_report
     ) -> None:
         self.seller = seller
         self.history = history
         self._seed = seed
-        self._tell = tell
+        self._report = report
         self._live: dict[int, LiveOrder] = {}
         self._changed_at: list[int] = []
         self._changed: list[int] = []
@@ -166,12 +166,12 @@ class OrderBook:
         self._live[number] = LiveOrder([], past=0)
         self._created.append(number)
         self._created_at.append(at)
-        self._tell("create", self.seller.index, number, at, visible_at)
+        self._report("create", self.seller.index, number, at, visible_at)
         self._add(number, OrderEvent(at, EventKind.CREATE), visible_at)
 
     def add(self, number: int, event: OrderEvent, visible_at: int) -> None:
         """Let something happen to an order, not before its last event nor before any other live change."""
-        self._tell(
+        self._report(
             "add", self.seller.index, number, event.at, event.kind, event.line, visible_at, event.moves_order
         )
         self._add(number, event, visible_at)
@@ -250,7 +250,7 @@ class OrderBook:
             for position, at in enumerate(live.visible_at):
                 if at > now and first <= live.events[live.past + position].at <= last:
                     live.visible_at[position] = now
-                    self._tell("reveal", self.seller.index, first, last, now)
+                    self._report("reveal", self.seller.index, first, last, now)
                     return True
         return False
 

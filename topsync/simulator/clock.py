@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from topsync.simulator.journal import untold
+from topsync.simulator.journal import no_report
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -30,7 +30,7 @@ class PlatformClock:
         self._monotonic = monotonic
         self._started = monotonic()
         self._jump = asyncio.Event()
-        self.tell = untold
+        self.report = no_report
         """Is told when the clock is moved."""
 
     @property
@@ -72,7 +72,7 @@ class PlatformClock:
         if seconds < 0:
             raise ValueError("the platform's clock does not go back")
         self._start += round(seconds * _PER_SECOND)
-        self.tell("advance", seconds)
+        self.report("advance", seconds)
         self._jump.set()
         self._jump = asyncio.Event()
 

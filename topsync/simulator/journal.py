@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 
 import orjson
 
-Tell: TypeAlias = Callable[..., None]
+ReportChange: TypeAlias = Callable[..., None]
 """Takes the name of a change and what it consists of, all of it JSON."""
 
 _READ_BYTES = 1 << 16
 
 
-def untold(*_: object) -> None:
+def no_report(*_: object) -> None:
     """The journal of a platform without workers."""
 
 

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from aiohttp import hdrs, web
 
 from topsync.simulator.envelope import AnswerShape
-from topsync.simulator.journal import Tell
+from topsync.simulator.journal import ReportChange
 from topsync.simulator.settings import check_answer_seconds
 
 _COMPRESSION_LEVEL = 1
@@ -37,10 +37,10 @@ def shape_of(parameters: Mapping[str, str]) -> AnswerShape:
 class Pace:
     """How long the platform takes to answer a call."""
 
-    def __init__(self, answer_seconds: float, tell: Tell) -> None:
-        """`tell` is told of each change."""
+    def __init__(self, answer_seconds: float, report: ReportChange) -> None:
+        """`report` is told of each change."""
         self._answer_seconds = answer_seconds
-        self._tell = tell
+        self._report = report
 
     def answer_seconds(self) -> float:
         """From a call to its answer, in real seconds."""
@@ -54,7 +54,7 @@ class Pace:
         """
         check_answer_seconds(answer_seconds)
         self._answer_seconds = answer_seconds
-        self._tell("answer_seconds", answer_seconds)
+        self._report("answer_seconds", answer_seconds)
 
 
 class Replies:

@@ -36,7 +36,7 @@ from topsync.simulator.faults.conductor import Conductor
 from topsync.simulator.faults.effects import Fate
 from topsync.simulator.faults.stage import FaultStage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
-from topsync.simulator.journal import Journal, untold
+from topsync.simulator.journal import Journal, no_report
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.oauth import OAuthEndpoints
 from topsync.simulator.replica import WorkerSetup
@@ -77,12 +77,12 @@ class Simulator:
         self.settings = settings
         self.clock = clock or PlatformClock(settings.start_at)
         self._journal = Journal() if settings.workers else None
-        tell = self._journal or untold
+        report = self._journal or no_report
         if self._journal is not None and not self.clock.is_the_machines:
             raise ValueError("workers cannot share a clock of one's own making")
-        self.clock.tell = tell
+        self.clock.report = report
         self._start = self.clock.start_microseconds
-        self.board = FaultBoard(settings.seed, self.clock.now, tell)
+        self.board = FaultBoard(settings.seed, self.clock.now, report)
         self.world = World(
             WorldSettings(
                 seed=settings.seed,
@@ -95,7 +95,7 @@ class Simulator:
             visibility_delay_seconds=settings.visibility_delay_seconds,
             visibility_fault=self.board.visibility_delay,
             aftersale_refunds_move_orders=settings.quirks.aftersale_refunds_move_orders,
-            tell=tell,
+            report=report,
         )
         apps = {settings.app_key: settings.app_secret}
         self.channel = Channel(
@@ -106,7 +106,7 @@ class Simulator:
             self._fate_of,
         )
         self.authorisations = Authorisations(
-            self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended, tell
+            self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended, report
         )
         self.subscriptions = Subscriptions(self.channel.publish, self.clock.now, self._may_send)
         self.director = Director(
@@ -116,7 +116,7 @@ class Simulator:
             self.world, self.channel, self.subscriptions, self.director, self.authorisations
         )
         self.conductor = Conductor(self.board, self._stage, self.clock)
-        self.pace = Pace(settings.answer_seconds, tell)
+        self.pace = Pace(settings.answer_seconds, report)
         self.ledger = Ledger(time.monotonic, self.clock.second)
         self._planned = tuple(faults)
         self._apps = apps

@@ -15,7 +15,7 @@ from topsync.simulator.dice import Dice
 from topsync.simulator.drafts import Draft
 from topsync.simulator.history import PastSpan, SellerHistory
 from topsync.simulator.ids import key_of
-from topsync.simulator.journal import Tell, untold
+from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.life import REFUND_KINDS, EventKind, OrderEvent, OrderState, TradeType
 from topsync.simulator.moves import Move, follow_ups, possible
 from topsync.simulator.sellers import SimulatedSeller, seller_of
@@ -60,7 +60,7 @@ class World:
         visibility_delay_seconds: int = 0,
         visibility_fault: Callable[[int], int | None] = lambda _: None,
         aftersale_refunds_move_orders: bool = True,
-        tell: Tell = untold,
+        report: ReportChange = no_report,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -69,7 +69,7 @@ class World:
         self._visibility_fault = visibility_fault
         self._aftersale_refunds_move_orders = aftersale_refunds_move_orders
         self.books = [
-            OrderBook(settings.seed, seller_of(settings.seed, index), history, tell)
+            OrderBook(settings.seed, seller_of(settings.seed, index), history, report)
             for index, history in enumerate(histories(settings))
         ]
         self._by_user_id = {book.seller.user_id: book for book in self.books}

@@ -36,7 +36,7 @@ from topsync.simulator.faults.effects import (
     SessionEnd,
     Vision,
 )
-from topsync.simulator.journal import Tell, untold
+from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.wire import JsonObject, time_text
 
 _MOST_SWITCHES = 1000
@@ -184,7 +184,7 @@ class FaultBoard:
 
     seed: int
     now: Callable[[], datetime]
-    tell: Tell = untold
+    report: ReportChange = no_report
     _switches: list[Switch] = field(default_factory=list)
     _ended: deque[Switch] = field(default_factory=lambda: deque(maxlen=_KEPT_ENDED))
     _numbers: int = 0
@@ -212,7 +212,7 @@ class FaultBoard:
         )
         switch = Switch(self._numbers, fault, since, since + lasts)
         self._switches.append(switch)
-        self.tell("faults", True)
+        self.report("faults", True)
         return switch
 
     def lift(self, number: int | None) -> list[Switch]:
@@ -317,7 +317,7 @@ class FaultBoard:
     def _end(self, switch: Switch) -> None:
         switch.ended = True
         self._switches.remove(switch)
-        self.tell("faults", bool(self._switches))
+        self.report("faults", bool(self._switches))
         self._ended.append(switch)
 
     def _second(self) -> float:
