@@ -61,25 +61,25 @@ class Addresses:
     channel_url: str
     admin_url: str
     oauth_url: str
-    """Of which `/authorize` and `/token` are parts."""
+    """The base of `/authorize` and `/token`."""
 
 
 class Simulator:
     """Starts and stops everything; use it as an asynchronous context manager, or `start` and `stop`.
 
-    Its parts are public: a test in the same process may read the world or make things happen directly.
+    Its parts are public: a test in the same process may read the world and make changes directly.
     """
 
     def __init__(
         self, settings: SimulatorSettings, clock: PlatformClock | None = None, faults: Sequence[Fault] = ()
     ) -> None:
-        """`faults` are switched on when it first starts."""
+        """`faults` are switched on at the first start."""
         self.settings = settings
         self.clock = clock or PlatformClock(settings.start_at)
         self._journal = Journal() if settings.workers else None
         report = self._journal or no_report
         if self._journal is not None and not self.clock.is_the_machines:
-            raise ValueError("workers cannot share a clock of one's own making")
+            raise ValueError("workers cannot share a clock that was made by the caller")
         self.clock.report = report
         self._start = self.clock.start_microseconds
         self.board = FaultBoard(settings.seed, self.clock.now, report)
@@ -121,7 +121,7 @@ class Simulator:
         self._planned = tuple(faults)
         self._apps = apps
         self.workers: Workers | None = None
-        """Of a platform that has them and runs."""
+        """None without workers, or while the simulator does not run."""
         self._stack = AsyncExitStack()
         self._background: asyncio.Task[None] | None = None
         self._addresses: Addresses | None = None
@@ -143,7 +143,7 @@ class Simulator:
         return [book.seller for book in self.world.books]
 
     async def start(self) -> Addresses:
-        """Begin to listen, and to make changes if a rate is set.
+        """Start to listen, and to make changes if a rate is set.
 
         Raises:
             OSError: a port is taken.
@@ -207,7 +207,7 @@ class Simulator:
                 group.create_task(self.workers.run())
 
     async def _listen(self, stack: AsyncExitStack, gateway: web.Server) -> int:
-        """Have the gateway served, by workers where there are some; answers with its port."""
+        """Serve the gateway, by workers if there are any; returns its port."""
         host, port = self.settings.host, self.settings.gateway_port
         runner = await _running(stack, web.ServerRunner(gateway, shutdown_timeout=_SHUTDOWN_SECONDS))
         if self._journal is None:
