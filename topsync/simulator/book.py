@@ -83,7 +83,7 @@ class OrderBook:
         """The longest time so far from a change until lists show it."""
         self._next = history.count
         self._drafts = lru_cache(KEPT_ORDERS)(self._new_draft)
-        self._standings = lru_cache(KEPT_ORDERS)(self._new_standing)
+        self._current = lru_cache(KEPT_ORDERS)(self._new_current)
 
     @property
     def next_number(self) -> int:
@@ -137,16 +137,16 @@ class OrderBook:
         """The state that the events leave the order in."""
         return fold(draft.type, len(draft.lines), events)
 
-    def standing(self, number: int) -> CurrentOrder:
+    def current(self, number: int) -> CurrentOrder:
         """An order as it is now. Cached, because each change needs it for moves, messages and details.
 
         Raises:
             KeyError: there is no such order.
         """
         live = self._live.get(number)
-        return self._new_standing(number, 0) if live is None else self._standings(number, len(live.events))
+        return self._new_current(number, 0) if live is None else self._current(number, len(live.events))
 
-    def _new_standing(self, number: int, _: int) -> CurrentOrder:
+    def _new_current(self, number: int, _: int) -> CurrentOrder:
         """The number of events is part of the cache's key: it grows with each change."""
         draft = self.draft(number)
         state = self.state(draft, self.events(number))

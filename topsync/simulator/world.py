@@ -96,11 +96,11 @@ class World:
 
     def trade(self, seller: SimulatedSeller, number: int) -> JsonObject:
         """The full current trade, every field."""
-        return full_trade(seller, *self.book(seller).standing(number))
+        return full_trade(seller, *self.book(seller).current(number))
 
     def possible(self, seller: SimulatedSeller, number: int) -> list[Move]:
         """What can happen next to an order."""
-        return possible(self.book(seller).standing(number).state)
+        return possible(self.book(seller).current(number).state)
 
     def create(
         self, seller: SimulatedSeller, type_: TradeType | None = None, min_lines: int = 1
@@ -140,7 +140,7 @@ class World:
         return book.brief_state(number, book.events(number)).finished_at is None
 
     def _happening(self, book: OrderBook, number: int) -> Happening:
-        draft, state, amounts = book.standing(number)
+        draft, state, amounts = book.current(number)
         return Happening(book.seller, draft, book.events(number)[-1], state, amounts)
 
     def _visible_at(self, seller: SimulatedSeller, at: int) -> int:

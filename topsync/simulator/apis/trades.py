@@ -83,7 +83,7 @@ class _Trades:
         if not events or events[0].at < self._world.oldest_reachable():
             raise business("isv.trade-not-exist", "交易不存在")
         if events is everything:
-            full = full_trade(call.seller, *book.standing(number))
+            full = full_trade(call.seller, *book.current(number))
         else:
             draft = book.draft(number)
             full = full_trade(call.seller, draft, book.state(draft, events))
