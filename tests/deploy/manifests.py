@@ -1,4 +1,4 @@
-"""The Kubernetes objects as kubectl builds them, and what of them a process gets to see."""
+"""The Kubernetes objects as kubectl builds them, and the parts of them that a process sees."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORKLOADS = ("Deployment", "StatefulSet", "CronJob")
 
 
 def build(folder: Path) -> list[dict[str, Any]]:
-    """The objects of a Kustomize folder. It is kubectl that reads the YAML, too; no cluster is asked."""
+    """The objects of a Kustomize folder. kubectl also reads the YAML; it needs no cluster."""
     text = _kubectl(["kustomize", str(folder)], given="")
     read = ["annotate", "--local", "--filename=-", "--output=json", "built-for=tests"]
     return list(_objects(_kubectl(read, given=text)))
@@ -34,7 +34,7 @@ def build(folder: Path) -> list[dict[str, Any]]:
 
 def _kubectl(arguments: Sequence[str], *, given: str) -> str:
     if (kubectl := shutil.which("kubectl")) is None:
-        # On a fresh machine the rest of the suite is worth having; where changes land, nothing is left out.
+        # On a fresh machine the rest of the suite is still useful; continuous integration skips nothing.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(NO_KUBECTL)
     done = subprocess.run(
         [kubectl, *arguments],
@@ -50,7 +50,7 @@ def _kubectl(arguments: Sequence[str], *, given: str) -> str:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """One JSON object after the other."""
+    """The JSON objects of a text, in order."""
     decoder, at = json.JSONDecoder(), 0
     while at < len(text):
         found, end = decoder.raw_decode(text, at)
@@ -60,14 +60,14 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Workload:
-    """One process as its pods start it."""
+    """A process as its pods start it."""
 
     kind: str
     name: str
     spec: dict[str, Any]
-    """Of the Deployment, StatefulSet or CronJob."""
+    """The name of the Deployment, StatefulSet or CronJob."""
     environment: dict[str, str]
-    """What the container finds there; a value that only the cluster knows is a reference in `<>`."""
+    """The container's variables; a value that only the cluster knows is a reference in `<>`."""
 
     @property
     def pod(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Workload:
 
     @property
     def secret_files(self) -> dict[str, str]:
-        """The files that it finds in the folder of secrets: path to the key of the Secret."""
+        """The files in its folder of secrets: path to the key of the Secret."""
         volumes = {volume["name"]: volume for volume in self.pod.get("volumes", [])}
         folder = self.environment.get("TOPSYNC_SECRETS_DIR")
         return {

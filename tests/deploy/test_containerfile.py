@@ -1,4 +1,4 @@
-"""The image's recipe agrees with the project. No container engine is needed, and none builds it here."""
+"""The Containerfile agrees with the project. No test builds the image, so none needs a container engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def last(instructions: list[tuple[str, str]], name: str) -> str:
     return [arguments for found, arguments in instructions if found == name][-1]
 
 
-def test_the_image_runs_topsync_as_nobody_in_particular(instructions: list[tuple[str, str]]) -> None:
+def test_the_image_runs_topsync_without_root(instructions: list[tuple[str, str]]) -> None:
     assert json.loads(last(instructions, "ENTRYPOINT")) == ["topsync"]
     assert last(instructions, "STOPSIGNAL") == "SIGTERM"
     user, group = last(instructions, "USER").split(":")
@@ -30,7 +30,7 @@ def test_the_image_runs_topsync_as_nobody_in_particular(instructions: list[tuple
     assert int(group) >= 10000
 
 
-def test_nothing_is_installed_that_constraints_txt_does_not_vouch_for(
+def test_everything_that_is_installed_is_pinned_in_constraints_txt(
     instructions: list[tuple[str, str]],
 ) -> None:
     commands = [

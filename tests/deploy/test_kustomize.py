@@ -33,7 +33,7 @@ SERVICES = {"push", "enrich", "reconcile", "witness"}
 JOBS = {"migrate", "topics apply", "bootstrap"}
 
 FROM_THE_INSTALLATION = {"KAFKA_BOOTSTRAP_SERVERS", "TOPSYNC_APP_KEY"}
-"""What only an overlay can know."""
+"""Settings that only an overlay can know."""
 
 SECRETS_DIR = "TOPSYNC_SECRETS_DIR"
 
@@ -66,7 +66,7 @@ def example() -> dict[str, Workload]:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Workload], None]:
-    """Put this process into a workload's environment, its secrets mounted as Kubernetes mounts them."""
+    """Give this process a workload's environment, with its secrets mounted as Kubernetes mounts them."""
 
     def enter(workload: Workload) -> None:
         for name in [name for name in os.environ if name in FIELDS or name == SECRETS_DIR]:
@@ -82,7 +82,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Workload
 
 
 def mount(folder: Path, files: Mapping[str, str]) -> None:
-    """A folder as the kubelet makes it: links to a link to a folder that is exchanged as a whole."""
+    """Make a folder as the kubelet does: links to a link to a folder, which is replaced as a whole."""
     content = folder / "..2026_11_21_06_00_00.000000001"
     content.mkdir(parents=True)
     (folder / "..data").symlink_to(content.name)
@@ -175,7 +175,7 @@ def test_no_secret_is_in_the_manifests(objects: list[dict[str, Any]], processes:
 
 
 def test_all_processes_agree_on_topics_and_partitions(processes: dict[str, Workload]) -> None:
-    """Or an order would have two writers (I2)."""
+    """Otherwise an order would have two writers (I2)."""
     for name in KafkaSettings.model_fields:
         variable = settings.variable(KafkaSettings, name)
         assert len({workload.environment.get(variable) for workload in processes.values()}) == 1, variable

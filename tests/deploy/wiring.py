@@ -1,4 +1,4 @@
-"""Which settings a command reads, found in the code itself: a table here would be right only for a while."""
+"""Which settings a command reads, found in the code itself: a table here would soon be wrong."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _functions(module: str) -> dict[str, ast.AST]:
 
 
 def _mentions(module: str, function: ast.AST) -> Iterator[tuple[str, str]]:
-    """(module, function) for each function that is named, ("settings", class) for each that is loaded."""
+    """(module, function) for each function that is named, ("settings", class) for each loaded class."""
     for node in ast.walk(function):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name("settings"), attr="load"), args=[ast.Name(name)]):

@@ -74,8 +74,8 @@ def order(registry: Registry, after: Trade, revision: int, before: Trade | None 
     return records.version(registry.orders.name, events.ORDERS, version, published_at=after.modified)
 
 
-def wired(one: Trade) -> dict[str, Any]:
-    return one.model_dump(mode="json", exclude_none=True)
+def wired(trade: Trade) -> dict[str, Any]:
+    return trade.model_dump(mode="json", exclude_none=True)
 
 
 async def run(*argv: str | Path) -> list[str]:
@@ -112,7 +112,7 @@ async def publish(kafka: KafkaSettings, written: Sequence[Record]) -> None:
     async with producers.partition_publisher(
         kafka, group="writer", partition=0, spacing_seconds=0.01
     ) as publisher:
-        for record in written:  # in transactions of their own, like versions that come one by one
+        for record in written:  # each in its own transaction, like versions that come one by one
             await publisher.publish([record], {})
 
 
@@ -139,14 +139,14 @@ async def test_a_subscriber_that_comes_before_the_topic_says_so_and_creates_none
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(BOUND_SECONDS):
-        _, told = await process.communicate()
-    assert (process.returncode, told.decode()) == (
+        _, printed = await process.communicate()
+    assert (process.returncode, printed.decode()) == (
         1,
         f"{topic} is not there (yet): `topsync topics apply` creates it\n",
     )
 
 
-async def test_both_subscribers_act_once_on_what_they_wait_for_and_go_on_where_they_stood(
+async def test_both_subscribers_act_once_on_what_they_wait_for_and_go_on_where_they_stopped(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
     created = trade(TID, 0, status="WAIT_BUYER_PAY")
@@ -184,16 +184,16 @@ async def test_both_subscribers_act_once_on_what_they_wait_for_and_go_on_where_t
 
 @asynccontextmanager
 async def subscribed(
-    kafka: KafkaSettings, registry: Registry, group: str, told: list[str]
+    kafka: KafkaSettings, registry: Registry, group: str, printed: list[str]
 ) -> AsyncIterator[Process]:
-    """The subscriber in Python, running; what it prints is added to `told`. It is killed at the end."""
+    """The subscriber in Python, running; its output is added to `printed`. It is killed at the end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-u", EXAMPLES / "subscriber.py", kafka.kafka_bootstrap_servers),
         *("--topic", registry.orders.name, "--group", group),
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,  # its client tells each step of dividing the group
+        stderr=asyncio.subprocess.DEVNULL,  # its client logs each step of a rebalance
     )
-    reading = asyncio.create_task(read_lines(process, told))
+    reading = asyncio.create_task(read_lines(process, printed))
     try:
         yield process
     finally:
@@ -203,18 +203,18 @@ async def subscribed(
         await reading
 
 
-async def read_lines(process: Process, told: list[str]) -> None:
+async def read_lines(process: Process, printed: list[str]) -> None:
     assert process.stdout
     while line := await process.stdout.readline():
-        told.append(line.decode().strip())
+        printed.append(line.decode().strip())
 
 
-def is_told(tid: int, told: Sequence[str]) -> bool:
-    return any(f" {tid} " in line for line in told)
+def is_printed(tid: int, printed: Sequence[str]) -> bool:
+    return any(f" {tid} " in line for line in printed)
 
 
 async def take_out(kafka: KafkaSettings, group: str) -> bool:
-    """Take the one member out of its group, as the broker does with the silent; whether it was there."""
+    """Remove the only member from its group, as the broker does after silence; whether it was there."""
     async with clients.admin_client(kafka) as admin:
         try:
             (answer,) = await admin.describe_consumer_groups([group])
@@ -227,20 +227,20 @@ async def take_out(kafka: KafkaSettings, group: str) -> bool:
         return True
 
 
-async def test_a_subscriber_outlives_that_its_group_is_divided_anew_before_its_commit(
+async def test_a_subscriber_survives_a_rebalance_of_its_group_before_its_commit(
     kafka: KafkaSettings, registry: Registry
 ) -> None:
-    group, told = f"{kafka.topic_prefix}-divided", list[str]()
+    group, printed = f"{kafka.topic_prefix}-divided", list[str]()
 
     async def is_out() -> bool:
         return await take_out(kafka, group)
 
-    async with subscribed(kafka, registry, group, told) as process:
+    async with subscribed(kafka, registry, group, printed) as process:
         for tid in (TID, TID + 1):
-            # Its next commit comes sooner than the heartbeat that would tell it.
+            # Its next commit comes before the heartbeat that would report it.
             await eventually(is_out)
             await publish(kafka, [order(registry, trade(tid, 1), 1)])
-            await eventually(partial(is_told, tid, told), within_seconds=BOUND_SECONDS)
+            await eventually(partial(is_printed, tid, printed), within_seconds=BOUND_SECONDS)
         assert process.returncode is None
 
 
@@ -250,15 +250,15 @@ async def test_a_subscriber_outlives_that_its_group_is_divided_anew_before_its_c
 @pytest.mark.parametrize(
     ("typed", "hour"), [("2026-11-20 10:00", 2), ("2026-11-20T10:00Z", 10), ("2026-11-20T10:00+09:00", 1)]
 )
-def test_a_moment_is_chinas_unless_it_says_otherwise(typed: str, hour: int) -> None:
+def test_a_time_is_chinas_unless_it_has_an_offset(typed: str, hour: int) -> None:
     assert moment(typed) == datetime(2026, 11, 20, hour, tzinfo=UTC)
 
 
 def sale(tid: int, *lines: dict[str, object], days_ago: float = 1, **fields: object) -> Trade:
     at_ = at(-86400 * days_ago).astimezone().isoformat()
-    told = {"created": at_, "pay_time": at_, **fields}
+    times = {"created": at_, "pay_time": at_, **fields}
     return trade(
-        tid, 0, **told, orders={"order": [{"oid": tid * 10 + n, **one} for n, one in enumerate(lines)]}
+        tid, 0, **times, orders={"order": [{"oid": tid * 10 + n, **each} for n, each in enumerate(lines)]}
     )
 
 
@@ -278,11 +278,11 @@ SALES = [
     sale(1, line(7, 2), line(8, 1), status="TRADE_FINISHED", days_ago=6.9),
     sale(2, line(7, 5, status="WAIT_SELLER_SEND_GOODS"), days_ago=2),
     sale(3, line(7, 100), status="TRADE_FINISHED", days_ago=7.1),  # too long ago
-    sale(4, line(7, 100), status="TRADE_CLOSED"),  # refunded as a whole
+    sale(4, line(7, 100), status="TRADE_CLOSED"),  # refunded in full
     sale(5, line(7, 100, refund_status="SUCCESS"), line(8, 1), status="TRADE_FINISHED"),
     sale(6, line(7, 100), status="WAIT_BUYER_PAY", pay_time=None),  # never paid
     sale(7, line(9, 3), status="WAIT_BUYER_PAY", step_trade_status="FRONT_PAID_FINAL_NOPAID", pay_time=None),
-    sale(8, line(9, 4, status="WAIT_SELLER_SEND_GOODS"), days_ago=30),  # still owed
+    sale(8, line(9, 4, status="WAIT_SELLER_SEND_GOODS"), days_ago=30),  # paid and not shipped
 ]
 
 
@@ -304,7 +304,7 @@ def test_sales_are_what_was_paid_and_kept_within_seven_days() -> None:
         (Item("1", "", to_ship=4, deposits=3), 7),
     ],
 )
-def test_what_to_have_ready_is_what_is_promised_and_what_will_sell_at_the_quicker_pace(
+def test_the_stock_to_have_ready_is_promised_pieces_and_sales_at_the_higher_rate(
     item: Item, ready: int
 ) -> None:
     assert item.have_ready(14) == ready
@@ -315,7 +315,7 @@ async def test_the_table_shows_the_newest_version_of_every_order_in_the_topic(
 ) -> None:
     before = sale(2, line(7, 50), status="TRADE_FINISHED")
     erased = order(registry, sale(99, line(6, 1), status="TRADE_FINISHED"), 1)
-    written = [order(registry, before, 1), *(order(registry, one, 2) for one in SALES)]
+    written = [order(registry, before, 1), *(order(registry, sold, 2) for sold in SALES)]
     await publish(kafka, [*written, erased, Record(erased.topic, erased.key, None, erased.headers)])
     shown = await python("replenishment.py", kafka, registry, "--now", at(0).isoformat())
     assert shown == [

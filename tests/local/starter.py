@@ -1,6 +1,7 @@
 """A program that starts both servers and a child that ignores SIGTERM, then waits to be ended.
 
-Run by `test_ends.py`, which ends it in ways that no test could survive itself. Says `ready` when all run.
+`test_ends.py` runs it and ends it in ways that a test process would not survive. It prints `ready` when all
+of them run.
 """
 
 from __future__ import annotations

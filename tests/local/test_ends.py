@@ -1,4 +1,4 @@
-"""Nothing that was started survives its starter, however the starter ends."""
+"""No child survives the process that started it, however that process ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def starter() -> Iterator[Starter]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # As in a terminal: who runs the tests in the background may have left it ignored.
+        # As in a terminal: a shell that runs the tests in the background may ignore the signal.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as popen:
         assert popen.stdout is not None
@@ -50,7 +50,7 @@ def starter() -> Iterator[Starter]:
 async def test_all_are_gone_after_the_starter_is_killed(starter: Starter) -> None:
     family = descendants(starter.popen.pid)
     assert len(children(starter.popen.pid)) == STARTERS_CHILDREN
-    assert len(family) > STARTERS_CHILDREN  # PostgreSQL's own children, each in a session of its own
+    assert len(family) > STARTERS_CHILDREN  # with PostgreSQL's children, each in its own session
 
     starter.popen.kill()
     assert starter.popen.wait() == -signal.SIGKILL
@@ -66,7 +66,7 @@ async def test_all_are_gone_after_ctrl_c_in_a_terminal(starter: Starter) -> None
 
     await eventually(lambda: starter.popen.poll() is not None, within_seconds=GONE_WITHIN_SECONDS)
     await eventually(lambda: not family & running())
-    # In order: Kafka and PostgreSQL were asked, and had the time to close what they had open.
+    # An orderly end: Kafka and PostgreSQL were asked to stop, and had time to do so.
     assert "database system is shut down" in (starter.folder / "postgres.log").read_text()
 
 
@@ -86,7 +86,7 @@ def running() -> set[int]:
 
 
 def table() -> list[tuple[int, int]]:
-    """(process, parent) of all processes but zombies, as every Unix lists them."""
+    """(process, parent) of all processes but zombies, in a way that works on every Unix."""
     output = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
     ).stdout

@@ -1,4 +1,4 @@
-"""Which Java, which jars and which ports the embedded servers take."""
+"""Which Java, which jars and which ports the embedded servers use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_java_home_comes_before_the_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.8.0_292", "11.0.2", "16"])
-def test_a_java_that_is_too_old_for_kafka_is_passed_over(tmp_path: Path, version: str) -> None:
+def test_a_java_that_is_too_old_for_kafka_is_ignored(tmp_path: Path, version: str) -> None:
     old, new = make_java(tmp_path / "home", version), make_java(tmp_path / "path", "17")
 
     environment = {"JAVA_HOME": str(old.parents[1]), "PATH": str(new.parent)}
@@ -61,7 +61,7 @@ def test_no_port_is_given_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_java(home: Path, version: str) -> Path:
-    """A program that answers `-version` as that version of Java does."""
+    """Make a program that answers `-version` like that version of Java."""
     program = home / "bin" / "java"
     program.parent.mkdir(parents=True)
     program.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2025-04-15' >&2\n")

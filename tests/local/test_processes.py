@@ -88,7 +88,7 @@ async def test_a_new_run_removes_ended_runs_and_leaves_running_runs(tmp_path: Pa
 
 
 async def started(group: ProcessGroup, name: str, argv: list[str]) -> ManagedProcess:
-    """Start a child that prints something once its signal handling stands."""
+    """Start a child; it prints something when it is ready for signals."""
     child = await group.start(name, argv)
     await eventually(lambda: child.log_tail() != "")
     return child

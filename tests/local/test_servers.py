@@ -1,4 +1,4 @@
-"""The embedded servers are real servers: what they acknowledged is there after they were killed."""
+"""The embedded servers are real: what they have acknowledged is still there after they were killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from topsync.local.processes import ProcessGroup
 from topsync.local.servers import Servers, local_servers
 
 COMPUTES_FOR_SECONDS = "DO $$ BEGIN FOR i IN 1..100000000 LOOP END LOOP; END $$"
-"""A session that is computing does not notice that its server has been killed."""
+"""A session that computes does not notice that its server was killed."""
 
 WAIT_FOR_ANOTHER_SESSIONS_QUERY = """
 DO $$ BEGIN
@@ -58,7 +58,7 @@ async def test_existing_servers_are_used_and_not_started(tmp_path: Path) -> None
         assert "secret" not in repr(servers)
 
 
-async def test_postgres_comes_back_while_a_session_of_the_killed_one_still_computes() -> None:
+async def test_postgres_comes_back_while_a_session_of_the_killed_server_still_computes() -> None:
     folder = run_folders.create()
     async with ProcessGroup(folder) as group:
         postgres = EmbeddedPostgres(group, folder / "postgres")
@@ -73,7 +73,7 @@ async def test_postgres_comes_back_while_a_session_of_the_killed_one_still_compu
         assert KILLED_SERVER_REMAINS in postgres.process.log_tail(lines=1000)
         connection = await asyncpg.connect(postgres.url)
         await connection.close()
-        await query  # the old session finished what it was at, on the old data, before the new server came
+        await query  # the old session finished, on the old data, before the new server started
         busy.terminate()
         watching.terminate()
 

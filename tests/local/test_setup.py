@@ -1,4 +1,4 @@
-"""What a fresh machine meets: the set-up, and the versions it installs."""
+"""The set-up on a fresh machine, and the versions that it installs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PIP_FAILS_WHILE_MAVEN_RUNS = PIP + "until [ -s mvn.pid ]; do sleep 0.02; done; e
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of what the set-up reads, where nothing is installed yet."""
+    """A copy of the files that the set-up reads, without anything installed."""
     for name in SETUP_INPUTS:
         source, target = paths.CHECKOUT / name, tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,9 +65,9 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prepared(checkout: Path) -> Path:
-    """The same with the packages installed, and with programs that only note that they were called.
+    """A checkout with installed packages, and with programs that only note that they were called.
 
-    What the real ones fetch takes a minute and a network; `make setup` itself runs before any test.
+    The real programs need a minute and a network; and `make setup` itself runs before any test.
     """
     program(checkout / ".venv" / "bin" / "python", PIP)
     mark = "from topsync.local import setup; setup._set_current('packages', setup._packages_digest())"
@@ -115,7 +115,7 @@ def test_two_set_ups_at_once_do_the_work_once(prepared: Path) -> None:
     assert calls(prepared).count("mvn") == 1
 
 
-def test_jars_fetched_half_way_are_never_taken_for_whole(prepared: Path) -> None:
+def test_incomplete_jars_are_never_used(prepared: Path) -> None:
     program(prepared / "bin" / "mvn", MAVEN_FAILS_HALF_WAY)
 
     failed = set_up(prepared)
@@ -177,7 +177,7 @@ def jars(checkout: Path) -> Path:
 
 
 def set_up(checkout: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the set-up where PATH has only the programs that a test has put there."""
+    """Run the set-up with a PATH that has only the programs of the test."""
     environment = {**embedded_only(), "PATH": str(checkout / "bin")}
     for name in ("JAVA_HOME", kafka_jars.LIB_DIR_VARIABLE):
         environment.pop(name, None)

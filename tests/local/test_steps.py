@@ -1,4 +1,4 @@
-"""Steps of the set-up show how far they are on a terminal, and one line each elsewhere."""
+"""Steps of the set-up show their progress on a terminal, and a single line elsewhere."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def on_a_terminal(body: str) -> tuple[int, str]:
         try:
             while piece := screen.read1(4096):
                 drawn += piece
-        except OSError:  # how Linux says that nobody writes there any more
+        except OSError:  # Linux's sign that no process writes there any more
             pass
         return process.wait(60), drawn.decode()
 

@@ -1,4 +1,4 @@
-"""A channel on its own, and raw sockets to it."""
+"""A channel without the rest of the simulator, and raw sockets to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from topsync.simulator.faults.effects import PLAIN, Fate
 
 
 def signed(group: str, stamp: str, *, with_empty: bool = False) -> dict[str, Value]:
-    """The fields of a CONNECT, written from the reference (3.2)."""
+    """The fields of a CONNECT, written after the reference (3.2)."""
     fields = {"app_key": APP_KEY, "group_name": group, "timestamp": stamp}
     text = "".join(name + value for name, value in fields.items() if value or with_empty)
     sign = hashlib.md5(f"{SECRET}{text}{SECRET}".encode()).hexdigest().upper()
@@ -24,7 +24,7 @@ def signed(group: str, stamp: str, *, with_empty: bool = False) -> dict[str, Val
 
 
 class Platform:
-    """A channel and the raw sockets that were opened to it."""
+    """A channel, and the raw sockets that were opened to it."""
 
     def __init__(self, channel: Channel, uri: str, stack: AsyncExitStack) -> None:
         self.channel = channel
@@ -56,7 +56,7 @@ class Platform:
 async def platform_with(
     settings: ChannelSettings, fate_of: Callable[[OutboundMessage], Fate] = lambda _: PLAIN
 ) -> AsyncIterator[Platform]:
-    """A listening channel; every socket that was opened through it is closed with it."""
+    """A listening channel; at its end all sockets that it opened are closed."""
     async with AsyncExitStack() as stack:
         channel, uri = await stack.enter_async_context(serving(settings, fate_of))
         yield Platform(channel, uri, stack)

@@ -1,4 +1,4 @@
-"""A small simulated platform, listening, with a clock that stands still; and a channel on its own."""
+"""A small simulated platform that listens, with a stopped clock; and a channel without the rest."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ async def client() -> AsyncIterator[Client]:
 
 @pytest_asyncio.fixture
 async def channel_settings() -> ChannelSettings:
-    """Of `platform`; a test may override them."""
+    """The settings of `platform`; a test may override them."""
     return ChannelSettings(delivery_window=1)
 
 
 @pytest_asyncio.fixture
 async def platform(channel_settings: ChannelSettings) -> AsyncIterator[Platform]:
-    """A channel on its own."""
+    """A channel without the rest of the simulator."""
     async with platform_with(channel_settings) as platform:
         yield platform

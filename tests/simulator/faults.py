@@ -17,12 +17,12 @@ from topsync.simulator.server import Simulator
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 QUIET_SECONDS = 0.25
-"""How long nothing must come to count as nothing."""
+"""How long to wait before we say that nothing comes."""
 
 
 @asynccontextmanager
 async def under(name: str, **changes: Any) -> AsyncIterator[Client]:
-    """A small platform, its clock standing still, that runs tests/scenarios/<name>.toml."""
+    """A small platform with a stopped clock that runs tests/scenarios/<name>.toml."""
     plan = scenario.load(SCENARIOS / f"{name}.toml")
     settings = plan.applied_to(small(**changes))
     async with Simulator(settings, frozen_clock(), plan.faults) as simulator, Client(simulator) as client:
@@ -30,7 +30,7 @@ async def under(name: str, **changes: Any) -> AsyncIterator[Client]:
 
 
 async def struck(client: Client, name: str) -> int:
-    """How often a fault has struck, by the ledger."""
+    """How often a fault has struck, according to the ledger."""
     times: int = (await client.admin("GET", "/ledger"))["faults"]["struck"].get(name, 0)
     return times
 

@@ -1,8 +1,8 @@
-"""A client of the channel that behaves, byte by byte, as the reference says the official Java SDK does.
+"""A client of the channel that behaves, byte by byte, like the official Java SDK according to the reference.
 
-Written from docs/platform/channel.md alone and sharing no code with the product or the simulator: it is
-the judge of what a foreign client would notice. Wherever the official client gives up, it records why in
-`noticed` and closes as that one does.
+It was written from docs/platform/channel.md alone, and shares no code with the product or the simulator: it
+shows what other clients would notice. Where the official client gives up, this client notes the reason in
+`noticed` and closes in the same way.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ TYPES: Final = {
     "publisher": 1,
     "nick": 1,
 }
-"""What the official client casts each field of a push to; each may be null or missing (4.2)."""
+"""The type to which the official client casts each field of a push; a field may be null or missing (4.2)."""
 
 
 class NoticedError(Exception):
-    """The server did something that no official client takes."""
+    """The server did something that the official client does not accept."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Frame:
 
 
 class _Buffer:
-    """A Java buffer: what runs out of it raises."""
+    """A Java buffer: it raises when it has too few bytes."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -170,7 +170,7 @@ def write(
 
 @dataclass
 class OfficialClient:
-    """One `TmcClient`. `handler` answers None for done, or the reason why a message failed."""
+    """A `TmcClient`. `handler` returns None for success, or the reason why a message failed."""
 
     uri: str
     app_key: str
@@ -185,7 +185,7 @@ class OfficialClient:
     acknowledged: list[int] = field(default_factory=list)
     """Flags that SENDACKs have answered."""
     tokens: list[str] = field(default_factory=list)
-    """Every token it was ever given; the newest is sent, all are accepted (3.4)."""
+    """All tokens that it has got; it sends the newest and accepts all (3.4)."""
     connects: int = 0
     _flag: int = 0
     _pending: set[int] = field(default_factory=set)
@@ -235,7 +235,7 @@ class OfficialClient:
         self.connects += 1
 
     def _check_upgrade(self, head: str, key: str) -> None:
-        """1.3: what the strictest client asks of the answer."""
+        """1.3: what the strictest client demands of the answer."""
         status, *lines = head.split("\r\n")[:-2]
         headers = [tuple(line.split(": ", 1)) for line in lines]
         names = [name.lower() for name, _ in headers]
@@ -252,7 +252,7 @@ class OfficialClient:
             "a header twice": len(names) != len(set(names)),
             "a body": "content-length" in found or "transfer-encoding" in found,
         }
-        self.noticed += [f"handshake: {problem}" for problem, is_one in problems.items() if is_one]
+        self.noticed += [f"handshake: {problem}" for problem, is_there in problems.items() if is_there]
 
     def _connect_frame(self) -> bytes:
         self._flag += 1
@@ -279,16 +279,16 @@ class OfficialClient:
         self._send({"__kind": Typed(2, PULL)})
 
     def confirm(self, message_id: int) -> None:
-        """What follows a handled message, or `manualConfirm`."""
+        """The frame after a handled message, or of `manualConfirm`."""
         self._send({"__kind": Typed(2, CONFIRM), "id": Typed(5, message_id)})
 
     def fail(self, message_id: int, reason: str | None) -> None:
-        """What follows a failed one; a Void reason without one (4.3)."""
-        told = Typed(0, None) if reason is None else Typed(1, reason[:128])
-        self._send({"msg": told, "__kind": Typed(2, FAILED), "id": Typed(5, message_id)})
+        """The frame after a failed message; without a reason, it has a Void (4.3)."""
+        phrase = Typed(0, None) if reason is None else Typed(1, reason[:128])
+        self._send({"msg": phrase, "__kind": Typed(2, FAILED), "id": Typed(5, message_id)})
 
     def publish(self, topic: str, content: str) -> int:
-        """`TmcClient.send`: answers the flag that the SENDACK must carry."""
+        """`TmcClient.send`: returns the flag that the SENDACK must have."""
         self._flag += 1
         self._pending.add(self._flag)
         fields = {"__kind": Typed(2, DATA), "topic": Typed(1, topic), "content": Typed(1, content)}
@@ -322,7 +322,7 @@ class OfficialClient:
         self._send_frame(BINARY, write(SEND, custom, flag=flag, token=self.tokens[-1]))
 
     def _send_frame(self, opcode: int, payload: bytes, *, masked: bool = True) -> None:
-        """Reasons longer than a Close may have are written all the same (1.4)."""
+        """Also writes reasons that are too long for a Close (1.4)."""
         assert self._writer is not None
         mask_bit = 0x80 if masked else 0
         size = len(payload)
@@ -360,7 +360,7 @@ class OfficialClient:
         elif first != 0x80 | BINARY and opcode not in (PING, PONG):
             raise NoticedError(f"a frame that begins with {first:#x}")
         else:
-            self._dispatch(read(payload))  # Pings and Pongs too: this is what kills it (1.4)
+            self._dispatch(read(payload))  # Pings and Pongs too: the official client fails on them (1.4)
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.type == CONNECTACK:

@@ -1,4 +1,4 @@
-"""A minimal client of the simulated platform, written from the reference and not from the product."""
+"""A minimal client of the simulated platform, written after the reference, without the product's code."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from topsync.simulator.world import World
 START = platform_time.parse("2025-11-20 15:30:00")
 START_SECOND = int(START.timestamp())
 NOW = "2025-11-20 15:30:00"
-"""The clock stands here in most tests."""
+"""The time at which most tests stop the clock."""
 
 BOUND_SECONDS = 20.0
-"""For anything that is waited for."""
+"""The longest time to wait for anything."""
 
 ALL_TYPES = ",".join(type_.value for type_ in TradeType)
 FULL_FIELDS = (
@@ -46,7 +46,7 @@ FULL_FIELDS = (
 
 
 def frozen_clock(start: datetime = START) -> PlatformClock:
-    """A platform clock that stands still until it is advanced."""
+    """A platform clock that only moves when it is advanced."""
     return PlatformClock(start, monotonic=lambda: 0.0)
 
 
@@ -119,7 +119,7 @@ class Client:
             return answer
 
     async def call(self, method: str, **arguments: str) -> dict[str, Any]:
-        """The body inside the answer's root, which must be the expected one."""
+        """The body inside the answer's root, which must be the method's root."""
         answer = await self.send(self.signed(method, **arguments))
         root = f"{method.removeprefix('taobao.').replace('.', '_')}_response"
         assert list(answer) == [root], answer
@@ -127,7 +127,7 @@ class Client:
         return body
 
     async def refused(self, method: str, **arguments: str) -> dict[str, Any]:
-        """The refusal that a call is answered with."""
+        """The refusal that a call gets."""
         answer = await self.send(self.signed(method, **arguments))
         assert list(answer) == ["error_response"], answer
         refusal: dict[str, Any] = answer["error_response"]
@@ -152,17 +152,17 @@ class Client:
             return orjson.loads(content)
 
     async def order(self, event: str, *, status: int = 200, **more: Any) -> dict[str, Any]:
-        """Let one change happen to the first seller's orders."""
+        """Make a change of the first seller's orders."""
         body = {"user_id": self.seller.user_id, "event": event, **more}
         answer: dict[str, Any] = await self.admin("POST", "/orders", body, status=status)
         return answer
 
     async def token(self, grant_type: str, *, status: int = 200, **form: str) -> dict[str, Any]:
-        """One request to the token endpoint; what it answers."""
+        """The answer of the token endpoint to a request."""
         settings = self.simulator.settings
-        told = {"client_id": settings.app_key, "client_secret": settings.app_secret, **form}
+        fields = {"client_id": settings.app_key, "client_secret": settings.app_secret, **form}
         url = f"{self.simulator.addresses.oauth_url}/token"
-        async with self.http.post(url, data={"grant_type": grant_type, **told}) as response:
+        async with self.http.post(url, data={"grant_type": grant_type, **fields}) as response:
             answer: dict[str, Any] = orjson.loads(await response.read())
             assert response.status == status, answer
             return answer

@@ -1,4 +1,4 @@
-"""A WebSocket client made of bytes, for what a library would hide: the handshake, Pings, dropped TCP."""
+"""A WebSocket client at the level of bytes, for what a library hides: handshake, Pings, dropped TCP."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from topsync.platforms.taobao.channel.frames import Frame, decode, encode
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 ACCEPT = "Bz3qJYTGdOe8gUSpLosEdiLKDrk="
-"""What RFC 6455 makes of `KEY`."""
+"""The answer to `KEY` by RFC 6455."""
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 BOUND_SECONDS = 5.0
 
 
 def client_frame(opcode: int, payload: bytes, *, masked: bool = True, final: bool = True) -> bytes:
-    """A client's frame as it is written, right or wrong."""
+    """A client's frame, correct or not."""
     size, mask_bit = len(payload), 0x80 if masked else 0
     if size < 126:
         length = bytes((mask_bit | size,))
@@ -77,14 +77,14 @@ class RawSocket:
         return raw, token
 
     def send(self, opcode: int, payload: bytes, *, masked: bool = True, final: bool = True) -> None:
-        """One message; lengths that control frames may not have are written all the same."""
+        """Send a message; also writes control frames that are too long."""
         self.writer.write(client_frame(opcode, payload, masked=masked, final=final))
 
     def send_frame(self, frame: Frame) -> None:
         self.send(BINARY, encode(frame))
 
     async def receive(self) -> tuple[int, bytes]:
-        """The next message: whether final and opcode in one byte, and the payload."""
+        """The next message: a byte with the final bit and the opcode, and the payload."""
         async with asyncio.timeout(BOUND_SECONDS):
             first, length = await self.reader.readexactly(2)
             assert length < 128, "frames of a server are not masked"
@@ -96,11 +96,11 @@ class RawSocket:
 
     async def receive_frame(self) -> Frame:
         first, payload = await self.receive()
-        assert first == 0x80 | BINARY, "one unfragmented binary message for each frame"
+        assert first == 0x80 | BINARY, "a binary message without fragments for each frame"
         return decode(payload)
 
     async def ended(self) -> bytes:
-        """What still comes until TCP ends."""
+        """All bytes that still come until TCP ends."""
         try:
             return await asyncio.wait_for(self.reader.read(), BOUND_SECONDS)
         except ConnectionError:

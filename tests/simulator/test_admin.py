@@ -1,4 +1,4 @@
-"""The admin interface, and what scripted changes do: lists, details and truth agree."""
+"""The admin interface and scripted changes: lists, details and truth agree."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_change_shows_in_details_increments_and_truth(client: Client) ->
     truth = {trade["tid"]: trade for trade in await client.truth()}
     assert len(truth) == 201
     assert truth[paid["tid"]]["modified"] == paid["modified"]
-    # Picked by their ids; one that is not there is left out.
+    # Picked by ids; an id without an order is left out.
     assert await client.truth(ids=f"{paid['tid']},17") == [truth[paid["tid"]]]
 
 
@@ -50,9 +50,9 @@ async def test_the_truth_of_refunds_is_what_their_own_call_answers(client: Clien
     tid = (await client.order("create", type="fixed"))["tid"]
     for event in ("pay", "refund_create"):
         await client.order(event, tid=tid)
-    told = await client.truth(of="truth/refunds")
-    (refund,) = [one for one in told if one["tid"] == tid]
-    assert len(told) == before + 1
+    refunds = await client.truth(of="truth/refunds")
+    (refund,) = [each for each in refunds if each["tid"] == tid]
+    assert len(refunds) == before + 1
     assert (refund["status"], refund["modified"]) == ("WAIT_SELLER_AGREE", NOW)
     assert await client.truth(of="truth/refunds", ids=f"{refund['refund_id']},17") == [refund]
 
@@ -150,7 +150,7 @@ async def test_malformed_requests_get_a_reason(client: Client, path: str, body: 
     assert (await client.admin("POST", path, body, status=status))["error"]
 
 
-async def test_an_answer_takes_its_time_and_says_what_was_so_when_the_call_came(client: Client) -> None:
+async def test_an_answer_comes_late_but_its_content_is_as_of_the_call(client: Client) -> None:
     tid = (await client.order("create"))["tid"]
     assert await client.admin("POST", "/answers", {"seconds": 0.3}) == {"seconds": 0.3}
     assert await client.admin("GET", "/answers") == {"seconds": 0.3}

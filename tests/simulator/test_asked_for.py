@@ -1,4 +1,4 @@
-"""What the product asks for, the simulator gives; what the simulator gives, the product knows and digests."""
+"""The simulator gives what the product asks for, and the product can read all that the simulator gives."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.world import World
 
 EXPLAINED: Mapping[str, str] = {
-    "async_modified": "lists by arrival alone carry it (docs/platform/gateway.md 5.2)"
+    "async_modified": "only lists by arrival have it (docs/platform/gateway.md 5.2)"
 }
-"""What is asked for and never given, and why."""
+"""Fields that are asked for and never given, and why."""
 
 CHANGES = 4000
 
 
 class Lives:
-    """Some sellers' orders: what each of them has been, oldest first, and their refunds."""
+    """Some sellers' orders: all states of each order, oldest first, and their refunds."""
 
     def __init__(self) -> None:
         self.world = make_world(orders=3000, sellers=2, history_days=30)
@@ -92,27 +92,27 @@ def test_all_that_is_given_is_known_and_has_the_form_that_we_expect(lives: Lives
 
 def test_every_step_of_every_life_has_a_word(lives: Lives) -> None:
     for life in lives.trades.values():
-        told = [Trade.from_platform(raw).to_json() for raw in life]
-        for before, after in pairwise(told):
+        seen = [Trade.from_platform(raw).to_json() for raw in life]
+        for before, after in pairwise(seen):
             assert transitions.step(before, after, Source.PUSH).transitions
     for life in lives.refunds.values():
-        told = [Refund.from_platform(raw).to_json() for raw in life]
-        for before, after in pairwise(told):
+        seen = [Refund.from_platform(raw).to_json() for raw in life]
+        for before, after in pairwise(seen):
             assert refund_transitions.step(before, after, Source.PUSH).transitions
 
 
 def test_no_field_changes_while_modified_stays(lives: Lives) -> None:
-    """The clock moves before each change, so that two of them never share a second."""
+    """The clock moves before each change, so that two changes are never in the same second."""
     for life in (*lives.trades.values(), *lives.refunds.values()):
         for before, after in pairwise(life):
             if before["modified"] == after["modified"]:
                 assert not of_its_own(before) ^ of_its_own(after)
 
 
-def of_its_own(told: dict[str, Any]) -> set[tuple[str, str]]:
-    """The fields of an order, or those of a refund that are its own and not its order's."""
+def of_its_own(seen: dict[str, Any]) -> set[tuple[str, str]]:
+    """The fields of an order, or those fields of a refund that do not come from its order."""
     return {
-        (name, repr(value)) for name, value in told.items() if "tid_str" in told or name not in NOT_ITS_OWN
+        (name, repr(value)) for name, value in seen.items() if "tid_str" in seen or name not in NOT_ITS_OWN
     }
 
 
@@ -136,7 +136,10 @@ def test_words_that_are_seldom_used_are_used(lives: Lives) -> None:
     cod = {(trade["type"] == "cod", trade["cod_status"]) for trade in lives.all_trades}
     assert cod == {
         (False, "NEW_CREATED"),
-        *((True, one) for one in ("NEW_CREATED", "WAITING_TO_BE_SENT", "ACCEPTED_BY_COMPANY", "SIGN_IN")),
+        *(
+            (True, status)
+            for status in ("NEW_CREATED", "WAITING_TO_BE_SENT", "ACCEPTED_BY_COMPANY", "SIGN_IN")
+        ),
     }
     holds = [trade for trade in lives.all_trades if trade["status"] == "PAID_FORBID_CONSIGN"]
     assert all(trade["forbid_consign"] == 1 for trade in holds)

@@ -1,4 +1,4 @@
-"""Messages on the channel, over real sockets: pushes, confirms, bounds, and times without either."""
+"""Messages on the channel, over real sockets: pushes, confirms, limits, and times without messages."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ async def test_every_messages_id_suffers_in_a_client_that_reads_it_as_floating_p
         platform.channel.publish(message(number))
     ids = [read_message(await raw.receive_frame(), b"").id for _ in range(200)]
     assert len(set(ids)) == 200
-    assert not [one for one in ids if int(float(one)) == one]
+    assert not [message_id for message_id in ids if int(float(message_id)) == message_id]
 
 
 async def test_an_identity_has_one_token_and_each_message_goes_to_one_connection(platform: Platform) -> None:
-    (one, token), (two, same) = await platform.connected(), await platform.connected()
+    (raw, token), (twin, same) = await platform.connected(), await platform.connected()
     other, different = await platform.connected("other")
     assert token == same != different
     for number in range(40):
@@ -77,10 +77,10 @@ async def test_an_identity_has_one_token_and_each_message_goes_to_one_connection
         while True:
             into.append(read_message(await raw.receive_frame(), b"").id)
 
-    sockets = zip((one, two, other), received, strict=True)
-    readers = [asyncio.create_task(receive_all(raw, into)) for raw, into in sockets]
+    sockets = zip((raw, twin, other), received, strict=True)
+    readers = [asyncio.create_task(receive_all(each, into)) for each, into in sockets]
     await eventually(lambda: sum(map(len, received)) >= 40)
-    # One message more for the other identity would have come meanwhile.
+    # If the other identity had another message, it would have come meanwhile.
     await asyncio.wait(readers, timeout=pace.seconds(0.05))
     for reader in readers:
         reader.cancel()
@@ -93,14 +93,14 @@ async def test_an_identity_has_one_token_and_each_message_goes_to_one_connection
 
 
 async def test_a_confirm_may_come_on_another_connection_of_the_group(platform: Platform) -> None:
-    (one, token), (two, _) = await platform.connected(), await platform.connected()
+    (raw, token), (twin, _) = await platform.connected(), await platform.connected()
     platform.channel.publish(message(1))
-    reads = [asyncio.ensure_future(raw.receive_frame()) for raw in (one, two)]
+    reads = [asyncio.ensure_future(each.receive_frame()) for each in (raw, twin)]
     done, waiting = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
     (received,) = done
     (other,) = waiting
     other.cancel()
-    silent = two if received is reads[0] else one
+    silent = twin if received is reads[0] else raw
     silent.send_frame(messages.confirm(token, read_message(received.result(), b"").id))
     await eventually(lambda: platform.channel.ledger()["confirmed"] == 1)
 
@@ -151,7 +151,7 @@ async def test_an_idle_connection_is_closed_with_1011_where_that_is_switched_on(
 async def test_a_kind_is_read_at_any_width(
     platform: Platform, width: type[Byte] | type[Int16] | type[Int32] | type[Int64]
 ) -> None:
-    """TJS, PY and PHP choose widths by magnitude; an id of the platform always needs 64 bits (2.3)."""
+    """TJS, PY and PHP choose the width by the size of the number; the platform's ids need 64 bits (2.3)."""
     raw, token = await platform.connected()
     platform.channel.publish(message(1))
     pushed = read_message(await raw.receive_frame(), b"").id
@@ -172,7 +172,7 @@ async def test_a_later_confirm_wins_over_a_failed(platform: Platform) -> None:
     assert platform.channel.ledger()["pending"] == 0
 
 
-async def test_a_sendack_is_taken_and_one_with_a_phrase_is_told(platform: Platform) -> None:
+async def test_a_sendack_is_accepted_and_a_phrase_in_it_is_counted(platform: Platform) -> None:
     raw, token = await platform.connected()
     raw.send_frame(Frame(MessageType.SENDACK, token=token))
     raw.send_frame(Frame(MessageType.SENDACK, token=token, status_phrase="java.lang.String cannot be cast"))
@@ -195,7 +195,7 @@ async def test_confirm_failed_and_pull_are_not_answered(platform: Platform) -> N
     raw.send_frame(messages.failed(token, 1, "why"))
     raw.send_frame(messages.pull_request(token))
     raw.send_frame(Frame(MessageType.SEND, token=token, custom={"__kind": Byte(99)}))
-    await platform.alive(raw)  # its CONNECTACK is the first thing that comes
+    await platform.alive(raw)  # its CONNECTACK comes first
 
 
 async def test_a_client_that_does_not_read_is_neither_written_nor_read_beyond_a_bound() -> None:
@@ -228,7 +228,7 @@ async def test_a_client_that_does_not_read_is_neither_written_nor_read_beyond_a_
         await raw.close()
 
 
-async def test_a_cut_drops_everyone_and_turns_new_ones_away(platform: Platform) -> None:
+async def test_a_cut_drops_all_clients_and_refuses_new_connections(platform: Platform) -> None:
     raw, _ = await platform.connected()
     platform.channel.cut(0.3, lose_messages=False)
     assert await raw.ended() == b""

@@ -1,4 +1,4 @@
-"""Who may connect to the channel, and what its tokens are worth."""
+"""Who may connect to the channel, and what its tokens allow."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_connect_is_signed_text_by_text(platform: Platform, group: str, 
 
 
 @pytest.mark.parametrize("with_empty", [True, False], ids=["node and python", "java and .net"])
-async def test_an_empty_group_is_the_default_one_however_it_is_signed(
+async def test_an_empty_group_is_the_default_group_however_it_is_signed(
     platform: Platform, with_empty: bool
 ) -> None:
     _, token = await platform.connected()
@@ -52,7 +52,7 @@ async def test_an_empty_group_is_the_default_one_however_it_is_signed(
     assert (await raw.receive_frame()).token == token
 
 
-async def test_what_connect_carries_beside_is_ignored_in_any_order(platform: Platform) -> None:
+async def test_other_fields_of_connect_are_ignored_in_any_order(platform: Platform) -> None:
     raw = await platform.open()
     more: dict[str, Value] = {
         "token": None,

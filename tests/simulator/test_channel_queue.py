@@ -39,7 +39,7 @@ def _drain(queue: MessageQueue, now: datetime = START) -> list[Queued]:
     return list(iter(lambda: queue.take(now, 1), None))
 
 
-def test_a_window_of_one_keeps_the_order_and_a_wider_one_only_roughly() -> None:
+def test_a_window_of_one_keeps_the_order_and_a_wider_window_only_roughly() -> None:
     in_order, mixed = _queue(), _queue(replace(RULES, window=8))
     for queue in (in_order, mixed):
         _publish(queue, 100)
@@ -64,7 +64,7 @@ def test_an_unconfirmed_message_comes_again_after_timeout_and_delay_and_no_soone
     assert (again.id, again.retried) == (1, 1)
 
 
-def test_redelivery_can_be_told_to_change_the_id() -> None:
+def test_a_redelivery_changes_the_id_where_a_switch_says_so() -> None:
     queue = _queue(replace(RULES, new_id_on_redelivery=True))
     _publish(queue, 1)
     queue.take(START, 1)
@@ -112,7 +112,7 @@ def test_failures_and_timeouts_have_delays_of_their_own() -> None:
     queue = _queue(replace(RULES, failed_delay=timedelta(seconds=10)))
     _publish(queue, 2)
     _drain(queue)
-    queue.advance(START + RULES.confirm_timeout)  # nobody has answered: both wait for the long delay
+    queue.advance(START + RULES.confirm_timeout)  # without an answer, both wait for the long delay
     queue.fail(1, START)
     assert queue.counts.failed == 0
     _publish(queue, 1)
@@ -173,7 +173,7 @@ def test_losing_the_unconfirmed_takes_what_was_sent_and_spares_what_was_not() ->
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """Whatever happens, each message is accounted for once, and nothing comes again once it is over."""
+    """Whatever happens, each message is counted exactly once, and no finished message comes again."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What is unknown about the platform's channel is a switch; each of them, over real sockets."""
+"""Each switch for unknown behaviour of the platform's channel, over real sockets."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_groups_are_bounded() -> None:
         await platform.connected("second")
 
 
-async def test_switch_most_connections_of_a_group_the_new_one_is_refused() -> None:
+async def test_switch_most_connections_of_a_group_the_new_connection_is_refused() -> None:
     async with platform_with(ChannelSettings(max_connections=2)) as platform:
         first, _ = await platform.connected()
         await platform.connected()
@@ -108,8 +108,8 @@ async def test_switch_most_connections_of_a_group_the_new_one_is_refused() -> No
         third.send_frame(Frame(MessageType.CONNECT, custom=signed("default", "1")))
         answer = await third.receive_frame()
         assert (answer.status_code, answer.status_phrase) == (403, "too many connections")
-        await platform.connected("other")  # another group has its own
-        await platform.alive(first)  # and whoever is connected may say so again
+        await platform.connected("other")  # another group has its own limit
+        await platform.alive(first)  # and a connected client may send CONNECT again
         await first.close()
         await eventually(lambda: platform.channel.ledger()["connections"] == 3)
         third.send_frame(Frame(MessageType.CONNECT, custom=signed("default", "1")))
@@ -136,7 +136,7 @@ async def test_switch_the_platform_waits_for_the_clients_close(masked: bool) -> 
         raw, _ = await platform.connected()
         platform.channel.kick(1000, "bye")
         await raw.receive()
-        assert await is_quiet(raw)  # TCP stands
+        assert await is_quiet(raw)  # TCP stays open
         platform.channel.publish(message(1))
         raw.send(CLOSE, b"\x03\xe8" + b"x" * 200, masked=masked)
         assert await raw.ended() == b""
@@ -251,7 +251,7 @@ async def test_tcp_connections_are_bounded() -> None:
         assert platform.channel.ledger()["turned_away"] == 1
 
 
-async def test_a_connection_that_does_not_answer_its_close_is_sent_no_second_one() -> None:
+async def test_a_connection_that_does_not_answer_its_close_gets_no_second_close() -> None:
     async with platform_with(ChannelSettings(idle_timeout_seconds=0.05, close_wait_seconds=0.5)) as platform:
         raw, _ = await platform.connected()
         await raw.receive()

@@ -1,4 +1,4 @@
-"""The channel below its frames: upgrades, and the rules of WebSocket that it keeps and breaks."""
+"""The channel below its frames: upgrades, and the rules of WebSocket that it follows and breaks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from topsync.platforms.taobao.channel.frames import Frame, MessageType, encode
 
 @asynccontextmanager
 async def http_request(uri: str, text: str) -> AsyncIterator[bytes]:
-    """The answer to a request that is written as it is, up to the end of TCP."""
+    """The answer to a request, which is sent unchanged, up to the end of TCP."""
     host, _, port = uri.removeprefix("ws://").rstrip("/").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(text.encode())
@@ -80,7 +80,7 @@ async def test_a_ping_before_connect_is_accepted_and_never_answered(platform: Pl
     raw.send(PING, b"")
     raw.send(PONG, b"")
     raw.send(TEXT, b"hello")
-    await platform.alive(raw)  # the CONNECTACK is the first thing that comes
+    await platform.alive(raw)  # the CONNECTACK comes first
 
 
 async def test_no_ping_is_answered_however_many_come(platform: Platform) -> None:

@@ -1,4 +1,4 @@
-"""In which order the gateway refuses is not documented, so it is a switch.
+"""The order of the gateway's checks is not documented, so it is a switch.
 
 Source: docs/platform/gateway.md 1.5, 7.
 """
@@ -22,7 +22,7 @@ WRONG: dict[Check, tuple[int, dict[str, str]]] = {
     Check.FORMAT: (23, {"format": "yaml"}),
     Check.SESSION: (27, {"session": "6100nobody"}),
 }
-"""What is wrong with a call, and the code it is refused with."""
+"""What is wrong with a call, and the code of its refusal."""
 
 
 def order_of(first: Check, second: Check) -> tuple[Check, ...]:
@@ -30,10 +30,10 @@ def order_of(first: Check, second: Check) -> tuple[Check, ...]:
 
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(WRONG, 2)))
-async def test_of_two_wrongs_the_one_that_is_checked_first_is_told(first: Check, second: Check) -> None:
+async def test_of_two_mistakes_the_first_check_decides_the_code(first: Check, second: Check) -> None:
     quirks = PlatformQuirks(check_order=order_of(first, second))
     async with Simulator(small(quirks=quirks), frozen_clock()) as simulator, Client(simulator) as client:
-        # Answers to an unknown format are XML: ask for it only where it is the first to be told.
+        # Answers to an unknown format are XML: ask for it only where its check is the first.
         both = WRONG[first][1] | WRONG[second][1]
         parameters = client.signed(METHOD, fields="tid", tid="1", **both)
         async with client.http.post(simulator.addresses.gateway_url, data=parameters) as response:

@@ -1,4 +1,4 @@
-"""Confirms read by their shape are those that the codec reads."""
+"""The quick way reads the same confirms as the codec."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDS = st.integers(-(2**63), 2**63 - 1)
 
 
 def confirm_by(names: list[str], message_id: int) -> bytes:
-    """A confirm whose fields come in that order."""
+    """A confirm with its fields in that order."""
     values: dict[str, Value] = {"__kind": Byte(2), "id": Int64(message_id), "x": "y"}
     return encode(Frame(MessageType.SEND, token=TOKEN, custom={name: values[name] for name in names}))
 

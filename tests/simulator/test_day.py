@@ -20,7 +20,7 @@ SCENES_PLAYED = 3000
 
 @pytest.fixture(scope="module")
 def played() -> list[Happening]:
-    """What happens while so many scenes begin, ten a second."""
+    """What happens while the scenes begin, ten a second."""
     found: list[Happening] = []
     world = make_world(orders=1500, sellers=2)
     scenes = Day(world, random.Random(1))
@@ -62,14 +62,14 @@ def test_every_readiness_that_a_scene_needs_is_found(played: list[Happening]) ->
 
 
 @pytest.mark.parametrize(
-    ("per_line", "told"), [pytest.param(False, 2, id="once"), pytest.param(True, 6, id="for each line")]
+    ("per_line", "messages"), [pytest.param(False, 2, id="once"), pytest.param(True, 6, id="for each line")]
 )
-def test_a_change_of_a_whole_order_may_be_told_for_each_line(per_line: bool, told: int) -> None:
+def test_a_change_of_a_whole_order_may_send_a_message_for_each_line(per_line: bool, messages: int) -> None:
     quirks = PlatformQuirks(messages_per_line=per_line)
     world = make_world(orders=0)
     created = world.create(world.books[0].seller, min_lines=3)
     while len(created.draft.lines) != 3:
         created = world.create(world.books[0].seller, min_lines=3)
     notices = notices_of(created, quirks)
-    assert len(notices) == told
+    assert len(notices) == messages
     assert len({notice.content["oid"] for notice in notices}) == (3 if per_line else 1)

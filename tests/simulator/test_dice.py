@@ -1,4 +1,4 @@
-"""Chance as a pure function of what it is for."""
+"""Chance as a pure function of its purpose."""
 
 from __future__ import annotations
 

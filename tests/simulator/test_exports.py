@@ -51,7 +51,7 @@ async def until_status(client: Client, task_id: int, status: str) -> dict[str, A
 
 
 async def done(client: Client, **arguments: str) -> dict[str, Any]:
-    """A task that has run; the clock has moved on by an hour."""
+    """The result of a task that has run; the clock is an hour later."""
     task_id = await create(client, **arguments)
     client.simulator.clock.advance(1800)
     await until_status(client, task_id, "doing")
@@ -192,7 +192,7 @@ async def test_orders_created_since_the_start_are_exported_on_a_later_day(client
     assert {change["tid"] for change in created["changes"]} <= exported
 
 
-async def test_an_address_works_once_and_each_answer_gives_a_new_one(client: Client) -> None:
+async def test_an_address_works_once_and_each_answer_gives_a_new_address(client: Client) -> None:
     task = await done(client, fields="tid")
     again = await result(client, task["task_id"])
     assert again["download_url"] != task["download_url"]
@@ -211,7 +211,7 @@ async def test_quirk_whether_a_download_that_breaks_off_spends_the_address(
     async with Simulator(settings, frozen_clock()) as simulator, Client(simulator) as client:
         task = await done(client, fields="tid")
         with (tmp_path / f"{task['task_id']}.zip").open("r+b") as file:
-            file.truncate(64 << 20)  # more than sockets buffer, so that breaking off is noticed
+            file.truncate(64 << 20)  # more than sockets buffer, so that the server notices the break
         async with client.http.get(task["download_url"]) as response:
             await response.content.readexactly(1000)
             response.close()

@@ -1,4 +1,4 @@
-"""Faults of what answers say, each under its scenario file and over real sockets."""
+"""Faults in the content of answers, each with its scenario file and over real sockets."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ async def test_raw_newline() -> None:
         _, _, body = await raw_answer(client, "taobao.trade.fullinfo.get", **fields)
         with pytest.raises(orjson.JSONDecodeError):
             orjson.loads(body)
-        told = json.loads(body, strict=False)["trade_fullinfo_get_response"]["trade"]["buyer_message"]
+        message = json.loads(body, strict=False)["trade_fullinfo_get_response"]["trade"]["buyer_message"]
         truth = {
             trade["tid"]: trade["buyer_message"] for trade in await client.truth() if trade["tid"] == tid
         }
-        assert told == truth[tid]
+        assert message == truth[tid]
 
 
 def test_an_escaped_backslash_is_no_line_break() -> None:
@@ -50,9 +50,9 @@ async def test_truncated_body() -> None:
 async def test_escaped_text() -> None:
     async with under("escaped_text") as client:
         task_id = (await client.call("taobao.topats.trades.sold.get", **EXPORT))["task"]["task_id"]
-        told = (await client.refused("taobao.topats.trades.sold.get", **EXPORT))["sub_msg"]
-        assert f"TaskId={task_id}" not in told
-        assert f"TaskId={task_id}" in html.unescape(told)
+        sub_msg = (await client.refused("taobao.topats.trades.sold.get", **EXPORT))["sub_msg"]
+        assert f"TaskId={task_id}" not in sub_msg
+        assert f"TaskId={task_id}" in html.unescape(sub_msg)
 
 
 async def test_text_ids() -> None:
@@ -66,8 +66,8 @@ async def test_text_ids() -> None:
 
 async def test_one_as_object() -> None:
     async with under("one_as_object") as client:
-        one = (await client.order("create"))["tid"]
-        assert (await client.increment(NOW, LATER))["trades"]["trade"]["tid"] == one
+        tid = (await client.order("create"))["tid"]
+        assert (await client.increment(NOW, LATER))["trades"]["trade"]["tid"] == tid
         await client.order("create", type="fixed", min_lines=2)
         assert len((await client.increment(NOW, LATER))["trades"]["trade"]) == 2
 
@@ -127,12 +127,12 @@ async def test_modified_ahead() -> None:
             for each in (await client.increment(NOW, LATER, fields="tid,modified"))["trades"]["trade"]
             if each["tid"] == tid
         ]
-        told = (await client.fullinfo(tid))["modified"]
-        assert second_of(told) - second_of(listed["modified"]) == 13 * 3600
+        modified = (await client.fullinfo(tid))["modified"]
+        assert second_of(modified) - second_of(listed["modified"]) == 13 * 3600
 
 
 async def paged(client: Client, start: str, end: str) -> list[set[int]]:
-    """What each page of a window held, paging forward as a careless client does."""
+    """The orders of each page of a window, read forward as by a careless client."""
     pages: list[set[int]] = []
     while found := tids(await client.increment(start, end, page_no=str(len(pages) + 1), page_size="5")):
         pages.append(set(found))
@@ -168,7 +168,7 @@ async def test_paging_mutation_makes_a_careless_client_lose_orders_of_a_closed_w
         assert truth - seen - moved, "an order that did not move was passed over"
 
 
-async def test_paging_mutation_reveals_what_was_late(client: Client) -> None:
+async def test_paging_mutation_reveals_late_changes(client: Client) -> None:
     await client.admin("POST", "/faults/visibility", {"max_delay_seconds": 1800})
     made = {change["tid"] for change in (await client.order("create", count=20))["changes"]}
     shown = await listed(client, NOW, LATER)

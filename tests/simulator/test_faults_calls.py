@@ -1,4 +1,4 @@
-"""Faults of calls, each under its scenario file and over real sockets."""
+"""Faults of calls, each with its scenario file and over real sockets."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ async def test_clock_skew() -> None:
         url = client.simulator.addresses.gateway_url
         async with client.http.post(url, data=client.signed("taobao.time.get")) as response:
             assert orjson.loads(await response.read())["error_response"]["code"] == 31
-            told = parsedate_to_datetime(response.headers["Date"]).timestamp()
-        assert told == START_SECOND + 900
-        answer = await client.call("taobao.time.get", timestamp=text(int(told)))
+            second = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        assert second == START_SECOND + 900
+        answer = await client.call("taobao.time.get", timestamp=text(int(second)))
         assert answer["time"] == text(START_SECOND + 900)
         client.simulator.clock.advance(300)
         assert (await client.call("taobao.time.get"))["time"] == text(START_SECOND + 300)
@@ -97,8 +97,8 @@ async def test_clock_skew() -> None:
 
 async def test_ban() -> None:
     async with under("ban") as client:
-        told = [(await refused_increment(client, *LAST_HOUR))["sub_msg"] for _ in range(3)]
-        assert told == [f"This ban will last for {seconds} more seconds" for seconds in (20, 25, 30)]
+        texts = [(await refused_increment(client, *LAST_HOUR))["sub_msg"] for _ in range(3)]
+        assert texts == [f"This ban will last for {seconds} more seconds" for seconds in (20, 25, 30)]
         refusal = await refused_increment(client, *LAST_HOUR, session="wrong")
         assert (refusal["code"], refusal["sub_code"]) == (7, "accesscontrol.limited-by-app-api-access-count")
         await client.fullinfo(some_tid(client), "tid")  # another API of the same app

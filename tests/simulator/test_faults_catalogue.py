@@ -1,4 +1,4 @@
-"""The catalogue as a whole: complete, described, scripted, and the same everywhere."""
+"""The whole catalogue: complete, described, with scenarios, and the same everywhere."""
 
 from __future__ import annotations
 

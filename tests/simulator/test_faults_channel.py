@@ -1,4 +1,4 @@
-"""Faults of the channel and of visibility, each under its scenario file and over real sockets."""
+"""Faults of the channel and of visibility, each with its scenario file and over real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tid_in(frame: Frame) -> int:
 
 
 async def made(client: Client, count: int) -> list[int]:
-    """Orders of a kind whose creation sends one message each."""
+    """New orders, of a type whose creation sends a single message."""
     return [(await client.order("create", type="cod"))["tid"] for _ in range(count)]
 
 
@@ -89,7 +89,7 @@ async def test_half_open() -> None:
         assert await listener.is_quiet()  # nothing is written
         counts = await channel_ledger(client)
         assert (counts["hanging"], counts["connections"], counts["connects"]) == (1, 1, 1)
-        assert counts["pings"] == 0  # nor read
+        assert counts["pings"] == 0  # nothing is read
         other = await connect(client)  # a new connection works
         await other.close()
         client.simulator.clock.advance(60)
@@ -166,7 +166,7 @@ async def test_new_token() -> None:
         before, after = await listener.receive(2)
         assert [tid_in(before), tid_in(after)] == [first, second]
         assert before.token != after.token
-        # The former token is still known, and the next CONNECT gives the new one.
+        # The old token is still known, and the next CONNECT gives the new token.
         message_id = messages.read_id(before)
         assert message_id is not None
         listener.raw.send_frame(messages.confirm(str(before.token), message_id))
@@ -204,7 +204,7 @@ async def test_damaged_frame() -> None:
         assert await struck(client, "damaged_frame") == len(broken)
         client.simulator.clock.advance(20)
         client.simulator.clock.advance(10)
-        await listener.receive(40)  # nothing was confirmed: all of them come again, and whole
+        await listener.receive(40)  # nothing was confirmed: all messages come again, undamaged
 
 
 async def test_damaged_frame_of_every_kind() -> None:
@@ -314,7 +314,7 @@ async def test_void_fields() -> None:
         assert void == {"outtime", "publisher", "nick", "dataid", "retried"}
 
 
-async def test_the_ledger_tells_what_became_of_messages(client: Client) -> None:
+async def test_the_ledger_shows_what_happened_to_messages(client: Client) -> None:
     async with listening(client) as listener:
         await made(client, 2)
         first, _ = await listener.receive(2)
@@ -326,7 +326,7 @@ async def test_the_ledger_tells_what_became_of_messages(client: Client) -> None:
             return (await channel_ledger(client))["confirmed"] == 1
 
         await eventually(confirmed)
-        client.simulator.clock.advance(60)  # the other times out
+        client.simulator.clock.advance(60)  # the other message times out
         client.simulator.clock.advance(360)
         await listener.receive(1)
         counts = await channel_ledger(client)

@@ -1,4 +1,4 @@
-"""Faults of the export, each under its scenario file and over real sockets."""
+"""Faults of the export, each with its scenario file and over real sockets."""
 
 from __future__ import annotations
 

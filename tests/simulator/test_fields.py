@@ -1,4 +1,4 @@
-"""What a call asked for, and nothing else, comes back."""
+"""An answer has the fields that the call asked for, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ names = st.sampled_from([*FULL_FIELDS.split(","), "orders.oid", "orders.status",
 
 
 def picked(trade: JsonObject, asked: set[str]) -> JsonObject:
-    """The rule in the plainest form."""
+    """The rule in its simplest form."""
     lines: JsonObject = {}
     for name, value in trade.items():
         nested = {field.partition(".")[2] for field in asked if field.startswith(f"{name}.")}
@@ -22,8 +22,8 @@ def picked(trade: JsonObject, asked: set[str]) -> JsonObject:
             lines[name] = value
         elif nested and isinstance(value, dict):
             lines[name] = {
-                item: [{key: one[key] for key in one if key in nested} for one in ones]
-                for item, ones in value.items()
+                item: [{key: row[key] for key in row if key in nested} for row in rows]
+                for item, rows in value.items()
             }
     return lines
 
@@ -33,6 +33,6 @@ def test_any_fields_of_any_order_are_picked_in_the_orders_own_sequence(
     number: int, asked: set[str], space: str
 ) -> None:
     trade = WORLD.trade(WORLD.books[0].seller, number)
-    told = parse_fields(f",{space}".join(sorted(asked))).pick(trade)
-    assert told == picked(trade, asked)
-    assert list(told) == [name for name in trade if name in told]
+    found = parse_fields(f",{space}".join(sorted(asked))).pick(trade)
+    assert found == picked(trade, asked)
+    assert list(found) == [name for name in trade if name in found]

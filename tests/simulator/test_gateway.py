@@ -52,7 +52,7 @@ def first_tid() -> int:
 # Envelopes
 
 
-async def test_the_answer_stands_under_the_methods_root_with_the_request_id_inside(client: Client) -> None:
+async def test_the_answer_is_under_the_methods_root_with_the_request_id_inside(client: Client) -> None:
     answer = await client.send(client.signed(TIME_GET))
     assert list(answer) == ["time_get_response"]
     assert answer["time_get_response"]["time"] == NOW
@@ -88,7 +88,7 @@ async def test_errors_are_answered_with_status_200_and_the_error_root(client: Cl
     }
 
 
-async def test_the_date_header_tells_the_platforms_time(client: Client) -> None:
+async def test_the_date_header_has_the_platforms_time(client: Client) -> None:
     parameters = client.signed(TIME_GET) | {"timestamp": "2001-01-01 00:00:00"}
     async with client.http.post(client.simulator.addresses.gateway_url, data=parameters) as response:
         assert parsedate_to_datetime(response.headers["Date"]) == START
@@ -106,8 +106,8 @@ async def test_answers_are_compressed_for_those_who_accept_it(client: Client) ->
         ) as response:
             body = await response.read()
             assert response.headers.get("Content-Encoding") == encoding
-            told = orjson.loads(gzip.decompress(body) if encoding else body)
-            assert told["trade_fullinfo_get_response"]["trade"]["tid"] == first_tid()
+            answer = orjson.loads(gzip.decompress(body) if encoding else body)
+            assert answer["trade_fullinfo_get_response"]["trade"]["tid"] == first_tid()
 
 
 # Parameters and signature
@@ -168,7 +168,7 @@ async def test_empty_values_are_part_of_the_signature_where_a_switch_says_so() -
     await quirky(PlatformQuirks(empty_parameters_signed=True), check, frozen_clock())
 
 
-async def test_an_unknown_application_is_told_by_either_code() -> None:
+async def test_an_unknown_application_gets_either_code() -> None:
     """As in tests/data/cases/error_unknown_app.json."""
 
     async def check(client: Client) -> None:
@@ -244,7 +244,7 @@ async def test_the_checks_come_in_the_references_order(client: Client) -> None:
     for position, (_, _, code) in enumerate(broken):
         good = client.signed(FULLINFO, tid=str(first_tid()), fields="tid")
         wrong = good | {name: value for name, value, _ in broken[position:]}
-        if position > 4:  # the signature itself is right from here on
+        if position > 4:  # from here on the signature is correct
             wrong["sign"] = sign(wrong, client.simulator.settings.app_secret, SignMethod.MD5)
         assert (await client.send(wrong))["error_response"]["code"] == code
 

@@ -24,19 +24,19 @@ def history(seed: int = 1, count: int = 500, seller: int = 0) -> SellerHistory:
     return SellerHistory(seed, seller, count, PastSpan(FIRST, START_SECOND))
 
 
-def test_the_same_seed_gives_the_same_orders_whatever_the_order_of_access() -> None:
-    one, other = make_world(seed=7), make_world(seed=7)
+def test_the_same_seed_gives_the_same_orders_in_any_order_of_access() -> None:
+    first, other = make_world(seed=7), make_world(seed=7)
     numbers = list(range(300))
     shuffled = random.Random(3).sample(numbers, len(numbers))
-    seller = one.books[0].seller
-    forwards = {number: one.trade(seller, number) for number in numbers}
+    seller = first.books[0].seller
+    forwards = {number: first.trade(seller, number) for number in numbers}
     assert {number: other.trade(seller, number) for number in shuffled} == forwards
 
 
 def test_another_seed_gives_other_orders() -> None:
-    one, other = make_world(seed=7), make_world(seed=8)
+    first, other = make_world(seed=7), make_world(seed=8)
     same = sum(
-        one.trade(one.books[0].seller, number) == other.trade(other.books[0].seller, number)
+        first.trade(first.books[0].seller, number) == other.trade(other.books[0].seller, number)
         for number in range(100)
     )
     assert same == 0

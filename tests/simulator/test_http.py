@@ -1,4 +1,4 @@
-"""The gateway's HTTP: what a client of any kind may do on a connection, over real sockets."""
+"""The gateway's HTTP: everything that a client may do on a connection, over real sockets."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def serving(
 
 @dataclass
 class Peer:
-    """A client that says byte by byte what it wants."""
+    """A client that sends any bytes."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -76,7 +76,7 @@ class Peer:
             return int(head.split()[1]), (await self.reader.readexactly(length)).decode()
 
     async def rest(self) -> bytes:
-        """All that comes until the connection ends."""
+        """All bytes that come until the connection ends."""
         async with asyncio.timeout(BOUND_SECONDS):
             return await self.reader.read()
 
@@ -124,7 +124,7 @@ async def test_the_whole_address_may_stand_in_the_request_line() -> None:
         assert await peer.answer() == (200, "POST /router/rest a=1 ")
 
 
-async def test_pipelined_requests_are_answered_in_order_also_when_the_first_takes_time() -> None:
+async def test_pipelined_requests_are_answered_in_order_even_if_the_first_takes_time() -> None:
     gate = Gate()
 
     async def handler(request: web.BaseRequest, body: bytes) -> web.Response:
@@ -178,7 +178,7 @@ async def test_a_connection_lasts_as_long_as_the_client_wants(
             assert await peer.rest() == b""
 
 
-async def test_a_client_that_expects_to_be_told_to_continue_is() -> None:
+async def test_a_client_that_expects_100_continue_gets_it() -> None:
     async with serving(echo) as (_, port), connected(port) as peer:
         await peer.send(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
         assert await peer.head() == "HTTP/1.1 100 Continue\r\n\r\n"
@@ -186,8 +186,8 @@ async def test_a_client_that_expects_to_be_told_to_continue_is() -> None:
         assert await peer.answer() == (200, "POST /  body")
 
 
-async def test_an_offer_to_upgrade_is_passed_over() -> None:
-    """Java's HttpClient makes it with its first request on each connection that is not encrypted."""
+async def test_an_offer_to_upgrade_is_ignored() -> None:
+    """Java's HttpClient makes this offer with its first request on each unencrypted connection."""
     offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAB")
     async with serving(echo) as (_, port), connected(port) as peer:
         await peer.send(post("/", b"body", *offer))
@@ -313,7 +313,7 @@ async def test_an_answer_may_be_a_reset_or_an_end(caplog: pytest.LogCaptureFixtu
             await peer.send(post("/reset"))
             with pytest.raises(ConnectionResetError):
                 await peer.rest()
-    assert not caplog.records, "it is no mistake"
+    assert not caplog.records, "it is not an error"
 
 
 async def test_an_answer_may_end_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
@@ -329,10 +329,10 @@ async def test_an_answer_may_end_in_the_middle(caplog: pytest.LogCaptureFixture)
         await peer.send(post("/"))
         assert "Content-Length: 1000\r\n" in await peer.head()
         assert await peer.rest() == b"half"
-    assert not caplog.records, "it is no mistake"
+    assert not caplog.records, "it is not an error"
 
 
-async def test_a_client_that_does_not_read_is_waited_for_and_one_that_goes_is_noticed() -> None:
+async def test_the_server_waits_for_a_slow_reader_and_notices_a_client_that_goes() -> None:
     block, blocks = b"x" * (1 << 20), 64
     sent: list[int] = []
     gone = asyncio.Event()

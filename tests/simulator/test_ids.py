@@ -1,4 +1,4 @@
-"""Numbers on the wire: large, and invertible without a table."""
+"""Numbers on the wire: large, and they can be inverted without a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lives that wander at random stay consistent."""
+"""Random lives stay consistent."""
 
 from __future__ import annotations
 

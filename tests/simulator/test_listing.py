@@ -1,4 +1,4 @@
-"""List queries answer exactly what a look at every order would, page by page, as far as it is visible."""
+"""List queries answer exactly the visible orders that a scan of all orders finds, page by page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def everything(found: ListResult) -> list[int]:
 
 
 def scan(world: World, query: Query, key: Callable[[int, list[int]], int | None]) -> list[int]:
-    """Every order whose visible state fits, newest first, found by looking at each."""
+    """All orders whose visible state fits, newest first, found by a look at each order."""
     book = world.books[0]
     now = world.clock.second()
     entries = []
@@ -102,7 +102,7 @@ def test_a_change_is_in_lists_only_when_its_delay_has_passed() -> None:
     assert len(set(counts)) > 5
 
 
-def test_until_then_lists_show_the_state_before_and_details_the_new_one() -> None:
+def test_until_then_lists_show_the_old_state_and_details_the_new_state() -> None:
     world = make_world(orders=50, delay=600)
     book = world.books[0]
     delayed = 0

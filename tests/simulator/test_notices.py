@@ -1,4 +1,4 @@
-"""Which messages a change sends, to whom, and what is in them."""
+"""Which messages a change sends, to whom, and their content."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def published(client: Client) -> int:
 
 
 class Sink:
-    """A world whose messages end in a list."""
+    """A world whose messages are put into a list."""
 
     def __init__(self, *, orders: int = 200, quirks: PlatformQuirks | None = None) -> None:
         self.world = make_world(orders=orders)

@@ -27,7 +27,7 @@ async def sold() -> AsyncIterator[Client]:
 
 
 async def browse(client: Client, **query: str) -> tuple[int, str, str]:
-    """What a browser gets from /authorize: status, where it is sent, page."""
+    """What a browser gets from /authorize: status, address of the redirect, page."""
     asked = {"response_type": "code", "client_id": client.simulator.settings.app_key, "redirect_uri": BACK}
     url = f"{client.simulator.addresses.oauth_url}/authorize"
     async with client.http.get(url, params={**asked, **query}, allow_redirects=False) as response:
@@ -60,7 +60,7 @@ async def test_the_seller_chooses_on_a_page_and_is_sent_back_with_code_and_state
 
 
 @pytest.mark.parametrize("wrong", [{"response_type": "token"}, {"client_id": "1"}, {"redirect_uri": ""}])
-async def test_a_malformed_question_is_no_page(client: Client, wrong: dict[str, str]) -> None:
+async def test_a_malformed_request_gets_no_page(client: Client, wrong: dict[str, str]) -> None:
     assert (await browse(client, **wrong))[0] == 400
 
 
@@ -100,7 +100,7 @@ async def test_a_wrong_secret_is_refused_before_anything_else(client: Client) ->
     await client.token("authorization_code", code=code, redirect_uri=BACK)
 
 
-async def test_a_renewal_ends_the_old_session_at_once_unless_told_otherwise(sold: Client) -> None:
+async def test_a_renewal_ends_the_old_session_at_once_unless_a_switch_says_otherwise(sold: Client) -> None:
     old, renewed = sold.seller.session, (await sold.refreshed())["access_token"]
     assert not await works(sold, old)
     assert await works(sold, renewed)
@@ -123,7 +123,7 @@ async def test_a_merchants_own_app_cannot_refresh_and_that_is_a_switch(client: C
     await client.refreshed()
 
 
-async def test_a_session_ends_with_its_time_and_the_ledger_tells_what_was_granted(sold: Client) -> None:
+async def test_a_session_ends_with_its_time_and_the_ledger_counts_grants(sold: Client) -> None:
     renewed = (await sold.refreshed())["access_token"]
     sold.simulator.clock.advance(90 * DAY - 1)
     assert await works(sold, renewed)
@@ -192,7 +192,7 @@ async def test_the_token_endpoint_reads_a_query_only_where_a_switch_says_so(from
                 assert response.status == (200 if from_query else refused), verb
 
 
-async def test_messages_stop_with_the_session_until_they_are_permitted_anew(sold: Client) -> None:
+async def test_messages_stop_with_the_session_until_they_are_permitted_again(sold: Client) -> None:
     await sold.call("taobao.tmc.user.permit")
     raw = await connect(sold)
     await sold.admin("POST", f"/sessions/{sold.seller.user_id}/expire")

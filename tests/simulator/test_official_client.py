@@ -1,4 +1,4 @@
-"""What a client that follows the official SDK must not notice: the whole life of one, byte by byte."""
+"""A client that works like the official SDK notices nothing: its whole life, byte by byte."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FATAL = {
     *(Damage.TRUNCATED, Damage.FRAGMENTED, Damage.EMPTY, Damage.PINGED, Damage.UNKNOWN_HEADER),
     *(Damage.UNKNOWN_VALUE, Damage.HUGE_LENGTH, Damage.SENDERLESS, Damage.STRANGE_SENDER),
 }
-"""What the official client closes for; the rest it reads, or complains about."""
+"""Damage after which the official client closes; it reads other frames, or complains about them."""
 SOON = ChannelSettings(confirm_timeout_seconds=0.2, redelivery_delay_seconds=0.2)
 
 
 @asynccontextmanager
 async def official(platform: Platform, **more: Any) -> AsyncIterator[OfficialClient]:
-    """Connected, and with nothing to complain about at the end."""
+    """A connected client that has noticed nothing wrong at the end."""
     async with OfficialClient(platform.uri, APP_KEY, SECRET, **more) as client:
         yield client
     assert client.noticed == []
@@ -104,7 +104,7 @@ async def test_a_message_that_failed_comes_again_and_is_then_confirmed(platform:
         assert first["id"] == second["id"]
 
 
-async def test_manual_confirms_win_over_the_failed_that_goes_ahead_of_them(platform: Platform) -> None:
+async def test_manual_confirms_win_over_the_failed_before_them(platform: Platform) -> None:
     async with official(platform, manual_confirm=True) as client:
         platform.channel.publish(message(1))
         await eventually(lambda: platform.channel.ledger()["failed"] == 1)
@@ -157,7 +157,7 @@ async def test_it_publishes_while_it_receives(platform: Platform) -> None:
         await eventually(lambda: platform.channel.ledger()["confirmed"] == 50)
 
 
-async def test_a_wrong_secret_is_told_and_the_connection_stays(platform: Platform) -> None:
+async def test_a_wrong_secret_is_refused_and_the_connection_stays(platform: Platform) -> None:
     client = OfficialClient(platform.uri, APP_KEY, "wrong")
     with pytest.raises(ConnectionRefusedError, match="401 invalid sign"):
         await client.connect()
@@ -166,13 +166,13 @@ async def test_a_wrong_secret_is_told_and_the_connection_stays(platform: Platfor
 
 
 async def test_several_clients_share_a_group(platform: Platform) -> None:
-    async with official(platform) as one, official(platform) as two:
+    async with official(platform) as first, official(platform) as second:
         for number in range(60):
             platform.channel.publish(message(number))
         await eventually(lambda: platform.channel.ledger()["confirmed"] == 60)
-        assert one.received
-        assert two.received
-        assert one.tokens == two.tokens
+        assert first.received
+        assert second.received
+        assert first.tokens == second.tokens
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ async def test_it_notices_no_switch(settings: ChannelSettings) -> None:
 
 
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.TEXT])
-async def test_the_probe_itself_dies_of_what_the_platform_never_sends(
+async def test_the_client_itself_fails_on_what_the_platform_never_sends(
     platform: Platform, opcode: Opcode
 ) -> None:
     client = OfficialClient(platform.uri, APP_KEY, SECRET)
@@ -208,7 +208,7 @@ async def test_the_probe_itself_dies_of_what_the_platform_never_sends(
 
 
 @pytest.mark.parametrize("damage", Damage)
-async def test_the_probe_survives_every_damage_and_takes_the_redelivery(damage: Damage) -> None:
+async def test_the_client_survives_every_damage_and_takes_the_redelivery(damage: Damage) -> None:
     def fate_of(_: OutboundMessage) -> Fate:
         return Fate(damage=damage, damaged_deliveries=1)
 

@@ -1,4 +1,4 @@
-"""The table of docs/platform/gateway.md 3.2: which way of paging loses orders, when the list moves
+"""The table of docs/platform/gateway.md 3.2: which way of paging loses orders when the list changes
 meanwhile.
 """
 
@@ -22,13 +22,13 @@ PAGE_SIZE = 10
 SEEDS = range(1, 5)
 CLOSED = after(START, -3600 * 23), after(START, 3600 - 1)
 OPEN = after(START, -3600 * 22), after(START, 3600 * 2)
-"""Read an hour after the start: one ends before that, the other does not."""
+"""Both are read an hour after the start: CLOSED ends before that, OPEN does not."""
 
 
 async def lost(
     seed: int, window: tuple[str, str], changes: Sequence[ListChange], *, backward: bool
 ) -> set[int]:
-    """The orders that were in the window from start to end and were on no page."""
+    """The orders that were in the window all the time and were on no page."""
     settings = small(seed=seed, sellers=1, orders=1500)
     async with Simulator(settings, frozen_clock()) as simulator, Client(simulator) as client:
         simulator.conductor.strike(Visibility(max_delay_seconds=86400))

@@ -1,4 +1,4 @@
-"""The parameters of a call: read as urllib reads them, whatever a client sends."""
+"""The parameters of a call are read as urllib reads them, whatever a client sends."""
 
 from __future__ import annotations
 

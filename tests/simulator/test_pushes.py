@@ -1,4 +1,4 @@
-"""Pushes on the wire: the quick way writes what the codec writes, and each look and damage is as named."""
+"""Pushes on the wire: the quick way writes the codec's bytes, and each form and damage fits its name."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def queued(message: OutboundMessage = MESSAGE, *, message_id: int = 10**18, retr
 def sent(
     settings: ChannelSettings = SETTINGS, to: Recipient = TO, fate: Fate = PLAIN, retried: int = 0
 ) -> bytes:
-    one = queued(retried=retried)
-    one.fate = fate
-    return PushWriter(settings).push(one, to, sent_at=NOW, zipped=False)
+    pushed = queued(retried=retried)
+    pushed.fate = fate
+    return PushWriter(settings).push(pushed, to, sent_at=NOW, zipped=False)
 
 
 def read(data: bytes) -> Frame:
@@ -79,9 +79,9 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 def test_the_quick_way_writes_what_the_codec_writes(
     message: OutboundMessage, message_id: int, retried: int
 ) -> None:
-    one = queued(message, message_id=message_id, retried=retried)
-    frame = pushes.push_frame(one, TO, SETTINGS, sent_at=NOW, zipped=False)
-    quick = PushWriter(SETTINGS).push(one, TO, sent_at=NOW, zipped=False)
+    pushed = queued(message, message_id=message_id, retried=retried)
+    frame = pushes.push_frame(pushed, TO, SETTINGS, sent_at=NOW, zipped=False)
+    quick = PushWriter(SETTINGS).push(pushed, TO, sent_at=NOW, zipped=False)
     assert quick == websocket.frame(Opcode.BINARY, encode(frame))
 
 

@@ -83,7 +83,7 @@ def test_each_refund_of_a_line_keeps_its_own_story() -> None:
 
 @pytest.mark.parametrize("moves", [True, False])
 def test_a_refund_after_the_sale_may_leave_its_orders_modified_where_it_was(moves: bool) -> None:
-    """Nobody documents that it moves it (docs/platform/gateway.md 3.10)."""
+    """It is not documented that the refund moves the order (docs/platform/gateway.md 3.10)."""
     world = make_world(orders=0, aftersale_refunds_move_orders=moves)
     seller, book = world.books[0].seller, world.books[0]
     number = world.create(seller, TradeType.FIXED).draft.key.number
@@ -119,14 +119,14 @@ def test_an_order_of_the_past_stays_in_its_window_when_only_its_refund_has_chang
     assert (now, number) not in book.modified_between(now, now, now)
 
 
-def test_all_refunds_of_an_order_are_told_each_as_it_is_in_full() -> None:
+def test_the_truth_has_all_refunds_of_an_order_each_in_full() -> None:
     world = make_world(orders=0)
     seller, book = world.books[0].seller, world.books[0]
     number = world.create(seller, TradeType.FIXED).draft.key.number
     for kind in (EventKind.PAY, EventKind.REFUND_CREATE, EventKind.REFUND_CLOSE, EventKind.REFUND_CREATE):
         world.clock.advance(60)
         world.perform(seller, number, Move(kind, 1 if kind in REFUND_KINDS else 0))
-    told = list(refunds.all_of(book, number))
-    assert [one["status"] for one in told] == ["CLOSED", "WAIT_SELLER_AGREE"]
-    assert len({str(one["refund_id"]) for one in told}) == 2
-    assert all(set(one) <= {*REFUND_FIELDS} for one in told), "who asks for all fields gets the truth"
+    found = list(refunds.all_of(book, number))
+    assert [refund["status"] for refund in found] == ["CLOSED", "WAIT_SELLER_AGREE"]
+    assert len({str(refund["refund_id"]) for refund in found}) == 2
+    assert all(set(refund) <= {*REFUND_FIELDS} for refund in found), "all fields together are the truth"

@@ -1,4 +1,4 @@
-"""The whole process: size, start and stop."""
+"""The whole process: memory, start and stop."""
 
 from __future__ import annotations
 

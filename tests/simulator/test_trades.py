@@ -1,4 +1,4 @@
-"""What a trade looks like: sums, shapes and presence of fields as in the reference and its samples."""
+"""The form of a trade: sums, shapes and presence of fields are as in the reference and its samples."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_messages_of_buyers_hold_what_breaks_naive_parsers(world: World) -> None
     ["trade_fullinfo_get_paid_two_orders_one_refunding.json", "trade_fullinfo_get_presale_step.json"],
 )
 def test_fields_and_their_json_types_are_those_of_the_samples(world: World, sample: str) -> None:
-    told = orjson.loads((SAMPLES / sample).read_bytes())["trade_fullinfo_get_response"]["trade"]
+    theirs = orjson.loads((SAMPLES / sample).read_bytes())["trade_fullinfo_get_response"]["trade"]
     ours: dict[str, set[type]] = {}
     our_lines: dict[str, set[type]] = {}
     for trade in trades(world):
@@ -169,9 +169,9 @@ def test_fields_and_their_json_types_are_those_of_the_samples(world: World, samp
         for line in orders(trade):
             for name, value in line.items():
                 our_lines.setdefault(name, set()).add(type(value))
-    for name, value in told.items():
+    for name, value in theirs.items():
         assert ours[name] == {type(value)}, name
-    for line in told["orders"]["order"]:
+    for line in theirs["orders"]["order"]:
         for name, value in line.items():
             assert our_lines[name] == {type(value)}, name
 
@@ -185,7 +185,7 @@ def test_lists_carry_a_subset_and_say_when_a_trade_arrived(world: World) -> None
         assert "async_modified" not in trade
 
 
-def test_brief_trades_say_what_full_ones_say() -> None:
+def test_brief_trades_agree_with_full_trades() -> None:
     world = make_world(orders=1500, history_days=30)
     book = world.books[0]
     world.create(book.seller, TradeType.FIXED, min_lines=2)
@@ -207,7 +207,7 @@ def test_the_field_list_of_these_tests_names_every_field(world: World) -> None:
 
 
 def test_the_world_of_a_seed_stays_as_it_is() -> None:
-    """Who reports a seed with a fault must be understood later: no change of ours may alter its orders."""
+    """A seed in an old report must still give the same orders, so no change of ours may alter them."""
     digest = hashlib.sha256()
     for seed in (1, 20251111):
         world = make_world(seed=seed, orders=3000, sellers=2, history_days=89)

@@ -1,4 +1,4 @@
-"""The server's side of WebSocket without I/O: every cut, every flip, and always a defined outcome."""
+"""The server's side of WebSocket without I/O: any cut and any flipped bit has a defined outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as text: the quick forms say what the plain ones say."""
+"""Values as text: the quick functions give the same as the plain functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A platform with workers answers what one process would, whichever process a call meets."""
+"""A platform with workers answers like a single process, whichever process a call reaches."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def request(client: Client, method: str, *headers: str, **arguments: str) -> byt
 
 
 def process_of(answer: str) -> int:
-    """Which process has answered: 0 is the platform's own, the others are workers."""
-    (told,) = orjson.loads(answer).values()
-    return int(told["request_id"][3:], 16) >> 40
+    """Which process has answered: 0 is the main process, the others are workers."""
+    (fields,) = orjson.loads(answer).values()
+    return int(fields["request_id"][3:], 16) >> 40
 
 
 def without_id(answer: str) -> str:
-    (told,) = orjson.loads(answer).values()
-    return answer.replace(told["request_id"], "")
+    (fields,) = orjson.loads(answer).values()
+    return answer.replace(fields["request_id"], "")
 
 
 async def ask(peer: Peer, client: Client, method: str, *headers: str, **arguments: str) -> str:
@@ -82,7 +82,7 @@ async def ask(peer: Peer, client: Client, method: str, *headers: str, **argument
 
 @asynccontextmanager
 async def answered_by_the_platform(client: Client) -> AsyncIterator[None]:
-    """While a fault is on, its own process answers: here by one that changes nothing of these calls."""
+    """While a fault is on, the main process answers; this fault does not change these calls."""
     await client.admin("POST", "/faults/bad_gateway", {"api": "taobao.time.get"})
     yield
     await client.admin("DELETE", "/faults")
@@ -113,27 +113,27 @@ async def test_workers_answer_byte_for_byte_what_one_process_answers() -> None:
         window = {"start_created": "2025-11-15 00:00:00", "end_created": "2025-11-20 15:31:00"}
         lists = {"fields": FULL_FIELDS, "type": ALL_TYPES, **window}
         calls += [("taobao.trades.sold.get", {**lists, "page_no": page}) for page in ("1", "2")]
-        async with connected(port_of(client)) as one, connected(port_of(client)) as other:
+        async with connected(port_of(client)) as first, connected(port_of(client)) as other:
             async with answered_by_the_platform(client):
-                expected = [await ask(one, client, method, **arguments) for method, arguments in calls]
+                expected = [await ask(first, client, method, **arguments) for method, arguments in calls]
             assert set(map(process_of, expected)) == {0}
             for (method, arguments), its_own in zip(calls, expected, strict=True):
-                answers = [await ask(peer, client, method, **arguments) for peer in (one, other)]
+                answers = [await ask(peer, client, method, **arguments) for peer in (first, other)]
                 assert set(map(process_of, answers)) == {1, 2}
                 assert set(map(without_id, answers)) == {without_id(its_own)}
 
 
-async def test_every_worker_knows_a_change_once_whoever_made_it_is_answered() -> None:
+async def test_every_worker_knows_a_change_when_its_call_is_answered() -> None:
     async with (
         platform() as client,
-        connected(port_of(client)) as one,
+        connected(port_of(client)) as first,
         connected(port_of(client)) as other,
     ):
         (tid,) = [next(all_tids(client.simulator.world))]
         for memos in range(1, 30):
             await client.order("memo", tid=tid, message=False)
             processes = set()
-            for peer in (one, other):
+            for peer in (first, other):
                 answer = await ask(peer, client, FULLINFO, tid=str(tid), fields="seller_memo")
                 assert f'"备注{memos}"' in answer
                 processes.add(process_of(answer))
@@ -143,11 +143,11 @@ async def test_every_worker_knows_a_change_once_whoever_made_it_is_answered() ->
 async def test_every_worker_follows_the_clock() -> None:
     async with (
         platform() as client,
-        connected(port_of(client)) as one,
+        connected(port_of(client)) as first,
         connected(port_of(client)) as other,
     ):
         client.simulator.clock.advance(3 * 86400)
-        for peer in (one, other):
+        for peer in (first, other):
             answer = await ask(peer, client, "taobao.time.get")
             assert process_of(answer) > 0
             assert "2025-11-23 15:3" in answer
@@ -182,15 +182,15 @@ async def test_the_ledger_counts_each_call_before_it_is_answered() -> None:
             await asyncio.gather(*(call(count) for _ in range(4)))
             expected += 4 * count
             counts = (await client.admin("GET", "/ledger"))["gateway"]
-            told = counts["apis"][FULLINFO]
-            assert told["total"] == counts["all"]["total"] == expected
-            assert sum(told["per_second"].values()) == told["total"]
-            assert 0 < told["most_per_second"] <= told["total"]
+            counted = counts["apis"][FULLINFO]
+            assert counted["total"] == counts["all"]["total"] == expected
+            assert sum(counted["per_second"].values()) == counted["total"]
+            assert 0 < counted["most_per_second"] <= counted["total"]
             await client.refused(FULLINFO, tid="1", fields="tid")
             expected += 1
 
 
-async def test_workers_answer_when_it_is_time_and_hear_of_another_time() -> None:
+async def test_workers_answer_after_answer_seconds_and_learn_its_changes() -> None:
     async with platform(answer_seconds=0.2) as client:
         tid = str(next(all_tids(client.simulator.world)))
         for seconds, method in ((0.2, FULLINFO), (0.2, PERMIT), (0.3, FULLINFO)):
@@ -199,32 +199,34 @@ async def test_workers_answer_when_it_is_time_and_hear_of_another_time() -> None
                 began = time.monotonic()
                 answer = await ask(peer, client, method, tid=tid, fields="tid")
                 assert time.monotonic() - began >= seconds
-            assert bool(process_of(answer)) is (method == FULLINFO), "a worker forwards what has effects"
+            assert bool(process_of(answer)) is (method == FULLINFO), "a worker forwards methods with effects"
 
 
 async def test_faults_strike_as_often_as_in_one_process() -> None:
     async with platform() as client:
         tid = str(next(all_tids(client.simulator.world)))
-        async with connected(port_of(client)) as one, connected(port_of(client)) as other:
-            for peer in (one, other):
+        async with connected(port_of(client)) as first, connected(port_of(client)) as other:
+            for peer in (first, other):
                 assert process_of(await ask(peer, client, FULLINFO, tid=tid, fields="tid")) > 0
             await client.admin("POST", "/faults/bad_gateway", {"times": 3, "spare": 2})
             statuses = []
             for _ in range(5):
-                for peer in (one, other):
+                for peer in (first, other):
                     await peer.send(request(client, FULLINFO, tid=tid, fields="tid"))
                     statuses.append((await peer.answer())[0])
             assert statuses == [200, 200, 502, 502, 502, 200, 200, 200, 200, 200]
             await client.admin("DELETE", "/faults")
 
             async def answered_by_workers() -> bool:
-                answers = [await ask(peer, client, FULLINFO, tid=tid, fields="tid") for peer in (one, other)]
+                answers = [
+                    await ask(peer, client, FULLINFO, tid=tid, fields="tid") for peer in (first, other)
+                ]
                 return 0 not in map(process_of, answers)
 
             await eventually(answered_by_workers)
 
 
-async def test_what_a_worker_does_not_answer_loses_nothing_on_its_way() -> None:
+async def test_a_forwarded_request_loses_nothing_on_its_way() -> None:
     async with platform() as client:
         tid = str(next(all_tids(client.simulator.world)))
         detail = request(client, FULLINFO, tid=tid, fields="tid")
@@ -236,7 +238,7 @@ async def test_what_a_worker_does_not_answer_loses_nothing_on_its_way() -> None:
                 status, answer = await peer.answer()
                 assert (status, part in answer) == (200, True)
         async with connected(port_of(client)) as peer:
-            for position in range(0, len(permit), 50):  # forwarded once it is whole
+            for position in range(0, len(permit), 50):  # forwarded when it is complete
                 await peer.send(permit[position : position + 50])
             assert "tmc_user_permit_response" in (await peer.answer())[1]
         async with connected(port_of(client)) as peer:

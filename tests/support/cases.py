@@ -1,4 +1,4 @@
-"""Small answers of the platform that went wrong once, as bytes (`tests/data/cases`)."""
+"""Small answers of the platform that once caused an error, as bytes (`tests/data/cases`)."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from tests.support.places import CASES
 
 
 def case(name: str) -> bytes:
-    """The answer of that name."""
+    """The answer with that name."""
     return (CASES / f"{name}.json").read_bytes()

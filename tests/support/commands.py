@@ -1,9 +1,9 @@
-"""Services and commands of tests: `topsync ...`, each a process of its own that need not start Python anew.
+"""Services and commands of tests: `topsync ...`, each in its own process, without a new start of Python.
 
-A process that has imported the product already forks for each of them (`multiprocessing`'s fork server). To
+A process that has already imported the product forks for each of them (`multiprocessing`'s fork server). To
 start Python and to import takes most of a second of a core, and a run of the suite has hundreds of starts.
 `tests/operate/test_cli.py`, `tests/system/test_wrong_settings.py` and the tests of the pages start `topsync`
-as everybody does.
+in the usual way.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ PRELOADED: Final = (
     seller_commands,
     simulation,
 )
-"""What commands import when they run: the process that forks has it already."""
+"""Modules that commands import when they run: the forking process has them already."""
 
 
 async def run(
     arguments: Sequence[str], environment: Mapping[str, str], *, given: str, timeout_seconds: float
 ) -> tuple[int, str]:
-    """Run a command with this environment alone; its status, and what it printed to both streams.
+    """Run a command with only this environment; returns its status and its output from both streams.
 
     Raises:
         ProcessFailedError: it did not end in time.
@@ -74,7 +74,7 @@ async def run(
 def _forked(
     arguments: Sequence[str], environment: Mapping[str, str], given: str
 ) -> Iterator[tuple[Forked, Callable[[], str]]]:
-    """A process, and what it has printed so far; it is killed if it still runs in the end."""
+    """A process and its output so far; it is killed if it still runs at the end."""
     with tempfile.TemporaryDirectory() as folder:
         typed, printed = Path(folder, "typed"), Path(folder, "printed")
         typed.write_text(given)
@@ -86,7 +86,7 @@ def _forked(
 
 
 class ForkingGroup(ProcessGroup):
-    """A group whose `topsync` processes are forked; anything else is started as usual."""
+    """A group whose `topsync` processes are forked; other processes are started as usual."""
 
     def _spawn(
         self,
@@ -108,8 +108,8 @@ class Forked:
     """A process that was forked to run a command.
 
     Args:
-        arguments: what is behind `topsync` on the command line.
-        environment: all of its variables.
+        arguments: the command line after `topsync`.
+        environment: all its variables.
         typed: the file that it reads as its standard input.
         printed: the file to which both output streams are appended.
         group: the process group that it joins.
@@ -127,7 +127,7 @@ class Forked:
         self._process: ForkServerProcess = _FORKING.Process(
             target=_command,
             args=(list(arguments), dict(environment), typed, printed, group),
-            daemon=True,  # or this process would wait at its end for one that is still there
+            daemon=True,  # or this process would wait at its end for a child that still runs
         )
         self._process.start()
         assert self._process.pid is not None
@@ -152,7 +152,7 @@ class Forked:
 def _command(
     arguments: Sequence[str], environment: Mapping[str, str], typed: Path, printed: Path, group: int | None
 ) -> None:
-    """What the new process does: `python -m topsync`, from the point at which all is imported."""
+    """The new process's work: `python -m topsync`, from the moment when everything is imported."""
     if group is not None:
         os.setpgid(0, group)
     os.environ.clear()

@@ -1,4 +1,4 @@
-"""Waiting for what happens elsewhere, with a bound: in other tasks, in other processes, on a server."""
+"""Wait, with a bound, for what happens elsewhere: in other tasks, in other processes, on a server."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from tests.support import sight
 POLL_SECONDS = 0.02
 
 PAUSE_FACTOR, LONGEST_PAUSE_SECONDS = 4, 0.25
-"""What takes long is asked less often: a connection made for each question, or a topic read, would otherwise
-take most of a core from those it waits for."""
+"""A slow condition is asked less often: if each question opens a connection or reads a topic, it would take
+most of a core from the processes that it waits for."""
 
 Condition = Callable[[], object]
-"""What is asked for its truth: a function, or a coroutine function that has to ask somebody else."""
+"""What is asked whether it is true: a function, or a coroutine function if it must ask others."""
 
 
 class StillNotTrueError(TimeoutError):
-    """What a test waited for did not come true in time; says the condition, and what it sees now."""
+    """A condition did not become true in time; the text has the condition, and what it sees now."""
 
 
 class NoLongerTrueError(AssertionError):
-    """What had to stay true did not; says the condition, and what it sees now."""
+    """A condition did not stay true; the text has the condition, and what it sees now."""
 
 
 async def eventually(condition: Condition, *, within_seconds: float = 60.0) -> None:
     """Return when `condition()` is true.
 
     Raises:
-        StillNotTrueError: it was not, within `within_seconds`.
+        StillNotTrueError: it did not become true within `within_seconds`.
     """
     try:
         async with asyncio.timeout(within_seconds) as bound:
@@ -41,7 +41,7 @@ async def eventually(condition: Condition, *, within_seconds: float = 60.0) -> N
                 asked_at = time.monotonic()
     except TimeoutError as error:
         if not bound.expired():
-            raise  # the condition's own
+            raise  # the condition's own time-out
         seen = await sight.describe(condition)
         raise StillNotTrueError(f"not true within {within_seconds:g} s\n{seen}") from error
 
@@ -49,10 +49,10 @@ async def eventually(condition: Condition, *, within_seconds: float = 60.0) -> N
 async def holds(condition: Condition, *, for_seconds: float) -> None:
     """Return after `for_seconds` in which `condition()` was always true.
 
-    For what must not happen: choose a time in which it would have happened many times over.
+    For things that must not happen: choose a time in which they would have happened many times.
 
     Raises:
-        NoLongerTrueError: as soon as it is not.
+        NoLongerTrueError: it became false; raised at once.
     """
     asked_at = time.monotonic()
     deadline = asked_at + for_seconds

@@ -1,4 +1,4 @@
-"""Lets a process die at named fail points, one after the other, and start again each time."""
+"""Lets a process die at named fail points, one after the other, and starts it again each time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from topsync.base.failpoints import POINT_VARIABLE, REACHED_VARIABLE, Point
 from topsync.local.processes import ManagedProcess
 
 WITHIN_SECONDS = 180.0
-"""A point that is not reached by then is not on the way. Some wait for others that are dying meanwhile."""
+"""After this time a point counts as not reached. Some processes wait for others that die meanwhile."""
 
 Start = Callable[[Mapping[str, str]], Awaitable[ManagedProcess]]
-"""Starts the process with these variables besides its own."""
+"""Starts the process with these variables in addition to its own."""
 
 
 async def die_at_each(start: Start, points: Sequence[Point], folder: Path) -> None:
-    """Start a process armed with the first point, wait for its death there, start it with the next, ...
+    """Start a process with the first point armed, wait until it dies there, start it with the next, ...
 
     Raises:
-        AssertionError: it ended otherwise, or never reached the point.
+        AssertionError: it ended in another way, or never reached the point.
     """
     for point in points:
         reached = folder / f"{point}.reached"

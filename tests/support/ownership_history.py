@@ -1,4 +1,4 @@
-"""Who wrote what as whose owner, from outside: kept by the database itself and by the broker's own files."""
+"""Who wrote what, and who owned it, seen from outside: from the database and from the broker's files."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ create trigger note_owner after insert or update on partition_owners
 create trigger note_order after insert or update of revision on orders
     for each row execute function note_order();
 """
-"""A writer's statement locks its partition's row in `partition_owners`, so that numbers tell the order in
-which take-overs and writes of one partition became true."""
+"""A writer's statement locks its partition's row in `partition_owners`, so the numbers show the order of
+take-overs and writes of a partition."""
 
 BATCH_HEADER = struct.Struct(">qiibIhiqqqh")
-"""Of a batch on the broker's disk: offset, length, ..., producer's id and epoch."""
+"""Head of a batch on the broker's disk: offset, length, ..., producer's id and epoch."""
 BATCH_LENGTH_FROM = 12
 
 
 def database_url(system: System, writer: str) -> str:
-    """The database's address for a writer, so that the history knows its name."""
+    """The database's address for a writer, with its name for the history."""
     url = system.environment["TOPSYNC_DATABASE_URL"]
     return f"{url}{'&' if '?' in url else '?'}history.writer={quote(writer)}"
 
 
 async def install(system: System) -> None:
-    """Begin to keep the history. From here on nobody writes orders without a name."""
+    """Begin to keep the history. From now on every writer of orders must have a name."""
     connection = await systems.connect(system)
     try:
         await connection.execute(INSTALL)
@@ -64,22 +64,22 @@ async def install(system: System) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """One owner's time with a partition."""
+    """An owner's time with a partition."""
 
     partition: int
     epoch: int
     owner: str
     began: float
-    """Seconds of the database's clock."""
+    """In seconds of the database's clock."""
     writes: list[tuple[float, str]]
-    """When orders were written meanwhile, and by what source they were found."""
+    """When orders were written in this time, and the source that found them."""
 
 
 async def ownerships(system: System) -> list[Ownership]:
-    """Every ownership so far, each partition's in order.
+    """All ownerships so far; those of a partition are in order.
 
     Raises:
-        AssertionError: somebody wrote an order who did not own its partition at that moment.
+        AssertionError: a writer did not own an order's partition when it wrote the order.
     """
     partitions = int(system.environment["TOPSYNC_PARTITIONS"])
     found: list[Ownership] = []
@@ -87,27 +87,28 @@ async def ownerships(system: System) -> list[Ownership]:
     for row in await systems.rows(system, "select * from ownership_history order by number"):
         at = row["at"].timestamp()
         if row["partition"] is not None:
-            one = Ownership(row["partition"], row["epoch"], row["writer"], at, [])
-            found.append(one)
-            current[one.partition] = one
+            ownership = Ownership(row["partition"], row["epoch"], row["writer"], at, [])
+            found.append(ownership)
+            current[ownership.partition] = ownership
             continue
         owner = current[records.partition_of(row["tid"], partitions)]
         assert row["writer"] == owner.owner, f"{row['writer']} wrote an order of {owner}"
         owner.writes.append((at, row["source"]))
-    return sorted(found, key=lambda one: (one.partition, one.epoch))
+    return sorted(found, key=lambda ownership: (ownership.partition, ownership.epoch))
 
 
 def moves(found: list[Ownership]) -> int:
     """How often a partition went to another owner than before."""
     return sum(
-        one.partition == other.partition and one.owner != other.owner for one, other in pairwise(found)
+        before.partition == after.partition and before.owner != after.owner
+        for before, after in pairwise(found)
     )
 
 
 def require_no_former_producer(system: System) -> int:
-    """Check that nothing reached `orders` from a producer that had been fenced; how many batches there are.
+    """Check that no fenced producer has written to `orders`; returns how many batches there are.
 
-    The broker's files name the producer of each batch, also of those that were aborted and no reader sees.
+    The broker's files name the producer of each batch, also of aborted batches, which no reader sees.
     Each take-over raises the producer's epoch.
     """
     topic, batches = systems.registry(system).orders, 0

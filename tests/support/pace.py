@@ -1,7 +1,7 @@
-"""How long a test lets pass, on a machine that may be slow or busy.
+"""How long a test waits, on a machine that may be slow or busy.
 
-Tests state short times as an idle machine needs them. `TOPSYNC_TEST_SLOWNESS` is the factor on all of them;
-raise it where the machine is slower than those that this project usually runs on.
+Tests give short times, for an idle machine. `TOPSYNC_TEST_SLOWNESS` multiplies all of them; raise it if your
+machine is slower than the machines that usually run this project.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ SLOWNESS = float(os.environ.get("TOPSYNC_TEST_SLOWNESS", "3"))
 
 
 def seconds(on_an_idle_machine: float) -> float:
-    """A bound that chance must not reach, or a time in which something must have happened."""
+    """A bound that a busy machine must not reach, or a time in which something must have happened."""
     return on_an_idle_machine * SLOWNESS
 
 
 AT_ONCE_SECONDS = seconds(5.0)
-"""What must not wait is given so long, in tests in which waiting would take far longer."""
+"""The bound for things that must not wait, in tests in which waiting would take far longer."""

@@ -1,4 +1,4 @@
-"""The commands that the pages print, to be run as they stand there."""
+"""The commands on the pages, to run them exactly as printed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ PAGES = ("*.md", "docs/**/*.md", "deploy/**/*.md")
 BOUND_SECONDS = 120.0
 
 SHORT_LIVED_JAVA = {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
-"""For a program of seconds: with the compiler and the collector of a server it takes twice the time."""
+"""For short Java programs: a server's compiler and garbage collector would double their time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command line of a page."""
+    """A command line of a page."""
 
     page: str
     text: str
-    """As printed, lines that go on joined, without the comment behind it."""
+    """As printed, with continued lines joined, and without the comment at its end."""
 
 
 def all_pages() -> list[str]:
@@ -45,13 +45,13 @@ def read(page: str) -> str:
 
 
 def slug(title: str) -> str:
-    """The name under which a heading can be linked to, where no other heading of its page has it too."""
+    """The anchor of a heading, if no other heading of the page has the same text."""
     plain = re.sub(r"\[([^\]]*)\]\([^)\s]+\)", r"\1", title)
     return re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
 
 
 def commands(page: str) -> list[Command]:
-    """What a page tells its reader to type, in its order."""
+    """The commands that a page asks its reader to type, in order."""
     lines = [line for block in BLOCK.finditer(read(page)) for line in _lines(block["text"])]
     return [Command(page, line) for line in lines]
 
@@ -64,27 +64,27 @@ def _lines(block: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """A reader's terminal: a folder, an environment, and programs that stand in for what is not here."""
+    """A reader's terminal: a folder, an environment, and programs that replace those that are not here."""
 
     folder: Path
     environment: Mapping[str, str]
 
     @classmethod
     def at(cls, folder: Path, scratch: Path, environment: Mapping[str, str]) -> Shell:
-        """A shell in `folder`, with `topsync` and `python` on its path; `scratch` takes what stands in."""
+        """A shell in `folder`, with `topsync` and `python` on its path; `scratch` takes replaced programs."""
         programs = scratch / "bin"
         programs.mkdir(exist_ok=True)
         path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         return cls(folder, {**os.environ, **environment, **SHORT_LIVED_JAVA, "PATH": path})
 
     def stand_in(self, name: str, script: str) -> None:
-        """Let a script of `sh` take the place of a program."""
+        """Replace a program by a script of `sh`."""
         program = Path(self.environment["PATH"].partition(":")[0]) / name
         program.write_text(f"#!/bin/sh\n{script}")
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     async def run(self, line: str, *, typed: str = "") -> str:
-        """Run a line, which must succeed; what it printed."""
+        """Run a line, which must succeed; returns its output."""
         async with self._started(line) as process, asyncio.timeout(BOUND_SECONDS):
             output, _ = await process.communicate(typed.encode())
         text = output.decode(errors="replace")
@@ -92,7 +92,7 @@ class Shell:
         return text
 
     async def run_until(self, line: str, shown: str) -> None:
-        """Run a line that goes on for ever until it has shown this; then press Ctrl-C, which must end it."""
+        """Run an endless command until it has printed `shown`; then press Ctrl-C, which must end it."""
         output = b""
         async with self._started(line) as process, asyncio.timeout(BOUND_SECONDS):
             assert process.stdout is not None

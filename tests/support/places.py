@@ -1,4 +1,4 @@
-"""Where things lie in the checkout, for tests."""
+"""Where things are in the checkout, for tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
 DATA: Final = ROOT / "tests" / "data"
 CASES: Final = DATA / "cases"
-"""Small answers of the platform that went wrong once."""
+"""Small answers of the platform that once caused an error."""
 SAMPLES: Final = DATA / "top-samples"
-"""Answers of the gateway, as they are documented."""
+"""Documented answers of the gateway."""

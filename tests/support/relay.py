@@ -1,4 +1,4 @@
-"""A way to a server that a test opens when it likes: until then nobody listens there."""
+"""An address of a server that a test opens later: until then nothing listens there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHUNK_BYTES = 65536
 
 
 class Relay:
-    """An address of its own for a server that runs elsewhere."""
+    """A second address for a running server."""
 
     def __init__(self, server: str) -> None:
         self._host, _, self._port = server.rpartition(":")
@@ -20,12 +20,12 @@ class Relay:
 
     @property
     def address(self) -> str:
-        """`host:port`, also while nobody listens."""
+        """`host:port`, also while nothing listens."""
         return f"{LOOPBACK}:{self._own_port}"
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Listen, and hand on what comes."""
+        """Listen, and pass all bytes on."""
         server = await asyncio.start_server(self._connect, LOOPBACK, self._own_port)
         try:
             yield

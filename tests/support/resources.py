@@ -1,4 +1,4 @@
-"""What a process has used so far, as the system counts it."""
+"""The resources that a process has used so far, as the system counts them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Used since the start, but for the memory, which is in use now."""
+    """Used since the start; only the memory is the current use."""
 
     cpu_seconds: float
     memory_bytes: int
@@ -22,9 +22,9 @@ class Resources:
 
 
 def of(process: ManagedProcess) -> Resources:
-    """What a running process has used."""
+    """The resources that a running process has used."""
     folder = Path("/proc") / str(process.pid)
-    # After the name, which is in brackets and may hold anything.
+    # After the name, which is in brackets and may have any characters.
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
     return Resources(
         cpu_seconds=(int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND,

@@ -1,10 +1,10 @@
-"""The rooms of the house and who imports whom, read from the imports; prints them as a picture.
+"""The rooms and who imports whom, read from the imports; prints them as a picture.
 
 `python -m tests.support.rooms --write` puts the picture into docs/architecture.md.
 
 The floors are import-linter's first contract (`pyproject.toml`), so the picture cannot show a floor that it
-does not enforce. An arrow that others lead to as well is left out, as is one to `base`, `model` or `schemas`,
-which everybody stands on.
+does not enforce. Left out are arrows that follow from other arrows, and arrows to `base`, `model` and
+`schemas`, which nearly every room imports.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BEGIN: Final = "<!-- the picture of the rooms: python -m tests.support.rooms --w
 END: Final = "<!-- the end of the picture -->\n"
 
 GROUND: Final = ("topsync.base", "topsync.model", "schemas")
-"""What nearly every room imports: arrows to it would say nothing."""
+"""Rooms that nearly every room imports: arrows to them would say nothing."""
 
 Imports = Mapping[str, frozenset[str]]
 
@@ -31,12 +31,12 @@ Imports = Mapping[str, frozenset[str]]
 def floors() -> list[list[str]]:
     """The rooms, the highest floor first."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
-    contract = next(one for one in settings["contracts"] if one["type"] == "layers")
+    contract = next(each for each in settings["contracts"] if each["type"] == "layers")
     return [[room.strip() for room in floor.split("|")] for floor in contract["layers"]]
 
 
 def imports() -> dict[str, frozenset[str]]:
-    """Which other rooms each room imports, by the code as it is."""
+    """Which other rooms each room imports, according to the code."""
     rooms = [room for floor in floors() for room in floor]
     packages = sorted({room.partition(".")[0] for room in rooms})
     graph = grimp.build_graph(*packages, cache_dir=None)
@@ -101,12 +101,12 @@ def with_picture(page: str) -> str:
     """The page with the picture as it is now.
 
     Raises:
-        ValueError: the page has no place for it.
+        ValueError: the page has no place for the picture.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{PAGE.name} lacks the lines between which the picture stands")
+        raise ValueError(f"{PAGE.name} lacks the two comments around the picture")
     return before + begin + picture() + end + after
 
 

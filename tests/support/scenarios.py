@@ -25,7 +25,7 @@ from topsync.verify.audit import Audit, SellerResult
 FOLDER: Final = Path(__file__).parents[1] / "scenarios"
 
 SETTLE_SECONDS = 90.0
-"""What is still wrong so long after the last fault stays wrong."""
+"""If something is still wrong so long after the last fault, it stays wrong."""
 
 
 def names() -> list[str]:
@@ -34,16 +34,16 @@ def names() -> list[str]:
 
 
 def load(name: str, **changes: object) -> list[Fault]:
-    """A file's faults, each with those of the `changes` that it has a parameter for."""
+    """A file's faults; each takes those `changes` for which it has a parameter."""
     return [_changed(fault, changes) for fault in scenario.load(FOLDER / f"{name}.toml").faults]
 
 
 def quicker(faults: list[Fault], factor: float) -> list[Fault]:
-    """The same in less time: each begins sooner and ends sooner."""
+    """The same faults in less time: each begins and ends earlier."""
     return [
-        _changed(fault, {key: told[key] / factor for key in ("after_seconds", "seconds") if told.get(key)})
+        _changed(fault, {key: given[key] / factor for key in ("after_seconds", "seconds") if given.get(key)})
         for fault in faults
-        for told in (fault.model_dump(),)
+        for given in (fault.model_dump(),)
     ]
 
 
@@ -59,52 +59,52 @@ class Played:
     name: str
     switches: tuple[Switch, ...]
     seller_id: int | None
-    """The one it was aimed at."""
+    """The seller that it strikes; None for all."""
 
     @property
     def struck(self) -> dict[str, int]:
-        """How often each of its faults that count has struck."""
+        """How often each of its faults has struck, for those that count."""
         return {each.fault.name: each.struck for each in self.switches if isinstance(each.fault, Selective)}
 
     @property
     def has_struck(self) -> bool:
-        """Whether every one of its faults did."""
+        """Whether all these faults have struck."""
         return all(each.begun for each in self.switches) and all(self.struck.values())
 
     @property
     def is_over(self) -> bool:
-        """Whether none of its faults is on or to come."""
+        """Whether none of its faults is on or planned."""
         return all(each.ended for each in self.switches)
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A system and the platform it lives on, which runs in the test itself."""
+    """A system and its platform, which runs in the test itself."""
 
     platform: Simulator
     system: System
 
     def play(self, name: str, faults: list[Fault], *, seller_id: int | None = None) -> Played:
-        """Switch faults on; those that pick by seller concern `seller_id` alone."""
+        """Switch faults on; those that pick by seller strike only `seller_id`."""
         switches = [self.platform.conductor.strike(_changed(fault, _aim(seller_id))) for fault in faults]
         return Played(name, tuple(switches), seller_id)
 
     def lift(self, *played: Played) -> datetime:
-        """End what is still on; the platform's time at which everything was over."""
-        for one in played:
-            for switch in one.switches:
+        """End the faults that are still on; returns the platform's time after that."""
+        for each in played:
+            for switch in each.switches:
                 if not switch.ended:
                     self.platform.conductor.lift(switch.number)
         return self.platform.clock.now()
 
     def live(self, rate: float) -> None:
-        """So many changes a second happen by themselves."""
+        """Let so many changes a second happen by themselves."""
         self.platform.director.set_rate(rate)
 
     async def settled(self) -> dict[int, SellerResult]:
-        """The audit of each seller, once nothing changes any more and everything has arrived, or should have.
+        """The audit of each seller, when nothing changes any more and everything should have arrived.
 
-        A step back of any order fails at once: it belongs to no seller, and nothing mends it.
+        A step backwards of any order fails at once: it belongs to no seller, and nothing repairs it.
         """
         self.live(0)
         own = DatabaseSettings(database_url=self.system.environment["TOPSYNC_DATABASE_URL"])
@@ -119,16 +119,16 @@ class Stage:
             result = await audit.run(settle_seconds=SETTLE_SECONDS)
         assert result.witnessed
         assert result.backwards == 0
-        return {one.seller.seller_id: one for one in result.sellers}
+        return {audited.seller.seller_id: audited for audited in result.sellers}
 
     async def complete_until(self) -> dict[int, datetime | None]:
-        """How far each seller's copy is proven complete now."""
+        """Until when each seller's copy is proven complete now."""
         own = DatabaseSettings(database_url=self.system.environment["TOPSYNC_DATABASE_URL"])
         async with database.connect(own) as pool:
-            return {one.seller.seller_id: one.complete_until for one in await status.of_all(pool)}
+            return {each.seller.seller_id: each.complete_until for each in await status.of_all(pool)}
 
     async def eventually_complete(self, until: datetime) -> None:
-        """Wait until every seller's copy is proven complete up to a moment and beyond."""
+        """Wait until every seller's copy is proven complete beyond a moment."""
 
         async def all_are() -> bool:
             return all(reached and reached > until for reached in (await self.complete_until()).values())
@@ -136,7 +136,7 @@ class Stage:
         await eventually(all_are, within_seconds=SETTLE_SECONDS)
 
     async def dead_letters(self) -> Counter[tuple[int | None, str]]:
-        """How many there are by seller and reason; None for what names no stored order."""
+        """How many there are by seller and reason; the seller is None when no stored order is named."""
         system = self.system
         letters = await systems.records(systems.kafka_settings(system), systems.registry(system).dead_letters)
         tids = [int(letter.key) for letter in letters if letter.key]
@@ -157,9 +157,9 @@ def _aim(seller_id: int | None) -> dict[str, Any]:
 
 
 def readable(results: Mapping[int, SellerResult]) -> str:
-    """What an audit found wrong, a line for each seller; empty when there is nothing."""
+    """What an audit found wrong, a line for each seller; empty when nothing is wrong."""
     return "\n".join(
-        f"{seller_id}: missing {one.missing}, stale {one.stale}, holes {one.holes} {one.examples}"
-        for seller_id, one in results.items()
-        if one.missing or one.stale or one.holes
+        f"{seller_id}: missing {found.missing}, stale {found.stale}, holes {found.holes} {found.examples}"
+        for seller_id, found in results.items()
+        if found.missing or found.stale or found.holes
     )

@@ -1,4 +1,4 @@
-"""Which worker runs which tests, and when: what takes long begins first, so that all workers end together."""
+"""Which worker runs which tests, and when: long tests begin first, so that all workers end together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LONGEST_FIRST = (
     "tests/system/",
     "tests/local/",
 )
-"""First those of a minute and more, then whatever starts servers or a system. The rest take seconds."""
+"""First the tests of a minute and more, then those that start servers or a system. Others take seconds."""
 
 TOGETHER = ("tests/system/calm/",)
-"""Folders whose tests share what takes long to start."""
+"""Folders whose tests share servers that take long to start."""
 
 
 def begin_with_longest(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Servers of one test's own, for tests that kill them; and databases on servers that are shared."""
+"""Private servers, for tests that kill them; and databases on shared servers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from topsync.local.servers import DATABASE_VARIABLE, KAFKA_VARIABLE, Servers, lo
 
 
 def embedded_only() -> dict[str, str]:
-    """The environment without the variables that name existing servers: those are not ours to kill."""
+    """The environment without the variables that name existing servers, which tests must not kill."""
     return {
         name: value for name, value in os.environ.items() if name not in (KAFKA_VARIABLE, DATABASE_VARIABLE)
     }
 
 
 def require_killable_servers() -> None:
-    """Skip the test where the machine was set up for an existing broker only: there is none to kill.
+    """Skip the test where the machine was set up for an existing broker only, which it must not kill.
 
-    With the embedded broker, which is what continuous integration runs, nothing is ever skipped.
+    With the embedded broker, which continuous integration uses, nothing is ever skipped.
     """
     if os.environ.get(KAFKA_VARIABLE):
         try:
@@ -38,7 +38,7 @@ def require_killable_servers() -> None:
 
 @asynccontextmanager
 async def private_servers() -> AsyncIterator[Servers]:
-    """An embedded Kafka and an embedded, durable PostgreSQL, with data and logs of their own."""
+    """An embedded Kafka and an embedded, durable PostgreSQL, with their own data and logs."""
     require_killable_servers()
     async with (
         ProcessGroup(run_folders.create()) as group,
@@ -49,13 +49,13 @@ async def private_servers() -> AsyncIterator[Servers]:
 
 @asynccontextmanager
 async def fresh_database(server_url: str) -> AsyncIterator[str]:
-    """Address of an empty database on a running server; it is dropped in the end."""
+    """Address of an empty database on a running server; it is dropped at the end."""
     name = f"topsync_test_{secrets.token_hex(8)}"
     server = await asyncpg.connect(server_url)
     try:
         await server.execute(f"CREATE DATABASE {name}")
         yield urlsplit(server_url)._replace(path=f"/{name}").geturl()
-        # By force, or a connection that a failing test left open would hide why it failed.
+        # By force, or a connection that a failing test left open would hide the reason of the failure.
         await server.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await server.close()

@@ -1,4 +1,4 @@
-"""What a condition looks at: its source, its place and the values it saw, for the text of a failure."""
+"""What a condition looks at: its source, its place and its values, for the text of a failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 LOOK_SECONDS = 2.0
-"""The last look is bounded as well: a server that never answers is a usual reason for it."""
+"""The last look needs a bound too: often a server that never answers is the reason of the failure."""
 
 MAX_VALUES = 12
 _repr = reprlib.Repr()
@@ -27,13 +27,13 @@ Node = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 async def describe(condition: Callable[[], object]) -> str:
-    """The condition and what it sees now, in some lines. It is asked once more; its errors are text here."""
+    """The condition and what it sees now, in some lines. It is asked once more; errors become text."""
     lines = [f"  condition: {_source(condition)}", *await _look(condition)]
     return "\n".join(lines)
 
 
 def _function(condition: Callable[..., object]) -> types.FunctionType | None:
-    """The Python function behind a partial, a bound method or an object that is called."""
+    """The Python function behind a partial, a bound method or a callable object."""
     while isinstance(condition, functools.partial):
         condition = condition.func
     found = inspect.unwrap(getattr(condition, "__func__", condition))
@@ -62,7 +62,7 @@ def _arguments(condition: Callable[..., object]) -> str:
 
 
 def _node(code: types.CodeType) -> Node | None:
-    """Where the function is written; of several lambdas in a line the one whose instructions it has."""
+    """The function's syntax tree; among several lambdas in a line, that with the same instructions."""
     lines = linecache.getlines(code.co_filename)
     if not lines:
         return None
@@ -91,7 +91,7 @@ def _positions(node: Node) -> set[tuple[int, int]]:
 
 
 async def _look(condition: Callable[[], object]) -> list[str]:
-    """Ask once more and note what the function's variables were when it answered."""
+    """Ask once more, and note the function's variables when it answered."""
     seen: dict[str, object] = {}
     try:
         async with asyncio.timeout(LOOK_SECONDS):
@@ -112,7 +112,7 @@ def _values(seen: dict[str, object]) -> list[str]:
 
 
 def _operands(condition: Callable[..., object]) -> list[str]:
-    """Both sides of each comparison in a lambda, and its calls, with their values now."""
+    """Both sides of each comparison in a lambda, and its calls, with their current values."""
     function = _function(condition)
     node = _node(function.__code__) if function else None
     if function is None or not isinstance(node, ast.Lambda):
@@ -143,7 +143,7 @@ def _noting_variables(function: types.FunctionType | None, seen: dict[str, objec
 
 @contextmanager
 def _noting_variables_of(code: types.CodeType, seen: dict[str, object]) -> Iterator[None]:
-    """Keep the variables of this function as they are each time it returns or waits; the last time counts."""
+    """Keep this function's variables from the last time that it returned or waited."""
 
     def note(frame: types.FrameType, event: str, _: Any) -> None:
         if event == "return" and frame.f_code is code:

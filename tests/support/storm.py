@@ -1,4 +1,4 @@
-"""Enrichers in the test's own process that join a system's group and leave it, all the time and at random."""
+"""Enrichers in the test's own process that keep joining and leaving a system's group, at random."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOST_MEMBERS = 4
 
 @dataclass(slots=True)
 class Member:
-    """One enricher of this process, for as long as it is a member."""
+    """An enricher of this process while it is a member."""
 
     lifetime: Lifetime
     task: asyncio.Task[None]
@@ -42,7 +42,7 @@ class Member:
 
 @dataclass(slots=True)
 class Storm:
-    """Lets enrichers join and leave; the same seed chooses the same."""
+    """Lets enrichers join and leave; the same seed makes the same choices."""
 
     system: System
     client: TopClient
@@ -53,7 +53,7 @@ class Storm:
     _joined: int = 0
 
     async def blow(self, seconds: float, *, every_seconds: float) -> int:
-        """Change the group for so long, then let everybody leave; returns how often it was changed.
+        """Change the group for so long, then let all members leave; returns how often it was changed.
 
         Raises:
             ExceptionGroup: an enricher ended by a defect.
@@ -67,7 +67,7 @@ class Storm:
                 else:
                     self._let_one_join(tasks)
                 changes += 1
-                # Not a wait for anything: the pace of the storm.
+                # This waits for nothing: it is the pace of the storm.
                 await asyncio.sleep(every_seconds)
             while self._members:
                 self._let_one_leave()
@@ -80,12 +80,12 @@ class Storm:
         self._members.append(Member(lifetime, task))
 
     def _let_one_leave(self) -> None:
-        """In good order, or in the middle of whatever it does."""
-        one = self._members.pop(self.dice.randrange(len(self._members)))
+        """Let a member end in good order, or in the middle of its work."""
+        member = self._members.pop(self.dice.randrange(len(self._members)))
         if self.dice.random() < 0.5:
-            one.lifetime.stop()
+            member.lifetime.stop()
         else:
-            one.task.cancel()
+            member.task.cancel()
 
     async def _enrich(self, name: str, lifetime: Lifetime) -> None:
         own, kafka = settings.load(EnricherSettings), settings.load(KafkaSettings)
@@ -121,9 +121,9 @@ def _database(system: System, writer: str) -> DatabaseSettings:
 
 @asynccontextmanager
 async def storm(system: System, *, seed: int) -> AsyncIterator[Storm]:
-    """A storm over a running system; nothing happens before it blows.
+    """A storm over a running system; nothing happens before `blow`.
 
-    A client of aiokafka that is cancelled while it connects leaves its socket to the collector, which warns.
+    A client of aiokafka that is cancelled while it connects leaves its socket open; the collector warns.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name, text in system.environment.items():
@@ -134,5 +134,5 @@ async def storm(system: System, *, seed: int) -> AsyncIterator[Storm]:
         ):
             sessions = Sessions(pool, parts.vault())
             yield Storm(system, client, clock, sessions, random.Random(seed))
-    # Now, and not in the middle of another test.
+    # Collect now, and not in the middle of another test.
     gc.collect()

@@ -1,4 +1,4 @@
-"""Starts services again that have ended, as the cluster would, and remembers how each of them ended."""
+"""Restarts services that have ended, as a cluster would, and notes how each of them ended."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from topsync.local.system import System
 
 POLL_SECONDS = 0.05
 RESTART_SECONDS = 0.5
-"""Between an end and the new start; a cluster waits longer, and longer each time."""
+"""Between an end and the new start; a cluster waits longer, and each time longer."""
 
 MOST_ENDS = 20
-"""A service that ends more often than this in a test is broken, not unlucky."""
+"""A service that ends more often than this in a test has an error."""
 
 
 class Supervisor:
-    """Keeps the named services of a system running while it is entered; all must have been started."""
+    """Keeps the named services of a system running while it is entered; all must run already."""
 
     def __init__(self, system: System, names: Collection[str]) -> None:
         self._system = system
@@ -38,7 +38,7 @@ class Supervisor:
         await asyncio.wait([self._task])
 
     def take_ended(self) -> list[tuple[str, int]]:
-        """Which services have ended since the last time, with what status, in order."""
+        """The services that have ended since the last call, with their status, in order."""
         assert self._task is not None
         if self._task.done():
             self._task.result()

@@ -1,4 +1,4 @@
-"""The whole system in tests: started as processes, looked at only as an operator or a subscriber could."""
+"""The whole system in tests: started as processes, and seen only as an operator or subscriber sees it."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from topsync.stream.records import Record as KafkaRecord
 from topsync.stream.topics import Registry, Topic
 
 AUDIT_SETTLE_SECONDS = 45
-"""A gap is proven closed only some seconds after the reconnection, and a busy machine is slow."""
+"""A gap is only proven closed some seconds after the reconnection, and a busy machine is slow."""
 
 NO_SWEEPS = {
-    # Nothing but the mechanism under test may bring an order.
+    # Only the mechanism under test may bring an order.
     "TOPSYNC_SWEEP_INTERVAL_SECONDS": "0",
-    # Without sweeps only an overlap this long joins a gap's proof to the one before.
+    # Without sweeps, the proof of a gap joins the proof before it only with so long an overlap.
     "TOPSYNC_OVERLAP_SECONDS": "900",
-    # Each such test waits for a loss to be noticed, for the connection to come back, and for gaps to close.
+    # Each such test waits until a loss is noticed, the connection is back, and the gaps are closed.
     "TOPSYNC_PUSH_LOST_AFTER_SECONDS": "3",
     "TOPSYNC_RECONNECT_INITIAL_SECONDS": "0.5",
     "TOPSYNC_GAP_RETRY_SECONDS": "1",
@@ -60,7 +60,7 @@ CLEAN = re.compile(r"^AUDIT orders=[1-9]\d* missing=0 stale=0 backwards=0 holes=
 Record: TypeAlias = ConsumerRecord
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
-else:  # the driver's own class knows its parameter only in its stubs
+else:  # the driver's class has its type parameter only in its stubs
     Connection = asyncpg.Connection
 
 
@@ -72,7 +72,7 @@ class ForkingSystem(System):
     async def try_run(
         self, *arguments: str, given: str = "", timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
     ) -> tuple[int, str]:
-        """Run a command to its end; its status and what it printed."""
+        """Run a command to its end; returns its status and its output."""
         environment = {**os.environ, **self.environment}
         return await commands.run(arguments, environment, given=given, timeout_seconds=timeout_seconds)
 
@@ -84,7 +84,7 @@ async def private_system(
     settings: Mapping[str, str] | None = None,
     simulator_arguments: Sequence[str] = (),
 ) -> AsyncIterator[System]:
-    """A system with servers of its own, for tests that kill or freeze them."""
+    """A system with private servers, for tests that kill or freeze them."""
     require_killable_servers()
     async with (
         ForkingGroup(run_folders.create()) as group,
@@ -109,7 +109,7 @@ async def system_on(
     *,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[System]:
-    """A system on running servers, apart from what else is on them by database, topics and group."""
+    """A system on running servers, separated from others on them by its database, topics and group."""
     async with (
         ForkingGroup(run_folders.create()) as group,
         local_system(
@@ -127,7 +127,7 @@ async def system_on(
 async def system_against(
     platform: Simulator, kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> AsyncIterator[System]:
-    """A system on running servers whose platform runs in the test itself, which can reach into it."""
+    """A system on running servers whose platform runs in the test itself, so that the test can change it."""
     async with ForkingGroup(run_folders.create()) as group:
         environment = {
             KAFKA_VARIABLE: kafka_bootstrap_servers,
@@ -150,13 +150,13 @@ async def system_against(
 
 
 def apart(topic_prefix: str) -> dict[str, str]:
-    """Settings that keep a system's topics, group and transactional ids to itself."""
+    """Settings that give a system its own topics, group and transactional ids."""
     return {"TOPSYNC_TOPIC_PREFIX": topic_prefix, "TOPSYNC_ENRICHER_GROUP": f"{topic_prefix}-enricher"}
 
 
 @contextmanager
 def frozen(*processes: ManagedProcess) -> Iterator[None]:
-    """Processes that neither run nor end: what they were doing stands still."""
+    """Stop processes in the middle of their work, without ending them."""
     for process in processes:
         process.signal(SIGSTOP)
     try:
@@ -167,7 +167,7 @@ def frozen(*processes: ManagedProcess) -> Iterator[None]:
 
 
 async def require_clean_audit(system: System) -> None:
-    """Pause all changes, then audit: status 0, four zeros, and a witness that was there from the start."""
+    """Pause all changes, then audit: status 0, four zeros, and a witness that has run from the start."""
     await system.admin("POST", "/activity", {"rate": 0})
     status, output = await system.try_run("audit", "--settle-seconds", str(AUDIT_SETTLE_SECONDS))
     assert status == 0, output
@@ -181,7 +181,7 @@ async def connect(system: System) -> Connection:
 
 
 async def rows(system: System, query: str, *arguments: object) -> list[asyncpg.Record]:
-    """The rows of a query; a connection each time, so that it works before and after a killed server."""
+    """The rows of a query; with a new connection each time, so that it works after a server was killed."""
     connection = await connect(system)
     try:
         return await connection.fetch(query, *arguments)
@@ -190,12 +190,12 @@ async def rows(system: System, query: str, *arguments: object) -> list[asyncpg.R
 
 
 async def value(system: System, query: str, *arguments: object) -> Any:
-    """The one value of a query."""
+    """The only value of a query."""
     return (await rows(system, query, *arguments))[0][0]
 
 
 async def channel(system: System) -> dict[str, int]:
-    """The simulated channel's own books: published, confirmed, in flight, ..."""
+    """The simulated channel's own counts: published, confirmed, in flight, ..."""
     answer = await system.admin("GET", "/ledger")
     assert isinstance(answer, dict)
     books: dict[str, int] = answer["channel"]
@@ -219,22 +219,22 @@ async def seller_ids(system: System) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """One change that a test made on the platform."""
+    """A change that a test made on the platform."""
 
     tid: int
     modified: datetime
 
 
 async def change(system: System, seller_id: int, event: str, **wish: object) -> list[Changed]:
-    """Let orders change on the platform now; `wish` as in docs/simulator.md."""
+    """Change orders on the platform now; `wish` is described in docs/simulator.md."""
     answer = await system.admin("POST", "/orders", {"user_id": seller_id, "event": event, **wish})
     assert isinstance(answer, dict)
-    return [Changed(one["tid"], platform_time.parse(one["modified"])) for one in answer["changes"]]
+    return [Changed(each["tid"], platform_time.parse(each["modified"])) for each in answer["changes"]]
 
 
 @asynccontextmanager
 async def unseen_changes(system: System) -> AsyncIterator[None]:
-    """Orders change all the time of which no message tells: only pulls can find them."""
+    """Orders change all the time without a message: only pulls can find the changes."""
     seller, *_ = await seller_ids(system)
 
     async def go_on() -> None:
@@ -251,7 +251,7 @@ async def unseen_changes(system: System) -> AsyncIterator[None]:
 
 
 async def calls(system: System, api: str) -> int:
-    """How many calls of this API the platform has had."""
+    """How many calls of this API the platform has received."""
     ledger = await system.admin("GET", "/ledger")
     assert isinstance(ledger, dict)
     total: int = ledger["gateway"]["apis"].get(api, {}).get("total", 0)
@@ -267,19 +267,19 @@ async def platform_now(system: System) -> datetime:
 
 async def stored(system: System, changed: Iterable[Changed]) -> int:
     """How many of these orders the table has."""
-    tids = [one.tid for one in changed]
+    tids = [each.tid for each in changed]
     found: int = await value(system, "select count(*) from orders where tid = any($1)", tids)
     return found
 
 
 def orders_locked(system: System) -> AbstractAsyncContextManager[None]:
-    """Nobody can write an order meanwhile; statements wait."""
+    """No process can write an order meanwhile; statements wait."""
     return table_locked(system, "orders")
 
 
 @asynccontextmanager
 async def table_locked(system: System, table: str) -> AsyncIterator[None]:
-    """Nobody can write to a table meanwhile; statements wait. Ends with the server, should that end first."""
+    """No process can write to a table meanwhile; statements wait. Ends early if the server ends."""
     connection = await connect(system)
     try:
         await connection.execute(f"begin; lock table {table} in share row exclusive mode")
@@ -289,7 +289,7 @@ async def table_locked(system: System, table: str) -> AsyncIterator[None]:
 
 
 async def waiting_upserts(system: System) -> int:
-    """How many writers wait for `orders_locked` to end, each with a batch of orders to be stored."""
+    """How many writers wait for the end of `orders_locked`, each with a batch of orders."""
     waiting: int = await value(
         system,
         "select count(*) from pg_stat_activity "
@@ -300,7 +300,7 @@ async def waiting_upserts(system: System) -> int:
 
 @asynccontextmanager
 async def gaps_opened_and_closed(system: System) -> AsyncIterator[None]:
-    """What is done inside costs the push connection: afterwards each seller had a gap, and all are closed."""
+    """The body breaks the push connection: after it, each seller has had a gap, and all gaps are closed."""
     sellers, before = await value(system, "select count(*) from sellers"), await last_gap(system)
     yield
 
@@ -356,7 +356,7 @@ async def changes(system: System) -> list[dict[str, Any]]:
 
 
 async def publish_again(system: System, topic: Topic) -> None:
-    """Publish every record of a topic once more, as it is."""
+    """Publish every record of a topic once more, unchanged."""
     settings = kafka_settings(system)
     copies = [
         KafkaRecord(topic.name, record.key, record.value, list(record.headers))
@@ -372,12 +372,12 @@ async def unread_changes(system: System) -> int:
 
 
 async def unread(system: System, topic: Topic) -> int:
-    """How many records of a topic the enrichers have not finished: behind the group's committed offsets."""
+    """How many records of a topic the enrichers have not finished: those after the committed offsets."""
     settings = kafka_settings(system)
     async with _reader(settings, topic, group=_group(system)) as (consumer, partitions):
         ends = await consumer.end_offsets(partitions)
         done = {tp: await consumer.committed(tp) or 0 for tp in partitions}
-    # Transaction markers are in `orders`: in what enrichers read, every offset is a record.
+    # Only `orders` has transaction markers: in topics that enrichers read, every offset is a record.
     return sum(ends[tp] - done[tp] for tp in partitions)
 
 

@@ -1,4 +1,4 @@
-"""A terminal with a command at it: what somebody sees who types there."""
+"""A terminal that runs a command, as a user sees it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CTRL_D = b"\x04"
 
 @dataclass
 class Terminal:
-    """The side where somebody sits. The other stays open when the command has ended, as a shell's does."""
+    """The user's side. The other side stays open after the command has ended, as with a shell."""
 
     master: int
     slave: int
@@ -29,7 +29,7 @@ class Terminal:
     seen: bytes = field(default=b"")
 
     def shows(self, text: str) -> str:
-        """Wait until a text is on the screen; all that is."""
+        """Wait until a text is on the screen; returns the whole screen."""
         deadline = time.monotonic() + WITHIN_SECONDS
         while text not in (screen := self.seen.decode("utf-8", "replace")):
             left = deadline - time.monotonic()
@@ -42,17 +42,17 @@ class Terminal:
         os.write(self.master, keys)
 
     def ended(self) -> int:
-        """Wait for the command's end; its status."""
+        """Wait for the command's end; returns its status."""
         return self.process.wait(WITHIN_SECONDS)
 
     def next_line(self) -> bytes:
-        """What the next command at this terminal reads; nothing where there is no whole line."""
+        """The line that the next command at this terminal reads; empty when there is no complete line."""
         return os.read(self.slave, 65536) if select.select([self.slave], [], [], WITHIN_SECONDS)[0] else b""
 
 
 @contextmanager
 def terminal(*arguments: str, environment: Mapping[str, str]) -> Iterator[Terminal]:
-    """Run `topsync` at a terminal of its own."""
+    """Run `topsync` at a new terminal."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "topsync", *arguments],

@@ -1,8 +1,8 @@
-"""The Chinese pages beside the English ones: the same sections, commands, tables and links.
+"""The Chinese pages have the same sections, commands, tables and links as the English pages.
 
-Each heading of a Chinese page is followed by a comment that names the English heading, and holds a digest of
-the English section that was translated: `<!-- en: Partitions 1f0c2a9b7d3e -->`. So a section that is missing,
-has moved, or has changed since it was translated is found by its name.
+After each heading of a Chinese page there is a comment with the English heading and a digest of the English
+section that was translated: `<!-- en: Partitions 1f0c2a9b7d3e -->`. So we find each section that is missing,
+has moved, or has changed since it was translated.
 
     python -m tests.support.translations            # says what is out of step
     python -m tests.support.translations --write    # notes that each section was looked at, and names them
@@ -29,7 +29,7 @@ TRANSLATED: Final[Mapping[str, str]] = {
     "docs/operations.md": "docs/zh/operations.md",
     "docs/subscribers.md": "docs/zh/subscribers.md",
 }
-"""Each English page that has a Chinese one."""
+"""English pages with a Chinese page: English to Chinese."""
 
 DIGEST_CHARACTERS: Final = 12
 
@@ -42,22 +42,22 @@ SPAN: Final = re.compile(r"`([^`]+)`")
 LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 ITEM: Final = re.compile(r"^ *(?:[-*]|\d+\.) ")
 COMMENT: Final = re.compile(r"(\s+# ).*$", re.MULTILINE)
-"""Of a line of shell or of settings. It may be translated, and is the only part of a block that may."""
+"""The comment of a line of shell or settings: the only part of a block that may be translated."""
 
 COMMENTED: Final = {"sh", "ini"}
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, with what stands between it and the next one, of whatever level."""
+    """A heading, with the text up to the next heading of any level."""
 
     page: str
     level: int
     title: str
     english: str
-    """The English heading: the title itself, or what the comment below it names."""
+    """The English heading: the title itself, or the heading in the comment below it."""
     noted_digest: str | None
-    """Of the English section that was translated, as noted."""
+    """The noted digest of the English section that was translated."""
     prose: tuple[str, ...]
     """The lines outside of code blocks."""
     blocks: tuple[tuple[str, str], ...]
@@ -65,14 +65,14 @@ class Section:
 
     @property
     def digest(self) -> str:
-        """Digest of the section; where its lines break does not matter."""
+        """Digest of the section; line breaks do not matter."""
         words = " ".join([self.title, *self.prose]).split()
         text = "\0".join([" ".join(words), *(f"{language}\n{code}" for language, code in self.blocks)])
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
     @property
     def code(self) -> list[tuple[str, str]]:
-        """The code blocks as they must be on both pages: without the words of comments."""
+        """The code blocks as they must be on both pages: without the text of comments."""
         return [
             (language, COMMENT.sub(r"\1", text) if language in COMMENTED else text)
             for language, text in self.blocks
@@ -80,12 +80,12 @@ class Section:
 
     @property
     def spans(self) -> set[str]:
-        """What stands between backquotes in running text: commands, names, values."""
+        """The texts in backquotes outside of code blocks: commands, names, values."""
         return {" ".join(span.split()) for span in SPAN.findall("\n".join(self.prose))}
 
     @property
     def links(self) -> Counter[str]:
-        """Where its links lead: a page with a heading's anchor, from the repository's root."""
+        """The targets of its links: a page with a heading's anchor, from the repository's root."""
         folder = PurePosixPath(self.page).parent
         return Counter(
             _from_root(self.page, folder, target) for target in LINK.findall("\n".join(self.prose))
@@ -112,7 +112,7 @@ def _from_root(page: str, folder: PurePosixPath, target: str) -> str:
 
 
 def sections(page: str) -> tuple[Section, ...]:
-    """A page's sections, in their order. Whatever precedes the first heading is not looked at."""
+    """A page's sections, in order. Text before the first heading is ignored."""
     return tuple(_sections(page, pages.read(page).splitlines()))
 
 
@@ -212,9 +212,9 @@ def _quoted(texts: Iterable[str]) -> str:
 
 
 def translated(target: str) -> str:
-    """Where a link of an English page leads on the Chinese one: to the Chinese page where there is one.
+    """The target of a link on the Chinese page: the Chinese page, if there is a translation.
 
-    The links with which a page and its translation name each other lead the other way.
+    The links between a page and its translation point the other way.
     """
     path, _, anchor = target.partition("#")
     back = {chinese: english for english, chinese in TRANSLATED.items()}
@@ -230,10 +230,10 @@ def translated(target: str) -> str:
 
 
 def write(english: str) -> list[str]:
-    """Note for each section of the Chinese page that it translates the English one as it is now.
+    """Note for each section of the Chinese page that it translates the current English section.
 
     Returns:
-        The sections that had changed. Nothing is noted for a section that has no English one.
+        The sections that had changed. Nothing is noted for a section without an English section.
     """
     digests = {section.english: section.digest for section in sections(english)}
     changed: list[str] = []
@@ -248,7 +248,7 @@ def write(english: str) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Say what is out of step, or note what was looked at. Status 1: something is out of step."""
+    """Print what is out of step, or note that all was looked at. Status 1: something is out of step."""
     if arguments not in ([], [WRITE]):
         sys.stderr.write(f"usage: python -m tests.support.translations [{WRITE}]\n")
         return 2

@@ -1,4 +1,4 @@
-"""P1, P2: somebody adds partitions to `changes` while all runs: it ends, says the cure, and is cured."""
+"""P1, P2: partitions are added to `changes` while all runs: the services end, name the cure, and it works."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_partitions_added_to_changes_stop_every_writer_with_the_cure_and_t
         await system.admin("POST", "/activity", {"rate": 0})
         async with clients.reader(kafka) as reader:
             added = [TopicPartition(changes, PARTITIONS + number) for number in range(ADDED)]
-            assert set((await reader.end_offsets(added)).values()) == {0}, "nothing is where it was added"
+            assert set((await reader.end_offsets(added)).values()) == {0}, "the added partitions are empty"
 
         await system.start("enrich")
         await has_refused(system, "enrich", changes, times=2)
@@ -61,19 +61,19 @@ async def has_refused(system: System, name: str, topic: str, *, times: int = 1) 
     process = system.processes[name]
     async with asyncio.timeout(BOUND_SECONDS):
         assert await process.wait() == 1
-    told = [line for line in process.log_tail().splitlines() if line.startswith("topsync ")]
+    lines = [line for line in process.log_tail().splitlines() if line.startswith("topsync ")]
     line = (
         f"topsync {name}: {topic} has {PARTITIONS + ADDED} partitions, not {PARTITIONS} (TOPSYNC_PARTITIONS)"
         ": with both, an order would have two writers. Kafka takes none away: run `topsync enrich --drain`, "
         "delete this topic when it has ended, then run `topsync topics apply` (docs/operations.md, "
         "Partitions)"
     )
-    # A service that is started again adds to its log.
-    assert told == [line] * times, process.log_tail()
+    # A service that is started again appends to its log.
+    assert lines == [line] * times, process.log_tail()
     assert "Traceback" not in process.log_tail(), process.log_tail()
 
 
 async def is_applied(system: System) -> bool:
-    """A topic that is being deleted is there for some moments."""
+    """A topic that is being deleted still exists for some moments."""
     status, _ = await system.try_run("topics", "apply")
     return status == 0

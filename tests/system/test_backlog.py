@@ -1,4 +1,4 @@
-"""P1, P3: behind an outage of the writers, fresh changes come at once and the backlog by few calls."""
+"""P1, P3: after an outage of the writers, new changes come at once, and the backlog with few calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from topsync.stream import records
 ORDERS = 4_000
 HINTS_PER_ORDER = 5
 FRESH_WITHIN_SECONDS = 10
-"""On a busy machine. The backlog would take single calls forty seconds, and tasks about as long."""
+"""On a busy machine. Single calls would take forty seconds for the backlog, and tasks about as long."""
 
 SETTINGS = {
     **systems.NO_SWEEPS,
@@ -67,7 +67,7 @@ async def test_twenty_thousand_late_hints_hold_up_no_fresh_change(
 
 
 async def publish_late_hints(system: System) -> None:
-    """Hints of a minute ago for every order, as push would have written them while no writer read."""
+    """Hints for every order, a minute old, as push would have written them while no writer read."""
     now = await systems.platform_now(system)
     rows = await systems.rows(system, "select tid, seller_id from orders")
     assert len(rows) == ORDERS

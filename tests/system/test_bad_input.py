@@ -1,4 +1,4 @@
-"""What cannot be read ends whole among the dead letters, stops nothing, and shows nothing in any log (I9)."""
+"""Unreadable input is kept whole as a dead letter, stops nothing, and shows nothing in any log (I9)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLATFORM = SimulatorSettings(
     exports=ExportSettings(schedule_seconds=1, run_seconds=1, office_hours=False),
 )
 PERSONAL = (RECEIVER_FIELDS | {"buyer_nick", "buyer_open_uid", "buyer_message"}) - {"receiver_zip"}
-"""A postal code is six digits, as any number in a log may have."""
+"""A postal code has six digits, like other numbers in a log."""
 
 BAD_FRAME = bytes(range(256))
 TID = 4_000_000_000_000_000_001
@@ -43,7 +43,7 @@ end $$
 """
 
 
-async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
+async def test_unreadable_input_is_kept_whole_and_stops_and_shows_nothing(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str, server_logs: list[Path]
 ) -> None:
     async with (
@@ -55,7 +55,7 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
             await system.start(name)
         await system.run("bootstrap")
         (seller,) = platform.sellers
-        # As bad as it gets: what nobody may see, where only a parser looks.
+        # The worst case: personal data in a place where only a parser looks.
         trades = await truth(system, seller.user_id)
         exported = int(str(trades[0]["tid"]))
         personal = orjson.dumps({**trades[0], "session": seller.session, "tid": None, "modified": None})
@@ -103,13 +103,13 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
         listed = [
             orjson.loads(line) for line in (await system.run("deadletter", "list", "--json")).splitlines()
         ]
-        ids = {one["reason"]: str(one["id"]) for one in listed}
+        ids = {letter["reason"]: str(letter["id"]) for letter in listed}
         assert ids.keys() == letters.keys()
         shown = [await system.run("deadletter", "list")]
         shown += [await system.run("deadletter", "show", name) for name in ids.values()]
         before = await fetched_at(system, exported)
-        told = await system.run("deadletter", "retry", ids["unreadable_snapshot"])
-        assert "asked again for 1 of 1" in told
+        retried = await system.run("deadletter", "retry", ids["unreadable_snapshot"])
+        assert "asked again for 1 of 1" in retried
         await eventually(lambda: is_fetched_after(system, exported, before))
         assert "unreadable_snapshot" not in await system.run("deadletter", "list")
         await systems.rows(system, "drop trigger refused on orders")
@@ -118,7 +118,7 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
         await systems.require_clean_audit(system)
         logs = {log.name: log.read_bytes() for log in system.group.folder.glob("*.log")}
         assert {f"{name}.log" for name in SERVICES} <= logs.keys()
-        logs["topsync deadletter"] = "".join([*shown, told]).encode()
+        logs["topsync deadletter"] = "".join([*shown, retried]).encode()
         logs["topsync sellers"] = said.encode()
         logs["headers"] = await all_headers(system)
         logs |= {f"server: {log.name}": log.read_bytes() for log in server_logs}
@@ -126,7 +126,7 @@ async def test_what_cannot_be_read_is_kept_whole_and_stops_and_shows_nothing(
 
 
 async def an_order_that_the_database_refuses(system: System, seller_id: int) -> systems.Changed:
-    """The server's error quotes the row. It stays refused until the trigger is dropped."""
+    """An order whose row the server's error quotes. It is refused until the trigger is dropped."""
     (order,) = await systems.change(system, seller_id, "create", message=False)
     await systems.rows(system, REFUSE)
     await systems.rows(
@@ -139,7 +139,7 @@ async def an_order_that_the_database_refuses(system: System, seller_id: int) -> 
 
 
 async def what_operators_get_wrong(system: System, seller_id: int, session: str) -> str:
-    """All that commands print that are handed a session in the wrong way."""
+    """Everything that commands print when an operator gives them a session in a wrong way."""
     line = f'{{"user_id": {seller_id}, "session": "{session}", "nick"}}\n'
     tries = [
         (("sellers", "import"), line),
@@ -208,6 +208,6 @@ def assert_nothing_personal_is_shown(
     secrets = {session, system.environment["TOPSYNC_APP_SECRET"], system.environment["TOPSYNC_TOKEN_KEYS"]}
     secrets |= {str(trade[field]) for trade in trades for field in PERSONAL & trade.keys() if trade[field]}
     for name, log in logs.items():
-        # Also as JSON writes it where it does not write UTF-8.
+        # Also in the form of JSON that escapes everything but ASCII.
         shown = {text for text in secrets if text.encode() in log or ascii(text)[1:-1].encode() in log}
         assert not shown, name

@@ -1,4 +1,4 @@
-"""A platform that wants a token in CONNECT (docs/platform/channel.md 3) gets one if the setting says so."""
+"""A platform that wants a token in CONNECT (docs/platform/channel.md 3) gets a token if a setting says so."""
 
 from __future__ import annotations
 

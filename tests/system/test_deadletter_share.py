@@ -1,4 +1,4 @@
-"""An enricher that finds too much unreadable stops with everything as it was, and goes on where it stood."""
+"""An enricher with too much unreadable input stops, changes nothing, and later goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from topsync.stream.records import Record
 
 PLATFORM = SimulatorSettings(seed=4, sellers=2, orders=0)
 POISONED = 60
-"""More than are always let through."""
+"""More dead letters than are always allowed."""
 
 
 async def test_poison_in_the_changes_stops_the_enricher_and_nothing_is_lost(
@@ -29,9 +29,9 @@ async def test_poison_in_the_changes_stops_the_enricher_and_nothing_is_lost(
 
         enricher = await system.start("enrich")
         assert await enricher.wait() == 1
-        told = (system.group.folder / "enrich.log").read_text()
-        assert "(unreadable_change 50)" in told
-        assert "mend the cause, or raise the limit, and start again" in told
+        log = (system.group.folder / "enrich.log").read_text()
+        assert "(unreadable_change 50)" in log
+        assert "mend the cause, or raise the limit, and start again" in log
         assert await dead_letters(system) == 0
         assert await systems.unread_changes(system) == POISONED + 1
         assert await systems.stored(system, [order]) == 0
@@ -48,7 +48,7 @@ async def test_poison_in_the_changes_stops_the_enricher_and_nothing_is_lost(
 
 
 async def write_changes(system: System, platform: Simulator, tid: int) -> None:
-    """A hint that is good, between others in the same partition that nobody can read."""
+    """Write a good hint between unreadable records of the same partition."""
     topic = systems.registry(system).changes.name
     now = platform.clock.now()
     good = records.change(topic, Hint(platform.sellers[0].user_id, tid, "a test", now, now, now))

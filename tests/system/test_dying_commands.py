@@ -32,7 +32,7 @@ ERASING: list[Point] = [point for point in POINTS if point.startswith("erasure."
 RETRYING: list[Point] = ["deadletters.forgotten", "deadletters.hinted", "deadletters.marked"]
 POINTS_HERE = frozenset({*ERASING, *RETRYING})
 IN_SECONDS = ("erasure.asked", "erasure.rows_cleared")
-"""What the suite has the time for; `make soak` has it for all of them."""
+"""The points for which the suite has time; `make soak` runs all of them."""
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def run(
     return await group.start(arguments[0], [sys.executable, "-m", "topsync", *arguments], env=extra or {})
 
 
-async def test_erasing_goes_on_wherever_it_died(
+async def test_an_erasure_goes_on_wherever_it_died(
     installation: Installation, group: ProcessGroup, tmp_path: Path, at_length: bool
 ) -> None:
     topics = installation.topics
@@ -67,12 +67,12 @@ async def test_erasing_goes_on_wherever_it_died(
     assert erasure.finished_at is not None
     assert (await systems.records(installation.kafka, topics.orders))[-1].value is None
     assert not await systems.records(installation.kafka, topics.snapshots)
-    told = await systems.records(installation.kafka, topics.notifications)
-    assert {orjson.loads(one.value or b"")["orders"] for one in told} == {1}
+    found = await systems.records(installation.kafka, topics.notifications)
+    assert {orjson.loads(record.value or b"")["orders"] for record in found} == {1}
 
 
 @pytest.mark.at_length
-async def test_dead_letters_are_tried_again_wherever_that_died(
+async def test_dead_letters_are_retried_wherever_the_command_died(
     installation: Installation, group: ProcessGroup, tmp_path: Path
 ) -> None:
     now = datetime.now(UTC)

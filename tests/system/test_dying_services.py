@@ -1,8 +1,8 @@
-"""P4 where an order's way leaves the straight path: refunds, asking again, backlogs, parking, erasing.
+"""P4 in the less usual cases: refunds, asking again, backlogs, parking, erasing.
 
-One system runs through the whole file, with a witness from its very start. Services die at fail points and go
-on; each test ends with what is promised: platform = table = topic, order by order and refund by refund. The
-straight path is in `test_fleet.py`, operators' commands in `test_dying_commands.py`.
+The whole file uses one system, with a witness from its start. Services die at fail points and go on; each
+test ends with what is promised: platform = table = topic, order by order and refund by refund. The usual way
+of an order is in `test_fleet.py`, operators' commands are in `test_dying_commands.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SETTINGS = {
     "TOPSYNC_SWEEP_INTERVAL_SECONDS": "1",
     "TOPSYNC_CALLS_PER_SECOND": "200",
     "TOPSYNC_LINGER": ",".join(f"{topic.removeprefix(WORDS.prefix)}=0.5" for topic in WORDS.topics),
-    # Soon enough to be seen; what is shown two seconds late is not given up by then.
+    # Soon enough for this test; an order that is shown two seconds late is not given up before that.
     "TOPSYNC_REFETCH_ATTEMPTS": "3",
     "TOPSYNC_BACKLOG_CHANGES": "100",
     "TOPSYNC_BACKLOG_FRESH_SECONDS": "20",
@@ -51,7 +51,7 @@ DETAILS = "taobao.topats.trades.fullinfo.get"
 ORDERS_OF_A_TASK = 100
 LATE_SECONDS = 60
 STRANGER = 4_000_000_001
-"""No seller of the platform."""
+"""The id of a seller that the platform does not have."""
 
 IN_A_BATCH: list[Point] = [
     *("refunds.stored", "refunds.orders_marked"),
@@ -77,7 +77,7 @@ async def live() -> AsyncIterator[System]:
         system.require_running()
 
 
-async def test_refunds_and_what_is_asked_for_again(live: System, tmp_path: Path) -> None:
+async def test_refunds_and_orders_that_are_asked_for_again(live: System, tmp_path: Path) -> None:
     await live.admin("POST", "/faults/fresh_trade_missing", {"newborn_seconds": 2, "seconds": 600})
     await live.admin("POST", "/activity", {"rate": RATE})
     async with hopeless_hints(live), asyncio.TaskGroup() as tasks:
@@ -91,14 +91,14 @@ async def test_refunds_and_what_is_asked_for_again(live: System, tmp_path: Path)
 
 
 async def test_a_backlog(live: System, tmp_path: Path) -> None:
-    """No order of a task is lost, and none is asked for by more tasks than deaths could cause."""
+    """No order of a task is lost, and deaths alone explain how many tasks ask for it."""
     asked_at = await a_backlog_waits(live)
     before = await systems.calls(live, DETAILS)
     await die_at_each(live, "reconcile", A_TASK, tmp_path)
     await eventually(lambda: nothing_waits(live), within_seconds=90)
     assert await not_fetched_since(live, asked_at) == 0
     orders = await systems.value(live, "select count(*) from orders")
-    # Each seller's last task is not full, and each death may have one more asked for, or asked for again.
+    # Each seller's last task is not full, and each death may cause a new task, or a repeated request.
     most = orders / ORDERS_OF_A_TASK + SCALE.sellers + len(A_TASK)
     assert 0 < await systems.calls(live, DETAILS) - before <= most
     await systems.require_clean_audit(live)
@@ -114,16 +114,16 @@ async def test_a_backlog_for_which_the_platform_makes_no_tasks(live: System, tmp
     await systems.require_clean_audit(live)
 
 
-async def test_what_was_parked_comes_out_in_order(live: System, tmp_path: Path) -> None:
+async def test_parked_orders_come_out_in_order(live: System, tmp_path: Path) -> None:
     away, _ = await systems.seller_ids(live)
     await live.kill("enrich")
-    missed = [one for _ in range(30) for one in await systems.change(live, away, "create")]
+    missed = [each for _ in range(30) for each in await systems.change(live, away, "create")]
     await eventually(lambda: are_hinted(live, missed))
     await live.admin("POST", f"/sessions/{away}/expire", {"refreshable": False})
     await die_at_each(live, "enrich", ["enricher.postponed_noted"], tmp_path)
     await eventually(lambda: are_parked(live, missed))
 
-    # Without an enricher, or what the first one hinted would be answered before the second one looks.
+    # Without an enricher, or the hints of the first reconciler would be answered before the second looks.
     await live.kill("enrich")
     await live.kill("reconcile")
     grant = await live.admin("POST", f"/sessions/{away}/grant")
@@ -134,7 +134,7 @@ async def test_what_was_parked_comes_out_in_order(live: System, tmp_path: Path) 
     await eventually(lambda: nothing_waits(live), within_seconds=60)
 
     assert await systems.stored(live, missed) == len(missed)
-    async for occurred in first_asked_again(live, {one.tid for one in missed}):
+    async for occurred in first_asked_again(live, {each.tid for each in missed}):
         assert occurred == sorted(occurred)
     await systems.require_clean_audit(live)
 
@@ -157,13 +157,13 @@ async def test_erasing_a_seller(live: System, tmp_path: Path) -> None:
     for table in ("orders", "refunds", "tombstones", "refetches"):
         assert not await systems.value(live, f"select count(*) from {table} where seller_id = $1", erased)
     for topic, ids in zip((topics.orders, topics.refunds), had, strict=True):
-        last = {int(one.key): one for one in await systems.records(systems.kafka_settings(live), topic)}
+        last = {int(each.key): each for each in await systems.records(systems.kafka_settings(live), topic)}
         assert all(last[id_].value is None for id_ in ids)
     await systems.require_clean_audit(live)
 
 
 async def die_at_each(system: System, name: str, points: Sequence[Point], folder: Path) -> None:
-    """Let a service die at each of these points; then it runs as before."""
+    """Let a service die at each of these points; afterwards it runs as before."""
     await system.kill(name)
     await executioner.die_at_each(partial(system.start, name), points, folder)
     await system.start(name)
@@ -171,7 +171,7 @@ async def die_at_each(system: System, name: str, points: Sequence[Point], folder
 
 @asynccontextmanager
 async def hopeless_hints(system: System) -> AsyncIterator[None]:
-    """Every second one about an order that there is not, and one about a seller that nobody knows."""
+    """Every second, a hint about an order that does not exist, and a hint about an unknown seller."""
     seller, *_ = await systems.seller_ids(system)
 
     async def go_on() -> None:
@@ -179,7 +179,7 @@ async def hopeless_hints(system: System) -> AsyncIterator[None]:
             now = await systems.platform_now(system)
             about = enumerate((seller, STRANGER))
             # Late, so that they do not linger first.
-            hints = [a_hint(system, one, tid_of(OrderKey(i, number)), now, late=True) for i, one in about]
+            hints = [a_hint(system, whose, tid_of(OrderKey(i, number)), now, late=True) for i, whose in about]
             await publish(system, hints)
             await asyncio.sleep(1)
 
@@ -192,7 +192,7 @@ async def hopeless_hints(system: System) -> AsyncIterator[None]:
 
 
 async def a_backlog_waits(system: System) -> datetime:
-    """Late hints for every order, read by a writer that is behind; tells after when each is to be fetched."""
+    """Publish late hints for all orders, which a writer with a backlog reads; returns the time before."""
     await system.kill("enrich")
     await system.kill("reconcile")
     now = await systems.platform_now(system)
@@ -206,7 +206,7 @@ async def a_backlog_waits(system: System) -> datetime:
 
 
 async def not_fetched_since(system: System, asked_at: datetime) -> int:
-    """Orders without a fetch since; those that changed after the hint's message are answered as they are."""
+    """Orders without a fetch since; those that changed after the hint's message do not count."""
     query = "select count(*) from orders where fetched_at < $1 and modified < $2"
     found: int = await systems.value(system, query, asked_at, asked_at - timedelta(seconds=LATE_SECONDS + 1))
     return found
@@ -249,16 +249,16 @@ async def everything_is_read(system: System) -> bool:
 
 
 async def are_hinted(system: System, changed: Sequence[systems.Changed]) -> bool:
-    return {str(one.tid) for one in changed} <= {hint["tid"] for hint in await systems.changes(system)}
+    return {str(each.tid) for each in changed} <= {hint["tid"] for hint in await systems.changes(system)}
 
 
 async def are_parked(system: System, changed: Sequence[systems.Changed]) -> bool:
     parked = {row["tid"] for row in await systems.rows(system, "select tid from refetches where parked")}
-    return {one.tid for one in changed} <= parked
+    return {each.tid for each in changed} <= parked
 
 
 async def first_asked_again(system: System, tids: set[int]) -> AsyncIterator[list[str]]:
-    """Of each partition, when what it was asked for again had occurred, in the order of the first times."""
+    """For each partition, when its repeated requests had occurred, in the order of the first requests."""
     topic = systems.registry(system).changes
     found: dict[int, dict[int, str]] = {}
     for record in await systems.records(systems.kafka_settings(system), topic):
@@ -271,8 +271,8 @@ async def first_asked_again(system: System, tids: set[int]) -> AsyncIterator[lis
 
 
 async def ids_of(system: System, topic: Topic, seller: int) -> set[int]:
-    """What a topic holds of a seller, by the last record of each id."""
-    last = {int(one.key): one for one in await systems.records(systems.kafka_settings(system), topic)}
+    """The ids of a seller that a topic has, by the last record of each id."""
+    last = {int(each.key): each for each in await systems.records(systems.kafka_settings(system), topic)}
     table, column = (
         ("orders", "tid") if topic == systems.registry(system).orders else ("refunds", "refund_id")
     )

@@ -1,4 +1,4 @@
-"""`topsync sellers erase` in a live system: whatever dies meanwhile, all of it goes, for good."""
+"""`topsync sellers erase` in a live system: whatever dies meanwhile, all data goes, for ever."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_one_of_two_live_sellers_is_erased_and_nothing_brings_it_back(
         assert await orders_of(system, erased) == set()
         assert published <= await tombstoned(system), "each order's last record is its tombstone"
         assert await left_of(system, erased) == {}
-        assert (await told(system, erased))[-1]["orders"] >= len(published)
+        assert (await announced(system, erased))[-1]["orders"] >= len(published)
         assert not await systems.records(systems.kafka_settings(system), systems.registry(system).snapshots)
 
         await nothing_comes_back(system, erased, min(published))
@@ -73,14 +73,14 @@ async def without_enrichers_it_says_what_to_start(system: System, seller: int) -
     assert await state_of(system, seller) == "erased"
     status, output = await system.try_run("audit", "--settle-seconds", "0")
     assert status == 1
-    assert "not erased" in output, "its orders are in table and topic still"
+    assert "not erased" in output, "its orders are still in table and topic"
     status, output = await system.try_run("sellers", "add", *named(seller), given="a token")
     assert status == 1
     assert "is being erased" in output
 
 
 async def whatever_is_killed_it_goes_on(system: System, seller: int) -> None:
-    """The command and the enricher die while a statement that takes orders out of the table is under way."""
+    """The command and the enricher die during a statement that deletes orders from the table."""
     async with systems.table_locked(system, "tombstones"):
         await system.start("enrich")
         command = asyncio.create_task(erase(system, seller))
@@ -101,7 +101,7 @@ async def whatever_is_killed_it_goes_on(system: System, seller: int) -> None:
 
 
 async def nothing_comes_back(system: System, seller: int, tid: int) -> None:
-    """A message that was on its way, a sweep, a restart; and a line of an export that nobody had read."""
+    """Not a message that was on its way, a sweep, a restart, nor an unread line of an export."""
     await systems.change(system, seller, "create", count=3)
     now = await systems.platform_now(system)
     hint = Hint(seller, tid, "taobao_trade_TradeClose", now, now, now)
@@ -132,14 +132,14 @@ async def nothing_comes_back(system: System, seller: int, tid: int) -> None:
     assert await left_of(system, seller) == {}
     assert await orders_of(system, seller) == set()
     letters = await systems.records(systems.kafka_settings(system), topics.dead_letters)
-    assert not [one for one in letters if one.key == records.key_of(tid)]
+    assert not [each for each in letters if each.key == records.key_of(tid)]
 
 
 async def it_begins_anew_when_it_is_added_again(system: System, seller: int) -> None:
     before = await revisions_of(system)
     sessions = await system.admin("GET", "/sellers")
     assert isinstance(sessions, list)
-    session = next(str(one["session"]) for one in sessions if one["user_id"] == seller)
+    session = next(str(each["session"]) for each in sessions if each["user_id"] == seller)
     output = await system.run("sellers", "add", *named(seller), given=session)
     assert f"topsync bootstrap --seller {seller}" in output
     assert await state_of(system, seller) == "new"
@@ -165,7 +165,7 @@ async def state_of(system: System, seller: int) -> str:
 
 
 async def left_of(system: System, seller: int) -> dict[str, int]:
-    """Rows of a seller, by table; only those tables that have any."""
+    """The number of rows of a seller, by table; only tables that have any."""
     counts = {
         table: await systems.value(system, f"select count(*) from {table} where seller_id = $1", seller)
         for table in TABLES
@@ -218,14 +218,14 @@ async def revisions_of(system: System) -> dict[int, int]:
     }
 
 
-async def told(system: System, seller: int) -> list[dict[str, int]]:
-    """What subscribers were told of the seller's end."""
+async def announced(system: System, seller: int) -> list[dict[str, int]]:
+    """The records in which subscribers learn of the seller's erasure."""
     found = await systems.records(systems.kafka_settings(system), systems.registry(system).notifications)
-    return [orjson.loads(one.value) for one in found if one.key == f"seller-erased:{seller}".encode()]
+    return [orjson.loads(each.value) for each in found if each.key == f"seller-erased:{seller}".encode()]
 
 
 async def truth_of(system: System, seller: int, tid: int) -> bytes:
-    """An order as the platform has it now, as a line of an export would."""
+    """An order as the platform has it now, in the form of a line of an export."""
     async with httpx.AsyncClient(base_url=system.admin_url, trust_env=False, timeout=30) as client:
         answer = await client.get("/truth", params={"user_id": seller})
     lines = answer.raise_for_status().content.split(b"\n")

@@ -1,4 +1,4 @@
-"""`topsync sellers erase`: what it asks, what it says, and what it does where something does not answer."""
+"""`topsync sellers erase`: what it asks, what it says, and what it does when a server does not answer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def state_of(installation: Installation) -> SellerState:
 
 
 async def test_only_the_nick_or_the_id_confirms(installation: Installation) -> None:
-    """An empty answer is also that of a script whose input has ended."""
+    """A script whose input has ended also gives an empty answer."""
     for typed in ("", "yes", "A SELLER", str(SELLER + 1)):
         for confirmation, answer in ((typed, ""), (None, typed)):
             with pytest.raises(OperatorError, match="nothing is erased"):
@@ -88,10 +88,10 @@ async def test_it_says_what_goes_and_what_stays_and_files_go_too(
         await seller_commands.resume(NICK)
 
 
-async def test_a_platform_that_does_not_answer_is_told_by_the_next_run(
+async def test_a_platform_that_does_not_answer_is_informed_by_the_next_run(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The data must not wait for it: who has left the platform can still erase."""
+    """The erasure must not wait for the platform: a seller who has left it can still be erased."""
     async with enricher(), producers.idempotent(installation.kafka) as producer:
         await producer.publish([snapshot(installation, "an order", modified=5, fetched=10)])
         await eventually(lambda: is_published(installation, TID))
@@ -104,15 +104,15 @@ async def test_a_platform_that_does_not_answer_is_told_by_the_next_run(
     assert erasure.finished_at is not None
     assert not erasure.platform_told
 
-    assert await erase() == 0, "without any enricher: nothing else is left to do"
+    assert await erase() == 0, "without an enricher: nothing else is left to do"
     assert await erase() == 0
     assert "is erased already" in capsys.readouterr().out
 
 
-async def test_the_messages_of_a_shop_that_has_the_nick_by_now_go_on(
+async def test_the_messages_of_a_shop_that_has_the_nick_now_go_on(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The platform is told by the nick, and shops swap their nicks."""
+    """The platform's call takes the nick, and shops may exchange their nicks."""
     async with Simulator(SimulatorSettings(orders=2, sellers=2)) as platform:
         other = next(seller for seller in platform.sellers if seller.user_id != SELLER)
         monkeypatch.setenv("TOPSYNC_GATEWAY_URL", platform.addresses.gateway_url)
@@ -133,7 +133,7 @@ async def test_the_messages_of_a_shop_that_has_the_nick_by_now_go_on(
 async def test_a_batch_that_was_under_way_when_the_seller_was_stopped_is_waited_for(
     installation: Installation,
 ) -> None:
-    """Its statement began before, and so stores an order of a seller that is erased by then."""
+    """Its statement began before, so it stores an order of a seller that is erased meanwhile."""
     blocking = installation.pool.acquire()
     async with enricher(), producers.idempotent(installation.kafka) as producer, blocking as connection:
         transaction = connection.transaction()

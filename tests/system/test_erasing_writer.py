@@ -1,4 +1,4 @@
-"""P2, P4: a writer erases what its partition has of a seller; table and topic agree whenever it dies."""
+"""P2, P4: a writer erases a seller's orders of its partition; table and topic agree whenever it dies."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.system.test_writer import (
     enricher,
     installation,
     is_published,
+    publish_batch,
     snapshot,
     taking_over,
-    tell,
 )
 from topsync.base import settings
 from topsync.base.settings import EnricherSettings
@@ -50,7 +50,7 @@ def request(installation: Installation, tid: int = TID) -> Record:
 
 
 async def seen(installation: Installation, tid: int = TID) -> list[tuple[str, bool]]:
-    """What a subscriber has read of an order: each event's id, and whether it was a tombstone."""
+    """The events of an order that a subscriber has read: each id, and whether it was a tombstone."""
     found = await systems.records(installation.kafka, installation.topics.orders)
     return [
         (cloud_events.attributes(record.headers)["id"], record.value is None)
@@ -67,7 +67,7 @@ async def rows(installation: Installation) -> tuple[int, int]:
 async def test_an_enricher_erases_on_request_and_nothing_that_comes_later_brings_it_back(
     installation: Installation,
 ) -> None:
-    """The export was still being read when its seller was erased."""
+    """The export was still read when its seller was erased."""
     async with producers.idempotent(installation.kafka) as producer, enricher():
         await producer.publish([snapshot(installation, "before", modified=5, fetched=10)])
         await eventually(lambda: is_published(installation, TID))
@@ -98,15 +98,15 @@ async def all_is_read(installation: Installation) -> bool:
         return not await progress.behind(await progress.ends())
 
 
-async def test_what_a_crash_left_between_table_and_topic_is_told_by_the_next_owner(
+async def test_the_next_owner_publishes_what_a_crash_left_between_table_and_topic(
     installation: Installation,
 ) -> None:
-    """Before the transaction; the request's offset is not committed either, but nobody needs it."""
+    """Before the transaction; the request's offset is not committed either, but no owner needs it."""
     async with AsyncExitStack() as stack:
         dying = await stack.enter_async_context(taking_over(installation))
         batch = batch_of("before", modified=5)
         await dying.store(batch)
-        await tell(dying, batch)
+        await publish_batch(dying, batch)
         await erasures.begin(installation.pool, SELLER)
         await dying.store(erasing())
         assert await orders.TABLE.known(installation.pool, [TID]) == {}, "the content is gone at once"
@@ -118,21 +118,21 @@ async def test_what_a_crash_left_between_table_and_topic_is_told_by_the_next_own
         assert await rows(installation) == (0, 0)
 
 
-async def test_a_tombstone_whose_publication_was_not_noted_is_told_again_as_the_same_event(
+async def test_a_tombstone_whose_publication_was_not_noted_is_published_again_as_the_same_event(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the transaction, before the row is forgotten."""
+    """After the transaction, before the row is deleted."""
     async with AsyncExitStack() as stack:
         dying = await stack.enter_async_context(taking_over(installation))
         batch = batch_of("before", modified=5)
         await dying.store(batch)
-        await tell(dying, batch)
+        await publish_batch(dying, batch)
         await erasures.begin(installation.pool, SELLER)
         await dying.store(erasing())
         with monkeypatch.context() as dies:
             dies.setattr(erasures, "forget_tombstones", _die)
             with pytest.raises(ConnectionError):
-                await tell(dying, erasing())
+                await publish_batch(dying, erasing())
         assert await rows(installation) == (0, 1)
 
         heir = await stack.enter_async_context(taking_over(installation))
@@ -150,16 +150,18 @@ async def test_an_order_stored_and_not_published_is_never_published_once_it_is_e
 ) -> None:
     async with AsyncExitStack() as stack:
         dying = await stack.enter_async_context(taking_over(installation))
-        await dying.store(batch_of("never told", modified=5))
+        await dying.store(batch_of("never published", modified=5))
         await erasures.begin(installation.pool, SELLER)
         heir = await stack.enter_async_context(taking_over(installation))
         await heir.store(erasing())
-        await tell(heir, erasing())
+        await publish_batch(heir, erasing())
     assert await seen(installation) == [(f"{TID}:2", True)], "the topic might have had it"
 
 
-async def test_what_is_in_hand_to_be_published_is_not_once_it_is_erased(installation: Installation) -> None:
-    """A hint and the request of one batch: between the statements for both, the seller is stopped."""
+async def test_an_order_that_is_about_to_be_published_is_not_published_after_its_erasure(
+    installation: Installation,
+) -> None:
+    """A hint and the request in the same batch: the seller is stopped between their two statements."""
     async with taking_over(installation) as writer:
         batch = batch_of("in hand", modified=5)
         await writer.store(batch)
@@ -168,7 +170,7 @@ async def test_what_is_in_hand_to_be_published_is_not_once_it_is_erased(installa
         batch.of(Kind.ORDER).versions.clear()
         batch.join(erasing())
         await writer.store(batch)
-        await tell(writer, batch)
+        await publish_batch(writer, batch)
     assert await seen(installation) == [(f"{TID}:2", True)]
     assert await rows(installation) == (0, 0)
 
@@ -176,7 +178,7 @@ async def test_what_is_in_hand_to_be_published_is_not_once_it_is_erased(installa
 async def test_an_old_owner_neither_erases_nor_publishes_behind_the_tombstone(
     installation: Installation,
 ) -> None:
-    """It has read what is unpublished, then the partition is taken over and the order erased."""
+    """It has read the unpublished orders; then the partition is taken over and the order erased."""
     async with AsyncExitStack() as stack:
         old = await stack.enter_async_context(taking_over(installation))
         batch = batch_of("held back", modified=5)
@@ -188,29 +190,29 @@ async def test_an_old_owner_neither_erases_nor_publishes_behind_the_tombstone(
         with pytest.raises(NotOwnerError):
             await old.store(erasing())
         await new.store(erasing())
-        await tell(new, erasing())
+        await publish_batch(new, erasing())
         with pytest.raises(FencedError):
             await old._publish(Published.of(Kind.ORDER, held_back), Batch(), {}, Published())
     assert await seen(installation) == [(f"{TID}:2", True)]
 
 
-async def test_a_seller_that_is_added_again_begins_anew_above_its_tombstones(
+async def test_a_seller_that_is_added_again_begins_above_its_tombstones(
     installation: Installation,
 ) -> None:
-    """A subscriber drops what is not above the revision that it has: so revisions never fall."""
+    """A subscriber ignores versions that are not above its own revision, so revisions must never fall."""
     async with AsyncExitStack() as stack:
         writer = await stack.enter_async_context(taking_over(installation))
         batch = batch_of("before", modified=5)
         await writer.store(batch)
-        await tell(writer, batch)
+        await publish_batch(writer, batch)
         await erasures.begin(installation.pool, SELLER)
         await writer.store(erasing())
-        await tell(writer, erasing())
+        await publish_batch(writer, erasing())
         await erasures.finish(installation.pool, SELLER)
         await sellers.add(installation.pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
 
-        # Whatever asked for the erasure is of the past.
+        # The request for the erasure is finished.
         await writer.store(batch)
         await writer.store(erasing())
-        await tell(writer, batch)
+        await publish_batch(writer, batch)
     assert await seen(installation) == [(f"{TID}:1", False), (f"{TID}:2", True), (f"{TID}:3", False)]

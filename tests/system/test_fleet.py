@@ -1,8 +1,8 @@
-"""P2, P4: enrichers share the partitions, come and go and die anywhere; each order has one writer throughout.
+"""P2, P4: enrichers share the partitions, come and go and die anywhere; each order has a single writer.
 
-One system runs through the whole file, with a witness from its very start and three enrichers that are set up
-as the manifests set them up: each under a name of its own. The database itself keeps the history of who owned
-which partition and who wrote what; the broker's files tell which producer published what.
+The whole file uses one system, with a witness from its start and three enrichers that are set up as by the
+manifests: each under its own name. The database itself keeps the history of who owned which partition and who
+wrote what; the broker's files show which producer published what.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from topsync.local.system import Scale, System
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE = 15
-"""Enough for every partition to be written to within a second."""
+"""Enough changes to write to every partition within a second."""
 KILLING_RATE = 6
-"""Enough for every step to be met; more would only be more to do."""
+"""Enough changes to reach every step; more would only be more work."""
 STORM_RATE = 40
-"""Here each order that is under way while the group is divided is a chance to go wrong."""
+"""Here each order that is under way during a rebalance is a chance for an error."""
 
 SCALE = Scale(sellers=3, orders=900, rate=0)
 INSTANCES = ("enrich-0", "enrich-1", "enrich-2")
 PARTITIONS = 6
 SETTINGS = {
     "TOPSYNC_PARTITIONS": str(PARTITIONS),
-    # Longer than a restart takes, as it must be; on a busy machine a restart takes a while.
+    # Must be longer than a restart, which takes a while on a busy machine.
     "TOPSYNC_SESSION_TIMEOUT_SECONDS": "60",
     "TOPSYNC_DATABASE_POOL_SIZE": "4",
     # A pull soon after each start of the reconciler.
@@ -56,13 +56,13 @@ STORM_SEED = 5
 
 
 def points_of(*steps: str) -> list[Point]:
-    """The fail points of these kinds of steps, in their order."""
+    """The fail points of these kinds of steps, in order."""
     return [point for point in POINTS if point.partition(".")[0] in steps]
 
 
 VICTIMS = {
     "enrich-0": points_of("takeover"),
-    # Two of them share their points: they die at the same time.
+    # Two of these services share their points: they die at the same time.
     "enrich-1": points_of("enricher")[::2],
     "enrich-2": points_of("enricher")[1::2],
     "push": points_of("push"),
@@ -77,10 +77,10 @@ IN_SECONDS = {
     "pull.hinted",
     "pull.stored",
 }
-"""What the suite has the time for; `make soak` has it for all of them.
+"""The points for which the suite has time; `make soak` runs all of them.
 
-Of two points between which nothing is written, the later is here: it leaves the same behind, and more. What
-push has sent and Kafka has not acknowledged is on its way when `test_kills.py` kills the broker.
+Of two points without a write between them, the later point is here: it leaves the same state, and more.
+`test_kills.py` kills the broker while messages of push are sent and not acknowledged.
 """
 
 BULK_START = "bootstrap"
@@ -93,7 +93,7 @@ class Fleet:
     system: System
 
     async def start(self, name: str, extra: Mapping[str, str] | None = None) -> ManagedProcess:
-        """Start one of the enrichers, or another service, with variables of its own."""
+        """Start an enricher, or another service, with its own variables."""
         environment = {
             **self.system.environment,
             "TOPSYNC_DATABASE_URL": ownership_history.database_url(self.system, name),
@@ -106,25 +106,27 @@ class Fleet:
         return process
 
     async def owners(self) -> dict[int, Ownership]:
-        """Each partition's present owner."""
-        return {one.partition: one for one in await ownership_history.ownerships(self.system)}
+        """Each partition's current owner."""
+        return {
+            ownership.partition: ownership for ownership in await ownership_history.ownerships(self.system)
+        }
 
     async def all_write(self) -> bool:
         """Whether every partition has an owner that has written."""
         now = await self.owners()
-        return len(now) == PARTITIONS and all(one.writes for one in now.values())
+        return len(now) == PARTITIONS and all(ownership.writes for ownership in now.values())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fleet() -> AsyncIterator[Fleet]:
     async with systems.private_system(SCALE, settings=SETTINGS) as system:
         await ownership_history.install(system)
-        one = Fleet(system)
+        running = Fleet(system)
         for name in (*INSTANCES, "push", "reconcile", "witness"):
-            await one.start(name)
+            await running.start(name)
         first, *_ = await systems.seller_ids(system)
         await system.run("bootstrap", "--seller", str(first))
-        yield one
+        yield running
 
 
 async def test_a_rolling_restart_gives_every_partition_back_to_the_owner_it_had(fleet: Fleet) -> None:
@@ -132,40 +134,40 @@ async def test_a_rolling_restart_gives_every_partition_back_to_the_owner_it_had(
     await fleet.system.admin("POST", "/activity", {"rate": RATE})
     await eventually(fleet.all_write)
     before = await fleet.owners()
-    assert {one.owner for one in before.values()} == set(INSTANCES)
+    assert {ownership.owner for ownership in before.values()} == set(INSTANCES)
 
     for name in INSTANCES:
         assert await fleet.system.processes[name].stop(GRACE_SECONDS) == 0
         await fleet.start(name)
-        mine = {number: one.epoch for number, one in before.items() if one.owner == name}
+        mine = {number: ownership.epoch for number, ownership in before.items() if ownership.owner == name}
         await eventually(partial(have_been_taken_over, fleet, mine))
 
     after = await fleet.owners()
-    assert {number: (one.owner, one.epoch) for number, one in after.items()} == {
-        number: (one.owner, one.epoch + 1) for number, one in before.items()
-    }, "nobody took a partition over but the enricher that came back"
+    assert {number: (ownership.owner, ownership.epoch) for number, ownership in after.items()} == {
+        number: (ownership.owner, ownership.epoch + 1) for number, ownership in before.items()
+    }, "only the enricher that came back took a partition over"
     assert ownership_history.require_no_former_producer(fleet.system)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # see `storm`
-async def test_nothing_goes_backwards_while_the_group_is_divided_anew_every_second(
+async def test_nothing_goes_backwards_while_the_group_rebalances_every_second(
     fleet: Fleet, at_length: bool
 ) -> None:
-    """P2: partition i of `changes` and of `snapshots` always has one owner, the same, and nobody else writes.
+    """P2: partition i of `changes` and of `snapshots` always has the same single owner, and only it writes.
 
-    While a seller's bulk start fills `snapshots` and orders change, enrichers join and leave at random.
+    Meanwhile a seller's bulk start fills `snapshots`, orders change, and enrichers join and leave at random.
     """
     system, before = fleet.system, len(await ownership_history.ownerships(fleet.system))
     _, second, _ = await systems.seller_ids(system)
     await system.admin("POST", "/activity", {"rate": STORM_RATE})
-    async with storm(system, seed=STORM_SEED) as one, asyncio.TaskGroup() as tasks:
+    async with storm(system, seed=STORM_SEED) as blowing, asyncio.TaskGroup() as tasks:
         tasks.create_task(system.run("bootstrap", "--seller", str(second)))
-        changes = await one.blow(60 if at_length else 10, every_seconds=1)
+        changes = await blowing.blow(60 if at_length else 10, every_seconds=1)
 
     found = await ownership_history.ownerships(system)
     assert ownership_history.moves(found) > changes
     sources = {source for ownership in found[before:] for _, source in ownership.writes}
-    assert sources >= {"push", "bootstrap"}, "both topics were written"
+    assert sources >= {"push", "bootstrap"}, "orders came from both topics"
     assert ownership_history.require_no_former_producer(system)
 
 
@@ -175,14 +177,14 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
 ) -> None:
     """P4: each service dies at each of its fail points and goes on; all at the same time, under load.
 
-    The bulk start's points take longer than the others together; one of them is in `test_kills.py`.
+    The bulk start's points take longer than all others together; `test_kills.py` has one of them.
     """
     system = fleet.system
     sellers = (await systems.seller_ids(system))[: -1 if at_length else None]
     await system.run("bootstrap", *chain.from_iterable(("--seller", str(seller)) for seller in sellers))
     await system.admin("POST", "/activity", {"rate": KILLING_RATE})
     await eventually(fleet.all_write)
-    # So that something has to be asked for again.
+    # So that some orders must be asked for again.
     await system.admin("POST", "/faults/fresh_trade_missing", {"newborn_seconds": 2, "seconds": 600})
     async with systems.unseen_changes(system), asyncio.TaskGroup() as tasks:
         for name, points in VICTIMS.items():
@@ -209,7 +211,7 @@ async def test_every_fail_point_has_a_victim() -> None:
 
 
 async def die_at_each(fleet: Fleet, name: str, points: Sequence[Point], folder: Path) -> None:
-    """Let a service die at each of these points; then it runs as before."""
+    """Let a service die at each of these points; afterwards it runs as before."""
     if name in fleet.system.processes:
         await fleet.system.kill(name)
     await executioner.die_at_each(partial(fleet.start, name), points, folder)
@@ -219,7 +221,7 @@ async def die_at_each(fleet: Fleet, name: str, points: Sequence[Point], folder: 
 async def a_replay(system: System) -> None:
     """Ask for a replay, as an operator would, until it is done.
 
-    One that is under way when the reconciler dies twice is not begun a third time, whoever killed it.
+    A replay during which the reconciler dies twice is not begun a third time.
     """
     seller, *_ = await systems.seller_ids(system)
     now = await systems.platform_now(system)
@@ -227,13 +229,13 @@ async def a_replay(system: System) -> None:
     while True:
         command = ("replay", "--seller", str(seller), "--from", span[0], "--to", span[1], "--json")
         _, output = await system.try_run(*command)
-        told = orjson.loads(output.splitlines()[-1])
-        if told["state"] == "done":
+        replay = orjson.loads(output.splitlines()[-1])
+        if replay["state"] == "done":
             return
-        assert told["error"] == ENDED_PROCESSES
+        assert replay["error"] == ENDED_PROCESSES
 
 
 async def have_been_taken_over(fleet: Fleet, epochs: Mapping[int, int]) -> bool:
-    """Whether these partitions have an owner after those of these epochs, which has written."""
+    """Whether these partitions have owners with later epochs, which have written."""
     now = await fleet.owners()
     return all(now[number].epoch > epoch and now[number].writes for number, epoch in epochs.items())

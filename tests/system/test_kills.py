@@ -1,11 +1,11 @@
-"""P4, I1, I3: whatever is killed, in the middle of whatever, the copy is complete and current afterwards.
+"""P4, I1, I3: whatever is killed, at any moment, the copy is complete and up to date afterwards.
 
-Here are the kills that need a situation; those between the steps of a process are in `test_fleet.py`.
+These kills need a certain situation; `test_fleet.py` has the kills between the steps of a process.
 
-One system runs through the whole file, with a witness from its very start. Each test kills one part at a
-moment at which its work was provably begun and not done, lets it start again, and audits: order by order,
-platform = table = topic, nothing ever went backwards, the ledger has no hole. So that the moment is sure
-and not likely, what the work waits for is frozen before the kill.
+The whole file uses one system, with a witness from its start. Each test kills a part at a moment when its
+work has provably begun and is not done, lets it start again, and audits: order by order, platform = table =
+topic, nothing ever went backwards, the ledger has no hole. To make sure of that moment, the test first
+freezes what the work waits for.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE = 10
 SCALE = Scale(sellers=2, orders=1600, rate=0)
-"""More than a loading job hands over at once (500) for each seller."""
+"""For each seller more than a loading job hands over at once (500)."""
 
 KILLED = -SIGKILL
 MOST_OF_A_CORE = 0.3
 MOST_LINES, MOST_LINES_A_SECOND = 40, 3
 MOST_BYTES_MORE = 48 * 1024 * 1024
-"""What push may hold, and half of it again."""
+"""One and a half times what push may hold."""
 MOST_CALLS = 3 * RATE
-"""What had been asked for as the server went away."""
+"""The calls that were under way when the server went away."""
 
 CUT_SECONDS = 2
 LOST_ORDERS = 60
@@ -48,7 +48,7 @@ LOST_ORDERS = 60
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running system that is looked after, and its servers."""
+    """A running system with a supervisor, and its servers."""
 
     system: System
     supervisor: Supervisor
@@ -76,7 +76,7 @@ def away_seconds(at_length: bool) -> float:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def live(cluster: Cluster) -> Cluster:
-    """The cluster with every seller live, orders changing, and nothing left of earlier tests."""
+    """The cluster with every seller live, changing orders, and nothing left of earlier tests."""
     if not await steps_are(cluster.system, "live"):
         await cluster.system.run("bootstrap")
     await cluster.system.admin("POST", "/activity", {"rate": RATE})
@@ -85,13 +85,13 @@ async def live(cluster: Cluster) -> Cluster:
     return cluster
 
 
-async def test_bootstrap_killed_while_it_loads_goes_on_where_it_stood(cluster: Cluster) -> None:
+async def test_bootstrap_killed_while_it_loads_goes_on_where_it_stopped(cluster: Cluster) -> None:
     system = cluster.system
     await system.admin("POST", "/activity", {"rate": RATE})
     job = await system.start("bootstrap")
     await eventually(lambda: steps_are(system, "requested"))
     with frozen(cluster.kafka.process):
-        # What it reads from the file it notes first, and then hands over: to a broker that does not answer.
+        # It notes what it reads from the file, then hands it over: to a broker that does not answer.
         await eventually(lambda: every_seller_has_noted_rows(system))
         job.kill()
         await job.wait()
@@ -141,7 +141,7 @@ async def test_postgres_killed_in_the_middle_of_a_writers_statement_and_away_for
 
 
 async def test_postgres_restarted_in_order_in_the_middle_of_a_writers_statement(live: Cluster) -> None:
-    """A failover or an upgrade: the server says goodbye, which clients see as another error than a crash."""
+    """A failover or an upgrade: the server closes its connections, with another error than in a crash."""
     system = live.system
     async with systems.orders_locked(system):
         await eventually(lambda: an_upsert_waits(system))
@@ -171,7 +171,7 @@ async def test_reconciler_killed_while_it_replays_a_gap(live: Cluster) -> None:
 
 
 async def wait_quietly(system: System, seconds: float) -> None:
-    """While a server is away for so long, every service waits for it, without spinning and within bounds."""
+    """While a server is away, every service waits for it, without a busy loop and within bounds."""
     services = [system.processes[name] for name in (*SERVICES, "witness")]
     calls = await systems.gateway_calls(system)
     before = [resources.of(service) for service in services]
@@ -248,4 +248,4 @@ async def gap_is_hinted(system: System, seller_id: int, lost: list[Changed], *, 
     if not begun:
         return False
     hinted = {int(hint["tid"]) for hint in await systems.changes(system) if hint["source"] == "gap"}
-    return not hinted.isdisjoint(one.tid for one in lost)
+    return not hinted.isdisjoint(each.tid for each in lost)

@@ -1,6 +1,6 @@
-"""P1, P3: messages that wait for others of their order cost no call of their own, and are never forgotten.
+"""P1, P3: messages that wait for others of their order need no call of their own, and are never forgotten.
 
-The platform is at rest but for what a test changes, so each of its calls is about that.
+Only the test makes changes on the platform, so every call is about them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FULLINFO: Final = "taobao.trade.fullinfo.get"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def resting(kafka_bootstrap_servers: str, database_server_url: str) -> AsyncIterator[System]:
-    """Every service running, sellers live, nothing changing."""
+    """All services run, sellers are live, nothing changes."""
     async with (
         fresh_database(database_server_url) as database_url,
         systems.system_on(
@@ -54,7 +54,7 @@ async def resting(kafka_bootstrap_servers: str, database_server_url: str) -> Asy
 
 
 async def test_an_urgent_message_brings_along_what_waits_of_its_order(resting: System) -> None:
-    """One call for three messages; the urgent one waits for nothing."""
+    """One call for three messages; the urgent message waits for nothing."""
     before = await systems.calls(resting, FULLINFO)
     (created,) = await change(resting, "create")
     await eventually(lambda: waits(resting, created))
@@ -71,8 +71,8 @@ async def test_messages_that_wait_in_vain_for_others_share_one_call(resting: Sys
     await eventually(lambda: waits(resting, created))
     assert await systems.calls(resting, FULLINFO) == before
     await eventually(lambda: is_stored(resting, created))
-    told_at = await systems.value(resting, "select fetched_at from orders where tid = $1", created.tid)
-    assert told_at >= created.modified + timedelta(seconds=NEW_SECONDS)
+    fetched_at = await systems.value(resting, "select fetched_at from orders where tid = $1", created.tid)
+    assert fetched_at >= created.modified + timedelta(seconds=NEW_SECONDS)
     await eventually(lambda: nothing_waits(resting))
     await eventually(lambda: everything_is_read(resting))
     assert await systems.calls(resting, FULLINFO) == before + 1
@@ -95,7 +95,7 @@ async def test_without_a_reconciler_messages_wait_until_there_is_one(resting: Sy
 async def test_an_enricher_that_dies_with_a_message_noted_and_not_committed_leaves_one_call_to_be_made(
     resting: System, tmp_path: Path
 ) -> None:
-    """P4: who reads it again may find that it has waited long enough, and its note waits all the same."""
+    """P4: when the message is read again, it may have waited long enough, but its note still waits."""
     assert await resting.processes["enrich"].stop() == 0
     before, owned = await systems.calls(resting, FULLINFO), await epochs(resting)
     dying = asyncio.create_task(
@@ -147,5 +147,5 @@ async def is_stored(system: System, changed: Changed) -> bool:
 
 
 async def everything_is_read(system: System) -> bool:
-    """Also all messages: what push has not written yet is in flight."""
+    """Also all messages: those that push has not written yet are in flight."""
     return (await systems.channel(system))["in_flight"] == 0 and await systems.unread_changes(system) == 0

@@ -1,9 +1,9 @@
-"""P1, P2, I3 for refunds: a bulk start, lost messages, a writer that dies in between, what no order shows.
+"""P1, P2, I3 for refunds: a bulk start, lost messages, a writer that dies, and refunds that no order shows.
 
-One system runs through the whole file, with a witness from its very start. Its platform lets a refund after
-the sale change without its order's `modified`: then no list of orders tells of it, and all that is left is
-the list of refunds. Each test ends with an audit: order by order and refund by refund, platform = table =
-topic, nothing ever went backwards, the ledger has no hole.
+The whole file uses one system, with a witness from its start. On its platform a refund after the sale does
+not change its order's `modified`: then no list of orders shows it, only the list of refunds does. Each test
+ends with an audit: order by order and refund by refund, platform = table = topic, nothing ever went
+backwards, the ledger has no hole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ REFUNDS = 30
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def live(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """Everything running, every seller live, and nothing changing but what a test asks for."""
+    """Everything runs, every seller is live, and only tests make changes."""
     habits = tmp_path_factory.mktemp("platform") / "habits.toml"
     habits.write_text(HABITS)
     settings = {"TOPSYNC_VISIBILITY_ALLOWANCE_SECONDS": "2"}
@@ -55,12 +55,12 @@ async def test_a_bulk_start_brings_the_refunds_of_its_three_months(live: System)
     assert certified == await count(live) > REFUNDS
     assert await systems.value(live, "select bool_and(with_refunds) from coverage")
     oldest = await systems.value(live, "select now() - min(modified) > interval '30 days' from refunds")
-    assert oldest, "the export holds none, and today's changes hold none so old"
+    assert oldest, "neither the export nor today's changes have so old a refund"
     await systems.require_clean_audit(live)
 
 
 async def test_refunds_live_through_lost_messages(live: System) -> None:
-    """A third of all messages never comes, while refunds are asked for, answered and closed."""
+    """A third of all messages never come, while refunds are requested, answered and closed."""
     before, versions = await count(live), await systems.value(live, "select sum(revision) from refunds")
     await live.admin("POST", "/faults/drop", LOST)
     await live.admin("POST", "/activity", {"rate": RATE})
@@ -76,12 +76,12 @@ async def test_refunds_live_through_lost_messages(live: System) -> None:
     assert await systems.value(live, "select sum(revision) from refunds") > versions + 2 * REFUNDS
     found = {row["source"] for row in await systems.rows(live, "select distinct source from refunds")}
     assert {"push", "sweep", "bootstrap"} <= found
-    told = [cloud_events.attributes(record.headers) for record in await published(live)]
-    assert {"created", "succeeded"} <= {one for told_ in told for one in told_["transitions"].split(",")}
+    events = [cloud_events.attributes(record.headers) for record in await published(live)]
+    assert {"created", "succeeded"} <= {name for event in events for name in event["transitions"].split(",")}
 
 
 async def test_a_refund_that_its_order_does_not_show_is_found_by_the_list_of_refunds(live: System) -> None:
-    """P1: no message, and the order's `modified` stays what it was."""
+    """P1: there is no message, and the order's `modified` does not change."""
     finished = await systems.rows(live, FINISHED, REFUNDS)
     before = await count(live)
     for order in finished:

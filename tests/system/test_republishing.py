@@ -1,6 +1,6 @@
-"""P2, P4: a compacted topic that was lost is noticed, and filled again from the table by its writers.
+"""P2, P4: the loss of a compacted topic is noticed, and its writers fill it again from the table.
 
-A whole enricher runs, on real servers; what a subscriber sees is read from the topics.
+A whole enricher runs, on real servers; the test reads the topics as a subscriber does.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from tests.system.test_writer import (
     enricher,
     installation,
     publish,
+    publish_batch,
     snapshot,
     taking_over,
-    tell,
     trade,
 )
 from topsync.base import metrics
@@ -65,7 +65,7 @@ BOUND_SECONDS = 60.0
 TIDS = [TID + number for number in range(ORDERS)]
 
 Event = tuple[str, str, str, bytes]
-"""What a subscriber has of a record: its event's source and id, what has happened, the value."""
+"""What a subscriber has of a record: the event's source and id, its transitions, the value."""
 
 
 def wish(
@@ -113,11 +113,11 @@ def a_refund(number: int) -> Refund:
 
 
 async def events(installation: Installation, topic: Topic) -> dict[int, list[Event]]:
-    """All that a subscriber who begins now sees, by key."""
+    """All that a new subscriber sees, by key."""
     found: dict[int, list[Event]] = {}
     for record in await systems.records(installation.kafka, topic):
-        told = cloud_events.attributes(record.headers)
-        event = (told["source"], told["id"], told["transitions"], record.value)
+        attributes = cloud_events.attributes(record.headers)
+        event = (attributes["source"], attributes["id"], attributes["transitions"], record.value)
         found.setdefault(int(record.key), []).append(event)
     return found
 
@@ -128,7 +128,7 @@ async def reasons(installation: Installation) -> dict[Compacted, Reason]:
 
 @asynccontextmanager
 async def live_changes(installation: Installation) -> AsyncIterator[list[int]]:
-    """An order that changes all the time; the versions so far."""
+    """An order that changes all the time; yields its versions so far."""
     made: list[int] = []
 
     async def go_on() -> None:
@@ -150,7 +150,7 @@ async def live_changes(installation: Installation) -> AsyncIterator[list[int]]:
             await changing
 
 
-async def test_topics_made_anew_are_noticed_said_and_filled_again_beside_live_changes(
+async def test_recreated_topics_are_noticed_reported_and_filled_again_beside_live_changes(
     filled: Installation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = filled.topics
@@ -164,7 +164,7 @@ async def test_topics_made_anew_are_noticed_said_and_filled_again_beside_live_ch
         assert stands.doubts >= 2
         monkeypatch.setattr(audit, "WITNESS_WAIT_SECONDS", 0.0)
         for says_so in (installation_commands.status(), installation_commands.audit(settle_seconds=0)):
-            # The platform knows nothing of these orders, so the audit is not clean anyway.
+            # The platform does not have these orders, so the audit is not clean in any case.
             assert await says_so in (None, 1)
             shown = capsys.readouterr().out
             for name in Compacted:
@@ -177,7 +177,7 @@ async def test_topics_made_anew_are_noticed_said_and_filled_again_beside_live_ch
             took = time.monotonic() - began
             assert took >= (ORDERS + REFUNDS) / PER_SECOND - 1, "the first piece comes at once"
             assert len(made) > versions
-        await eventually(lambda: is_told(filled, f"{LIVE_TID}:{len(made)}"))
+        await eventually(lambda: is_published_as(filled, f"{LIVE_TID}:{len(made)}"))
         assert await reasons(filled) == {}
         await eventually(no_alarm)
 
@@ -185,7 +185,7 @@ async def test_topics_made_anew_are_noticed_said_and_filled_again_beside_live_ch
         after = await events(filled, topic)
         live = [int(id_.partition(":")[2]) for _, id_, *_ in after.pop(LIVE_TID, [])]
         assert live == sorted(live), "nothing goes backwards"
-        assert after == {key: told[-1:] for key, told in before[topic.name].items()}, "the very same events"
+        assert after == {key: seen[-1:] for key, seen in before[topic.name].items()}, "the very same events"
     assert "is done" in capsys.readouterr().out
 
 
@@ -201,19 +201,19 @@ async def no_alarm() -> bool:
     return not any(metrics.TOPIC_LOST.labels(topic)._value.get() for topic in Compacted)
 
 
-async def is_told(installation: Installation, id_: str) -> bool:
+async def is_published_as(installation: Installation, id_: str) -> bool:
     found = await events(installation, installation.topics.orders)
-    return any(event[1] == id_ for told in found.values() for event in told)
+    return any(event[1] == id_ for seen in found.values() for event in seen)
 
 
 @pytest.mark.parametrize("point", POINTS_HERE)
 async def test_a_republication_goes_on_where_its_writer_was_killed(
     filled: Installation, point: Point, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {key: told[-1:] for key, told in (await events(filled, filled.topics.orders)).items()}
+    before = {key: seen[-1:] for key, seen in (await events(filled, filled.topics.orders)).items()}
     await make_anew(filled.kafka, filled.topics.orders)
-    # Its heir need not wait until the group has noticed.
-    monkeypatch.setenv("TOPSYNC_ENRICHER_INSTANCE_ID", "the only one")
+    # Its successor need not wait until the group has noticed.
+    monkeypatch.setenv("TOPSYNC_ENRICHER_INSTANCE_ID", "the only enricher")
     reached = tmp_path / "reached"
     asking = asyncio.create_task(republish_command.republish(wish(only=Compacted.ORDERS, per_second=10)))
     dying = await asyncio.create_subprocess_exec(
@@ -235,8 +235,8 @@ async def test_a_republication_goes_on_where_its_writer_was_killed(
     assert done is not None
     assert (done.state, done.published.orders) == (RepublicationState.DONE, ORDERS)
     after = await events(filled, filled.topics.orders)
-    assert {key: told[-1:] for key, told in after.items()} == before
-    repeated = sum(len(told) - 1 for told in after.values())
+    assert {key: seen[-1:] for key, seen in after.items()} == before
+    repeated = sum(len(seen) - 1 for seen in after.values())
     assert repeated == (10 if point == "republishing.published" else 0), "only the piece that was not noted"
 
 
@@ -248,14 +248,14 @@ async def test_a_former_owner_publishes_nothing_again_and_a_piece_is_never_older
         old = await stack.enter_async_context(taking_over(installation))
         before = batch_of("before", modified=5)
         await old.store(before)
-        await tell(old, before)
+        await publish_batch(old, before)
         held_back = await old.again(piece)
 
         new = await stack.enter_async_context(taking_over(installation))
         after = batch_of("after", modified=6)
         await new.store(after)
         found = (await new.again(piece)).versions[Kind.ORDER]
-        assert [one.revision for one in found] == [2], "stored, and not yet published"
+        assert [each.revision for each in found] == [2], "stored, and not published yet"
         await new.note(await new.publish(after, {}, await new.again(piece)))
         with pytest.raises(FencedError):
             await old.publish(Batch(), {}, held_back)
@@ -280,14 +280,14 @@ async def test_an_order_and_a_seller_are_published_alone_and_everything_else_sta
                 trade=other.wire.encode(),
             ),
         )
-        await eventually(lambda: is_told(filled, f"{LIVE_TID}:1"))
+        await eventually(lambda: is_published_as(filled, f"{LIVE_TID}:1"))
         await eventually(lambda: has_been_looked_at(filled))
         await make_anew(filled.kafka, filled.topics.orders)
 
         assert await republish_command.republish(wish(tids=[TIDS[0], TIDS[7]])) == 0
         assert (await events(filled, filled.topics.orders)).keys() == {TIDS[0], TIDS[7]}
         refunds_again = await events(filled, filled.topics.refunds)
-        assert {key: len(told) for key, told in refunds_again.items()} == {1: 2, 2: 1, 3: 1, 4: 1}
+        assert {key: len(seen) for key, seen in refunds_again.items()} == {1: 2, 2: 1, 3: 1, 4: 1}
         assert await republish_command.republish(wish(seller="another", only=Compacted.ORDERS)) == 0
         assert (await events(filled, filled.topics.orders)).keys() == {TIDS[0], TIDS[7], LIVE_TID}
     assert await reasons(filled) == {Compacted.ORDERS: Reason.MADE_ANEW}
@@ -306,7 +306,9 @@ async def test_a_dry_run_counts_and_changes_nothing(
     assert await events(filled, filled.topics.orders) == {}
 
 
-async def test_what_is_unknown_is_refused_in_a_line_and_nothing_is_begun(filled: Installation) -> None:
+async def test_an_unknown_seller_or_order_is_refused_in_a_line_and_nothing_is_begun(
+    filled: Installation,
+) -> None:
     for wanted, why in (
         (wish(seller="nobody"), "no seller nobody; see `topsync sellers list`"),
         (wish(tids=[TID, 17, 18]), "nothing is stored of 17, 18"),
@@ -319,10 +321,10 @@ async def test_what_is_unknown_is_refused_in_a_line_and_nothing_is_begun(filled:
     assert await republications.under_way(filled.pool) is None
 
 
-async def test_who_interrupts_the_command_finds_it_again_and_can_end_it(
+async def test_an_interrupted_command_is_found_again_and_can_be_ended(
     filled: Installation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No enricher runs, so it would wait for ever."""
+    """No enricher runs, so the command would wait for ever."""
     command = (sys.executable, "-m", "topsync", "republish")
     pipe = asyncio.subprocess.PIPE
     waiting = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)

@@ -1,14 +1,13 @@
-"""Every fault of the catalogue against the whole product: it lives through it, and ends in an audit of zeros.
+"""Every fault of the catalogue against the whole product: it survives, and the audit at the end is clean.
 
-One system of real processes lives through all files of tests/scenarios, most of them at the same time and
-each aimed at a seller of its own. What concerns the whole platform is played at the same time where one
-fault does not hide another, else one after the other. Each fault begins and ends in the middle of the story,
-which goes on without it for a while. After that the platform is complete in table and topic, nothing went
-backwards, and the ledger moves on past the fault's end: that is looked at after each of the parts in which
-sellers have faults of their own, and once after all that concerns everybody. A fault that did not strike has
-proven nothing, and fails its test.
+A system of real processes goes through all files of tests/scenarios, most of them at the same time, each for
+another seller. Faults of the whole platform are played at the same time if none hides another, otherwise in
+turn. Each fault begins and ends while orders change, and the changes go on for a while after it. Then all
+orders of the platform are in table and topic, nothing went backwards, and the ledger is proven beyond the
+fault's end. The tests check this after each part with faults of single sellers, and once after all faults of
+the whole platform. A fault that did not strike proves nothing, and its test fails.
 
-The platform also has the habits that the outage's file gives it.
+The platform also has the settings of the file `outage.toml`.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ from topsync.verify.audit import SellerResult
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RATE = 24
-"""Changes a second where every seller has to be met by its fault: two for each of the twelve."""
+"""Changes a second when each seller's fault must strike: two for each of the twelve sellers."""
 
 QUIETER_RATE = RATE // 3
-"""Where all are met at once."""
+"""Changes a second when a fault strikes all sellers at once."""
 
 CALLS_PER_SECOND = 150
 PARALLEL_SELLERS = 12
@@ -74,17 +73,17 @@ SETTINGS: Final = {
     "TOPSYNC_RECONNECT_MAX_SECONDS": "2",
     "TOPSYNC_TOO_WIDE_WAIT_SECONDS": "1",
 }
-"""The files speak of minutes, the suite has seconds: the rules are the same, the waits shorter."""
+"""The files have minutes, the suite has seconds: the same rules with shorter waits."""
 
 SALE: Final = {
-    # For the calendar's sake alone the lists may lag longer than the usual allowance of two seconds.
+    # Because of this peak the lists may be later than the usual allowance of two seconds.
     "TOPSYNC_PEAKS": "2020-11-11 19:30:00/2120-11-11 22:00:00",
     "TOPSYNC_PEAK_VISIBILITY_ALLOWANCE_SECONDS": "8",
     "TOPSYNC_PEAK_OVERLAP_SECONDS": "20",
-    # More than details lag. A lag beyond it hides a second change of one second from every list.
+    # More than the lag of details. A longer lag would hide the second of two changes in a second.
     "TOPSYNC_DETAIL_LAG_ALLOWANCE_SECONDS": "3",
 }
-"""What the reconciler is told while the platform is at its worst."""
+"""The reconciler's settings while the platform is at its worst."""
 
 BROKEN: Final[Mapping[str, Mapping[str, object]]] = {
     "slow": {},
@@ -100,7 +99,7 @@ BROKEN: Final[Mapping[str, Mapping[str, object]]] = {
     "visibility": {"max_delay_seconds": 2},
     "drop": {},
 }
-"""What one seller cannot be reached, or is not told, by: with what of the file has to be shorter."""
+"""Faults that cut off a seller or its messages, with parameters that must be shorter than in the file."""
 
 ODD: Final[Mapping[str, Mapping[str, object]]] = {
     "raw_newline": {},
@@ -116,7 +115,7 @@ ODD: Final[Mapping[str, Mapping[str, object]]] = {
     "gzip_content": {},
     "void_fields": {},
 }
-"""What one seller's answers and messages look like, or when they come."""
+"""Faults in the form or time of a seller's answers and messages."""
 
 EXPORT: Final[Mapping[str, Mapping[str, object]]] = {
     "reset": {},
@@ -126,7 +125,7 @@ EXPORT: Final[Mapping[str, Mapping[str, object]]] = {
     "spent_url": {},
     "failed_export": {},
 }
-"""What meets one seller's bulk start."""
+"""Faults that strike a seller's bulk start."""
 
 TOGETHER: Final[Mapping[str, Mapping[str, object]]] = {
     "ban": {"seconds": 3},
@@ -134,10 +133,10 @@ TOGETHER: Final[Mapping[str, Mapping[str, object]]] = {
     "damaged_frame": {"seconds": 6},
     "unreadable_content": {"seconds": 3},
 }
-"""What concerns the whole platform, or all of its channel, and ends no connection."""
+"""Faults of the whole platform or channel that end no connection."""
 
 DEAD: Final = {"damaged_frame": "unreadable_frame", "unreadable_content": "unreadable_message"}
-"""What of `TOGETHER` leaves letters, and why."""
+"""Faults of `TOGETHER` that leave dead letters, and the reason of these."""
 
 EVERYBODY: Final = (
     "clock_skew",
@@ -150,35 +149,35 @@ EVERYBODY: Final = (
     "refuse",
     "silence",
 )
-"""What hides other faults or is hidden by them: each has a test of its own, or one with its like."""
+"""Faults that hide others or are hidden by them: each has its own test, or shares one with similar faults."""
 
 BESIDE: Final[Mapping[str, tuple[str, Mapping[str, object]]]] = {
-    # Their messages are lost as well, so that nothing but the lists can bring an order.
+    # The messages are lost as well, so that only the lists can bring an order.
     "peak": ("drop", {"probability": 1}),
     "visibility": ("drop", {"probability": 1}),
     # Details as well as lists.
     "truncated_body": ("truncated_body", {"api": FULLINFO}),
     "degraded_lists": ("degraded_lists", {"api": FULLINFO}),
-    # Only a refusal has a text to escape: here, that the export exists already.
+    # Only a refusal has a text to escape: here, it says that the export exists already.
     "escaped_text": ("reset", {}),
 }
-"""What is played to the same seller besides, for the fault to matter."""
+"""What else is played to the same seller, so that the fault has an effect."""
 
 CARRIED_ON: Final = ("degraded_lists", "unknown_fields")
-"""What an order lacks by them, or has too much, stays until it changes again: it is not stale."""
+"""Because of these an order lacks fields or has extra fields until its next change; it is not stale."""
 
 CHANGES_AFTERWARDS: Final = 12
-"""How many changes happen once a fault is over, before all comes to rest."""
+"""How many changes happen after a fault, before everything comes to rest."""
 
 RATE_AFTERWARDS = 6
-"""Slower, because the fault has had its chance: each change that comes while somebody waits costs time."""
+"""Slower, because the fault has struck already, and each change during a wait takes time."""
 
 SESSION: Final = ("session_expired", "auth_cancelled")
 
 
 @dataclass(frozen=True)
 class Survived:
-    """What a scenario came to."""
+    """The result of a scenario."""
 
     played: Played
     over_at: datetime
@@ -193,7 +192,7 @@ async def test_every_scenario_has_its_place() -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(kafka_bootstrap_servers: str, database_server_url: str) -> AsyncIterator[Stage]:
-    """The system, running; no seller is live yet."""
+    """The running system; no seller is live yet."""
     async with (
         fresh_database(database_server_url) as database_url,
         Simulator(PLATFORM) as platform,
@@ -210,7 +209,7 @@ async def stage(kafka_bootstrap_servers: str, database_server_url: str) -> Async
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def started(stage: Stage) -> dict[str, Survived]:
-    """Every seller's bulk start, six of them with a fault each."""
+    """All sellers' bulk starts, six of them with a fault each."""
     played = play_all(stage, EXPORT)
     stage.live(RATE / 4)
     await stage.system.try_run("bootstrap")
@@ -233,13 +232,13 @@ async def broken(live: Stage) -> dict[str, Survived]:
     played = play_all(live, BROKEN)
     live.live(RATE)
     await has_all_struck(played)
-    for one in played:
-        if one.name in SESSION:
-            await eventually(partial(has_expired, live.system, one.seller_id))
+    for each in played:
+        if each.name in SESSION:
+            await eventually(partial(has_expired, live.system, each.seller_id))
     over_at = await lifted(live, played)
-    for one in played:
-        if one.name in SESSION:
-            await authorise_again(live, one.seller_id)
+    for each in played:
+        if each.name in SESSION:
+            await authorise_again(live, each.seller_id)
     outcome = await survived(live, played, over_at, dead)
     await reconcile_with(live.system, dict.fromkeys(SALE))
     return outcome
@@ -259,12 +258,12 @@ async def odd(live: Stage) -> dict[str, Survived]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def together(live: Stage) -> dict[str, Played]:
     """All of `TOGETHER` at once, under live activity."""
-    # Each has seconds in which to strike, and some strike few messages.
+    # Each fault has only seconds to strike, and some strike few messages.
     async with lived_through(live, rate=RATE, may_be_dead=set(DEAD.values())):
         played = [live.play(name, scenarios.load(name, **changes)) for name, changes in TOGETHER.items()]
-        for one in played:
-            await eventually(partial(over, one))
-    return {one.name: one for one in played}
+        for each in played:
+            await eventually(partial(over, each))
+    return {each.name: each for each in played}
 
 
 @pytest.mark.parametrize("name", EXPORT)
@@ -289,8 +288,8 @@ async def test_everybody_lives_through(together: dict[str, Played], live: Stage,
         await eventually(partial(has_dead_letter, live, DEAD[name]))
 
 
-async def test_of_a_ban_the_whole_fleet_hears_at_once(together: dict[str, Played], live: Stage) -> None:
-    """P3: after it was told, no calls come but those already under way then."""
+async def test_the_whole_fleet_learns_of_a_ban_at_once(together: dict[str, Played], live: Stage) -> None:
+    """P3: after the first refusal, only calls that were already under way come."""
     assert together["ban"].has_struck
     assert live.platform.board.bans["app+api"].after_told < PARALLEL_SELLERS
 
@@ -308,7 +307,7 @@ async def test_cut(live: Stage) -> None:
 
 
 async def test_kick_and_refuse(live: Stage) -> None:
-    """Sent away, and not let in again for a while."""
+    """Push is disconnected, and not accepted again for a while."""
     async with lived_through(live), systems.gaps_opened_and_closed(live.system):
         refused = live.play("refuse", scenarios.load("refuse", seconds=3))
         kicked = live.play("kick", scenarios.load("kick", after_seconds=0))
@@ -319,7 +318,7 @@ async def test_kick_and_refuse(live: Stage) -> None:
 
 
 async def test_new_token(live: Stage) -> None:
-    """What comes with a token that push was never given makes it ask for the right one."""
+    """A message with an unknown token makes push ask for the right token."""
     dead = {"unreadable_frame"}
     async with lived_through(live, may_be_dead=dead), systems.gaps_opened_and_closed(live.system):
         connects = live.platform.channel.ledger()["connects"]
@@ -343,7 +342,7 @@ async def test_half_open(live: Stage) -> None:
 
 
 async def test_expire(live: Stage) -> None:
-    """Push was away for longer than messages live."""
+    """Push is away for longer than messages live."""
     push = live.system.processes["push"]
     async with lived_through(live), systems.gaps_opened_and_closed(live.system):
         await push.stop()
@@ -361,7 +360,7 @@ async def test_clock_skew(live: Stage) -> None:
 
 async def test_outage(live: Stage) -> None:
     *others, session = scenarios.quicker(scenarios.load("outage", late_seconds=2, spare=0), 20)
-    # However quick the rest: a session stays expired until somebody authorises it again.
+    # However quick the rest is: a session stays expired until the seller authorises again.
     faults = [*others, session.model_copy(update={"seconds": None})]
     async with lived_through(live), systems.gaps_opened_and_closed(live.system):
         outage = live.play("outage", faults)
@@ -369,14 +368,14 @@ async def test_outage(live: Stage) -> None:
         with suppress(TimeoutError):
             await eventually(lambda: struck(outage), within_seconds=60)
         assert outage.has_struck, outage.struck
-        # Noted only after it has struck: a session that is renewed before would be noted as refused after.
+        # Only after the fault has struck: a session that is renewed before would be refused after it.
         await eventually(lambda: has_expired(live.system, victim))
         live.lift(outage)
         await authorise_again(live, victim)
 
 
-async def test_after_all_that_everybody_is_whole(live: Stage) -> None:
-    """Nothing is missing, stale or went backwards, and all is proven past the last fault."""
+async def test_after_all_faults_every_seller_is_complete(live: Stage) -> None:
+    """Nothing is missing, stale or went backwards, and all is proven beyond the last fault."""
     over_at = live.platform.clock.now()
     await goes_on(live)
     assert scenarios.readable(await live.settled()) == ""
@@ -385,7 +384,7 @@ async def test_after_all_that_everybody_is_whole(live: Stage) -> None:
 
 
 async def test_the_budget_was_never_exceeded(live: Stage) -> None:
-    """P3, over everything above: in any five seconds, what the limit allows in them and a quarter more."""
+    """P3, over all tests above: in any five seconds at most a quarter more than the limit allows."""
     counts = list(live.platform.ledger.per_second.values())
     assert max(counts) > CALLS_PER_SECOND / 2
     # A call counts when it arrives: on a busy machine up to half a second after its place in the budget.
@@ -401,7 +400,7 @@ where gaps.id > $1
 
 
 def play_all(stage: Stage, table: Mapping[str, Mapping[str, object]]) -> list[Played]:
-    """Each scenario to a seller of its own, all at once, with what belongs beside it."""
+    """Play each scenario to another seller, all at once, together with `BESIDE`."""
     played = []
     for (name, changes), seller in zip(table.items(), stage.platform.sellers, strict=False):
         played.append(stage.play(name, scenarios.load(name, **changes), seller_id=seller.user_id))
@@ -412,7 +411,7 @@ def play_all(stage: Stage, table: Mapping[str, Mapping[str, object]]) -> list[Pl
 
 
 async def lifted(stage: Stage, played: list[Played]) -> datetime:
-    """End these faults, and all that is beside them, while the story goes on; when they were over."""
+    """End these faults, and those beside them, while orders change; returns when they were over."""
     over_at = stage.lift(*played)
     stage.platform.conductor.lift()
     await goes_on(stage)
@@ -437,31 +436,31 @@ async def survived(
     over_at: datetime,
     dead_before: Counter[tuple[int | None, str]],
 ) -> dict[str, Survived]:
-    """What became of each, once everything had its time to arrive."""
+    """The result of each, after everything had time to arrive."""
     audit = await stage.settled()
     await proven_past(stage, over_at)
     complete, dead = await stage.complete_until(), await stage.dead_letters() - dead_before
     return {
-        one.name: Survived(
-            one,
+        each.name: Survived(
+            each,
             over_at,
-            audit[one.seller_id],
-            complete[one.seller_id],
-            {reason for seller_id, reason in dead if seller_id in (one.seller_id, None)},
+            audit[each.seller_id],
+            complete[each.seller_id],
+            {reason for seller_id, reason in dead if seller_id in (each.seller_id, None)},
         )
-        for one in played
-        if one.seller_id is not None
+        for each in played
+        if each.seller_id is not None
     }
 
 
 async def proven_past(stage: Stage, over_at: datetime) -> None:
-    """Wait until all are proven complete past a moment; which ones never are, each one's test says."""
+    """Wait until all are proven complete beyond a moment; if a seller never is, its own test fails."""
     with suppress(TimeoutError):
         await stage.eventually_complete(over_at)
 
 
 def require_whole(survived: Survived) -> None:
-    """A scenario struck, and left nothing behind."""
+    """Check that a scenario struck, and left no error behind."""
     assert survived.played.has_struck, survived.played.struck
     audit = survived.audit
     assert (audit.missing, audit.stale, audit.holes) == (0, 0, 0), audit.examples
@@ -475,9 +474,9 @@ def require_whole(survived: Survived) -> None:
 async def lived_through(
     stage: Stage, *, rate: float = QUIETER_RATE, may_be_dead: Set[str] = frozenset()
 ) -> AsyncIterator[None]:
-    """Under live activity inside, which goes on afterwards; nothing ends by it, and no letter is dead by it.
+    """Orders change during the body and after it; no service ends, and there is no dead letter.
 
-    That every seller is whole then is looked at once for all of these tests, by the last of them.
+    The last of these tests checks for all of them that every seller is complete.
     """
     dead = await stage.dead_letters()
     stage.live(rate)
@@ -489,7 +488,7 @@ async def lived_through(
 
 
 async def play_out(stage: Stage, name: str, **changes: object) -> None:
-    """Play a scenario from its beginning to its own end."""
+    """Play a scenario from its beginning to its end."""
     played = stage.play(name, scenarios.load(name, **changes))
     await eventually(lambda: over(played))
     assert played.has_struck, played.struck
@@ -504,11 +503,13 @@ async def struck(played: Played) -> bool:
 
 
 async def has_all_struck(played: list[Played], *, times: int = 3) -> None:
-    """Wait until each has struck often enough to hurt; a session ends once. Which did not, its test says."""
+    """Wait until each fault has struck often enough; a session ends once. If not, the fault's test fails."""
 
     async def often_enough() -> bool:
         return all(
-            count >= (1 if one.name in SESSION else times) for one in played for count in one.struck.values()
+            count >= (1 if each.name in SESSION else times)
+            for each in played
+            for count in each.struck.values()
         )
 
     with suppress(TimeoutError):
@@ -529,7 +530,7 @@ async def channel_has(stage: Stage, count: str, at_least: int) -> bool:
 
 
 async def reconcile_with(system: System, settings: Mapping[str, str | None]) -> None:
-    """Start the reconciler anew with these settings, or without those that are None."""
+    """Restart the reconciler with these settings, or without those that are None."""
     await system.processes["reconcile"].stop()
     for name, setting in settings.items():
         system.environment.pop(name, None)
@@ -539,7 +540,7 @@ async def reconcile_with(system: System, settings: Mapping[str, str | None]) -> 
 
 
 async def authorise_again(stage: Stage, seller_id: int | None) -> None:
-    """What the operator does about a seller whose session the platform refuses."""
-    (seller,) = [one for one in stage.platform.sellers if one.user_id == seller_id]
+    """Do what the operator does for a seller whose session the platform refuses."""
+    (seller,) = [each for each in stage.platform.sellers if each.user_id == seller_id]
     code = stage.platform.authorisations.new_code(seller)
     await stage.system.run("sellers", "authorise", str(seller.user_id), "--code", code)

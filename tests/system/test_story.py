@@ -1,7 +1,7 @@
 """P1, I3, the demo's story: bulk start, live, an outage that loses messages, and nothing is missing.
 
-With the demo's own settings. The suite plays the same to more sellers and with shorter waits: `test_cut` in
-`test_scenarios.py`.
+It has the demo's own settings. `test_cut` in `test_scenarios.py` plays the same to more sellers, with shorter
+waits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 from topsync.local.system import Scale, System
 
 SEEDS = [int(seed) for seed in os.environ.get("TOPSYNC_TEST_SEEDS", "1").split()]
-"""The worlds to tell it in: each takes half a minute, so more than one only where somebody asks for them."""
+"""The worlds of the story: each takes half a minute, so there are more than one only on request."""
 
 RATE = 40
 LIVE_CHANGES = 2 * RATE

@@ -1,4 +1,4 @@
-"""P2, P4: one order's way through an enricher: older never follows newer, and what is stored is published.
+"""P2, P4: an order's way through an enricher: older never follows newer, and all that is stored is published.
 
 A whole enricher runs in the test, on real servers, against the simulated platform.
 """
@@ -63,17 +63,17 @@ TEN_O_CLOCK = datetime(2026, 11, 20, 10, tzinfo=platform_time.CHINA)
 ONE_PARTITION = 0
 SOURCES = ("push", "bootstrap")
 Arrival = tuple[int, int, str, str]
-"""Of a version: seconds at which it was modified and fetched, its content, how it was found."""
+"""A version: the seconds when it was modified and fetched, its content, and how it was found."""
 ARRIVALS: list[Arrival] = [
     (6, 10, "a", "bootstrap"),
     (5, 12, "a", "push"),
     (6, 11, "b", "push"),
     (6, 11, "a", "push"),
 ]
-"""A newer state fetched before an older one; one second with several states; two of the same moment."""
+"""A newer state that was fetched before an older state; a second with several states; two of a moment."""
 NO_LIMIT = Limit(share=1, records=100, least=1)
 BOUND_SECONDS = 5.0
-"""Shorter than a writer with a newer owner stays away before it comes back."""
+"""Shorter than the time that a writer with a newer owner stays away."""
 
 LONG_ENOUGH_TO_COME_BACK_SECONDS = 2.0
 """For a writer that does not stay away."""
@@ -81,7 +81,7 @@ LONG_ENOUGH_TO_COME_BACK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Installation:
-    """One partition, one seller, no enricher yet."""
+    """A partition and a seller, without an enricher."""
 
     pool: Pool
     kafka: KafkaSettings
@@ -103,7 +103,7 @@ async def installation(
             "TOPSYNC_GATEWAY_URL": platform.addresses.gateway_url,
             "TOPSYNC_SIMULATOR_ADMIN_URL": platform.addresses.admin_url,
             "TOPSYNC_TOKEN_KEYS": new_key(),
-            # Each record is a batch of its own: nothing is weighed against each other before the table.
+            # Each record is a batch of its own: versions are compared in the table only.
             "TOPSYNC_ENRICHER_BATCH_SNAPSHOTS": "1",
             **systems.apart(topic_prefix),
         }
@@ -114,7 +114,7 @@ async def installation(
         async with database.connect(settings.load(DatabaseSettings)) as pool:
             await sellers.add(pool, seller_id=SELLER, nick="a seller", session_cipher=b"")
             yield Installation(pool, kafka, await create_topics(kafka))
-    # A fenced producer of aiokafka leaves failed futures behind. Python complains when it collects them, and
+    # A fenced producer of aiokafka leaves failed futures behind. Python warns when it collects them, and
     # must not do so in the middle of compiling a module, which Python 3.11 does not survive.
     gc.collect()
 
@@ -130,7 +130,7 @@ async def enricher() -> AsyncIterator[None]:
 
 
 async def test_an_older_version_never_follows_a_newer_one(installation: Installation) -> None:
-    """P2, I2: the higher `modified` wins; of equal ones with other content, the one fetched later."""
+    """P2, I2: the higher `modified` wins; if it is equal and the content differs, the later fetch wins."""
     arriving = [
         snapshot(installation, "first", modified=5, fetched=10),
         snapshot(installation, "older", modified=4, fetched=20),
@@ -174,25 +174,25 @@ async def test_another_address_within_the_second_of_the_version_before_is_publis
     async with enricher():
         await eventually(lambda: is_published(installation, LAST_TID))
 
-    assert await told(installation, TID) == ["created,paid", "address-changed"]
+    assert await transitions_of(installation, TID) == ["created,paid", "address-changed"]
     assert [trade.receiver_city for _, trade in await published(installation, TID)] == ["杭州市", "宁波市"]
 
 
-async def test_what_is_published_is_in_the_trace_of_what_led_to_it(installation: Installation) -> None:
+async def test_a_published_record_is_in_the_trace_of_its_cause(installation: Installation) -> None:
     arriving = snapshot(installation, "traced", modified=5, fetched=10)
     await publish(installation, arriving)
     async with enricher():
         await eventually(lambda: is_published(installation, TID))
     (found,) = await systems.records(installation.kafka, installation.topics.orders)
-    traces = [cloud_events.traceparent(one.headers) or "" for one in (arriving, found)]
-    (_, led, span, _), (_, followed, other_span, _) = (one.split("-") for one in traces)
+    traces = [cloud_events.traceparent(each.headers) or "" for each in (arriving, found)]
+    (_, led, span, _), (_, followed, other_span, _) = (each.split("-") for each in traces)
     assert (led, span != other_span) == (followed, True)
 
 
-async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_next_owner(
+async def test_the_next_owner_publishes_what_a_crash_left_between_table_and_topic(
     installation: Installation,
 ) -> None:
-    """P4: nothing leads to the order any more, no hint and no snapshot; only the table knows."""
+    """P4: no hint and no snapshot leads to the order any more; only the table knows."""
     epoch = await orders.take_over(installation.pool, ONE_PARTITION, "an enricher that dies")
     dying = OrderVersion(SELLER, Trade.from_platform(trade("left behind", TID, modified=5)), at(10), "push")
     await orders.TABLE.upsert(installation.pool, [dying], partition=ONE_PARTITION, epoch=epoch)
@@ -202,13 +202,13 @@ async def test_what_a_crash_left_between_table_and_topic_is_published_by_the_nex
         await eventually(lambda: nothing_is_unpublished(installation))
 
     assert [found.title for _, found in await published(installation, TID)] == ["left behind"]
-    assert await told(installation, TID) == ["created,paid,shipped,finished"]
+    assert await transitions_of(installation, TID) == ["created,paid,shipped,finished"]
 
 
 async def test_however_much_a_crash_left_is_published_piece_by_piece(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither memory nor a transaction has to hold all of it."""
+    """Neither memory nor a transaction must hold all of it."""
     monkeypatch.setattr("consumer.enrich.write.writer.LEFTOVERS_AT_ONCE", 2)
     tids = [TID + number for number in range(5)]
     async with taking_over(installation) as dying:
@@ -220,7 +220,7 @@ async def test_however_much_a_crash_left_is_published_piece_by_piece(
     assert await nothing_is_unpublished(installation)
     found = await systems.records(installation.kafka, installation.topics.orders)
     assert [int(record.key or b"") for record in found] == tids, "each once"
-    steps = [later.offset - one.offset for one, later in itertools.pairwise(found)]
+    steps = [later.offset - each.offset for each, later in itertools.pairwise(found)]
     assert steps == [1, 2, 1, 2], "the mark of a transaction's end takes an offset"
 
 
@@ -229,7 +229,7 @@ async def test_however_much_a_crash_left_is_published_piece_by_piece(
         st.tuples(st.integers(5, 6), st.integers(10, 12), st.sampled_from("ab"), st.sampled_from(SOURCES)),
         min_size=2,
         max_size=4,
-        unique_by=lambda one: one[:3],
+        unique_by=lambda each: each[:3],
     ),
     successor_at=st.integers(1, 3),
 )
@@ -238,10 +238,10 @@ async def test_however_much_a_crash_left_is_published_piece_by_piece(
 async def test_whatever_the_order_of_arrival_and_the_cut_of_batches_all_end_alike_and_nothing_goes_backwards(
     installation: Installation, drawn: list[tuple[int, int, str, str]], successor_at: int
 ) -> None:
-    """P2: snapshots and details of one order, in every permutation, in batches cut in every way.
+    """P2: snapshots and details of one order, in every permutation, divided into batches in every way.
 
-    Each permutation and cut is an order of its own; all go through the table and the topic side by side. In
-    the middle the writer gives way to another one.
+    Each permutation and division has its own order; all go through the table and the topic side by side. In
+    the middle another writer takes over.
     """
     arrivals = {
         number: cut_up(permutation, cuts)
@@ -259,10 +259,10 @@ async def test_whatever_the_order_of_arrival_and_the_cut_of_batches_all_end_alik
                 writer = await stack.enter_async_context(taking_over(installation))
             batch = Batch()
             for tid, batches in arrivals.items():
-                for one in batches[turn] if turn < len(batches) else []:
-                    batch.add(a_version(tid, one))
+                for each in batches[turn] if turn < len(batches) else []:
+                    batch.add(a_version(tid, each))
             await writer.store(batch)
-            await tell(writer, batch)
+            await publish_batch(writer, batch)
 
     seen = await published_by_order(installation)
     stored = await installation.pool.fetch(
@@ -289,26 +289,26 @@ async def test_a_writer_whose_partition_was_taken_over_neither_stores_nor_publis
         old = await stack.enter_async_context(taking_over(installation))
         before = batch_of("before", modified=5)
         await old.store(before)
-        await tell(old, before)
+        await publish_batch(old, before)
         new = await stack.enter_async_context(taking_over(installation))
 
         with pytest.raises(NotOwnerError):
             await old.store(batch_of("of the old owner", modified=7))
         assert await nothing_is_unpublished(installation)
 
-        # What the new owner has stored and is about to publish is unpublished for the old one, too.
+        # For the old owner too, an order that the new owner has stored and not published is unpublished.
         after = batch_of("after", modified=6)
         await new.store(after)
         with pytest.raises(FencedError):
             await old.publish(after, {})
         assert [found.title for _, found in await published(installation, TID)] == ["before"]
 
-        await tell(new, after)
+        await publish_batch(new, after)
         assert [found.title for _, found in await published(installation, TID)] == ["before", "after"]
 
 
 async def test_a_writer_that_was_fenced_by_nobody_is_back_at_once(installation: Installation) -> None:
-    """As after a transaction that took too long: Kafka fences it, and no other owner is there to wait for."""
+    """As after a transaction that took too long: Kafka fences the writer, but there is no other owner."""
     async with enricher():
         await publish(installation, snapshot(installation, "before", modified=5, fetched=10))
         await eventually(lambda: is_published(installation, TID))
@@ -320,7 +320,7 @@ async def test_a_writer_that_was_fenced_by_nobody_is_back_at_once(installation: 
 
 
 async def test_a_writer_with_a_newer_owner_leaves_it_the_partition(installation: Installation) -> None:
-    """Coming back would take it away from its rightful owner; the group tells in time who that is."""
+    """If it came back, it would take the partition from its real owner, which the group will name."""
     async with enricher():
         await publish(installation, snapshot(installation, "before", modified=5, fetched=10))
         await eventually(lambda: is_published(installation, TID))
@@ -333,7 +333,7 @@ async def test_a_writer_with_a_newer_owner_leaves_it_the_partition(installation:
 
 
 async def test_a_writer_that_fails_while_it_is_let_go_does_not_come_back(installation: Installation) -> None:
-    """P2: the task group swallows the cancellation then; the partition would have two owners for good."""
+    """P2: the task group loses the cancellation then; the partition would have two owners for ever."""
     async with a_process(installation, FailsWhenCancelled) as process:
         lifetime = Lifetime()
         running = asyncio.create_task(process.run(lifetime))
@@ -344,7 +344,7 @@ async def test_a_writer_that_fails_while_it_is_let_go_does_not_come_back(install
             await running
 
 
-async def test_a_process_that_fails_for_good_is_not_ready_any_more_and_says_why(
+async def test_a_process_that_fails_for_ever_is_not_ready_any_more_and_says_why(
     installation: Installation,
 ) -> None:
     async with a_process(installation, FailsForGood) as process:
@@ -356,97 +356,97 @@ async def test_a_process_that_fails_for_good_is_not_ready_any_more_and_says_why(
 
 
 class FailsForGood(Enricher):
-    """Comes to more dead letters than are allowed."""
+    """An enricher that finds more dead letters than are allowed."""
 
     async def _write(self, partition: int, member: Member, epoch: int) -> None:
         raise TooManyDeadLettersError("a test")
 
 
 async def test_an_order_with_a_dead_letter_is_not_asked_for_again(installation: Installation) -> None:
-    """Else every time leaves another dead letter."""
+    """Otherwise each fetch would leave another dead letter."""
     pool = installation.pool
     waiting = Refetch(TID, SELLER, "x", at(0), at(5), None, "push", "not_there")
     await refetches.postpone(pool, [waiting, replace(waiting, tid=LAST_TID)], wait=timedelta(0))
     async with taking_over(installation) as writer:
         await writer.store(Batch(given_up={TID: at(5), LAST_TID: at(4)}))
-    assert [one.tid for one in await refetches.due(pool, limit=10)] == [LAST_TID], "promised after that"
+    assert [each.tid for each in await refetches.due(pool, limit=10)] == [LAST_TID], "promised after that"
 
 
 async def test_an_order_that_the_topic_cannot_hold_is_a_dead_letter_and_holds_up_no_other(
     installation: Installation,
 ) -> None:
-    """Stored, it would be published in vain for ever, with the partition behind it."""
+    """If it were stored, the writer would try for ever to publish it, and hold up the partition."""
     huge = "x" * (MAX_RECORD_BYTES + 1)
     async with taking_over(installation) as writer:
         batch = batch_of(huge, modified=5)
         batch.join(batch_of("as ever", modified=5, tid=LAST_TID))
         await writer.store(batch)
         assert batch.given_up == {TID: at(10)}, "else it would be asked for again and again"
-        await tell(writer, batch)
+        await publish_batch(writer, batch)
     assert await nothing_is_unpublished(installation)
     assert [found.title for _, found in await published(installation, LAST_TID)] == ["as ever"]
     (letter,) = await systems.records(installation.kafka, installation.topics.dead_letters)
-    told = cloud_events.attributes(letter.headers)
-    assert (letter.key, told["reason"]) == (records.key_of(TID), "unstorable")
-    assert told["detail"].startswith(f"more than {MAX_WIRE_BYTES} bytes; the first ")
+    about = cloud_events.attributes(letter.headers)
+    assert (letter.key, about["reason"]) == (records.key_of(TID), "unstorable")
+    assert about["detail"].startswith(f"more than {MAX_WIRE_BYTES} bytes; the first ")
 
 
 async def test_an_order_whose_letter_is_open_is_set_aside_once_and_counts_once(
     installation: Installation,
 ) -> None:
-    """Each sweep tells of it again: repeats would be letters, and stop the enricher of a single seller."""
+    """Each sweep finds it again: repeated dead letters would stop the enricher of a single seller."""
     async with taking_over(installation, Limit(share=0, records=100, least=2)) as writer:
         for second in range(5):
-            await tell_unstorable(writer, TID, modified=second)
+            await write_unstorable(writer, TID, modified=second)
         assert await letters_of(installation) == [TID]
 
         with pytest.raises(TooManyDeadLettersError, match="unstorable 2"):
-            await tell_unstorable(writer, LAST_TID, modified=1)
+            await write_unstorable(writer, LAST_TID, modified=1)
     assert await letters_of(installation) == [TID]
 
-    # The same after a restart, which has counted nothing yet.
+    # The same after a restart, which begins to count at zero.
     async with taking_over(installation, Limit(share=0, records=100, least=1)) as writer:
-        await tell_unstorable(writer, TID, modified=6)
-        # And a good state is stored, whatever is open.
+        await write_unstorable(writer, TID, modified=6)
+        # A good state is stored, whatever letter is open.
         batch = batch_of("good", modified=7)
         await writer.store(batch)
-        await tell(writer, batch)
+        await publish_batch(writer, batch)
     assert await letters_of(installation) == [TID]
     assert [found.title for _, found in await published(installation, TID)] == ["good"]
 
 
 @pytest.mark.parametrize("dealt_with", ["closed", "retried", "dropped"])
-async def test_an_order_whose_letter_is_dealt_with_is_set_aside_anew(
+async def test_an_order_whose_letter_is_closed_is_set_aside_again(
     installation: Installation, dealt_with: str
 ) -> None:
     pool, kept = installation.pool, installation.topics.letters_kept
     async with taking_over(installation) as writer:
-        await tell_unstorable(writer, TID, modified=1)
+        await write_unstorable(writer, TID, modified=1)
         (letter,) = await systems.records(installation.kafka, installation.topics.dead_letters)
         event_id = cloud_events.attributes(letter.headers)["id"]
         match dealt_with:
             case "closed":
                 await dead_letters.mark_closed(pool, [event_id], "a test", kept=kept)
             case "retried":
-                # Before its mark: the hint may be faster.
+                # Before its mark, because the hint may be faster.
                 await open_letters.forget(pool, [event_id])
             case _:
                 await pool.execute("update open_letters set noted_at = noted_at - $1::interval", kept)
-        await tell_unstorable(writer, TID, modified=2)
-        await tell_unstorable(writer, TID, modified=3)
-        await tell_unstorable(writer, LAST_TID, modified=3)
+        await write_unstorable(writer, TID, modified=2)
+        await write_unstorable(writer, TID, modified=3)
+        await write_unstorable(writer, LAST_TID, modified=3)
     assert await letters_of(installation) == [TID, TID, LAST_TID]
     assert await pool.fetchval("select count(*) from open_letters") == 2
 
 
-async def tell_unstorable(writer: PartitionWriter, tid: int, *, modified: int) -> None:
-    """Store and publish a batch with one order that PostgreSQL cannot hold."""
+async def write_unstorable(writer: PartitionWriter, tid: int, *, modified: int) -> None:
+    """Store and publish a batch with an order that PostgreSQL cannot hold."""
     batch = Batch()
     fine = Trade.from_platform(trade("fine", tid, modified=modified))
     broken = fine.model_copy(update={"status": secrets.token_hex(20_000)})
     batch.add(OrderVersion(SELLER, broken, at(10), "push"))
     await writer.store(batch)
-    await tell(writer, batch)
+    await publish_batch(writer, batch)
 
 
 async def letters_of(installation: Installation) -> list[int]:
@@ -455,11 +455,11 @@ async def letters_of(installation: Installation) -> list[int]:
 
 
 async def test_records_as_topsync_never_writes_them_stop_nobody(installation: Installation) -> None:
-    """P4: whatever is in the topics, each start would come to it again."""
+    """P4: whatever is in the topics, each start would read it again."""
     digits = b"9" * 5000
     changes, good = installation.topics.changes.name, snapshot(installation, "good", modified=5, fetched=10)
-    await sellers.pause(installation.pool, SELLER, "so that what it is about has to be noted")
-    told = Hint(SELLER, LAST_TID, "taobao_trade_\x00", at(0), at(0), at(0))
+    await sellers.pause(installation.pool, SELLER, "so that its orders must be noted")
+    hint = Hint(SELLER, LAST_TID, "taobao_trade_\x00", at(0), at(0), at(0))
     await publish(
         installation,
         Record(changes, digits, b"", []),
@@ -467,13 +467,13 @@ async def test_records_as_topsync_never_writes_them_stop_nobody(installation: In
         good._replace(headers=[("ce_sellerid", digits)]),
         good._replace(headers=[*good.headers, ("ce_sellerid", b"9" * 19)]),
         good._replace(value=None),
-        records.change(changes, told),
+        records.change(changes, hint),
         good,
     )
     async with enricher():
         await eventually(lambda: is_published(installation, TID))
         await eventually(lambda: is_noted(installation, LAST_TID))
-        # Two hints, and the first of the snapshots: the others are about the same order.
+        # Two hints, and the first snapshot: the others are about the same order.
         await eventually(lambda: dead_letters_are(installation, 3))
 
 
@@ -486,7 +486,7 @@ async def dead_letters_are(installation: Installation, count: int) -> bool:
 
 
 class FailsWhenCancelled(Enricher):
-    """Learns that it is fenced at the moment at which it is told to let go."""
+    """Learns that it is fenced at the moment when it is cancelled."""
 
     async def _write(self, partition: int, member: Member, epoch: int) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -520,7 +520,7 @@ async def a_process(
 
 @asynccontextmanager
 async def fencing(installation: Installation) -> AsyncIterator[None]:
-    """Another producer under the partition's transactional id."""
+    """Start another producer with the partition's transactional id."""
     own = settings.load(EnricherSettings)
     async with producers.partition_publisher(
         installation.kafka, group=own.enricher_group, partition=ONE_PARTITION, spacing_seconds=0
@@ -530,7 +530,7 @@ async def fencing(installation: Installation) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def taking_over(installation: Installation, limit: Limit = NO_LIMIT) -> AsyncIterator[PartitionWriter]:
-    """A new owner of the partition: first the epoch, then the transactional id, as an enricher does it."""
+    """A new owner of the partition: takes first the epoch, then the transactional id, like an enricher."""
     async with a_process(installation, limit=limit) as process:
         epoch = await orders.take_over(installation.pool, ONE_PARTITION, process.owner)
         async with producers.partition_publisher(
@@ -542,18 +542,18 @@ async def taking_over(installation: Installation, limit: Limit = NO_LIMIT) -> As
             yield PartitionWriter(process.tools, ONE_PARTITION, epoch, publisher)
 
 
-async def tell(writer: PartitionWriter, batch: Batch) -> None:
-    """Publish what has been stored of a batch, and note that."""
+async def publish_batch(writer: PartitionWriter, batch: Batch) -> None:
+    """Publish the stored orders of a batch, and note that they are published."""
     await writer.note(await writer.publish(batch, {}))
 
 
 def cut_up(permutation: Sequence[Arrival], cuts: Sequence[bool]) -> list[list[Arrival]]:
-    """A permutation in batches: a new one begins after each place at which it is cut."""
+    """A permutation in batches: a new batch begins after each cut."""
     batches = [[permutation[0]]]
-    for one, is_cut in zip(permutation[1:], cuts, strict=True):
+    for arrival, is_cut in zip(permutation[1:], cuts, strict=True):
         if is_cut:
             batches.append([])
-        batches[-1].append(one)
+        batches[-1].append(arrival)
     return batches
 
 
@@ -565,12 +565,12 @@ def a_version(tid: int, arrival: Arrival) -> OrderVersion:
 
 
 async def a_free_tid(installation: Installation) -> int:
-    """From here on no order is stored."""
+    """A tid from which on no order is stored."""
     return int(await installation.pool.fetchval("select coalesce(max(tid) + 1, $1) from orders", TID))
 
 
 async def published_by_order(installation: Installation) -> dict[int, list[tuple[int, Trade, datetime]]]:
-    """What a subscriber has seen of each order: revision, content and time of the fetch, in order."""
+    """What a subscriber has seen of each order: revision, content and time of fetch, in order."""
     seen = defaultdict(list)
     for record in await systems.records(installation.kafka, installation.topics.orders):
         attributes = cloud_events.attributes(record.headers)
@@ -631,8 +631,8 @@ async def published(installation: Installation, tid: int) -> list[tuple[int, Tra
     ]
 
 
-async def told(installation: Installation, tid: int) -> list[str]:
-    """What a subscriber has been told to have happened to an order, version by version."""
+async def transitions_of(installation: Installation, tid: int) -> list[str]:
+    """The transitions of an order that a subscriber has read, version by version."""
     found = await systems.records(installation.kafka, installation.topics.orders)
     return [
         cloud_events.attributes(record.headers)["transitions"]
@@ -647,7 +647,7 @@ async def publish(installation: Installation, *arriving: Record) -> None:
 
 
 async def has_titles(installation: Installation, *titles: str) -> bool:
-    """Whether these are what a subscriber has seen of the order."""
+    """Whether a subscriber has seen exactly these titles of the order."""
     return [found.title for _, found in await published(installation, TID)] == [*titles]
 
 

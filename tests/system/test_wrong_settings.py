@@ -1,4 +1,4 @@
-"""A wrong setting stops a process at its start, with status 2 and one line: setting, problem, fix."""
+"""A wrong setting stops a process at its start, with status 2 and a line: setting, problem, fix."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from topsync.base.vault import new_key
 from topsync.local.ports import free_port
 
 NOBODY = f"127.0.0.1:{free_port()}"
-"""Where no server listens: who asks there before reading all of its settings would try for a minute."""
+"""No server listens here: a process that asks it before reading all settings would try for a minute."""
 
 GOOD = {
     "KAFKA_BOOTSTRAP_SERVERS": NOBODY,

@@ -1,1 +1,1 @@
-"""The platform, locally: gateway, message channel and exports, with ground truth and fault switches."""
+"""The platform on this machine: gateway, message channel and exports, with ground truth and faults."""

@@ -1,6 +1,6 @@
 """The admin interface: ground truth, counts, faults and scripted changes. Not part of the platform.
 
-It shows sessions and whole orders to whoever can connect, so it listens on loopback unless told otherwise.
+It shows sessions and whole orders to whoever can connect, so it listens on loopback by default.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ class OrdersBody(_Strict):
 
     @property
     def wish(self) -> Wish:
-        """The change that is asked for, once."""
+        """The change that is asked for, without `count`."""
         return Wish(self.event, self.tid, self.line, self.type, self.min_lines, self.message)
 
 
 def _answers_problems(handler: AdminHandler) -> AdminHandler:
-    """Problems of a request become 4xx answers with a reason."""
+    """Turn problems of a request into 4xx answers with a reason."""
 
     @wraps(handler)
     async def guarded(admin: Admin, request: web.Request) -> web.StreamResponse:
@@ -125,7 +125,7 @@ def _answers_problems(handler: AdminHandler) -> AdminHandler:
 
 @dataclass(slots=True)
 class Admin:
-    """The handlers, over the parts they show."""
+    """The handlers, and the parts that they show."""
 
     world: World
     director: Director
@@ -186,12 +186,12 @@ class Admin:
         }
 
     async def sessions(self, _: web.Request) -> web.Response:
-        """What each seller has granted, and whether it still works."""
+        """Each seller's session, and whether it still works."""
         return _json([self.authorisations.as_json(book.seller) for book in self.world.books])
 
     @_answers_problems
     async def grant(self, request: web.Request) -> web.Response:
-        """Let a seller say yes: the code that its browser would bring back."""
+        """Let a seller authorise the app; answers the code that its browser would bring back."""
         body = await _body(request, GrantBody)
         seller = self._seller(request.match_info["user_id"])
         code = self.authorisations.new_code(seller, body.redirect_uri, body.sub_user_id)
@@ -199,7 +199,7 @@ class Admin:
 
     @_answers_problems
     async def end_session(self, request: web.Request) -> web.Response:
-        """End a seller's session, at once or in a while."""
+        """End a seller's session, at once or after some seconds."""
         body = await _body(request, EndBody)
         seller = self._seller(request.match_info["user_id"])
         if body.in_seconds:
@@ -217,7 +217,7 @@ class Admin:
 
     @_answers_problems
     async def set_oauth(self, request: web.Request) -> web.Response:
-        """Say whether the app may refresh from now on."""
+        """Set whether the app may refresh from now on."""
         self.authorisations.refreshable = (await _body(request, OAuthBody)).refreshable
         return _json({"refreshable": self.authorisations.refreshable})
 
@@ -233,7 +233,7 @@ class Admin:
 
     @_answers_problems
     async def truth(self, request: web.Request) -> web.StreamResponse:
-        """Every order of a seller that exists now, one full trade per line; `fields` narrows it."""
+        """Every order of a seller that exists now, a full trade per line; `fields` picks fields."""
         seller = self._seller(request.query.get("user_id", "0"))
         fields = request.query.get("fields")
         mask = parse_fields(fields) if fields else None
@@ -244,23 +244,23 @@ class Admin:
 
     @_answers_problems
     async def refund_truth(self, request: web.Request) -> web.StreamResponse:
-        """Every refund of a seller's orders as it is now, one in full per line."""
+        """Every refund of a seller's orders as it is now, a full refund per line."""
         seller = self._seller(request.query.get("user_id", "0"))
         book, asked = self.world.book(seller), _ids(request)
         named = [found for found in map(refund_of, asked or []) if found is not None]
         numbers = book.numbers() if asked is None else self._numbers(seller, {tid for tid, _, _ in named})
         shown = (refund for number in numbers for refund in refunds.all_of(book, number))
         return await _stream(
-            request, (one for one in shown if asked is None or int(str(one["refund_id"])) in asked)
+            request, (refund for refund in shown if asked is None or int(str(refund["refund_id"])) in asked)
         )
 
     def _numbers(self, seller: SimulatedSeller, tids: Iterable[int]) -> list[int]:
-        """The numbers of those of these orders that exist."""
+        """The numbers of the orders with these tids; a tid without an order is left out."""
         found = (self.world.number_of(seller, tid) for tid in sorted(tids))
         return [number for number in found if number is not None]
 
     async def counts(self, _: web.Request) -> web.Response:
-        """Calls per API, what became of messages and grants, what faults did, how many changes were made."""
+        """Counts of calls per API, of messages, grants, faults and changes."""
         return _json(
             {
                 "gateway": self.ledger.as_json(),
@@ -298,18 +298,18 @@ class Admin:
         return await self.activity(request)
 
     async def answers(self, _: web.Request) -> web.Response:
-        """How long after a call its answer comes."""
+        """How long an answer takes."""
         return _json({"seconds": self.pace.answer_seconds()})
 
     @_answers_problems
     async def set_answers(self, request: web.Request) -> web.Response:
-        """Change how long after a call its answer comes, for the calls from now on."""
+        """Change how long an answer takes, for calls from now on."""
         self.pace.set((await _body(request, AnswersBody)).seconds)
         return await self.answers(request)
 
     @_answers_problems
     async def orders(self, request: web.Request) -> web.Response:
-        """Let one named change happen at once, or several."""
+        """Make a named change happen at once, or several times."""
         body = await _body(request, OrdersBody)
         changes: list[JsonObject] = []
         for done in range(body.count):
@@ -330,7 +330,7 @@ class Admin:
 
 
 def _ids(request: web.Request) -> set[int] | None:
-    """The ids that `ids=1,2` names; none where it names no choice."""
+    """The ids in `ids=1,2`; None when the parameter is absent or empty."""
     asked = request.query.get("ids")
     return None if asked is None else {int(text) for text in asked.split(",")}
 
@@ -340,8 +340,8 @@ async def _stream(request: web.Request, objects: Iterable[object]) -> web.Stream
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson;charset=UTF-8"})
     await response.prepare(request)
     lines: list[bytes] = []
-    for one in objects:
-        lines.append(orjson.dumps(one, option=orjson.OPT_APPEND_NEWLINE))
+    for item in objects:
+        lines.append(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE))
         if len(lines) == _ORDERS_PER_WRITE:
             await response.write(b"".join(lines))
             lines.clear()

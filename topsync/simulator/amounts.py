@@ -13,17 +13,17 @@ from topsync.simulator.life import OrderState
 
 
 class LineAmounts(NamedTuple):
-    """The money of one line."""
+    """The money of a line."""
 
     adjustment: int
     total: int
     share: int
     divided: int
-    """What the line really costs; also what a refund of it gives back."""
+    """What the line really costs; a refund of the line gives back the same."""
 
 
 class Amounts(NamedTuple):
-    """The money of one trade."""
+    """The money of a trade."""
 
     lines: tuple[LineAmounts, ...]
     gross: int
@@ -35,7 +35,7 @@ class Amounts(NamedTuple):
 
     @property
     def adjustment(self) -> int:
-        """The trade's own adjustment: only told for single-line trades."""
+        """The trade's own adjustment: only trades with a single line show it."""
         return self.lines[0].adjustment if len(self.lines) == 1 else 0
 
 

@@ -14,9 +14,9 @@ _MOST_DIGITS = 19
 
 
 class Arguments:
-    """Reads one argument at a time; absent and empty are the same.
+    """Reads an argument at a time; absent and empty are the same.
 
-    Every method raises ApiError 40 for a required argument that is absent and 41 for a malformed one.
+    Every method raises ApiError: 40 when a required argument is absent, 41 when an argument is malformed.
     """
 
     def __init__(self, parameters: Mapping[str, str]) -> None:

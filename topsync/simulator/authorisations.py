@@ -1,4 +1,4 @@
-"""Who may call for whom: grants, sessions and their ends.
+"""Who may call for which seller: grants, sessions and their ends.
 
 Source: docs/platform/gateway.md 3.16 and 2.5. What is unknown there is a field of `OAuthSettings`.
 """
@@ -13,23 +13,23 @@ from urllib.parse import quote_plus
 
 from topsync.simulator.dice import Dice
 from topsync.simulator.errors import ApiError, Code
-from topsync.simulator.journal import Tell, untold
+from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.settings import OAuthSettings
 from topsync.simulator.wire import JsonObject, time_text
 
 _SPENT_CODES = 1000
-"""Codes and spent refresh tokens that are remembered; older ones are unknown, which is refused alike."""
+"""How many codes and spent refresh tokens to remember; older ones are unknown, and refused as well."""
 
 _UNLIMITED_SECONDS = 10 * 365 * 86400
-"""The life of the sessions that exist at the start."""
+"""How long the sessions of the start last."""
 
 _W2_SECONDS = 1800
-"""The highest level of writing lapses after half an hour (docs/platform/errors.md, code 53)."""
+"""The right to write at the highest level ends after half an hour (docs/platform/errors.md, code 53)."""
 
 
 class GrantError(Exception):
-    """The token endpoint refuses. The form of its errors is not the gateway's (3.16, 6)."""
+    """The token endpoint refuses. Its errors have another form than the gateway's (3.16, 6)."""
 
     def __init__(self, error: str, description: str) -> None:
         super().__init__(error)
@@ -39,7 +39,7 @@ class GrantError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GrantedSession:
-    """One session of one seller. Times are seconds of the platform's clock."""
+    """A session of a seller. Times are seconds of the platform's clock, since the epoch."""
 
     seller: SimulatedSeller
     token: str = field(repr=False)
@@ -49,7 +49,7 @@ class GrantedSession:
     refresh_ends_at: int
     sub_user_id: int | None = None
     refused: ApiError | None = None
-    """Why it is worth nothing any more, whatever its end says."""
+    """Why it does not work any more, even if `ends_at` is later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ class Authorisations:
         seed: int,
         second: Callable[[], int],
         on_stopped: Callable[[SimulatedSeller], None],
-        tell: Tell = untold,
+        report: ReportChange = no_report,
     ) -> None:
-        """`on_stopped` is told when a seller's session ends before another took its place, each time."""
+        """`on_stopped` is called when a seller's session ends before a new session has replaced it."""
         self.refreshable = settings.refreshable
         """Whether this app may refresh at all: a merchant's own may not."""
         self.counts: Counter[str] = Counter()
@@ -91,7 +91,7 @@ class Authorisations:
         self._seed = seed
         self._second = second
         self._on_stopped = on_stopped
-        self._tell = tell
+        self._report = report
         self._made = 0
         self._codes: dict[str, _Code] = {}
         self._former: deque[str] = deque()
@@ -101,7 +101,7 @@ class Authorisations:
             self._put(self._session(seller, seller.session, _UNLIMITED_SECONDS))
 
     def owner_of(self, token: str) -> SimulatedSeller | None:
-        """Whose session it is or was."""
+        """The seller of a session, also when the session has ended."""
         session = self._sessions.get(token)
         return None if session is None else session.seller
 
@@ -134,26 +134,26 @@ class Authorisations:
         return self._current[seller.index]
 
     def expire(self, seller: SimulatedSeller, *, refreshable: bool = True) -> None:
-        """End a seller's session now, for good; its refresh token with it where `refreshable` is false."""
+        """End a seller's session now, for ever; without `refreshable` its refresh token ends too."""
         session = self.current(seller)
         refresh_ends_at = session.refresh_ends_at if refreshable else session.granted_at
         self._put(replace(session, refused=session.refused or _expired(), refresh_ends_at=refresh_ends_at))
         self._on_stopped(seller)
 
     def cancel(self, seller: SimulatedSeller) -> None:
-        """Withdraw a seller's authorisation: session and refresh token are worth nothing."""
+        """Withdraw a seller's authorisation: session and refresh token stop working."""
         session = self.current(seller)
         self._put(replace(session, refused=_cancelled(), refresh_ends_at=session.granted_at))
         self._on_stopped(seller)
 
     def schedule_end(self, seller: SimulatedSeller, in_seconds: int) -> None:
-        """Let a seller's session end so many seconds from now."""
+        """Let a seller's session end after so many seconds."""
         self._put(replace(self.current(seller), ends_at=self._second() + in_seconds))
 
     def new_code(
         self, seller: SimulatedSeller, redirect_uri: str = "", sub_user_id: int | None = None
     ) -> str:
-        """What the seller's browser brings back once the seller has said yes: works once, for a while."""
+        """The code that a seller's browser brings back after the seller said yes; works once, for a while."""
         code = f"code{self._token(seller)[:24]}"
         ends_at = self._second() + self._settings.code_seconds
         self._codes[code] = _Code(seller, ends_at, redirect_uri, sub_user_id)
@@ -162,7 +162,7 @@ class Authorisations:
         return code
 
     def answer(self, form: Mapping[str, str]) -> JsonObject:
-        """What the token endpoint answers.
+        """The answer of the token endpoint.
 
         Raises:
             GrantError: it refuses.
@@ -170,7 +170,7 @@ class Authorisations:
         return self._counted(form.get("grant_type", ""), lambda: self._answer(form))
 
     def exchange(self, code: str) -> JsonObject:
-        """The same for a code that came to the gateway, which knows the app by the signature.
+        """The answer to a code that came to the gateway, which knows the app by the signature.
 
         Raises:
             GrantError: it refuses.
@@ -178,7 +178,7 @@ class Authorisations:
         return self._counted("authorization_code", lambda: self._exchange(code, None))
 
     def refresh(self, refresh_token: str) -> JsonObject:
-        """The same for a refresh that came to the gateway.
+        """The answer to a refresh that came to the gateway.
 
         Raises:
             GrantError: it refuses.
@@ -219,18 +219,18 @@ class Authorisations:
             case _:
                 raise GrantError("unsupported_grant_type", "grant_type is neither known nor supported")
 
-    def _exchange(self, told: str, redirect_uri: str | None) -> JsonObject:
-        """`redirect_uri` None: the request has no such parameter."""
-        code = self._codes.pop(told, None)
+    def _exchange(self, given: str, redirect_uri: str | None) -> JsonObject:
+        """`redirect_uri` is None when the request has no such parameter."""
+        code = self._codes.pop(given, None)
         if code is None or self._second() >= code.ends_at:
             raise GrantError("invalid_grant", "code is unknown, spent or too old")
         if code.redirect_uri and redirect_uri not in (None, code.redirect_uri):
-            raise GrantError("invalid_grant", "redirect_uri is not the one that the code was sent to")
+            raise GrantError("invalid_grant", "redirect_uri is not where the code was sent to")
         return self._granted(code.seller, code.sub_user_id)
 
-    def _refresh(self, told: str) -> JsonObject:
-        session = next((each for each in self._current.values() if each.refresh_token == told), None)
-        if not told or session is None or not self._is_refreshable(session):
+    def _refresh(self, refresh_token: str) -> JsonObject:
+        session = next((each for each in self._current.values() if each.refresh_token == refresh_token), None)
+        if not refresh_token or session is None or not self._is_refreshable(session):
             raise GrantError("invalid_grant", "refresh_token is unknown, spent or too old")
         return self._granted(session.seller, session.sub_user_id)
 
@@ -242,11 +242,11 @@ class Authorisations:
         )
         if self._settings.renewal_ends_old_session and former.refused is None:
             self._sessions[former.token] = replace(former, refused=_expired())
-            self._tell("session", former.token, seller.index, 0)
+            self._report("session", former.token, seller.index, 0)
         self._put(session)
-        return self._told(session)
+        return self._as_answer(session)
 
-    def _told(self, session: GrantedSession) -> JsonObject:
+    def _as_answer(self, session: GrantedSession) -> JsonObject:
         life = session.ends_at - session.granted_at
         sub_user: JsonObject = {}
         if session.sub_user_id is not None:
@@ -287,10 +287,10 @@ class Authorisations:
             if len(self._former) > _SPENT_CODES:
                 forgotten = self._former.popleft()
                 self._sessions.pop(forgotten, None)
-                self._tell("session", forgotten, session.seller.index, 0)
+                self._report("session", forgotten, session.seller.index, 0)
         self._sessions[session.token] = self._current[session.seller.index] = session
         works_until = 0 if session.refused else session.ends_at
-        self._tell("session", session.token, session.seller.index, works_until)
+        self._report("session", session.token, session.seller.index, works_until)
 
     def _is_refreshable(self, session: GrantedSession) -> bool:
         return self.refreshable and self._second() < session.refresh_ends_at

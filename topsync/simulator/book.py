@@ -1,6 +1,6 @@
-"""One seller's orders: the past, overlaid by what has changed since the start.
+"""One seller's orders: the past, and over it all changes since the start.
 
-Detail calls read the newest state. List calls read the newest state that is *visible* by now: a change may
+Detail calls read the newest state. List calls read the newest state that is *visible* now: a change may
 reach the lists later than it happened (docs/platform/gateway.md 7, point 3).
 """
 
@@ -16,12 +16,12 @@ from topsync.simulator.amounts import Amounts, amounts_of
 from topsync.simulator.drafts import Draft, draft_of, line_count
 from topsync.simulator.history import SellerHistory
 from topsync.simulator.ids import OrderKey
-from topsync.simulator.journal import Tell, untold
+from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.life import REFUND_KINDS, EventKind, OrderEvent, OrderState, fold, modified_by
 from topsync.simulator.sellers import SimulatedSeller
 
 KEPT_ORDERS = 1000
-"""Of each seller, of those that have changed: they are asked for at once, and change again soon."""
+"""Changed orders in the cache of each seller: clients ask for them at once, and they change again soon."""
 
 
 @dataclass(slots=True)
@@ -30,12 +30,12 @@ class LiveOrder:
 
     events: list[OrderEvent]
     past: int
-    """How many of the events belong to the past: none for an order created since."""
+    """How many events belong to the past; 0 for an order that was created since the start."""
     visible_at: list[int] = field(default_factory=list)
-    """For each event after the past: when lists show it."""
+    """For each event since the start: when lists show it."""
 
     def visible(self, now: int) -> int:
-        """How many events lists show; 0 when the order is not visible at all yet."""
+        """How many events lists show; 0 while the order is not visible."""
         for position in range(len(self.visible_at), 0, -1):
             if self.visible_at[position - 1] <= now:
                 return self.past + position
@@ -43,7 +43,7 @@ class LiveOrder:
 
 
 class CurrentOrder(NamedTuple):
-    """An order as it stands now. Several readers share it, so it is not to be changed."""
+    """An order as it is now. Several readers share it: do not change it."""
 
     draft: Draft
     state: OrderState
@@ -68,26 +68,26 @@ class OrderBook:
     """The orders of one seller, by number. Seconds are since the epoch."""
 
     def __init__(
-        self, seed: int, seller: SimulatedSeller, history: SellerHistory, tell: Tell = untold
+        self, seed: int, seller: SimulatedSeller, history: SellerHistory, report: ReportChange = no_report
     ) -> None:
         self.seller = seller
         self.history = history
         self._seed = seed
-        self._tell = tell
+        self._report = report
         self._live: dict[int, LiveOrder] = {}
         self._changed_at: list[int] = []
         self._changed: list[int] = []
         self._created: list[int] = []
         self._created_at: list[int] = []
         self.longest_delay = 0
-        """Of the changes so far: from when one happened until lists show it."""
+        """The longest time so far from a change until lists show it."""
         self._next = history.count
         self._drafts = lru_cache(KEPT_ORDERS)(self._new_draft)
-        self._standings = lru_cache(KEPT_ORDERS)(self._new_standing)
+        self._current = lru_cache(KEPT_ORDERS)(self._new_current)
 
     @property
     def next_number(self) -> int:
-        """The lowest number that no order has yet."""
+        """The lowest number without an order."""
         return self._next
 
     def __contains__(self, number: int) -> bool:
@@ -99,13 +99,13 @@ class OrderBook:
         yield from self._created.copy()
 
     def newest(self, limit: int) -> list[int]:
-        """At most so many orders, those created last first."""
+        """The orders that were created last, newest first, at most `limit`."""
         found = self._created[: -limit - 1 : -1]
         missing = limit - len(found)
         return found + list(range(self.history.count - 1, max(-1, self.history.count - 1 - missing), -1))
 
     def recently_changed(self, limit: int) -> list[int]:
-        """The orders of the last so many changes, newest change first; may repeat."""
+        """The orders of the last `limit` changes, newest change first; an order may come twice."""
         return self._changed[: -limit - 1 : -1]
 
     def live(self) -> dict[int, list[OrderEvent]]:
@@ -113,7 +113,7 @@ class OrderBook:
         return {number: order.events.copy() for number, order in self._live.items()}
 
     def events(self, number: int) -> Sequence[OrderEvent]:
-        """All that has happened to an order.
+        """Everything that has happened to an order.
 
         Raises:
             KeyError: there is no such order.
@@ -137,41 +137,41 @@ class OrderBook:
         """The state that the events leave the order in."""
         return fold(draft.type, len(draft.lines), events)
 
-    def standing(self, number: int) -> CurrentOrder:
-        """An order as it stands now; a change asks several times, for what can happen, messages and details.
+    def current(self, number: int) -> CurrentOrder:
+        """An order as it is now. Cached, because each change needs it for moves, messages and details.
 
         Raises:
             KeyError: there is no such order.
         """
         live = self._live.get(number)
-        return self._new_standing(number, 0) if live is None else self._standings(number, len(live.events))
+        return self._new_current(number, 0) if live is None else self._current(number, len(live.events))
 
-    def _new_standing(self, number: int, _: int) -> CurrentOrder:
-        """What is kept is told apart by the number of events: one more, and the order stands otherwise."""
+    def _new_current(self, number: int, _: int) -> CurrentOrder:
+        """The number of events is part of the cache's key: it grows with each change."""
         draft = self.draft(number)
         state = self.state(draft, self.events(number))
         return CurrentOrder(draft, state, amounts_of(draft, state))
 
     def brief_state(self, number: int, events: Sequence[OrderEvent]) -> OrderState:
-        """The same without the draft, for lists that need no more of it."""
+        """The state without the draft, for lists that need no more."""
         plan = self.history.plan(number)
         lines = line_count(self._seed, OrderKey(self.seller.index, number), plan)
         return fold(plan.type, lines, events)
 
     def create(self, number: int, at: int, visible_at: int) -> None:
-        """Begin an order. Its number must not have been used, nor any higher one."""
+        """Begin an order. Its number must be higher than all numbers so far."""
         if number < self._next:
             raise ValueError(f"order {number} comes after {self._next - 1}")
         self._next = number + 1
         self._live[number] = LiveOrder([], past=0)
         self._created.append(number)
         self._created_at.append(at)
-        self._tell("create", self.seller.index, number, at, visible_at)
+        self._report("create", self.seller.index, number, at, visible_at)
         self._add(number, OrderEvent(at, EventKind.CREATE), visible_at)
 
     def add(self, number: int, event: OrderEvent, visible_at: int) -> None:
-        """Let something happen to an order, not before its last event nor before any other live change."""
-        self._tell(
+        """Add an event to an order. It must not be earlier than any change before it."""
+        self._report(
             "add", self.seller.index, number, event.at, event.kind, event.line, visible_at, event.moves_order
         )
         self._add(number, event, visible_at)
@@ -188,13 +188,13 @@ class OrderBook:
         self.longest_delay = max(self.longest_delay, visible_at - event.at)
 
     def arrived_between(self, first: int, last: int, now: int) -> list[tuple[int, int]]:
-        """(arrived, number) of the orders whose shown state reached the lists in [first, last], unordered."""
+        """(arrived, number) of orders whose visible state reached the lists in [first, last], unsorted."""
         found = [
             entry
             for entry in self.history.modified_between(first, last)
             if entry[1] not in self._live or self._shows_past(entry[1], now)
         ]
-        # A change arrives no earlier than it happens, and no later than the longest delay there was.
+        # A change arrives no earlier than it happens, and at most the longest delay later.
         start = bisect_left(self._changed_at, first - self.longest_delay)
         for number in set(self._changed[start : bisect_right(self._changed_at, last)]):
             live = self._live[number]
@@ -204,9 +204,9 @@ class OrderBook:
         return found
 
     def refunded_between(self, first: int, last: int, now: int) -> set[int]:
-        """Every order that lists show with a refund modified in [first, last]; or a few more.
+        """Every order that lists show with a refund modified in [first, last], and maybe a few more.
 
-        What has become of a refund since, the order's events tell.
+        The order's events say what happened to the refund later.
         """
         found = self.history.refunded_between(first, last)
         start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
@@ -224,7 +224,7 @@ class OrderBook:
         return min(live.visible_at)
 
     def modified_between(self, first: int, last: int, now: int) -> list[tuple[int, int]]:
-        """(modified, number) of the orders that lists show with `modified` in [first, last], unordered."""
+        """(modified, number) of the orders that lists show with `modified` in [first, last], unsorted."""
         found = [
             entry
             for entry in self.history.modified_between(first, last)
@@ -238,24 +238,24 @@ class OrderBook:
         return found
 
     def created_since_start(self, first: int, last: int, now: int) -> list[int]:
-        """The live orders that lists show, created in [first, last], newest first."""
+        """The orders created since the start that lists show, created in [first, last], newest first."""
         start, stop = bisect_left(self._created_at, first), bisect_right(self._created_at, last)
         return [number for number in reversed(self._created[start:stop]) if self._live[number].visible(now)]
 
     def reveal(self, first: int, last: int, now: int) -> bool:
-        """Let lists show one change in [first, last] that they would show later; whether there was one."""
+        """Let lists show a change in [first, last] early; returns whether there was such a change."""
         start, stop = bisect_left(self._changed_at, first), bisect_right(self._changed_at, last)
         for number in self._changed[start:stop]:
             live = self._live[number]
             for position, at in enumerate(live.visible_at):
                 if at > now and first <= live.events[live.past + position].at <= last:
                     live.visible_at[position] = now
-                    self._tell("reveal", self.seller.index, first, last, now)
+                    self._report("reveal", self.seller.index, first, last, now)
                     return True
         return False
 
     def shown(self, number: int, now: int) -> Visible:
-        """An order as lists show it; ask only for those that they do show."""
+        """An order as lists show it; it must be visible."""
         live = self._live.get(number)
         if live is None or (count := live.visible(now)) == live.past:
             events = self.history.events(number)

@@ -23,7 +23,7 @@ CLOCK_TOLERANCE_SECONDS = 600
 """A timestamp may be off by ten minutes, either way."""
 
 UNKNOWN_API = "unknown"
-"""What a call of a method that does not exist is counted as."""
+"""The name under which calls of unknown methods are counted."""
 
 _VERBS = ("GET", "POST")
 _VERSION = "2.0"
@@ -39,7 +39,7 @@ _MISSING = {
 }
 _MILLISECONDS_DIGITS = 13
 _KEPT_TIMESTAMPS = 1024
-"""Calls of one second mostly carry the same."""
+"""Timestamps to cache: most calls of a second have the same."""
 
 
 class AdmittedCall(NamedTuple):
@@ -48,9 +48,9 @@ class AdmittedCall(NamedTuple):
     app_key: str
     arguments: Arguments
     granted: SimulatedSeller | None
-    """Whose session it carries; None for an API that needs none."""
+    """The seller of its session; None for an API that needs no session."""
     vision: Vision = CLEAR
-    """How far behind the truth the service is that answers."""
+    """How far the service that answers is behind the truth."""
 
     @property
     def seller(self) -> SimulatedSeller:
@@ -62,7 +62,7 @@ class AdmittedCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One method: what it needs, and the function that answers it (raises ApiError)."""
+    """A method: what it needs, and the function that answers it (raises ApiError)."""
 
     name: str
     answer: Callable[[AdmittedCall], JsonObject]
@@ -70,21 +70,21 @@ class Api:
 
 
 _Step: TypeAlias = "Callable[[Api, Mapping[str, str], Meeting], SimulatedSeller | None]"
-"""One check, which raises ApiError. That of the session answers with its seller."""
+"""A check, which raises ApiError. The session's check returns the seller."""
 
 
 class KnownGrants(Protocol):
-    """Who may call for whom."""
+    """Who may call for which seller."""
 
     def owner_of(self, token: str) -> SimulatedSeller | None:
-        """Whose session it is or was, as far as that is known."""
+        """The seller of a session, also when it has ended, as far as known."""
 
     def admit(self, token: str) -> SimulatedSeller:
         """The seller of a session that works; raises ApiError."""
 
 
 class Doorkeeper:
-    """The checks, with what they compare against."""
+    """The checks, with the values that they compare with."""
 
     def __init__(
         self,
@@ -113,13 +113,13 @@ class Doorkeeper:
         self._steps = [steps[check] for check in quirks.check_order]
 
     def visit(self, parameters: Mapping[str, str]) -> Visit:
-        """What a call seems to be, before anything about it is checked."""
+        """The call as it says it is, before any check."""
         method = parameters.get("method", "")
         api = method if method in self._apis else UNKNOWN_API
         return Visit(api, self._authorisations.owner_of(parameters.get("session", "")), parameters)
 
     def admit(self, verb: str, parameters: Mapping[str, str], meeting: Meeting) -> tuple[Api, AdmittedCall]:
-        """The method that is called, once everything about the call is in order.
+        """The method and the call, after all checks.
 
         `meeting` holds the faults that strike the call.
 
@@ -147,17 +147,17 @@ class Doorkeeper:
             raise ApiError(Code.UNSUPPORTED_VERSION if known_form else Code.INVALID_VERSION)
 
     def _check_timestamp(self, _: Api, parameters: Mapping[str, str], meeting: Meeting) -> None:
-        told = _timestamp(_present(parameters, "timestamp"))
-        if abs(told - self._second() - meeting.delivery.skew_seconds) > CLOCK_TOLERANCE_SECONDS:
+        given = _timestamp(_present(parameters, "timestamp"))
+        if abs(given - self._second() - meeting.delivery.skew_seconds) > CLOCK_TOLERANCE_SECONDS:
             raise ApiError(Code.INVALID_TIMESTAMP)
 
     def _check_signature(self, _: Api, parameters: Mapping[str, str], __: Meeting) -> None:
-        told = _present(parameters, "sign")
+        given = _present(parameters, "sign")
         method = _SIGN_METHODS.get(parameters.get("sign_method", ""))
         if method is None:
             raise ApiError(Code.INVALID_SIGNATURE)
         secret = self._apps[parameters["app_key"]]
-        if not hmac.compare_digest(told.encode(), self._signature(parameters, secret, method).encode()):
+        if not hmac.compare_digest(given.encode(), self._signature(parameters, secret, method).encode()):
             raise ApiError(Code.INVALID_SIGNATURE)
 
     def _signature(self, parameters: Mapping[str, str], secret: str, method: SignMethod) -> str:

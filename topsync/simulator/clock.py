@@ -1,4 +1,4 @@
-"""The platform's clock: starts wherever it is told to, runs at real speed, can be moved forward."""
+"""The platform's clock: starts at any time, runs at real speed, can be moved forward."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from topsync.simulator.journal import untold
+from topsync.simulator.journal import no_report
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -17,8 +17,8 @@ _PER_SECOND = 1_000_000
 class PlatformClock:
     """UTC time of the simulated platform.
 
-    It never goes back, whatever the machine's clock does. Moving it forward is how a test crosses midnight
-    or reaches the next half hour without waiting; it wakes whoever waits for the time skipped.
+    It never goes back, whatever the machine's clock does. A test moves it forward to cross midnight or to
+    reach the next half hour without waiting; this wakes those who wait for the skipped time.
     """
 
     def __init__(
@@ -30,22 +30,22 @@ class PlatformClock:
         self._monotonic = monotonic
         self._started = monotonic()
         self._jump = asyncio.Event()
-        self.tell = untold
-        """Is told when the clock is moved."""
+        self.report = no_report
+        """Called when the clock is moved."""
 
     @property
     def start_microseconds(self) -> int:
-        """The platform's time at `started`, had every jump been made by then."""
+        """The platform's time at `started`, as if all jumps had been made by then."""
         return self._start
 
     @property
     def started(self) -> float:
-        """Where the monotonic clock stood at the beginning."""
+        """The monotonic clock's value at the beginning."""
         return self._started
 
     @property
     def is_the_machines(self) -> bool:
-        """Whether it runs by the clock that all processes of the machine share."""
+        """Whether it uses the clock that all processes of the machine share."""
         return self._monotonic is time.monotonic
 
     @classmethod
@@ -60,7 +60,7 @@ class PlatformClock:
         return _EPOCH + self._microseconds() * _MICROSECOND
 
     def second(self) -> int:
-        """The current second since the epoch: the finest the platform can tell."""
+        """The current second since the epoch; the platform's times have no fractions."""
         return self._microseconds() // _PER_SECOND
 
     def advance(self, seconds: float) -> None:
@@ -72,12 +72,12 @@ class PlatformClock:
         if seconds < 0:
             raise ValueError("the platform's clock does not go back")
         self._start += round(seconds * _PER_SECOND)
-        self.tell("advance", seconds)
+        self.report("advance", seconds)
         self._jump.set()
         self._jump = asyncio.Event()
 
     async def wait_until(self, second: float) -> None:
-        """Return once the clock has reached a moment in seconds since the epoch."""
+        """Wait until the clock reaches a moment, in seconds since the epoch."""
         while (remaining := second - self.now().timestamp()) > 0:
             jump = self._jump
             try:

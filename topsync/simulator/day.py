@@ -1,20 +1,20 @@
 """An ordinary day of a platform: what happens to one order within seconds, and how often.
 
-A day is made of *scenes*: changes that follow each other on one order within seconds or minutes, as a buyer,
-a seller's software or the platform makes them. Between two scenes of an order lie hours or days. So a day is
-shortened by leaving these out: each scene is played with its real pace, on an order that is ready for it, and
-at any moment orders of every age are in play, as on the platform.
+A day consists of *scenes*: changes of the same order that follow each other within seconds or minutes, made
+by a buyer, a seller's software or the platform. Between two scenes of an order there are hours or days. We
+leave these out to shorten the day: each scene is played at its real pace, on an order that is ready for it.
+So at any moment orders of every age are in play, as on the platform.
 
-What a client of the message channel gets for a change is told in `topics.py`. Evidence for the mix
-(docs/platform/channel.md, docs/platform/gateway.md):
+`topics.py` says which messages a change sends. Evidence for the mix (docs/platform/channel.md,
+docs/platform/gateway.md):
 
 - which message a change sends: documented (docs/platform/channel.md 7.1, 7.2);
-- several messages for one change: a new order sends two (7.1). That a change of several lines is told once
-  for each of them, where the catalogue lists `oid` as always there, is **inferred** and a switch
-  (`messages_per_line`). The official client can collapse bursts of messages about one order within a second
+- several messages for one change: a new order sends two (7.1). Where the catalogue lists `oid` as always
+  there, a change of several lines sends a message for each line: **inferred**, and a switch
+  (`messages_per_line`). The official client can merge bursts of messages about one order within a second
   (6), so there are such bursts: verified in code;
-- at least once: repetitions are switched on as the fault `duplicate`; their share is nowhere told;
-- how often each scene is played, and its pace: **inferred**, chosen for a shop whose software answers
+- at least once: the fault `duplicate` switches repetitions on; no source says how many there are;
+- how often each scene is played, and its pace: **inferred**, for a shop whose software answers
   payments and refunds by itself. No source has figures.
 """
 
@@ -34,15 +34,15 @@ from topsync.simulator.moves import Move
 from topsync.simulator.world import Happening, World, find_move
 
 LOOKED_AT: Final = 800
-"""Of each seller's newest orders, for scenes to be played on."""
+"""How many of each seller's newest orders to play scenes on at the start."""
 
 KEPT_READY: Final = 5000
-"""Orders that are ready for a kind of scene; the oldest go first."""
+"""Orders to keep that are ready for a kind of scene; the oldest are dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One change, and how many seconds after the one before it happens."""
+    """A change, and how many seconds after the change before it happens."""
 
     kind: EventKind
     after_seconds: tuple[float, float] = (0.0, 0.0)
@@ -50,15 +50,15 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Changes of one order that follow each other; played so often for each hundred new orders."""
+    """Changes of one order that follow each other, and how often they are played per hundred new orders."""
 
     name: str
     times: int
     acts: tuple[Act, ...]
     type: TradeType | None = None
-    """Of a new order."""
+    """The type of a new order; None is any."""
     ready: str = ""
-    """What an order must be for it; empty: a new one."""
+    """The kind of order that the scene needs; empty: a new order."""
 
 
 _NEW: Final = Act(EventKind.CREATE)
@@ -112,7 +112,7 @@ CHANGES_PER_SCENE: Final = sum(scene.times * len(scene.acts) for scene in SCENES
 
 
 def readiness(state: OrderState) -> str:
-    """What kind of scene an order may be played next; empty where none is left for it."""
+    """The kind of scene that an order is ready for; empty when no scene is left for it."""
     if any(line.refund is not None and line.refund.status == "WAIT_SELLER_AGREE" for line in state.lines):
         return "refunding"
     if any(line.refund is not None for line in state.lines):
@@ -132,7 +132,7 @@ def readiness(state: OrderState) -> str:
 
 @dataclass(slots=True)
 class Day:
-    """Plays scenes in a world; choices come from one seeded source. `now` is monotonic, in seconds."""
+    """Plays scenes in a world; all choices come from a single seed. `now` is monotonic, in seconds."""
 
     world: World
     chance: random.Random
@@ -149,7 +149,7 @@ class Day:
                 self._keep(OrderKey(book.seller.index, number), state)
 
     def begin(self, now: float) -> list[Happening]:
-        """Play the first change of some scene: one for which there is an order."""
+        """Play the first change of a scene for which there is an order."""
         weights = [scene.times for scene in SCENES]
         while True:
             scene = self.chance.choices(SCENES, weights)[0]

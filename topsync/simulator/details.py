@@ -1,4 +1,4 @@
-"""Details in batches: what each trade of a task answers (docs/platform/gateway.md 4.4)."""
+"""Details in batches: the answer for each trade of a task (docs/platform/gateway.md 4.4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from topsync.simulator.world import World
 def subtasks(
     world: World, quirks: PlatformQuirks, seller: SimulatedSeller, tids: Sequence[str], fields: str
 ) -> list[JsonObject]:
-    """One row for each trade, in the order in which they were asked for; both texts are JSON in a string."""
+    """A row for each trade, in the order of the request; both texts are JSON in a string."""
     mask = parse_fields(fields)
     rows: list[JsonObject] = []
     for tid in tids:
@@ -40,8 +40,8 @@ def _detail(world: World, seller: SimulatedSeller, tid: int, mask: FieldMask) ->
 
 
 def _success(trade: JsonObject, quirks: PlatformQuirks) -> str:
-    told = {"trade": wire.with_text_ids(trade) if quirks.ids_as_strings else trade}
-    return _text(told if quirks.bare_batch_details else {"trade_fullinfo_get_response": told})
+    answer = {"trade": wire.with_text_ids(trade) if quirks.ids_as_strings else trade}
+    return _text(answer if quirks.bare_batch_details else {"trade_fullinfo_get_response": answer})
 
 
 def _failure() -> str:

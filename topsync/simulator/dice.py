@@ -1,6 +1,6 @@
-"""Chance as a pure function: the same names always throw the same numbers.
+"""Chance as a pure function: the same names always give the same numbers.
 
-`random.Random` would need tens of microseconds to seed per order; a keyed hash needs one or two.
+To seed a `random.Random` for each order would take tens of microseconds; a keyed hash takes one or two.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def octets(seed: int, purpose: bytes, *numbers: int) -> bytes:
 
 
 class Dice:
-    """A bounded supply of chance (512 bits) that belongs to one (seed, purpose, numbers).
+    """512 random bits that belong to one (seed, purpose, numbers).
 
-    Draws take bits off the supply; about forty draws of up to a thousand fit before it runs dry, which
-    raises no error but yields zeros, so use one `Dice` per small thing.
+    Each draw uses some of the bits; they are enough for about forty draws of up to a thousand. After that
+    every draw is zero, without an error, so use a new `Dice` for each small thing.
     """
 
     __slots__ = ("_supply",)
@@ -45,7 +45,7 @@ class Dice:
         return value
 
     def draw(self, bounds: Sequence[int]) -> list[int]:
-        """What `below` says of one bound after the other."""
+        """The results of `below` for several bounds, in turn."""
         supply, drawn = self._supply, []
         for bound in bounds:
             supply, value = divmod(supply, bound)
@@ -58,11 +58,11 @@ class Dice:
         return low + self.below(high - low + 1)
 
     def chance(self, per_cent: int) -> bool:
-        """True in so many of a hundred cases."""
+        """True in `per_cent` of a hundred cases."""
         return self.below(100) < per_cent
 
     def pick(self, choices: Sequence[T]) -> T:
-        """One of the choices, each as likely."""
+        """Pick from the choices; all are equally likely."""
         return choices[self.below(len(choices))]
 
     def token(self, digits: int) -> str:

@@ -19,11 +19,11 @@ from topsync.simulator.world import Happening, ImpossibleMoveError, World, find_
 
 _TICK_SECONDS = 0.02
 _MOST_PER_TICK = 500
-"""After a stall the stream catches up in portions, so that the gateway keeps answering."""
+"""After a stall the stream catches up in steps of at most this many changes, so that the gateway answers."""
 
 _CREATE_PER_CENT = 30
 _DOUBLE_PER_CENT = 5
-"""How often a second change follows on the same order at once, within the same second."""
+"""How often, in per cent, a second change of the same order follows in the same second."""
 _RECENT_ORDERS = 400
 _SEARCHED_ORDERS = 2000
 
@@ -55,21 +55,21 @@ _WEIGHTS: Mapping[EventKind, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A change that somebody asks for."""
+    """A change that a caller asks for."""
 
     event: str
-    """`create`, `advance` (whatever comes next), or the name of a `EventKind`."""
+    """`create`, `advance` (any next change), or the name of an `EventKind`."""
     tid: int | None = None
-    """The order; None takes a recent one to which it can happen."""
+    """The order; None takes a recent order to which it can happen."""
     line: int | None = None
     type: TradeType | None = None
     min_lines: int = 1
     message: bool = True
-    """False: it happens, but no message is sent."""
+    """Whether messages about it are sent."""
 
 
 class Director:
-    """Performs changes in a world and sends their messages. Choices come from one seeded source."""
+    """Makes changes in a world and sends their messages. All choices come from a single seeded source."""
 
     def __init__(
         self,
@@ -92,11 +92,11 @@ class Director:
 
     @property
     def rate(self) -> float:
-        """Changes per second of the stream; 0 when it rests."""
+        """Changes per second of the stream; 0 while it is paused."""
         return self._rate
 
     def set_rate(self, rate: float) -> None:
-        """Let the stream run at so many changes per second; 0 pauses it at once."""
+        """Set the stream's changes per second; 0 pauses it at once."""
         self._rate = rate
         self._rate_changed.set()
 
@@ -110,12 +110,12 @@ class Director:
             await self._stream_at(self._rate)
 
     def grant(self, user_id: int, wish: Wish) -> Happening:
-        """Perform one wished change now; the last thing it made happen.
+        """Make the wished change now; returns the last thing that it made happen.
 
         Raises:
             KeyError: no such seller, or the seller has no such order.
             ValueError: `event` names nothing that can happen.
-            ImpossibleMoveError: it cannot happen to that order, or to any recent one.
+            ImpossibleMoveError: it cannot happen to that order, or to any recent order.
         """
         book = self._world.book_of(user_id)
         if book is None:
@@ -125,14 +125,14 @@ class Director:
         else:
             number, move = self._find(book.seller.index, wish)
             happenings = self._world.perform(book.seller, number, move)
-        return self._tell(happenings, message=wish.message)
+        return self._send_messages(happenings, message=wish.message)
 
     def step(self) -> Happening:
-        """One change of the stream's choosing."""
+        """Make a random change, as the stream does."""
         index = self._random.randrange(len(self._world.books))
         key = None if self._chance(_CREATE_PER_CENT) else self._choose_order(index)
         if key is None:
-            return self._tell([self._world.create(self._world.books[index].seller)])
+            return self._send_messages([self._world.create(self._world.books[index].seller)])
         happening = self._advance(key)
         return self._advance(key) if self._chance(_DOUBLE_PER_CENT) else happening
 
@@ -146,10 +146,10 @@ class Director:
                 if self._day is None:
                     self.step()
                 else:
-                    self._tell(self._day.begin(now))
+                    self._send_messages(self._day.begin(now))
                 made += 1
             for happenings in () if self._day is None else self._day.go_on(now):
-                self._tell(happenings)
+                self._send_messages(happenings)
             await asyncio.sleep(_TICK_SECONDS)
 
     def _advance(self, key: OrderKey) -> Happening:
@@ -157,10 +157,10 @@ class Director:
         moves = self._world.possible(seller, key.number)
         weights = [_WEIGHTS[move.kind] for move in moves]
         move = self._random.choices(moves, weights)[0]
-        return self._tell(self._world.perform(seller, key.number, move))
+        return self._send_messages(self._world.perform(seller, key.number, move))
 
     def _choose_order(self, index: int) -> OrderKey | None:
-        """An order that changed lately, or one that was created lately."""
+        """An order that was changed or created lately."""
         book = self._world.books[index]
         recent = book.recently_changed(_RECENT_ORDERS) if self._chance(60) else book.newest(_RECENT_ORDERS)
         return OrderKey(index, self._random.choice(recent)) if recent else None
@@ -187,7 +187,7 @@ class Director:
             return self._random.choices(moves, [_WEIGHTS[move.kind] for move in moves])[0]
         return find_move(moves, EventKind(wish.event), wish.line)
 
-    def _tell(self, happenings: list[Happening], *, message: bool = True) -> Happening:
+    def _send_messages(self, happenings: list[Happening], *, message: bool = True) -> Happening:
         self.performed += len(happenings)
         for happening in happenings if message else ():
             for notice in notices_of(happening, self._quirks):

@@ -1,4 +1,4 @@
-"""What an order is from its first second on: buyer, items, prices, address. A pure function of its number.
+"""What an order has from its first second on: buyer, items, prices, address. A pure function of its number.
 
 All names, shops and addresses are invented; receivers come masked, as the platform gives them to
 developers (docs/platform/gateway.md 5.7).
@@ -31,7 +31,7 @@ _ITEMS = (
     ("示例台灯 护眼 LED", 13900, 50000012),
 )
 ITEMS = len(_ITEMS)
-"""How many there are in the shops of this world."""
+"""How many items the shops of this world sell."""
 
 _SKUS = (
     "颜色分类:蓝色;尺码:M",
@@ -56,7 +56,7 @@ _MORE: Mapping[str, Mapping[str, str]] = {
     "昆山市": {"receiver_town": "示例镇", "receiver_phone": "0512-****0000"},
     "": {"receiver_country": "新加坡"},
 }
-"""What is told of the addressees of some places besides, masked where it must be."""
+"""Fields that only addressees of some places have, masked where they must be."""
 _NOTHING_MORE: Mapping[str, str] = {}
 _SURNAMES = "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗"
 _MESSAGES = (
@@ -81,7 +81,7 @@ _OVERSOLD_PER_CENT = 1
 
 _ORDER_BOUNDS = (len(_LINES), 200_000, 100)
 _TENS = 10
-"""A price is the item's and up to nine times ten cents."""
+"""A price is the item's price plus zero to nine times ten cents."""
 _GOODS = tuple(product(_QUANTITIES, range(_TENS), range(len(_ITEMS))))
 _CHOICES = tuple(
     sku if with_sku < _WITH_SKU_PER_CENT else None for sku, with_sku in product(range(len(_SKUS)), range(100))
@@ -91,16 +91,16 @@ _LUCKS = tuple(
     for oversold, discounted in product(range(100), range(100))
 )
 _LINE_BOUNDS = (len(_GOODS), len(_CHOICES), len(_LUCKS))
-"""Few, as each draw has its price: one place in each of these tables."""
+"""Kept few, because each draw takes time: a single index for all of these tables."""
 _GOODS_BOUNDS = (len(_PLACES), len(_SURNAMES), 10_000, 16**_OAID_DIGITS, len(_TRADE_FROM))
 _PARCEL_BOUNDS = (*_GOODS_BOUNDS[:-1], len(_SHIPPINGS), len(_TRADE_FROM))
 
 _KEPT_LINES = 1 << 14
-"""More than there are different ones."""
+"""More than there are different lines."""
 
 
 class DraftLine(NamedTuple):
-    """One line as ordered; money in cents."""
+    """A line as ordered; money in cents."""
 
     item: int
     title: str
@@ -116,7 +116,7 @@ class DraftLine(NamedTuple):
 
     @property
     def fee_change(self) -> int:
-        """By how much one `modify_fee` lowers the line."""
+        """By how many cents a `modify_fee` makes the line cheaper."""
         return max(1, (self.gross - self.discount) // 20)
 
 
@@ -130,7 +130,7 @@ class Addressee(NamedTuple):
     mobile: str
     oaid: str
     more: Mapping[str, str]
-    """Fields that only some have."""
+    """Fields that only some addressees have."""
 
 
 class Draft(NamedTuple):
@@ -141,7 +141,7 @@ class Draft(NamedTuple):
     type: TradeType
     lines: tuple[DraftLine, ...]
     shop_discount: int
-    """Taken off the whole trade, shared over the lines."""
+    """A discount on the whole trade, divided among the lines."""
     postage: int
     deposit: int
     buyer_nick: str
@@ -152,12 +152,12 @@ class Draft(NamedTuple):
     trade_from: str
 
     def oaid(self, addresses: int) -> str:
-        """The addressee id after so many changes of the address: it changes with it."""
+        """The addressee id (oaid), which changes with each change of the address."""
         return f"{self.receiver.oaid}{addresses:02d}"
 
 
 def line_count(seed: int, key: OrderKey, plan: LifePlan) -> int:
-    """How many lines the order has that this number stands for: all of it that its status depends on."""
+    """How many lines the order with this number has; its status depends on nothing else of the draft."""
     return _line_count(Dice(seed, b"order", key.seller, key.number).below(len(_LINES)), plan)
 
 
@@ -166,7 +166,7 @@ def _line_count(drawn: int, plan: LifePlan) -> int:
 
 
 def draft_of(seed: int, key: OrderKey, plan: LifePlan) -> Draft:
-    """The order that this number stands for."""
+    """The order with this number."""
     dice = Dice(seed, b"order", key.seller, key.number)
     wanted, buyer, reduced = dice.draw(_ORDER_BOUNDS)
     count = _line_count(wanted, plan)

@@ -19,7 +19,7 @@ _KEPT_ROOTS = 64
 
 @dataclass(frozen=True, slots=True)
 class AnswerShape:
-    """How the caller wants to be answered. XML is the platform's default."""
+    """The form of answer that the caller asks for. XML is the platform's default."""
 
     json: bool = False
     simplify: bool = False
@@ -62,7 +62,7 @@ def _write(shape: AnswerShape, root: str, body: JsonObject) -> bytes:
 
 
 def _flattened(value: object) -> object:
-    """Lists without their item level."""
+    """A copy in which lists have no item level."""
     if isinstance(value, list):
         return [_flattened(item) for item in value]
     if not isinstance(value, dict):

@@ -58,7 +58,7 @@ _SERVICE_REJECTION_CODE = 520
 
 
 class ApiError(Exception):
-    """A call is refused. `code` None is a service's refusal, whose number is a quirk (15 or 50)."""
+    """A call is refused. `code` is None when a service refuses; its number (15 or 50) is a quirk."""
 
     def __init__(self, code: int | None, sub_code: str | None = None, sub_msg: str | None = None) -> None:
         super().__init__(code, sub_code)
@@ -78,7 +78,7 @@ def closed() -> ApiError:
 
 
 def unknown_app() -> ApiError:
-    """The other way in which the platform says that it does not know the application (a public capture)."""
+    """The platform's other refusal of an unknown application, from a public capture."""
     return ApiError(Code.PLATFORM_SYSTEM, "isp.get-app-error")
 
 
@@ -98,7 +98,7 @@ def mismatch(first: str, second: str, why: str) -> ApiError:
 
 
 def service_rejection() -> ApiError:
-    """A query is too slow, or too many are."""
+    """A query is too slow, or there are too many slow queries."""
     return ApiError(
         _SERVICE_REJECTION_CODE,
         "isv.trade-service-rejection",
@@ -107,5 +107,5 @@ def service_rejection() -> ApiError:
 
 
 def business(sub_code: str, sub_msg: str) -> ApiError:
-    """A service refuses for a reason of its own."""
+    """A service refuses for a reason of its business."""
     return ApiError(None, sub_code, sub_msg)

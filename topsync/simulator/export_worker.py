@@ -1,9 +1,9 @@
-"""Writes one export file, in a process of its own.
+"""Writes an export file, in a process of its own.
 
-A seller's three months are seconds of pure computation; in the gateway's process they would stall every
-other call. What it needs fits one JSON document on standard input, because the past is a pure function:
-only the orders that have changed since the start travel with it. The result is one JSON document on
-standard output. Format of the file: docs/platform/gateway.md 4.3.
+To write a seller's three months takes seconds of pure computation; in the gateway's process this would stall
+every other call. All input is a JSON document on standard input: the past is a pure function, so only the
+orders that have changed since the start are in it. The result is a JSON document on standard output. Format
+of the file: docs/platform/gateway.md 4.3.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from topsync.simulator.world import histories
 _COMPRESSION_LEVEL = 1
 _HASHED_BYTES = 1 << 20
 _NICENESS = 10
-"""The gateway goes first on a small machine."""
+"""Gives the gateway precedence on a small machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:
-    """Everything a file is made of."""
+    """Everything that is needed to write a file."""
 
     world: WorldSettings
     seller: int
@@ -48,7 +48,7 @@ class ExportJob:
     fields: str
     ids_as_strings: bool
     lives: list[tuple[int, list[OrderEvent]]]
-    """The whole lives of the orders that have changed since the start, as of the run."""
+    """All events of the orders that have changed since the start, as of the run."""
     path: str
     folder: str
     """Name of the directory inside the zip."""
@@ -68,21 +68,21 @@ class WrittenExport:
 
 def job_to_json(job: ExportJob) -> bytes:
     """The job as the worker reads it."""
-    return orjson.dumps(asdict(job), default=tuple)  # an event is a tuple of a kind that orjson does not know
+    return orjson.dumps(asdict(job), default=tuple)  # orjson does not know named tuples
 
 
 def job_from_json(text: bytes) -> ExportJob:
     """The job that `job_to_json` wrote."""
-    told = orjson.loads(text)
-    world = WorldSettings(**told.pop("world"))
+    fields = orjson.loads(text)
+    world = WorldSettings(**fields.pop("world"))
     lives = [
         (
             number,
             [OrderEvent(at, EventKind(kind), line, moves_order) for at, kind, line, moves_order in events],
         )
-        for number, events in told.pop("lives")
+        for number, events in fields.pop("lives")
     ]
-    return ExportJob(world=world, lives=lives, **told)
+    return ExportJob(world=world, lives=lives, **fields)
 
 
 def write(job: ExportJob) -> WrittenExport:
@@ -109,8 +109,8 @@ def _lines(job: ExportJob) -> Iterator[bytes]:
     mask = parse_fields(job.fields)
     separator = job.line_separator.encode()
     for trade in _trades(job, mask):
-        told = wire.with_text_ids(trade) if job.ids_as_strings else trade
-        yield orjson.dumps({"trade_fullinfo_get_response": {"trade": told}}) + separator
+        written = wire.with_text_ids(trade) if job.ids_as_strings else trade
+        yield orjson.dumps({"trade_fullinfo_get_response": {"trade": written}}) + separator
 
 
 def _trades(job: ExportJob, mask: FieldMask) -> Iterator[JsonObject]:
@@ -139,7 +139,7 @@ def _md5(path: str) -> str:
 
 
 def main() -> None:
-    """One job from standard input, its result to standard output."""
+    """Read a job from standard input, write its result to standard output."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     result = write(job_from_json(sys.stdin.buffer.read()))

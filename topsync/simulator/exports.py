@@ -1,4 +1,4 @@
-"""The asynchronous APIs: tasks, their schedule, the files behind one-use addresses, and batches of details.
+"""The asynchronous APIs: tasks, their schedule, files with one-time addresses, and batches of details.
 
 Reference: docs/platform/gateway.md 3.6 to 3.9 and 4. A result shows orders as they stand when the task
 *runs*, not as they stood before.
@@ -32,22 +32,22 @@ _log = structlog.get_logger(module=__name__)
 
 _FIRST_TASK_ID = 37_600_001
 _WORKERS = 1
-"""Files written at the same time: the machine is shared with the gateway."""
+"""Files written at the same time; few, because the gateway runs on the same machine."""
 _OPENS = timedelta(hours=1)
 _CLOSES = timedelta(hours=23)
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _TOKEN_DIGITS = 32
 _MAX_TASKS = 10_000
 _MAX_ADDRESSES = 100_000
-"""Unspent addresses: the oldest make room."""
+"""Unused addresses to keep; the oldest are dropped first."""
 _NO_REASON = "the export worker gave no reason"
 _LISTED_BACK_SECONDS = 3 * 86400
 _LISTED_AHEAD_SECONDS = 86400
-"""`topats.tasks.get` looks that far (docs/platform/gateway.md 3.9)."""
+"""How far `topats.tasks.get` looks (docs/platform/gateway.md 3.9)."""
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands; the value is what `status` carries."""
+    """How far a task is; the value is that of `status`."""
 
     NEW = "new"
     DOING = "doing"
@@ -75,7 +75,7 @@ class FileRequest(ExportRequest):
 
 @dataclass(frozen=True, slots=True)
 class DetailsRequest(ExportRequest):
-    """Some orders in full, each as a subtask; the numbers as they were given."""
+    """Some orders in full, each as a subtask; the tids as they were given."""
 
     tids: tuple[str, ...]
 
@@ -94,7 +94,7 @@ class Task:
     finished: int | None = None
 
     def as_json(self) -> JsonObject:
-        """The `task` of `topats.result.get`, without what belongs to a finished one."""
+        """The `task` of `topats.result.get`, without the fields of a finished task."""
         return {
             "task_id": self.id,
             "method": self.request.method,
@@ -124,17 +124,17 @@ def schedule_of(created: int, settings: ExportSettings) -> int:
 
 @dataclass(slots=True)
 class Exports:
-    """All export tasks of a platform. `run` must be running for them to get anywhere."""
+    """All export tasks of a platform. `run` must be running, or no task makes progress."""
 
     world: World
     settings: ExportSettings
     quirks: PlatformQuirks
     folder: Path
-    """Where the files are written; they are deleted with their tasks."""
+    """The folder of the files; they are deleted with their tasks."""
     completed: Callable[[SimulatedSeller, int], None]
     """Called with the seller and the task id when a task is done."""
     refuse: Callable[[SimulatedSeller], None]
-    """Called when a task runs; raises ApiError where a fault lets it fail."""
+    """Called when a task runs; raises ApiError when a fault makes it fail."""
     download_base: str = ""
     """Address in front of `/download`."""
     _tasks: dict[int, Task] = field(default_factory=dict)
@@ -164,25 +164,25 @@ class Exports:
         return task
 
     def result(self, app_key: str, task_id: int) -> JsonObject:
-        """What `topats.result.get` tells of a task; a finished one gets a new address each time.
+        """The answer of `topats.result.get`; each answer about a finished task has a new address.
 
         Raises:
             ApiError: unknown, forgotten or another app's task; or it is done and found nothing.
         """
         self._forget_old_tasks()
         task = self._task(app_key, task_id)
-        told = task.as_json()
+        answer = task.as_json()
         if task.status is TaskStatus.DONE and task.result is not None:
             if not task.result.lines:
                 raise business("isv.task-result-empty", "异步任务结果为空")
-            told["download_url"] = f"{self.download_base}/download?id={self._new_token(task)}"
-            told["check_code"] = task.result.check_code
+            answer["download_url"] = f"{self.download_base}/download?id={self._new_token(task)}"
+            answer["check_code"] = task.result.check_code
         if task.subtasks:
-            told["subtasks"] = {"subtask": task.subtasks}
-        return told
+            answer["subtasks"] = {"subtask": task.subtasks}
+        return answer
 
     def delete(self, app_key: str, task_id: int) -> None:
-        """Forget a task and its result; one that has not run never will.
+        """Forget a task and its result; if it has not run, it never will.
 
         Raises:
             ApiError: unknown, forgotten or another app's task.
@@ -207,17 +207,17 @@ class Exports:
         return [task.as_json() for task in sorted(found, key=lambda task: (task.schedule, task.id))]
 
     def seller_of(self, token: str) -> SimulatedSeller | None:
-        """Whose file a download address stands for; None for a worthless one."""
+        """The seller whose file a download address leads to; None when the address does not work."""
         task = self._tasks.get(self._tokens.get(token, 0))
         return None if task is None else task.request.seller
 
     def spend(self, token: str) -> Task | None:
-        """The task whose file a download address stands for; from now on the address is worthless."""
+        """The task whose file a download address leads to; the address does not work again."""
         task_id = self._tokens.pop(token, None)
         return None if task_id is None else self._tasks.get(task_id)
 
     def restore(self, token: str, task: Task) -> None:
-        """Give a spent address back, after a download that failed."""
+        """Make a spent address work again, after a download that failed."""
         self._tokens[token] = task.id
 
     def file_of(self, task: Task) -> Path:
@@ -225,7 +225,7 @@ class Exports:
         return self.folder / f"{task.id}.zip"
 
     async def run(self) -> None:
-        """Carry out what is accepted, until cancelled."""
+        """Carry out accepted tasks, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 group.create_task(self._carry_out(await self._accepted.get()))
@@ -325,4 +325,4 @@ class Exports:
     def _forget(self, task: Task) -> None:
         self._tasks.pop(task.id, None)
         self.file_of(task).unlink(missing_ok=True)
-        self._tokens = {token: told for token, told in self._tokens.items() if told != task.id}
+        self._tokens = {token: task_id for token, task_id in self._tokens.items() if task_id != task.id}

@@ -14,18 +14,18 @@ _KEPT_MASKS = 256
 
 @dataclass(frozen=True, slots=True)
 class FieldMask:
-    """Which fields a call asked for. Names that no trade has are ignored."""
+    """The fields that a call asked for. Unknown names are ignored."""
 
     whole: frozenset[str]
     nested: Mapping[str, frozenset[str]]
-    """For a list such as `orders`: the fields of its items, asked for as `orders.oid`."""
+    """For a list such as `orders`: the fields of its items that were asked for, as in `orders.oid`."""
 
     def asks_only(self, names: frozenset[str]) -> bool:
-        """Whether nothing beyond these top-level fields is wanted."""
+        """Whether all wanted fields are among these top-level fields."""
         return not self.nested and self.whole <= names
 
     def pick(self, trade: JsonObject) -> JsonObject:
-        """The trade without what was not asked for."""
+        """The trade with only the fields that were asked for."""
         if trade.keys() <= self.whole:
             return trade
         if not self.nested:
@@ -49,7 +49,7 @@ def parse_fields(text: str) -> FieldMask:
         if dot:
             nested.setdefault(parent, set()).add(child)
         else:
-            whole.add(sys.intern(name))  # the names of a trade's fields are: compared by identity
+            whole.add(sys.intern(name))  # like the names of a trade's fields, so they compare by identity
     return FieldMask(frozenset(whole), {parent: frozenset(names) for parent, names in nested.items()})
 
 
@@ -58,5 +58,5 @@ def _pick_items(value: object, names: frozenset[str]) -> object:
     if not isinstance(value, dict):
         return value
     return {
-        item: [{key: one[key] for key in one if key in names} for one in ones] for item, ones in value.items()
+        item: [{key: row[key] for key in row if key in names} for row in rows] for item, rows in value.items()
     }

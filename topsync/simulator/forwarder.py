@@ -1,4 +1,4 @@
-"""How a worker has a request answered by the platform's own process, over its Unix socket."""
+"""How a worker forwards a request to the platform's main process, over its Unix socket."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _NOT_FORWARDED = frozenset(
 
 
 class Forwarder:
-    """Has requests answered by the platform's own process, over its Unix socket."""
+    """Forwards requests to the platform's main process, over its Unix socket."""
 
     def __init__(self, client: aiohttp.ClientSession) -> None:
-        """`client` is a `client_of` that process."""
+        """`client` comes from `client_of`, with the socket of that process."""
         self._client = client
 
     async def handle(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
-        """Answer with what the platform's own process answers, or break off where it does."""
+        """Give the answer of the platform's main process, or break off where it breaks off."""
         headers = [
             (name, value) for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED
         ]
         try:
             async with self._client.request(
                 request.method,
-                request.url,  # whatever host it names: the client only knows one socket
+                request.url,  # its host does not matter: the client connects to the socket only
                 headers=headers,
                 data=body or None,
                 allow_redirects=False,
@@ -42,7 +42,7 @@ class Forwarder:
 
 
 def client_of(own_socket: Path) -> aiohttp.ClientSession:
-    """Sends requests to the platform's own process as they are given to it, and once."""
+    """A client that sends requests to the platform's main process unchanged, and only once."""
     return aiohttp.ClientSession(
         connector=aiohttp.UnixConnector(str(own_socket), limit=0),
         timeout=aiohttp.ClientTimeout(total=None),
@@ -56,7 +56,7 @@ def client_of(own_socket: Path) -> aiohttp.ClientSession:
 async def _without_retry(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a GET again that met a reset: a fault must strike a call once."""
+    """Keep aiohttp from repeating a GET after a reset: a fault must strike a call once."""
     try:
         return await handler(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:

@@ -68,7 +68,7 @@ class Gateway:
         return await self._download(request)
 
     async def _call(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
-        """One API call: nothing of it takes time unless a fault strikes it."""
+        """Answer an API call; it waits for nothing unless a fault strikes it."""
         try:
             given = parameters.of_request(request, body)
         except TooManyParametersError as error:
@@ -110,7 +110,7 @@ class Gateway:
         return envelope.success(shape, api.name, answer, request_id)
 
     async def _download(self, request: web.BaseRequest) -> web.StreamResponse:
-        """An export file. Its address is spent by the first GET, whatever becomes of it."""
+        """An export file. The first GET spends its address, even if the download fails."""
         self._ledger.arrived(DOWNLOAD)
         token = parse_qs(request.rel_url.raw_query_string).get("id", [""])[0]
         meeting = self._faults.meet(Visit(DOWNLOAD, self._exports.seller_of(token)))
@@ -119,7 +119,7 @@ class Gateway:
         task = self._spend(token, meeting)
         if task is None:
             self._ledger.refused(DOWNLOAD, "spent")
-            # A type other than octet-stream is how a client learns that the body is an error text (4.3).
+            # A client knows an error text by its content type, which is not octet-stream (4.3).
             return web.Response(text="文件不存在或下载地址已失效", headers={"Date": self._replies.date()})
         if instead := await _instead_of_answer(meeting.delivery, FaultMoment.AFTER):
             return instead
@@ -153,7 +153,7 @@ class Gateway:
     async def _send_file(
         self, request: web.BaseRequest, response: web.StreamResponse, task: Task, delivery: AnswerDelivery
     ) -> bool:
-        """Send it as far as its delivery goes; whether that was all of it.
+        """Send the file as far as its delivery allows; returns whether all of it was sent.
 
         Raises:
             ConnectionError: the client has gone.
@@ -174,7 +174,7 @@ class Gateway:
 
 
 def _garbled(block: bytes) -> bytes:
-    """The beginning of a zip with another time on its first entry: it still unpacks, to the same text."""
+    """The beginning of a zip with a wrong time in its first entry: it still unpacks to the same text."""
     return block[:_ZIP_TIME_OFFSET] + bytes((block[_ZIP_TIME_OFFSET] ^ 1,)) + block[_ZIP_TIME_OFFSET + 1 :]
 
 
@@ -185,7 +185,7 @@ def _damaged(body: bytes, delivery: AnswerDelivery) -> bytes:
 
 
 async def _instead_of_answer(delivery: AnswerDelivery, moment: FaultMoment) -> web.StreamResponse | None:
-    """What comes instead of an answer when a fault has something come at this point; waits if it must."""
+    """What a fault sends instead of an answer at this moment, or None; waits if the fault says so."""
     if moment is FaultMoment.BEFORE and delivery.delay_seconds:
         await asyncio.sleep(delivery.delay_seconds)
     if delivery.reset is moment:
@@ -197,5 +197,5 @@ async def _instead_of_answer(delivery: AnswerDelivery, moment: FaultMoment) -> w
 
 def _code_text(error: ApiError, business_code: int) -> str:
     code = business_code if error.code is None else int(error.code)
-    # Arguments' names end some sub codes; an id never does.
+    # Some sub codes end in the name of an argument, but never in an id.
     return f"{code}" if error.sub_code is None else f"{code} {error.sub_code}"

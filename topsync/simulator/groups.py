@@ -1,6 +1,6 @@
-"""The app's message groups, and which one a message goes to (docs/platform/channel.md 6).
+"""The app's message groups, and which group a message goes to (docs/platform/channel.md 6).
 
-A seller's own group goes before that of the topic; what has neither goes to `default`.
+A seller's group comes before the topic's group; a message that has neither goes to `default`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from topsync.simulator.sellers import SimulatedSeller
 
 @dataclass(slots=True)
 class Groups:
-    """See the module. `default` exists always and cannot be deleted."""
+    """See the module. `default` always exists and cannot be deleted."""
 
     _names: dict[str, None] = field(default_factory=lambda: {DEFAULT_GROUP: None})
     _of_seller: dict[int, str] = field(default_factory=dict)
@@ -22,14 +22,14 @@ class Groups:
 
     @property
     def names(self) -> list[str]:
-        """All of them, in the order in which they were made."""
+        """All groups, in the order in which they were made."""
         return list(self._names)
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
     def of(self, seller: SimulatedSeller, topic: str) -> str:
-        """Where a seller's message goes."""
+        """The group that a seller's message goes to."""
         return self._of_seller.get(seller.index) or self._of_topic.get(topic, DEFAULT_GROUP)
 
     def of_seller(self, seller: SimulatedSeller) -> str:
@@ -45,7 +45,7 @@ class Groups:
         self._of_seller.update((seller.index, name) for seller in sellers)
 
     def take_out(self, name: str, sellers: Iterable[SimulatedSeller]) -> None:
-        """Send the messages of those that are in this group elsewhere again."""
+        """Undo `move`, for the sellers that are in this group."""
         for seller in sellers:
             if self._of_seller.get(seller.index) == name:
                 del self._of_seller[seller.index]
@@ -61,7 +61,7 @@ class Groups:
                 del self._of_topic[topic]
 
     def delete(self, name: str) -> None:
-        """Forget a group and whatever leads to it."""
+        """Delete a group, with all its sellers and topics."""
         del self._names[name]
         self._of_seller = {index: group for index, group in self._of_seller.items() if group != name}
         self._of_topic = {topic: group for topic, group in self._of_topic.items() if group != name}

@@ -1,15 +1,15 @@
 """The past: order *n* of a seller as a pure function of (seed, seller, n), and its inverse.
 
-Nothing is stored, so a million orders cost neither start time nor memory. What makes it work:
+Nothing is stored, so a million orders cost neither start time nor memory. It works like this:
 
-- *created* grows with n and is inverted by arithmetic: orders lie evenly on a line whose hours are
-  stretched by how busy they are;
-- the *plan* of an order is its place in a round of a thousand, dealt by a linear congruence, so the
-  orders of one plan in a range are enumerated without looking at the others;
-- each *step* of a plan happens within a bounded jitter of its delay, so those modified in a window were
-  created in a short range (plus the jitter) before it.
+- *created* grows with n and can be inverted by arithmetic: the orders lie evenly on a line on which busy
+  hours are longer;
+- a linear congruence deals a *plan* to each order, in rounds of a thousand, so the orders of a plan in a
+  range are found without looking at the others;
+- each *step* of a plan happens within a bounded jitter after its delay, so the orders that were modified in
+  a window were created in a short, known range before it.
 
-The past ends with the second in which the simulator starts; what is planned for later does not happen.
+The past ends with the second in which the simulator starts; later steps do not happen.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _HOUR_STARTS = [0, *accumulate(weight * _HOUR_SECONDS for weight in _HOUR_WEIGHT
 _DAY_WEIGHT = _HOUR_STARTS[-1]
 
 _DEAL_FACTOR = 829
-"""Coprime to SLOTS, so a round deals each slot once; of those, one that spreads best: every plan with at
-least seven slots is dealt to some of any 200 orders in a row."""
+"""Coprime to SLOTS, so a round deals each slot once. Of such numbers it spreads best: among any 200 orders in
+a row there is each plan that has at least seven slots."""
 _DEAL_INVERSE = pow(_DEAL_FACTOR, -1, SLOTS)
 
 _CREATED_BITS = 32
 _JITTER_BITS = 16
 _CHANCE = Struct(f"<I{max(len(plan.steps) for plan in PLANS)}H")
-"""What chance has in store for an order: when it is created, and the jitter of each step."""
+"""The random numbers of an order: for its time of creation, and for the jitter of each step."""
 
 _KEPT_WINDOWS = 16
-"""Recent answers of `modified_between`: the pages of one window ask the same question again."""
+"""Recent answers of `modified_between` to keep: the pages of a window ask the same question again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PastSpan:
-    """The seconds that the past covers: from 00:00 of a platform day up to and including `last`."""
+    """The seconds of the past: from 00:00 of a platform day up to and including `last`."""
 
     first: int
     last: int
@@ -86,7 +86,7 @@ class SellerHistory:
         self._windows: OrderedDict[tuple[int, int], list[tuple[int, int]]] = OrderedDict()
 
     def plan(self, number: int) -> LifePlan:
-        """The life an order leads; defined for live orders (number >= count) as well, for its type."""
+        """The plan of an order; also defined for live orders (number >= count), which need its type."""
         return PLAN_OF_SLOT[self._slot(number)]
 
     def created(self, number: int) -> int:
@@ -94,7 +94,7 @@ class SellerHistory:
         return self._created(number, self._chance(number)[0])
 
     def events(self, number: int) -> list[OrderEvent]:
-        """What has happened to a base order, in order of time; begins with its creation."""
+        """The events of a base order, in order of time; the first is its creation."""
         steps = self.plan(number).steps
         return [
             OrderEvent(at, step.kind, step.line)
@@ -112,7 +112,7 @@ class SellerHistory:
         return range(self._first_created_at(first), self._first_created_at(last + 1))
 
     def modified_between(self, first: int, last: int) -> list[tuple[int, int]]:
-        """(modified, number) of the base orders whose last event lies in [first, last], unordered.
+        """(modified, number) of the base orders whose last event lies in [first, last], unsorted.
 
         The answer is kept for the next page: do not change it.
         """
@@ -124,13 +124,13 @@ class SellerHistory:
         return self._windows[window]
 
     def refund_steps_between(self, first: int, last: int) -> int:
-        """About how many refund steps happened to base orders in [first, last]; looks at none of them."""
+        """About how many refund steps happened to base orders in [first, last]; looks at no order."""
         return sum(
             len(created) * plan.per_mille // SLOTS for plan, _, created in self._refund_steps(first, last)
         )
 
     def refunded_between(self, first: int, last: int) -> set[int]:
-        """The numbers of the base orders to which something about a refund happened in [first, last]."""
+        """The numbers of the base orders with an event of a refund in [first, last]."""
         return {
             number
             for plan, step, created in self._refund_steps(first, last)
@@ -139,7 +139,7 @@ class SellerHistory:
         }
 
     def typed(self, numbers: range, types: frozenset[TradeType]) -> TypedRange:
-        """Those of a range of numbers that have one of the types, countable without a scan."""
+        """The orders of a range that have one of these types; can be counted without a scan."""
         return TypedRange(numbers, [plan.type in types for plan in map(self.plan, range(SLOTS))])
 
     def _modified_between(self, first: int, last: int) -> Iterator[tuple[int, int]]:
@@ -151,19 +151,19 @@ class SellerHistory:
                         yield seconds[-1], number
 
     def _last_steps(self, plan: LifePlan, first: int, last: int) -> Iterator[tuple[int, range]]:
-        """For each step that may have been an order's last, in the window: the orders it may concern."""
+        """Each step that may have been the last step of an order, in the window, with these orders."""
         for position, step in enumerate(plan.steps):
             earliest = first - step.delay_seconds - step.jitter_seconds
             if position + 1 < len(plan.steps):
                 following = plan.steps[position + 1]
-                # The next step lies after the end of the past, so the creation is recent.
+                # The next step is after the end of the past, so the creation is recent.
                 earliest = max(earliest, self._span.last - following.delay_seconds - following.jitter_seconds)
             numbers = self.created_range(earliest, min(last, self._span.last) - step.delay_seconds)
             if numbers:
                 yield position, numbers
 
     def _refund_steps(self, first: int, last: int) -> Iterator[tuple[LifePlan, LifeStep, range]]:
-        """Each refund step of each plan, with the orders to which it may have happened in the window."""
+        """Each refund step of each plan, with the orders in which it may have happened in the window."""
         for plan in PLANS:
             for step in plan.steps:
                 if step.kind in REFUND_KINDS:
@@ -172,7 +172,7 @@ class SellerHistory:
                     yield plan, step, self.created_range(earliest, latest)
 
     def _dealt(self, plan: LifePlan, numbers: range) -> Iterator[int]:
-        """The orders of a range that lead this plan."""
+        """The orders of a range that have this plan."""
         for slot in range(plan.first_slot, plan.first_slot + plan.per_mille):
             residue = (slot - self._deal_offset) * _DEAL_INVERSE % SLOTS
             yield from range(numbers.start + (residue - numbers.start) % SLOTS, numbers.stop, SLOTS)
@@ -192,12 +192,12 @@ class SellerHistory:
         if second > self._span.last:
             return self.count
         estimate = self._span.position(second) * self.count // self._weight
-        # Jitter stays within an order's own stretch of the line, so the estimate is off by one at most.
+        # The jitter stays within an order's own part of the line, so the estimate is wrong by at most 1.
         near = range(max(0, estimate - 1), min(self.count, estimate + 2))
         return near.start + bisect_left([self.created(number) for number in near], second)
 
     def _seconds(self, number: int, steps: Sequence[LifeStep]) -> list[int]:
-        """When each step of a base order's plan happened, up to the end of the past; the first always did."""
+        """When each step of a base order's plan happened, until the end of the past; at least the first."""
         drawn, *jitters = self._chance(number)
         created = self._created(number, drawn)
         end = self._span.last
@@ -214,7 +214,7 @@ class SellerHistory:
 
 
 class TypedRange:
-    """The numbers of a range whose place in the round of a thousand is allowed."""
+    """The numbers of a range whose slot is allowed."""
 
     def __init__(self, numbers: range, allowed: list[bool]) -> None:
         self._numbers = numbers

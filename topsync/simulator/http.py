@@ -1,4 +1,4 @@
-"""HTTP/1.1 for the gateway: aiohttp's server, and the ways to end an answer that no server offers.
+"""HTTP/1.1 for the gateway: aiohttp's server, with ways to break an answer that no server offers.
 
 Why this server: docs/decisions/simulator-server.md.
 """
@@ -18,12 +18,12 @@ MAX_REQUEST_BYTES: Final = 1 << 20
 """The body of a request; a longer one is refused with 413."""
 
 IDLE_SECONDS: Final = 75.0
-"""A connection that sends no whole request for so long, while nothing is being answered, is closed."""
+"""A connection without a complete request for so long is closed, unless it waits for an answer."""
 
 _MAX_LINE_BYTES = 1 << 16
-"""The request line, and each header: some clients put all parameters of a call into the address."""
+"""Limit of the request line and of each header: some clients put all parameters into the address."""
 _LINGER_SECONDS = 1.0
-"""How long the rest of a refused request is read and dropped, so that its client sees the refusal."""
+"""How long to read and drop the rest of a refused request, so that its client sees the refusal."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -50,7 +50,7 @@ class BrokenAnswer(web.StreamResponse):
 
 
 def cut(request: web.BaseRequest) -> None:
-    """End TCP behind what was written, however much of the body is missing."""
+    """End TCP after the bytes that were written, however much of the body is missing."""
     if request.transport is not None:
         request.transport.close()
 
@@ -64,7 +64,7 @@ def reset(request: web.BaseRequest) -> None:
 
 
 def server(handler: RequestHandler, *, idle_seconds: float = IDLE_SECONDS) -> web.Server:
-    """A server that hands every request to one handler; call it for the protocol of one more connection."""
+    """A server that gives every request to `handler`; call it to get the protocol of a new connection."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if request.method == hdrs.METH_CONNECT:
@@ -97,7 +97,7 @@ async def _body_of(request: web.BaseRequest, within_seconds: float) -> bytes:
         TimeoutError: it does not come in time.
         HTTPRequestEntityTooLarge: it is longer than MAX_REQUEST_BYTES.
     """
-    if request.content.is_eof():  # nearly always: to wait for what is there costs as much as to parse it
+    if request.content.is_eof():  # nearly always; awaiting it would cost as much as parsing it
         return request.content.read_nowait()
     async with asyncio.timeout(within_seconds):
         return await request.read()

@@ -1,7 +1,7 @@
 """Trade, order and refund numbers: computed from (seller, number) and back, without a table.
 
-All are above 2**53, and none is one that floating point happens to hold: a client that reads JSON numbers as
-floats corrupts each of them. Trade and order numbers have 19 digits (docs/platform/gateway.md 5.1).
+All are above 2**53, and floating point cannot hold any of them: a client that reads JSON numbers as floats
+corrupts each of them. Trade and order numbers have 19 digits (docs/platform/gateway.md 5.1).
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAX_SELLERS = 4096
-"""Sellers share one number space: this many interleave in it."""
+"""All sellers share a space of numbers; so many sellers fit into it."""
 
 MAX_LINES = 9
-"""Lines of one trade, and refunds of one line: each takes four bits of a refund number."""
+"""Bound for lines of a trade and for refunds of a line: each has four bits of a refund number."""
 
 _REFUND_BASE = 180_000_000_000_000_000
 _TRADE_BASE = 4_000_000_000_000_000_001
 _STRIDE = 160
-"""From one trade number to the next. A multiple of 32, so that the last five bits of every number are chosen:
-1 for a trade, 2 to 10 for its lines, 1 to 9 (beside 16) for refunds, and never 0. Beyond 2**57 floating point
-holds only multiples of 32, or of more."""
+"""From a trade number to the next. A multiple of 32, so that we choose the last five bits of every number: 1
+for a trade, 2 to 10 for its lines, 1 to 9 (beside 16) for refunds, and never 0. Beyond 2**57 floating point
+can only hold multiples of 32, or of more."""
 _ATTEMPT_BITS = 4
 _LARGEST = 2**63 - 1
 
@@ -50,7 +50,7 @@ def refund_id_of(tid: int, line: int, attempt: int) -> int:
 
 
 def refund_of(refund_id: int) -> tuple[int, int, int] | None:
-    """(tid, line, attempt) of a refund number; None for a number that no refund carries."""
+    """(tid, line, attempt) of a refund number; None for a number that no refund can have."""
     offset = refund_id - _REFUND_BASE
     place = offset % _STRIDE
     tid, (line, attempt) = offset - place + _TRADE_BASE, divmod(place, 1 << _ATTEMPT_BITS)
@@ -60,7 +60,7 @@ def refund_of(refund_id: int) -> tuple[int, int, int] | None:
 
 
 def key_of(tid: int) -> OrderKey | None:
-    """The order a trade number belongs to; None for a number that no trade carries, such as a line's."""
+    """The order of a trade number; None for a number that is no trade's, such as a line's."""
     offset = tid - _TRADE_BASE
     if offset < 0 or offset % _STRIDE or tid > _LARGEST:
         return None

@@ -1,8 +1,8 @@
-"""What has changed since the start, told to the workers in order, before whoever caused it is answered.
+"""All changes since the start, for the workers, in order.
 
-The journal is a file in memory that one process appends to and the others read before each call, so a call
-that arrives after a change meets it, in whichever process: no acknowledgement is needed and none is awaited.
-Linux only.
+The journal is a file in memory. The main process appends each change before it answers the client that made
+the change; the workers read the journal before each call. So a call after a change sees the change in every
+process, and no acknowledgement is needed. Linux only.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import Any, TypeAlias
 
 import orjson
 
-Tell: TypeAlias = Callable[..., None]
-"""Takes the name of a change and what it consists of, all of it JSON."""
+ReportChange: TypeAlias = Callable[..., None]
+"""Takes the name of a change and its values, all of them JSON."""
 
 _READ_BYTES = 1 << 16
 
 
-def untold(*_: object) -> None:
-    """The journal of a platform without workers."""
+def no_report(*_: object) -> None:
+    """Ignores a change: the journal of a platform without workers."""
 
 
 class Journal:
-    """The writing end; call it to tell a change. About a hundred bytes of memory per change."""
+    """The writing end; call it to report a change. Takes about a hundred bytes of memory per change."""
 
     def __init__(self) -> None:
         self.descriptor = os.memfd_create("topsync-journal")
         weakref.finalize(self, os.close, self.descriptor)
 
     def __call__(self, *change: object) -> None:
-        """Tell a change: its name, and what it consists of."""
+        """Report a change: its name and its values."""
         os.write(self.descriptor, orjson.dumps(change) + b"\n")
 
 
 class JournalReader:
-    """A reading end, with a place of its own."""
+    """A reading end, with an offset of its own."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -45,7 +45,7 @@ class JournalReader:
         self._begun = b""
 
     def news(self) -> list[list[Any]]:
-        """The changes since the last call; mostly none, which costs a microsecond."""
+        """The changes since the last call; mostly there are none, which takes a microsecond."""
         changes: list[list[Any]] = []
         while block := os.pread(self._descriptor, _READ_BYTES, self._offset):
             self._offset += len(block)

@@ -1,4 +1,4 @@
-"""What was called, how often, and how fast at most: the witness of a client's call budget."""
+"""Counts calls: which API, how often, and how many per second at most. Shows whether a budget was kept."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from topsync.simulator.wire import JsonObject, time_text
 
 _WINDOW_SECONDS = 1.0
 _KEPT_SECONDS = 300
-"""Platform seconds with calls whose counts are kept."""
+"""How many platform seconds with calls to keep counts of."""
 
 
 @dataclass(slots=True)
 class CallCount:
-    """The calls of one API."""
+    """The calls of an API."""
 
     total: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     """Refused calls by code and sub code."""
     most_per_second: int = 0
-    """The most calls that arrived within any one second."""
+    """The most calls that arrived within any second."""
     per_second: dict[int, int] = field(default_factory=dict)
-    """Calls by platform second, for the latest seconds that had any."""
+    """Calls by platform second, for the latest seconds with calls."""
     _recent: deque[float] = field(default_factory=deque)
 
     def arrived(self, moment: float, second: int) -> None:
@@ -37,7 +37,7 @@ class CallCount:
                 del self.per_second[next(iter(self.per_second))]
         recent = self._recent
         if recent and moment < recent[-1]:
-            moment = recent[-1]  # counted by another process, and told some microseconds late
+            moment = recent[-1]  # another process counted it, and reported it some microseconds late
         past = moment - _WINDOW_SECONDS
         recent.append(moment)
         while recent[0] <= past:
@@ -63,27 +63,27 @@ class Ledger:
         self._monotonic = monotonic
         self._second = second
         self.collect: Callable[[], None] = lambda: None
-        """Fetches what others have counted, by way of `arrived_at`."""
+        """Fetches the counts of other processes, which then call `arrived_at`."""
         self._apis: dict[str, CallCount] = {}
         self._all = CallCount()
 
     @property
     def per_second(self) -> Mapping[int, int]:
-        """Calls of all APIs together by platform second, the latest ones."""
+        """Calls of all APIs together by platform second, for the latest seconds."""
         return self._all.per_second
 
     def arrived(self, api: str) -> None:
-        """A call has arrived."""
+        """Count a call that arrives now."""
         self.collect()
         self.arrived_at(api, self._monotonic(), self._second())
 
     def arrived_at(self, api: str, moment: float, second: int) -> None:
-        """A call has arrived at a monotonic moment, in a platform second."""
+        """Count a call that arrived at a monotonic moment, in a platform second."""
         self._all.arrived(moment, second)
         self._apis.setdefault(api, CallCount()).arrived(moment, second)
 
     def refused(self, api: str, code: str) -> None:
-        """A call that had arrived was refused."""
+        """Count the refusal of a call that arrived before."""
         self._all.errors[code] += 1
         self._apis.setdefault(api, CallCount()).errors[code] += 1
 

@@ -1,4 +1,4 @@
-"""The life of an order: what happens to it, and what state that leaves it in.
+"""The life of an order: its events, and the state that they lead to.
 
 A state is never stored. It is the fold of an order's events, so the base history (a pure function), live
 changes and the export all agree by construction. Statuses and their meanings: docs/platform/gateway.md 5.3,
@@ -14,21 +14,21 @@ from typing import NamedTuple
 
 
 class EventKind(StrEnum):
-    """What can happen. Those that concern one line carry its position (from 1) in the event."""
+    """What can happen. An event about a single line has the line's position (from 1)."""
 
-    __hash__ = str.__hash__  # an enumeration's own is slow, and each event of each order is looked up
+    __hash__ = str.__hash__  # an enumeration's own is slow, and each event of each order needs it
 
     CREATE = "create"
     MODIFY_FEE = "modify_fee"
     CARD = "card"
-    """Paid by a foreign card, which is being confirmed."""
+    """Paid by a foreign card; the payment is being confirmed."""
     PRE_AUTH = "pre_auth"
-    """A contract without payment, which is being confirmed."""
+    """A contract without payment; it is being confirmed."""
     PAY = "pay"
     PAY_DEPOSIT = "pay_deposit"
     CLOSE_UNPAID = "close_unpaid"
     HOLD = "hold"
-    """Paid, and not to be shipped yet: a group is not complete, or the platform wants to look at it."""
+    """Paid, but not to be shipped yet: a group is not complete, or the platform checks the order."""
     RELEASE = "release"
     SHIP = "ship"
     SHIP_LINE = "ship_line"
@@ -47,7 +47,7 @@ class EventKind(StrEnum):
 
 
 class TradeType(StrEnum):
-    """The types that this world's orders carry (docs/platform/gateway.md 5.5)."""
+    """The types of this world's orders (docs/platform/gateway.md 5.5)."""
 
     __hash__ = str.__hash__
 
@@ -66,10 +66,10 @@ REFUND_KINDS = frozenset(
         *(EventKind.REFUND_RETURN, EventKind.REFUND_CLOSE, EventKind.REFUND_SUCCESS),
     }
 )
-"""What moves a refund's `modified`, and mostly the order's with it (see `PlatformQuirks`)."""
+"""Events that move a refund's `modified`, and mostly the order's too (see `PlatformQuirks`)."""
 
 DELIVERED_AT_ONCE = frozenset({TradeType.AUTO_DELIVERY, TradeType.ETICKET})
-"""Goods without a parcel: payment ships them in the same second."""
+"""Goods without a parcel: they are shipped in the second in which they are paid."""
 
 
 class OrderEvent(NamedTuple):
@@ -106,7 +106,7 @@ class LineState:
     shipped_at: int | None = None
     ended_at: int | None = None
     refunded: bool = False
-    """Its money went back before the trade was finished: the line is closed."""
+    """Its money was given back before the trade was finished: the line is closed."""
     refunds: tuple[RefundState, ...] = ()
     fee_changes: int = 0
 
@@ -141,7 +141,7 @@ class OrderState:
 
     @property
     def open_lines(self) -> list[LineState]:
-        """The lines whose money has not gone back."""
+        """The lines whose money was not given back."""
         return [line for line in self.lines if not line.refunded]
 
     @property
@@ -172,7 +172,7 @@ class OrderState:
 
     @staticmethod
     def line_status(status: str, line: LineState) -> str:
-        """The status of a line of a trade with this status: the same set without those of parts and holds."""
+        """The status of a line in a trade with this status; a line has no statuses for parts and holds."""
         if line.refunded:
             return "TRADE_CLOSED"
         if status == "PAID_FORBID_CONSIGN":
@@ -197,7 +197,7 @@ def modified_by(events: Sequence[OrderEvent]) -> int:
 
 
 def fold(type_: TradeType, lines: int, events: Iterable[OrderEvent]) -> OrderState:
-    """The state after the events, which begin with the creation and are in order of time."""
+    """The state after these events; they begin with the creation and are in order of time."""
     iterator = iter(events)
     created = next(iterator).at
     state = OrderState(type_, created, created, [LineState() for _ in range(lines)])

@@ -1,4 +1,4 @@
-"""List queries over one seller's orders: which, in which order, and which page of them.
+"""List queries over one seller's orders: filter, sort, and page.
 
 Newest first, by `created`, by `modified` or by arrival, ties by trade number descending
 (docs/platform/gateway.md 3.1 to 3.3).
@@ -14,7 +14,7 @@ from topsync.simulator.book import OrderBook
 from topsync.simulator.life import TradeType
 
 MAX_SCANNED_ORDERS = 50_000
-"""A status is only known by looking at each order; wider searches are refused as too slow."""
+"""To know a status, each order must be looked at; larger searches are refused as too slow."""
 
 
 class TooSlowError(Exception):
@@ -23,18 +23,18 @@ class TooSlowError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a list call asks for; seconds since the epoch, both ends included."""
+    """What a list call asks for; times are seconds since the epoch, both ends included."""
 
     first: int
     last: int
     types: frozenset[TradeType]
     statuses: frozenset[str] | None = None
     oldest_created: int = 0
-    """Orders created before that are out of reach."""
+    """Orders created before this second are out of reach."""
 
 
 class ListResult(NamedTuple):
-    """A result before paging: how many there are, and (offset, limit) to numbers, newest first."""
+    """A result before paging: the total, and a function from (offset, limit) to numbers, newest first."""
 
     total: int
     page: Callable[[int, int], list[int]]
@@ -46,7 +46,7 @@ def by_modified(book: OrderBook, query: Query, now: int) -> ListResult:
 
 
 def _by(book: OrderBook, query: Query, now: int, found: list[tuple[int, int]]) -> ListResult:
-    """What is found, (second, number), newest first."""
+    """The result for `found`, which holds (second, number); newest first."""
     history = book.history
     entries = [entry for entry in found if history.plan(entry[1]).type in query.types]
     if query.oldest_created:
@@ -58,12 +58,12 @@ def _by(book: OrderBook, query: Query, now: int, found: list[tuple[int, int]]) -
 
 
 def by_arrival(book: OrderBook, query: Query, now: int) -> ListResult:
-    """The orders whose shown state reached the lists in the window (docs/platform/gateway.md 3.3)."""
+    """The orders whose visible state reached the lists in the window (docs/platform/gateway.md 3.3)."""
     return _by(book, query, now, book.arrived_between(query.first, query.last, now))
 
 
 def by_first_arrival(book: OrderBook, query: Query, now: int) -> ListResult:
-    """The orders that reached the lists in the window for the first time, whatever has changed since."""
+    """The orders that reached the lists for the first time in the window, even if they changed later."""
     past = book.history.created_range(query.first, query.last)
     live = book.created_since_start(query.first - book.longest_delay, query.last, now)
     entries = ((book.first_arrived(number), number) for number in (*past, *live))

@@ -1,4 +1,4 @@
-"""The way of a parcel, made up from when it was shipped and signed for (docs/platform/gateway.md 3.13)."""
+"""The way of a parcel, invented from the times of shipping and signing (docs/platform/gateway.md 3.13)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _HOUR_SECONDS = 3600
 _COLLECTED_SECONDS = 2 * _HOUR_SECONDS
 _ARRIVED_SECONDS = 20 * _HOUR_SECONDS
 _SIGNED_SECONDS = 72 * _HOUR_SECONDS
-"""After shipping, unless the buyer signs or confirms before."""
+"""Seconds after shipping, unless the buyer signs or confirms earlier."""
 
 _WAITING = "等候发送给物流公司"
 _STATUS_OF = {"GOT": "已揽收", "ARRIVE": "运输中", "SIGNED": "对方已签收"}
-"""`status` is text for people; `action` is the machine's word."""
+"""`status` is text for people; `action` is the word for programs."""
 
 
 def is_split(state: OrderState) -> bool:
@@ -24,22 +24,22 @@ def is_split(state: OrderState) -> bool:
 
 
 def trace(draft: Draft, state: OrderState, line: int, now: int, *, offline: bool) -> JsonObject:
-    """The way of the parcel that holds a line (from 1), up to a second.
+    """The way of the parcel that holds a line (from 1), up to the second `now`.
 
-    Of one that was reported as shipped offline, the platform learns nothing, and says "signed" at once.
+    About a parcel that was reported as shipped offline the platform knows nothing, and says "signed" at once.
     """
-    told: JsonObject = {"tid": draft.tid}
+    trace_json: JsonObject = {"tid": draft.tid}
     shipped_at = state.lines[line - 1].shipped_at
     if shipped_at is None or draft.shipping_type == "virtual":
-        return {**told, "status": _WAITING}
-    told |= {"out_sid": waybill_of(draft.tid, line), "company_name": CARRIER}
+        return {**trace_json, "status": _WAITING}
+    trace_json |= {"out_sid": waybill_of(draft.tid, line), "company_name": CARRIER}
     if offline:
-        return {**told, "status": _STATUS_OF["SIGNED"]}
+        return {**trace_json, "status": _STATUS_OF["SIGNED"]}
     steps = [(at, action) for at, action in _steps(state, shipped_at) if at <= now]
-    told["status"] = _STATUS_OF[steps[-1][1]] if steps else _WAITING
+    trace_json["status"] = _STATUS_OF[steps[-1][1]] if steps else _WAITING
     if steps:
-        told["trace_list"] = {"transit_step_info": [_step(at, action) for at, action in steps]}
-    return told
+        trace_json["trace_list"] = {"transit_step_info": [_step(at, action) for at, action in steps]}
+    return trace_json
 
 
 def _steps(state: OrderState, shipped_at: int) -> list[tuple[int, str]]:

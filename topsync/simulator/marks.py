@@ -1,8 +1,8 @@
 """Fields that only some trades carry: fees, points, holds, services, marks (docs/platform/gateway.md 5.2).
 
-Which trade has which follows from its number, and what they say from its state, so they change with its
-`modified` alone. Most trades have few of them: a field without a value is absent. The forms of `trade_ext`,
-`delivery_plan`, `service_tags` and `toptype` are not documented: chosen.
+A trade's number decides which of them it has, and its state decides their values, so they only change when
+`modified` does. Most trades have few of them: a field without a value is absent. The forms of `trade_ext`,
+`delivery_plan`, `service_tags` and `toptype` are not documented; we chose them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from topsync.simulator.life import OrderState, TradeType
 from topsync.simulator.wire import JsonObject, money, time_text
 
 ROUNDS: Final = 97
-"""Trades are dealt marks in rounds of this many: a prime, so that each mark meets every life."""
+"""Marks are dealt to trades in rounds of this many: a prime, so that each mark meets every plan."""
 
 _DAY_SECONDS = 86400
 _STEP, _COD = TradeType.STEP, TradeType.COD
@@ -47,36 +47,36 @@ _CONSTANT: Final[tuple[JsonObject, ...]] = (
     {"trade_ext": {"before_close_flag": 0, "before_modify_flag": 1, "ext_attributes": "sim:1"}},
     {"delivery_plan": {"plan_type": "scheduled", "plan_date": "2025-12-01"}},
 )
-"""What never changes in a trade's life."""
+"""Marks that never change in a trade's life."""
 
 Told = Callable[[Draft, OrderState], JsonObject]
 
 
-def add_marks(told: JsonObject, draft: Draft, state: OrderState) -> None:
-    """Add to a trade what not every trade carries."""
+def add_marks(trade: JsonObject, draft: Draft, state: OrderState) -> None:
+    """Add to a trade the fields that only some trades have."""
     mark = draft.tid % ROUNDS
-    told["cod_status"] = _cod_status(state, mark)
+    trade["cod_status"] = _cod_status(state, mark)
     if state.paid_at is not None:
         if draft.type is not _COD:
-            told["alipay_no"] = f"20251120220014{draft.tid % 10**14:014d}"
+            trade["alipay_no"] = f"20251120220014{draft.tid % 10**14:014d}"
         if state.addresses:
-            told["lm"] = "1"
+            trade["lm"] = "1"
     if state.finished_at is not None:
-        told["can_rate"] = not state.buyer_rated
-        told["seller_can_rate"] = not state.seller_rated
+        trade["can_rate"] = not state.buyer_rated
+        trade["seller_can_rate"] = not state.seller_rated
     if state.held:
-        told["forbid_consign"] = 1
-        told[_HOLDS[mark % len(_HOLDS)]] = 1
+        trade["forbid_consign"] = 1
+        trade[_HOLDS[mark % len(_HOLDS)]] = 1
     if draft.type is _STEP:
-        told["send_time"] = time_text(state.created + _SEND_DAYS * _DAY_SECONDS)[:_DATE_CHARACTERS]
+        trade["send_time"] = time_text(state.created + _SEND_DAYS * _DAY_SECONDS)[:_DATE_CHARACTERS]
     elif draft.type is _COD:
-        told["cod_fee"] = money(_COD_FEE)
+        trade["cod_fee"] = money(_COD_FEE)
     if (more := _OF_MARK.get(mark)) is not None:
-        told.update(more if isinstance(more, dict) else more(draft, state))
+        trade.update(more if isinstance(more, dict) else more(draft, state))
 
 
 def _cod_status(state: OrderState, mark: int) -> str:
-    """Of cash on delivery. In the field, all other trades say `NEW_CREATED`, whatever has become of them."""
+    """The `cod_status`. In the field, trades without cash on delivery always have `NEW_CREATED`."""
     if state.type is not _COD:
         return "NEW_CREATED"
     if state.finished_at is not None or state.signed_at is not None:
@@ -105,7 +105,7 @@ def _services(draft: Draft, state: OrderState) -> JsonObject:
 
 
 def _logistics(draft: Draft, state: OrderState) -> JsonObject:
-    told: JsonObject = {"is_force_wlb": True}
+    fields: JsonObject = {"is_force_wlb": True}
     if state.payable_done:
         infos = [
             {
@@ -118,8 +118,8 @@ def _logistics(draft: Draft, state: OrderState) -> JsonObject:
             }
             for position, line in enumerate(draft.lines, 1)
         ]
-        told["logistics_infos"] = {"logistics_info": infos}
-    return told
+        fields["logistics_infos"] = {"logistics_info": infos}
+    return fields
 
 
 def _tags(draft: Draft, _: OrderState) -> JsonObject:

@@ -22,7 +22,7 @@ AUTHORISE_PATH = "/authorize"
 TOKEN_PATH = "/token"  # noqa: S105 -- a path
 
 _REFUSED_STATUS = 400
-"""Not documented; what RFC 6749 says."""
+"""Not documented; these are the statuses of RFC 6749."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class OAuthEndpoints:
         return application
 
     async def authorise(self, request: web.Request) -> web.Response:
-        """Where the seller says yes. Without `user_id`, a page that offers every seller of the world."""
+        """The page where the seller says yes. Without `user_id`, it offers every seller of the world."""
         query = request.query
         redirect_uri = query.get("redirect_uri", "")
         if (

@@ -1,4 +1,4 @@
-"""What list calls share: which page of which fields is wanted, and the frame of the answer.
+"""What all list calls share: which page and fields are wanted, and the form of the answer.
 
 Reference: docs/platform/gateway.md 1.6, 3.1 and 3.10.
 """
@@ -33,7 +33,7 @@ _MAX_PAGE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ListView:
-    """What a list call wants to see of its result: which fields, which page, a count or only `has_next`."""
+    """The view of a result that a list call asks for: fields, page, and a count or only `has_next`."""
 
     fields: FieldMask
     page_no: int
@@ -42,7 +42,7 @@ class ListView:
 
 
 def wanted(arguments: Arguments) -> ListView:
-    """What the arguments say."""
+    """The view that the arguments ask for."""
     return ListView(
         fields=arguments.fields(),
         page_no=arguments.number_within("page_no", 1, _MAX_PAGE, 1),
@@ -56,19 +56,19 @@ def types(arguments: Arguments, default: frozenset[str], quirks: PlatformQuirks)
     asked = arguments.names("type") or default
     if quirks.unknown_type is UnknownType.REFUSED and not asked <= KNOWN_TYPES:
         raise invalid("type", "未知的交易类型")
-    if "guarantee_trade" in asked:  # query-only: stands for the two
+    if "guarantee_trade" in asked:  # only in queries: means these two types
         asked |= {"fixed", "auction"}
     return frozenset(type_ for type_ in TradeType if type_.value in asked)
 
 
 def check_age(name: str, first: int, oldest: int, quirks: PlatformQuirks) -> None:
-    """Refuse a window that begins before what is in reach, if the platform does."""
+    """Refuse a window that begins too long ago, if the platform does."""
     if first < oldest and quirks.old_window is OldWindow.REFUSED:
         raise business(f"isv.invalid-parameter:{name}", "只能查询三个月以内的数据")
 
 
 def offset(wish: ListView, total: int, quirks: PlatformQuirks) -> int:
-    """Where the page begins; a page beyond the end is a quirk."""
+    """The offset of the page; a quirk decides about pages beyond the end."""
     offset = (wish.page_no - 1) * wish.page_size
     if offset < total or offset == 0 or quirks.page_beyond_end is PageBeyondEnd.EMPTY:
         return offset
@@ -80,10 +80,10 @@ def offset(wish: ListView, total: int, quirks: PlatformQuirks) -> int:
 def answer(
     wish: ListView, begin: int, total: int, plural: str, item: str, rows: Sequence[object]
 ) -> JsonObject:
-    """The answer that holds these rows, which begin at an offset of so many."""
-    told: JsonObject = (
+    """The answer with these rows, which begin at `begin` of `total`."""
+    answer_json: JsonObject = (
         {"has_next": begin + len(rows) < total} if wish.use_has_next else {"total_results": total}
     )
     if rows:  # an empty list has no key at all
-        told[plural] = {item: list(rows)}
-    return told
+        answer_json[plural] = {item: list(rows)}
+    return answer_json

@@ -1,8 +1,8 @@
-"""The lives that base orders lead: per thousand orders, so many of each.
+"""The lives of base orders, and how many of a thousand orders have each of them.
 
-Delays grow by more than the jitter of the step before, so a life's events are in order of time whatever
-is drawn. Numbers are those of a mid-sized shop, no more; they are chosen (not taken from a source) so that
-every state of docs/platform/gateway.md 5.3, 5.4 and 5.6 occurs in a few hundred orders.
+Delays grow by more than the jitter of the step before, so the events of a life are always in order of time.
+The numbers are those of a shop of middle size. We chose them (they come from no source) so that every state
+of docs/platform/gateway.md 5.3, 5.4 and 5.6 occurs within a few hundred orders.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _DAY = 24 * _HOUR
 
 @dataclass(frozen=True, slots=True)
 class LifeStep:
-    """One event of a base order's planned life.
+    """An event in the planned life of a base order.
 
-    It happens `delay + jitter` seconds after the creation, jitter drawn from [0, `jitter_seconds`]. The
-    bound is what makes the history invertible: an order modified at T was created in a known short range.
+    It happens `delay + jitter` seconds after the creation; the jitter is drawn from [0, `jitter_seconds`].
+    Because of this bound, an order that was modified at T was created in a known short range.
     """
 
     kind: EventKind
@@ -38,7 +38,7 @@ class LifeStep:
 
 @dataclass(frozen=True, slots=True)
 class LifePlan:
-    """A planned life, and how many of a thousand orders lead it."""
+    """A planned life, and how many of a thousand orders have it."""
 
     per_mille: int
     type: TradeType
@@ -265,7 +265,7 @@ _FIRST_SLOTS = [0, *accumulate(plan.per_mille for plan in _DEALT)]
 PLANS: tuple[LifePlan, ...] = tuple(
     replace(plan, first_slot=first) for plan, first in zip(_DEALT, _FIRST_SLOTS, strict=False)
 )
-"""Every plan, with the slots [first_slot, first_slot + per_mille) that it holds of a round."""
+"""Every plan, with its slots [first_slot, first_slot + per_mille) of a round."""
 
 PLAN_OF_SLOT: tuple[LifePlan, ...] = tuple(plan for plan in PLANS for _ in range(plan.per_mille))
 """The plan of each of the thousand slots."""

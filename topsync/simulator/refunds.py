@@ -1,7 +1,6 @@
 """A refund as the platform writes it, and the list of them (docs/platform/gateway.md 3.10).
 
-A refund is no object of its own: it is what an order's events say of a line, so it cannot disagree with the
-order.
+A refund is not stored: it follows from an order's events about a line, so it cannot disagree with the order.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from topsync.simulator.wire import JsonObject, money, time_text
 _DAY_SECONDS = 86400
 _REMIND_SECONDS = {"WAIT_SELLER_AGREE": 2 * _DAY_SECONDS, "WAIT_BUYER_RETURN_GOODS": 7 * _DAY_SECONDS}
 _RETURNS = (*("REFUND_AND_RETURN",) * 7, "", "REPAIR", "RESHIPPING", "OTHERS")
-"""Empty: an exchange, whose name depends on the shop. As many as make a prime: every life meets each."""
+"""Empty: an exchange, whose name depends on the shop. Their number is a prime: every plan meets each."""
 _EVERY_FIFTH = 5
 _OTHER_REMIND_SECONDS = 10 * _DAY_SECONDS
-"""When the platform decides by itself (inferred)."""
+"""Seconds after which the platform decides by itself (inferred)."""
 
 
 class RefundRow(NamedTuple):
@@ -41,14 +40,14 @@ class RefundRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RefundQuery:
-    """What a list of refunds asks for; seconds since the epoch, both ends included."""
+    """What a list of refunds asks for; times are seconds since the epoch, both ends included."""
 
     first: int
     last: int
     types: frozenset[TradeType]
     status: str | None
     oldest_created: int
-    """Refunds of orders created before that are out of reach."""
+    """Refunds of orders created before this second are out of reach."""
 
 
 def between(book: OrderBook, query: RefundQuery, now: int) -> list[RefundRow]:
@@ -82,9 +81,9 @@ def all_of(book: OrderBook, number: int) -> Iterator[JsonObject]:
     state = book.state(draft, book.events(number))
     for position, line in enumerate(state.lines, 1):
         for refund in line.refunds:
-            told = full_refund(book.seller, draft, state, position, refund.attempt)
-            if told is not None:
-                yield told
+            found = full_refund(book.seller, draft, state, position, refund.attempt)
+            if found is not None:
+                yield found
 
 
 def full_refund(
@@ -96,7 +95,7 @@ def full_refund(
     lived = state.lines[line - 1]
     refund = lived.refunds[attempt - 1]
     ordered = draft.lines[line - 1]
-    told: JsonObject = {
+    row: JsonObject = {
         "refund_id": str(refund_id_of(draft.tid, line, attempt)),
         "tid": draft.tid,
         "oid": oid_of(draft.tid, line, len(draft.lines)),
@@ -126,20 +125,20 @@ def full_refund(
         "shipping_type": draft.shipping_type,
     }
     if ordered.sku is not None:
-        told["sku"] = f"{SKU_BASE + ordered.item * 100 + ordered.sku}|{ordered.sku_text}"
+        row["sku"] = f"{SKU_BASE + ordered.item * 100 + ordered.sku}|{ordered.sku_text}"
     if refund.status == "WAIT_SELLER_AGREE":
-        told["operation_contraint"] = "refund_onweb" if draft.tid % _EVERY_FIFTH else "cannot_refuse"
+        row["operation_contraint"] = "refund_onweb" if draft.tid % _EVERY_FIFTH else "cannot_refuse"
     if refund.returned_at is not None:
-        told["good_return_time"] = time_text(refund.returned_at)
-        told["company_name"] = CARRIER
-        told["sid"] = f"R{waybill_of(draft.tid, line)}"
+        row["good_return_time"] = time_text(refund.returned_at)
+        row["company_name"] = CARRIER
+        row["sid"] = f"R{waybill_of(draft.tid, line)}"
     if refund.status in OPEN_REFUNDS:
-        told["refund_remind_timeout"] = _reminder(refund)
-    return told
+        row["refund_remind_timeout"] = _reminder(refund)
+    return row
 
 
 def _dispute_type(seller: SimulatedSeller, refund: RefundState, tid: int) -> str:
-    """Mostly money alone, or for goods that come back; sometimes something else altogether."""
+    """Mostly only money, or money for returned goods; sometimes something quite different."""
     choice = (tid + refund.attempt) % len(_RETURNS)
     if not refund.goods_return:
         return "OTHERS" if choice == 0 else "REFUND"
@@ -148,7 +147,7 @@ def _dispute_type(seller: SimulatedSeller, refund: RefundState, tid: int) -> str
 
 
 def _arbitration(refund: RefundState, tid: int) -> int:
-    """Who is refused may ask the platform to decide; what the numbers from 2 to 11 mean is chosen."""
+    """A refused buyer may ask the platform to decide; we chose the meanings of the numbers 2 to 11."""
     if refund.status != "SELLER_REFUSE_BUYER":
         return 1
     return 2 + (tid + refund.attempt) % 3

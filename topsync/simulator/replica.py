@@ -1,4 +1,4 @@
-"""The world in another process, brought up to date from the journal."""
+"""The world in another process, kept up to date by the journal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from topsync.simulator.world import World
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker gets at its start; the journal says what has changed since."""
+    """What a worker gets at its start; the journal brings all later changes."""
 
     number: int
     """From 1."""
     own_socket: Path
-    """Where the platform's own process answers what a worker cannot."""
+    """The socket at which the platform's main process answers what a worker cannot."""
     world: WorldSettings
     quirks: PlatformQuirks
     apps: Mapping[str, str] = field(repr=False)
@@ -32,7 +32,7 @@ class WorkerSetup:
 
 
 class Replica:
-    """The world as the journal tells it, with the sessions that work and whether there are faults."""
+    """The world according to the journal, with the sessions that work and whether there are faults."""
 
     def __init__(self, plan: WorkerSetup, journal: JournalReader) -> None:
         self.clock = PlatformClock.like(plan.start_microseconds, plan.started)
@@ -57,7 +57,7 @@ class Replica:
             self._apply[name](*change)
 
     def owner_of(self, token: str) -> SimulatedSeller | None:
-        """Whose session it is, if it works."""
+        """The seller of a session, if it works."""
         seller, ends_at = self._sessions.get(token, (None, 0))
         return seller if self.clock.second() < ends_at else None
 
@@ -65,7 +65,7 @@ class Replica:
         """The seller of a session that works.
 
         Raises:
-            ApiError: it does not; why, the platform's own process tells.
+            ApiError: it does not work; the platform's main process finds the reason.
         """
         seller = self.owner_of(token)
         if seller is None:

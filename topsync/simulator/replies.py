@@ -11,54 +11,54 @@ from email.utils import format_datetime
 from aiohttp import hdrs, web
 
 from topsync.simulator.envelope import AnswerShape
-from topsync.simulator.journal import Tell
+from topsync.simulator.journal import ReportChange
 from topsync.simulator.settings import check_answer_seconds
 
 _COMPRESSION_LEVEL = 1
-"""What nginx, which stands before such a gateway, uses unless told otherwise."""
+"""The default level of nginx, which often stands before such a gateway."""
 _GZIP_BITS = 16
-"""Added to the width of the window, they ask zlib for gzip's frame."""
+"""Added to the width of the window, this makes zlib write gzip's format."""
 _MOST_WINDOW_BITS = 15
 _LEAST_WINDOW_BITS = 9
 _MEMORY_BELOW_WINDOW = 7
-"""zlib's own choice for the largest window is a memory level of 8."""
+"""With this, the largest window gets memory level 8, as in zlib's defaults."""
 _WINDOW_MARGIN_BYTES = 262
-"""Of a window, zlib keeps so much for itself."""
+"""Bytes of a window that zlib keeps for itself."""
 _SHAPES = {
     (json, simplify): AnswerShape(json, simplify) for json in (True, False) for simplify in (True, False)
 }
 
 
 def shape_of(parameters: Mapping[str, str]) -> AnswerShape:
-    """How a call wants to be answered."""
+    """The form of answer that a call asks for."""
     return _SHAPES[parameters.get("format") == "json", parameters.get("simplify") == "true"]
 
 
 class Pace:
     """How long the platform takes to answer a call."""
 
-    def __init__(self, answer_seconds: float, tell: Tell) -> None:
-        """`tell` is told of each change."""
+    def __init__(self, answer_seconds: float, report: ReportChange) -> None:
+        """`report` is called with each change."""
         self._answer_seconds = answer_seconds
-        self._tell = tell
+        self._report = report
 
     def answer_seconds(self) -> float:
         """From a call to its answer, in real seconds."""
         return self._answer_seconds
 
     def set(self, answer_seconds: float) -> None:
-        """Answer the calls from now on at another pace.
+        """Change the pace of answers, for calls from now on.
 
         Raises:
             ValueError: no answer may take so long.
         """
         check_answer_seconds(answer_seconds)
         self._answer_seconds = answer_seconds
-        self._tell("answer_seconds", answer_seconds)
+        self._report("answer_seconds", answer_seconds)
 
 
 class Replies:
-    """Makes answers of bodies, when their time has come."""
+    """Makes answers from bodies, when their time has come."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Replies:
     ) -> None:
         """`second` is the platform's time, `answer_seconds` how long an answer takes now.
 
-        `process` tells the request ids of several processes apart.
+        `process` makes the request ids of several processes different.
         """
         self._answer_seconds = answer_seconds
         self._gzip_minimum_bytes = gzip_minimum_bytes
@@ -91,20 +91,20 @@ class Replies:
         return web.Response(body=body, headers=headers)
 
     def date(self, skew_seconds: int = 0) -> str:
-        """The platform's time: clients whose clock is far off find the right one here (1.8)."""
+        """The Date header: clients whose clock is wrong find the platform's time here (1.8)."""
         second = self._second() + skew_seconds
         if second != self._dated[0]:
             self._dated = (second, format_datetime(datetime.fromtimestamp(second, UTC), usegmt=True))
         return self._dated[1]
 
     def request_id(self) -> str:
-        """One that no answer has carried yet."""
+        """A new id, which no other answer has."""
         self._requests += 1
         return f"sim{self._requests:013x}"
 
 
 def _gzipped(body: bytes) -> bytes:
-    """Compressed with tables no larger than the body needs, as nginx does: they are cleared for each."""
+    """Compressed with small tables, as nginx does: zlib clears its tables for each body."""
     bits = min(max((len(body) + _WINDOW_MARGIN_BYTES).bit_length(), _LEAST_WINDOW_BITS), _MOST_WINDOW_BITS)
     memory = bits - _MEMORY_BELOW_WINDOW
     deflate = zlib.compressobj(_COMPRESSION_LEVEL, zlib.DEFLATED, bits + _GZIP_BITS, memory)

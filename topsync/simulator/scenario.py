@@ -1,4 +1,4 @@
-"""Scenario files: what a platform is like and which faults meet its clients when, as TOML."""
+"""Scenario files in TOML: a platform's settings, and which faults strike its clients when."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SETTINGS = frozenset(
         *("answer_seconds", "quirks", "exports", "oauth", "channel"),
     }
 )
-"""What a file may set: nothing about addresses, keys or folders of the machine that runs it."""
+"""What a file may set; not addresses, keys or folders of the machine that runs it."""
 
 
 class ScenarioError(ValueError):
@@ -31,13 +31,13 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Settings to change, and faults in the order in which they are switched on when the platform starts."""
+    """Settings to change, and faults to switch on when the platform starts, in this order."""
 
     settings: Mapping[str, object]
     faults: tuple[Fault, ...]
 
     def applied_to(self, base: SimulatorSettings) -> SimulatorSettings:
-        """The settings with those of the scenario in place of the base's.
+        """The base settings, changed by those of the scenario.
 
         Raises:
             ScenarioError: a setting is unknown or has an impossible value.
@@ -61,7 +61,7 @@ def load(path: Path) -> Scenario:
         raise ScenarioError(f"{path}: more than {_MAX_BYTES} bytes")
     try:
         return parse(content.decode())
-    except ValueError as error:  # not UTF-8, not TOML, or a scenario's own problem
+    except ValueError as error:  # not UTF-8, not TOML, or a problem of the scenario
         raise ScenarioError(f"{path}: {error}") from None
 
 
@@ -72,10 +72,10 @@ def parse(text: str) -> Scenario:
         ScenarioError: it names something unknown or impossible.
         tomllib.TOMLDecodeError: it is not TOML.
     """
-    told = tomllib.loads(text)
-    if unknown := told.keys() - {"settings", "faults"}:
+    document = tomllib.loads(text)
+    if unknown := document.keys() - {"settings", "faults"}:
         raise ScenarioError(f"unknown: {', '.join(sorted(unknown))}; a scenario has settings and faults")
-    settings, faults = told.get("settings", {}), told.get("faults", [])
+    settings, faults = document.get("settings", {}), document.get("faults", [])
     if not isinstance(settings, dict):
         raise ScenarioError("settings must be a table: [settings]")
     if not isinstance(faults, list) or len(faults) > _MAX_FAULTS:
@@ -90,36 +90,36 @@ def parse(text: str) -> Scenario:
 
 
 def problems(error: ValidationError) -> str:
-    """A validation's complaints in one line, without the values that were given."""
+    """The errors of a validation in one line, without the given values."""
     return "; ".join(
         ": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))))
         for each in error.errors(include_url=False, include_context=False, include_input=False)
     )
 
 
-def _fault(number: int, told: object) -> Fault:
+def _fault(number: int, given: object) -> Fault:
     where = f"fault {number}"
-    if not isinstance(told, dict) or not isinstance(name := told.get("fault"), str):
+    if not isinstance(given, dict) or not isinstance(name := given.get("fault"), str):
         raise ScenarioError(f'{where}: it needs a name: fault = "…"')
     try:
         kind = fault_named(name)
-        return kind.model_validate({key: value for key, value in told.items() if key != "fault"})
+        return kind.model_validate({key: value for key, value in given.items() if key != "fault"})
     except KeyError as error:
         raise ScenarioError(f"{where}: {error.args[0]}") from None
     except ValidationError as error:
         raise ScenarioError(f"{where} ({name}): {problems(error)}") from None
 
 
-def _changed(base: Any, told: Mapping[str, object], where: str) -> Any:  # noqa: ANN401 -- any settings class
+def _changed(base: Any, given: Mapping[str, object], where: str) -> Any:  # noqa: ANN401 -- any settings class
     """A copy of a settings object with some fields replaced."""
     types = get_type_hints(type(base))
-    if unknown := told.keys() - types.keys():
+    if unknown := given.keys() - types.keys():
         raise ScenarioError(f"{where}: unknown: {', '.join(sorted(unknown))}; there are {_listed(types)}")
     changes: dict[str, object] = {}
     for field in fields(base):
-        if field.name not in told:
+        if field.name not in given:
             continue
-        place, value, current = f"{where}.{field.name}", told[field.name], getattr(base, field.name)
+        place, value, current = f"{where}.{field.name}", given[field.name], getattr(base, field.name)
         if is_dataclass(current):
             if not isinstance(value, dict):
                 raise ScenarioError(f"{place} must be a table: [{place}]")

@@ -1,4 +1,4 @@
-"""The sellers of a world: who they are, and the session each of them has granted to the app."""
+"""The sellers of a world, and the session that each has granted to the app."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FIRST_USER_ID = 2_000_000_001
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSeller:
-    """One shop. `repr` leaves the session out: it is a credential, if an invented one."""
+    """A shop. `repr` leaves the session out, because it is a credential, although an invented one."""
 
     index: int
     user_id: int
@@ -26,7 +26,7 @@ class SimulatedSeller:
 
 
 def seller_of(seed: int, index: int) -> SimulatedSeller:
-    """The index-th seller of a seed's world."""
+    """The seller with this index in a seed's world."""
     dice = Dice(seed, b"seller", index)
     return SimulatedSeller(
         index=index,

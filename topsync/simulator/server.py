@@ -36,7 +36,7 @@ from topsync.simulator.faults.conductor import Conductor
 from topsync.simulator.faults.effects import Fate
 from topsync.simulator.faults.stage import FaultStage
 from topsync.simulator.gateway import ROUTER_PATH, Gateway
-from topsync.simulator.journal import Journal, untold
+from topsync.simulator.journal import Journal, no_report
 from topsync.simulator.ledger import Ledger
 from topsync.simulator.oauth import OAuthEndpoints
 from topsync.simulator.replica import WorkerSetup
@@ -61,28 +61,28 @@ class Addresses:
     channel_url: str
     admin_url: str
     oauth_url: str
-    """Of which `/authorize` and `/token` are parts."""
+    """The base of `/authorize` and `/token`."""
 
 
 class Simulator:
     """Starts and stops everything; use it as an asynchronous context manager, or `start` and `stop`.
 
-    Its parts are public: a test in the same process may read the world or make things happen directly.
+    Its parts are public: a test in the same process may read the world and make changes directly.
     """
 
     def __init__(
         self, settings: SimulatorSettings, clock: PlatformClock | None = None, faults: Sequence[Fault] = ()
     ) -> None:
-        """`faults` are switched on when it first starts."""
+        """`faults` are switched on at the first start."""
         self.settings = settings
         self.clock = clock or PlatformClock(settings.start_at)
         self._journal = Journal() if settings.workers else None
-        tell = self._journal or untold
+        report = self._journal or no_report
         if self._journal is not None and not self.clock.is_the_machines:
-            raise ValueError("workers cannot share a clock of one's own making")
-        self.clock.tell = tell
+            raise ValueError("workers cannot share a clock that was made by the caller")
+        self.clock.report = report
         self._start = self.clock.start_microseconds
-        self.board = FaultBoard(settings.seed, self.clock.now, tell)
+        self.board = FaultBoard(settings.seed, self.clock.now, report)
         self.world = World(
             WorldSettings(
                 seed=settings.seed,
@@ -95,7 +95,7 @@ class Simulator:
             visibility_delay_seconds=settings.visibility_delay_seconds,
             visibility_fault=self.board.visibility_delay,
             aftersale_refunds_move_orders=settings.quirks.aftersale_refunds_move_orders,
-            tell=tell,
+            report=report,
         )
         apps = {settings.app_key: settings.app_secret}
         self.channel = Channel(
@@ -106,7 +106,7 @@ class Simulator:
             self._fate_of,
         )
         self.authorisations = Authorisations(
-            self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended, tell
+            self.sellers, apps, settings.oauth, settings.seed, self.clock.second, self._session_ended, report
         )
         self.subscriptions = TopicSubscriptions(self.channel.publish, self.clock.now, self._may_send)
         self.director = Director(
@@ -116,12 +116,12 @@ class Simulator:
             self.world, self.channel, self.subscriptions, self.director, self.authorisations
         )
         self.conductor = Conductor(self.board, self._stage, self.clock)
-        self.pace = Pace(settings.answer_seconds, tell)
+        self.pace = Pace(settings.answer_seconds, report)
         self.ledger = Ledger(time.monotonic, self.clock.second)
         self._planned = tuple(faults)
         self._apps = apps
         self.workers: Workers | None = None
-        """Of a platform that has them and runs."""
+        """None without workers, or while the simulator does not run."""
         self._stack = AsyncExitStack()
         self._background: asyncio.Task[None] | None = None
         self._addresses: Addresses | None = None
@@ -143,7 +143,7 @@ class Simulator:
         return [book.seller for book in self.world.books]
 
     async def start(self) -> Addresses:
-        """Begin to listen, and to make changes if a rate is set.
+        """Start to listen, and to make changes if a rate is set.
 
         Raises:
             OSError: a port is taken.
@@ -207,7 +207,7 @@ class Simulator:
                 group.create_task(self.workers.run())
 
     async def _listen(self, stack: AsyncExitStack, gateway: web.Server) -> int:
-        """Have the gateway served, by workers where there are some; answers with its port."""
+        """Serve the gateway, by workers if there are any; returns its port."""
         host, port = self.settings.host, self.settings.gateway_port
         runner = await _running(stack, web.ServerRunner(gateway, shutdown_timeout=_SHUTDOWN_SECONDS))
         if self._journal is None:

@@ -1,4 +1,4 @@
-"""What a simulated platform is made of. Plain values; the command line fills them in."""
+"""The settings of a simulated platform. Plain values; the command line fills them in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.ids import MAX_SELLERS
 
 LONGEST_ANSWER_SECONDS = 60.0
-"""Shorter than an idle connection is kept."""
+"""Shorter than the time after which an idle connection is closed."""
 
 
 def check_answer_seconds(seconds: float) -> None:
@@ -26,7 +26,7 @@ def check_answer_seconds(seconds: float) -> None:
 
 
 class PageBeyondEnd(Enum):
-    """What a page number after the last one answers."""
+    """The answer to a page number after the last page."""
 
     EMPTY = "empty"
     LAST_PAGE = "last_page"
@@ -34,14 +34,14 @@ class PageBeyondEnd(Enum):
 
 
 class UnknownType(Enum):
-    """What a `type` that the platform does not know does to a list call."""
+    """The effect of an unknown `type` in a list call."""
 
     IGNORED = "ignored"
     REFUSED = "refused"
 
 
 class OldWindow(Enum):
-    """What a list window that begins more than three months ago answers."""
+    """The answer to a list window that begins more than three months ago."""
 
     REFUSED = "refused"
     CLIPPED = "clipped"
@@ -68,7 +68,7 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlatformQuirks:
-    """Behaviour that nobody has documented, each a switch (docs/platform/gateway.md 7, last paragraph).
+    """Behaviour that is not documented, as switches (docs/platform/gateway.md 7, last paragraph).
 
     The defaults are the reference's assumptions.
     """
@@ -80,9 +80,9 @@ class PlatformQuirks:
     end_modified_inclusive: bool = True
     end_created_inclusive: bool = True
     end_create_inclusive: bool = True
-    """The same of `trades.sold.incrementv.get`, whose window is of arrivals."""
+    """The same for `trades.sold.incrementv.get`, whose window is about arrivals."""
     changes_arrive: bool = True
-    """Every change moves `async_modified`; otherwise it stays at the order's first arrival."""
+    """Every change moves `async_modified`; if false, it stays at the order's first arrival."""
     equal_window_ends_refused: bool = True
     """`end_modified` must be *later* than `start_modified`, and `end_create` than `start_create`."""
     page_beyond_end: PageBeyondEnd = PageBeyondEnd.EMPTY
@@ -91,31 +91,31 @@ class PlatformQuirks:
     duplicate_scope: DuplicateScope = DuplicateScope.RETAINED
     failed_download_spends_url: bool = True
     bare_batch_details: bool = False
-    """A row of a batch of details is `{"trade": ...}`, as documented; clients have seen it in an envelope."""
+    """A row of a batch of details is `{"trade": ...}`, as documented; clients have seen an envelope."""
     refunds_oldest_first: bool = False
     """`refunds.receive.get` is assumed to list the newest first; its order is not documented."""
     refund_span_limited: bool = False
     """Whether `refunds.receive.get` refuses windows of more than a day."""
     aftersale_refunds_move_orders: bool = True
-    """A refund of an order that is finished moves the order's `modified`; nobody documents that it does."""
+    """A refund of a finished order moves the order's `modified`; this is not documented."""
     refund_ids_as_numbers: bool = False
     """`refund_id` as a JSON number, as in 2011 to 2013."""
     offline_parcels: bool = False
     """Parcels are reported as shipped offline: their trace says "signed" at once."""
     split_without_lines_refused: bool = True
-    """A trace of a trade in several parcels must name lines; otherwise it answers with the first parcel."""
+    """The trace of a trade with several parcels must name lines; if false, it is the first parcel's."""
     messages_per_line: bool = False
-    """Whether a change of a whole order is told once for each line, where `oid` is always there (7.1)."""
+    """Whether a change of a whole order sends a message per line, where `oid` is always there (7.1)."""
     address_topic: str = "taobao_trade_TradeChanged"
-    """Lore: an address change never arrives as `TradeLogisticsAddressChanged`."""
+    """Users report that an address change never comes as `TradeLogisticsAddressChanged`."""
     check_order: tuple[Check, ...] = tuple(Check)
-    """In which order the gateway refuses a call in which several things are wrong; each is checked once."""
+    """The order of checks, which matters when several things are wrong; each comes exactly once."""
     closed_apis: frozenset[str] = frozenset()
     """Methods that the app has no right to (11); `taobao.topats.*` may be closed to new apps."""
     unknown_app_is_a_system_error: bool = False
     """An unknown application is answered with code 1, `isp.get-app-error`, as in a capture, not with 29."""
     empty_parameters_signed: bool = False
-    """Parameters without a value are part of what is signed, as the generated Python SDK has it (1.4)."""
+    """Parameters without a value are signed too, as in the generated Python SDK (1.4)."""
     gzip_minimum_bytes: int = 1024
     """Answers at least this long are compressed for clients that accept gzip."""
 
@@ -143,17 +143,17 @@ class ExportSettings:
 
 @dataclass(frozen=True, slots=True)
 class OAuthSettings:
-    """Grants and sessions (docs/platform/gateway.md 3.16). Whatever is not documented is a switch."""
+    """Grants and sessions (docs/platform/gateway.md 3.16). What is not documented is a switch."""
 
     refreshable: bool = False
     """Only apps sold on the service market can refresh; merchants' own apps cannot."""
     session_seconds: int = 90 * 86400
-    """Life of a granted session; 86400 for test apps. Those that exist at the start do not end."""
+    """Life of a granted session; 86400 for test apps. The sessions of the start do not end."""
     refresh_seconds: int = 120 * 86400
     code_seconds: int = 300
     """How long a code can be exchanged: not documented."""
     renewal_ends_old_session: bool = True
-    """Whether the old session dies with a renewal at once: not documented."""
+    """Whether a renewal ends the old session at once: not documented."""
     token_from_query: bool = False
     """Whether the token endpoint also takes a GET, and parameters from the query: not documented."""
     messages_need_session: bool = True
@@ -162,12 +162,12 @@ class OAuthSettings:
 
 @dataclass(frozen=True, slots=True)
 class WorldSettings:
-    """The past: all that the base orders are a function of."""
+    """The past: the base orders are a function of these settings."""
 
     seed: int
     sellers: int
     orders: int
-    """Base orders of all sellers together, dealt evenly."""
+    """Base orders of all sellers together, divided evenly."""
     start_second: int
     """When the past ends, in seconds since the epoch."""
     history_days: int = 89
@@ -200,15 +200,15 @@ class SimulatorSettings:
     start_at: datetime | None = None
     """Where the platform's clock begins (aware); None is the machine's time."""
     workers: int = 0
-    """Processes that answer what only reads the world, for load; 0: the platform's own does. Linux only."""
+    """Processes that answer calls which only read, for load; 0: the main process does. Linux only."""
     rate: float = 0.0
     """Live changes per second, over all sellers."""
     day: bool = False
-    """Whether they are those of an ordinary day (`day.py`); otherwise they are as varied as can be."""
+    """Whether the changes are those of an ordinary day (`day.py`), or as varied as possible."""
     visibility_delay_seconds: int = 0
-    """A change is seen by list calls up to this long after it happened."""
+    """List calls see a change at most this long after it happened."""
     answer_seconds: float = 0.0
-    """How long after a call its answer comes, in real seconds; what it says is as of the call."""
+    """How long an answer takes, in real seconds; its content is as of the call."""
     host: str = "127.0.0.1"
     gateway_port: int = 0
     channel_port: int = 0
@@ -222,7 +222,7 @@ class SimulatorSettings:
     oauth: OAuthSettings = OAuthSettings()
     channel: ChannelSettings = field(default_factory=ChannelSettings)
     folder: Path | None = None
-    """Where export files are kept while it runs; None is a temporary folder, removed at the end."""
+    """Folder of the export files; None is a temporary folder, which is removed at the end."""
 
     def __post_init__(self) -> None:
         check_answer_seconds(self.answer_seconds)

@@ -1,4 +1,4 @@
-"""Which messages each seller's authorisation lets through, and which group they go to.
+"""Which messages each seller has permitted, and which group they go to.
 
 Reference: docs/platform/gateway.md 3.12; docs/platform/channel.md 6.
 """
@@ -19,10 +19,10 @@ from topsync.simulator.topics import Notice
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """What a seller's authorisation lets through; None is every topic of the app.
+    """The topics that a seller has permitted; None is every topic of the app.
 
     Attributes:
-        is_valid: false once the session has ended, until permitted anew.
+        is_valid: false after the session has ended, until the seller is permitted again.
     """
 
     topics: frozenset[str] | None
@@ -46,21 +46,21 @@ class TopicSubscriptions:
     _permits: dict[int, Permit] = field(default_factory=dict)
 
     def permit(self, seller: SimulatedSeller, topics: frozenset[str] | None) -> None:
-        """Let these topics through for a seller, and no others; None is every topic of the app."""
+        """Permit these topics for a seller, and no others; None is every topic of the app."""
         now, former = self.now(), self._permits.get(seller.index)
         self._permits[seller.index] = Permit(topics, now if former is None else former.created, now)
 
     def cancel(self, seller: SimulatedSeller) -> bool:
-        """Let nothing through any more; whether anything was."""
+        """Permit nothing any more; returns whether anything was permitted."""
         return self._permits.pop(seller.index, None) is not None
 
     def end(self, seller: SimulatedSeller) -> None:
-        """Let nothing through any more until permitted anew: the session has ended."""
+        """Permit nothing until the seller is permitted again: the session has ended."""
         if permit := self._permits.get(seller.index):
             self._permits[seller.index] = replace(permit, is_valid=False)
 
     def permit_of(self, seller: SimulatedSeller) -> Permit | None:
-        """What is permitted; None for a seller who never was, or was cancelled."""
+        """What is permitted; None for a seller who was never permitted, or was cancelled."""
         return self._permits.get(seller.index)
 
     def topics_of(self, seller: SimulatedSeller) -> frozenset[str] | None:
@@ -69,7 +69,7 @@ class TopicSubscriptions:
         return permit.topics if permit is not None and permit.is_valid else frozenset()
 
     def send(self, seller: SimulatedSeller, notice: Notice) -> bool:
-        """Publish a message if its topic is permitted; whether it was."""
+        """Publish a message if its topic is permitted; returns whether it is."""
         if not self.is_authorised(seller):
             return False
         topics = self.topics_of(seller)

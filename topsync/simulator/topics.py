@@ -1,4 +1,4 @@
-"""Which messages a change sends, and what is in them (docs/platform/channel.md 7.1 and 7.2)."""
+"""Which messages a change sends, and their content (docs/platform/channel.md 7.1 and 7.2)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _OF_A_LINE = frozenset(
         *("TradeChanged", "TradeMemoModified", "TradeRated"),
     )
 )
-"""Where the catalogue lists `oid` as always there, so that each message is about one line (7.1)."""
+"""Topics for which the catalogue lists `oid` as always there: each message is about a line (7.1)."""
 
 _REFUND_EVENTS: Mapping[EventKind, str] = {
     EventKind.REFUND_CREATE: "RefundCreated",
@@ -56,19 +56,19 @@ _REFUND_EVENTS: Mapping[EventKind, str] = {
 }
 
 _MESSAGE_TYPES: Mapping[TradeType, str] = {
-    # Messages say so although no order ever carries that type (docs/platform/gateway.md 3.12).
+    # Messages have this type, although no order ever has it (docs/platform/gateway.md 3.12).
     TradeType.FIXED: "guarantee_trade",
     TradeType.ETICKET: "guarantee_trade",
 }
 
 
 class Notice(NamedTuple):
-    """A message before it is addressed."""
+    """A message before it has a seller and a group."""
 
     topic: str
     content: JsonObject
     data_id: str
-    """The business id that the topic's page names: the trade number, for a paid refund the refund's."""
+    """The business id that the topic's page names: the trade number, or the refund's for a paid refund."""
 
 
 def notices_of(happening: Happening, quirks: PlatformQuirks) -> list[Notice]:
@@ -80,7 +80,7 @@ def notices_of(happening: Happening, quirks: PlatformQuirks) -> list[Notice]:
     return [
         _trade_notice(happening, amounts, topic, line)
         for topic in _trade_topics(happening, quirks)
-        for line in _lines_told(happening, topic, quirks)
+        for line in _lines_with_message(happening, topic, quirks)
     ]
 
 
@@ -96,8 +96,8 @@ def _trade_topics(happening: Happening, quirks: PlatformQuirks) -> list[str]:
             return [f"{_TRADE}{name}" for name in _TRADE_EVENTS[kind]]
 
 
-def _lines_told(happening: Happening, topic: str, quirks: PlatformQuirks) -> Sequence[int]:
-    """The lines that get a message each, by position; none is told of a line that the change is not about."""
+def _lines_with_message(happening: Happening, topic: str, quirks: PlatformQuirks) -> Sequence[int]:
+    """The positions of the lines that get a message each: only lines that the change is about."""
     line, lines = happening.event.line, len(happening.draft.lines)
     if line or not quirks.messages_per_line or topic not in _OF_A_LINE:
         return (max(1, line),)

@@ -14,10 +14,10 @@ from topsync.simulator.sellers import SimulatedSeller
 from topsync.simulator.wire import JsonObject, money, time_text
 
 _STEP = TradeType.STEP
-"""Looked up once: an enumeration's members cost more than anything else on a line."""
+"""Looked up once: access to an enumeration's members would take most of the time of a line."""
 _DAY_SECONDS = 86400
 _CONFIRM_SECONDS = 10 * _DAY_SECONDS
-"""Receipt is confirmed automatically this long after shipping."""
+"""Seconds after shipping when the receipt is confirmed automatically."""
 _EXTENSION_SECONDS = 3 * _DAY_SECONDS
 _COMMISSION_PER_CENT = 5
 ITEM_BASE = 700_000_000_001
@@ -37,15 +37,15 @@ DETAIL_ONLY = frozenset(
         *("service_orders", "service_tags", "logistics_infos", "delivery_plan", "trade_ext"),
     }
 )
-"""Lists carry a subset of the trade fields: never these (docs/platform/gateway.md 3.1, 5.2)."""
+"""Lists have only some of the trade fields: never these (docs/platform/gateway.md 3.1, 5.2)."""
 
 
 def full_trade(
     seller: SimulatedSeller, draft: Draft, state: OrderState, amounts: Amounts | None = None
 ) -> JsonObject:
-    """Every field that `taobao.trade.fullinfo.get` gives of an order in this state.
+    """All fields of `taobao.trade.fullinfo.get` for an order in this state.
 
-    `amounts` are its sums, where they are known already.
+    `amounts` are its sums, if they are known already.
     """
     amounts, status = amounts or amounts_of(draft, state), state.status
     trade: JsonObject = {
@@ -91,7 +91,7 @@ def full_trade(
 
 
 BRIEF = frozenset({"tid", "status", "created", "modified"})
-"""Fields that need no draft: what a synchroniser asks lists for, thousands of times."""
+"""Fields that need no draft: a synchroniser asks lists for these, thousands of times."""
 
 
 def brief_trade(tid: int, state: OrderState) -> JsonObject:
@@ -218,22 +218,22 @@ def _order(
         order["outer_sku_id"] = f"SKU-{line.item:02d}-{line.sku}"
     if sums.share:
         order["part_mjz_discount"] = money(sums.share)
-    _tell_life(order, draft, lived, position)
+    _add_life(order, draft, lived, position)
     return order
 
 
-def _tell_life(told: JsonObject, draft: Draft, lived: LineState, position: int) -> None:
-    """Add to a line what has happened to it."""
+def _add_life(order: JsonObject, draft: Draft, lived: LineState, position: int) -> None:
+    """Add to a line the fields about what has happened to it."""
     if lived.refund is not None:
-        told["refund_id"] = str(refund_id_of(draft.tid, position, lived.refund.attempt))
+        order["refund_id"] = str(refund_id_of(draft.tid, position, lived.refund.attempt))
     if lived.shipped_at is not None:
-        told["consign_time"] = time_text(lived.shipped_at)
-        told["shipping_type"] = draft.shipping_type
+        order["consign_time"] = time_text(lived.shipped_at)
+        order["shipping_type"] = draft.shipping_type
         if draft.shipping_type != "virtual":
-            told["logistics_company"] = CARRIER
-            told["invoice_no"] = waybill_of(draft.tid, position)
+            order["logistics_company"] = CARRIER
+            order["invoice_no"] = waybill_of(draft.tid, position)
     if lived.ended_at is not None:
-        told["end_time"] = time_text(lived.ended_at)
+        order["end_time"] = time_text(lived.ended_at)
 
 
 def _presale(draft: Draft, state: OrderState, amounts: Amounts) -> JsonObject:
@@ -287,7 +287,7 @@ def _promotions(draft: Draft) -> list[JsonObject]:
 
 
 def is_part_consign(state: OrderState, status: str) -> bool:
-    """Whether a trade with this status travels in several parcels."""
+    """Whether a trade with this status is sent in several parcels."""
     if len(state.lines) == 1:
         return False
     parcels = {line.shipped_at for line in state.open_lines if line.shipped_at is not None}

@@ -1,7 +1,7 @@
 """How values look on the wire: money, time, ids (docs/platform/gateway.md 5.1).
 
-Inside the simulator an instant is a whole number of seconds since the epoch and money a whole number of
-cents: both are exact, cheap to compare, and a million orders are rendered from them.
+Inside the simulator, a time is a whole number of seconds since the epoch, and money a whole number of cents:
+both are exact and quick to compare, and a million orders are written from them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeAlias
 from schemas import platform_time
 
 JsonObject: TypeAlias = dict[str, object]
-"""A JSON object as it is built, before it is written."""
+"""A JSON object before it is written."""
 
 _ID_KEYS = ("tid", "oid", "id")
 
@@ -36,7 +36,7 @@ def money(cents: int) -> str:
 
 def time_text(second: int) -> str:
     """The platform's GMT+8 text of an instant."""
-    # This runs several times per order; what platform_time.format does takes ten times as long.
+    # Not platform_time.format: this runs several times per order, and that takes ten times as long.
     day, rest = divmod(second + _ZONE_SECONDS, DAY_SECONDS)
     minute, rest = divmod(rest, 60)
     return _day_text(day) + _MINUTES[minute] + _SECONDS[rest]

@@ -1,9 +1,10 @@
-"""A worker: a process that answers those calls that only read the world, and forwards everything else.
+"""A worker: a process that answers the calls that only read the world, and forwards all others.
 
-It holds the same world, brought up to date from the journal before each call, and gets connections from the
-platform's own process. Whatever it cannot answer with a plain success it forwards to that process, with
-nothing done: a refusal, an API with effects, a download, and everything while a fault is on or planned. So
-there is one place for all of that. What comes back is passed on as it comes, its breaking off included.
+It holds the same world, reads the journal before each call to stay up to date, and gets connections from the
+platform's main process. If it cannot answer with a plain success, it does nothing and forwards the call to
+the main process: for a refusal, an API with effects, a download, and everything while a fault is on or
+planned. So only the main process handles these. The worker passes the answer on as it comes, even if it
+breaks off.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ def _reading_apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
 
 
 class ReadingGateway:
-    """Answers calls that only read, as the platform's own gateway would."""
+    """Answers calls that only read, as the gateway of the main process would."""
 
     def __init__(self, setup: WorkerSetup, replica: Replica, counted: int, forward: RequestHandler) -> None:
-        """`counted` is the descriptor to which arrivals are written; `forward` answers everything else."""
+        """`counted` is the descriptor to write arrivals to; `forward` answers everything else."""
         second = replica.clock.second
         self._replica = replica
         self._counted = counted
@@ -77,7 +78,7 @@ class ReadingGateway:
         )
 
     async def handle(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
-        """Answer one request, or have it answered."""
+        """Answer a request, or forward it."""
         self._replica.catch_up()
         if request.path != ROUTER_PATH or self._replica.has_faults:
             return await self._forward(request, body)
@@ -90,13 +91,13 @@ class ReadingGateway:
             return await self._forward(request, body)
         shape = shape_of(given)
         text = envelope.success(shape, api.name, answer, self._replies.request_id())
-        # Before the answer: whoever has it finds the call in the ledger. Blocks when a megabyte is unread.
+        # Before the answer, so that a client that has it finds its call in the ledger. Blocks at a megabyte.
         os.write(self._counted, f"{moment!r} {second} {api.name}\n".encode())
         return await self._replies.answer(request, shape, text)
 
 
 async def _serve(handler: RequestHandler, control: socket.socket) -> None:
-    """Serve the connections that come until the platform's own process ends or closes the control socket."""
+    """Serve the connections that come, until the main process ends or closes the control socket."""
     loop = asyncio.get_running_loop()
     server, adopting, ended = http.server(handler), set[asyncio.Task[None]](), asyncio.Event()
 

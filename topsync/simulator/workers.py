@@ -1,6 +1,6 @@
-"""The platform's own side of its workers: it starts them, deals connections to them and adds their counts up.
+"""The main process's side of the workers: it starts them, gives them connections and adds up their counts.
 
-It accepts every connection and deals them in turn, so that each worker has as many as the others.
+It accepts all connections and gives them to the workers in turn, so that each worker has the same number.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _STOP_SECONDS = 5.0
 _COLLECT_SECONDS = 0.1
 _BACKLOG = 1024
 _MOST_ACCEPTED = 64
-"""Connections accepted in one turn of the loop."""
+"""Connections to accept in one turn of the loop."""
 _READ_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 
 
 class WorkerEndedError(RuntimeError):
-    """A worker has ended by itself; the connections that it had are gone."""
+    """A worker has ended by itself; its connections are gone."""
 
 
 @dataclass(slots=True)
@@ -38,11 +38,11 @@ class _Worker:
     control: socket.socket
     counted: int
     begun: bytes = field(default=b"", repr=False)
-    """A line of counts that has not arrived whole."""
+    """The beginning of a line of counts whose rest has not arrived."""
 
 
 class Workers:
-    """All workers of one platform."""
+    """All workers of a platform."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -52,15 +52,15 @@ class Workers:
 
     @property
     def pids(self) -> list[int]:
-        """Of the worker processes."""
+        """The process ids of the workers."""
         return [worker.process.pid for worker in self._workers]
 
     async def start(self, setups: Sequence[WorkerSetup], journal: int) -> None:
         """Start a process for each setup; returns when all are ready. `stop` also cleans up after a failure.
 
         Raises:
-            WorkerEndedError: one has ended at once.
-            TimeoutError: one is not ready in time.
+            WorkerEndedError: a worker has ended at once.
+            TimeoutError: a worker is not ready in time.
         """
         for setup in setups:
             self._workers.append(await _started(setup, journal))
@@ -71,7 +71,7 @@ class Workers:
         self._ledger.collect = self.collect
 
     def listen(self, host: str, port: int) -> int:
-        """Deal connections from now on; answers with the port, where 0 was to choose one.
+        """Accept connections from now on; returns the port, which 0 chooses.
 
         Raises:
             OSError: the port is taken.
@@ -95,7 +95,7 @@ class Workers:
             group.create_task(self._collect_always())
 
     def collect(self) -> None:
-        """Count every call that a worker has answered by now."""
+        """Count all calls that workers have answered so far."""
         arrivals: list[tuple[float, int, str]] = []
         for worker in self._workers:
             try:
@@ -110,7 +110,7 @@ class Workers:
             self._ledger.arrived_at(method, arrived_at, platform_second)
 
     async def stop(self) -> None:
-        """End all of them; leaves no process. Idempotent."""
+        """End all workers; leaves no process. Idempotent."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener.fileno())
             self._listener.close()
@@ -141,13 +141,13 @@ class Workers:
                 self._deal(connection)
 
     def _deal(self, connection: socket.socket) -> None:
-        """Give a connection to the next worker that takes it; it ends when none does."""
+        """Give a connection to the next worker that takes it; close it when none does."""
         for _ in self._workers:
             self._turn += 1
             worker = self._workers[self._turn % len(self._workers)]
             try:
                 socket.send_fds(worker.control, [CONNECTION], [connection.fileno()])
-            except OSError:  # it is too busy to take one, or has ended
+            except OSError:  # it is too busy, or has ended
                 continue
             return
 

@@ -1,4 +1,4 @@
-"""The whole simulated world: its sellers, their order books, and what happens in them."""
+"""The simulated world: its sellers, their orders, and what happens to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from topsync.simulator.dice import Dice
 from topsync.simulator.drafts import Draft
 from topsync.simulator.history import PastSpan, SellerHistory
 from topsync.simulator.ids import key_of
-from topsync.simulator.journal import Tell, untold
+from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.life import REFUND_KINDS, EventKind, OrderEvent, OrderState, TradeType
 from topsync.simulator.moves import Move, follow_ups, possible
 from topsync.simulator.sellers import SimulatedSeller, seller_of
@@ -28,11 +28,11 @@ REACHABLE_DAYS = 90
 
 
 class ImpossibleMoveError(ValueError):
-    """The order's state does not allow that; nothing has changed."""
+    """The order's state does not allow the move; nothing has changed."""
 
 
 class Happening(NamedTuple):
-    """Something that has just happened to an order, with the state it left."""
+    """Something that has just happened to an order, with the order's state after it."""
 
     seller: SimulatedSeller
     draft: Draft
@@ -50,7 +50,7 @@ def histories(settings: WorldSettings) -> Iterator[SellerHistory]:
 
 
 class World:
-    """State of the platform: a pure past under a growing overlay. For one event loop, not thread-safe."""
+    """State of the platform: a pure past, and over it all changes. For one event loop, not thread-safe."""
 
     def __init__(
         self,
@@ -60,16 +60,16 @@ class World:
         visibility_delay_seconds: int = 0,
         visibility_fault: Callable[[int], int | None] = lambda _: None,
         aftersale_refunds_move_orders: bool = True,
-        tell: Tell = untold,
+        report: ReportChange = no_report,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.visibility_delay_seconds = visibility_delay_seconds
-        """Longest time that a change from now on stays out of the lists."""
+        """Longest time until lists show a change of now or later."""
         self._visibility_fault = visibility_fault
         self._aftersale_refunds_move_orders = aftersale_refunds_move_orders
         self.books = [
-            OrderBook(settings.seed, seller_of(settings.seed, index), history, tell)
+            OrderBook(settings.seed, seller_of(settings.seed, index), history, report)
             for index, history in enumerate(histories(settings))
         ]
         self._by_user_id = {book.seller.user_id: book for book in self.books}
@@ -84,7 +84,7 @@ class World:
         return self._by_user_id.get(user_id)
 
     def oldest_reachable(self) -> int:
-        """The first second of the ninety days before today: older orders are not answered."""
+        """The first second of the ninety days before today; older orders are out of reach."""
         return wire.start_of_day(self.clock.second()) - REACHABLE_DAYS * wire.DAY_SECONDS
 
     def number_of(self, seller: SimulatedSeller, tid: int) -> int | None:
@@ -96,19 +96,19 @@ class World:
 
     def trade(self, seller: SimulatedSeller, number: int) -> JsonObject:
         """The full current trade, every field."""
-        return full_trade(seller, *self.book(seller).standing(number))
+        return full_trade(seller, *self.book(seller).current(number))
 
     def possible(self, seller: SimulatedSeller, number: int) -> list[Move]:
         """What can happen next to an order."""
-        return possible(self.book(seller).standing(number).state)
+        return possible(self.book(seller).current(number).state)
 
     def create(
         self, seller: SimulatedSeller, type_: TradeType | None = None, min_lines: int = 1
     ) -> Happening:
-        """A buyer places an order, of a wanted type and size or as it comes."""
+        """Let a buyer place an order, of a given type and number of lines or of any."""
         book = self.book(seller)
         number = book.next_number
-        # What an order is follows from its number alone, so a wanted kind is found by passing numbers over.
+        # An order follows from its number alone, so we skip numbers until the order has the wanted type.
         while not _is_wanted(book.draft(number), type_, min_lines):
             number += 1
         at = self.clock.second()
@@ -116,7 +116,7 @@ class World:
         return self._happening(book, number)
 
     def perform(self, seller: SimulatedSeller, number: int, move: Move) -> list[Happening]:
-        """Let something happen to an order now, and what the platform does with it in the same second.
+        """Make a move of an order now, and what the platform does in the same second because of it.
 
         Raises:
             ImpossibleMoveError: the order is not in a state for it.
@@ -140,11 +140,11 @@ class World:
         return book.brief_state(number, book.events(number)).finished_at is None
 
     def _happening(self, book: OrderBook, number: int) -> Happening:
-        draft, state, amounts = book.standing(number)
+        draft, state, amounts = book.current(number)
         return Happening(book.seller, draft, book.events(number)[-1], state, amounts)
 
     def _visible_at(self, seller: SimulatedSeller, at: int) -> int:
-        self._changes += 1  # chance goes by it, whether or not it is asked
+        self._changes += 1  # chance depends on it, so it always grows
         longest = self._visibility_fault(seller.user_id)
         if longest is None:
             longest = self.visibility_delay_seconds
@@ -159,5 +159,5 @@ def _is_wanted(draft: Draft, type_: TradeType | None, min_lines: int) -> bool:
 
 
 def find_move(moves: list[Move], kind: EventKind, line: int | None) -> Move | None:
-    """The move of a kind among those possible: of that line, or of the first that has it."""
+    """The move of a kind among the possible moves: of that line, or of the first line that has it."""
     return next((move for move in moves if move.kind is kind and line in (None, move.line)), None)

@@ -1,1 +1,1 @@
-"""Tests that share one system (`calm`); see `tests.support.schedule`, which keeps them together."""
+"""Tests that share a system (`calm`); `tests.support.schedule` keeps them on the same worker."""

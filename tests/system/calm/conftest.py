@@ -1,4 +1,4 @@
-"""One whole system at rest, for tests that each need only one thing to happen in it."""
+"""A whole system at rest, for tests that each make only one thing happen in it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from topsync.local.system import Scale, System
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def calm() -> AsyncIterator[System]:
-    """Every service and the witness running, sellers live, no changes but those a test asks for, no sweeps.
+    """All services and the witness run, sellers are live, only tests make changes, and there are no sweeps.
 
-    A test leaves it as it found it: everything running, nothing changing, no gap open.
+    A test leaves it as it found it: everything runs, nothing changes, no gap is open.
     """
     scale = Scale(sellers=2, orders=100, rate=0, seed=3, visibility_delay_seconds=0)
     settings = {

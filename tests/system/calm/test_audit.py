@@ -1,4 +1,4 @@
-"""An audit of a living system: what is on the move is not wrong, and what never arrives is."""
+"""An audit of a running system: an order that is still under way is no error; one that never arrives is."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 ORDERS = 5
 LONG_SECONDS = 3600.0
-"""How long the first look takes here, by the audit's clock: far longer than it may look again."""
+"""How long the first look takes here, by the audit's clock: far longer than the time for second looks."""
 
 SETTLE_SECONDS = 120.0
 
 
-async def test_what_differs_is_looked_at_again_however_long_the_first_look_took(calm: System) -> None:
+async def test_differences_are_looked_at_again_however_long_the_first_look_took(calm: System) -> None:
     stages: list[Stage] = []
     late_seconds = 0.0
 
@@ -50,7 +50,7 @@ async def test_what_differs_is_looked_at_again_however_long_the_first_look_took(
     assert first.differing == ORDERS
 
 
-async def test_what_has_not_arrived_in_the_end_is_named(calm: System) -> None:
+async def test_orders_that_have_not_arrived_at_the_end_are_named(calm: System) -> None:
     async with created_before_a_frozen_enricher(calm) as tids:
         result = await audit(calm, settle_seconds=0.0)
         assert (result.missing, result.stale, result.moved) == (ORDERS, 0, 0)
@@ -60,7 +60,7 @@ async def test_what_has_not_arrived_in_the_end_is_named(calm: System) -> None:
 
 @asynccontextmanager
 async def created_before_a_frozen_enricher(calm: System) -> AsyncIterator[list[int]]:
-    """Orders that nobody copies until the enricher goes on; in the end they are there."""
+    """Orders that are not copied until the enricher goes on; at the end they are there."""
     seller, *_ = await systems.seller_ids(calm)
     enricher = calm.processes["enrich"]
     enricher.signal(SIGSTOP)

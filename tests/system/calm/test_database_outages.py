@@ -1,4 +1,4 @@
-"""P4: a database that takes no writes is an outage as any other: nobody ends by it, and push goes on."""
+"""P4: a database that takes no writes is an outage like any other: no process ends, and push goes on."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ WAITING = {
     "enrich": "the call budget cannot be reached|partition writer failed; taking over anew",
     "reconcile": "cannot reconcile without the database",
 }
-"""What each says when it has met the outage: the reconciler when it finds push silent, the enricher before it
-asks for an order, or when it stores it."""
+"""What each service logs when it meets the outage: the reconciler when it finds push silent, the enricher
+before it asks for an order, or when it stores the order."""
 
 Outage = Callable[[System], AbstractAsyncContextManager[None]]
 
 
 @asynccontextmanager
 async def read_only(system: System) -> AsyncIterator[None]:
-    """The server takes no writes, as after a failover to a standby, or once its provider protects it."""
+    """The server takes no writes, as after a failover to a standby, or when its provider protects it."""
     connection = await systems.connect(system)
     try:
         await connection.execute("set default_transaction_read_only = off")
@@ -44,7 +44,7 @@ async def read_only(system: System) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def full(system: System) -> AsyncIterator[None]:
-    """Every write of a row fails as on a full disk. Filling a real one would need the rights to mount one."""
+    """Every write of a row fails as on a full disk. A real full disk would need the right to mount a disk."""
     connection = await systems.connect(system)
     tables = [
         row["tablename"]
@@ -66,7 +66,7 @@ async def full(system: System) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("outage", [read_only, full])
-async def test_nobody_ends_while_the_database_takes_no_writes_and_push_goes_on(
+async def test_no_process_ends_while_the_database_takes_no_writes_and_push_goes_on(
     calm: System, outage: Outage
 ) -> None:
     before = (await systems.channel(calm))["confirmed"]

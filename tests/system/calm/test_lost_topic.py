@@ -1,4 +1,4 @@
-"""P1, P5: a whole system that lost its topic of orders says so, and is whole again when it says so."""
+"""P1, P5: a system that has lost its topic of orders says so, and when it reports the repair it is whole."""
 
 from __future__ import annotations
 

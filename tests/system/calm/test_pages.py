@@ -1,4 +1,4 @@
-"""Commands of the pages, run as they stand there on a whole system; a cluster has a stand-in."""
+"""The commands of the pages, run exactly as printed on a whole system; scripts replace the cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 RUNS_FOR_EVER = ("examples/subscriber.py", "examples/Subscriber.java")
 
-# What is behind `--` is run here; what kubectl can do without a cluster, it does.
+# The command after `--` is run here; kubectl does what it can do without a cluster.
 KUBECTL = """
 real={kubectl}
 case "$*" in
@@ -40,7 +40,7 @@ esac
 KAFKA_GROUPS = 'exec {java} -cp "{jars}/*" org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"\n'
 
 
-async def test_what_subscribers_are_told_to_type_works(calm: System, tmp_path: Path) -> None:
+async def test_the_commands_for_subscribers_work(calm: System, tmp_path: Path) -> None:
     shell = Shell.at(paths.CHECKOUT, tmp_path, calm.environment)
     program, jars = shlex.quote(str(java.find(os.environ))), kafka_jars.find(os.environ)
     shell.stand_in("kafka-consumer-groups.sh", KAFKA_GROUPS.format(java=program, jars=jars))
@@ -59,7 +59,7 @@ async def test_what_subscribers_are_told_to_type_works(calm: System, tmp_path: P
     assert '"state": "done"' in by_name["ask_for_replay.py"]
 
 
-async def test_what_operators_are_told_to_type_works(calm: System, tmp_path: Path) -> None:
+async def test_the_commands_for_operators_work(calm: System, tmp_path: Path) -> None:
     shell = Shell.at(tmp_path, tmp_path, calm.environment)
     shown = [await shell.run(command.text) for command in pages.commands("docs/operations.md")]
     assert "is done" in shown[-1]
@@ -81,7 +81,7 @@ async def test_the_installation_can_be_typed_as_it_is_printed(calm: System, tmp_
     shell.stand_in("docker", DOCKER)
     for command in pages.commands("deploy/README.md"):
         if "sellers authorise" in command.text:
-            continue  # asks somebody with a browser: tests/operate/test_seller_commands.py
+            continue  # needs a person with a browser: tests/operate/test_seller_commands.py
         line = command.text.replace("2076000001", str(user_id))
         output = await shell.run(line)
         if "topsync status" in line:
@@ -109,7 +109,7 @@ async def test_erasing_a_seller_can_be_typed_as_it_is_printed(calm: System, tmp_
         shown = await shell.run(f"{asks.text} || true", typed="demo_shop\n")
         assert "demo_shop" in shown
         assert "is erased: 0 orders" in shown
-        # Again: it says whatever is left to do, which is the platform's part.
+        # Again: it says what is left to do, which is the platform's part.
         await shell.run(f"{confirmed.text} || true")
         assert "erased" in await shell.run("topsync sellers list")
     finally:

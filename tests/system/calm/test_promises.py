@@ -1,6 +1,6 @@
-"""The promises, each in a situation in which one mechanism is all that keeps it.
+"""The promises, each in a situation in which only one mechanism keeps it.
 
-Everything runs on one system in which nothing happens by itself (see `calm`).
+Everything runs on a system in which nothing happens by itself (see `calm`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 ORDERS = 20
 LONG_ENOUGH_SECONDS = 2.0
-"""For what must not happen: it would take some hundredths of a second."""
+"""For things that must not happen: they would take some hundredths of a second."""
 
 GRACE_SECONDS = 10.0
-"""A third of what Kubernetes grants."""
+"""A third of the time that Kubernetes gives."""
 
 LOAD_RATE = 30
 
@@ -43,7 +43,7 @@ async def test_a_message_is_confirmed_only_after_kafka_has_it(calm: System) -> N
 
 
 async def test_push_asked_to_end_waits_for_kafka_and_confirms_what_it_has(calm: System) -> None:
-    """I7, I1: what push holds at SIGTERM is acknowledged and confirmed before it ends."""
+    """I7, I1: the messages that push holds at SIGTERM are acknowledged and confirmed before it ends."""
     before, push = await systems.channel(calm), calm.processes["push"]
     async with systems.gaps_opened_and_closed(calm):
         with frozen(kafka_process(calm)):
@@ -60,7 +60,7 @@ async def test_push_asked_to_end_waits_for_kafka_and_confirms_what_it_has(calm: 
 
 
 async def test_a_gap_is_replayed_from_before_the_last_proof(calm: System) -> None:
-    """P1: a message may be lost although a later one came through: the overlap alone brings its order."""
+    """P1: a message may be lost although a later message came: only the overlap brings its order."""
     seller = await a_seller(calm)
     (lost,) = await systems.change(calm, seller, "create", message=False)
     await eventually(lambda: platform_is_past(calm, lost.modified + timedelta(seconds=2)))
@@ -77,7 +77,7 @@ async def test_a_gap_is_replayed_from_before_the_last_proof(calm: System) -> Non
 
 
 async def test_nothing_is_claimed_before_it_is_stored(calm: System) -> None:
-    """I4, I6: as long as a listed order is not stored, the ledger does not cover the moment of its change."""
+    """I4, I6: while a listed order is not stored, the ledger does not cover the moment of its change."""
     seller, enricher = await a_seller(calm), calm.processes["enrich"]
     assert await enricher.stop(GRACE_SECONDS) == 0
     (created,) = await systems.change(calm, seller, "create", message=False)
@@ -94,7 +94,7 @@ async def test_nothing_is_claimed_before_it_is_stored(calm: System) -> None:
 
 
 async def test_every_service_ends_in_good_order_under_load(calm: System) -> None:
-    """I7: SIGTERM at any time: status 0 within the grace period, and nothing is lost by it."""
+    """I7: SIGTERM at any time: status 0 within the grace period, and nothing is lost."""
     async with systems.gaps_opened_and_closed(calm):
         await calm.admin("POST", "/activity", {"rate": LOAD_RATE})
         for name in ("push", "enrich", "reconcile", "witness"):
@@ -110,9 +110,9 @@ async def test_every_service_ends_in_good_order_under_load(calm: System) -> None
 
 
 async def test_an_enricher_that_fell_silent_while_writing_changes_nothing_when_it_wakes(calm: System) -> None:
-    """P2, I2: by then its partitions have a new owner, which has published newer versions.
+    """P2, I2: when it wakes, its partitions have a new owner, which has published newer versions.
 
-    It was in the middle of both topics: old snapshots come in together with changes.
+    It was in the middle of both topics: it reads old snapshots together with changes.
     """
     stale, epochs_before = calm.processes["enrich"], await epochs(calm)
     log_before = stale.log.stat().st_size
@@ -131,7 +131,7 @@ async def test_an_enricher_that_fell_silent_while_writing_changes_nothing_when_i
         stale.signal(SIGCONT)
 
     await eventually(lambda: has_noticed_its_loss(stale, log_before))
-    # Offsets that it committed now would bring back what is done.
+    # If it committed offsets now, finished work would come back.
     assert await nothing_is_left_to_do(calm)
     await systems.require_clean_audit(calm)
     for enricher in (successor, stale):
@@ -150,11 +150,11 @@ async def a_seller(system: System) -> int:
 
 
 def tids(changed: list[Changed]) -> set[int]:
-    return {one.tid for one in changed}
+    return {each.tid for each in changed}
 
 
 async def all_are_in_pushs_hands(system: System, before: dict[str, int]) -> int:
-    """Wait until everything that was published since is with push; how much that is."""
+    """Wait until push has everything that was published since; returns the number of messages."""
     messages = (await systems.channel(system))["published"] - before["published"]
     assert messages >= ORDERS
 
@@ -198,7 +198,7 @@ async def is_claimed(system: System, seller_id: int, changed: Changed, *, claime
 
 
 async def something_is_published(system: System) -> None:
-    """Wait until the enrichers work on what happens now."""
+    """Wait until the enrichers work on current changes."""
     query = "select sum(published_revision) from orders"
     before = await systems.value(system, query)
 
@@ -209,7 +209,7 @@ async def something_is_published(system: System) -> None:
 
 
 async def orders_are_being_written(system: System) -> bool:
-    """Whether a statement waits for the lock; the partitions of a process share it."""
+    """Whether a statement waits for the lock; the partitions of a process share the statement."""
     return await systems.waiting_upserts(system) > 0
 
 
@@ -229,6 +229,6 @@ async def nothing_is_left_to_do(system: System) -> bool:
 
 
 async def has_noticed_its_loss(process: ManagedProcess, log_before: int) -> bool:
-    """Whether it has tried to publish and was fenced, or the group has told it first."""
-    told = process.log.read_bytes()[log_before:]
-    return b"FencedError" in told or b"partitions let go" in told
+    """Whether it has tried to publish and was fenced, or has learnt it from the group before."""
+    logged = process.log.read_bytes()[log_before:]
+    return b"FencedError" in logged or b"partitions let go" in logged

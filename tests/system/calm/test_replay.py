@@ -1,4 +1,4 @@
-"""P5: an operator's replay says what it would cost, does what it said, and does it once."""
+"""P5: an operator's replay says what it would cost, does exactly that, and does it once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 MISSED_ORDERS = 25
 
 
-async def test_a_replay_does_what_its_dry_run_told_and_does_it_once(calm: System) -> None:
+async def test_a_replay_does_what_its_dry_run_said_and_does_it_once(calm: System) -> None:
     seller, *_ = await systems.seller_ids(calm)
     missed = await systems.change(calm, seller, "create", count=MISSED_ORDERS, message=False)
     first, last = missed[0].modified, missed[-1].modified + timedelta(seconds=1)
@@ -30,18 +30,18 @@ async def test_a_replay_does_what_its_dry_run_told_and_does_it_once(calm: System
     replay = ("replay", "--seller", str(seller), *span)
     hints_before = len(await systems.changes(calm))
 
-    told = outcome(await calm.run(*replay, "--dry-run"))
-    assert told["dry run"] == "yes"
-    assert int(told["orders to fetch"]) == MISSED_ORDERS
-    assert int(told["calls"]) == int(told["list calls"]) + MISSED_ORDERS
+    planned = outcome(await calm.run(*replay, "--dry-run"))
+    assert planned["dry run"] == "yes"
+    assert int(planned["orders to fetch"]) == MISSED_ORDERS
+    assert int(planned["calls"]) == int(planned["list calls"]) + MISSED_ORDERS
     assert len(await systems.changes(calm)) == hints_before
     assert await systems.stored(calm, missed) == 0
 
     done = outcome(await calm.run(*replay, "--id", "after-the-outage"))
-    assert done == {**told, "dry run": "no"}
+    assert done == {**planned, "dry run": "no"}
     assert await systems.stored(calm, missed) == MISSED_ORDERS
     hints = [hint for hint in await systems.changes(calm) if hint["source"] == "operator"]
-    assert {int(hint["tid"]) for hint in hints} == {one.tid for one in missed}
+    assert {int(hint["tid"]) for hint in hints} == {each.tid for each in missed}
     assert {hint["reason"] for hint in hints} == {"replay after-the-outage"}
 
     again = outcome(await calm.run(*replay, "--id", "after-the-outage"))
@@ -49,7 +49,7 @@ async def test_a_replay_does_what_its_dry_run_told_and_does_it_once(calm: System
     assert len(await systems.changes(calm)) == hints_before + len(hints)
 
 
-async def test_a_replay_may_be_asked_for_by_topic_and_its_outcome_is_told(calm: System) -> None:
+async def test_a_replay_may_be_asked_for_by_topic_and_its_outcome_is_published(calm: System) -> None:
     seller, *_ = await systems.seller_ids(calm)
     missed = await systems.change(calm, seller, "create", count=3, message=False)
     wanted = ReplayRequested(
@@ -64,18 +64,18 @@ async def test_a_replay_may_be_asked_for_by_topic_and_its_outcome_is_told(calm: 
         await producer.publish([signal, signal])
 
     async def its_outcomes() -> list[ReplayFinished]:
-        return [one for one in await outcomes(calm) if one.replay == wanted.replay]
+        return [each for each in await outcomes(calm) if each.replay == wanted.replay]
 
-    async def is_told() -> bool:
+    async def is_published() -> bool:
         return bool(await its_outcomes())
 
-    await eventually(is_told)
+    await eventually(is_published)
     (outcome_,) = await its_outcomes()
     assert (outcome_.state, outcome_.orders_to_fetch) == ("done", len(missed))
     assert await systems.stored(calm, missed) == len(missed)
 
 
-async def test_a_replay_for_nobody_is_one_line_that_says_where_to_look(calm: System) -> None:
+async def test_a_replay_for_an_unknown_seller_is_a_line_that_says_where_to_look(calm: System) -> None:
     span = ("--from", "2026-11-20 10:00:00", "--to", "2026-11-20 11:00:00")
     status, output = await calm.try_run("replay", "--seller", "nobody", *span)
     assert status == 1
@@ -106,19 +106,19 @@ async def test_a_replay_of_a_paused_seller_has_failed_on_the_screen_and_in_the_t
     assert status == 1
     assert "Replay while-paused: failed" in output
     assert "the seller is paused" in output
-    (told,) = [one for one in await outcomes(calm) if one.replay == "while-paused"]
-    assert (told.state, told.seller_id, told.orders_listed) == ("failed", seller, None)
-    assert told.error is not None
-    assert told.error.startswith("the seller is paused")
+    (finished,) = [each for each in await outcomes(calm) if each.replay == "while-paused"]
+    assert (finished.state, finished.seller_id, finished.orders_listed) == ("failed", seller, None)
+    assert finished.error is not None
+    assert finished.error.startswith("the seller is paused")
 
 
 async def outcomes(system: System) -> list[ReplayFinished]:
-    """The outcomes of replays that were told."""
-    told = await systems.records(systems.kafka_settings(system), systems.registry(system).notifications)
+    """The published outcomes of replays."""
+    found = await systems.records(systems.kafka_settings(system), systems.registry(system).notifications)
     return [
-        ReplayFinished.model_validate_json(one.value or b"")
-        for one in told
-        if cloud_events.attributes(one.headers)["type"] == ReplayFinished.event_type
+        ReplayFinished.model_validate_json(each.value or b"")
+        for each in found
+        if cloud_events.attributes(each.headers)["type"] == ReplayFinished.event_type
     ]
 
 

@@ -1,4 +1,4 @@
-"""A seller that is away loses nothing: what happened meanwhile is replayed when it is back (2.5; 6.1, 19)."""
+"""A seller that is away loses nothing: its changes are replayed when it is back (2.5; 6.1, 19)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def letters(system: System) -> list[str]:
     return [cloud_events.attributes(record.headers)["reason"] for record in found]
 
 
-async def test_a_bulk_start_that_loses_its_session_says_so_and_goes_on_where_it_stood(
+async def test_a_bulk_start_that_loses_its_session_says_so_and_goes_on_where_it_stopped(
     kafka_bootstrap_servers: str, database_url: str, topic_prefix: str
 ) -> None:
     async with (
@@ -66,23 +66,23 @@ async def test_a_bulk_start_that_loses_its_session_says_so_and_goes_on_where_it_
         platform.conductor.strike(SessionExpired(api="taobao.trades.sold.increment.get"))
         status, output = await system.try_run("bootstrap")
         assert status == 1
-        told = output.splitlines()[-1]
-        assert f"run `topsync sellers authorise {seller.user_id}`, then the bootstrap again" in told
+        line = output.splitlines()[-1]
+        assert f"run `topsync sellers authorise {seller.user_id}`, then the bootstrap again" in line
         assert await state_of(system, seller.user_id) == "expired"
         status, output = await system.try_run("bootstrap")
-        assert status == 1, "there is a seller to be started, and nothing was done"
+        assert status == 1, "there is a seller to start, and nothing was done"
         assert f"nothing is started: paused or expired: {seller.user_id}" in output.splitlines()[-1]
 
         code = platform.authorisations.new_code(seller)
         await system.run("sellers", "authorise", seller.nick, "--code", code)
         assert await state_of(system, seller.user_id) == "new"
-        # This one can be refreshed, and the bulk start does not even notice.
+        # This session can be refreshed, and the bulk start does not even notice.
         platform.conductor.strike(SessionExpired(api="taobao.trades.sold.increment.get"))
         await system.run("bootstrap")
         assert platform.authorisations.counts["refresh_token"] == 1
         assert await state_of(system, seller.user_id) == "live"
         exports = platform.ledger.as_json()["apis"]["taobao.topats.trades.sold.get"]  # type: ignore[index]
-        assert exports["total"] == 1, "what was done is not done again"
+        assert exports["total"] == 1, "finished work is not done again"
         await systems.require_clean_audit(system)
 
 
@@ -103,20 +103,20 @@ async def test_what_a_paused_seller_misses_is_replayed_when_it_is_resumed(calm: 
     await systems.require_clean_audit(calm)
 
 
-async def test_what_is_told_of_an_expired_seller_is_parked_holds_up_nobody_and_comes_out(
+async def test_the_changes_of_an_expired_seller_are_parked_hold_up_nobody_and_come_out(
     calm: System,
 ) -> None:
-    """One bad seller never holds up the rest, and nothing of it is forgotten or dead."""
+    """A seller without a session never holds up others, and none of its changes is forgotten or dead."""
     away, other = await systems.seller_ids(calm)
     before = await letters(calm)
-    # So that all of it is told and none of it fetched when the session ends.
+    # So that all messages have come, and nothing is fetched, when the session ends.
     with systems.frozen(calm.processes["enrich"]):
         missed = await systems.change(calm, away, "create", count=30)
         await eventually(lambda: are_hinted(calm, missed))
         await calm.admin("POST", f"/sessions/{away}/expire", {"refreshable": False})
 
     async def all_parked() -> bool:
-        return await parked(calm) == {one.tid for one in missed}
+        return await parked(calm) == {each.tid for each in missed}
 
     await eventually(all_parked)
     fresh = await systems.change(calm, other, "create", count=30)
@@ -142,10 +142,10 @@ async def refused_calls(system: System) -> object:
 
 
 async def are_hinted(system: System, changed: list[Changed]) -> bool:
-    return {str(one.tid) for one in changed} <= {hint["tid"] for hint in await systems.changes(system)}
+    return {str(each.tid) for each in changed} <= {hint["tid"] for hint in await systems.changes(system)}
 
 
-async def test_a_cancelled_seller_stops_at_once_and_misses_nothing_once_it_authorises(calm: System) -> None:
+async def test_a_cancelled_seller_stops_at_once_and_misses_nothing_after_it_authorises(calm: System) -> None:
     seller, *_ = await systems.seller_ids(calm)
     path, before = f"/sessions/{seller}", await refused_calls(calm)
     await calm.admin("POST", f"{path}/cancel")
@@ -154,14 +154,14 @@ async def test_a_cancelled_seller_stops_at_once_and_misses_nothing_once_it_autho
         return await state_of(calm, seller) == "expired"
 
     await eventually(is_expired)
-    assert await refused_calls(calm) == before, "the message told it, not a refused call"
+    assert await refused_calls(calm) == before, "the message reported it, not a refused call"
     assert "cancelled the authorisation" in await calm.run("sellers", "show", str(seller))
     missed = await systems.change(calm, seller, "create", count=5)
 
     grant = await calm.admin("POST", f"{path}/grant")
     assert isinstance(grant, dict)
-    told = await calm.run("sellers", "authorise", str(seller), "--code", grant["code"])
-    assert "what is missing is replayed" in told
+    shown = await calm.run("sellers", "authorise", str(seller), "--code", grant["code"])
+    assert "what is missing is replayed" in shown
     await eventually(lambda: all_stored(calm, missed))
     await eventually(lambda: nothing_open(calm))
     pushed = await systems.change(calm, seller, "create")
@@ -170,7 +170,7 @@ async def test_a_cancelled_seller_stops_at_once_and_misses_nothing_once_it_autho
     await systems.require_clean_audit(calm)
 
 
-async def test_an_expired_session_that_can_be_refreshed_needs_nobody(calm: System) -> None:
+async def test_an_expired_session_that_can_be_refreshed_needs_no_operator(calm: System) -> None:
     seller, *_ = await systems.seller_ids(calm)
     path = f"/sessions/{seller}"
     await calm.admin("POST", "/oauth", {"refreshable": True})
@@ -184,7 +184,7 @@ async def test_an_expired_session_that_can_be_refreshed_needs_nobody(calm: Syste
     await calm.admin("POST", f"{path}/expire")
     missed = await systems.change(calm, seller, "create", count=20)
     other = await systems.change(calm, seller, "create", message=False)
-    # Nobody calls for a seller of whom nothing is heard: an operator's wish finds the session refused.
+    # Without a message nothing calls for this seller: an operator's request finds the session refused.
     await calm.run("sellers", "pause", str(seller))
     await calm.run("sellers", "resume", str(seller))
     await eventually(lambda: all_stored(calm, [*pushed, *missed, *other]))

@@ -1,7 +1,7 @@
 """Sessions by way of the gateway, where the signature names the app (docs/platform/gateway.md 3.16, 5).
 
-The platform has them over https alone. How they refuse is not documented: as the token endpoint does, in the
-gateway's form.
+The platform offers them over https alone. How they refuse is not documented. Here they refuse as the token
+endpoint does, in the gateway's form.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def apis(authorisations: Authorisations) -> tuple[Api, ...]:
     )
 
 
-def _granted(grant: Callable[[str], JsonObject], told: str) -> JsonObject:
-    """The grant as a text of JSON, which is how the platform gives it here."""
+def _granted(grant: Callable[[str], JsonObject], given: str) -> JsonObject:
+    """The grant as JSON text, which is the platform's form for these methods."""
     try:
-        granted = grant(told)
+        granted = grant(given)
     except GrantError as error:
         raise business(f"isv.{error.error.replace('_', '-')}", error.description) from None
     return {"token_result": orjson.dumps(granted).decode()}

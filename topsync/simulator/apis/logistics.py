@@ -34,8 +34,8 @@ def apis(world: World, quirks: PlatformQuirks) -> tuple[Api, ...]:
         if line is None and quirks.split_without_lines_refused and logistics.is_split(state):
             raise mismatch("tid", "is_split", "拆单订单必须传入is_split和sub_tid")
         now = world.clock.second()
-        told = logistics.trace(draft, state, line or 1, now, offline=quirks.offline_parcels)
-        return cast(JsonObject, wire.with_text_ids(told)) if quirks.ids_as_strings else told
+        trace = logistics.trace(draft, state, line or 1, now, offline=quirks.offline_parcels)
+        return cast(JsonObject, wire.with_text_ids(trace)) if quirks.ids_as_strings else trace
 
     return (Api("taobao.logistics.trace.search", trace_search),)
 

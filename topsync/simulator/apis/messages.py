@@ -1,8 +1,8 @@
 """The message channel's methods: permits, groups, the queue over HTTP (docs/platform/gateway.md 3.12).
 
-The queue is the one that the group's WebSocket connections share (docs/platform/channel.md 4.6). What the
-reference does not tell: an unknown group answers `isv.group-not-exist`, a seller who was never permitted
-`isv.user-not-exist`; deleting a group that does not exist says `false`.
+The group's WebSocket connections share the same queue (docs/platform/channel.md 4.6). Where the reference is
+silent, we chose: an unknown group answers `isv.group-not-exist`, a seller who was never permitted answers
+`isv.user-not-exist`; to delete a group that does not exist answers `false`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from topsync.simulator.subscriptions import TopicSubscriptions
 from topsync.simulator.wire import JsonObject
 
 _CARRIER = 0
-"""Who has a message that was taken over HTTP: connections count from 1."""
+"""The carrier of a message that was taken over HTTP; connections are numbered from 1."""
 
 _BROKER = "simulated-broker"
 _MAX_TOPICS = 100
@@ -43,7 +43,7 @@ class Queues(Protocol):
         """Give a group a queue of its own; False when there is no room."""
 
     def queue_of(self, identity: tuple[str, str]) -> MessageQueue:
-        """A group's queue; KeyError for one that was never added."""
+        """A group's queue; KeyError for a group that was never added."""
 
     def connect_token(self, identity: tuple[str, str]) -> str:
         """What `taobao.tmc.auth.get` answers."""
@@ -56,7 +56,7 @@ def apis(
     publisher: str,
     now: Callable[[], datetime],
 ) -> tuple[Api, ...]:
-    """The family's methods. `publisher` is the app key that messages are told to come from."""
+    """The family's methods. `publisher` is the app key that messages name as their sender."""
     users = _Users(subscriptions, sellers)
     groups = _Groups(subscriptions, queues, sellers, now)
     messages = _Messages(subscriptions, queues, publisher, now)
@@ -108,7 +108,7 @@ class _Users:
             "modified": platform_time.format(permit.modified),
             "user_platform": "tbUIC",
         }
-        if permit.topics:  # all topics of the app are told by none
+        if permit.topics:  # "all topics of the app" is written as no list
             user["topics"] = {"string": sorted(permit.topics)}
         return {"tmc_user": fields.pick(user)}
 

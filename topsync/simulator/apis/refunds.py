@@ -1,4 +1,4 @@
-"""Refunds: by modification, and one in full (docs/platform/gateway.md 3.10)."""
+"""Refunds: the list by modification, and a single refund in full (docs/platform/gateway.md 3.10)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import World
 
 DEFAULT_TYPES = frozenset({"guarantee_trade", "auto_delivery"})
-"""Narrower than that of trades: presales and cash on delivery are left out as well."""
+"""Narrower than the default for trades: presales and cash on delivery are left out as well."""
 
 _STATUSES = frozenset(
     {
@@ -70,10 +70,10 @@ class _Refunds:
 
     def get(self, call: AdmittedCall) -> JsonObject:
         fields = call.arguments.fields()
-        told = self._refund(call, call.arguments.number("refund_id"))
-        if told is None:
+        refund = self._refund(call, call.arguments.number("refund_id"))
+        if refund is None:
             raise business("isv.refund-not-exist", "退款不存在")
-        return {"refund": self._written(told, fields)}
+        return {"refund": self._written(refund, fields)}
 
     def _refund(self, call: AdmittedCall, refund_id: int) -> JsonObject | None:
         named = refund_of(refund_id)
@@ -93,11 +93,11 @@ class _Refunds:
     def _row(self, book: OrderBook, found: RefundRow, fields: FieldMask, now: int) -> object:
         draft = book.draft(found.number)
         state = book.state(draft, book.shown(found.number, now).events)
-        told = refunds.full_refund(book.seller, draft, state, found.line, found.attempt)
-        return self._written(told or {}, fields)
+        refund = refunds.full_refund(book.seller, draft, state, found.line, found.attempt)
+        return self._written(refund or {}, fields)
 
-    def _written(self, told: JsonObject, fields: FieldMask) -> object:
-        picked = fields.pick(told)
+    def _written(self, refund: JsonObject, fields: FieldMask) -> object:
+        picked = fields.pick(refund)
         if self._quirks.refund_ids_as_numbers and "refund_id" in picked:
             picked["refund_id"] = int(str(picked["refund_id"]))
         return wire.with_text_ids(picked) if self._quirks.ids_as_strings else picked

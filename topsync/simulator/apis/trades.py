@@ -1,4 +1,4 @@
-"""Sold trades: by creation, by modification, by arrival, one in full.
+"""Sold trades: lists by creation, by modification and by arrival; a single trade in full.
 
 Source: docs/platform/gateway.md 3.1 to 3.5.
 """
@@ -25,7 +25,7 @@ from topsync.simulator.wire import JsonObject
 from topsync.simulator.world import World
 
 DEFAULT_TYPES = frozenset({"guarantee_trade", "auto_delivery", "ec", "cod", "step"})
-"""What a list call without `type` sees: everything else is silently left out (5.5)."""
+"""The types in a list call without `type`; all others are left out without a sign (5.5)."""
 
 _COLLECTIVE_STATUSES: Mapping[str, frozenset[str]] = {
     "ALL_WAIT_PAY": frozenset({"WAIT_BUYER_PAY", "TRADE_NO_CREATE_PAY"}),
@@ -83,7 +83,7 @@ class _Trades:
         if not events or events[0].at < self._world.oldest_reachable():
             raise business("isv.trade-not-exist", "交易不存在")
         if events is everything:
-            full = full_trade(call.seller, *book.standing(number))
+            full = full_trade(call.seller, *book.current(number))
         else:
             draft = book.draft(number)
             full = full_trade(call.seller, draft, book.state(draft, events))
@@ -92,7 +92,7 @@ class _Trades:
 
     def get(self, call: AdmittedCall) -> JsonObject:
         trade = cast(JsonObject, self.fullinfo_get(call)["trade"])
-        return {"trade": {name: told for name, told in trade.items() if name not in FULLINFO_ONLY}}
+        return {"trade": {name: value for name, value in trade.items() if name not in FULLINFO_ONLY}}
 
     def sold_get(self, call: AdmittedCall) -> JsonObject:
         wanted = _wanted(call.arguments)
@@ -172,7 +172,7 @@ class _Trades:
 
 
 def seen(events: Sequence[OrderEvent], vision: Vision, now: int) -> Sequence[OrderEvent]:
-    """What a detail call knows of an order: nothing of one too fresh, else all but what is too recent."""
+    """What a detail call sees: nothing of an order that is too fresh, else all but its latest events."""
     if vision.newborn_seconds and events[0].at > now - vision.newborn_seconds:
         return []
     if not vision.lag_seconds:

@@ -28,10 +28,10 @@ from topsync.simulator.faults.effects import PLAIN, Fate
 __all__ = ["Channel", "ChannelSettings", "OutboundMessage"]
 
 TICK_SECONDS: Final = 0.05
-"""How often the clock is looked at when nothing happens: the platform's clock may be a made-up one."""
+"""How often to look at the clock when nothing happens: a test may set the platform's clock."""
 
 STOP_SECONDS: Final = 1.0
-"""How long `stop` waits for connections to notice."""
+"""How long `stop` waits until connections have ended."""
 
 
 class Channel:
@@ -53,7 +53,7 @@ class Channel:
         self._now = now
         self._random = random
         self._fate_of = fate_of
-        # Odd, as all that follow: beyond 2**53 floating point holds even numbers alone.
+        # Odd, and so are all later ids: beyond 2**53, floating point can only hold even numbers.
         self._last_id = random.randrange(10**18, 5 * 10**18) | 1
         self._door = Door(settings, apps, random)
         self._apps = tuple(apps)
@@ -70,7 +70,7 @@ class Channel:
         self._pump_task: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int = 0) -> int:
-        """Listens; answers the port. Messages may be published before.
+        """Listen; returns the port. Messages may be published before.
 
         Raises:
             OSError: the port is taken.
@@ -81,7 +81,7 @@ class Channel:
         return bound
 
     async def stop(self) -> None:
-        """Drops every connection and stops listening; the queues stay. Idempotent."""
+        """Drop every connection and stop listening; the queues stay. Idempotent."""
         if self._pump_task is not None:
             self._pump_task.cancel()
             with suppress(asyncio.CancelledError):
@@ -103,7 +103,7 @@ class Channel:
         return self._pump_task is not None and not self._pump_task.done()
 
     def publish(self, message: OutboundMessage) -> None:
-        """Queues a message for its group in each application, unless a fault takes it."""
+        """Queue a message for its group in each application, unless a fault drops it."""
         now = self._now()
         fate = self._fate_of(message)
         for app in self._apps:
@@ -143,10 +143,10 @@ class Channel:
     # Faults
 
     def cut(self, seconds: float, *, lose_messages: bool) -> None:
-        """Drops the TCP connections of all clients and turns new ones away for that long.
+        """Drop the TCP connections of all clients, and refuse new connections for that long.
 
-        With `lose_messages`, what is published meanwhile and what was sent but not confirmed is lost for
-        ever; otherwise it is delivered later, as the redelivery rules say.
+        With `lose_messages`, messages that are published meanwhile, or were sent but not confirmed, are lost
+        for ever. Otherwise they are delivered later, by the rules of redelivery.
         """
         self._faults.cut_until = self._until(seconds)
         if lose_messages:
@@ -157,9 +157,9 @@ class Channel:
         self._drop_clients()
 
     def silence(self, seconds: float, *, lose_messages: bool) -> None:
-        """Connections stay open and new ones are accepted, but not a byte is sent, CONNECTACKs included.
+        """Send nothing, not even a CONNECTACK; connections stay open, and new connections are accepted.
 
-        With `lose_messages`, what is published meanwhile is lost for ever.
+        With `lose_messages`, messages that are published meanwhile are lost for ever.
         """
         self._faults.silent_until = self._until(seconds)
         if lose_messages:
@@ -167,47 +167,47 @@ class Channel:
         self._reception.mute(muted=True)
 
     def end_cut(self) -> None:
-        """Accepts connections again, and loses nothing more."""
+        """Accept connections again, and lose nothing more."""
         self._faults.cut_until = self._faults.lose_until = self._now()
 
     def end_silence(self) -> None:
-        """Sends again, and loses nothing more."""
+        """Send again, and lose nothing more."""
         self._faults.silent_until = self._faults.lose_until = self._now()
         self._reception.mute(muted=False)
 
     def end_refusal(self) -> None:
-        """Accepts CONNECTs again."""
+        """Accept CONNECTs again."""
         self._faults.refuse_until = self._now()
 
     def hold(self, *, new_ones_too: bool) -> None:
-        """From now on, connections stay open and nothing is read from them or written to them.
+        """Stop reading from and writing to connections, but leave them open.
 
-        Messages go on being given to them, as by a platform that has not noticed.
+        The connections are still given messages, as by a platform that has not noticed.
         """
         self._faults.holds_new = new_ones_too
         for client in self._reception.clients.values():
             client.hold()
 
     def release(self) -> None:
-        """Reads and writes again on every connection."""
+        """Read and write again on every connection."""
         self._faults.holds_new = False
         for client in list(self._reception.clients.values()):
             client.release()
 
     def refuse(self, seconds: float, *, code: int, phrase: str) -> None:
-        """For that long, every CONNECT is answered with that error; the connection is left open."""
+        """Answer every CONNECT with that error for that long; the connection stays open."""
         self._faults.refuse_until = self._until(seconds)
         self._faults.refusal = Refusal(code, phrase)
 
     def kick(self, code: int, reason: str, share: float = 1.0) -> None:
-        """Sends a Close frame to each connection that has its upgrade, with that chance."""
+        """Send a Close frame to upgraded connections; `share` (0 to 1) is the chance of each."""
         for client in list(self._reception.clients.values()):
             if client.is_upgraded and self._random.random() < share:
                 self._reception.counts.kicked += 1
                 client.close(code, reason)
 
     def renew_tokens(self) -> None:
-        """Gives every group another token, and pushes with it; clients learn it by their next CONNECT."""
+        """Give every group a new token and push with it; clients get it by their next CONNECT."""
         for identity in self._queues:
             connections = self._reception.connections_of(self._door.token_of(identity))
             token = self._door.renew(identity)
@@ -216,16 +216,16 @@ class Channel:
                     client.recipient = replace(client.recipient, token=token)
 
     def inject(self, payload: bytes, opcode: Opcode = Opcode.BINARY, *, final: bool = True) -> None:
-        """Sends every client that has its upgrade these bytes in a WebSocket frame, whatever they are."""
+        """Send these bytes, whatever they are, in a WebSocket frame to every upgraded client."""
         for client in list(self._reception.clients.values()):
             if client.is_upgraded:
                 client.write(websocket.frame(opcode, payload, final=final))
 
     def ledger(self) -> dict[str, int]:
-        """What has happened and how things stand, over all queues.
+        """Counts over all queues: what has happened, and the state now.
 
-        published = confirmed + lost + expired + exhausted + overflowed + pending + in_flight; what is held is
-        pending.
+        published = confirmed + lost + expired + exhausted + overflowed + pending + in_flight. Held messages
+        count as pending.
         `cut`, `silent` and `refusing` are 1 while that fault is on; `hanging` counts connections.
         """
         total = QueueTotals()
@@ -259,13 +259,13 @@ class Channel:
         while True:
             self._wake.clear()
             self._pump(self._now())
-            await asyncio.sleep(0)  # also when there is always more to do
+            await asyncio.sleep(0)  # lets others run, even when there is always more to do
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
                     await self._wake.wait()
 
     def _pump(self, now: datetime) -> None:
-        """Lets time pass, then gives each ready message to a random connection that has room for it."""
+        """Let time pass, then give each ready message to a random connection that has room for it."""
         self._reception.close_idle()
         if self._reception.is_muted and not self._faults.is_silent(now):
             self._reception.mute(muted=False)

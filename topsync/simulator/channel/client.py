@@ -24,49 +24,49 @@ from topsync.simulator.channel.websocket import (
 )
 
 LINGER_SECONDS: Final = 5.0
-"""How long the last bytes to a client that does not read are kept when its connection ends."""
+"""How long a connection that ends keeps its last bytes for a client that does not read."""
 
 
 class House(Protocol):
-    """What a connection belongs to. None of these waits."""
+    """What a connection reports to. No method waits."""
 
     def arrived(self, client: Client) -> bool:
-        """TCP stands; whether it is let in."""
+        """TCP is connected; returns whether the client may stay."""
 
     def upgraded(self, client: Client) -> None:
-        """The upgrade is answered."""
+        """The upgrade was answered."""
 
     def received(self, client: Client, message: Message) -> bool:
-        """A frame has come that is no Close; whether the connection may go on."""
+        """A frame other than Close has come; returns whether the connection may go on."""
 
     def skipped(self) -> None:
-        """A fragment has come, and was dropped."""
+        """A fragment came and was dropped."""
 
     def rejected(self, status: HTTPStatus | None) -> None:
-        """A connection ends because of what came: a request that is no upgrade, or (None) a broken rule."""
+        """A connection ends: the request was no upgrade, or (None) the client broke a rule."""
 
     def has_room(self) -> None:
-        """A connection can take more after it could not."""
+        """A connection that was full can take messages again."""
 
     def left(self, client: Client) -> None:
-        """TCP is over."""
+        """TCP has ended."""
 
 
 class Client(asyncio.Protocol):
-    """See the module. Whoever does not read is not read either, so nothing waits beyond a bound.
+    """See the module. Nothing is read from a client that does not read, so the waiting bytes are bounded.
 
-    It can be kept from writing (`mute`), and from reading too (`hold`); what is written meanwhile waits,
-    within the same bound, and goes out when that ends.
+    `mute` stops the writing, and `hold` the reading too. Bytes written meanwhile wait within the same bound,
+    and are sent when that ends.
     """
 
     def __init__(self, number: int, house: House, settings: ChannelSettings) -> None:
         self.number = number
         self.recipient: Recipient | None = None
-        """Set while it may be given messages."""
+        """None while the client must not be given messages."""
         self.confirm_shape: ConfirmShape | None = None
-        """What its confirms look like, once one was read."""
+        """The shape of its confirms, known from the first on."""
         self.allowance: int | None = None if settings.pushes_unasked else 0
-        """How many more messages it may be given; None for any number."""
+        """How many more messages it may be given; None is no limit."""
         self.since_seconds = self.last_traffic_seconds = time.monotonic()
         self._house = house
         self._settings = settings
@@ -80,14 +80,14 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let it in, or end it."""
-        # uvloop's are no asyncio.Transport, though they have everything of one.
+        # A transport of uvloop is no asyncio.Transport, although it has all of its methods.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._settings.max_unsent_bytes)
         if not self._house.arrived(self):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came."""
+        """Read the bytes that came."""
         self.last_traffic_seconds = time.monotonic()
         for event in self._receiver.feed(data):
             if not self._take(event):
@@ -95,23 +95,23 @@ class Client(asyncio.Protocol):
         self._pace()
 
     def pause_writing(self) -> None:
-        """It does not read: it is given nothing more, and read no further."""
+        """The client does not read: give it nothing more, and stop reading from it."""
         self._stalled = True
         self._pace()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The client reads again."""
         self._stalled = False
         self._pace()
         self._house.has_room()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """It is gone."""
+        """The client is gone."""
         self._transport = self.recipient = None
         self._waiting.clear()
         self._house.left(self)
 
-    # What is done to it
+    # What others do to it
 
     @property
     def is_upgraded(self) -> bool:
@@ -120,21 +120,21 @@ class Client(asyncio.Protocol):
 
     @property
     def is_held(self) -> bool:
-        """Whether nothing is read from it or written to it."""
+        """Whether reading and writing are stopped."""
         return self._held
 
     @property
     def unsent_bytes(self) -> int:
-        """What waits to be written, without TCP's own buffers."""
+        """Bytes that wait to be written, without TCP's own buffers."""
         return self._waiting_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     @property
     def is_full(self) -> bool:
-        """Whether it must be given nothing more for now."""
+        """Whether it must not be given more messages now."""
         return self._stalled or self._waiting_bytes >= self._settings.max_unsent_bytes
 
     def accept(self, recipient: Recipient) -> None:
-        """From now on it may be given messages; unless it is going already."""
+        """Let it be given messages from now on, unless it is already closing."""
         if not self._closing and self._transport is not None and not self._transport.is_closing():
             self.recipient = recipient
 
@@ -222,7 +222,7 @@ class Client(asyncio.Protocol):
                 asyncio.get_running_loop().call_later(LINGER_SECONDS, self.drop)
 
     def _write_now(self, data: bytes) -> None:
-        """What comes before any frame is kept back by nothing: TCP and the upgrade always work."""
+        """Nothing delays bytes that come before the first frame: TCP and the upgrade always work."""
         if self._transport is not None:
             self._transport.write(data)
 

@@ -1,7 +1,7 @@
-"""Reads a client's confirms quickly: they differ in nothing but the id.
+"""Reads a client's confirms quickly: they differ only in the id.
 
-A client that is measured sends tens of thousands of confirms a second, always in the same bytes around the
-id. Those bytes are learnt from a frame that the codec has read; whatever differs goes to the codec again.
+In a benchmark a client sends tens of thousands of confirms a second, with the same bytes around each id. We
+learn these bytes from a frame that the codec has read. A frame that differs goes to the codec again.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class ConfirmShape:
 
 
 def shape_of(data: bytes, frame: Frame) -> ConfirmShape | None:
-    """The shape of a confirm that `data` decoded to; None when it has none, or asks for an answer."""
+    """The shape of the confirm in `data`; None when `frame` is no plain confirm, or asks for an answer."""
     if frame.type is not MessageType.SEND or frame.flag or not frame.token or frame.version == 1:
         return None
     if read_kind(frame) != MessageKind.CONFIRM or type(frame.custom.get("id")) is not Int64:
         return None
     head, found, rest = data.partition(_ID_FIELD)
     tail = rest[_ID.size :]
-    # Elsewhere the same bytes could be a text's; then which of them is the id is the codec's business.
+    # The same bytes may also be part of a text; then only the codec can find the id.
     if not found or _ID_FIELD in tail or _ID.unpack_from(rest)[0] != frame.custom["id"]:
         return None
     return ConfirmShape(head + found, tail, frame.token)

@@ -13,10 +13,10 @@ from topsync.simulator.channel.queue import MessageQueue
 from topsync.simulator.channel.settings import ChannelSettings
 
 BATCH_BYTES: Final = 64 * 1024
-"""Pushes to a connection are written together, up to about so much at a time."""
+"""Pushes to a connection are written together, up to about this many bytes at a time."""
 
 TURN_MESSAGES: Final = 1000
-"""Pushes of a queue after which others have their turn."""
+"""After this many pushes of a queue, others have their turn."""
 
 
 def dispatch(
@@ -29,7 +29,7 @@ def dispatch(
 ) -> bool:
     """Give each ready message to a random connection that has room (docs/platform/channel.md 5.5).
 
-    False when the turn was over before the messages or the room were.
+    False when the turn ended while there were still messages and room.
     """
     clients = [each for each in connections if has_room(queue, each, settings)]
     batches = {each.number: _Batch(each) for each in clients}

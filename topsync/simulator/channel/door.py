@@ -18,7 +18,7 @@ Identity = tuple[str, str]
 """Application key and group: what a token stands for."""
 
 SIGNED_FIELDS: Final = ("app_key", "group_name", "timestamp")
-"""Sorted by name, as they are signed (docs/platform/channel.md 3.2)."""
+"""Sorted by name: the order in which they are signed (docs/platform/channel.md 3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ class Door:
         return True
 
     def open_to(self, frame: Frame) -> Granted | Refusal:
-        """The decision on a CONNECT, a second one on a connection included (3.4)."""
+        """The decision on a CONNECT, also on a second CONNECT of a connection (3.4)."""
         texts = {name: _text(frame.custom.get(name)) for name in SIGNED_FIELDS}
         secret = self._apps.get(texts["app_key"])
         if not texts["app_key"] or not texts["timestamp"]:
             return self._settings.bad_sign
         if secret is None:
             return self._settings.unknown_app
-        # The timestamp is any text the client signed: .NET sends ticks, so nobody checks freshness (3.1).
+        # The timestamp may be any text that was signed: .NET sends ticks, so nobody checks its age (3.1).
         if frame.custom.get("sign") not in _signs(texts, secret):
             return self._settings.bad_sign
         identity = (texts["app_key"], texts["group_name"] or DEFAULT_GROUP)
@@ -73,22 +73,22 @@ class Door:
         return Granted(identity, self.token_of(identity))
 
     def identity_of(self, token: str | None) -> Identity | None:
-        """Whose token that is: the token alone tells who is speaking, on any connection (3.4)."""
+        """Whose token it is: the token alone says who is speaking, on any connection (3.4)."""
         return self._identities.get(token or "")
 
     def token_of(self, identity: Identity) -> str:
-        """One random UUID for each identity, not for each connection; another one only by `renew` (3.4)."""
+        """A random UUID for each identity, not for each connection; only `renew` changes it (3.4)."""
         return self._tokens.get(identity) or self.renew(identity)
 
     def renew(self, identity: Identity) -> str:
-        """Another token for an identity; who speaks with an old one is still known."""
+        """Make a new token for an identity; a client that uses an old token is still recognised."""
         token = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
         self._tokens[identity] = token
         self._identities[token] = identity
         return token
 
     def connect_token(self, identity: Identity) -> str:
-        """What `taobao.tmc.auth.get` tells for CONNECT's own `token` field (3.1).
+        """What `taobao.tmc.auth.get` answers: the value for CONNECT's own `token` field (3.1).
 
         Raises:
             KeyError: the application is unknown.
@@ -103,7 +103,7 @@ def _text(value: Value) -> str:
 
 
 def _signs(texts: Mapping[str, str], secret: str) -> set[str]:
-    """The signature, in both ways to treat an empty field.
+    """The valid signatures: there are two ways to treat an empty field.
 
     Java, .NET and PHP leave it out; Node and Python sign its name (docs/platform/channel.md 3.2, 10).
     """

@@ -14,7 +14,7 @@ _NO_REFUSAL: Final = Refusal(0, "")
 
 @dataclass(slots=True)
 class ChannelFaults:
-    """Which fault is on until when, in the platform's time."""
+    """Which faults are on, and until when, in the platform's time."""
 
     cut_until: datetime = _PAST
     silent_until: datetime = _PAST

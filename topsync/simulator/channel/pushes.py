@@ -33,10 +33,10 @@ from topsync.simulator.faults.effects import Damage, Fate
 INT64_MAX: Final = 2**63 - 1
 
 STRANGE_SENDER: Final = "00000000-0000-4000-8000-000000000000"
-"""A token that no client was ever given."""
+"""A token that no client ever got."""
 
 VOIDABLE_FIELDS: Final = ("outtime", "publisher", "nick", "dataid", "retried")
-"""What a message can be placed without (docs/platform/channel.md 4.2)."""
+"""Fields that a client can do without (docs/platform/channel.md 4.2)."""
 
 UNKNOWN_FIELDS: Final[Mapping[str, Value]] = {
     "x_new_text": "x",
@@ -55,14 +55,14 @@ _NUMBERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What a push needs to know of the connection that it goes to."""
+    """What the writer of a push must know about the connection that it goes to."""
 
     token: str
     version: int
 
 
 class PushWriter:
-    """Writes pushes as the settings want them to look."""
+    """Writes pushes in the form that the settings ask for."""
 
     def __init__(self, settings: ChannelSettings) -> None:
         self._settings = settings
@@ -119,7 +119,7 @@ def _content(text: str, fate: Fate, settings: ChannelSettings, *, zipped: bool) 
 
 
 def _typed(name: str, text: str, kind: WireType) -> dict[str, Value]:
-    """A field in the type that was chosen for it; as text where it is no number that fits."""
+    """A field in the type that was chosen for it; as text when it is no number or does not fit."""
     if kind is WireType.ABSENT:
         return {}
     if kind is WireType.VOID:
@@ -138,8 +138,8 @@ _MOST: Final = {
 }
 
 
-# The ordinary push is written from pieces that do not change: the channel must keep up with a client that
-# is measured. A test holds it against the frame that the codec writes.
+# The ordinary push is made from constant pieces, because in a benchmark the channel must keep up with the
+# client. A test compares it with the frame that the codec writes.
 
 _FIELD: Final = struct.Struct("<Hi")
 _NUMBER: Final = struct.Struct("<Bq")
@@ -162,7 +162,7 @@ _INT32: Final = struct.Struct("<Bi")
 _END: Final = b"\0\0"
 
 
-# Tokens, topics and nicks are few; the bounds keep a stream of ever new ones from growing these.
+# Tokens, topics and nicks are few; the bounds limit the caches if the values keep changing.
 @functools.lru_cache(maxsize=2048)
 def _opening(token: str) -> bytes:
     """Everything before the id."""
@@ -177,7 +177,7 @@ def _text_field(name: str, text: str) -> bytes:
     return _name(name) + _TEXT.pack(_VALUE_TEXT, len(octets)) + octets
 
 
-# Many pushes go out at the same moment.
+# Cached, because many pushes go out at the same moment.
 @functools.lru_cache(maxsize=4)
 def _out_time(sent_at: datetime) -> bytes:
     return _OUT_TIME + _NUMBER.pack(_VALUE_DATE, date_of(sent_at))
@@ -214,7 +214,7 @@ def _ordinary(queued: Queued, token: str, publisher: str, sent_at: datetime) -> 
     )
 
 
-# Damage: each keeps everything of the push but the one thing that is wrong with it.
+# Damage: each kind makes exactly one thing of the push wrong.
 
 
 def _with_custom(frame: Frame, **changes: Value) -> Frame:
@@ -226,7 +226,7 @@ def _without(frame: Frame, name: str) -> Frame:
 
 
 def _followed_by(tail: bytes) -> Callable[[Frame], bytes]:
-    """Damage that is one more header at the end."""
+    """Damage that adds a header at the end."""
 
     def damaged(frame: Frame) -> bytes:
         return _binary(encode(frame)[: -len(_END)] + tail + _END)

@@ -1,6 +1,6 @@
-"""One group's queue of messages on the platform's side: what is due, what is under way, what is over.
+"""One group's queue of messages on the platform's side: what is due, in flight, and over.
 
-A state machine without I/O; `now` comes in with each call and is expected not to go back. The rules are
+A state machine without I/O; `now` comes with each call and must not go back. The rules are
 those of docs/platform/channel.md 6: at least once, redelivery after a failure or a missing confirm,
 retention, no promise about order.
 """
@@ -20,7 +20,7 @@ from schemas import platform_time
 from topsync.simulator.faults.effects import PLAIN, Fate
 
 DEFAULT_GROUP: Final = "default"
-"""The group that exists always (docs/platform/channel.md 6)."""
+"""The group that always exists (docs/platform/channel.md 6)."""
 
 
 class OutboundMessage(NamedTuple):
@@ -33,16 +33,16 @@ class OutboundMessage(NamedTuple):
     published_at: datetime
     data_id: str
     group: str = DEFAULT_GROUP
-    """Where it is routed; a group that does not exist leaves it to the default one."""
+    """The group that it is routed to; if that group does not exist, it goes to the default group."""
 
     def __repr__(self) -> str:
-        """Without the content, which is a buyer's business."""
+        """Without the content, which holds a buyer's data."""
         return f"OutboundMessage(user_id={self.user_id}, topic={self.topic!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """What a queue needs to know of the channel's settings; see `ChannelSettings` for the meanings."""
+    """The settings of the channel that a queue needs; `ChannelSettings` explains them."""
 
     confirm_timeout: timedelta
     redelivery_delay: timedelta
@@ -81,14 +81,14 @@ class Queued:
 
 @dataclass(slots=True)
 class QueueTotals:
-    """What has happened.
+    """Counts of what has happened.
 
     published = confirmed + lost + expired + exhausted + overflowed + pending + in flight.
     """
 
     published: int = 0
     sent: int = 0
-    """Deliveries; a frame that a fault repeats counts as duplicated instead."""
+    """Deliveries; a frame that a fault repeats is counted in `duplicated` instead."""
     duplicated: int = 0
     confirmed: int = 0
     failed: int = 0
@@ -112,7 +112,7 @@ class MessageQueue:
         self._messages: dict[int, Queued] = {}
         self._backlog: deque[Queued] = deque()
         self._window: list[Queued] = []
-        # Dicts keep the order of insertion, and each has one delay for all: they are ordered by due_at.
+        # Dicts keep the order of insertion, and each dict has a single delay: so it is ordered by due_at.
         self._in_flight: dict[int, Queued] = {}
         self._waiting: dict[int, Queued] = {}
         self._failed: dict[int, Queued] = {}
@@ -143,9 +143,9 @@ class MessageQueue:
         return sum(queued.place is MessagePlace.HELD for _, _, queued in self._held)
 
     def publish(self, message: OutboundMessage, now: datetime, fate: Fate = PLAIN) -> None:
-        """Takes a message in. A full queue refuses it, which is counted as overflowed.
+        """Take a message in. A full queue refuses it, and counts it as overflowed.
 
-        Of its fate, `hold_seconds` and `life_seconds` are the queue's; the rest is kept for who sends it.
+        The queue itself applies `hold_seconds` and `life_seconds` of the fate; the sender applies the rest.
         """
         self.counts.published += 1
         self.today(now).put += 1
@@ -165,19 +165,19 @@ class MessageQueue:
             self._backlog.append(queued)
 
     def lose(self) -> None:
-        """A message that is lost before it is queued."""
+        """Count a message that is lost before it is queued."""
         self.counts.published += 1
         self.counts.lost += 1
 
     def lose_unconfirmed(self) -> None:
-        """Everything that was sent at least once and not confirmed is gone for ever."""
+        """Lose for ever each message that was sent at least once and not confirmed."""
         for queued in list(self._messages.values()):
             if queued.place in (MessagePlace.IN_FLIGHT, MessagePlace.WAITING) or queued.retried:
                 self._end(queued)
                 self.counts.lost += 1
 
     def take(self, now: datetime, carrier: int) -> Queued | None:
-        """The next message for that connection, in flight from now on; `None` when none is ready."""
+        """Take the next message for that connection, in flight from now on; None when no message is ready."""
         while (queued := self._pick()) is not None:
             if self._is_over_age(queued, now):
                 self._expire(queued)
@@ -192,9 +192,9 @@ class MessageQueue:
         return None
 
     def confirm(self, message_id: int, now: datetime | None = None) -> bool:
-        """The message is done with, also after a Failed or a time-out (docs/platform/channel.md 4.3).
+        """Finish a message, also after a Failed or a time-out (docs/platform/channel.md 4.3).
 
-        With `now`, a confirm that comes too soon after its delivery is ignored, where the rules say so.
+        With `now`, a confirm that comes too soon after its delivery is ignored, if the rules say so.
         """
         queued = self._messages.get(message_id)
         if queued is None:
@@ -207,7 +207,7 @@ class MessageQueue:
         return True
 
     def fail(self, message_id: int, now: datetime) -> None:
-        """The client could not process it: it comes again after a delay."""
+        """Note that the client could not process it: it is delivered again after a delay."""
         queued = self._in_flight.get(message_id)
         if queued is not None:
             self.counts.failed += 1
@@ -218,7 +218,7 @@ class MessageQueue:
             self._failed[queued.id] = self._waiting.pop(queued.id)
 
     def advance(self, now: datetime) -> None:
-        """Lets time pass: confirms time out, redeliveries fall due, old messages expire."""
+        """Let time pass: confirms time out, redeliveries become due, old messages expire."""
         for queued in _due(self._in_flight, now):
             self._move(queued, MessagePlace.WAITING, queued.due_at + self._rules.redelivery_delay)
         for queued in (*_due(self._waiting, now), *_due(self._failed, now)):
@@ -234,26 +234,26 @@ class MessageQueue:
                 self._expire(short_lived)
         if self._next_expiry is not None and self._next_expiry <= now:
             self._expire_oldest(now)
-        # Whatever is over leaves the backlog here too, or it would grow while nobody is connected.
+        # Finished messages leave the backlog here too, or it would grow while nobody is connected.
         while self._backlog and self._backlog[0].place is MessagePlace.OVER:
             self._backlog.popleft()
 
     def forget_carrier(self, carrier: int) -> None:
-        """That connection is gone, and its number is never used again.
+        """Note that a connection is gone; its number is never used again.
 
-        Its messages go on waiting for their confirm, which may come on another one.
+        Its messages still wait for their confirm, which may come on another connection.
         """
         del self._carried[carrier]
 
     def today(self, now: datetime) -> DayCounts:
-        """The counts of the platform's day; they begin anew at its midnight."""
+        """The counts of the platform's day; they start again at its midnight."""
         day = platform_time.day_of(now)
         if day != self._day.day:
             self._day = DayCounts(day)
         return self._day
 
     def lose_all(self) -> None:
-        """Everything in it is gone for ever: its group has been deleted."""
+        """Lose everything in the queue for ever: its group has been deleted."""
         for queued in list(self._messages.values()):
             self._end(queued)
             self.counts.lost += 1
@@ -286,7 +286,7 @@ class MessageQueue:
         return now < queued.due_at - self._rules.confirm_timeout + self._rules.earliest_confirm
 
     def _expire_oldest(self, now: datetime) -> None:
-        """Looks for what is over age only when something can be: finding the oldest takes time."""
+        """Expire old messages, but search only when there can be any: to find the oldest takes time."""
         while self._messages and self._is_over_age(oldest := next(iter(self._messages.values())), now):
             self._expire(oldest)
         self._next_expiry = self._over_age_at(oldest) if self._messages else None
@@ -327,7 +327,7 @@ class DayCounts:
     day: date | None = None
     put: int = 0
     read: int = 0
-    """First deliveries: what is put and not read is the backlog."""
+    """First deliveries; put minus read is the backlog."""
 
 
 def _due(timed: dict[int, Queued], now: datetime) -> list[Queued]:

@@ -1,4 +1,4 @@
-"""What comes from the channel's clients: connections, CONNECTs, confirms; and what is answered to them."""
+"""What comes from the channel's clients (connections, CONNECTs, confirms), and the answers to it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class ClientCounts:
     refused: int = 0
     """CONNECTs that were answered with an error."""
     kicked: int = 0
-    """Connections that were sent a Close: a new one took their place, or the fault `kick` met them."""
+    """Connections that were sent a Close: a new connection replaced them, or the fault `kick` struck."""
     cut_off: int = 0
     """Connections that the fault `cut` dropped."""
     turned_away: int = 0
-    """TCP connections that were dropped as they came."""
+    """TCP connections that were dropped at once."""
     not_upgraded: int = 0
-    """Requests that were no upgrade."""
+    """Requests that did not ask for an upgrade."""
     pings: int = 0
     pongs: int = 0
     texts: int = 0
@@ -57,7 +57,7 @@ class ClientCounts:
 
 
 class Reception:
-    """The connections' `House`. `wake` is called when something may have become possible."""
+    """The connections' `House`. It calls `wake` when there may be something new to do."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Reception:
 
     @property
     def is_muted(self) -> bool:
-        """Whether nothing is written."""
+        """Whether all writing is stopped."""
         return self._is_muted
 
     def mute(self, *, muted: bool) -> None:
@@ -95,16 +95,16 @@ class Reception:
         self._wake()
 
     def new_client(self) -> Client:
-        """For a TCP connection that begins."""
+        """A client for a new TCP connection."""
         self._numbers += 1
         return Client(self._numbers, self, self._settings)
 
     def connections_of(self, token: str) -> list[Client]:
-        """The connections of an identity that can be given messages, oldest first."""
+        """The connections of an identity that may be given messages, oldest first."""
         return [each for each in self.clients.values() if each.recipient and each.recipient.token == token]
 
     def close_idle(self) -> None:
-        """End connections that say nothing, as far as the settings ask for it."""
+        """Close idle connections, if the settings ask for it."""
         now, limit = time.monotonic(), self._settings.idle_timeout_seconds
         for client in list(self.clients.values()):
             if not client.is_upgraded:
@@ -116,7 +116,7 @@ class Reception:
     # A connection calls these (`client.House`)
 
     def arrived(self, client: Client) -> bool:
-        """TCP stands; whether it is let in."""
+        """TCP is connected; returns whether the client may stay."""
         if self._faults.is_cut(self._now()) or len(self.clients) >= self._settings.max_sockets:
             self.counts.turned_away += 1
             return False
@@ -126,16 +126,16 @@ class Reception:
         return True
 
     def upgraded(self, client: Client) -> None:
-        """It may begin."""
+        """The client may send frames from now on."""
         if self._faults.holds_new:
             client.hold()
 
     def received(self, client: Client, message: Message) -> bool:
-        """Takes one message in; `False` when the connection must be dropped (3.4)."""
+        """Take a WebSocket message in; False when the connection must be dropped (3.4)."""
         match message.opcode:
             case Opcode.BINARY:
                 return self._receive(client, message.payload)
-            # Let pass unanswered: the official client takes any answer for a broken frame (1.4).
+            # No answer: the official client takes any answer for a broken frame (1.4).
             case Opcode.PING:
                 self.counts.pings += 1
             case Opcode.PONG:
@@ -145,22 +145,22 @@ class Reception:
         return True
 
     def skipped(self) -> None:
-        """A fragment has come, and was dropped."""
+        """A fragment came and was dropped."""
         self.counts.fragments += 1
 
     def rejected(self, status: HTTPStatus | None) -> None:
-        """A connection ends because of what came: a request that is no upgrade, or (None) a broken rule."""
+        """A connection ends: the request was no upgrade, or (None) the client broke a rule."""
         if status is None:
             self.counts.protocol_errors += 1
         else:
             self.counts.not_upgraded += 1
 
     def has_room(self) -> None:
-        """A connection can take more after it could not."""
+        """A connection that was full can take messages again."""
         self._wake()
 
     def left(self, client: Client) -> None:
-        """TCP is over."""
+        """TCP has ended."""
         self.clients.pop(client.number, None)
         for queue in self._queues.values():
             queue.forget_carrier(client.number)

@@ -18,7 +18,7 @@ class Excess(StrEnum):
 
 
 class WireType(StrEnum):
-    """How a field of a push is written whose type nobody has documented."""
+    """How to write a field of a push whose type is not documented."""
 
     ABSENT = "absent"
     VOID = "void"
@@ -31,7 +31,7 @@ class WireType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error in a CONNECTACK. The official client takes a phrase alone (code 0) for an error as well."""
+    """An error in a CONNECTACK. For the official client, a phrase without a code (0) is an error too."""
 
     code: int
     phrase: str
@@ -39,36 +39,36 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ChannelSettings:
-    """Defaults are those of docs/platform/channel.md 6.1; where that says nothing, those of its section 3.
+    """Defaults come from docs/platform/channel.md 6.1; where it says nothing, from its section 3.
 
-    Seconds are the platform's, unless called real.
+    Seconds are the platform's, unless the text says "real".
     """
 
     # Deliveries
     confirm_timeout_seconds: float = 60.0
-    """A message not confirmed for so long counts as failed."""
+    """A message that is not confirmed within this time counts as failed."""
     redelivery_delay_seconds: float = 360.0
     """From the failure to the next delivery."""
     failed_delay_seconds: float | None = None
-    """The same after a Failed; None is no difference."""
+    """From a Failed to the next delivery; None means `redelivery_delay_seconds`."""
     max_redeliveries: int | None = None
-    """After so many that failed too, the message is gone; None leaves the end to the retention."""
+    """After this many failed redeliveries the message is gone; None: only the retention ends it."""
     earliest_confirm_seconds: float = 0.0
-    """A confirm sooner after its delivery is ignored: .NET clients fear so (6)."""
+    """A confirm that comes earlier after its delivery is ignored, as .NET clients fear (6)."""
     retention_seconds: float = 24 * 3600.0
-    """From publishing; then the message is gone for good."""
+    """Counted from publishing; then the message is gone for ever."""
     delivery_window: int = 32
-    """Each message is picked at random among so many of the oldest; 1 delivers in order."""
+    """Each message is picked at random from this many of the oldest; 1 delivers in order."""
     new_id_on_redelivery: bool = False
-    """Otherwise the id stays and only `retried` goes up."""
+    """If false, the id stays the same and only `retried` grows."""
     max_in_flight_per_connection: int = 1000
-    """Unconfirmed messages of a connection at which the platform stops pushing to it."""
+    """With this many unconfirmed messages, a connection is pushed nothing more."""
     max_queued: int = 1_000_000
-    """Messages of one queue; what is published beyond it is counted as overflowed and gone."""
+    """Messages in a queue; those beyond it are lost and counted as overflowed."""
     pushes_unasked: bool = True
-    """Otherwise a connection gets messages only for its pull requests."""
+    """If false, a connection gets messages only for its pull requests."""
     messages_per_pull: int = 320
-    """How many it gets for each, where they are needed."""
+    """Messages for each pull request, where pull requests are needed."""
     answer_sends: bool = False
     """An empty SENDACK for each confirm, failure and pull request."""
 
@@ -76,21 +76,21 @@ class ChannelSettings:
     publisher: str = "12497914"
     """The publishing application's key on trade topics."""
     data_id_type: WireType = WireType.INT64
-    """Of `dataid`; one that is no number is text whatever this says."""
+    """Type of `dataid`; a `dataid` that is no number is always text."""
     retried_type: WireType = WireType.INT32
     """Of `retried`."""
     notify: str | None = None
-    """A text to put into `notify`; None leaves it out."""
+    """The text of `notify`; None leaves it out."""
     with_outtime: bool = True
     """Whether `outtime` is sent."""
     gzip_share: float = 0.0
     """The share of messages (0 to 1) whose content goes out gzipped."""
     gzip_minimum_bytes: int | None = None
-    """Content at least this long is gzipped as well; None for none."""
+    """Content of at least this length is gzipped too; None: no content."""
 
     # Connections
     bad_sign: Refusal = Refusal(401, "invalid sign")
-    """Also for a CONNECT that lacks a field. After a refusal the connection stays open."""
+    """Also the answer to a CONNECT that lacks a field. After a refusal the connection stays open."""
     unknown_app: Refusal = Refusal(401, "invalid app_key")
     unknown_group: Refusal = Refusal(403, "unknown group")
     no_connect_token: Refusal = Refusal(403, "invalid token")
@@ -98,29 +98,29 @@ class ChannelSettings:
     any_group: bool = True
     """Whether a group that was never added may connect; it receives nothing."""
     connect_token_required: bool = False
-    """Whether CONNECT must bring the `token` that `taobao.tmc.auth.get` tells."""
+    """Whether CONNECT must bring the `token` that `taobao.tmc.auth.get` answers."""
     max_connections: int | None = None
-    """Of one group; None for no limit. 1 with `kicks_oldest` is a channel on which each new one replaces."""
+    """Of one group; None is no limit. With 1 and `kicks_oldest`, each new connection replaces the last."""
     excess: Excess = Excess.REFUSED
     kick_code: int = 1000
     kick_reason: str = "replaced by another connection"
     idle_timeout_seconds: float | None = None
     """Real seconds without traffic after which a connection gets Close 1011 `reach max idle time`."""
     close_wait_seconds: float = 0.0
-    """Real seconds that the platform waits for the client's Close after its own; 0 ends TCP behind it."""
+    """Real seconds to wait for the client's Close after the platform's own; 0 ends TCP right after it."""
     handshake_timeout_seconds: float = 10.0
     """Real seconds after which a connection that has not asked for its upgrade is dropped."""
     max_frame_bytes: int = 1024 * 1024
     """The largest frame accepted from a client."""
     max_unsent_bytes: int = 256 * 1024
-    """Bytes that wait for a client that does not read, beside one frame and TCP's own buffers.
+    """Bytes that may wait for a client that does not read, beside a single frame and TCP's own buffers.
 
-    At that many it is pushed nothing more, and nothing more is read from it.
+    When so many wait, the client is pushed nothing more, and nothing more is read from it.
     """
     max_sockets: int = 2000
-    """TCP connections at one time; more are dropped as they come."""
+    """TCP connections at one time; further connections are dropped at once."""
     max_groups: int = 1000
-    """Groups that have connected or were added, of all applications; for more there is no room."""
+    """Groups of all applications that have connected or were added; more are refused."""
 
     def queue_rules(self) -> QueueRules:
         """The part that a queue needs."""

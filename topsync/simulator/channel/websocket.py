@@ -1,9 +1,9 @@
 """The server's side of WebSocket as the platform's servers speak it: bytes in, events out, no I/O.
 
 Not a general implementation: it is as strict and as lenient as the servers in the field
-(docs/platform/channel.md 1.2 to 1.4, 5.4). It answers no Ping, joins no fragments, accepts no extension,
-and tolerates two things that RFC 6455 forbids and the official client does: an unmasked Close, and one
-longer than 125 bytes.
+(docs/platform/channel.md 1.2 to 1.4, 5.4). It answers no Ping, joins no fragments and accepts no extension.
+It tolerates two things that RFC 6455 forbids and the official client does: a Close without a mask, and a
+Close of more than 125 bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""A request head longer than this is refused; the longest seen in the field has a tenth of it."""
+"""A longer request head is refused; the longest in the field has a tenth of it."""
 
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION: Final = "13"
@@ -30,7 +30,7 @@ _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
 _MAX_CONTROL_BYTES: Final = 125
 _MAX_REASON_BYTES: Final = 123
-"""What the two bytes of the code leave of a Close."""
+"""A Close has 125 bytes; its code takes two of them."""
 
 
 class Opcode(IntEnum):
@@ -63,7 +63,7 @@ class Rejected:
 
 
 class Message(NamedTuple):
-    """A frame's payload: a whole binary message, or something that is counted and let pass."""
+    """A frame's payload: a whole binary message, or a frame that is only counted."""
 
     opcode: Opcode
     payload: bytes
@@ -86,7 +86,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something after which TCP ends at once, without a Close. The text never quotes what came."""
+    """A broken rule after which TCP ends at once, without a Close. The text never quotes the bytes."""
 
     reason: str
 
@@ -105,7 +105,7 @@ class _ViolationError(Exception):
 
 
 class WebSocketReader:
-    """One connection's incoming bytes. Keeps at most a request's head or one frame beside what it is fed."""
+    """One connection's incoming bytes. Keeps at most a request's head or a frame, beside what it is fed."""
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._max_frame_bytes = max_frame_bytes
@@ -114,7 +114,7 @@ class WebSocketReader:
 
     @property
     def buffered_bytes(self) -> int:
-        """What is kept until more comes."""
+        """Bytes that are kept until more come."""
         return len(self._buffer)
 
     @property
@@ -123,7 +123,7 @@ class WebSocketReader:
         return self._phase is _Phase.FRAMES
 
     def feed(self, data: bytes) -> list[WebSocketEvent]:
-        """What these bytes complete. After a rejection, a Close or a violation: nothing, ever.
+        """The events that these bytes complete. After a rejection, a Close or a violation there are none.
 
         Never raises, whatever comes.
         """
@@ -173,7 +173,7 @@ class WebSocketReader:
         self._buffer.clear()
 
     def _frame(self, position: int) -> tuple[WebSocketEvent, int] | None:
-        """The frame that begins there and where it ends; None when it has not come as a whole."""
+        """The frame that begins there, and its end; None when a part of it is still missing."""
         buffer = self._buffer
         if len(buffer) < position + 2:
             return None
@@ -225,7 +225,7 @@ def _event(opcode: Opcode, payload: bytes, *, final: bool) -> WebSocketEvent:
 
 
 def unmasked(payload: bytes, mask: bytes) -> bytes:
-    """The payload under its mask; applied twice it is the same again."""
+    """The payload without its mask; the same function also adds the mask."""
     length = len(payload)
     key = (mask * (length // 4 + 1))[:length]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(length, "little")
@@ -237,7 +237,7 @@ def frame(opcode: Opcode, payload: bytes, *, final: bool = True) -> bytes:
 
 
 def header(opcode: Opcode, length: int, *, final: bool = True) -> bytes:
-    """What goes before so many bytes of a payload."""
+    """The header of a frame whose payload has that many bytes."""
     first = opcode | (_FINAL if final else 0)
     if length < _LENGTH_16:
         return bytes((first, length))
@@ -247,13 +247,13 @@ def header(opcode: Opcode, length: int, *, final: bool = True) -> bytes:
 
 
 def close(code: int, reason: str) -> bytes:
-    """A server's Close; the reason is cut to what fits."""
+    """A server's Close; a reason that is too long is cut off."""
     text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
     return frame(Opcode.CLOSE, code.to_bytes(2, "big") + text)
 
 
 def _answer_to(head: str) -> Upgraded | Rejected:
-    """The answer to a request; what is asked of it is what the servers in the field need to answer."""
+    """The answer to a request; it must have what the servers in the field need."""
     request, *lines = head.split("\r\n")
     method, _, rest = request.partition(" ")
     if not rest.rpartition(" ")[2].startswith("HTTP/1."):
@@ -268,7 +268,7 @@ def _answer_to(head: str) -> Upgraded | Rejected:
         return _rejected(HTTPStatus.BAD_REQUEST)
     if headers.get("sec-websocket-version") != _VERSION:
         return _rejected(HTTPStatus.UPGRADE_REQUIRED, {"Sec-WebSocket-Version": _VERSION})
-    # No extension, no subprotocol, and nothing but Upgrade in Connection: the official client fails on
+    # No extension, no subprotocol, and only Upgrade in Connection: the official client fails on
     # anything more (docs/platform/channel.md 1.3).
     answer = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Accept": _accept(key)}
     return Upgraded(_head(HTTPStatus.SWITCHING_PROTOCOLS, answer))

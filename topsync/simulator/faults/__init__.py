@@ -1,1 +1,1 @@
-"""What the platform can do to a client: one class per fault, decided purely, carried out elsewhere."""
+"""What the platform can do to a client: a class for each fault, which decides; others carry it out."""

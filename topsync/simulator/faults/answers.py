@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002, D102 -- the base classes say what each method is for, and from what
-"""Faults of what an answer says, or of how its bytes say it."""
+"""Faults in the content of an answer, or in how its bytes are written."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _UNKNOWN_FIELDS: JsonObject = {"x_new_text": "新", "x_new_number": 2**60, "x_ne
 
 
 class RawNewline(CallFault):
-    """Line breaks and tabs inside texts come raw, which is not JSON."""
+    """Line breaks and tabs inside texts are not escaped, which is not valid JSON."""
 
     name = "raw_newline"
     client_must = "read JSON with control characters in texts, keeping them"
@@ -67,10 +67,10 @@ class RawNewline(CallFault):
 
 
 class TruncatedBody(CallFault):
-    """The body ends in the middle, although HTTP says that it is whole."""
+    """The body ends in the middle, although HTTP says that it is complete."""
 
     name = "truncated_body"
-    client_must = "treat it like no answer: retry, and take nothing from it"
+    client_must = "treat it like no answer: retry, and use nothing of it"
     reference = "docs/platform/gateway.md 1.6, 2.1"
 
     keep_per_cent: int = Field(50, ge=0, le=99, description="share of the bytes that comes")
@@ -80,15 +80,15 @@ class TruncatedBody(CallFault):
 
 
 class EscapedText(CallFault):
-    """`sub_msg` comes HTML-escaped, the task id after its equals sign included."""
+    """`sub_msg` is HTML-escaped, also the equals sign before the task id."""
 
     name = "escaped_text"
-    client_must = "unescape before it looks for the seconds of a ban or for TaskId"
+    client_must = "unescape it before looking for the seconds of a ban or for TaskId"
     reference = "docs/platform/gateway.md 1.6, 1.7, 7 (10)"
 
     def error(self, error: ApiError) -> ApiError:
-        told = None if error.sub_msg is None else error.sub_msg.translate(_ENTITIES)
-        return ApiError(error.code, error.sub_code, told)
+        sub_msg = None if error.sub_msg is None else error.sub_msg.translate(_ENTITIES)
+        return ApiError(error.code, error.sub_code, sub_msg)
 
 
 class TextIds(CallFault, MessageFault):
@@ -106,7 +106,7 @@ class TextIds(CallFault, MessageFault):
 
 
 class OneAsObject(CallFault):
-    """A list with one element comes as that element, without its array."""
+    """A list with a single element comes as that element, without the array."""
 
     name = "one_as_object"
     client_must = "accept both shapes"
@@ -117,10 +117,10 @@ class OneAsObject(CallFault):
 
 
 class UnknownFields(CallFault, MessageFault):
-    """Fields that nobody has heard of, in trades, lines, refunds and the channel's frames."""
+    """Trades, lines, refunds and the channel's frames have fields that nobody knows."""
 
     name = "unknown_fields"
-    client_must = "ignore them, keep nothing from working, and take no order for changed when they go again"
+    client_must = "ignore them, go on working, and not treat an order as changed when they disappear"
     reference = "docs/platform/channel.md 4.2, 6.1; docs/platform/gateway.md 0 (warning 2)"
 
     def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
@@ -131,14 +131,14 @@ class UnknownFields(CallFault, MessageFault):
 
 
 class PeakFault(CallFault):
-    """A sale has opened: lists lag, and carry no lines, payment, logistics or oaid."""
+    """A sale has opened: lists are late, and have no lines, payment, logistics or oaid."""
 
     name = "peak"
     client_must = "take only tids from lists, ask for details, and reach further back with each window"
     reference = "docs/platform/gateway.md 6.3, 7 (14)"
     apis: ClassVar[frozenset[str]] = LISTS
 
-    late_seconds: int = Field(600, ge=0, le=LONGEST_SECONDS, description="by which lists lag")
+    late_seconds: int = Field(600, ge=0, le=LONGEST_SECONDS, description="by how much lists are late")
 
     def vision(self, vision: Vision) -> Vision:
         return replace(vision, lag_seconds=max(vision.lag_seconds, self.late_seconds))
@@ -161,10 +161,10 @@ class DegradedLists(CallFault):
 
 
 class ModifiedAhead(CallFault):
-    """Details say to have changed in times to come."""
+    """Details have a `modified` that lies in the future."""
 
     name = "modified_ahead"
-    client_must = "not take that for the newest version, or it hides each change until then, and ask again"
+    client_must = "not treat it as the newest version, which would hide all changes until then, and ask again"
     reference = "docs/platform/gateway.md 1.8"
     apis = DETAILS
 
@@ -176,17 +176,17 @@ class ModifiedAhead(CallFault):
         def ahead(trade: JsonObject) -> JsonObject:
             if "modified" not in trade:
                 return trade
-            told = second_of(str(trade["modified"])) + self.ahead_seconds
-            return {**trade, "modified": time_text(told)}
+            modified = second_of(str(trade["modified"])) + self.ahead_seconds
+            return {**trade, "modified": time_text(modified)}
 
         return _with_trades(answer, ahead)
 
 
 class PagingMutation(CallFault):
-    """While a client pages a list, orders of that window change, appear or become visible."""
+    """While a client reads the pages of a list, orders of its window change, appear or become visible."""
 
     name = "paging_mutation"
-    client_must = "page from the last page back, count again, and cover what moved with the next window"
+    client_must = "read pages from the last to the first, count again, and find what moved in the next window"
     reference = "docs/platform/gateway.md 3.2, 6.1 (2, 3), 7 (2)"
     apis = LISTS
 
@@ -194,7 +194,7 @@ class PagingMutation(CallFault):
         tuple(ListChange),
         min_length=1,
         max_length=len(ListChange),
-        description="one of these after each page",
+        description="what happens after each page",
     )
     count: int = Field(1, ge=1, le=100, description="changes after each page")
     message: bool = Field(True, description="messages are sent about them")
@@ -214,7 +214,7 @@ def with_raw_controls(body: bytes) -> bytes:
 
 
 def with_single_elements(value: object) -> object:
-    """A copy in which a list of one object is that object."""
+    """A copy in which a list with a single object is replaced by the object."""
     if isinstance(value, dict):
         return {key: with_single_elements(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -228,10 +228,10 @@ def _damaged(delivery: AnswerDelivery, damage: Callable[[bytes], bytes]) -> Answ
 
 
 def _with_trades(answer: JsonObject, alter: Callable[[JsonObject], JsonObject]) -> JsonObject:
-    """A copy of an answer with each of its trades altered, one or many."""
+    """A copy of an answer with each of its trades altered."""
     altered = dict(answer)
-    if isinstance(one := answer.get("trade"), dict):
-        altered["trade"] = alter(one)
+    if isinstance(trade := answer.get("trade"), dict):
+        altered["trade"] = alter(trade)
     if isinstance(many := answer.get("trades"), dict):
         trades = many["trade"]
         altered["trades"] = {
@@ -241,13 +241,13 @@ def _with_trades(answer: JsonObject, alter: Callable[[JsonObject], JsonObject]) 
 
 
 def _with_unknown_fields(value: object) -> object:
-    """A copy in which trades, lines and refunds have fields that nobody has heard of."""
+    """A copy in which trades, lines and refunds have fields that nobody knows."""
     if isinstance(value, list):
         return [_with_unknown_fields(item) for item in value]
     if not isinstance(value, dict):
         return value
-    told = {name: _with_unknown_fields(inner) for name, inner in value.items()}
-    return told | _UNKNOWN_FIELDS if told.keys() & {"tid", "oid", "refund_id"} else told
+    copy = {name: _with_unknown_fields(inner) for name, inner in value.items()}
+    return copy | _UNKNOWN_FIELDS if copy.keys() & {"tid", "oid", "refund_id"} else copy
 
 
 def _without(trade: JsonObject, names: frozenset[str]) -> JsonObject:

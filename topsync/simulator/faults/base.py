@@ -1,4 +1,4 @@
-# ruff: noqa: ARG002, D102 -- hooks that do nothing by default; a property that overrides another one is described there
+# ruff: noqa: ARG002, D102 -- hooks that do nothing by default; properties are described in the base class
 """What a fault is: parameters, and pure answers to "what do you do to this call, this message?"."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 class Visit(NamedTuple):
     """A call as it arrives: what is called, for whom, with which parameters.
 
-    A named tuple, as all that is made for each call or message: nothing immutable is faster to make.
+    A named tuple, like all that is made for each call or message: it is the fastest immutable type to make.
     """
 
     api: str
@@ -73,7 +73,7 @@ class Visit(NamedTuple):
     parameters: Mapping[str, str] = _NOTHING
 
     def __repr__(self) -> str:
-        """Without parameters, among which is the session."""
+        """Without the parameters, because they include the session."""
         return f"Visit({self.api}, {self.user_id})"
 
     @property
@@ -83,7 +83,7 @@ class Visit(NamedTuple):
 
     @property
     def window(self) -> Window | None:
-        """The span of a list call; None when the call has none that can be read."""
+        """The span of a list call; None when the call has no span that can be read."""
         suffix = {SOLD: "created", INCREMENT: "modified", ARRIVALS: "create"}.get(self.api)
         try:
             first, last = (wire.second_of(self.parameters[f"{end}_{suffix}"]) for end in ("start", "end"))
@@ -102,18 +102,18 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One meeting of a fault with a call or a message."""
+    """A call or message that a fault strikes."""
 
     dice: Dice
     remaining_seconds: float
-    """Until the fault is over; infinite when nothing ends it."""
+    """Until the fault ends; infinite when nothing ends it."""
 
 
 class Platform(Protocol):
     """The parts of the platform that a fault reaches when it begins and when it ends."""
 
     def cut(self, seconds: float, *, lose_messages: bool) -> None:
-        """Drop the channel's connections and turn new ones away."""
+        """Drop the channel's connections, and refuse new connections."""
 
     def end_cut(self) -> None:
         """Accept connections again, whatever cut them."""
@@ -131,13 +131,13 @@ class Platform(Protocol):
         """Accept CONNECTs again."""
 
     def kick(self, code: int, reason: str, share: float) -> None:
-        """Send a Close frame to clients of the channel, to each with that chance."""
+        """Send a Close frame to clients of the channel; `share` (0 to 1) is the chance of each."""
 
     def renew_tokens(self) -> None:
-        """Push with tokens that clients are given only by a new CONNECT."""
+        """Push with new tokens, which clients get only by a new CONNECT."""
 
     def inject(self, payload: bytes, opcode: int, *, final: bool) -> None:
-        """Send each client of the channel a WebSocket frame as it is given."""
+        """Send each client of the channel this payload in a WebSocket frame."""
 
     def hold_connections(self, *, new_ones_too: bool) -> None:
         """Neither read from nor write to the channel's connections."""
@@ -158,10 +158,10 @@ class Fault(BaseModel, ABC):
     client_must: ClassVar[str]
     """What a correct client does about it."""
     reference: ClassVar[str]
-    """The section that it rests on."""
+    """The section of the documents that it is based on."""
 
     after_seconds: float = Field(
-        0, ge=0, le=7 * LONGEST_SECONDS, description="begins so many platform seconds from now"
+        0, ge=0, le=7 * LONGEST_SECONDS, description="begins after so many platform seconds"
     )
 
     @classmethod
@@ -171,12 +171,12 @@ class Fault(BaseModel, ABC):
 
     @property
     def lasts_seconds(self) -> float | None:
-        """How long it lasts, in the platform's seconds; None for what nothing ends."""
+        """How long it lasts, in the platform's seconds; None when nothing ends it."""
         return None
 
     @property
     def is_over_at_once(self) -> bool:
-        """Whether it only has a beginning."""
+        """Whether it happens at one moment, and does not last."""
         return False
 
     def begin(self, platform: Platform, remaining_seconds: float) -> None:
@@ -186,12 +186,12 @@ class Fault(BaseModel, ABC):
         """What happens when its time is over."""
 
     def lifted(self, platform: Platform) -> None:
-        """What happens when it is ended ahead of its time; unless overridden, the same."""
+        """What happens when it is ended early; unless overridden, the same as `end`."""
         self.end(platform)
 
 
 class Passing(Fault):
-    """A fault that must be told how long it lasts."""
+    """A fault whose length must be given."""
 
     seconds: float = Field(gt=0, le=LONGEST_SECONDS, description="lasts so many platform seconds")
 
@@ -206,10 +206,10 @@ class Selective(Fault):
     seconds: float | None = Field(
         None, gt=0, le=LONGEST_SECONDS, description="lasts so many platform seconds; without it, until lifted"
     )
-    probability: float = Field(1, ge=0, le=1, description="share of what it concerns that it strikes")
+    probability: float = Field(1, ge=0, le=1, description="chance for each call or message that it concerns")
     user_id: int | None = Field(None, description="only this seller")
-    spare: int = Field(0, ge=0, le=1_000_000, description="lets so many pass first")
-    times: int | None = Field(None, ge=1, le=1_000_000, description="then strikes at most so many")
+    spare: int = Field(0, ge=0, le=1_000_000, description="so many are let through first")
+    times: int | None = Field(None, ge=1, le=1_000_000, description="then at most so many are struck")
 
     @property
     def lasts_seconds(self) -> float | None:
@@ -217,7 +217,7 @@ class Selective(Fault):
 
     @property
     def extends_seconds(self) -> float:
-        """What each strike after the first adds to how long it lasts."""
+        """Seconds by which each strike after the first prolongs it."""
         return 0
 
     def concerns_seller(self, user_id: int | None) -> bool:
@@ -226,12 +226,12 @@ class Selective(Fault):
 
 
 class CallFault(Selective):
-    """A fault of the gateway. Each method is pure; those not overridden change nothing."""
+    """A fault of the gateway. Each method is pure, and changes nothing unless it is overridden."""
 
     apis: ClassVar[frozenset[str]] = METHODS
-    """What it concerns when no `api` is given."""
+    """The APIs that it concerns when no `api` is given."""
     also: ClassVar[frozenset[str]] = frozenset()
-    """What else `api` may name."""
+    """Other names that `api` may have."""
 
     api: str | None = Field(None, description="only this method, or `download`")
 
@@ -244,7 +244,7 @@ class CallFault(Selective):
 
     @property
     def banned_scope(self) -> str | None:
-        """Who may not call while it lasts, for the ledger; None for what is no ban."""
+        """Who may not call while it lasts, for the ledger; None for a fault that is no ban."""
         return None
 
     def concerns(self, visit: Visit) -> bool:
@@ -253,32 +253,32 @@ class CallFault(Selective):
         return meant and self.concerns_seller(visit.user_id)
 
     def limit(self, visit: Visit, strike: Strike) -> ApiError | None:
-        """A refusal by the flow control, ahead of the session (docs/platform/gateway.md 1.5)."""
+        """A refusal by the flow control, before the session is checked (docs/platform/gateway.md 1.5)."""
 
     def refusal(self, visit: Visit, strike: Strike) -> ApiError | None:
         """A refusal of a call that has passed every check."""
 
     def vision(self, vision: Vision) -> Vision:
-        """What the service sees."""
+        """How far behind the service is."""
         return vision
 
     def answer(self, visit: Visit, answer: JsonObject) -> JsonObject:
-        """What an answer says; the one given is not to be altered."""
+        """The answer to send; do not alter the given answer."""
         return answer
 
     def error(self, error: ApiError) -> ApiError:
-        """What a refusal says."""
+        """The refusal to send."""
         return error
 
     def delivery(self, delivery: AnswerDelivery) -> AnswerDelivery:
-        """How the answer travels."""
+        """How the answer is delivered."""
         return delivery
 
     def session_end(self, visit: Visit, strike: Strike) -> SessionEnd | None:
         """Whether the session that the call carries ends with it."""
 
     def disturbance(self, visit: Visit, strike: Strike) -> Disturbance | None:
-        """What changes once the answer is given."""
+        """What changes after the answer."""
 
 
 class MessageFault(Selective):
@@ -289,5 +289,5 @@ class MessageFault(Selective):
         return self.concerns_seller(post.user_id)
 
     def fate(self, fate: Fate, strike: Strike) -> Fate:
-        """What becomes of the message."""
+        """What happens to the message."""
         return fate

@@ -1,7 +1,7 @@
 """Which faults are on, and which of them strike this call or message: decisions, without any effect.
 
-Chance belongs to (seed, fault, what it concerns, how many of those came before), so with the same seed and
-the same platform time the same calls of a seller meet the same faults, whatever other sellers do meanwhile.
+Chance depends on (seed, fault, what it concerns, how many of these came before). So with the same seed and
+the same platform time, the same calls of a seller meet the same faults, whatever other sellers do meanwhile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from topsync.simulator.faults.effects import (
     SessionEnd,
     Vision,
 )
-from topsync.simulator.journal import Tell, untold
+from topsync.simulator.journal import ReportChange, no_report
 from topsync.simulator.wire import JsonObject, time_text
 
 _MOST_SWITCHES = 1000
@@ -47,12 +47,12 @@ AnyFault = TypeVar("AnyFault", bound=Selective)
 
 
 class TooManyFaultsError(ValueError):
-    """So many faults are on already that none can be added."""
+    """Too many faults are on already: none can be added."""
 
 
 @dataclass(slots=True)
 class Switch:
-    """One fault that was switched on. Seconds are the platform's, since the epoch."""
+    """A fault that was switched on. Times are the platform's seconds since the epoch."""
 
     number: int
     fault: Fault
@@ -61,7 +61,7 @@ class Switch:
     begun: bool = False
     ended: bool = False
     struck: int = 0
-    """Calls or messages that it has struck, without those it spared; 1 for what picks none and has begun."""
+    """Calls or messages that it has struck; 1 for a fault that picks none and has begun."""
     _picked: int = 0
     _concerned: Counter[str] = field(default_factory=Counter)
 
@@ -70,7 +70,7 @@ class Switch:
         return not self.ended and self.since <= now < self.until
 
     def strike(self, seed: int, subject: str, now: float) -> Strike | None:
-        """Whether it strikes what it concerns, and with which chances; counts both."""
+        """The strike with its dice, or None when it does not strike; both are counted."""
         fault = self.fault
         if not isinstance(fault, Selective):
             return None
@@ -91,15 +91,15 @@ class Switch:
 
     def as_json(self) -> JsonObject:
         """For the admin's `GET /faults`."""
-        told: JsonObject = {
+        shown: JsonObject = {
             "fault": self.fault.name,
             "number": self.number,
             **self.fault.model_dump(mode="json"),
         }
-        told["at"] = time_text(int(self.since))
+        shown["at"] = time_text(int(self.since))
         if math.isfinite(self.until):
-            told["until"] = time_text(round(self.until))
-        return told | {"struck": self.struck, "ended": self.ended}
+            shown["until"] = time_text(round(self.until))
+        return shown | {"struck": self.struck, "ended": self.ended}
 
 
 class Meeting(NamedTuple):
@@ -109,7 +109,7 @@ class Meeting(NamedTuple):
     strikes: tuple[tuple[CallFault, Strike], ...] = ()
 
     def limit(self) -> None:
-        """Let the flow control speak.
+        """Apply the refusals of the flow control.
 
         Raises:
             ApiError: it refuses the call.
@@ -119,10 +119,10 @@ class Meeting(NamedTuple):
                 raise error
 
     def refuse(self) -> None:
-        """Let the services speak.
+        """Apply the refusals of the services.
 
         Raises:
-            ApiError: one refuses the call.
+            ApiError: a service refuses the call.
         """
         for fault, strike in self.strikes:
             if error := fault.refusal(self.visit, strike):
@@ -130,7 +130,7 @@ class Meeting(NamedTuple):
 
     @property
     def vision(self) -> Vision:
-        """What the service sees."""
+        """How far behind the service is."""
         vision = CLEAR
         for fault, _ in self.strikes:
             vision = fault.vision(vision)
@@ -138,32 +138,32 @@ class Meeting(NamedTuple):
 
     @property
     def delivery(self) -> AnswerDelivery:
-        """How the answer travels."""
+        """How the answer is delivered."""
         delivery = PROMPT
         for fault, _ in self.strikes:
             delivery = fault.delivery(delivery)
         return delivery
 
     def answer(self, answer: JsonObject) -> JsonObject:
-        """What the answer says in the end."""
+        """The answer after all faults."""
         for fault, _ in self.strikes:
             answer = fault.answer(self.visit, answer)
         return answer
 
     def error(self, error: ApiError) -> ApiError:
-        """What the refusal says in the end."""
+        """The refusal after all faults."""
         for fault, _ in self.strikes:
             error = fault.error(error)
         return error
 
     def session_ends(self) -> Iterator[SessionEnd]:
-        """Sessions that end before the call is looked at."""
+        """Sessions that end before the call is checked."""
         for fault, strike in self.strikes:
             if end := fault.session_end(self.visit, strike):
                 yield end
 
     def disturbances(self) -> Iterator[Disturbance]:
-        """What changes once the answer is given."""
+        """What changes after the answer."""
         for fault, strike in self.strikes:
             if disturbance := fault.disturbance(self.visit, strike):
                 yield disturbance
@@ -171,20 +171,20 @@ class Meeting(NamedTuple):
 
 @dataclass(slots=True)
 class BanCount:
-    """Calls during bans of one scope."""
+    """Calls during the bans of a scope."""
 
     calls: int = 0
     after_told: int = 0
-    """Those after the first refusal of each ban: a client that obeys makes none."""
+    """Calls after the first refusal of each ban: a client that obeys makes none."""
 
 
 @dataclass(slots=True)
 class FaultBoard:
-    """See the module. Owns the switches; nothing here waits or reaches out."""
+    """See the module. Owns the switches; nothing here waits or does I/O."""
 
     seed: int
     now: Callable[[], datetime]
-    tell: Tell = untold
+    report: ReportChange = no_report
     _switches: list[Switch] = field(default_factory=list)
     _ended: deque[Switch] = field(default_factory=lambda: deque(maxlen=_KEPT_ENDED))
     _numbers: int = 0
@@ -212,11 +212,11 @@ class FaultBoard:
         )
         switch = Switch(self._numbers, fault, since, since + lasts)
         self._switches.append(switch)
-        self.tell("faults", True)
+        self.report("faults", True)
         return switch
 
     def lift(self, number: int | None) -> list[Switch]:
-        """End a fault now, or all of them; those that had begun are returned.
+        """End a fault now, or all of them; returns those that had begun.
 
         Raises:
             KeyError: no fault with that number is on or planned.
@@ -262,7 +262,7 @@ class FaultBoard:
         return Meeting(visit, met)
 
     def fate(self, post: Post) -> Fate:
-        """What becomes of a message that is published now."""
+        """What happens to a message that is published now."""
         if not self._switches:
             return PLAIN
         fate = PLAIN
@@ -273,7 +273,7 @@ class FaultBoard:
         return fate
 
     def visibility_delay(self, user_id: int) -> int | None:
-        """By how much a change that happens now reaches the lists late at most; None as otherwise set."""
+        """The longest delay until lists show a change of now; None: no fault sets it."""
         if not self._switches:
             return None
         met = self._met(Visibility, f"change {user_id}", lambda fault: fault.concerns_seller(user_id))
@@ -317,7 +317,7 @@ class FaultBoard:
     def _end(self, switch: Switch) -> None:
         switch.ended = True
         self._switches.remove(switch)
-        self.tell("faults", bool(self._switches))
+        self.report("faults", bool(self._switches))
         self._ended.append(switch)
 
     def _second(self) -> float:

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002, D102 -- the base classes say what each method is for, and from what
-"""Faults of the transport and of the flow control: what comes instead of an answer."""
+"""Faults of the transport and of the flow control: what a client gets instead of an answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Slow(CallFault):
     """Answers come late."""
 
     name = "slow"
-    client_must = "bound each call with a timeout, retry it, and keep other sellers going"
+    client_must = "give each call a timeout, retry it, and go on with other sellers"
     reference = "docs/platform/gateway.md 1.2, 7 (10)"
     also = frozenset({DOWNLOAD})
 
@@ -53,7 +53,7 @@ class BadGateway(CallFault):
     """HTTP status 502 with an HTML page."""
 
     name = "bad_gateway"
-    client_must = "retry with growing waits; take nothing from the body; not move the cursor"
+    client_must = "retry with growing waits; use nothing of the body; not move the cursor"
     reference = "docs/platform/gateway.md 1.2, 2.1, 7 (10)"
     also = frozenset({DOWNLOAD})
 
@@ -67,7 +67,7 @@ class Reset(CallFault):
     """The TCP connection is reset instead of an answer."""
 
     name = "reset"
-    client_must = "retry; a call may have been processed, so adopt the task behind isv.task-duplicate"
+    client_must = "retry; the call may be done already, so take over the task that isv.task-duplicate names"
     reference = "docs/platform/gateway.md 2.1, 4.2, 7 (10)"
     also = frozenset({DOWNLOAD})
 
@@ -78,10 +78,10 @@ class Reset(CallFault):
 
 
 class ClockSkew(CallFault):
-    """The gateway's clock is wrong: in its check of timestamps, its Date header and its own answer."""
+    """The gateway's clock is wrong: in its check of timestamps, in its Date header and in its answer."""
 
     name = "clock_skew"
-    client_must = "on code 31 set its clock by the Date header and sign again; cut windows by server time"
+    client_must = "on code 31 set its clock by the Date header and sign again; cut windows by platform time"
     reference = "docs/platform/gateway.md 1.3, 1.8, 7 (11)"
 
     skew_seconds: int = Field(
@@ -98,16 +98,16 @@ class ClockSkew(CallFault):
 
 
 class BanFault(CallFault):
-    """Calls are limited (code 7); each further call during the ban prolongs it."""
+    """Calls are refused (code 7); each further call during the ban prolongs it."""
 
     name = "ban"
-    client_must = "hold every call of that scope for N + 1 s, in all workers together, then go on"
+    client_must = "stop all calls of that scope for N + 1 s, in all processes together, then go on"
     reference = "docs/platform/gateway.md 2.3, 7 (6, 16)"
 
     seconds: float = Field(gt=0, le=LONGEST_SECONDS, description="lasts so many platform seconds")
-    scope: BanScope = Field("app+api", description="who is banned; decides the sub code")
+    scope: BanScope = Field("app+api", description="what is banned; decides the sub code")
     extend_seconds: float = Field(
-        1, ge=0, le=3600, description="each call after the first one that was refused adds so much"
+        1, ge=0, le=3600, description="seconds that each call after the first refused call adds"
     )
 
     @property
@@ -128,19 +128,19 @@ class BanFault(CallFault):
 
     def limit(self, visit: Visit, strike: Strike) -> ApiError:
         remaining = math.ceil(strike.remaining_seconds)
-        told = f"This ban will last for {remaining} more seconds"  # also of one second
-        return ApiError(Code.CALL_LIMITED, _SUB_CODES[self.scope], told)
+        sub_msg = f"This ban will last for {remaining} more seconds"  # "seconds" also for 1
+        return ApiError(Code.CALL_LIMITED, _SUB_CODES[self.scope], sub_msg)
 
 
 class ServiceRejection(CallFault):
-    """List calls with wide windows are refused with `isv.trade-service-rejection`."""
+    """List calls with long windows are refused with `isv.trade-service-rejection`."""
 
     name = "service_rejection"
     client_must = "wait three minutes and ask for half the window, without skipping any part of it"
     reference = "docs/platform/gateway.md 2.4, 7 (7)"
     apis = LISTS
 
-    widest_seconds: int = Field(1800, ge=1, le=LONGEST_SECONDS, description="longest window still answered")
+    widest_seconds: int = Field(1800, ge=1, le=LONGEST_SECONDS, description="longest window that is answered")
 
     def concerns(self, visit: Visit) -> bool:
         window = visit.window
@@ -155,10 +155,10 @@ class IspError(CallFault):
     """The service behind the gateway fails (`isp.*`)."""
 
     name = "isp_error"
-    client_must = "retry with growing waits whatever the code's number, a minute apart on peak days"
+    client_must = "retry with growing waits whatever the number of the code, a minute apart on peak days"
     reference = "docs/platform/gateway.md 2.2, 2.4, 7 (7)"
 
-    code: Literal[15, 50] = Field(15, description="number of the error, by era")
+    code: Literal[15, 50] = Field(15, description="number of the error: 15 until 2018, 50 now")
     sub_code: Literal[
         "isp.remote-service-error",
         "isp.remote-service-timeout",
@@ -175,15 +175,15 @@ class IspError(CallFault):
 
 
 class SessionExpired(CallFault):
-    """The session that a call carries ends, for good: code 27 until there is another; `spare` picks when."""
+    """The session of a call ends for ever: code 27 until there is a new session; `spare` picks when."""
 
     name = "session_expired"
     client_must = "stop that seller, keep its cursors, refresh once or have it authorise, and go on from them"
     reference = "docs/platform/gateway.md 2.5, 3.16, 7 (8)"
     apis = WITH_SESSION
 
-    times: int | None = Field(1, ge=1, le=1_000_000, description="ends so many sessions at most")
-    refreshable: bool = Field(True, description="its refresh token outlives it, where the app may refresh")
+    times: int | None = Field(1, ge=1, le=1_000_000, description="ends at most so many sessions")
+    refreshable: bool = Field(True, description="its refresh token still works, if the app may refresh")
 
     def session_end(self, visit: Visit, strike: Strike) -> SessionEnd | None:
         if visit.user_id is None:
@@ -192,7 +192,7 @@ class SessionExpired(CallFault):
 
 
 class AuthCancelled(Fault):
-    """A seller withdraws the authorisation: AuthCancel is sent, then no messages and only code 27."""
+    """A seller withdraws the authorisation: AuthCancel is sent, then no more messages, and only code 27."""
 
     name = "auth_cancelled"
     client_must = "stop that seller, keep its cursors, and ask for a new authorisation"
@@ -209,10 +209,10 @@ class AuthCancelled(Fault):
 
 
 class StaleDetail(CallFault):
-    """Details show the state of some seconds ago, for an order of any age."""
+    """Details show the order as it was some seconds ago, whatever its age."""
 
     name = "stale_detail"
-    client_must = "compare `modified` with what the message or the list told, and ask again until it is there"
+    client_must = "compare `modified` with that of the message or list, and ask again until it is there"
     reference = "docs/platform/gateway.md 7 (13)"
     apis = DETAILS
 
@@ -226,7 +226,7 @@ class FreshTradeMissing(CallFault):
     """Details of a fresh order answer `isv.trade-not-exist`."""
 
     name = "fresh_trade_missing"
-    client_must = "ask again for an order that a message or a list has just told of, before calling it absent"
+    client_must = "ask again for an order that a message or list has just named, before it counts as absent"
     reference = "docs/platform/gateway.md 7 (13)"
     apis = DETAILS
 

@@ -1,4 +1,4 @@
-"""Every fault there is, and the page that describes them. A new fault is a class and a row here."""
+"""All faults, and the page that describes them. A new fault needs a class, and a row here."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ FAULTS: Mapping[str, type[Fault]] = {
         channel.VoidFields,
     )
 }
-"""Every fault by the name that the admin interface and scenario files know it by."""
+"""Every fault by its name in the admin interface and in scenario files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,13 @@ def parameters(fault: type[Fault]) -> Iterator[FaultParameter]:
 
 
 def own_parameters(fault: type[Fault]) -> list[FaultParameter]:
-    """The parameters that are not those every fault of its kind has, or differ from them."""
+    """The parameters that other faults of its kind do not have, or have in another form."""
     common = {str(each) for kind in (Fault, Selective, CallFault) for each in parameters(kind)}
     return [each for each in parameters(fault) if str(each) not in common]
 
 
 def kinds(fault: type[Fault]) -> str:
-    """Which common parameters it has: `S` picks by seller and chance, `A` by API."""
+    """Which common parameters it has: `S`: it picks by seller and chance; `A`: by API."""
     return "SA" if issubclass(fault, CallFault) else "S" if issubclass(fault, Selective) else ""
 
 

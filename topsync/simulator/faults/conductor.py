@@ -1,4 +1,4 @@
-"""Lets faults happen: begins and ends them by the platform's clock, and carries out what they disturb."""
+"""Makes faults happen: begins and ends them by the platform's clock, and carries out disturbances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_WAIT_SECONDS = 3600
 
 @dataclass(slots=True)
 class Conductor:
-    """The board's hands. `run` must be running for planned faults to begin and timed ones to end."""
+    """Carries out what the board decides. `run` must be running, so that faults begin and end in time."""
 
     board: FaultBoard
     platform: Platform
@@ -22,7 +22,7 @@ class Conductor:
     _planned: asyncio.Event = field(default_factory=asyncio.Event)
 
     def strike(self, fault: Fault) -> Switch:
-        """Switch a fault on; what begins at once has begun on return.
+        """Switch a fault on; a fault that begins at once has begun on return.
 
         Raises:
             TooManyFaultsError: there are too many already.
@@ -33,7 +33,7 @@ class Conductor:
         return switch
 
     def lift(self, number: int | None = None) -> int:
-        """End one fault now, or all; how many were in force.
+        """End one fault now, or all; returns how many were in force.
 
         Raises:
             KeyError: no fault with that number is on or planned.

@@ -1,4 +1,4 @@
-"""What faults decide, as plain values that the gateway, the channel and the queue carry out."""
+"""What faults decide: plain values that the gateway, the channel and the queue carry out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class FaultMoment(StrEnum):
-    """On which side of the processing of a call something happens."""
+    """Whether something happens before or after a call is processed."""
 
     BEFORE = "before"
     """The service never saw the call."""
@@ -18,12 +18,12 @@ class FaultMoment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vision:
-    """How far behind the truth the service sees that answers a call."""
+    """How far the service that answers a call is behind the truth."""
 
     lag_seconds: int = 0
-    """Orders appear as they were so long ago."""
+    """Orders appear as they were so many seconds ago."""
     newborn_seconds: int = 0
-    """Orders created within so many seconds are not known to detail calls."""
+    """Detail calls do not know orders that are younger than this."""
 
 
 CLEAR = Vision()
@@ -31,22 +31,22 @@ CLEAR = Vision()
 
 @dataclass(frozen=True, slots=True)
 class AnswerDelivery:
-    """How the answer to a call travels."""
+    """How the answer to a call is delivered."""
 
     delay_seconds: float = 0.0
     """Real seconds, not the platform's."""
     bad_gateway: FaultMoment | None = None
-    """An HTML page with status 502 takes the answer's place."""
+    """An HTML page with status 502 comes instead of the answer."""
     reset: FaultMoment | None = None
     """TCP is reset instead of an answer."""
     skew_seconds: int = 0
-    """How far the clock of the machine that answers is ahead."""
+    """How far the clock of the answering machine is ahead."""
     cut_at_per_cent: int | None = None
-    """A download ends there, with TCP."""
+    """A download ends there, and its TCP connection with it."""
     garbled: bool = False
-    """A byte of a download is another one."""
+    """A byte of a download is wrong."""
     damage: tuple[Callable[[bytes], bytes], ...] = ()
-    """What is done to the bytes of the body, in this order."""
+    """Changes to the bytes of the body, in this order."""
 
 
 PROMPT = AnswerDelivery()
@@ -64,11 +64,11 @@ class ListChange(StrEnum):
     """What can happen to a list between two of its pages."""
 
     MODIFY = "modify"
-    """An order of the window changes: it jumps to the front, or out of a window that ended earlier."""
+    """An order of the window changes: it moves to the front, or out of a window that ends earlier."""
     CREATE = "create"
     """A new order appears."""
     REVEAL = "reveal"
-    """A change of the window that lists did not show yet becomes visible."""
+    """A change in the window that lists did not show before becomes visible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Disturbance:
     count: int
     message: bool
     choice: int
-    """A number from which the orders concerned follow."""
+    """The random number that picks the orders."""
 
 
 class Damage(StrEnum):
@@ -92,63 +92,63 @@ class Damage(StrEnum):
     """Two WebSocket frames instead of one."""
     EMPTY = "empty"
     PINGED = "pinged"
-    """A Ping goes ahead of it, which the platform never sends (docs/platform/channel.md 1.4)."""
+    """Before it comes a Ping, which the platform never sends (docs/platform/channel.md 1.4)."""
     UNKNOWN_HEADER = "unknown_header"
     UNKNOWN_VALUE = "unknown_value"
     HUGE_LENGTH = "huge_length"
-    """A text declares two gigabytes."""
+    """A text says that it has two gigabytes."""
     NOT_UTF8 = "not_utf8"
     SENDERLESS = "senderless"
     """Without a token."""
     STRANGE_SENDER = "strange_sender"
-    """With a token that no client was ever given."""
+    """With a token that no client ever got."""
     FLAGGED = "flagged"
-    """It carries a Flag, and so the number of a request that may be waiting for its answer."""
+    """It has a Flag, and so the number of a request that may be waiting for its answer."""
     NO_ID = "no_id"
     NO_TOPIC = "no_topic"
     NUMBER_AS_TEXT = "number_as_text"
     """`userid` is a text."""
     BAD_GZIP = "bad_gzip"
-    """The content is a byte array that does not unpack."""
+    """The content is a byte array that cannot be unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionEnd:
-    """The session that a call carries ends, before the call is looked at."""
+    """The session of a call ends before the call is checked."""
 
     user_id: int
     token: str = field(repr=False)
     refreshable: bool
-    """Whether its refresh token outlives it."""
+    """Whether its refresh token still works afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What becomes of a message from its publishing on."""
+    """What happens to a message after it is published."""
 
     lost: bool = False
     hold_seconds: float = 0.0
-    """It is ready to be sent only so much later."""
+    """It is ready to be sent only so many seconds later."""
     life_seconds: float | None = None
-    """From publishing; None is the channel's retention."""
+    """Counted from publishing; None is the channel's retention."""
     copies: int = 0
-    """So many more frames of each delivery, with the same id."""
+    """So many extra frames of each delivery, with the same id."""
     twins: int = 0
-    """So many more messages with the same content and ids of their own."""
+    """So many extra messages with the same content and new ids."""
     gzipped: bool = False
     void_fields: bool = False
     extra_fields: bool = False
     text_ids: bool = False
     """Trade and order numbers in the content are strings."""
     unreadable_content: bool = False
-    """The content ends in the middle, so it is no JSON."""
+    """The content ends in the middle, so it is not valid JSON."""
     damage: Damage | None = None
     damaged_deliveries: int = 0
-    """So many deliveries are damaged; the next one is whole."""
+    """So many deliveries are damaged; the next delivery is correct."""
 
     @property
     def changes_frame(self) -> bool:
-        """Whether a delivery looks different for it."""
+        """Whether it changes the frame of a delivery."""
         return self is not PLAIN and (
             self.gzipped
             or self.void_fields

@@ -13,10 +13,10 @@ from topsync.simulator.faults.effects import AnswerDelivery
 
 
 class WrongMd5(CallFault):
-    """The file that comes is not the one whose checksum was told, in a byte that only the checksum shows."""
+    """The file does not have the checksum that was given: a byte is wrong, and only the checksum shows it."""
 
     name = "wrong_md5"
-    client_must = "throw the file away, ask for a fresh address, and give up loudly if it never fits"
+    client_must = "delete the file, ask for a new address, and report an error if it never fits"
     reference = "docs/platform/gateway.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 
@@ -28,7 +28,7 @@ class CutDownload(CallFault):
     """A download ends in the middle, with its connection."""
 
     name = "cut_download"
-    client_must = "take the address as spent, ask for a fresh one, and start over"
+    client_must = "treat the address as spent, ask for a new address, and start again"
     reference = "docs/platform/gateway.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 
@@ -39,10 +39,10 @@ class CutDownload(CallFault):
 
 
 class SpentUrl(CallFault):
-    """A download address is worthless before its first use: an error text comes with status 200."""
+    """A download address does not work even once: an error text comes with status 200."""
 
     name = "spent_url"
-    client_must = "tell it by the content type, never unpack it, and ask for a fresh address"
+    client_must = "recognise it by the content type, never unpack it, and ask for a new address"
     reference = "docs/platform/gateway.md 4.3, 7 (5)"
     apis = frozenset({DOWNLOAD})
 

@@ -1,4 +1,4 @@
-"""What faults reach of a running platform: the channel, the messages, and the orders under a list."""
+"""The parts of a running platform that faults change: channel, messages, and the orders of a list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from topsync.simulator.topics import AUTH_CANCEL, Notice
 from topsync.simulator.world import World
 
 _MOST_TRIED = 50
-"""Orders that are looked at to find one to which something can still happen."""
+"""How many orders to look at to find an order to which something can still happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class FaultStage:
     authorisations: Authorisations
 
     def cut(self, seconds: float, *, lose_messages: bool) -> None:
-        """Drop the channel's connections and turn new ones away."""
+        """Drop the channel's connections, and refuse new connections."""
         self.channel.cut(seconds, lose_messages=lose_messages)
 
     def end_cut(self) -> None:
@@ -54,15 +54,15 @@ class FaultStage:
         self.channel.end_refusal()
 
     def kick(self, code: int, reason: str, share: float) -> None:
-        """Send a Close frame to clients of the channel, to each with that chance."""
+        """Send a Close frame to clients of the channel; `share` (0 to 1) is the chance of each."""
         self.channel.kick(code, reason, share)
 
     def renew_tokens(self) -> None:
-        """Push with tokens that clients are given only by a new CONNECT."""
+        """Push with new tokens, which clients get only by a new CONNECT."""
         self.channel.renew_tokens()
 
     def inject(self, payload: bytes, opcode: int, *, final: bool) -> None:
-        """Send each client of the channel a WebSocket frame as it is given."""
+        """Send each client of the channel this payload in a WebSocket frame."""
         self.channel.inject(payload, Opcode(opcode), final=final)
 
     def hold_connections(self, *, new_ones_too: bool) -> None:
@@ -74,7 +74,7 @@ class FaultStage:
         self.channel.release()
 
     def cancel_authorisation(self, user_id: int | None) -> None:
-        """Let a seller, or each of them, withdraw the authorisation; permitted topics decide who is told."""
+        """Let a seller, or all sellers, withdraw the authorisation; a message is sent if it is permitted."""
         for book in self.world.books:
             seller = book.seller
             if user_id in (None, seller.user_id):
@@ -89,7 +89,7 @@ class FaultStage:
             self.authorisations.expire(book.seller, refreshable=end.refreshable)
 
     def disturb(self, disturbance: Disturbance) -> None:
-        """Change what lists show of a seller's window; what cannot happen does not."""
+        """Change what lists show of a seller's window; a change that is impossible is left out."""
         book = self.world.book_of(disturbance.user_id)
         if book is None:
             return
