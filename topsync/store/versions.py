@@ -155,7 +155,7 @@ class StoredState:
 
 
 class VersionTable(ABC, Generic[V, T]):
-    """The statements of one kind. Whoever writes an order's partition is the one writer of both kinds."""
+    """The statements of one kind. Whoever owns an order's partition is the one writer of all kinds."""
 
     noun: ClassVar[str]
     """The table, and the file of the statements that only it has."""
@@ -188,10 +188,10 @@ class VersionTable(ABC, Generic[V, T]):
     ) -> Written[T]:
         """Write versions of one partition, at most one of each order or refund.
 
-        Idempotent: writing the same versions again changes nothing. What each version brings beside the one
-        before is noted with it; nobody else writes what is of a partition, so the one before is the one
-        read here. What has the content of the row is the row's version, whatever the row's hash: that is as
-        the release counted that stored it.
+        Idempotent: writing the same versions again changes nothing. What each version brings beside the
+        version before is noted with it. Nobody else writes a partition's rows, so the version before is the
+        version that is read here. What has the content of the row is the row's version, whatever the row's
+        hash: the release that stored it may have counted otherwise.
 
         Raises:
             NotOwnerError: the epoch is no longer the partition's.
@@ -276,7 +276,7 @@ class VersionTable(ABC, Generic[V, T]):
         )
 
     def _brought(self, before: asyncpg.Record | None, version: V) -> Delta[T]:
-        """What a version brings beside what subscribers have been told."""
+        """What a version brings beside what subscribers have seen."""
         source = Source(version.source)
         if before is None:
             return self._step(None, version.content, source)
