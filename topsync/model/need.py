@@ -18,7 +18,7 @@ class Need:
     """A fetch that began at or after this moment answers all of the hints."""
     proven_after: datetime | None
     """The same for hints that are not messages; None when there were only messages."""
-    told_at: datetime | None
+    reported_at: datetime | None
     """When the platform published the latest of the messages."""
     modified: datetime | None
     """The newest `modified` that it is known to have reached; None when no hint names it."""
