@@ -12,10 +12,13 @@ from typing import Any
 from topsync.base import service, settings
 from topsync.operate import installation_commands
 from topsync.operate.cli import installation, services
-from topsync.wiring import parts, processes
+from topsync.wiring import bootstrap, enrich, parts, push, reconcile, witness
 
 COMMANDS: tuple[ModuleType, ...] = (services, installation)
 """The groups whose commands a cluster runs."""
+
+
+PROCESSES: tuple[ModuleType, ...] = (push, enrich, reconcile, bootstrap, witness)
 
 
 def _name(module: ModuleType) -> str:
@@ -23,7 +26,7 @@ def _name(module: ModuleType) -> str:
 
 
 MODULES: dict[str, ModuleType] = {
-    _name(module): module for module in (*COMMANDS, installation_commands, processes, parts, service)
+    _name(module): module for module in (*COMMANDS, installation_commands, *PROCESSES, parts, service)
 }
 
 

@@ -31,7 +31,7 @@ from topsync.operate import (
     republish_command,
     seller_commands,
 )
-from topsync.wiring import processes
+from topsync.wiring import bootstrap, enrich, push, reconcile, witness
 
 POLL_SECONDS: Final = 0.02
 PROGRAM: Final = [sys.executable, "-m", "topsync"]
@@ -40,10 +40,14 @@ _FORKING: Final = multiprocessing.get_context("forkserver")
 _FORKING.set_forkserver_preload([__name__])
 
 PRELOADED: Final = (
+    bootstrap,
+    enrich,
+    push,
+    reconcile,
+    witness,
     dead_letter_commands,
     erase_command,
     installation_commands,
-    processes,
     replay_commands,
     republish_command,
     seller_commands,

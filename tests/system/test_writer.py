@@ -55,7 +55,7 @@ from topsync.stream.ownership import Member
 from topsync.stream.producer import FencedError
 from topsync.stream.records import MAX_RECORD_BYTES, Record
 from topsync.stream.topics import Registry
-from topsync.wiring import parts, processes
+from topsync.wiring import enrich, parts
 
 SELLER = 2_000_000_001
 TID, LAST_TID = 4_000_000_000_000_000_001, 4_000_000_000_000_000_002
@@ -124,7 +124,7 @@ async def enricher() -> AsyncIterator[None]:
     """An enricher like the one that `topsync enrich` runs."""
     lifetime = Lifetime()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(processes.enrich(lifetime))
+        tasks.create_task(enrich.run(lifetime))
         yield
         lifetime.stop()
 

@@ -68,6 +68,16 @@ CLOCK_REFRESH_SECONDS = 60.0
 CALLS_WRITTEN_EVERY_SECONDS = 1.0
 
 
+def check_settings() -> None:
+    """Read what a process's parts read for themselves later: a wrong setting stops it before it waits."""
+    settings.load(KafkaSettings)
+    settings.load(DatabaseSettings)
+    settings.load(PlatformSettings)
+    settings.load(BudgetSettings)
+    settings.load(CoverageSettings)
+    patience()
+
+
 @asynccontextmanager
 async def open_pool() -> AsyncIterator[Pool]:
     """The database, with its schema checked; waits a little for one that is just starting.

@@ -16,9 +16,9 @@ app = typer.Typer()
 def push() -> None:
     """Receive order messages on the channel and publish them to `changes`; confirm what Kafka has."""
     from topsync.base import service
-    from topsync.wiring import processes
+    from topsync.wiring import push
 
-    service.run("push", processes.push)
+    service.run("push", push.run)
 
 
 @app.command(rich_help_panel=SERVICES)
@@ -34,27 +34,27 @@ def enrich(
 ) -> None:
     """Turn `changes` and `snapshots` into full orders: table `orders`, topic `orders`."""
     from topsync.base import service
-    from topsync.wiring import processes
+    from topsync.wiring import enrich
 
-    service.run("enrich", partial(processes.enrich, drain=drain))
+    service.run("enrich", partial(enrich.run, drain=drain))
 
 
 @app.command(rich_help_panel=SERVICES)
 def reconcile() -> None:
     """Pull what push may have missed: gaps, sweeps, operators' replays."""
     from topsync.base import service
-    from topsync.wiring import processes
+    from topsync.wiring import reconcile
 
-    service.run("reconcile", processes.reconcile)
+    service.run("reconcile", reconcile.run)
 
 
 @app.command(rich_help_panel=SERVICES)
 def witness() -> None:
     """Read `orders` from the start, as a subscriber, and watch that no order goes backwards."""
     from topsync.base import service
-    from topsync.wiring import processes
+    from topsync.wiring import witness
 
-    service.run("witness", processes.witness)
+    service.run("witness", witness.run)
 
 
 @app.command(rich_help_panel=JOBS)
@@ -68,6 +68,6 @@ def bootstrap(
     Goes on where an earlier run stopped. The push service must be running.
     """
     from topsync.base import service
-    from topsync.wiring import processes
+    from topsync.wiring import bootstrap
 
-    service.run("bootstrap", partial(processes.bootstrap, names=seller or []))
+    service.run("bootstrap", partial(bootstrap.run, names=seller or []))

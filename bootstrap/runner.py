@@ -1,0 +1,188 @@
+"""Bulk starts of several sellers at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bootstrap.job import BootstrapFailedError, BootstrapJob, Report
+from bootstrap.steps import STEPS
+from topsync.base import telemetry
+from topsync.base.errors import OperatorError
+from topsync.base.progress_bars import Bars
+from topsync.base.service import Lifetime
+from topsync.coverage.pull import PULL_FAILURES, NotStoredError
+from topsync.platforms.port import SessionRefusedError
+from topsync.sellers import session_rules
+from topsync.sellers.sessions import Account, Sessions
+from topsync.store import coverage, push_connections, sellers
+from topsync.store.database import OUTAGE_ERRORS, Pool
+from topsync.store.sellers import SellerState
+from topsync.stream import producer as producers
+
+log = telemetry.get_logger(__name__)
+
+SELLER_FAILURES = (
+    OperatorError,
+    *PULL_FAILURES,
+    producers.PublishError,
+    *OUTAGE_ERRORS,
+)
+"""What ends one seller's bulk start and leaves the others alone; a new run goes on where it stood."""
+
+MAX_SESSIONS = 3
+"""A bulk start that outlives so many sessions is not refused for their age."""
+
+PUSH_WAIT_SECONDS = 30.0
+"""How long a bootstrap waits for the push service before it refuses to begin."""
+
+MakeJob = Callable[[Account, Report], BootstrapJob]
+"""One seller's bulk start, with the session that it has now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Starts sellers, several at the same time; a seller that fails does not stop the others."""
+
+    pool: Pool
+    sessions: Sessions
+    job: MakeJob
+    parallel_sellers: int
+    push_silent_for: timedelta
+    """How long push may have been silent and still count as there."""
+
+    async def run(self, lifetime: Lifetime, names: Sequence[str]) -> None:
+        """Start the named sellers, or all that are not live yet.
+
+        Raises:
+            BootstrapFailedError: at least one did not come to its end; the others did.
+        """
+        accounts = _chosen(await self.sessions.usable(), names)
+        failures = [] if names else await self._left_out(can_start_others=bool(accounts))
+        if accounts:
+            await self._require_push(lifetime)
+            lifetime.set_ready()
+            failures += await self._run_all(accounts, lifetime)
+        elif not failures:
+            log.info("no seller is new; nothing to do")
+        if failures:
+            raise BootstrapFailedError("; ".join(failures))
+
+    async def _left_out(self, *, can_start_others: bool) -> list[str]:
+        """Sellers without a bulk start that cannot have one now, as far as that is a failure, and why."""
+        passed_over = await _passed_over(self.pool)
+        if passed_over:
+            log.warning("paused or expired sellers are not started", sellers=passed_over)
+        failures = _new_without_session(self.sessions)
+        if passed_over and not can_start_others:
+            failures.append(
+                f"nothing is started: paused or expired: {', '.join(map(str, passed_over))}; see "
+                "`topsync sellers list`"
+            )
+        return failures
+
+    async def _run_all(self, accounts: Sequence[Account], lifetime: Lifetime) -> list[str]:
+        """Run all of them; which failed, and why.
+
+        Raises:
+            BootstrapFailedError: the process was asked to end before they were done.
+        """
+        limit, failures = asyncio.Semaphore(self.parallel_sellers), list[str]()
+        with Bars(sys.stderr, STEPS) as bars:
+
+            async def run_one(account: Account) -> None:
+                report = bars.reporter(account.seller.nick)
+                async with limit:
+                    try:
+                        await self._run_with_renewals(account, report)
+                    except SELLER_FAILURES as error:
+                        failures.append(f"{account.seller.nick}: {error or type(error).__name__}")
+
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(run_one(account)) for account in accounts]
+                stopper = tasks.create_task(_cancel_on_stop(lifetime, running))
+                await asyncio.wait(running)
+                stopper.cancel()
+        if not failures and any(task.cancelled() for task in running):
+            failures.append("ended before it was done; run it again, and it goes on where it stood")
+        return failures
+
+    async def _run_with_renewals(self, account: Account, report: Report) -> None:
+        """Run a bulk start to its end; when its session is refused, go on with another if there is one.
+
+        Raises:
+            BootstrapFailedError: also where the seller lost its session.
+            TopError, NotStoredError, ...: see `BootstrapJob.run`.
+        """
+        for _ in range(MAX_SESSIONS):
+            try:
+                return await self.job(account, report).run()
+            except SessionRefusedError:
+                renewed = await self.sessions.refused(account)
+            except (NotStoredError, BootstrapFailedError):
+                # Perhaps the platform refused the writers; what they could not fetch is not stored.
+                current = await sellers.get(self.pool, account.seller.seller_id)
+                if current is None or current.state is not SellerState.EXPIRED:
+                    raise
+                renewed = None
+            if renewed is None:
+                break
+            account = renewed
+        raise BootstrapFailedError(
+            "the platform refuses the seller's session: run `topsync sellers authorise "
+            f"{account.seller.seller_id}`, then the bootstrap again; it goes on where it stood"
+        )
+
+    async def _require_push(self, lifetime: Lifetime) -> None:
+        """Messages first: a change between export and increments would otherwise wait for the next sweep."""
+        deadline = asyncio.get_running_loop().time() + PUSH_WAIT_SECONDS
+        while not lifetime.stopping and not await push_connections.up(
+            self.pool, silent_for=self.push_silent_for
+        ):
+            if asyncio.get_running_loop().time() >= deadline:
+                raise BootstrapFailedError(
+                    f"no connection to the message channel for {PUSH_WAIT_SECONDS:g} s: start `topsync push` "
+                    "first, so that no change is missed while the export runs"
+                )
+            await lifetime.sleep(0.2)
+
+
+async def _cancel_on_stop(lifetime: Lifetime, running: Sequence[asyncio.Task[None]]) -> None:
+    await lifetime.wait_for_stop()
+    for task in running:
+        task.cancel()
+
+
+def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
+    if not names:
+        return [account for account in usable.values() if account.seller.state == "new"]
+    known = [account.seller for account in usable.values()]
+    chosen = {name: sellers.choose(known, name) for name in names}
+    unknown = [name for name, seller in chosen.items() if seller is None]
+    if unknown:
+        raise BootstrapFailedError(
+            f"not known, paused, expired or erased, or no key opens their session: {', '.join(unknown)}; "
+            "see `topsync sellers list`"
+        )
+    return [usable[seller_id] for seller_id in {one.seller_id: one for one in chosen.values() if one}]
+
+
+async def _passed_over(pool: Pool) -> list[int]:
+    """Sellers without a bulk start that cannot have one now."""
+    proven = await coverage.proven(pool)
+    away = [
+        one for one in await sellers.all_of(pool) if one.state in (SellerState.PAUSED, SellerState.EXPIRED)
+    ]
+    return [one.seller_id for one in away if not proven.get(one.seller_id)]
+
+
+def _new_without_session(sessions: Sessions) -> list[str]:
+    """New sellers that have to be left out, and why: the others go on."""
+    return [
+        f"{seller.nick}: {session_rules.UNREADABLE}"
+        for seller in sessions.unreadable
+        if seller.state is SellerState.NEW
+    ]

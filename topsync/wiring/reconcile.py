@@ -1,0 +1,105 @@
+"""The reconciler, put together with the watch over the sellers' sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import timedelta
+
+from reconciler import backlog_plan
+from reconciler.backlogs import BulkDetails
+from reconciler.plan import PullRules
+from reconciler.refetching import Refetching
+from reconciler.replays import Replays
+from reconciler.requests import SignalReader
+from reconciler.service import Reconciler
+from topsync.base import settings
+from topsync.base.service import Lifetime
+from topsync.base.settings import (
+    AuthorisationSettings,
+    BudgetSettings,
+    CoverageSettings,
+    EnricherSettings,
+    ReconcilerSettings,
+)
+from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
+from topsync.platforms.taobao.sessions import TaobaoSubscriptions
+from topsync.sellers.session_watch import SessionWatch
+from topsync.wiring import parts
+
+
+async def run(lifetime: Lifetime) -> None:
+    """The reconciler: gaps, sweeps, replays; and beside it the watch over the sellers' sessions."""
+    parts.check_settings()
+    own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
+    budget, share = settings.load(BudgetSettings), settings.load(AuthorisationSettings).session_refresh_share
+    vault, oauth = parts.vault(), parts.oauth_config()
+    kafka, registry = await parts.open_topics()
+    async with (
+        parts.open_pool() as pool,
+        parts.open_gateway(pool) as (client, clock),
+        parts.open_sessions(pool, clock, vault, oauth) as sessions,
+        parts.open_producer(kafka) as producer,
+    ):
+        puller = parts.puller(pool, client, clock, producer, registry)
+        details_by_task = TaobaoDetailTasks(client)
+        reconciler = Reconciler(
+            settings=own,
+            rules=PullRules(
+                lists=parts.order_list_rules(),
+                lateness=cover.lateness,
+                sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
+                gap_retry=timedelta(seconds=own.gap_retry_seconds),
+            ),
+            pool=pool,
+            puller=puller,
+            sessions=sessions,
+            clock=clock,
+            refetching=Refetching(
+                pool=pool,
+                producer=producer,
+                topics=registry,
+                clock=clock,
+                max_attempts=own.refetch_attempts,
+                told_at_once=math.ceil(budget.calls_per_second * own.reconcile_poll_seconds),
+            ),
+            bulk=BulkDetails(
+                pool=pool,
+                producer=producer,
+                topics=registry,
+                tasks=details_by_task,
+                clock=clock,
+                sessions=sessions,
+                rules=backlog_plan.BacklogRules(
+                    from_seconds=own.bulk_from_seconds,
+                    tasks_at_once=own.bulk_tasks,
+                    calls_per_second=budget.calls_per_second,
+                    backlog_changes=settings.load(EnricherSettings).backlog_changes,
+                    orders_per_task=details_by_task.max_orders,
+                ),
+                poll_seconds=own.bulk_poll_seconds,
+                deadline_seconds=own.bulk_deadline_seconds,
+            ),
+            replays=Replays(
+                pool=pool,
+                puller=puller,
+                sessions=sessions,
+                clock=clock,
+                notifications_topic=registry.notifications.name,
+                calls_per_second=budget.calls_per_second,
+            ),
+        )
+        watch = SessionWatch(
+            pool=pool,
+            sessions=sessions,
+            subscriptions=TaobaoSubscriptions(client),
+            clock=clock,
+            producer=producer,
+            notifications_topic=registry.notifications.name,
+            refresh_share=share,
+        )
+        reader = SignalReader(kafka, registry, pool, producer, clock, parts.order_list_rules())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(reconciler.run(lifetime))
+            tasks.create_task(watch.run(lifetime))
+            tasks.create_task(reader.run(lifetime))
