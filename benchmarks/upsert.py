@@ -28,8 +28,9 @@ from topsync.simulator.clock import PlatformClock
 from topsync.simulator.settings import WorldSettings
 from topsync.simulator.world import World
 from topsync.store import database, orders, schema
-from topsync.store.database import Pool, sql
+from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
+from topsync.store.versions import version_row
 
 ORDERS: Final = 6000
 BATCH: Final = 200
@@ -165,14 +166,15 @@ def _barely(pool: Pool) -> Write:
 def _under_the_guard(pool: Pool, epochs: Sequence[int]) -> Write:
     async def write(number: int, batch: Batch) -> object:
         partition = number % PARTITIONS
-        owned = [partition], [epochs[partition]], [partition] * len(batch)
-        return await pool.fetch(sql("orders.upsert"), *owned, *_columns(batch))
+        rows = [version_row(partition, version, version.content_hash, STEP) for version in batch]
+        statement = orders.TABLE.statement("upsert")
+        return await pool.fetch(statement, [partition], [epochs[partition]], rows, None)
 
     return write
 
 
 def _columns(batch: Batch) -> list[list[object]]:
-    """A batch as both statements take it."""
+    """A batch as the bare statement takes it."""
     return [
         [version.trade.tid for version in batch],
         [version.seller_id for version in batch],

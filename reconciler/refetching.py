@@ -2,10 +2,10 @@
 
 A detail may be missing or old for seconds after a change, and for hours on sale days
 (docs/platform/gateway.md 6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it
-noted because the seller was away is told again when the seller is back, in the order in which it happened,
+noted because the seller was away is hinted again when the seller is back, in the order in which it happened,
 and is never given up for that.
 
-Messages that were let wait for others of their order (`topsync/model/linger.py`) are told here as well, once.
+Orders whose messages waited for others (`topsync/model/linger.py`) are hinted here as well, once.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Refetching:
     clock: ServerClock
     max_attempts: int
     told_at_once: int
-    """Of the orders whose messages have waited for others, so many are told in one round at most: what the
+    """Of the orders whose messages have waited for others, so many are hinted in one round at most: what the
     budget answers until the next. More would only stand before fresh changes."""
 
     async def round(self) -> None:
@@ -127,7 +127,7 @@ class Refetching:
         """
         await refetches.forget_answered(self.pool)
         failpoints.reach("refetching.answered_forgotten")
-        await self._tell_lingering()
+        await self._hint_lingering()
         due = await refetches.due(self.pool, limit=AT_ONCE)
         due += await refetches.returned(self.pool, limit=AT_ONCE)
         _measure(await refetches.waiting(self.pool))
@@ -141,20 +141,20 @@ class Refetching:
             await refetches.forget(self.pool, [one.tid for one in done])
             failpoints.reach("refetching.forgotten")
 
-    async def _tell_lingering(self) -> None:
-        """Tell the writers of orders whose messages have waited long enough; then Kafka keeps them.
+    async def _hint_lingering(self) -> None:
+        """Hint the orders whose messages have waited long enough; then Kafka keeps the hints.
 
-        Each is told once, whatever comes of it: a crash between telling and forgetting repeats a hint.
+        Each is hinted once, whatever comes of it: a crash between hinting and forgetting repeats a hint.
         """
-        told = await refetches.lingered(self.pool, limit=self.told_at_once)
-        if not told:
+        hinted = await refetches.lingered(self.pool, limit=self.told_at_once)
+        if not hinted:
             return
         now = self.clock.now()
         await self.producer.publish(
-            [records.change(self.topics.changes.name, hint(one, now=now)) for one in told]
+            [records.change(self.topics.changes.name, hint(one, now=now)) for one in hinted]
         )
         failpoints.reach("refetching.lingering_told")
-        await refetches.forget_told(self.pool, told)
+        await refetches.forget_hinted(self.pool, hinted)
 
     async def _ask(self, wanted: Sequence[Refetch]) -> None:
         if not wanted:

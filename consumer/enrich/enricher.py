@@ -43,13 +43,13 @@ RESTART = retry.Policy(max_attempts=20, first_wait_seconds=0.5, max_wait_seconds
 """How a failed writer takes its partition over anew; after so many failures in a row the process ends."""
 
 LONGEST_WAIT_SECONDS = 60.0
-"""Of a longer ban, the gate tells at the next attempt, without a call."""
+"""That a longer ban goes on, the next attempt learns from the gate, without a call."""
 
 HEALTHY_SECONDS = 30.0
 """A writer that lived so long starts counting its failures anew."""
 
 FIRST_PARTITION = 0
-"""Its owner does what only one of the enrichers need do."""
+"""Its owner does what a single enricher has to do for all."""
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, KafkaError, FencedError, NotOwnerError, PlatformAwayError, CallLimitedError)
 """What a new take-over can mend. Everything else is a defect and ends the process."""
@@ -136,7 +136,7 @@ class Enricher:
                     "partition writer failed; taking over anew", partition=partition, error=flat(error)
                 )
                 if _is_shut_out(error) and await self._has_a_newer_owner(partition, epoch):
-                    # The group tells us so within a session time-out; coming back sooner would only take
+                    # The group says so within a session time-out; coming back sooner would only take
                     # the partition away from its rightful owner.
                     await asyncio.sleep(self.settings.session_timeout_seconds)
                 else:

@@ -60,8 +60,8 @@ class ErasedSellers:
     async def among(self, pool: Pool, seller_ids: Iterable[int]) -> set[int]:
         """Those of these sellers that are erased.
 
-        Of an erased one it may be said for a moment that it is not; of one that is back it is never said
-        that it is erased: its records would be lost.
+        A seller that is erased may be missing in the answer for a moment. A seller that is back is never in
+        it: its records would be lost.
         """
         now = time.monotonic()
         if now - self._read_at > HELD_SECONDS:

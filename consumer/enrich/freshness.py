@@ -20,7 +20,7 @@ class Journey:
     """When the first pushed hint of an order reached each stage. Platform time, as estimated here."""
 
     hinted_at: datetime
-    """The platform told of the change."""
+    """The platform reported the change."""
     received_at: datetime
     """The push service had the message."""
     in_kafka_at: datetime

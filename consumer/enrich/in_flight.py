@@ -17,8 +17,8 @@ AHEAD_FULL_BATCHES: Final = 2
 """The same where they are full: one is fetched while the other is stored. Keeps the gate's queue short."""
 
 HELD_BATCHES: Final = 1000
-"""Batches of one topic that are not done with: an order that the platform is slow with is overtaken by so
-many. They are read again after a crash, and weigh nothing once they are published."""
+"""Batches of one topic that are not done with: so many may overtake an order that the platform is slow with.
+They are read again after a crash, and take no memory once they are published."""
 
 
 @dataclass(slots=True, eq=False)

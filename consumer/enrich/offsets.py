@@ -1,4 +1,4 @@
-"""Progress: offsets of what is done, which go along with a transaction now and then."""
+"""Offsets of what is done: they go along with a transaction now and then."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ class Turns:
     """Which orders of a partition are in batches that are read but not stored yet.
 
     What a hint needs is judged by what is stored. Were two batches with the same order judged at once, the
-    second would fetch what the first has fetched, and could not tell an old state from news. What names no
-    order is one of its own.
+    second would fetch what the first has fetched, and could not distinguish an old state from news.
+    Records that name no order wait for each other, as if they named the same order.
     """
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ def need(
         seller_id=SELLER,
         settled_after=at(0),
         proven_after=None,
-        told_at=None,
+        reported_at=None,
         modified=None if promised is None else at(promised),
         source=Source.SWEEP if hinted is None else Source.PUSH,
         hinted_at=None if hinted is None else at(hinted),

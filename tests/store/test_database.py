@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from importlib import resources
+from typing import Any
 
 import asyncpg
 import pytest
 
 from tests.store.databases import settings_for
 from tests.support.eventually import eventually
-from topsync.store import database
+from topsync.store import database, orders, refunds
 from topsync.store.database import OUTAGE_ERRORS
+from topsync.store.versions import VersionTable
 
 
 async def test_an_advisory_lock_has_one_holder_until_it_is_given_back(database_url: str) -> None:
@@ -41,10 +43,22 @@ async def test_a_lock_that_cannot_be_given_back_goes_with_its_connection(databas
 
 
 def test_every_statement_of_the_sql_files_has_a_name_and_a_body() -> None:
-    for noun in ("orders", "coverage", "gaps", "push_connections", "replay_jobs", "bootstraps", "sellers"):
-        text = resources.files("topsync.store").joinpath("sql", f"{noun}.sql").read_text("utf-8")
-        for verb in re.findall(r"^-- name: (\S+)$", text, re.MULTILINE):
-            assert database.sql(f"{noun}.{verb}")
+    files = [file for file in resources.files("topsync.store").joinpath("sql").iterdir() if file.is_file()]
+    assert {"orders.sql", "refunds.sql", "versions.sql"} <= {file.name for file in files}
+    for file in files:
+        for verb in re.findall(r"^-- name: (\S+)$", file.read_text("utf-8"), re.MULTILINE):
+            assert database.sql(f"{file.name.removesuffix('.sql')}.{verb}")
+
+
+@pytest.mark.parametrize("table", [orders.TABLE, refunds.TABLE], ids=lambda table: table.noun)
+async def test_every_statement_of_a_table_of_versions_is_one_that_the_database_understands(
+    migrated_database_url: str, table: VersionTable[Any, Any]
+) -> None:
+    async with database.connect(settings_for(migrated_database_url)) as pool, pool.acquire() as connection:
+        for verb in database.statements("versions"):
+            text = table.statement(verb)
+            assert not re.search(r"\{\w+\}", text), "a place that nothing was filled into"
+            await connection.prepare(text)
 
 
 async def test_a_statement_that_the_server_undoes_because_of_a_circle_is_tried_again_as_in_an_outage(

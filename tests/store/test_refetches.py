@@ -274,7 +274,7 @@ async def test_what_was_noted_while_it_was_told_is_not_forgotten(pool: Pool) -> 
         await linger(pool, one, NOW)
     await refetches.postpone(pool, [wanted(TID, settled=2)], wait=NOW)
     await linger(pool, waiting(TID + 1, second=3), NOW)
-    await refetches.forget_told(pool, told)
+    await refetches.forget_hinted(pool, told)
     assert await refetches.waiting(pool) == {"not_there": 1, "lingering": 1}
 
 
@@ -295,14 +295,14 @@ CHANGES: dict[str, Callable[[Pool], Awaitable[object]]] = {
     "bring": lambda pool: refetches.bring(pool, DOWNWARDS, wait=NOW),
     "forget": lambda pool: refetches.forget(pool, DOWNWARDS),
     "give_up": lambda pool: refetches.give_up(pool, dict.fromkeys(DOWNWARDS, at(0))),
-    "forget_told": lambda pool: refetches.forget_told(pool, [wanted(tid) for tid in DOWNWARDS]),
+    "forget_hinted": lambda pool: refetches.forget_hinted(pool, [wanted(tid) for tid in DOWNWARDS]),
     "forget_answered": refetches.forget_answered,
     "hand_over": lambda pool: detail_tasks.hand_over(
         pool, detail_tasks.DetailTask(1, SELLER, tuple(DOWNWARDS), at(0), 0, None, 0), {TID + 2: NOW}
     ),
 }
 
-REASONS = {"forget_told": LINGERING, "hand_over": IN_TASK}
+REASONS = {"forget_hinted": LINGERING, "hand_over": IN_TASK}
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -104,8 +104,8 @@ def _seller_id(own: dict[str, str], original: dict[str, str], hint: Change | Non
     if hint is not None:
         return hint.seller_id
     source = re.fullmatch(r"/topsync/sellers/(\d+)", original.get("source", ""))
-    told = (own.get("sellerid"), original.get("sellerid"), source and source[1])
-    return next((id for text in told if text and (id := _id(text)) is not None), None)  # noqa: A001
+    said = (own.get("sellerid"), original.get("sellerid"), source and source[1])
+    return next((id for text in said if text and (id := _id(text)) is not None), None)  # noqa: A001
 
 
 def _tid(record: ConsumerRecord[bytes, bytes], hint: Change | None) -> int | None:

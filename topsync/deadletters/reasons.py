@@ -19,6 +19,8 @@ KNOWN: Final = frozenset(
         "modified_ahead",
         "unstorable",
         "refused",
+        "refund_refused",
+        "refund_of_another_order",
         "not_there",
         "detail_behind",
         "platform_unavailable",

@@ -19,7 +19,7 @@ EVENT: Final = "retried"
 """In the place of a message's topic, where the letter holds no hint."""
 
 REPLAY_MARGIN: Final = timedelta(minutes=10)
-"""Before a letter: what it told of may have happened somewhat earlier."""
+"""Before a letter: what it is about may have happened somewhat earlier."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,15 @@ class Need:
     settled_after: datetime
     """A fetch that began at or after this moment answers all of the hints."""
     proven_after: datetime | None
-    """The same of those that are no messages; none where only messages told of the order."""
-    told_at: datetime | None
+    """The same of the hints that are no messages; none where all of them are messages."""
+    reported_at: datetime | None
     """When the platform published the latest of the messages."""
     modified: datetime | None
     """The newest `modified` that it is known to have reached."""
     source: Source
     """The most urgent source: it decides the priority."""
     hinted_at: datetime | None
-    """When the platform first told of it by push; for measuring freshness."""
+    """When the platform first reported it by push; for measuring freshness."""
     received_at: datetime | None
     """When push first had such a message."""
     newest_at: datetime
@@ -33,5 +33,5 @@ class Need:
     patient_until: datetime | None = None
     """Until when all of the hints may wait for others; none where one of them may not."""
     by_refund_alone: bool = False
-    """Nothing tells of the order but a list of refunds, which may outlive it: orders of more than three
+    """Only a list of refunds names the order, which may outlive it: orders of more than three
     months are out of reach (docs/platform/gateway.md 3.4)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from importlib import resources
@@ -166,11 +166,12 @@ def is_read_only(connection: Connection) -> bool:
 def sql(name: str) -> str:
     """A statement by its name, `noun.verb`: the section `-- name: verb` of `store/sql/noun.sql`."""
     noun, verb = name.split(".")
-    return _statements(noun)[verb]
+    return statements(noun)[verb]
 
 
 @cache
-def _statements(noun: str) -> dict[str, str]:
+def statements(noun: str) -> Mapping[str, str]:
+    """The sections of `store/sql/noun.sql`, by their names."""
     text = resources.files("topsync.store").joinpath("sql", f"{noun}.sql").read_text("utf-8")
     pieces = _STATEMENT_NAME.split(text)
     return {name: body.strip() for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}

@@ -2,7 +2,7 @@
 
 The letters are in their topic, which cannot be asked; so whoever publishes a letter notes it here afterwards,
 and a crash in between repeats the letter. Before an operator's hint asks for an order again, its note goes
-(`forget`), so that a second failure is told.
+(`forget`), so that a second failure is set aside anew.
 """
 
 from __future__ import annotations

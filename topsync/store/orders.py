@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from schemas import content, transitions
 from schemas.change import Source
@@ -82,11 +82,11 @@ class OrderTable(VersionTable[OrderVersion, Transition]):
     """The table `orders`."""
 
     noun = "orders"
+    key = "tid"
+    value = "trade"
+    own: ClassVar[Mapping[str, str]] = {}
     words = Transition
     model = Trade
-
-    def _of_its_own(self, _: Sequence[OrderVersion], /) -> list[list[Any]]:
-        return []
 
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source

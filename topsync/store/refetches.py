@@ -4,7 +4,7 @@ A writer notes them before it commits the offsets of their hints, so none is for
 hints them again when they are due. One row per order, whatever becomes of it.
 
 Messages that wait for others of their order are noted here as well (`linger`): nothing is missing yet, and
-the reconciler tells them once.
+the reconciler hints the order once.
 
 The orders of a seller that is away are *parked*: they are due when it is back, and until then nothing is
 asked for and no attempt counts.
@@ -111,10 +111,10 @@ async def lingered(pool: Pool, *, limit: int) -> list[Refetch]:
     return list(map(read, await pool.fetch(sql("refetches.lingered"), limit)))
 
 
-async def forget_told(pool: Pool, told: Sequence[Refetch]) -> None:
+async def forget_hinted(pool: Pool, hinted: Sequence[Refetch]) -> None:
     """Forget these, whose hints are in `changes` now; what was noted meanwhile stays. Idempotent."""
     await pool.execute(
-        sql("refetches.forget_told"), [one.tid for one in told], [one.settled_after for one in told]
+        sql("refetches.forget_hinted"), [one.tid for one in hinted], [one.settled_after for one in hinted]
     )
 
 
@@ -124,7 +124,7 @@ async def returned(pool: Pool, *, limit: int) -> list[Refetch]:
 
 
 async def backlogs(pool: Pool, *, sources: Collection[str]) -> dict[int, int]:
-    """How many orders of each seller with a session wait in a backlog, of those that `sources` told of."""
+    """How many orders of each seller with a session wait in a backlog, of those found by `sources`."""
     rows = await pool.fetch(sql("refetches.backlogs"), BACKLOG, list(sources))
     return {row["seller_id"]: row["orders"] for row in rows}
 
@@ -132,7 +132,7 @@ async def backlogs(pool: Pool, *, sources: Collection[str]) -> dict[int, int]:
 async def alone(
     pool: Pool, *, sellers: Collection[int], sources: Collection[str], limit: int
 ) -> list[Refetch]:
-    """Orders of a backlog, the longest waiting first: of these sellers, or that `sources` told of."""
+    """Orders of a backlog, the longest waiting first: of these sellers, or found by `sources`."""
     rows = await pool.fetch(sql("refetches.alone"), BACKLOG, list(sellers), list(sources), limit)
     return list(map(read, rows))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from schemas import content, refund_transitions
 from schemas.change import Source
@@ -36,7 +36,7 @@ class RefundVersion(versions.Version):
         """Within the second of `modified` the platform's own version decides, where both have one."""
         if self.modified != other.modified:
             return self.modified < other.modified
-        own, others = self.refund.refund_version, other.refund.refund_version
+        own, others = self.platform_version, other.platform_version
         if own is not None and others is not None and own != others:
             return own < others
         return self.fetched_at < other.fetched_at
@@ -67,6 +67,11 @@ class RefundVersion(versions.Version):
         return self.refund.modified
 
     @property
+    def platform_version(self) -> int | None:
+        """Its `refund_version`."""
+        return self.refund.refund_version
+
+    @property
     def status(self) -> str:
         """The platform's word for how far it is."""
         return self.refund.status
@@ -86,15 +91,11 @@ class RefundTable(VersionTable[RefundVersion, RefundTransition]):
     """The table `refunds`."""
 
     noun = "refunds"
+    key = "refund_id"
+    value = "refund"
+    own: ClassVar[Mapping[str, str]] = {"tid": "tid", "oid": "oid", "refund_version": "platform_version"}
     words = RefundTransition
     model = Refund
-
-    def _of_its_own(self, versions: Sequence[RefundVersion], /) -> list[list[Any]]:
-        return [
-            [version.tid for version in versions],
-            [version.oid for version in versions],
-            [version.refund.refund_version for version in versions],
-        ]
 
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source

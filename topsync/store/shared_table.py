@@ -27,7 +27,7 @@ AT_MOST_WRITTEN: Final = 400
 
 
 class SharedTable(Generic[V, T]):
-    """What a `VersionTable` does, with the statements that are asked for at the same time made one."""
+    """What a `VersionTable` does; statements that are asked for at the same time become one statement."""
 
     def __init__(self, pool: Pool, table: VersionTable[V, T]) -> None:
         self._pool = pool

@@ -1,8 +1,8 @@
 """Tables of versions: guarded by age and by the epoch of their one writer, behind the topics.
 
-Orders and refunds are kept alike (`topsync.store.orders`, `topsync.store.refunds`): each row is the newest
-version of one, with what it brings beside the version that the topic has. The statements of a table have the
-same names and answer with the same columns.
+Every kind is kept alike (`topsync.store.orders`, `topsync.store.refunds`): each row is the newest version of
+something, with what it brings beside the version that the topic has. `sql/versions.sql` has the statements,
+once for all tables.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from topsync.model.known import Known
 from topsync.model.listed import Listed
 from topsync.model.unpublished import Unpublished
 from topsync.store import deltas
-from topsync.store.database import Pool, sql
+from topsync.store.database import Pool, sql, statements
 
 MAX_WIRE_BYTES: Final = 16 * 1024 * 1024
 """As large as an answer of the platform may be, and small enough for the topic with all headers. An answer of
@@ -88,6 +88,11 @@ class Version(ABC):
     @abstractmethod
     def modified(self) -> datetime:
         """When the platform changed it last."""
+
+    @property
+    def platform_version(self) -> int | None:
+        """The platform's own count of versions, where it has one: it orders those of one second."""
+        return None
 
     @property
     @abstractmethod
@@ -150,18 +155,23 @@ class StoredState:
 
 
 class VersionTable(ABC, Generic[V, T]):
-    """The statements of one kind. Whoever writes an order's partition is the one writer of both kinds."""
+    """The statements of one kind. Whoever owns an order's partition is the one writer of all kinds."""
 
     noun: ClassVar[str]
-    """Of the statements."""
+    """The table, and the file of the statements that only it has."""
+    key: ClassVar[str]
+    """The column with the id."""
+    value: ClassVar[str]
+    """The column with the JSON."""
+    own: ClassVar[Mapping[str, str]]
+    """The columns that only this table has, and what of a row of versions is in them."""
     words: type[T]
     """What may have happened."""
     model: ClassVar[type[PlatformObject]]
     """How a stored value is read."""
 
-    @abstractmethod
-    def _of_its_own(self, versions: Sequence[V], /) -> list[list[Any]]:
-        """The columns that only this kind has, as the statement `upsert` takes them."""
+    def __init__(self) -> None:
+        self._statements: dict[str, str] = {}
 
     @abstractmethod
     def _step(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source) -> Delta[T]:
@@ -178,10 +188,10 @@ class VersionTable(ABC, Generic[V, T]):
     ) -> Written[T]:
         """Write versions of one partition, at most one of each order or refund.
 
-        Idempotent: writing the same versions again changes nothing. What each version brings beside the one
-        before is noted with it; nobody else writes what is of a partition, so the one before is the one
-        read here. What has the content of the row is the row's version, whatever the row's hash: that is as
-        the release counted that stored it.
+        Idempotent: writing the same versions again changes nothing. What each version brings beside the
+        version before is noted with it. Nobody else writes a partition's rows, so the version before is the
+        version that is read here. What has the content of the row is the row's version, whatever the row's
+        hash: the release that stored it may have counted otherwise.
 
         Raises:
             NotOwnerError: the epoch is no longer the partition's.
@@ -210,7 +220,7 @@ class VersionTable(ABC, Generic[V, T]):
         hashes = {version.key: self._hash(before, version) for version in versions}
         brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
         with _refusals():
-            owned, *rows = await self._upsert(pool, parts, hashes, list(brought.values()))
+            owned, *rows = await self._upsert(pool, parts, hashes, brought)
         unpublished = {row["key"]: row for row in rows if row["unpublished"]}
         # Of what was stored with the same content, the row keeps what it has.
         kept = [key for key, row in unpublished.items() if key not in before and not row["inserted"]]
@@ -226,7 +236,7 @@ class VersionTable(ABC, Generic[V, T]):
     async def _before(self, pool: Pool, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
         """Of these, those that are stored with another hash."""
         keys, hashes = [one.key for one in versions], [one.content_hash for one in versions]
-        return {row["key"]: row for row in await pool.fetch(self._sql("before"), keys, hashes)}
+        return {row["key"]: row for row in await pool.fetch(self.statement("before"), keys, hashes)}
 
     def _hash(self, before: dict[int, asyncpg.Record], version: V) -> bytes:
         """The hash to write a version with: the stored hash of the same version, which leaves `before`.
@@ -250,31 +260,23 @@ class VersionTable(ABC, Generic[V, T]):
         pool: Pool,
         parts: Sequence[PartitionRows[V]],
         hashes: Mapping[int, bytes],
-        brought: Sequence[Delta[T]],
+        brought: Mapping[int, Delta[T]],
     ) -> list[asyncpg.Record]:
         """First the partitions that are owned, then the rows written."""
-        versions = [version for part in parts for version in part.versions]
         return await pool.fetch(
-            self._sql("upsert"),
+            self.statement("upsert"),
             [part.partition for part in parts],
             [part.epoch for part in parts],
-            [part.partition for part in parts for _ in part.versions],
-            [version.key for version in versions],
-            [version.seller_id for version in versions],
-            [version.created for version in versions],
-            [version.modified for version in versions],
-            [version.status for version in versions],
-            [hashes[version.key] for version in versions],
-            [version.fetched_at for version in versions],
-            [version.source for version in versions],
-            [version.wire for version in versions],
-            list(map(deltas.write, brought)),
-            *self._of_its_own(versions),
+            [
+                version_row(part.partition, version, hashes[version.key], deltas.write(brought[version.key]))
+                for part in parts
+                for version in part.versions
+            ],
             max((part.latest_now for part in parts if part.latest_now is not None), default=None),
         )
 
     def _brought(self, before: asyncpg.Record | None, version: V) -> Delta[T]:
-        """What a version brings beside what subscribers have been told."""
+        """What a version brings beside what subscribers have seen."""
         source = Source(version.source)
         if before is None:
             return self._step(None, version.content, source)
@@ -283,7 +285,7 @@ class VersionTable(ABC, Generic[V, T]):
 
     async def known(self, pool: Pool, keys: Iterable[int]) -> dict[int, Known]:
         """What is stored of these; absent ones are absent from the answer."""
-        rows = await pool.fetch(self._sql("known"), list(keys))
+        rows = await pool.fetch(self.statement("known"), list(keys))
         return {
             row["key"]: Known(row["modified"], row["fetched_at"], row["published"], row["status"])
             for row in rows
@@ -291,18 +293,18 @@ class VersionTable(ABC, Generic[V, T]):
 
     async def unpublished(self, pool: Pool, keys: Iterable[int]) -> list[Unpublished[T]]:
         """Of these, the versions that still have to be published."""
-        return list(map(self._read, await pool.fetch(self._sql("unpublished"), list(keys))))
+        return list(map(self._read, await pool.fetch(self.statement("unpublished"), list(keys))))
 
     async def stored(self, pool: Pool, keys: Iterable[int]) -> list[Unpublished[T]]:
         """Of these, the newest versions, to be published once more: as they are, with the same revision."""
-        return list(map(self._read, await pool.fetch(self._sql("stored"), list(keys))))
+        return list(map(self._read, await pool.fetch(self.statement("stored"), list(keys))))
 
     async def unpublished_ids(self, pool: Pool) -> list[tuple[int, int]]:
         """Whatever still has to be published, of all partitions: its id and its order's.
 
         Read by repairs after a crash.
         """
-        return [(row["key"], row["tid"]) for row in await pool.fetch(self._sql("unpublished_ids"))]
+        return [(row["key"], row["tid"]) for row in await pool.fetch(self.statement("unpublished_ids"))]
 
     def _read(self, row: asyncpg.Record) -> Unpublished[T]:
         return Unpublished(
@@ -322,7 +324,7 @@ class VersionTable(ABC, Generic[V, T]):
     async def mark_published(self, pool: Pool, versions: Sequence[Unpublished[T]]) -> None:
         """Note that the topic has these versions. Idempotent."""
         keys, revisions = [version.key for version in versions], [version.revision for version in versions]
-        await pool.execute(self._sql("mark_published"), keys, revisions)
+        await pool.execute(self.statement("mark_published"), keys, revisions)
 
     async def outstanding(
         self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime | None = None
@@ -332,7 +334,7 @@ class VersionTable(ABC, Generic[V, T]):
         A stored `modified` ahead of `latest_now`, the latest that platform time can be, is no newer one.
         """
         rows = await pool.fetch(
-            self._sql("outstanding"),
+            self.statement("outstanding"),
             [one.id for one in listed],
             [one.modified for one in listed],
             [one.settled_after for one in listed],
@@ -343,7 +345,7 @@ class VersionTable(ABC, Generic[V, T]):
     async def states(self, pool: Pool, seller_id: int) -> AsyncIterator[tuple[int, StoredState]]:
         """The state of everything stored of a seller, streamed."""
         async with pool.acquire() as connection, connection.transaction():
-            async for row in connection.cursor(self._sql("states"), seller_id, prefetch=_STATES_AT_ONCE):
+            async for row in connection.cursor(self.statement("states"), seller_id, prefetch=_STATES_AT_ONCE):
                 yield row["key"], StoredState(row["modified"], row["content_hash"])
 
     async def values_of(self, pool: Pool, keys: Iterable[int]) -> AsyncIterator[tuple[int, str]]:
@@ -351,11 +353,50 @@ class VersionTable(ABC, Generic[V, T]):
         wanted = list(keys)
         for start in range(0, len(wanted), _STATES_AT_ONCE):
             some = wanted[start : start + _STATES_AT_ONCE]
-            for row in await pool.fetch(self._sql("values_of"), some):
+            for row in await pool.fetch(self.statement("values_of"), some):
                 yield row["key"], row["value"]
 
-    def _sql(self, verb: str) -> str:
-        return sql(f"{self.noun}.{verb}")
+    def statement(self, verb: str) -> str:
+        """A statement of this table by its name in `sql/versions.sql`."""
+        if not self._statements:
+            self._statements = {name: self._fill(text) for name, text in statements("versions").items()}
+        return self._statements[verb]
+
+    def _fill(self, text: str) -> str:
+        for name, filling in {
+            "table": self.noun,
+            "key": self.key,
+            "value": self.value,
+            "own": "".join(f"{column}, " for column in self.own),
+            "own_values": "".join(f"{source}, " for source in self.own.values()),
+            "set_own": "".join(f"{column} = excluded.{column}, " for column in self.own),
+            "oid": "oid" if "oid" in self.own else "null",
+            "guard": sql(f"{self.noun}.guard"),
+        }.items():
+            text = text.replace(f"{{{name}}}", filling)
+        return text
+
+
+def version_row(
+    partition: int, version: Version, content_hash: bytes, step: str
+) -> tuple[int | str | bytes | datetime | None, ...]:
+    """A version as the database's type `version_row` has it (migration `version_rows`)."""
+    return (
+        partition,
+        version.key,
+        version.tid,
+        version.oid,
+        version.seller_id,
+        version.created,
+        version.modified,
+        version.platform_version,
+        version.status,
+        content_hash,
+        version.fetched_at,
+        version.source,
+        version.wire,
+        step,
+    )
 
 
 @contextmanager

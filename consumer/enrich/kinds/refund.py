@@ -76,7 +76,7 @@ def _need_of(version: OrderVersion) -> Need:
         seller_id=version.seller_id,
         settled_after=version.fetched_at,
         proven_after=version.fetched_at,
-        told_at=None,
+        reported_at=None,
         modified=None,
         source=Source(version.source),
         hinted_at=None,

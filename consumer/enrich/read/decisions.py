@@ -57,7 +57,7 @@ def _need(change: Change, modified: datetime | None, patience: Patience = NO_PAT
         seller_id=change.seller_id,
         settled_after=change.settled_after,
         proven_after=None if is_message else change.settled_after,
-        told_at=change.occurred_at if is_message else None,
+        reported_at=change.occurred_at if is_message else None,
         modified=modified,
         source=change.source,
         hinted_at=change.occurred_at if is_pushed else None,
@@ -80,7 +80,7 @@ def _join(one: Need, other: Need) -> Need:
         seller_id=other.seller_id,
         settled_after=max(one.settled_after, other.settled_after),
         proven_after=_latest(one.proven_after, other.proven_after),
-        told_at=_latest(one.told_at, other.told_at),
+        reported_at=_latest(one.reported_at, other.reported_at),
         modified=_latest(one.modified, other.modified),
         source=min(one.source, other.source, key=_URGENCY.__getitem__),
         hinted_at=_earliest(one.hinted_at, other.hinted_at),
@@ -103,9 +103,10 @@ def is_answered(need: Need, known: Known | None) -> bool:
         return False
     if known.fetched_at >= need.settled_after:
         return True
-    if need.told_at is None or (need.proven_after is not None and known.fetched_at < need.proven_after):
+    reported = need.reported_at
+    if reported is None or (need.proven_after is not None and known.fetched_at < need.proven_after):
         return False
-    return known.fetched_at >= need.told_at and known.modified >= platform_time.floor_to_second(need.told_at)
+    return known.fetched_at >= reported and known.modified >= platform_time.floor_to_second(reported)
 
 
 def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> dict[int, Need]:

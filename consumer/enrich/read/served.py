@@ -1,4 +1,4 @@
-"""Telling one seller's outage from the platform's. No I/O."""
+"""Whether an outage is one seller's or the platform's. No I/O."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Wanted:
     def lingering(self, until: datetime) -> Lingering:
         """Of messages that wait, the latest counts: a state that was fetched after it answers all of them."""
         later = self.later(LINGERING)
-        return Lingering(replace(later, occurred_at=self.need.told_at or later.occurred_at), until)
+        return Lingering(replace(later, occurred_at=self.need.reported_at or later.occurred_at), until)
 
     def letter(
         self, topics: Registry, reason: str, detail: str, original: bytes | None, *, at: datetime

@@ -87,7 +87,7 @@ limit $1
 
 
 -- name: lingered
--- Of any seller: the writer that is told of it parks what cannot be fetched now.
+-- Of any seller: the writer parks what cannot be fetched now.
 select
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
 from refetches
@@ -96,8 +96,8 @@ order by due_at
 limit $1
 
 
--- name: forget_told
--- A writer may have noted anew what it was told, or another message, before this runs.
+-- name: forget_hinted
+-- A writer may have noted the hint anew, or another message, before this runs.
 delete from refetches
 where tid = any(array(
     select r.tid

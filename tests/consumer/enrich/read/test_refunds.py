@@ -128,7 +128,7 @@ def test_a_refunds_need_has_its_own_promise_and_not_its_orders() -> None:
         need,
         modified=at(7),
         source=Source.PUSH,
-        told_at=at(1),
+        reported_at=at(1),
         hinted_at=at(1),
         received_at=at(3),
         by_refund_alone=False,

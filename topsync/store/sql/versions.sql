@@ -1,0 +1,133 @@
+-- The statements of every table of versions (`orders`, `refunds`), said once. `topsync/store/versions.py` fills in,
+-- for each table:
+--   {table}, {key}, {value}: its name, the column with the id, and the one with the JSON;
+--   {own}, {own_values}, {set_own}: the columns that only this table has, where they come from, and how they change;
+--   {oid}: the line that a row belongs to;
+--   {guard}: when a stored row (v) gives way to a version (excluded), the section `guard` of the table's own file.
+
+-- name: upsert
+-- Writes versions of several partitions under the version guard, of those that the writer still owns.
+-- Older never wins. The same version fetched again only proves that it was still current.
+-- What is stored with a `modified` ahead of the platform's time, $4, gives way to whatever is fetched later.
+-- Of an erased seller nothing is written, however it got here; of one that is back, revisions go on rising.
+-- Answers with the partitions that are owned, and then with the rows written.
+with owner as materialized (
+    select partition
+    from partition_owners
+    where (partition, epoch) in (select * from unnest($1::integer[], $2::bigint[]))
+    order by partition
+    for share
+), incoming as (
+    select t.*, coalesce(s.revision_floor, 0) + 1 as revision
+    from unnest($3::version_row[]) as t
+    join owner using (partition)
+    left join sellers as s on s.seller_id = t.seller_id
+    where s.state is distinct from 'erased'
+), written as (
+    insert into {table} as v (
+        {key}, {own} seller_id, created, modified, status, content_hash, fetched_at, source, {value}, step, revision
+    )
+    select
+        key, {own_values} seller_id, created, modified, status, content_hash, fetched_at, source, value::jsonb,
+        step::jsonb, revision
+    from incoming
+    order by key
+    on conflict ({key}) do update
+    set
+        {set_own}
+        created = excluded.created,
+        modified = excluded.modified,
+        fetched_at = excluded.fetched_at,
+        status = excluded.status,
+        source = case when v.content_hash = excluded.content_hash then v.source else excluded.source end,
+        {value} = case when v.content_hash = excluded.content_hash then v.{value} else excluded.{value} end,
+        step = case when v.content_hash = excluded.content_hash then v.step else excluded.step end,
+        revision = v.revision + case when v.content_hash = excluded.content_hash then 0 else 1 end,
+        content_hash = excluded.content_hash
+    where {guard}
+       or (v.modified > $4::timestamptz and v.fetched_at < excluded.fetched_at)
+    returning
+        v.{key} as key, v.revision, v.published_revision < v.revision as unpublished, v.xmax = 0 as inserted
+), answers as (
+    select array(select partition from owner) as owned, null as key, null as revision, null as unpublished,
+        null as inserted
+    union all
+    select null, key, revision, unpublished, inserted from written
+)
+select * from answers order by owned nulls last
+
+
+-- name: before
+-- Of these, those that are stored with another hash, as they are stored.
+select
+    v.{key} as key, v.{value}::text as value, v.modified, v.content_hash,
+    v.published_revision < v.revision as unpublished, v.step::text as step
+from unnest($1::bigint[], $2::bytea[]) as t ({key}, content_hash)
+join {table} as v using ({key})
+where v.content_hash <> t.content_hash
+
+
+-- name: known
+select {key} as key, modified, fetched_at, published_revision >= revision as published, status
+from {table}
+where {key} = any($1::bigint[])
+
+
+-- name: unpublished
+-- Of these, those whose newest version is not in the topic yet.
+select
+    {key} as key, tid, {oid} as oid, seller_id, revision, modified, status, fetched_at, {value}::text as value, source,
+    step::text as step
+from {table}
+where {key} = any($1::bigint[]) and published_revision < revision
+order by {key}
+
+
+-- name: unpublished_ids
+-- All whose newest version is not in the topic yet: what a crash between table and topic left.
+select {key} as key, tid from {table} where published_revision < revision order by {key}
+
+
+-- name: stored
+-- Of these, the newest versions, whether the topic has them or not; none of a seller that is erased.
+select
+    {key} as key, tid, {oid} as oid, seller_id, revision, modified, status, fetched_at, {value}::text as value, source,
+    step::text as step
+from {table} as v
+where {key} = any($1::bigint[])
+  and not exists (select from sellers as s where s.seller_id = v.seller_id and s.state = 'erased')
+order by {key}
+
+
+-- name: mark_published
+-- Durable: were it undone by a crash of the database that the writer does not notice, the next version would
+-- report once more what was reported.
+update {table} as v
+set published_revision = greatest(v.published_revision, t.revision)
+from unnest($1::bigint[], $2::bigint[]) as t ({key}, revision)
+where v.{key} = t.{key}
+
+
+-- name: outstanding
+-- Of what the platform lists, that which is not yet stored and published as listed. An equal `modified` counts only
+-- when the stored state was fetched late enough to be final for that second; so does one that lies ahead of the
+-- platform's time, $4, and any where the list does not say a time that can be.
+select t.{key} as key
+from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t ({key}, modified, settled_after)
+left join {table} as v using ({key})
+where v.{key} is null
+   or v.published_revision < v.revision
+   or v.modified < t.modified
+   or (
+       v.fetched_at < t.settled_after
+       and (v.modified = t.modified or t.modified is null or v.modified > $4::timestamptz)
+   )
+order by t.{key}
+
+
+-- name: states
+select {key} as key, modified, content_hash from {table} where seller_id = $1
+
+
+-- name: values_of
+select {key} as key, {value}::text as value from {table} where {key} = any($1::bigint[])
