@@ -92,11 +92,7 @@ class BootstrapJob:
 
     @property
     def _export(self) -> BulkExport:
-        if self.bulk_export is None:
-            raise BootstrapFailedError(
-                "the platform has no bulk export, and a bulk start by its lists is not built: see "
-                "docs/how-to/add-a-platform.md"
-            )
+        assert self.bulk_export is not None, "`run` has refused to begin"
         return self.bulk_export
 
     @property
@@ -112,6 +108,11 @@ class BootstrapJob:
                 run again later.
             ErasedError: the seller was erased meanwhile.
         """
+        if self.bulk_export is None:
+            raise BootstrapFailedError(
+                "the platform has no bulk export, and a bulk start by its lists is not built: see "
+                "docs/how-to/add-a-platform.md"
+            )
         try:
             await self._go_through()
         except ErasedError:
@@ -119,7 +120,6 @@ class BootstrapJob:
             raise
 
     async def _go_through(self) -> None:
-        _ = self._export  # before anything is begun that could not be ended
         state = await self._subscribe()
         failpoints.reach("bootstrap.subscribed")
         if (

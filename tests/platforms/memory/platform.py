@@ -49,6 +49,7 @@ from topsync.platforms.port import (
     Unreadable,
     WindowTooWide,
 )
+from topsync.platforms.session_port import GrantRefused, SessionGrant
 
 STATE_WORDS = {1: "UNPAID", 2: "TO_SHIP", 3: "ON_ITS_WAY", 4: "CANCELLED", 5: "DONE"}
 """None of them is a word of Taobao's."""
@@ -296,6 +297,35 @@ class MemoryMessages:
 
     def connection(self, on_status: Callable[[PushStatus], None]) -> CallbackConnection:
         return CallbackConnection(self.shop, self.clock, on_status)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryGrants:
+    """See `topsync.platforms.session_port.Grants`."""
+
+    shop: MemoryShop
+    clock: ServerClock
+
+    async def refresh(self, refresh_token: SecretStr) -> SessionGrant | GrantRefused:
+        token = self.shop.refresh(refresh_token.get_secret_value())
+        if token is None:
+            return GrantRefused("invalid", "the refresh token is no good", concerns_app=False)
+        return SessionGrant(
+            seller_id=self.shop.shop_id,
+            nick="memory_one",
+            session=SecretStr(token),
+            authorised_at=self.clock.now(),
+            ends_at=None,
+            refresh_token=SecretStr(self.shop.refresh_token),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySubscriptions:
+    """See `topsync.platforms.session_port.Subscriptions`: every authorised seller's messages come."""
+
+    async def subscribe(self, session: SecretStr, *, priority: Priority) -> None:
+        """Nothing is to be done."""
 
 
 @asynccontextmanager

@@ -40,7 +40,9 @@ class MemoryShop:
 
     shop_id: int
     token: str
+    """What lets us in; `refresh` replaces it."""
     secret: str
+    refresh_token: str = "refresh-1"
     callback_url: str = ""
     orders: dict[str, MemoryOrder] = field(default_factory=dict)
     fails_next: list[int] = field(default_factory=list)
@@ -66,6 +68,13 @@ class MemoryShop:
         order.updated = max(int(time.time()), order.updated + 1)
 
     # Calls
+
+    def refresh(self, refresh_token: str) -> str | None:
+        """A new token for whoever has the refresh token, which works once; none for others."""
+        if refresh_token != self.refresh_token:
+            return None
+        self.token, self.refresh_token = f"{self.token}+", f"{refresh_token}+"
+        return self.token
 
     def call(self, method: str, token: str, arguments: Mapping[str, object]) -> dict[str, object]:
         """Answer a call, in the platform's envelope."""

@@ -15,6 +15,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
+from bootstrap.job import BootstrapFailedError, BootstrapJob
 from consumer.enrich.bytes_in_flight import Room
 from consumer.enrich.dead_letter_share import Limit
 from consumer.enrich.enricher import Enricher
@@ -30,8 +31,10 @@ from tests.platforms.memory.platform import (
     LEFT_TAG,
     MemoryClient,
     MemoryDetails,
+    MemoryGrants,
     MemoryLists,
     MemoryMessages,
+    MemorySubscriptions,
     truth_served,
 )
 from tests.platforms.memory.shop import BAD_TOKEN, BUSY, TOO_OFTEN, MemoryShop
@@ -40,16 +43,24 @@ from tests.stream.clusters import create_topics, read_all, settings_for
 from tests.support.eventually import eventually
 from topsync.base.clock import ServerClock
 from topsync.base.service import Lifetime
-from topsync.base.settings import CoverageSettings, EnricherSettings, KafkaSettings, VaultSettings
+from topsync.base.settings import (
+    BootstrapSettings,
+    CoverageSettings,
+    EnricherSettings,
+    KafkaSettings,
+    VaultSettings,
+)
 from topsync.base.vault import Vault, new_key
 from topsync.budget.errors import CallLimitedError
 from topsync.coverage.pull import Puller
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.kind import Kind
 from topsync.platforms.port import PlatformAwayError, SessionRefusedError
+from topsync.sellers.renewal import Renewal
 from topsync.sellers.sessions import Sessions
 from topsync.store import coverage, sellers
 from topsync.store.database import Pool
+from topsync.store.sellers import Life
 from topsync.store.shared_table import SharedTables
 from topsync.stream import producer as producers
 from topsync.stream.topics import Registry
@@ -139,8 +150,13 @@ async def installation(
     vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
     async with emptied(migrated_database_url) as pool, producers.idempotent(kafka) as producer:
         await pool.execute("delete from sellers")
-        cipher = vault.encrypt(SecretStr(TOKEN))
-        await sellers.add(pool, seller_id=SELLER, nick="memory_one", session_cipher=cipher)
+        await sellers.add(
+            pool,
+            seller_id=SELLER,
+            nick="memory_one",
+            session_cipher=vault.encrypt(SecretStr(TOKEN)),
+            life=Life(refresh_cipher=vault.encrypt(SecretStr(shop.refresh_token))),
+        )
         client = MemoryClient(shop, clock, local_gate())
         await client.sync_clock()
         puller = Puller(
@@ -166,7 +182,8 @@ async def installation(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(service.run(lifetime))
             await eventually(lambda: shop.callback_url)
-            yield Installation(shop, pool, kafka, topics, puller, Sessions(pool, vault))
+            sessions = Sessions(pool, vault, Renewal(pool, vault, MemoryGrants(shop, clock), clock))
+            yield Installation(shop, pool, kafka, topics, puller, sessions)
             lifetime.stop()
 
 
@@ -259,3 +276,36 @@ async def test_what_the_platform_refuses_means_the_same_as_on_any_other(installa
         installation.shop.fails_next.append(code)
         with pytest.raises(error):
             await installation.puller.preview(installation.request())
+
+
+async def test_a_session_that_the_platform_refuses_is_refreshed(installation: Installation) -> None:
+    sessions, shop = installation.sessions, installation.shop
+    account = await sessions.get(SELLER)
+    assert account is not None
+    shop.token = "expired"
+    with pytest.raises(SessionRefusedError):
+        await installation.puller.preview(installation.request())
+    renewed = await sessions.refused(account)
+    assert renewed is not None
+    found = await installation.puller.preview(installation.request(token=renewed.session.get_secret_value()))
+    assert found.listed == ORDERS
+
+
+async def test_a_bulk_start_refuses_a_platform_without_an_export_before_it_begins(
+    installation: Installation,
+) -> None:
+    account = await installation.sessions.get(SELLER)
+    assert account is not None
+    job = BootstrapJob(
+        account=account,
+        subscriptions=MemorySubscriptions(),
+        bulk_export=None,
+        puller=installation.puller,
+        topics=installation.topics,
+        settings=BootstrapSettings(),
+        report=lambda *_: None,
+    )
+    with pytest.raises(BootstrapFailedError, match="no bulk export"):
+        await job.run()
+    assert installation.shop.calls == []
+    assert await installation.pool.fetchval("select count(*) from bootstraps") == 0
