@@ -1,4 +1,4 @@
-"""The time from the platform's message to a subscriber, with real services; and the load of one enricher."""
+"""The time from the platform's message to a subscriber, by real services; and what an enricher can take."""
 
 from __future__ import annotations
 
