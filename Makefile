@@ -1,9 +1,9 @@
-# Two commands are enough: `make demo` and `make test`. Each sets everything up first, in this folder alone.
+# Two commands are enough: `make demo` and `make test`. Each sets everything up first, only in this folder.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage bench soak setup lint format constraints clean
 
-# Where the environment forbids to keep compiled modules, each of hundreds of starts would compile them again.
+# If the environment forbids to keep compiled modules, each of hundreds of starts would compile them again.
 unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv/bin
@@ -23,13 +23,13 @@ demo: setup ## the whole system on this machine, against a simulated platform; o
 test: setup ## all tests, with a real Kafka and PostgreSQL; options for pytest in ARGS="..."
 	@$(VENV)/python -m pytest --numprocesses=2 --no-loadscope-reorder $(ARGS)
 
-coverage: setup ## what the tests do not run, by function, and why; ARGS="--again" reports the last run
+coverage: setup ## what the tests do not run, by function, with reasons; ARGS="--again" reports the last run
 	@$(VENV)/python -m tests.measured $(ARGS)
 
-bench: setup ## what it does a second, beside what is possible here; names of benchmarks and --write in ARGS="..."
+bench: setup ## what topsync does per second, and what this machine can do; names of benchmarks and --write in ARGS="..."
 	@$(VENV)/python -m benchmarks $(ARGS)
 
-soak: setup ## kills and outages at length, and ten minutes of bytes for the channel; ARGS="kills" or "channel --minutes 60"
+soak: setup ## long kills and outages, and ten minutes of random bytes for the channel; ARGS="kills" or "channel --minutes 60"
 	@$(VENV)/python -m pip install --quiet --no-deps --require-hashes --requirement constraints-soak.txt
 	@$(VENV)/python -m soak $(ARGS)
 
@@ -37,11 +37,11 @@ setup: ## install what the other commands need; quick when nothing has changed (
 	@for python in $(PYTHONS); do \
 	  if $$python -c '$(IS_NEW_ENOUGH)' 2>/dev/null; then exec $$python -m topsync.local.setup; fi; \
 	done; \
-	echo "setup: topsync needs Python 3.11 or later, and none of these is one: $(PYTHONS)." >&2; \
-	echo "setup: install one, or name it: make setup PYTHON=/path/to/python" >&2; \
+	echo "setup: topsync needs Python 3.11 or later, and none of these is new enough: $(PYTHONS)." >&2; \
+	echo "setup: install Python, or name it: make setup PYTHON=/path/to/python" >&2; \
 	exit 1
 
-lint: setup ## style, types and the rules on who may import whom
+lint: setup ## style, types and the rules of imports
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy

@@ -1,1 +1,1 @@
-"""Benchmarks: what topsync does a second, beside what is possible on the same machine in the same run."""
+"""Benchmarks: what topsync does per second, compared with what the machine can do in the same run."""

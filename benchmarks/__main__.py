@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...] [--write]`: runs benchmarks and prints what they find out."""
+"""`python -m benchmarks [NAME ...] [--write]`: runs benchmarks and prints their results."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ BENCHMARKS: Final = (
     "coalescing",
     "upsert",
 )
-"""Each is a module of this package with an asynchronous `run` that answers with a report."""
+"""Each is a module of this package with an asynchronous `run` that returns a report."""
 
 
 def main() -> None:
-    """Run the named benchmarks one after another, or all of them, on the loop that the services run on."""
+    """Run the named benchmarks in turn, or all of them, on the same event loop as the services."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; without: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"some of {', '.join(BENCHMARKS)}; default: all"
+    )
     parser.add_argument("--write", action="store_true", help="put the results into docs/benchmarks.md")
     arguments = parser.parse_args()
     if unknown := set(arguments.names).difference(BENCHMARKS):

@@ -1,8 +1,8 @@
 """A message channel that only counts: `python -m benchmarks.channel_source MESSAGES [--rate N]`.
 
-Made to cost as little as possible beside what is measured: the messages are rendered before anybody
-connects, confirms are kept as they come, and everything is read and checked only after the last one. It
-serves one client, prints its port as its first line and what it found as its second, then ends.
+It takes as little processor time as possible besides the measured client: the messages are rendered before
+the client connects, confirms are kept as they come, and are read and checked only after the last confirm. It
+serves one client, prints its port in the first line and its results in the second line, then ends.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ FIRST_TID: Final = 3_100_000_000_000_000_001
 SELLERS: Final = 20
 
 BLOCK_MESSAGES: Final = 100
-"""Written at once; about 50 kB."""
+"""Messages written at a time; about 50 kB."""
 
 TICK_SECONDS: Final = 0.005
 """How often messages are written when their rate is limited."""
 
 SETTLING_SECONDS: Final = 1.0
-"""At a limited rate, what was written so early is not in the waits: it waited for the client's start."""
+"""At a limited rate, earlier messages are not in the waits: they waited for the client's start."""
 
 PATIENCE_SECONDS: Final = 120.0
 
@@ -59,7 +59,7 @@ _LENGTH: Final = struct.Struct("!H")
 
 
 def tids(messages: int) -> range:
-    """The orders that the messages are about, one each."""
+    """The orders that the messages are about, an order for each message."""
     return range(FIRST_TID, FIRST_TID + messages)
 
 
@@ -94,7 +94,7 @@ def _message(number: int, now: Date) -> bytes:
 
 
 class Source(asyncio.Protocol):
-    """The platform's side of one connection."""
+    """The platform's side of a connection."""
 
     def __init__(self, messages: int, rate: float | None) -> None:
         now = date_of(datetime.now(UTC))
@@ -152,7 +152,7 @@ class Source(asyncio.Protocol):
     # What is measured
 
     async def run(self) -> dict[str, object]:
-        """Push everything, wait for the confirms, and say what came."""
+        """Push everything, wait for the confirms, and return the results."""
         await self._accepted.wait()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._push()
@@ -174,13 +174,13 @@ class Source(asyncio.Protocol):
             await asyncio.sleep(max(0.0, due - time.perf_counter()) if self._rate else 0)
 
     def _is_complete(self) -> bool:
-        """Whether as many bytes have come as all confirms have; a pull request or two may be among them."""
+        """Whether the bytes of all confirms have come; a pull request or two may be among them."""
         return self._received_bytes >= self._messages * self._confirm_bytes and (
             len(self._confirms()) >= self._messages
         )
 
     def _confirms(self) -> list[tuple[float, int]]:
-        """When which id was confirmed."""
+        """Each confirm: its time and its id."""
         protocol = Protocol(SERVER, state=OPEN)
         found = []
         for at, data in self._received:
@@ -188,7 +188,7 @@ class Source(asyncio.Protocol):
             for event in protocol.events_received():
                 assert isinstance(event, WebSocketFrame)
                 frame = decode(bytes(event.data))
-                assert frame.token == TOKEN, "the token of each frame is the one that was given"
+                assert frame.token == TOKEN, "each frame has the token that was given"
                 if read_kind(frame) == MessageKind.CONFIRM:
                     found.append((at, int(cast(Int64, frame.custom["id"]))))
         return found
@@ -231,10 +231,12 @@ async def _serve(messages: int, rate: float | None) -> None:
 
 
 def main() -> None:
-    """Serve one client, print what was found, and end."""
+    """Serve a client, print the results, and end."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.channel_source", description=__doc__)
     parser.add_argument("messages", type=int)
-    parser.add_argument("--rate", type=float, help="messages a second; as fast as they are taken without")
+    parser.add_argument(
+        "--rate", type=float, help="messages per second; default: as fast as the client takes them"
+    )
     arguments = parser.parse_args()
     uvloop.run(_serve(arguments.messages, arguments.rate))
 

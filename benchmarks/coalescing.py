@@ -1,7 +1,7 @@
-"""Detail calls for each message on an ordinary day of the simulator, and whether any state came too late.
+"""Detail calls for each message on an ordinary day of the simulator, and whether a state came too late.
 
-The day is `topsync/simulator/day.py`. It is played with every message fetched at once, and with messages that
-wait by what they tell (`topsync/model/linger.py`).
+The day is `topsync/simulator/day.py`. It is played twice: each message is fetched at once, or messages linger
+according to their topic (`topsync/model/linger.py`).
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from topsync.stream.topics import Topic
 
 CHANGES_PER_SECOND: Final = 40
 WARM_UP_SECONDS: Final = 25.0
-"""Until then, fewer scenes are in play than later, and fewer messages wait."""
+"""Before this time, fewer scenes are in play than later, and fewer messages wait."""
 SECONDS: Final = 20.0
-"""Measured of each day."""
+"""The measured time of each day."""
 ORDERS: Final = 3000
 TARGET_CALLS_PER_MESSAGE: Final = 0.4
 
 UNHURRIED: Final = linger.parse(linger.UNHURRIED, WORDS)
 RUNS_ON_SECONDS: Final = max(UNHURRIED.values()).total_seconds() + 2
-"""After what is measured: until its last messages have been waited for, as on any day."""
+"""After the measured time: until its last messages have lingered, as on any day."""
 
 ANSWER_SECONDS: Final = 0.03
-"""From a message to the begin of its fetch, for what is worked out."""
+"""From a message to the begin of its fetch, for the calculated row."""
 
 BOUND_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.2
 QUIET_LOOKS: Final = 10
-"""So many looks in a row that find nothing to be done are the end of a day."""
+"""After so many looks in a row that find nothing to do, a day has ended."""
 
 FULLINFO: Final = "taobao.trade.fullinfo.get"
 
@@ -64,10 +64,10 @@ messages_per_line = {per_line}
 fault = "duplicate"
 probability = 0.02
 """
-"""One message in fifty comes twice: no source tells how many do."""
+"""One message in fifty comes twice; no source says how many do on the platform."""
 
 SETTINGS: Final = {
-    # The allowance of production: a fetch sooner after its message proves nothing.
+    # The allowance of production: an earlier fetch after a message proves nothing.
     "TOPSYNC_DETAIL_LAG_ALLOWANCE_SECONDS": "1",
     "TOPSYNC_RECONCILE_POLL_SECONDS": "1",
     "TOPSYNC_SWEEP_INTERVAL_SECONDS": "0",
@@ -76,37 +76,37 @@ SETTINGS: Final = {
 }
 
 SETUP: Final = (
-    f"The whole system in processes of its own on these cores, {CHANGES_PER_SECOND} changes a second as on "
-    "an ordinary day (`topsync/simulator/day.py`, where its assumptions are), over 12 partitions and two "
-    f"connections, one message in fifty repeated, no sweeps. Of each day {SECONDS:g} s are measured, after "
-    f"{WARM_UP_SECONDS:g} s to warm up; where messages wait, it runs on until the last of them have. A call "
-    "is one of `taobao.trade.fullinfo.get`, those that ask again included. A message is late until the "
+    f"The whole system as processes on these cores, {CHANGES_PER_SECOND} changes a second as on an ordinary "
+    "day (`topsync/simulator/day.py` has its assumptions), over 12 partitions and two connections, one "
+    f"message in fifty repeated, no sweeps. Of each day {SECONDS:g} s are measured, after "
+    f"{WARM_UP_SECONDS:g} s to warm up; if messages linger, the day runs on until the last of them have. A "
+    "call is a call of `taobao.trade.fullinfo.get`, repeated calls included. A message is late until the "
     "topic has a state of its order that has reached the message's second. *Unhurried* is "
-    "`TOPSYNC_LINGER=unhurried`: what tells of a new order waits up to 20 s, of a rating or a memo up to "
-    "5 s; these messages are the patient ones, all others the urgent ones. Whether a change is told once, "
-    "or once for each of its order's lines, is not documented, so both are played. The target is for the "
-    "latter: told once, the urgent changes alone are more calls than that (the last row), and no wait of "
-    "the patient ones can spare those."
+    "`TOPSYNC_LINGER=unhurried`: a message about a new order lingers up to 20 s, about a rating or a memo up "
+    "to 5 s; all other messages are urgent. It is not documented whether a change of an order sends one "
+    "message, or one for each line, so both are played. The target is for a message per line: with one "
+    "message per change, the urgent changes alone take more calls than the target (the last row), which "
+    "no lingering can save."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as the enrichers read it."""
+    """A message as the enrichers read it."""
 
     tid: int
     event: str
-    told_at: datetime
+    sent_at: datetime
 
     @property
-    def is_patient(self) -> bool:
-        """Whether it may wait where messages may."""
+    def may_linger(self) -> bool:
+        """Whether it may linger, if the setting lets messages linger."""
         return self.event in UNHURRIED
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One state of an order, as a subscriber sees it."""
+    """A state of an order, as a subscriber sees it."""
 
     published_at: datetime
     modified: datetime
@@ -114,31 +114,31 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one policy came to."""
+    """The result of a policy."""
 
     messages: Sequence[Message]
-    """Of the time that is measured, as all else where nothing else is said."""
+    """Messages of the measured time; the other values are of this time too, unless they say otherwise."""
     calls: int
     changes: int
     never_shown: int
     """Messages whose second no published state of their order has reached."""
     urgent_seconds: Sequence[float]
-    """From each urgent message to the publication of its state, ascending."""
-    patient_seconds: Sequence[float]
+    """From each urgent message to the publication of its state, in seconds; ascending."""
+    lingering_seconds: Sequence[float]
     to_prove: float
-    """Orders that a sweep would fetch once more, for proof, for each message of the whole day."""
+    """Orders that a sweep would fetch again, as a proof, for each message of the whole day."""
 
     def for_each_message(self, count: int) -> float:
         return count / len(self.messages)
 
 
 async def run() -> Report:
-    """Play the day both ways, each with both policies, and report all."""
+    """Play both kinds of day, each with both policies, and report the results."""
     rows: list[Row] = []
-    for name, per_line in (("told for each line", True), ("told once", False)):
+    for name, per_line in (("a message per line", True), ("a message per change", False)):
         async with _day(per_line=per_line) as system:
             at_once = await _play(system)
-            # A new enricher, which waits.
+            # A new enricher, which lets messages linger.
             await system.processes["enrich"].stop()
             system.environment["TOPSYNC_LINGER"] = linger.UNHURRIED
             await system.start("enrich")
@@ -154,9 +154,9 @@ async def run() -> Report:
             ),
             *_rows(f"{name}, fetched at once", at_once, target),
             *_rows(f"{name}, unhurried", unhurried, target),
-            Row(what=f"{name}: orders stale in the end", value=stale, unit="", at_most=0),
+            Row(what=f"{name}: orders stale at the end", value=stale, unit="", at_most=0),
             Row(
-                what=f"{name}, worked out: calls for each message if the patient ones cost none",
+                what=f"{name}, calculated: calls for each message if lingering messages needed none",
                 value=unhurried.for_each_message(calls_at_once(_urgent(unhurried.messages))),
                 unit="",
                 digits=2,
@@ -176,9 +176,9 @@ def _rows(name: str, found: Outcome, target: float | None) -> list[Row]:
         ),
         Row(what=f"{name}: messages never shown", value=found.never_shown, unit="", at_most=0),
         *_late(f"{name}: urgent message to topic", found.urgent_seconds),
-        *_late(f"{name}: patient message to topic", found.patient_seconds),
+        *_late(f"{name}: lingering message to topic", found.lingering_seconds),
         Row(
-            what=f"{name}: calls of the sweep that proves it, for each message",
+            what=f"{name}: calls of the sweep that proves the day, for each message",
             value=found.to_prove,
             unit="",
             digits=2,
@@ -194,14 +194,14 @@ def _late(what: str, seconds: Sequence[float]) -> list[Row]:
 
 
 def _urgent(messages: Iterable[Message]) -> list[Message]:
-    return [message for message in messages if not message.is_patient]
+    return [message for message in messages if not message.may_linger]
 
 
 def calls_at_once(messages: Iterable[Message]) -> int:
-    """Calls where each message is fetched at once, and what comes before that begins is answered with it."""
+    """Calls if each message is fetched at once, together with messages that come before the fetch begins."""
     by_order: defaultdict[int, list[datetime]] = defaultdict(list)
     for message in messages:
-        by_order[message.tid].append(message.told_at)
+        by_order[message.tid].append(message.sent_at)
     calls = 0
     for moments in by_order.values():
         answered_until = datetime.min.replace(tzinfo=platform_time.CHINA)
@@ -214,7 +214,7 @@ def calls_at_once(messages: Iterable[Message]) -> int:
 
 @asynccontextmanager
 async def _day(*, per_line: bool) -> AsyncIterator[System]:
-    """A system whose sellers are live, and whose platform has days of that kind."""
+    """A system with live sellers, on a platform with that kind of day."""
     folder = run_folders.create()
     scenario = folder / "day.toml"
     scenario.write_text(SCENARIO.format(per_line=str(per_line).lower()))
@@ -233,7 +233,7 @@ async def _day(*, per_line: bool) -> AsyncIterator[System]:
 
 
 async def _play(system: System, *, runs_on_seconds: float = 0.0) -> Outcome:
-    """One day under the policy of the enricher that runs."""
+    """Play a day with the policy of the running enricher."""
     began_at = await _now(system)
     await system.admin("POST", "/activity", {"rate": CHANGES_PER_SECOND})
     await asyncio.sleep(WARM_UP_SECONDS)
@@ -244,8 +244,8 @@ async def _play(system: System, *, runs_on_seconds: float = 0.0) -> Outcome:
     await asyncio.sleep(runs_on_seconds)
     await system.admin("POST", "/activity", {"rate": 0})
     await _until_quiet(system)
-    of_day = [message async for message in _messages(system) if message.told_at >= began_at]
-    messages = [message for message in of_day if start <= message.told_at < end]
+    of_day = [message async for message in _messages(system) if message.sent_at >= began_at]
+    messages = [message for message in of_day if start <= message.sent_at < end]
     versions = await _versions(system)
     late = [(message, _seconds_late(message, versions[message.tid])) for message in messages]
     shown = [(message, seconds) for message, seconds in late if seconds is not None]
@@ -254,14 +254,14 @@ async def _play(system: System, *, runs_on_seconds: float = 0.0) -> Outcome:
         calls=calls,
         changes=changes,
         never_shown=len(late) - len(shown),
-        urgent_seconds=sorted(seconds for message, seconds in shown if not message.is_patient),
-        patient_seconds=sorted(seconds for message, seconds in shown if message.is_patient),
+        urgent_seconds=sorted(seconds for message, seconds in shown if not message.may_linger),
+        lingering_seconds=sorted(seconds for message, seconds in shown if message.may_linger),
         to_prove=await _unproven(system, began_at) / len(of_day),
     )
 
 
 async def _until_quiet(system: System) -> None:
-    """Wait until every message is confirmed, every hint read and nothing is to be asked again."""
+    """Wait until all messages are confirmed, all hints are read and nothing must be asked again."""
     async with asyncio.timeout(BOUND_SECONDS):
         before, quiet = -1, 0
         while quiet < QUIET_LOOKS:
@@ -314,7 +314,7 @@ async def _unproven(system: System, began_at: datetime) -> int:
 
 
 async def _messages(system: System) -> AsyncIterator[Message]:
-    """The messages about orders, as push has written them; what asks again is none."""
+    """The messages about orders, as push has written them; without the hints that ask again."""
     async for record in _records(system, topics.registry(_kafka(system)).changes):
         change = Change.model_validate_json(record.value or b"")
         if change.source is Source.PUSH and change.reason is None:
@@ -322,25 +322,25 @@ async def _messages(system: System) -> AsyncIterator[Message]:
 
 
 async def _versions(system: System) -> Mapping[int, Sequence[Version]]:
-    """What a subscriber has seen of each order, in order."""
+    """The versions of each order that a subscriber has seen, in order."""
     found: defaultdict[int, list[Version]] = defaultdict(list)
     async for record in _records(system, topics.registry(_kafka(system)).orders):
-        told = cloud_events.attributes(record.headers)
+        about = cloud_events.attributes(record.headers)
         # Kafka's time: `publishedat` is the enricher's estimate of the platform's clock.
         published_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-        version = Version(published_at, parse_instant(told["time"]))
-        found[int(told["subject"])].append(version)
+        version = Version(published_at, parse_instant(about["time"]))
+        found[int(about["subject"])].append(version)
     return found
 
 
 def _seconds_late(message: Message, versions: Sequence[Version]) -> float | None:
-    """How long after a message its state was published; none where it never was."""
-    second = platform_time.floor_to_second(message.told_at)
+    """How many seconds after a message its state was published; None if it never was."""
+    second = platform_time.floor_to_second(message.sent_at)
     for version in versions:
-        # A message may be published in the second after its change: then its state may be the last one.
+        # A message may be published in the second after its change: then its state may be the version before.
         is_last = version is versions[-1] and version.modified >= second - platform_time.RESOLUTION
         if version.modified >= second or is_last:
-            return max(0.0, (version.published_at - message.told_at).total_seconds())
+            return max(0.0, (version.published_at - message.sent_at).total_seconds())
     return None
 
 
@@ -353,7 +353,7 @@ def _kafka(system: System) -> KafkaSettings:
 
 
 async def _records(system: System, topic: Topic) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
-    """Everything that is in a topic now."""
+    """All records that are in a topic now."""
     kafka = KafkaSettings(kafka_bootstrap_servers=system.servers.kafka_bootstrap_servers)
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
     async with clients.reader(kafka) as consumer:

@@ -1,4 +1,4 @@
-"""From the platform's message to what a subscriber reads, by real services; and one enricher takes."""
+"""The time from the platform's message to a subscriber, by real services; and what an enricher can take."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from topsync.stream.clients import Consumer
 
 ANSWER_SECONDS: Final = 0.02
 MESSAGES: Final = 500
-"""A second, on a day of the simulator's."""
+"""Messages per second, on a day of the simulator."""
 
 DAY: Final = """
 [settings]
@@ -39,38 +39,38 @@ day = true
 messages_per_line = true
 """
 CHANGES_OF_THE_DAY: Final = 280
-"""A second: so many messages tell of them, and some more (the benchmark `coalescing` counts them)."""
+"""Changes per second; they send more messages than this (the benchmark `coalescing` counts them)."""
 
 P50_ALLOWANCE_SECONDS: Final = 0.02
 P99_ALLOWANCE_SECONDS: Final = 0.1
 
 PARTITIONS: Final = 2
-"""As many as there are cores: what the broker spends most on is the transactions of each partition."""
+"""As many as there are cores: most of the broker's work is the transactions of each partition."""
 
 SELLERS: Final = 20
 ORDERS: Final = 2_000
 
 WARM_UP_RATE: Final = 400
 WARM_UP_SECONDS: Final = 12.0
-"""Until the broker's just-in-time compiler has seen the path that is measured."""
+"""Until the broker's just-in-time compiler has seen the measured path."""
 
 SETTLING_SECONDS: Final = 2.0
-"""After each change of the rate, until what the rate before has left waiting is through."""
+"""After each change of the rate, until the waiting messages of the rate before are done."""
 
 MEASURED_SECONDS: Final = 20.0
 RATES: Final = (50, 100, 200, 300, 400, 500, 750, 1000, 1250, 1500, 2000)
-"""Changes a second, of which each is told by one message and each has to be fetched."""
+"""Changes per second; each sends a single message, and each must be fetched."""
 
 STEP_SECONDS: Final = 8.0
 LAGS_SECONDS: Final = 1.0
-"""A rate is one that the enricher does not keep up with when the slowest hundredth waits longer."""
+"""The enricher does not keep up with a rate if the slowest hundredth waits longer than this."""
 
 STAGES: Final = ("fetched", "stored", "published")
-"""Those that one process times by one clock."""
+"""The stages that a single process measures with a single clock."""
 
 
 async def run() -> Report:
-    """Let the simulator be busy, and read what subscribers read: on an ordinary day, and at growing rates."""
+    """Let the simulator make changes, and read as a subscriber: on an ordinary day, and at growing rates."""
     folder = run_folders.create()
     day = folder / "day.toml"
     day.write_text(DAY)
@@ -92,7 +92,7 @@ async def _day(system: System, subscriber: Subscriber, port: int) -> Day:
 
 
 async def _rates(system: System, subscriber: Subscriber) -> Rates:
-    """Median and p99 of each rate, up to the one that the enricher does not keep up with."""
+    """Median and p99 of each rate, up to the rate that the enricher does not keep up with."""
     await _at_rate(system, WARM_UP_RATE, WARM_UP_SECONDS)
     rates: dict[int, tuple[float, float]] = {}
     for rate in RATES:
@@ -107,11 +107,11 @@ def _setup() -> str:
         "The services as processes on these cores: `topsync simulate`, whose answers take "
         f"{ANSWER_SECONDS * 1000:.0f} ms, `topsync push`, one `topsync enrich` and no reconciler; embedded "
         f"PostgreSQL and Kafka (one broker, {PARTITIONS} partitions). Measured by a subscriber with "
-        "`read_committed`, by the clock that simulator and subscriber share: from the moment that the "
-        "platform's first message of a change names to the record at hand. First an ordinary day "
-        f"(`topsync/simulator/day.py`, told for each line) with {CHANGES_OF_THE_DAY} changes a second, for "
+        "`read_committed`, by the clock that simulator and subscriber share: from the moment in the "
+        "platform's first message of a change to the arrival of the record. First an ordinary day "
+        f"(`topsync/simulator/day.py`, a message per line) with {CHANGES_OF_THE_DAY} changes a second, for "
         f"{MEASURED_SECONDS:.0f} s after {WARM_UP_SECONDS:.0f} s to warm up. Then, in a new system, changes "
-        "that are told by one message each and all have to be fetched: each rate for "
+        "that send a single message each and must all be fetched: each rate for "
         f"{STEP_SECONDS:.0f} s, {SETTLING_SECONDS:.0f} s after it has begun, until the slowest hundredth "
         f"waits longer than {LAGS_SECONDS:.0f} s."
     )
@@ -172,7 +172,7 @@ def _percentiles(waits: Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Enricher:
-    """What the enricher's metrics tell."""
+    """Values of the enricher's metrics."""
 
     cpu_seconds: float
     stages: Mapping[str, tuple[float, float]]
@@ -181,12 +181,12 @@ class Enricher:
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """What the kernel tells of the cores: `/proc/stat` and `/proc/PID/task/TID/schedstat`."""
+    """The kernel's times of the cores, from `/proc/stat` and `/proc/PID/task/TID/schedstat`."""
 
     idle_seconds: float
-    """Of all together."""
+    """Of all cores together."""
     waited_for_seconds: float
-    """By the enricher's threads, ready to run while others had the cores."""
+    """While the enricher's threads were ready to run, and other threads had the cores."""
 
 
 def _cores(enricher: int) -> Cores:
@@ -213,11 +213,11 @@ async def _enricher(port: int) -> Enricher:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What was measured of a day."""
+    """The measurements of a day."""
 
     messages: int
     waits: Sequence[float]
-    """Of each order published, in seconds."""
+    """Of each published order, in seconds."""
     before: Enricher
     after: Enricher
     cores_before: Cores
@@ -250,7 +250,7 @@ async def _step(system: System, subscriber: Subscriber, rate: int) -> tuple[floa
 
 @dataclass(slots=True)
 class Subscriber:
-    """What a reader of `orders` has waited for each pushed order, in seconds."""
+    """A subscriber of `orders`, and how long it waited for each pushed order, in seconds."""
 
     waits: list[float] = field(default_factory=list)
 

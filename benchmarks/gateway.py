@@ -1,7 +1,7 @@
-"""How many details a second one process fetches: the whole client, beside bare HTTP clients in the same run.
+"""How many details per second a process fetches: the whole client, and bare HTTP clients in the same run.
 
-The contestants take turns, a second or so each, so that what else the machine does meets them all. Rates are
-medians over the rounds; a ratio is the median of the rounds' own ratios.
+The contestants take turns, about a second each, so that other load of the machine affects them all. Rates are
+medians over the rounds; a ratio is the median of the ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from topsync.simulator.sellers import seller_of
 IN_FLIGHT: Final = (64, 256)
 ROUNDS: Final = 9
 CALLS: Final = 4000
-"""Of one contestant in one round."""
+"""Calls of a contestant in a round."""
 
 FEWER: Final = 20
-"""httpx's own transport makes only so small a part of them: it would take longer than all the others."""
+"""httpx's own transport makes only a twentieth of them, or it would take longer than all others."""
 
 TRADES: Final = 600
 SEED: Final = 1
@@ -69,7 +69,7 @@ Fetch = Callable[[int], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A server to call, and what can be asked of it."""
+    """A server to call, and the trades that it has."""
 
     url: str
     tids: Sequence[int]
@@ -91,7 +91,7 @@ class Gateway:
 
 
 async def run() -> Report:
-    """Start the servers, let the contestants take turns at both numbers in flight, report."""
+    """Start the servers, let the contestants take turns with both numbers of calls in flight, and report."""
     async with ProcessGroup(run_folders.create()) as group:
         simulated, replayed, sizes = await start_gateways(group)
         rows = [row for in_flight in IN_FLIGHT for row in await _compare(replayed, in_flight)]
@@ -101,7 +101,7 @@ async def run() -> Report:
         f"retries, signature, HTTP, parsing, check of the id. {TRADES} different trades of the simulator, "
         f"{sizes}, are answered compressed, over "
         "HTTP/1.1 on kept loopback connections, by another process, `benchmarks.replay`, which checks "
-        f"nothing, so as not to be what limits. *{AIOHTTP}*: one `ClientSession` posts forms that were "
+        f"nothing, so that it is not the limit. *{AIOHTTP}*: one `ClientSession` posts forms that were "
         "signed and encoded beforehand and reads the bodies, decompressed; nothing is parsed. "
         f"*{HTTPX}*: the same with an `AsyncClient`. {ROUNDS} rounds of {CALLS:,} calls each, in turn "
         f"(of {CALLS // FEWER} with httpx's own); medians."
@@ -157,7 +157,7 @@ async def _against_the_simulator(gateway: Gateway, in_flight: int) -> Row:
 
 
 async def rate(fetch: Fetch, number: int, in_flight: int) -> float:
-    """Calls a second, of `number` calls by as many callers as may be in flight."""
+    """Calls per second, for `number` calls of `in_flight` callers."""
     indices = iter(range(number))
 
     async def caller() -> None:
@@ -172,7 +172,7 @@ async def rate(fetch: Fetch, number: int, in_flight: int) -> float:
 
 
 class _Client(TopClient):
-    """The client, with HTTP carried by whatever is to be measured."""
+    """The client, with the HTTP transport that is measured."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class _Client(TopClient):
 async def _client(
     gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
 ) -> AsyncIterator[TopClient]:
-    """A client as `runtime.open_gateway` makes it, but for the shared budget and the metrics."""
+    """A client as `runtime.open_gateway` makes it, but without the shared budget and the metrics."""
     outcomes: Counter[CallOutcome] = Counter()
     config = GatewayConfig(
         url=gateway.url,
@@ -212,7 +212,7 @@ async def _client(
 async def complete_client(
     gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
 ) -> AsyncIterator[Fetch]:
-    """The whole client, over our own transport or another."""
+    """The whole client, over our own transport or another transport."""
     async with _client(gateway, in_flight, transport) as client:
 
         async def fetch(index: int) -> object:
@@ -238,7 +238,7 @@ async def _aiohttp(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
 async def _httpx(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
     forms = [wire.encoded(gateway.form(index)) for index in range(TRADES)]
     limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
-    # A call waits for all before it: with 256 in flight that takes seconds.
+    # A call waits for all calls before it: with 256 in flight that takes seconds.
     async with httpx.AsyncClient(limits=limits, headers={"Content-Type": FORM_TYPE}, timeout=60) as client:
 
         async def fetch(index: int) -> object:
@@ -248,7 +248,7 @@ async def _httpx(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
 
 
 async def start_gateways(group: ProcessGroup) -> tuple[Gateway, Gateway, str]:
-    """Start a simulator, and a server that repeats its answers; the sizes of these answers in words."""
+    """Start a simulator and a server that repeats its answers; also returns the answers' sizes in words."""
     simulated_url = await _simulate(group)
     bodies = await _record(simulated_url)
     tids = [int(tid) for tid in bodies]
@@ -261,7 +261,7 @@ async def start_gateways(group: ProcessGroup) -> tuple[Gateway, Gateway, str]:
 
 
 async def _record(url: str) -> dict[str, str]:
-    """Complete trades of a running simulator, as the bodies of answers, by tid."""
+    """Complete trades of a running simulator, as bodies of answers, by tid."""
     bodies = {}
     async with _client(Gateway(url, ()), in_flight=8) as client:
         end = _CLOCK.now().replace(microsecond=0)
@@ -283,16 +283,16 @@ async def _record(url: str) -> dict[str, str]:
 
 
 async def _simulate(group: ProcessGroup) -> str:
-    """Start a simulator; its gateway's address."""
+    """Start a simulator; returns its gateway's address."""
     ready = group.folder / "simulator.json"
     options = {"seed": SEED, "sellers": 1, "orders": TRADES, "ready-file": ready}
     argv = ["topsync", "simulate", *(f"--{name}={value}" for name, value in options.items())]
-    told = orjson.loads(await _start(group, argv, ready, {"TOPSYNC_APP_SECRET": APP_SECRET}))
-    return str(told["gateway_url"])
+    addresses = orjson.loads(await _start(group, argv, ready, {"TOPSYNC_APP_SECRET": APP_SECRET}))
+    return str(addresses["gateway_url"])
 
 
 async def _replay(group: ProcessGroup, bodies: Mapping[str, str]) -> str:
-    """Start the server that answers with recorded bodies; its address."""
+    """Start the server that answers with recorded bodies; returns its address."""
     recorded, ready = group.folder / "recorded.json", group.folder / "replay.url"
     recorded.write_bytes(orjson.dumps(bodies))
     return await _start(group, ["benchmarks.replay", str(recorded), str(ready)], ready)
@@ -301,14 +301,14 @@ async def _replay(group: ProcessGroup, bodies: Mapping[str, str]) -> str:
 async def _start(
     group: ProcessGroup, module: Sequence[str], ready: Path, env: Mapping[str, str] | None = None
 ) -> str:
-    """Run a module as a process; what it writes to its ready file."""
+    """Run a module as a process; returns what it writes to its ready file."""
     process = await group.start(module[0], [sys.executable, "-m", *module], env=env)
     async with asyncio.timeout(READY_SECONDS):
-        while (told := _read(ready)) is None:
+        while (written := _read(ready)) is None:
             if process.returncode is not None:
                 raise process.failure("ended while starting")
             await asyncio.sleep(0.05)
-    return told
+    return written
 
 
 def _read(ready: Path) -> str | None:

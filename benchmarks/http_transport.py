@@ -1,7 +1,7 @@
-"""What the client costs over a library's HTTP in place of our own: docs/decisions/http-transport.md.
+"""The client's speed with a library's HTTP instead of our own: docs/decisions/http-transport.md.
 
-The complete client of `benchmarks.gateway` fetches details over each in turn. On a machine that others use
-too, processor time is what to compare: calls a second then say as much about the others.
+The complete client of `benchmarks.gateway` fetches details over each transport in turn. On a shared machine,
+compare the processor time: calls per second also depend on the other users.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from topsync.platforms.taobao.gateway.transport import FORM_HEADERS, HttpTranspo
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "decisions" / "http-transport.md"
 ROUNDS: Final = 9
 CALLS: Final = 1500
-"""Of one contestant in one round."""
+"""Calls of a contestant in a round."""
 
 OWN: Final = "our own"
 LOST_AT_MOST: Final = 0.2
-"""A library that loses no more is taken."""
+"""A library that loses at most this share is taken."""
 
 Exchange = tuple[int, Sequence[tuple[bytes, bytes]], bytes]
 """Status, headers and body as they were sent."""
 
 
 class OverAiohttp(HttpTransport):
-    """aiohttp's client, with everything off that is not wanted."""
+    """aiohttp's client, with everything that we do not need switched off."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -81,7 +81,7 @@ class OverAiohttp(HttpTransport):
 
 
 class OverHttpxAiohttp(OverAiohttp):
-    """httpx's interface over the same session: `httpx-aiohttp`, which has to be installed for it."""
+    """httpx's interface over the same session: `httpx-aiohttp`, which must be installed for it."""
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -93,21 +93,21 @@ class OverHttpxAiohttp(OverAiohttp):
         times = {"timeout": {"pool": self._config.connect_seconds, "read": read_seconds}}
         # As content: the library would send a stream in chunks.
         request = httpx.Request("POST", url, headers=FORM_HEADERS, content=content, extensions=times)
-        async with asyncio.timeout(read_seconds):  # the library knows no bound on the whole answer
+        async with asyncio.timeout(read_seconds):  # the library has no time limit for the whole answer
             response = await self._over_aiohttp.handle_async_request(request)
             return response.status_code, response.headers.raw, await self._read(response)
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Calls a second, and microseconds of this process's processor time a call."""
+    """Calls per second, and microseconds of this process's processor time per call."""
 
     rate: float
     cpu: float
 
 
 async def run() -> Report:
-    """Start the servers, let the transports take turns at both numbers in flight, report."""
+    """Start the servers, let the transports take turns with both numbers of calls in flight, and report."""
     transports: dict[str, type[HttpTransport]] = {OWN: HttpTransport, "aiohttp": OverAiohttp}
     if importlib.util.find_spec("httpx_aiohttp") is not None:
         transports["httpx-aiohttp"] = OverHttpxAiohttp
@@ -122,8 +122,8 @@ async def run() -> Report:
     setup = (
         f"{versions}. The complete client of the benchmark `gateway`, against the same server with the same "
         f"answers ({sizes}). {ROUNDS} rounds of {CALLS:,} calls over each, in turn. Figures are medians over "
-        "the rounds, ratios medians of the rounds' own ratios, with their range behind. A target is what a "
-        "library has to reach to be taken."
+        "the rounds, ratios are medians of the rounds' ratios, followed by their range. A library must reach "
+        "the targets to be taken."
     )
     return Report("http_transport", setup, rows, PAGE)
 

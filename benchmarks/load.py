@@ -1,4 +1,4 @@
-"""HTTP load that costs little itself: encoded requests over kept connections, one at a time on each."""
+"""HTTP load that takes little time itself: encoded requests over kept connections, one at a time on each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 ANSWER_SECONDS: Final = 600.0
-"""Bound of a whole run."""
+"""Time limit of a whole run."""
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"\r\ncontent-length: "
@@ -47,12 +47,12 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run took."""
+    """The measurements of a run."""
 
     calls: int
     seconds: float
     own_seconds: float
-    """Processor time of this process: the load itself must not be what is slow."""
+    """Processor time of this process: the load itself must not be the slow part."""
 
     @property
     def per_second(self) -> float:
@@ -60,19 +60,19 @@ class Outcome:
 
     @property
     def own_share(self) -> float:
-        """Of one core."""
+        """Share of a core."""
         return self.own_seconds / self.seconds
 
 
 Check = Callable[[int, bytes], None]
-"""Takes the position of a request and the body of its answer; raises AssertionError when that is wrong."""
+"""Takes the position of a request and the body of its answer; raises AssertionError if the body is wrong."""
 
 
 async def send_all(target: Target, requests: Sequence[bytes], check: Check, *, connections: int) -> Outcome:
     """Send each request once and check every answer.
 
     Raises:
-        AssertionError: an answer is no 200, is no complete answer, or the check refuses it.
+        AssertionError: an answer has another status than 200, is not complete, or fails the check.
         TimeoutError: not everything was answered in time.
     """
     loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ async def send_all(target: Target, requests: Sequence[bytes], check: Check, *, c
 
 
 class _Line(asyncio.Protocol):
-    """One connection, with at most one request on its way."""
+    """A connection, with at most one request under way."""
 
     def __init__(self, waiting: Iterator[tuple[int, bytes]], check: Check) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -106,7 +106,7 @@ class _Line(asyncio.Protocol):
         self._received = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class knows no kin
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class is no subclass
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
@@ -128,7 +128,7 @@ class _Line(asyncio.Protocol):
             if body is None:
                 return
             self._check(self._position, body)
-        except Exception as error:  # noqa: BLE001 -- told to whoever waits for the run
+        except Exception as error:  # noqa: BLE001 -- raised again for the caller that waits for the run
             self.done.set_exception(error)
             self.close()
             return

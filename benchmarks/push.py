@@ -36,7 +36,7 @@ from topsync.stream.topics import Registry, TopicsError
 
 MESSAGES: Final = 100_000
 WARM_UP_MESSAGES: Final = 30_000
-"""Until the broker's just-in-time compiler has seen the path that is measured."""
+"""Until the broker's just-in-time compiler has seen the measured path."""
 
 TARGET_PER_SECOND: Final = 20_000
 MODERATE_PER_SECOND: Final = 2_000
@@ -45,11 +45,11 @@ PARTITIONS: Final = 12
 """The product's default."""
 
 BOUND_SECONDS: Final = 60.0
-"""Nothing that is waited for, apart from the measuring itself, may take longer."""
+"""No wait, apart from the measurement itself, may take longer."""
 
 SETUP: Final = (
     "Three processes on these cores: a source that pushes messages rendered beforehand over the real channel "
-    "and TCP, as fast as they are taken (`benchmarks/channel_source.py`); the push service, on uvloop as in "
+    "and TCP, as fast as push takes them (`benchmarks/channel_source.py`); the push service, on uvloop as in "
     "production, with its journal in an embedded PostgreSQL; and an embedded Kafka (one broker, so acks=all "
     f"is one replica; {PARTITIONS} partitions). Measured at the source, from the first frame written to the "
     f"last confirm received, after {WARM_UP_MESSAGES:,} messages to warm up. The source checks that each id "
@@ -61,7 +61,7 @@ SETUP: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the source saw of one run, and what the run cost this process."""
+    """The source's results of a run, and the time that the run took of this process."""
 
     messages: int
     seconds: float
@@ -108,7 +108,7 @@ def _rows(stored: Measured, alone: Measured, moderate: Measured) -> list[Row]:
     ]
 
 
-# What is measured: entered, it connects to the address and confirms until it is left
+# The measured clients: context managers that connect to an address and confirm until their end
 
 
 @asynccontextmanager
@@ -129,7 +129,7 @@ async def _only_confirming(uri: str) -> AsyncIterator[None]:
 async def _stored(
     servers: Servers, pool: Pool, name: str, messages: int, *, rate: float | None = None
 ) -> Measured:
-    """A run with everything the product does, into topics of its own, which are then read back."""
+    """A run with everything that the product does, into new topics, which are then read back."""
     kafka = KafkaSettings(
         kafka_bootstrap_servers=servers.kafka_bootstrap_servers,
         topic_prefix=name,
@@ -160,7 +160,7 @@ async def _stored(
 
 
 async def _measured(messages: int, rate: float | None, client: _Client) -> Measured:
-    """Let a source push to the client, and say what it found.
+    """Let a source push to the client, and return its results.
 
     Raises:
         RuntimeError: not every message was confirmed exactly once.
@@ -191,10 +191,10 @@ class _Client(Protocol):
 
 
 async def _check(kafka: KafkaSettings, registry: Registry, messages: int) -> None:
-    """See that `changes` holds each order exactly once, and nothing else.
+    """Check that `changes` holds each order exactly once, and nothing else.
 
     Raises:
-        RuntimeError: it does not.
+        RuntimeError: `changes` holds something else.
     """
     async with clients.reader(kafka) as consumer:
         partitions = [TopicPartition(registry.changes.name, number) for number in range(PARTITIONS)]

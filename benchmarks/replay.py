@@ -1,6 +1,6 @@
 """A gateway that answers with recorded bodies: `python -m benchmarks.replay RECORDED READY_FILE`.
 
-As cheap as HTTP/1.1 can be had in Python, so that the client in front of it is what a benchmark measures: one
+It is as fast as HTTP/1.1 can be in Python, so that a benchmark measures the client and not the server: one
 asyncio protocol on uvloop, bodies compressed beforehand. It speaks real HTTP on kept connections and answers
 each call with the trade that was asked for, but checks neither signature nor session nor timestamp.
 """
@@ -26,18 +26,18 @@ from schemas import platform_time
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TID: Final = re.compile(rb"(?:^|&)tid=(\d+)")
 _COMPRESSION_LEVEL: Final = 1
-"""What a server that compresses on the fly chooses; the simulator does too."""
+"""The usual level of a server that compresses each answer; the simulator uses it too."""
 
 
 class _Connection(asyncio.Protocol):
-    """One kept connection. Requests come one after another, none before the last answer."""
+    """A kept connection. Requests come in turn, each after the answer to the last request."""
 
     def __init__(self, answers: Mapping[bytes, bytes]) -> None:
         self._answers = answers
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by descent
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class is no subclass
 
     def data_received(self, data: bytes) -> None:
         received = self._received + data if self._received else data
@@ -52,11 +52,11 @@ class _Connection(asyncio.Protocol):
     def _answer(self, head: bytes, body: bytes) -> bytes:
         date = format_datetime(datetime.now(UTC), usegmt=True).encode()
         if tid := _TID.search(body):
-            # The contestants all ask for gzip: the platform answers with it then.
+            # All contestants ask for gzip: then the platform answers with it.
             assert b"gzip" in head
             return b"HTTP/1.1 200 OK\r\nDate: " + date + self._answers[tid[1]]
-        told = orjson.dumps({"time_get_response": {"time": platform_time.format(datetime.now(UTC))}})
-        return b"HTTP/1.1 200 OK\r\nDate: " + date + _rest(told)
+        answer = orjson.dumps({"time_get_response": {"time": platform_time.format(datetime.now(UTC))}})
+        return b"HTTP/1.1 200 OK\r\nDate: " + date + _rest(answer)
 
 
 def _rest(body: bytes, *headers: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What a benchmark found out: a table for people, in the terminal and in docs/benchmarks.md."""
+"""The results of a benchmark: a table for people, in the terminal and in docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure.
+    """A figure.
 
     Attributes:
         at_least, at_most: the target, if the figure has one; the row then says whether it is met.
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of one benchmark.
+    """The results of a benchmark.
 
     Attributes:
         name: how the benchmark is called.
@@ -107,7 +107,7 @@ def write(report: Report) -> None:
 
 
 def machine() -> str:
-    """This machine in a few words: processor, usable cores, memory, Python, and how fast it is just now."""
+    """This machine in a few words: processor, usable cores, memory, Python, and its present speed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     python = f"Python {platform.python_version()}, a million objects in {_objects_seconds():.2f} s"
@@ -115,7 +115,7 @@ def machine() -> str:
 
 
 def _objects_seconds() -> float:
-    """A yardstick: a machine that is shared has faster and slower hours, most of all for memory."""
+    """A measure of the present speed: a shared machine has faster and slower hours, mostly for memory."""
     begun = time.perf_counter()
     kept: dict[int, tuple[int, str]] = {}
     for number in range(1_000_000):

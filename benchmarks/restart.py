@@ -22,7 +22,7 @@ from topsync.stream import clients
 INSTANCES = ("enrich-0", "enrich-1", "enrich-2")
 PARTITIONS = 6
 RATE = 120
-"""Changes a second: each partition has one every 50 ms, which is how exactly a pause can be seen."""
+"""Changes per second: a change every 50 ms in each partition, which is the precision of a pause."""
 STEADY_SECONDS = 3.0
 BOUND_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -56,7 +56,7 @@ async def run() -> Report:
     return Report(
         name="restart",
         setup=f"Three enrichers as the manifests set them up, each under its name, with {PARTITIONS} "
-        f"partitions and {RATE} changes a second, on one machine with everything else. One after the other "
+        f"partitions and {RATE} changes a second, on one machine with everything else. Each in turn "
         "is asked to end (SIGTERM) and started again at once. The pause of a partition is the longest time "
         "between two of its records in `orders`; most of it is the start of the process. A new pod adds what "
         "the cluster needs to start it. `tests/system/test_fleet.py` holds what is promised.",
@@ -124,7 +124,8 @@ async def _published(system: System) -> dict[int, list[float]]:
 
 
 def _pauses(times: dict[int, list[float]], known: dict[int, int]) -> list[float]:
-    """The longest pause of each partition after so many records."""
+    """The longest pause of each partition after the known number of records."""
     return [
-        max(later - one for one, later in pairwise(times[number][known[number] - 1 :])) for number in known
+        max(later - earlier for earlier, later in pairwise(times[number][known[number] - 1 :]))
+        for number in known
     ]

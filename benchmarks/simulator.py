@@ -1,4 +1,4 @@
-"""The simulated platform under load: processes of its own with a million orders, asked over real HTTP."""
+"""The simulated platform under load: its own processes with a million orders, called over real HTTP."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WARM_UP: Final = 2_000
 
 START_SECONDS: Final = 60.0
 _CHECKED_WHOLE: Final = 50
-"""One answer of so many is parsed; in the others only the absence of an error is looked for."""
+"""Every nth answer is parsed; in the others we only check that there is no error."""
 
 _APP_KEY: Final = "99000001"
 _APP_SECRET: Final = "simulator-secret-0001"
@@ -57,12 +57,12 @@ class Platform:
 
     @property
     def megabytes(self) -> float:
-        """Resident memory of all its processes, as Linux tells it."""
+        """Resident memory of all its processes, as Linux reports it."""
         return sum(_resident_kilobytes(process) for process in self._processes) / 1024
 
     @property
     def processor_seconds(self) -> float:
-        """Spent so far by all its processes, and by the system for them."""
+        """Used so far by all its processes, and by the system for them."""
         return sum(_processor_seconds(process) for process in self._processes)
 
     @property
@@ -105,9 +105,9 @@ async def run() -> Report:
                 at_most=5,
                 digits=1,
             ),
-            Row(what="resident memory once listening", value=after_start, unit="MB", at_most=600),
+            Row(what="resident memory when listening", value=after_start, unit="MB", at_most=600),
             Row(what="details, not compressed", value=plain.per_second, unit="/s", at_least=5000),
-            Row(what="processor time of one, all processes", value=1e6 * spent / plain.calls, unit="µs"),
+            Row(what="processor time of a detail, all processes", value=1e6 * spent / plain.calls, unit="µs"),
             Row(what="details in gzip, as topsync asks", value=packed.per_second, unit="/s"),
             Row(what="pages of increments in gzip", value=pages.per_second, unit="/s"),
             Row(what="resident memory after these calls", value=after_calls, unit="MB", at_most=600),

@@ -1,6 +1,6 @@
-"""Writing orders in batches: under the version guard, and with all that the writer finds out; and barely.
+"""Writing orders in batches: with the version guard, with all the writer's work, and without either.
 
-All begin with the same: orders of which JSON and content hash are there. What these cost, the last way shows.
+All ways begin with orders whose JSON and content hash are ready. The last way shows how long these take.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BATCH: Final = 200
 """The product's default."""
 
 PARTITIONS: Final = 4
-"""Written at the same time, as by one enricher: the database works on one batch while others are prepared."""
+"""Written at the same time, as by an enricher: the database works on a batch while others are prepared."""
 
 ROUNDS: Final = 7
 TARGET: Final = 0.7
@@ -46,7 +46,7 @@ NEW, CHANGED = "new", "changed"
 BARE, GUARDED, UPSERT, WHOLE = "barely", "under the guard", "the writer's upsert", "the whole way"
 WAYS: Final = (BARE, GUARDED, UPSERT, WHOLE)
 STEP: Final = '{"transitions":["updated"],"status_from":"TRADE_FINISHED","changed":["seller_memo"]}'
-"""What the statements keep of what has happened, where nobody has found it out."""
+"""The delta that the statements store when no delta was computed."""
 
 BARE_INSERT: Final = """
 insert into orders (tid, seller_id, created, modified, status, content_hash, fetched_at, source, trade, step)
@@ -63,14 +63,14 @@ set
 
 Batch = Sequence[OrderVersion]
 Write = Callable[[int, Batch], Awaitable[object]]
-"""Writes a batch of this number."""
+"""Writes the batch with this number."""
 
 Rates = dict[tuple[str, str], list[float]]
-"""Orders a second, by kind of order and way of writing, one of each round."""
+"""Orders per second, by kind of order and way of writing, a value for each round."""
 
 
 async def run() -> Report:
-    """Let the ways take turns at new orders and at changed ones."""
+    """Let the ways take turns with new orders and with changed orders."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     seller_id, trades = _trades()
     old = [_version(seller_id, trade, 0) for trade in trades]
@@ -91,11 +91,11 @@ async def run() -> Report:
             for _, (way, write) in itertools.product(range(ROUNDS), zip(WAYS, writes, strict=True)):
                 await pool.execute("truncate orders")
                 for second, kind in enumerate((NEW, CHANGED)):
-                    versions = [_version(seller_id, one.trade, second) for one in old]
+                    versions = [_version(seller_id, each.trade, second) for each in old]
                     if way != WHOLE:
                         _work_out(versions)
                     rates[kind, way].append(await _rate(write, versions))
-                    # What changes has been published before, nearly always.
+                    # Nearly always, the version before a change has been published.
                     await pool.execute("update orders set published_revision = revision")
             assert await pool.fetchval("select count(*) from orders") == ORDERS
     return Report("upsert", _setup(), _rows(rates))
@@ -105,12 +105,12 @@ def _setup() -> str:
     return (
         f"{ORDERS:,} orders of the simulator in batches of {BATCH}, {PARTITIONS} batches at a time from one "
         "process, into an embedded PostgreSQL (durable) on the same cores. All but the last begin with the "
-        "same: each order's JSON and content hash, worked out beforehand. *Barely* is one "
+        "same: each order's JSON and content hash, computed beforehand. *Barely* is one "
         "`insert … on conflict do update` a batch and no guard. *Under the guard* is the statement that the "
         "writer uses instead: under version guard and epoch, answering what it wrote. *The writer's upsert* "
-        "also reads the version before and finds out what each order brings beside it, which subscribers "
-        "are told. *The whole way* begins with an order as it was read: JSON and content hash are its work, "
-        "too. Changed: each order once more, published meanwhile, a second later, with another note. "
+        "also reads the version before and computes what each order brings beside it, which subscribers "
+        "read. *The whole way* begins with an order as it was read: it also computes JSON and content hash. "
+        "Changed: each order once more, published meanwhile, a second later, with another note. "
         f"{ROUNDS} rounds in turn; medians, of the ratios too."
     )
 
@@ -144,13 +144,13 @@ def _trades() -> tuple[int, list[Trade]]:
 
 
 def _version(seller_id: int, trade: Trade, second: int) -> OrderVersion:
-    """One that nothing has been worked out of yet."""
+    """A version of which nothing has been computed."""
     later = {"modified": trade.modified + timedelta(seconds=second), "seller_memo": f"note {second}"}
     return OrderVersion(seller_id, trade.model_copy(update=later), datetime.now(UTC), "push")
 
 
 def _work_out(versions: Sequence[OrderVersion]) -> None:
-    """Have ready what is kept of a version once it is asked for."""
+    """Compute what a version keeps after its first use."""
     for version in versions:
         assert version.wire
         assert version.content_hash
@@ -190,7 +190,7 @@ def _columns(batch: Batch) -> list[list[object]]:
 
 
 async def _rate(write: Write, versions: Sequence[OrderVersion]) -> float:
-    """Orders a second, by as many writers as there are partitions."""
+    """Orders per second, with a writer for each partition."""
     batches = enumerate(
         list(itertools.islice(versions, start, start + BATCH)) for start in range(0, len(versions), BATCH)
     )

@@ -20,24 +20,24 @@ import org.apache.kafka.common.serialization.StringDeserializer;
  * A subscriber of topsync's orders: prints each order that was paid, shipped, refunded or ended.
  *
  * <p>{@code java -cp 'jars/*' Subscriber.java localhost:9092 taobao.trade.orders.v1 my-erp}, with kafka-clients
- * and jackson-databind among the jars. A fourth argument {@code until-end} ends it with what is there at the
- * start. docs/subscribers.md explains each decision that is made here.
+ * and jackson-databind among the jars. With a fourth argument {@code until-end}, it ends after the records that
+ * are there at the start. docs/subscribers.md explains each decision that is made here.
  */
 public class Subscriber {
     private static final Set<String> WANTED = Set.of("paid", "shipped", "partly-refunded", "finished", "closed");
     private static final ObjectMapper JSON = new ObjectMapper();
 
-    /** In your system: in your database, in the same transaction as what you do with the order. */
+    /** In your system, keep this in your database, and write it in the transaction of your own change. */
     private final Map<String, Long> revisions = new HashMap<>();
 
     public static void main(String[] arguments) throws Exception {
         Properties settings = new Properties();
         settings.put("bootstrap.servers", arguments[0]);
         settings.put("group.id", arguments[2]);
-        settings.put("auto.offset.reset", "earliest"); // a new group begins with everything: that is how to replay
+        settings.put("auto.offset.reset", "earliest"); // a new group reads everything: this is how to replay
         settings.put("isolation.level", "read_committed"); // an aborted order was never published
-        settings.put("allow.auto.create.topics", "false"); // a topic made by asking for it is not compacted
-        settings.put("enable.auto.commit", "false"); // what was taken in is committed when it has been acted on
+        settings.put("allow.auto.create.topics", "false"); // a topic that the broker creates is not compacted
+        settings.put("enable.auto.commit", "false"); // we commit records after acting on them
         boolean untilEnd = arguments.length > 3 && arguments[3].equals("until-end");
         Subscriber subscriber = new Subscriber();
         try (KafkaConsumer<String, String> consumer =
@@ -49,9 +49,9 @@ public class Subscriber {
                     subscriber.take(record);
                 }
                 try {
-                    consumer.commitSync(); // after acting: a crash in between repeats, and loses nothing
-                } catch (CommitFailedException | RebalanceInProgressException dividedAnew) {
-                    // Whoever then has the partition gets the records again.
+                    consumer.commitSync(); // after acting: a crash repeats records, but loses none
+                } catch (CommitFailedException | RebalanceInProgressException rebalance) {
+                    // The next owner of the partition gets the records again.
                 }
                 if (ends.isEmpty()) {
                     ends = consumer.endOffsets(consumer.assignment());

@@ -2,7 +2,7 @@
 
     python examples/ask_for_replay.py localhost:9092 --seller 2200000000001 --hours 2 --dry-run
 
-Needs aiokafka and nothing of topsync. docs/subscribers.md says what is answered, and when not to ask.
+It needs aiokafka and nothing of topsync. docs/subscribers.md explains the answer, and when not to ask.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WAIT_MILLISECONDS = 500
 
 
 def request(options: argparse.Namespace) -> dict[str, Any]:
-    """What to ask for. Times are platform time; UTC with a Z is understood as well as +08:00."""
+    """The request. Times are given with an offset: UTC with a Z is understood as well as +08:00."""
     now = datetime.now(UTC).replace(microsecond=0)
     return {
         "replay": options.id,
@@ -34,7 +34,7 @@ def request(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def headers(id_: str) -> list[tuple[str, bytes]]:
-    """Without them nobody knows what the record is: CloudEvents, binary mode."""
+    """The headers that say what the record is: CloudEvents, binary mode."""
     return [
         ("ce_specversion", b"1.0"),
         ("ce_type", b"taobao.ops.replay.requested.v1"),
@@ -49,7 +49,7 @@ async def main() -> int:
     answers = AIOKafkaConsumer(bootstrap_servers=options.servers, isolation_level="read_committed")
     producer = AIOKafkaProducer(bootstrap_servers=options.servers, acks="all", enable_idempotence=True)
     async with answers, producer:
-        # Before asking, so that the answer can't come too early.
+        # Before the request, so that the answer cannot come too early.
         partition = TopicPartition(f"{options.prefix}.ops.notifications.v1", 0)
         answers.assign([partition])
         await answers.seek_to_end(partition)
@@ -80,9 +80,11 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("servers", help="brokers, host:port")
     parser.add_argument("--seller", type=int, required=True, help="the seller's user id")
-    parser.add_argument("--hours", type=float, default=1, help="so long back from now")
-    parser.add_argument("--id", default=str(uuid.uuid4()), help="the same id asks for the same thing once")
-    parser.add_argument("--dry-run", action="store_true", help="only say what it would find and cost")
+    parser.add_argument("--hours", type=float, default=1, help="how many hours back from now")
+    parser.add_argument(
+        "--id", default=str(uuid.uuid4()), help="a request with the same id is carried out once"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only report what it would find and cost")
     parser.add_argument("--prefix", default="taobao", help="first part of the topics' names")
     parser.add_argument("--wait-seconds", type=float, default=600, help="how long to wait for the answer")
     return parser.parse_args()

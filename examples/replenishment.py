@@ -1,9 +1,9 @@
-"""What to restock: the sales of the last seven days per item, and how much of each to have ready.
+"""What to restock: the sales of the last seven days per item, and how many pieces to have ready.
 
     python examples/replenishment.py localhost:9092
 
-It reads the whole topic of orders, which is compacted: that is every order's newest version, at least. Needs
-aiokafka and nothing of topsync. Stock is not in the topics: subtract what you have from "have ready".
+It reads the whole topic of orders, which is compacted: so it gets at least the newest version of every order.
+It needs aiokafka and nothing of topsync. Stock is not in the topics: subtract your stock from "have ready".
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ PAID = {
     "TRADE_BUYER_SIGNED",
     "TRADE_FINISHED",
 }
-"""Statuses of orders that are sold: paid, or cash on delivery. Closed ones are not."""
+"""Statuses of orders that are sold: paid, or cash on delivery. Closed orders are not."""
 
 TO_SHIP = {"PAID_FORBID_CONSIGN", "WAIT_SELLER_SEND_GOODS"}
-"""Of lines; a line has its own status."""
+"""Statuses of lines; a line has its own status."""
 
 Order = dict[str, Any]
 
 
 @dataclass
 class Item:
-    """One item's sales."""
+    """The sales of an item."""
 
     item: str
     title: str
     sold: int = 0
-    """Pieces, of the last seven days, less those refunded."""
+    """Pieces of the last seven days, without refunded pieces."""
     sold_lately: int = 0
     """Of these, in the last three days."""
     revenue: Decimal = field(default_factory=Decimal)
     to_ship: int = 0
-    """Pieces that are paid and not shipped yet, whenever they were sold."""
+    """Pieces that are paid and not shipped yet, of any age."""
     deposits: int = 0
     """Pieces of presales whose deposit is paid: not sold yet, but promised."""
 
     def have_ready(self, cover_days: int) -> int:
-        """What is promised, and what will be sold in so many days at the quicker of both paces."""
+        """Promised pieces, and the sales of so many days at the higher of both daily rates."""
         pace = max(self.sold / DAYS, self.sold_lately / 3)
         return self.to_ship + self.deposits + math.ceil(pace * cover_days)
 
 
 def summarise(orders: Iterable[Order], now: datetime) -> list[Item]:
-    """The items that sell or are promised, those that sell best first."""
+    """The items that are sold or promised; best sellers first."""
     items: dict[str, Item] = {}
     for order in orders:
         deposit = (
@@ -101,7 +101,7 @@ async def read_orders(servers: str, topic: str) -> list[Order]:
     """The newest version of every order that is in the topic now."""
     newest: dict[bytes, bytes] = {}
     async with AIOKafkaConsumer(bootstrap_servers=servers) as looking:
-        # Most brokers create what a subscriber asks for, and not compacted; this asks by no name.
+        # Most brokers create a topic that is asked for by name, not compacted; this asks without a name.
         if topic not in await looking.topics():
             sys.exit(f"{topic} is not there (yet): `topsync topics apply` creates it")
     consumer = AIOKafkaConsumer(
@@ -118,7 +118,7 @@ async def read_orders(servers: str, topic: str) -> list[Order]:
                 for record in (await consumer.getmany(partition, timeout_ms=500)).get(partition, []):
                     if record.value is None:  # a tombstone: the order was erased
                         newest.pop(record.key, None)
-                    else:  # no version comes after a newer one
+                    else:  # no version comes after a newer version
                         newest[record.key] = record.value
     return [json.loads(value) for value in newest.values()]
 
@@ -161,7 +161,7 @@ def table(items: Sequence[Item], cover_days: int) -> str:
 
 def width(text: str) -> int:
     """Columns on a terminal, where a Chinese character takes two."""
-    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def pad(text: str, columns: int, *, left: bool) -> str:
@@ -176,7 +176,7 @@ def shorten(text: str, columns: int = 28) -> str:
 
 
 def moment(text: str) -> datetime:
-    """A time in ISO 8601; without an offset it is China's."""
+    """A time in ISO 8601; without an offset it is China's time."""
     typed = datetime.fromisoformat(text)
     return typed if typed.tzinfo else typed.replace(tzinfo=CHINA)
 
@@ -186,7 +186,9 @@ async def main() -> None:
     parser.add_argument("servers", help="brokers, host:port")
     parser.add_argument("--topic", default="taobao.trade.orders.v1")
     parser.add_argument("--cover-days", type=int, default=14, help="for how long the stock should last")
-    parser.add_argument("--now", type=moment, help="up to when; in GMT+8, unless it says otherwise")
+    parser.add_argument(
+        "--now", type=moment, help="the end of the seven days; in GMT+8, unless it has an offset"
+    )
     options = parser.parse_args()
     now = options.now or datetime.now(CHINA)
     items = summarise(await read_orders(options.servers, options.topic), now)

@@ -2,7 +2,7 @@
 
     python examples/subscriber.py localhost:9092 --group my-erp
 
-Needs aiokafka and nothing of topsync. Stop it with ctrl-c; started again, it goes on where it stood.
+It needs aiokafka and nothing of topsync. Stop it with ctrl-c; the next start goes on where it stopped.
 docs/subscribers.md explains each decision that is made here.
 """
 
@@ -31,11 +31,11 @@ async def main() -> None:
         options.topic,
         bootstrap_servers=options.servers,
         group_id=options.group,
-        auto_offset_reset="earliest",  # a new group begins with everything: that is how to replay
+        auto_offset_reset="earliest",  # a new group reads everything: this is how to replay
         isolation_level="read_committed",  # an order of an aborted transaction was never published
-        enable_auto_commit=False,  # what was taken in is committed when it has been acted on
+        enable_auto_commit=False,  # we commit records after acting on them
     )
-    # In your system: in your database, in the same transaction as what you do with the order.
+    # In your system, keep this in your database, and write it in the transaction of your own change.
     revisions: dict[str, int] = {}
     async with consumer:
         ends: dict[TopicPartition, int] = {}
@@ -43,8 +43,8 @@ async def main() -> None:
             for records in (await consumer.getmany(timeout_ms=WAIT_MILLISECONDS)).values():
                 for record in records:
                     take(record, revisions)
-            # After acting: a crash in between repeats, and loses nothing. While a group is divided anew it
-            # takes no commit: whoever has the partition then gets the records again.
+            # Commit after acting: a crash in between repeats records, but loses none. During a rebalance the
+            # group accepts no commit: the next owner of the partition gets the records again.
             with contextlib.suppress(CommitFailedError):
                 await consumer.commit()
             if not ends:
@@ -52,14 +52,14 @@ async def main() -> None:
 
 
 async def require_topic(servers: str, topic: str) -> None:
-    """End where the topic is not there: most brokers create what a subscriber asks for, and not compacted."""
+    """End if there is no topic: most brokers create a topic that is asked for by name, not compacted."""
     async with AIOKafkaConsumer(bootstrap_servers=servers) as looking:
-        if topic not in await looking.topics():  # asks for all of them, and so by no name
+        if topic not in await looking.topics():  # asks for all topics, without a name
             sys.exit(f"{topic} is not there (yet): `topsync topics apply` creates it")
 
 
 def take(record: ConsumerRecord[bytes, bytes | None], revisions: dict[str, int]) -> None:
-    """Act on one record, unless it is an old one, or about nothing that we act on."""
+    """Act on a record, unless it is old, or has no transition that we act on."""
     tid = record.key.decode()
     if record.value is None:  # a tombstone: the order was erased, forget it
         revisions.pop(tid, None)
@@ -78,7 +78,7 @@ def take(record: ConsumerRecord[bytes, bytes | None], revisions: dict[str, int])
 
 
 async def is_before(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
-    """Whether there is something left of what was there at the start."""
+    """Whether there are still records that were there at the start."""
     return any([await consumer.position(partition) < end for partition, end in ends.items()])
 
 
@@ -87,7 +87,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("servers", help="brokers, host:port")
     parser.add_argument("--topic", default="taobao.trade.orders.v1")
     parser.add_argument("--group", default="example", help="its offsets are kept under this name")
-    parser.add_argument("--until-end", action="store_true", help="end with what is there at the start")
+    parser.add_argument(
+        "--until-end", action="store_true", help="end after the records that are there at the start"
+    )
     return parser.parse_args()
 
 

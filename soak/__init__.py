@@ -1,1 +1,1 @@
-"""Runs that take long and are no part of the tests: `make soak`."""
+"""Long runs that are not part of the tests: `make soak`."""

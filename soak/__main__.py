@@ -1,11 +1,11 @@
-"""`python -m soak [kills|channel] [--minutes N]`: what takes longer than a test may; without a name, both.
+"""`python -m soak [kills|channel] [--minutes N]`: runs that are too long for a test; without a name, both.
 
-*kills*: processes killed at every fail point, a group of enrichers divided anew every second for a minute,
-Kafka and PostgreSQL away for a minute each.
+*kills*: processes are killed at every fail point, a group of enrichers rebalances every second for a minute,
+and Kafka and PostgreSQL are away for a minute each.
 
-*channel*: looks for bytes that the channel's code cannot take. The fuzzer is guided by coverage (libFuzzer,
-by way of atheris) and ends with status 0 when it has found nothing. What it finds is written to
-`.local/soak`, one file for each finding; the next run begins with the inputs that this one found interesting.
+*channel*: looks for bytes that the channel's code cannot handle. The fuzzer is guided by coverage (libFuzzer,
+through atheris) and ends with status 0 when it has found nothing. It writes a file for each finding to
+`.local/soak`; the next run begins with the inputs that this run found interesting.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ FOUND: Final = ROOT / ".local" / "soak"
 
 MAX_INPUT_BYTES: Final = 4096
 MAX_MEMORY_MIB: Final = 400
-"""Of the whole process. One input that takes more than a part of it is reported as a finding, too."""
+"""For the whole process. An input that takes a large part of it is a finding, too."""
 
 MAX_SECONDS_AN_INPUT: Final = 5
 
 
 def main() -> None:
-    """Run one part or both; does not return."""
+    """Run a part or both; does not return."""
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
     parser.add_argument("part", nargs="?", choices=("kills", "channel"))
-    parser.add_argument("--minutes", type=float, default=10, help="of fuzzing")
+    parser.add_argument("--minutes", type=float, default=10, help="how many minutes to fuzz")
     arguments = parser.parse_args()
     if arguments.part != "channel" and ((status := kills.run()) or arguments.part == "kills"):
         sys.exit(status)
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def fuzz_channel(minutes: float) -> None:
-    """Fuzz for that long; ends the process."""
+    """Fuzz for so many minutes; ends the process."""
     corpus = FOUND / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for vector in json.loads(VECTORS.read_text("utf-8"))["vectors"]:

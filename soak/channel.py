@@ -1,4 +1,4 @@
-"""What the channel's code must do with any bytes: read them, or say that it cannot, in little memory."""
+"""The channel's code must read any bytes, or say that it cannot, with little memory."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ with atheris.instrument_imports(include=["topsync.platforms.taobao.channel"]):
 MAX_BYTES: Final = 4096
 MAX_CONTENT_BYTES: Final = 64 * 1024
 TOKEN: Final = "8a0c2f6e-3b7d-4c19-9f55-d2e1a7b40c63"
-"""The token of the vectors, so that the pushes among them are taken for pushes of ours."""
+"""The token of the vectors, so that their pushes count as pushes to us."""
 
 OVERHEAD_BYTES: Final = 200
-"""What a frame holds beyond the bytes that it came in: numbers are few bytes on the wire and more here."""
+"""Memory of a frame beyond its bytes: a number takes few bytes on the wire, and more here."""
 
 
 def fuzz(*arguments: str) -> None:
@@ -45,14 +45,14 @@ def fuzz(*arguments: str) -> None:
 
 
 def take_any(data: bytes) -> None:
-    """Everything that bytes from the network can get into. What it raises is a finding."""
+    """Give the bytes to all code that reads from the network. An exception is a finding."""
     check_frame(data)
     check_short_way(data)
     check_session(data)
 
 
 def check_frame(data: bytes) -> None:
-    """A frame or a frame error; no larger than what it came in; written again it reads the same."""
+    """Reads a frame or a frame error; it is not larger than its bytes; written again, it reads the same."""
     try:
         frame = decode(data, max_bytes=MAX_BYTES)
     except FrameError:
@@ -62,13 +62,13 @@ def check_frame(data: bytes) -> None:
         for name, value in frame.custom.items()
     )
     assert held <= 8 * len(data) + OVERHEAD_BYTES
-    # What we never write is not written again: negative numbers in headers, which readers take for none.
+    # We never write negative numbers in headers, which readers treat as absent, so we skip them.
     if frame.flag >= 0 and frame.status_code >= 0:
         assert decode(encode(frame)) == frame
 
 
 def check_short_way(data: bytes) -> None:
-    """The short way finds what the general way finds, or nothing."""
+    """The short way finds the same as the general way, or nothing."""
     found = PushReader((TOKEN,), max_bytes=MAX_BYTES).read(data)
     assert found is None or found == _in_general(data)
 
@@ -83,7 +83,7 @@ def _in_general(data: bytes) -> TmcMessage | None:
 
 
 def check_session(data: bytes) -> None:
-    """In every state, bytes make events and never raise; and what is kept of them is bounded."""
+    """In every state, bytes lead to events and never to an exception; and the kept bytes are bounded."""
     session = ChannelSession(
         "12345678",
         "secret",
@@ -102,7 +102,7 @@ def check_session(data: bytes) -> None:
         take(session, encode(Frame(MessageType.CONNECTACK, flag=1, token=TOKEN)))
     if session.state is ChannelState.CONNECTED:
         take(session, data)
-        # Several of them in one message, as a cut or a joint in the wrong place would make it.
+        # Several of them in a message, as if it were cut or joined in the wrong place.
         for piece in (data[: len(data) // 2], data[len(data) // 2 :], data + data):
             take(session, piece)
         assert all(decode(each).custom["id"] == 7 for each in session.confirms([7, 7]))
@@ -113,7 +113,7 @@ def check_session(data: bytes) -> None:
 
 
 def take(session: ChannelSession, data: bytes) -> None:
-    """What comes of one message is a known event that holds the message's own bytes and little else."""
+    """A message leads to a known event, which holds the message's own bytes and little else."""
     match session.receive_binary(data):
         case Pushed(message):
             assert message.raw is data

@@ -177,7 +177,7 @@ async def test_killed_between_any_two_steps_nothing_is_lost_and_nothing_goes_bac
 ) -> None:
     """P4: each service dies at each of its fail points and goes on; all at the same time, under load.
 
-    The bulk start's points take longer than all others together; `test_kills.py` has one of them.
+    The bulk start's points take longer than all others together; `test_kills.py` has such a point.
     """
     system = fleet.system
     sellers = (await systems.seller_ids(system))[: -1 if at_length else None]

@@ -121,7 +121,7 @@ async def installation(
 
 @asynccontextmanager
 async def enricher() -> AsyncIterator[None]:
-    """An enricher like the one that `topsync enrich` runs."""
+    """An enricher as `topsync enrich` runs it."""
     lifetime = Lifetime()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(enrich.run(lifetime))

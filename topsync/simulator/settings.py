@@ -157,7 +157,7 @@ class OAuthSettings:
     token_from_query: bool = False
     """Whether the token endpoint also takes a GET, and parameters from the query: not documented."""
     messages_need_session: bool = True
-    """Whether a seller's messages stop with the session (6.1, 19: inferred), until permitted anew."""
+    """Whether a seller's messages stop with the session (6.1, 19: inferred), until permitted again."""
 
 
 @dataclass(frozen=True, slots=True)
