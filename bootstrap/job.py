@@ -424,7 +424,7 @@ class BootstrapJob:
     def _seam(self, state: Bootstrap) -> datetime:
         """Where the increments take over: day zero's first second, less the overlap for late orders."""
         start = platform_time.start_of(state.day_zero)
-        return start - self.puller.settings.lateness.overlap(start, now=state.started_at)
+        return start - self.puller.settings.list_allowances.overlap(start, now=state.started_at)
 
     async def _notify(self, notification: Notification) -> None:
         record = records.notification(self.topics.notifications.name, notification, at=self._clock.now())

@@ -10,7 +10,7 @@ from schemas.change import Source
 from topsync.coverage import spans
 from topsync.model.gap import Gap
 from topsync.model.span import Span
-from topsync.model.visibility import Lateness
+from topsync.model.visibility import ListAllowances
 from topsync.platforms.port import ListRules
 
 
@@ -20,7 +20,7 @@ class PullRules:
 
     lists: ListRules
     """Of the list of orders."""
-    lateness: Lateness
+    list_allowances: ListAllowances
     sweep_interval: timedelta
     """Zero: no sweeps."""
     gap_retry: timedelta
@@ -60,14 +60,14 @@ def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> P
     due = [gap for gap in standing.gaps if _is_due(gap, rules, now)]
     if due:
         began = max(min(gap.began for gap in due), oldest)
-        start = began - rules.lateness.overlap(began, now=now)
+        start = began - rules.list_allowances.overlap(began, now=now)
         return Pull(max(start, oldest), Source.GAP, "gap " + ",".join(str(gap.id) for gap in due), due)
     if rules.sweep_interval and (
         standing.pulled_at is None or _has_passed(rules.sweep_interval, standing.pulled_at, now)
     ):
         proven_to = spans.proven_from(standing.proven, oldest)
         return Pull(
-            max(proven_to - rules.lateness.overlap(proven_to, now=now), oldest), Source.SWEEP, "sweep"
+            max(proven_to - rules.list_allowances.overlap(proven_to, now=now), oldest), Source.SWEEP, "sweep"
         )
     return None
 
@@ -92,7 +92,7 @@ def _is_due(gap: Gap, rules: PullRules, now: datetime) -> bool:
         return False
     if gap.pulled_at is None:
         return True
-    provable_at = gap.ended + rules.lateness.visibility_allowance(gap.ended)
+    provable_at = gap.ended + rules.list_allowances.visibility_allowance(gap.ended)
     if gap.pulled_at < provable_at:
         return now >= provable_at
     return _has_passed(rules.gap_retry, gap.pulled_at, now)

@@ -1,11 +1,11 @@
-"""Room: a bound, in bytes, on the records that are on their way through a process."""
+"""A bound, in bytes, on the records that are on their way through a process."""
 
 from __future__ import annotations
 
 import asyncio
 
 
-class Room:
+class BytesInFlight:
     """Shared by all partitions of a process. Whoever asks first is let in first."""
 
     def __init__(self, max_bytes: int) -> None:

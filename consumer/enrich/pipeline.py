@@ -128,9 +128,9 @@ class Pipeline:
                 continue
             failpoints.reach("enricher.taken")
             size_bytes = sum(map(_size_bytes, taken))
-            await self._tools.room.take(size_bytes)
+            await self._tools.bytes_in_flight.take(size_bytes)
             self._held_bytes += size_bytes
-            metrics.ENRICHER_BYTES.set(self._tools.room.taken_bytes)
+            metrics.ENRICHER_BYTES.set(self._tools.bytes_in_flight.taken_bytes)
             for reading, records in self._readings(taken):
                 in_flight.begin(reading)
                 tasks.create_task(self._read(in_flight, reading, records, unread=reader.unread))
@@ -251,8 +251,8 @@ class Pipeline:
 
     def _let_go(self, size_bytes: int) -> None:
         self._held_bytes -= size_bytes
-        self._tools.room.give_back(size_bytes)
-        metrics.ENRICHER_BYTES.set(self._tools.room.taken_bytes)
+        self._tools.bytes_in_flight.give_back(size_bytes)
+        metrics.ENRICHER_BYTES.set(self._tools.bytes_in_flight.taken_bytes)
 
 
 def _size_bytes(record: ConsumerRecord[bytes, bytes]) -> int:

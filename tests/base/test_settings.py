@@ -185,12 +185,12 @@ def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
 
 
 def test_messages_that_may_wait_are_checked_when_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not parts.patience()
+    assert not parts.linger_times()
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRated=5")
-    assert parts.patience() == {"taobao_trade_TradeRated": timedelta(seconds=5)}
+    assert parts.linger_times() == {"taobao_trade_TradeRated": timedelta(seconds=5)}
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRatet=5")
     with pytest.raises(SettingsError) as refused:
-        parts.patience()
+        parts.linger_times()
     line = str(refused.value)
     assert line.startswith("TOPSYNC_LINGER: Value error, no message about orders is called 'TradeRatet'; ")
     assert "Unset it for the default, " in line

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topsync.model import visibility
-from topsync.model.visibility import Allowances, Lateness, Peak
+from topsync.model.visibility import Allowances, ListAllowances, Peak
 
 BASE = datetime(2025, 11, 11, 11, 30, tzinfo=UTC)
 USUAL, LATE = 600, 1800
@@ -24,7 +24,7 @@ def both(seconds: float) -> Allowances:
     return Allowances(timedelta(seconds=seconds), timedelta(seconds=seconds))
 
 
-SALE = Lateness(both(USUAL), both(LATE), (Peak(at(0), at(PEAK_SECONDS)),))
+SALE = ListAllowances(both(USUAL), both(LATE), (Peak(at(0), at(PEAK_SECONDS)),))
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ async def test_what_is_done_to_an_id_is_not_done_to_the_seller_of_that_nick(
     assert f"({meant}) is paused" in capsys.readouterr().out
     assert [one.state for one in await sellers.all_of(process.pool)] == [SellerState.NEW, SellerState.PAUSED]
     with pytest.raises(SellerOperationError, match="nothing is erased"):
-        await erase_command.erase(str(other), str(meant), nobody, patience_seconds=1)
+        await erase_command.erase(str(other), str(meant), nobody, stalled_after_seconds=1)
     assert [one.state for one in await sellers.all_of(process.pool)] == [SellerState.NEW, SellerState.PAUSED]
 
 

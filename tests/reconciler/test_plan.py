@@ -15,7 +15,7 @@ from schemas.change import Source
 from topsync.coverage import spans
 from topsync.model.gap import Gap
 from topsync.model.span import Span
-from topsync.model.visibility import Allowances, Lateness, Peak
+from topsync.model.visibility import Allowances, ListAllowances, Peak
 from topsync.platforms.port import ListRules
 
 BASE = datetime(2025, 11, 20, tzinfo=UTC)
@@ -37,8 +37,8 @@ def span(start: float, end: float) -> Span:
 def rules(*, sweep: float = SWEEP) -> PullRules:
     usual = Allowances(timedelta(seconds=ALLOWANCE), timedelta(seconds=OVERLAP))
     peak = Allowances(timedelta(seconds=3 * ALLOWANCE), timedelta(seconds=3 * OVERLAP))
-    lateness = Lateness(usual, peak, (Peak(at(100_000), at(110_000)),))
-    return PullRules(LISTS, lateness, timedelta(seconds=sweep), timedelta(seconds=RETRY))
+    list_allowances = ListAllowances(usual, peak, (Peak(at(100_000), at(110_000)),))
+    return PullRules(LISTS, list_allowances, timedelta(seconds=sweep), timedelta(seconds=RETRY))
 
 
 def gap(began: float, ended: float | None, *, pulled: float | None = None, number: int = 1) -> Gap:

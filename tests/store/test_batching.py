@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from topsync.store.batching import Together
+from topsync.store.batching import Batcher
 
 
 class Desk:
@@ -17,7 +17,7 @@ class Desk:
         self.calls: list[Sequence[int]] = []
         self.open = asyncio.Event()
         self.error: Exception | None = None
-        self.ask = Together(self._answer, weigh=lambda number: 1 + number // 1000, at_most=at_most)
+        self.ask = Batcher(self._answer, weigh=lambda number: 1 + number // 1000, at_most=at_most)
 
     async def _answer(self, numbers: Sequence[int]) -> Sequence[int | Exception]:
         self.calls.append(numbers)

@@ -220,7 +220,7 @@ async def test_a_hint_leaves_an_order_with_its_task_and_another_reason_takes_it_
     assert await detail_tasks.open_tasks(pool) == []
 
 
-async def test_of_several_messages_the_least_patient_says_when_they_are_hinted(pool: Pool) -> None:
+async def test_of_several_messages_the_one_that_lingers_least_says_when_they_are_hinted(pool: Pool) -> None:
     first, second = waiting(second=1), waiting(second=3)
     await linger(pool, first, LATER)
     await linger(pool, second, NOW)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from pydantic import SecretStr
 
-from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.bytes_in_flight import BytesInFlight
 from consumer.enrich.dead_letter_share import Limit
 from consumer.enrich.enricher import Enricher
 from consumer.enrich.write.writer import Tools
@@ -101,7 +101,7 @@ class Storm:
                     pool=pool,
                     tables=tables,
                     batches=reading.reader(pool, self.client, self.clock, self.sessions, topics, tables),
-                    room=Room(own.enricher_max_bytes),
+                    bytes_in_flight=BytesInFlight(own.enricher_max_bytes),
                     limit=Limit(
                         own.dead_letter_limit_share,
                         own.dead_letter_limit_records,

@@ -40,7 +40,7 @@ async def erase(confirmation: str | None = NICK, *, answer: str = "") -> int:
     async def ask(_: str) -> str:
         return answer
 
-    return await erase_command.erase(str(SELLER), confirmation, ask, patience_seconds=30)
+    return await erase_command.erase(str(SELLER), confirmation, ask, stalled_after_seconds=30)
 
 
 def files(folder: Path) -> list[Path]:

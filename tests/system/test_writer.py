@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.bytes_in_flight import BytesInFlight
 from consumer.enrich.dead_letter_share import Limit, TooManyDeadLettersError
 from consumer.enrich.enricher import Enricher
 from consumer.enrich.read.batch import Batch
@@ -514,7 +514,7 @@ async def a_process(
         tables = SharedTables(pool)
         reader = reading.reader(pool, client, clock, sessions, topics, tables)
         own = settings.load(EnricherSettings)
-        tools = Tools(topics, clock, pool, tables, reader, Room(own.enricher_max_bytes), limit)
+        tools = Tools(topics, clock, pool, tables, reader, BytesInFlight(own.enricher_max_bytes), limit)
         yield kind(own, installation.kafka, tools, owner="a test")
 
 

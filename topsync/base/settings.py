@@ -34,7 +34,7 @@ from pydantic_settings import SettingsError as UnreadableError
 from topsync.base import database_address, masking
 from topsync.base.errors import OperatorError
 from topsync.model.call_limits import CallLimits
-from topsync.model.visibility import Allowances, Lateness, parse_peaks
+from topsync.model.visibility import Allowances, ListAllowances, parse_peaks
 
 PREFIX = "TOPSYNC_"
 
@@ -435,7 +435,7 @@ class CoverageSettings(_Settings):
         return text
 
     @property
-    def lateness(self) -> Lateness:
+    def list_allowances(self) -> ListAllowances:
         """How late lists may be, by the calendar; at peaks never less than at other times."""
         usual = Allowances(
             timedelta(seconds=self.visibility_allowance_seconds), timedelta(seconds=self.overlap_seconds)
@@ -444,7 +444,7 @@ class CoverageSettings(_Settings):
             max(usual.visibility, timedelta(seconds=self.peak_visibility_allowance_seconds)),
             max(usual.overlap, timedelta(seconds=self.peak_overlap_seconds)),
         )
-        return Lateness(usual, at_peaks, parse_peaks(self.peaks))
+        return ListAllowances(usual, at_peaks, parse_peaks(self.peaks))
 
 
 class ReconcilerSettings(_Settings):

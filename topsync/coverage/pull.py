@@ -266,7 +266,7 @@ class Puller:
         """
         if request.end is not None:
             return None
-        allowance = self.settings.lateness.visibility_allowance(part.asked_at)
+        allowance = self.settings.list_allowances.visibility_allowance(part.asked_at)
         return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
 
     def _reach(self, request: PullRequest, found: SpanListing) -> datetime | None:

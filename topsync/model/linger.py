@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-Patience = Mapping[str, timedelta]
+LingerTimes = Mapping[str, timedelta]
 """The waits by topic (`taobao_trade_TradeRated`). For a topic that is not in it, the order is fetched at
 once."""
 
 LONGEST_WAIT_SECONDS: Final = 300.0
 
-NO_PATIENCE: Final[Patience] = {}
+NO_LINGER: Final[LingerTimes] = {}
 
 UNHURRIED: Final = "unhurried"
 """The word for a platform's usual waits."""
@@ -38,7 +38,7 @@ class LingerWords:
     """What `UNHURRIED` stands for, by topic without the prefix."""
 
 
-def parse(text: str, words: LingerWords) -> Patience:
+def parse(text: str, words: LingerWords) -> LingerTimes:
     """The waits in `topic=seconds,topic=seconds`, topics without their prefix, or of the word `unhurried`.
 
     Raises:
@@ -47,17 +47,17 @@ def parse(text: str, words: LingerWords) -> Patience:
     if text.strip() == UNHURRIED:
         usual = words.unhurried_seconds.items()
         return {words.prefix + name: timedelta(seconds=seconds) for name, seconds in usual}
-    patience: dict[str, timedelta] = {}
+    times: dict[str, timedelta] = {}
     for entry in filter(None, (entry.strip() for entry in text.split(","))):
         name, _, seconds = (part.strip() for part in entry.partition("="))
         topic = words.prefix + name
         if topic not in words.topics:
             known = ", ".join(each.removeprefix(words.prefix) for each in words.topics)
             raise ValueError(f"no message about orders is called {name!r}; the topics are {known}")
-        if topic in patience:
+        if topic in times:
             raise ValueError(f"{name} is named twice")
-        patience[topic] = timedelta(seconds=_wait_seconds(name, seconds))
-    return patience
+        times[topic] = timedelta(seconds=_wait_seconds(name, seconds))
+    return times
 
 
 def _wait_seconds(name: str, text: str) -> float:

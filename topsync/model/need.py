@@ -30,7 +30,7 @@ class Need:
     """When push received the first of the messages."""
     newest_at: datetime
     """When the latest of the hints was written to the topic."""
-    patient_until: datetime | None = None
+    linger_until: datetime | None = None
     """Until when all of the hints may wait for others; None when any of them may not."""
     by_refund_alone: bool = False
     """Only a list of refunds names the order. The platform may no longer give it: orders older than three

@@ -32,7 +32,7 @@ class Allowances:
 
 
 @dataclass(frozen=True, slots=True)
-class Lateness:
+class ListAllowances:
     """The allowances by the calendar."""
 
     usual: Allowances

@@ -34,7 +34,7 @@ RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seco
 """How the platform is called: briefly, because the erasure need not wait for the platform."""
 
 
-async def erase(name: str, confirmation: str | None, ask: Ask, *, patience_seconds: float) -> int:
+async def erase(name: str, confirmation: str | None, ask: Ask, *, stalled_after_seconds: float) -> int:
     """Erase all that is kept of a seller, once its nick or id is typed; 0 when all is done, otherwise 1.
 
     `confirmation` stands for what would be typed; without it, `ask` is called. It must name this seller and
@@ -56,7 +56,7 @@ async def erase(name: str, confirmation: str | None, ask: Ask, *, patience_secon
         if meant is None or meant.seller_id != seller.seller_id:
             raise SellerOperationError(f"that does not name {seller.name}: nothing is erased")
         try:
-            outcome = await _erase(pool, seller, patience_seconds)
+            outcome = await _erase(pool, seller, stalled_after_seconds)
         except (PublishError, *OUTAGE_ERRORS) as error:
             raise SellerOperationError(f"{error!r}; {erasure.GOES_ON}") from None
         except asyncio.CancelledError:
@@ -66,7 +66,7 @@ async def erase(name: str, confirmation: str | None, ask: Ask, *, patience_secon
     return 0 if outcome.platform_told else 1
 
 
-async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> ErasureOutcome:
+async def _erase(pool: Pool, seller: Seller, stalled_after_seconds: float) -> ErasureOutcome:
     group = settings.load(EnricherSettings).enricher_group
     export = settings.load(BootstrapSettings).export_file(seller.seller_id)
     # The settings for the platform: find a wrong setting before the seller is stopped.
@@ -90,7 +90,7 @@ async def _erase(pool: Pool, seller: Seller, patience_seconds: float) -> Erasure
                 tell_platform=lambda: _tell_platform(pool, seller),
                 report=bars.reporter(seller.nick),
                 say=bars.say,
-                patience_seconds=patience_seconds,
+                stalled_after_seconds=stalled_after_seconds,
             )
             return await eraser.run()
 

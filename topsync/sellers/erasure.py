@@ -25,6 +25,7 @@ from schemas.erasure import Erasure
 from schemas.notification import SellerErased
 from topsync.base import failpoints
 from topsync.base.errors import OperatorError
+from topsync.base.stall_timer import StallTimer
 from topsync.store import erasures
 from topsync.store.database import Pool
 from topsync.store.erasures import ErasureProgress, Left
@@ -75,21 +76,6 @@ class ErasureOutcome:
 
 
 @dataclass(slots=True)
-class _Patience:
-    """Measures for how long nothing has moved."""
-
-    moved_at: float
-    warned: bool = False
-    _least: tuple[int, int] | None = None
-
-    def quiet_seconds(self, left: tuple[int, int], now: float) -> float:
-        """Seconds since less was left than ever before."""
-        if self._least is None or left < self._least:
-            self._least, self.moved_at, self.warned = left, now, False
-        return now - self.moved_at
-
-
-@dataclass(slots=True)
 class Eraser:
     """Everything that erasing a seller needs."""
 
@@ -104,7 +90,7 @@ class Eraser:
     report: Report
     say: Callable[[str], None]
     """Called with sentences for the operator."""
-    patience_seconds: float
+    stalled_after_seconds: float
     """How long the enrichers may make no progress."""
 
     @property
@@ -148,7 +134,7 @@ class Eraser:
         loop = asyncio.get_running_loop()
         marks = await self._ask()
         asked_at = loop.time()
-        patience = _Patience(asked_at)
+        timer, warned = StallTimer(self.stalled_after_seconds), False
         while True:
             began = loop.time()
             behind = await self.progress.behind(marks)
@@ -161,23 +147,26 @@ class Eraser:
             total = max(state.orders, left.orders)
             # Do not show 100 % before the owners have read everything.
             self.report("orders", min(total - left.orders, max(0, total - 1)), total)
-            self._judge(patience, left, behind, loop.time())
+            still_seconds = timer.still_seconds(
+                (left.orders + left.tombstones, behind), at_seconds=loop.time()
+            )
+            warned = self._judge(left, behind, still_seconds, warned=warned)
             await asyncio.sleep(max(POLL_SECONDS, (loop.time() - began) * (1 / LOOKING_SHARE - 1)))
 
-    def _judge(self, patience: _Patience, left: Left, behind: int, now: float) -> None:
-        quiet_seconds = patience.quiet_seconds((left.orders + left.tombstones, behind), now)
-        if quiet_seconds > self.patience_seconds:
+    def _judge(self, left: Left, behind: int, still_seconds: float, *, warned: bool) -> bool:
+        """Give up, or say once that nothing moves; whether that is said of this standstill."""
+        if still_seconds > self.stalled_after_seconds:
             raise NotErasedError(
                 f"{left.orders} orders of {self.seller.nick} are not erased, {left.tombstones} tombstones "
-                f"not published, and nothing has moved for {self.patience_seconds:g} s. "
+                f"not published, and nothing has moved for {self.stalled_after_seconds:g} s. "
                 f"Start `topsync enrich`; {GOES_ON}"
             )
-        if quiet_seconds > QUIET_SECONDS and not patience.warned:
-            patience.warned = True
+        if still_seconds > QUIET_SECONDS and not warned:
             self.say(
                 f"nothing moves: waiting for the enrichers, which have {behind} records to read first; is "
                 "`topsync enrich` running?"
             )
+        return still_seconds > QUIET_SECONDS
 
     async def _ask(self) -> Offsets:
         """Request every order that is in the table; returns the offsets up to which the owners must read."""

@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-class Together(Generic[Item, Outcome]):
+class Batcher(Generic[Item, Outcome]):
     """Makes a single call for all callers who come while the call before is under way.
 
     It is meant for statements: another statement costs client and server many times as much as another row in

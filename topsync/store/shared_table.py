@@ -7,7 +7,7 @@ from typing import Any, Final, Generic
 
 from topsync.model.known import Known
 from topsync.model.unpublished import Unpublished
-from topsync.store.batching import Together
+from topsync.store.batching import Batcher
 from topsync.store.database import Pool
 from topsync.store.versions import (
     NotOwnerError,
@@ -32,11 +32,11 @@ class SharedTable(Generic[V, T]):
     def __init__(self, pool: Pool, table: VersionTable[V, T]) -> None:
         self._pool = pool
         self._table = table
-        self._known = Together(self._known_of_all, weigh=len, at_most=AT_MOST_KNOWN)
-        self._upsert: Together[PartitionRows[V], Written[T]] = Together(
+        self._known = Batcher(self._known_of_all, weigh=len, at_most=AT_MOST_KNOWN)
+        self._upsert: Batcher[PartitionRows[V], Written[T]] = Batcher(
             self._upsert_all, weigh=_versions_of, at_most=AT_MOST_WRITTEN
         )
-        self._mark_published = Together(self._mark_all_published, weigh=len, at_most=AT_MOST_KNOWN)
+        self._mark_published = Batcher(self._mark_all_published, weigh=len, at_most=AT_MOST_KNOWN)
 
     async def known(self, keys: Collection[int]) -> dict[int, Known]:
         """See `VersionTable.known`."""

@@ -6,7 +6,7 @@ import os
 import socket
 
 from consumer.enrich import draining
-from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.bytes_in_flight import BytesInFlight
 from consumer.enrich.dead_letter_share import Limit
 from consumer.enrich.enricher import Enricher
 from consumer.enrich.kinds.catalogue import KINDS
@@ -53,9 +53,9 @@ async def run(lifetime: Lifetime, *, drain: bool = False) -> None:
                     tables,
                     Bringer(fetcher, clock, registry),
                     kinds=[kind for kind in KINDS.values() if with_refunds or kind.kind is not Kind.REFUND],
-                    patience=parts.patience(),
+                    linger=parts.linger_times(),
                 ),
-                room=Room(own.enricher_max_bytes),
+                bytes_in_flight=BytesInFlight(own.enricher_max_bytes),
                 limit=Limit(
                     own.dead_letter_limit_share, own.dead_letter_limit_records, own.dead_letter_limit_least
                 ),

@@ -31,7 +31,7 @@ from topsync.budget.errors import CallLimitedError
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.coverage.pull import Puller
 from topsync.model import linger
-from topsync.model.linger import Patience
+from topsync.model.linger import LingerTimes
 from topsync.platforms.port import PLATFORM_FAILURES, ListRules, PlatformAwayError
 from topsync.platforms.session_port import TimeSource
 from topsync.platforms.taobao import linger as taobao_linger
@@ -75,7 +75,7 @@ def check_settings() -> None:
     settings.load(PlatformSettings)
     settings.load(BudgetSettings)
     settings.load(CoverageSettings)
-    patience()
+    linger_times()
 
 
 @asynccontextmanager
@@ -286,7 +286,7 @@ def order_list_rules() -> ListRules:
     return lists.RULES
 
 
-def patience() -> Patience:
+def linger_times() -> LingerTimes:
     """How long messages may wait for others of their order.
 
     Raises:

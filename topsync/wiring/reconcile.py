@@ -47,7 +47,7 @@ async def run(lifetime: Lifetime) -> None:
             settings=own,
             rules=PullRules(
                 lists=parts.order_list_rules(),
-                lateness=cover.lateness,
+                list_allowances=cover.list_allowances,
                 sweep_interval=timedelta(seconds=own.sweep_interval_seconds),
                 gap_retry=timedelta(seconds=own.gap_retry_seconds),
             ),

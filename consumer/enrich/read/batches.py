@@ -27,7 +27,7 @@ from schemas import cloud_events
 from schemas.change import Source
 from topsync.base import failpoints, metrics
 from topsync.model.kind import Kind
-from topsync.model.linger import Patience
+from topsync.model.linger import LingerTimes
 from topsync.model.need import Need
 from topsync.model.refetch import BACKLOG, NO_NEWS, PLATFORM_UNAVAILABLE, Refetch
 from topsync.store import refetches
@@ -48,7 +48,7 @@ class BatchReader:
     bringer: Bringer
     kinds: Collection[AnyKind] = tuple(KINDS.values())
     """What is copied; the kind that leads is the first."""
-    patience: Patience = field(default_factory=dict)
+    linger: LingerTimes = field(default_factory=dict)
     """How long messages may wait for others of their order."""
     _served: ServedLately = field(default_factory=ServedLately)
     _erased: ErasedSellers = field(default_factory=ErasedSellers)
@@ -119,7 +119,7 @@ class BatchReader:
     ) -> None:
         """Bring what the hints name of each kind, all at the same time."""
         changes = [hint.change for hint in hints]
-        named = [(kind, decisions.coalesce(changes, kind.named, self.patience)) for kind in self.kinds]
+        named = [(kind, decisions.coalesce(changes, kind.named, self.linger)) for kind in self.kinds]
         bring_named = partial(self._bring_named, taken_at=taken_at, late_before=late_before)
         async with asyncio.TaskGroup() as tasks:
             bringing = {

@@ -9,7 +9,7 @@ from consumer.enrich.kinds.kind import Named
 from schemas import platform_time
 from schemas.change import Change, Source
 from topsync.model.known import Known
-from topsync.model.linger import NO_PATIENCE, Patience
+from topsync.model.linger import NO_LINGER, LingerTimes
 from topsync.model.need import Need
 from topsync.model.refetch import LINGERING, WAITING_IN_BACKLOG
 
@@ -31,12 +31,12 @@ def believable(change: Change, *, latest_now: datetime) -> Change:
 
 
 def coalesce(
-    changes: Iterable[Change], named: Callable[[Change], Named | None], patience: Patience = NO_PATIENCE
+    changes: Iterable[Change], named: Callable[[Change], Named | None], linger: LingerTimes = NO_LINGER
 ) -> dict[int, Need]:
     """One need for each thing that is named, by its id: one fetch answers every older hint about it."""
     found = ((named(change), change) for change in changes)
     return _joined(
-        (thing.id, _need(change, thing.modified, patience)) for thing, change in found if thing is not None
+        (thing.id, _need(change, thing.modified, linger)) for thing, change in found if thing is not None
     )
 
 
@@ -48,7 +48,7 @@ def _joined(needs: Iterable[tuple[int, Need]]) -> dict[int, Need]:
     return joined
 
 
-def _need(change: Change, modified: datetime | None, patience: Patience = NO_PATIENCE) -> Need:
+def _need(change: Change, modified: datetime | None, linger: LingerTimes = NO_LINGER) -> Need:
     is_pushed = change.source is Source.PUSH
     # A hint with a reason asks again, and needs a proof; a message is satisfied with less.
     is_message = is_pushed and change.reason is None
@@ -63,13 +63,13 @@ def _need(change: Change, modified: datetime | None, patience: Patience = NO_PAT
         hinted_at=change.occurred_at if is_pushed else None,
         received_at=change.received_at if is_pushed else None,
         newest_at=change.received_at,
-        patient_until=_patient_until(change, patience) if is_message else None,
+        linger_until=_linger_until(change, linger) if is_message else None,
         by_refund_alone=change.refund_id is not None and not is_pushed,
     )
 
 
-def _patient_until(change: Change, patience: Patience) -> datetime | None:
-    wait = patience.get(change.event)
+def _linger_until(change: Change, linger: LingerTimes) -> datetime | None:
+    wait = linger.get(change.event)
     # Counted from its receipt at the latest: a time that is ahead of ours must not hold a message up.
     return None if wait is None else min(change.occurred_at, change.received_at) + wait
 
@@ -86,7 +86,7 @@ def _join(one: Need, other: Need) -> Need:
         hinted_at=_earliest(one.hinted_at, other.hinted_at),
         received_at=_earliest(one.received_at, other.received_at),
         newest_at=max(one.newest_at, other.newest_at),
-        patient_until=_least_patient(one.patient_until, other.patient_until),
+        linger_until=_earlier_of_both(one.linger_until, other.linger_until),
         by_refund_alone=one.by_refund_alone and other.by_refund_alone,
     )
 
@@ -116,7 +116,7 @@ def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> dict[int,
 
 def may_be_waiting(need: Need) -> bool:
     """Whether it matters if its order waits for something already."""
-    return need.source is not Source.PUSH or need.patient_until is not None
+    return need.source is not Source.PUSH or need.linger_until is not None
 
 
 def may_wait(need: Need, *, late_before: datetime | None, waiting: Mapping[int, str]) -> bool:
@@ -135,15 +135,15 @@ def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> d
 
     It does not where its order is `waiting` for anything else: that may take longer than a message may wait.
     """
-    if need.patient_until is None or waiting.get(need.tid, LINGERING) != LINGERING:
+    if need.linger_until is None or waiting.get(need.tid, LINGERING) != LINGERING:
         return None
-    return need.patient_until if now < need.patient_until else None
+    return need.linger_until if now < need.linger_until else None
 
 
 _URGENCY = {source: rank for rank, source in enumerate(Source)}
 
 
-def _least_patient(one: datetime | None, other: datetime | None) -> datetime | None:
+def _earlier_of_both(one: datetime | None, other: datetime | None) -> datetime | None:
     return None if one is None or other is None else min(one, other)
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final, TypeVar
 
 from consumer.enrich import erasure, trail
-from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.bytes_in_flight import BytesInFlight
 from consumer.enrich.dead_letter_share import Limit, Share, outcome_of
 from consumer.enrich.kinds.catalogue import BY_TOPIC, KINDS
 from consumer.enrich.kinds.kind import AnyKind
@@ -53,7 +53,7 @@ class Tools:
     pool: Pool
     tables: SharedTables
     batches: BatchReader
-    room: Room
+    bytes_in_flight: BytesInFlight
     limit: Limit
     """Of the share of records that die."""
 

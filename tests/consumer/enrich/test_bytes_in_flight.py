@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.bytes_in_flight import BytesInFlight
 
 
 async def test_who_finds_no_room_waits_and_is_let_in_in_the_order_of_asking() -> None:
-    room = Room(100)
+    room = BytesInFlight(100)
     let_in: list[int] = []
 
     async def take(size: int) -> None:
@@ -28,7 +28,7 @@ async def test_who_finds_no_room_waits_and_is_let_in_in_the_order_of_asking() ->
 
 
 async def test_what_is_larger_than_the_room_goes_alone() -> None:
-    room = Room(100)
+    room = BytesInFlight(100)
     await room.take(10)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(room.take(1000))

@@ -14,7 +14,7 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
 from consumer.enrich import pipeline
-from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.bytes_in_flight import BytesInFlight
 from consumer.enrich.in_flight import AHEAD_BATCHES
 from consumer.enrich.pipeline import Pipeline
 from consumer.enrich.read.batch import Batch
@@ -41,7 +41,7 @@ class Stages:
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.room = Room(500)
+        self.bytes_in_flight = BytesInFlight(500)
         self.clock = ServerClock()
         moment = self.clock.monotonic()
         self.clock.observe(datetime.now(UTC), sent=moment, received=moment)
@@ -199,7 +199,7 @@ async def test_what_a_writer_holds_when_it_is_let_go_is_free_for_the_others() ->
     running = asyncio.create_task(line.run(stages.reader(CHANGES), stages.reader(SNAPSHOTS)))
     async with asyncio.timeout(BOUND_SECONDS):
         await publishing.wait()
-    assert stages.room.taken_bytes > 0
+    assert stages.bytes_in_flight.taken_bytes > 0
     running.cancel()
     await asyncio.wait({running})
-    assert stages.room.taken_bytes == 0
+    assert stages.bytes_in_flight.taken_bytes == 0

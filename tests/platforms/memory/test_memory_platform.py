@@ -16,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from bootstrap.job import BootstrapFailedError, BootstrapJob
-from consumer.enrich.bytes_in_flight import Room
+from consumer.enrich.bytes_in_flight import BytesInFlight
 from consumer.enrich.dead_letter_share import Limit
 from consumer.enrich.enricher import Enricher
 from consumer.enrich.kinds.catalogue import KINDS
@@ -109,7 +109,7 @@ class Installation:
                 batches=BatchReader(
                     *(self.pool, tables, Bringer(fetcher, clock, self.topics)), kinds=[KINDS[Kind.ORDER]]
                 ),
-                room=Room(1_000_000),
+                bytes_in_flight=BytesInFlight(1_000_000),
                 limit=Limit(1.0, 1000, 50),
             ),
             owner="memory",

@@ -147,7 +147,9 @@ def sellers_erase(
     from topsync.base import terminal
     from topsync.operate import erase_command
 
-    sys.exit(asyncio.run(erase_command.erase(seller, confirm, terminal.ask, patience_seconds=wait_seconds)))
+    sys.exit(
+        asyncio.run(erase_command.erase(seller, confirm, terminal.ask, stalled_after_seconds=wait_seconds))
+    )
 
 
 @app.command("rekey")

@@ -65,7 +65,7 @@ TID = 4000000000000000101
 PARTITIONS = 4
 RECEIVER = "王*"
 CREATED = "taobao_trade_TradeCreate"
-PATIENCE = {CREATED: timedelta(seconds=60)}
+LINGER_TIMES = {CREATED: timedelta(seconds=60)}
 
 
 class ShopGateway(Gateway):
@@ -666,8 +666,8 @@ async def test_a_snapshot_is_written_in_the_name_of_who_told_of_the_order(shop: 
     assert sources == {TID: "sweep", TID + 4: "bootstrap"}
 
 
-async def test_patient_messages_are_noted_and_cost_no_call_yet(shop: Shop) -> None:
-    reader = replace(shop.reader, patience=PATIENCE)
+async def test_lingering_messages_are_noted_and_cost_no_call_yet(shop: Shop) -> None:
+    reader = replace(shop.reader, linger=LINGER_TIMES)
     first, last = shop.clock.now() - timedelta(seconds=10), shop.clock.now() - timedelta(seconds=5)
     batch = await shop.read(
         shop.hint(event=CREATED, occurred_at=first),
@@ -681,13 +681,13 @@ async def test_patient_messages_are_noted_and_cost_no_call_yet(shop: Shop) -> No
     (lingering,) = batch.lingering
     assert (lingering.order.tid, lingering.order.reason) == (TID, LINGERING)
     assert lingering.order.occurred_at == last, "a state from before the last message answers none of it"
-    assert lingering.until == first + PATIENCE[CREATED]
+    assert lingering.until == first + LINGER_TIMES[CREATED]
 
 
-async def test_a_patient_message_does_not_wait_for_a_backlog(shop: Shop) -> None:
+async def test_a_lingering_message_does_not_wait_for_a_backlog(shop: Shop) -> None:
     late = Refetch(TID, SELLER, "x", at(1), at(2), None, "push", BACKLOG)
     await refetches.postpone(shop.pool, [late], wait=timedelta(0))
-    reader = replace(shop.reader, patience=PATIENCE)
+    reader = replace(shop.reader, linger=LINGER_TIMES)
     batch = await shop.read(shop.hint(event=CREATED), reader=reader)
     assert shop.gateway.fetched == [TID]
     assert not batch.lingering
