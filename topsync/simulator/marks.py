@@ -49,7 +49,7 @@ _CONSTANT: Final[tuple[JsonObject, ...]] = (
 )
 """Marks that never change in a trade's life."""
 
-Told = Callable[[Draft, OrderState], JsonObject]
+MarkFields = Callable[[Draft, OrderState], JsonObject]
 
 
 def add_marks(trade: JsonObject, draft: Draft, state: OrderState) -> None:
@@ -137,5 +137,5 @@ def _points(draft: Draft, state: OrderState) -> JsonObject:
     return {"buyer_obtain_point_fee": goods * _POINTS_PER_YUAN} if state.finished_at is not None else {}
 
 
-_OF_STATE: Final[tuple[Told, ...]] = (_services, _logistics, _tags, _snapshot, _points)
-_OF_MARK: Final[Mapping[int, JsonObject | Told]] = dict(enumerate((*_CONSTANT, *_OF_STATE)))
+_OF_STATE: Final[tuple[MarkFields, ...]] = (_services, _logistics, _tags, _snapshot, _points)
+_OF_MARK: Final[Mapping[int, JsonObject | MarkFields]] = dict(enumerate((*_CONSTANT, *_OF_STATE)))
