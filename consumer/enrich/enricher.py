@@ -21,38 +21,23 @@ from aiokafka.errors import KafkaError
 from consumer.enrich.backlog import Backlog
 from consumer.enrich.pipeline import Pipeline
 from consumer.enrich.republishing import Republishing
+from consumer.enrich.restarts import Restarts, is_shut_out
 from consumer.enrich.write.writer import PartitionWriter, Tools
-from topsync.base import failpoints, metrics, retry, telemetry
-from topsync.base.errors import flat, leaves
+from topsync.base import failpoints, metrics, telemetry
+from topsync.base.errors import flat
 from topsync.base.service import Lifetime
 from topsync.base.settings import EnricherSettings, KafkaSettings
-from topsync.budget.errors import CallLimitedError
-from topsync.platforms.port import PlatformAwayError
 from topsync.store import orders
 from topsync.store.database import OUTAGE_ERRORS
-from topsync.store.versions import NotOwnerError
 from topsync.stream import ownership
 from topsync.stream import producer as producers
 from topsync.stream.ownership import Member
-from topsync.stream.producer import FencedError
 from topsync.verify.topic_watch import TopicWatch
 
 log = telemetry.get_logger(__name__)
 
-RESTART = retry.Policy(max_attempts=20, first_wait_seconds=0.5, max_wait_seconds=15.0)
-"""How a failed writer takes its partition over anew; after so many failures in a row the process ends."""
-
-LONGEST_WAIT_SECONDS = 60.0
-"""That a longer ban goes on, the next attempt learns from the gate, without a call."""
-
-HEALTHY_SECONDS = 30.0
-"""A writer that lived so long starts counting its failures anew."""
-
 FIRST_PARTITION = 0
 """Its owner does what a single enricher has to do for all."""
-
-PASSING_ERRORS = (*OUTAGE_ERRORS, KafkaError, FencedError, NotOwnerError, PlatformAwayError, CallLimitedError)
-"""What a new take-over can mend. Everything else is a defect and ends the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +97,15 @@ class Enricher:
 
     async def _own(self, partition: int, member: Member) -> None:
         """Write a partition's orders until cancelled, through every failure that can pass."""
-        loop = asyncio.get_running_loop()
-        failures = outages = epoch = 0
+        loop, restarts, epoch = asyncio.get_running_loop(), Restarts(), 0
         while True:
             began = loop.time()
             try:
                 epoch = await orders.take_over(self.tools.pool, partition, self.owner)
                 await self._write(partition, member, epoch)
             except Exception as error:
-                if loop.time() - began > HEALTHY_SECONDS:
-                    failures = outages = 0
-                # A ban, or an outage of platform or database, is no failure of ours, however long it is.
-                if _is_an_outage(error):
-                    outages += 1
-                else:
-                    failures += 1
-                if not _is_passing(error) or failures >= (RESTART.max_attempts or 0):
+                wait_seconds = restarts.wait_seconds(error, worked_seconds=loop.time() - began)
+                if wait_seconds is None:
                     raise
                 if not member.still_owns(partition):
                     return
@@ -135,12 +113,11 @@ class Enricher:
                 log.warning(
                     "partition writer failed; taking over anew", partition=partition, error=flat(error)
                 )
-                if _is_shut_out(error) and await self._has_a_newer_owner(partition, epoch):
+                if is_shut_out(error) and await self._has_a_newer_owner(partition, epoch):
                     # The group says so within a session time-out; coming back sooner would only take
                     # the partition away from its rightful owner.
-                    await asyncio.sleep(self.settings.session_timeout_seconds)
-                else:
-                    await asyncio.sleep(_wait_seconds(error, failures + outages))
+                    wait_seconds = self.settings.session_timeout_seconds
+                await asyncio.sleep(wait_seconds)
 
     async def _has_a_newer_owner(self, partition: int, epoch: int) -> bool:
         """Whether somebody has taken a partition over since; in doubt they have.
@@ -196,28 +173,3 @@ class Enricher:
                     republishing=Republishing(self.tools.pool, partition, topics.changes.partitions),
                 )
                 await pipeline.run(changes_reader, snapshots_reader)
-
-
-def _is_passing(error: Exception) -> bool:
-    return all(isinstance(leaf, PASSING_ERRORS) for leaf in leaves(error))
-
-
-def _is_shut_out(error: Exception) -> bool:
-    return any(isinstance(leaf, FencedError | NotOwnerError) for leaf in leaves(error))
-
-
-def _wait_seconds(error: Exception, failures: int) -> float:
-    """How long to wait before a partition is taken over anew."""
-    return min(LONGEST_WAIT_SECONDS, _banned_for_seconds(error)) or RESTART.wait_seconds(failures)
-
-
-def _is_an_outage(error: Exception) -> bool:
-    outages = (PlatformAwayError, CallLimitedError, *OUTAGE_ERRORS)
-    return all(isinstance(leaf, outages) for leaf in leaves(error))
-
-
-def _banned_for_seconds(error: Exception) -> float:
-    """How long the platform, or our own budget, wants us to wait; 0 where it is something else."""
-    return max(
-        (leaf.wait_seconds for leaf in leaves(error) if isinstance(leaf, CallLimitedError)), default=0.0
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from consumer.enrich import enricher
 from topsync.base import outages, retry
 from topsync.base.outages import Outage
 from topsync.base.service import Lifetime
@@ -47,9 +46,3 @@ async def test_a_defect_ends_the_work() -> None:
 
     with pytest.raises(LookupError):
         await outages.go_on(work, Lifetime(), errors=(OSError,), what="cannot work")
-
-
-def test_an_outage_of_the_database_is_no_failure_that_ends_an_enricher() -> None:
-    gone = ExceptionGroup("", [DatabaseAwayError("gone")])
-    assert enricher._is_an_outage(gone)
-    assert not enricher._is_an_outage(ExceptionGroup("", [*gone.exceptions, LookupError("a defect")]))
