@@ -1,4 +1,4 @@
-"""The bulk start of one seller, step by step; each step is idempotent, and a new run goes on where it stood.
+"""The bulk start of a seller, step by step; each step is idempotent, and a new run goes on where it stood.
 
 *subscribe* (push listens first), *request* the export up to yesterday 23:59:59, *download* it, *load* it
 into `snapshots`, wait until all of it is *stored*, pull *today* and the refunds of all that time, *certify*,
@@ -63,19 +63,19 @@ BYTES_AT_ONCE = 8 * 1024 * 1024
 
 STORE_POLL_SECONDS = 0.2
 MAX_EXPORT_ATTEMPTS = 3
-"""How often a failed export or download is asked for anew in one run."""
+"""How often a failed export or download is asked for anew in the same run."""
 
 Report = Callable[[str, int, int | None], None]
 """Called with (step, done, total if known)."""
 
 
 class BootstrapFailedError(OperatorError):
-    """The bulk start cannot go on. The text says what to do; a new run goes on where this one stood."""
+    """The bulk start cannot go on. The text says what to do; a new run goes on where this run stood."""
 
 
 @dataclass(slots=True)
 class BootstrapJob:
-    """One seller's bulk start."""
+    """A seller's bulk start."""
 
     account: Account
     subscriptions: Subscriptions
@@ -364,7 +364,7 @@ class BootstrapJob:
                 end=None,
                 source=Source.BOOTSTRAP,
                 reason="today",
-                # The export holds none: they are listed for all of its time.
+                # The export holds no refunds: they are listed for all of its time.
                 refunds_from=platform_time.start_of(state.first_day),
             ),
             progress=lambda settled, listed: self.report("today", settled, listed),

@@ -1,10 +1,10 @@
-"""Draining backlogs beside the fresh changes: by tasks of many orders each, or one by one.
+"""Draining backlogs beside the fresh changes: by tasks of many orders each, or by single orders.
 
-Writers that are far behind note late changes in `refetches` and go on to fresh ones
+Writers that are far behind note late changes in `refetches` and go on to fresh changes
 (`consumer/enrich/backlog.py`). Here the orders are asked for; only the owner of each partition writes them:
 what a task brings goes to it through `snapshots`, as of the task's request.
 
-A task's way, and what a crash at each point leaves: noted (it is requested, or the same one is found again),
+A task's way, and what a crash at each point leaves: noted (it is requested, or the same task is found again),
 requested and noted as such (it is looked at again), published (published once more, which changes nothing),
 handed over.
 """
@@ -50,14 +50,14 @@ STORED_WITHIN = timedelta(seconds=30)
 """What was handed to the writers is asked for alone if it is not stored by then."""
 
 REST_SECONDS = 3600.0
-"""How long backlogs are drained one by one after a task that came to nothing twice."""
+"""How long backlogs are drained by single orders after a task that came to nothing twice."""
 
 MAX_FAILURES = 2
 
 
 @dataclass(slots=True)
 class BulkDetails:
-    """Everything that draining backlogs needs; one process does it, the reconciler that leads."""
+    """Everything that draining backlogs needs; a single process does it, the reconciler that leads."""
 
     pool: Pool
     producer: Producer
@@ -68,7 +68,7 @@ class BulkDetails:
     sessions: Sessions
     rules: BacklogRules
     poll_seconds: float
-    """Between two looks at tasks, while none is ready; and after a call that was not answered."""
+    """Between two looks at tasks, while no task is ready; and after a call that was not answered."""
     deadline_seconds: float
     """A task that takes longer is given up."""
     _rests_until: float = float("-inf")
@@ -103,7 +103,7 @@ class BulkDetails:
     async def _advance(self, running: Sequence[DetailTask]) -> PlatformAwayError | None:
         """Request tasks and look at them, until a question is not answered: next time its task comes last.
 
-        Were it the first again, one seller's outage, or one answer that cannot be read, would hold up all.
+        Were it the first again, one seller's outage, or an answer that cannot be read, would hold up all.
         """
         if self.tasks is None:
             return None
@@ -238,7 +238,7 @@ class BulkDetails:
         )
 
     async def _ask_alone(self, sellers: frozenset[int]) -> None:
-        """Ask for as many one by one as the budget answers before fresh changes would notice."""
+        """Ask for as many single orders as the budget answers before fresh changes would notice."""
         room = self.rules.alone_at_once - await refetches.being_brought(self.pool)
         if room <= 0:
             return
@@ -259,7 +259,7 @@ class BulkDetails:
         failpoints.reach("bulk.hinted")
 
     async def _fail(self, task: DetailTask, why: str) -> None:
-        """Ask once more in other words; after that, one by one."""
+        """Ask once more in other words; after that, for single orders."""
         log.warning("task of details failed", seller_id=task.seller_id, task_id=task.task_id, why=why)
         if task.failures + 1 < MAX_FAILURES:
             await detail_tasks.failed(self.pool, task)

@@ -1,4 +1,4 @@
-"""What to pull next for one seller, without I/O."""
+"""What to pull next for a seller, without I/O."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class PullRules:
 
 @dataclass(frozen=True, slots=True)
 class SellerCoverage:
-    """What is known about one seller. Times are platform time."""
+    """What is known about a seller. Times are platform time."""
 
     proven: Sequence[Span]
     gaps: Sequence[Gap]
-    """The open ones."""
+    """The open gaps."""
     pulled_at: datetime | None
     """When it was last pulled up to then, by whatever asked for it."""
 
@@ -49,7 +49,7 @@ class Pull:
 
 
 def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> Pull | None:
-    """The most urgent pull that is due; none where there is nothing to do, or no bootstrap yet.
+    """The most urgent pull that is due; None where there is nothing to do, or no bootstrap yet.
 
     A gap is pulled at once when push is back, for freshness, and again when it is old enough to be proven.
     What the platform no longer lists is left out: asked for that, it would refuse the whole pull.

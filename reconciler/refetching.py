@@ -42,7 +42,7 @@ FIRST_WAIT_SECONDS = 4.0
 LONGEST_WAIT_SECONDS = 600.0
 
 ATTEMPTS_WITHOUT_PROMISE = 3
-"""For a message that brought nothing new: it may have had nothing to bring, and a sweep proves it anyway."""
+"""For a message that brought nothing new: perhaps nothing was new, and a sweep proves it anyway."""
 
 
 class Verdict(Enum):
@@ -91,13 +91,13 @@ def hint(due: Refetch, *, now: datetime) -> Change:
 
 
 def hints(due: Refetch, *, now: datetime) -> list[Change]:
-    """The hints that ask for an order and its refunds again: each names one refund at most."""
+    """The hints that ask for an order and its refunds again: each hint names one refund at most."""
     order = hint(due, now=now)
     return [order, *(order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids)]
 
 
 def _subject(given_up: Refetch) -> Subject:
-    """What its letter is about: where refunds are wanted, the one that the letter's hint names."""
+    """What its letter is about: where refunds are wanted, the refund that the letter's hint names."""
     refund_id = given_up.refund_ids[-1] if given_up.refund_ids else 0
     return Subject(given_up.tid, refund_id, given_up.reason)
 

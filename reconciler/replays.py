@@ -1,4 +1,4 @@
-"""Carries out the replays that operators and subscribers ask for, one after the other, a piece at a time.
+"""Carries out the replays that operators and subscribers ask for, in turn, a piece at a time.
 
 A replay's way, and what a crash at each point leaves: noted (it is begun), under way (it goes on after the
 last piece that was noted; if it was what ended the process, it does so twice at most), published (its outcome
@@ -78,7 +78,7 @@ class _Run:
 
 @dataclass(slots=True)
 class Replays:
-    """Everything that replays need; one process does them, the reconciler that leads."""
+    """Everything that replays need; a single process does them, the reconciler that leads."""
 
     pool: Pool
     puller: Puller
@@ -146,7 +146,7 @@ class Replays:
         except OperatorError:
             raise  # somebody has to see to something first; the job goes on afterwards
         except Exception:
-            # It ends this process: the job must not meet the next one and end it, too.
+            # It ends this process: the job must not meet the next process and end it, too.
             outcome = replay_outcomes.failed(run.outcome, DEFECT)
             await replay_jobs.finish(self.pool, job.id, ReplayState.FAILED, replay_outcomes.kept(outcome))
             with suppress(PublishError):
@@ -205,7 +205,7 @@ class Replays:
             self._interruptions = 0
 
     async def _pull(self, job: ReplayJob, piece: Span) -> PullOutcome:
-        """Pull or only list a piece, with another session if the first one is refused and there is one."""
+        """Pull or only list a piece, with another session if the first is refused and there is another."""
         # The sessions may be stale by seconds: a seller that was paused just now is let be at once.
         if reason := await self._why_not(job):
             raise ReplayFailedError(reason)

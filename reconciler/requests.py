@@ -1,7 +1,7 @@
 """Takes requests out of the topic `signals` and notes them where operators' requests are.
 
-A consumer group with one topic: one process of the reconcilers reads, whichever it is. Dying anywhere in it
-reads some signals again, which changes nothing: a request is known by its id.
+A consumer group with one topic: a single process of the reconcilers reads. After a crash at any
+point some signals are read again, which changes nothing: a request is known by its id.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
     """What a record asks for.
 
     Raises:
-        ValueError: it cannot be read, or is of a type that this version does not know. The text holds none of
-            its values.
+        ValueError: it cannot be read, or is of a type that this version does not know. The text holds no
+            value of it.
     """
     type_ = cloud_events.attributes(record.headers).get("type")
     if type_ != ReplayRequested.event_type:

@@ -1,7 +1,7 @@
 """The reconciler: watches the push connections, and pulls what they may have missed until it is proven.
 
-One at a time does the work, by an advisory lock; others stand by. Should two believe that they hold it for
-a moment, nothing breaks: pulls are idempotent and claim only what they have seen stored.
+One process at a time does the work, by an advisory lock; others stand by. Should two believe for a moment
+that they hold it, nothing breaks: pulls are idempotent and claim only what they have seen stored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from topsync.stream.producer import PublishError
 log = telemetry.get_logger(__name__)
 
 LEADER_LOCK = 0x72656364
-"""Advisory lock of the one reconciler that works (the letters `recd`)."""
+"""Advisory lock of the reconciler that works (the letters `recd`)."""
 
 NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog"})
 """What may be under way beside the pulls of sellers."""
@@ -98,7 +98,7 @@ class Reconciler:
                 await database.unlock(connection, LEADER_LOCK)
 
     async def _look(self, connection: Connection) -> None:
-        """One round: connections to gaps, gaps and sweeps to pulls, requests to jobs, second questions."""
+        """A round: connections to gaps, gaps and sweeps to pulls, requests to jobs, second questions."""
         self._reap()
         if self._is_free("refetches"):
             self._start("refetches", self.refetching.round)
@@ -187,7 +187,7 @@ class Reconciler:
         if account is None:
             return
         began_at = self.clock.now()
-        # A pull that fails is due again only after the interval, like one that worked.
+        # A pull that fails is due again only after the interval, like a pull that worked.
         self._pulled_at[seller_id] = began_at
         for gap in pull.gaps:
             await gaps.mark_pulled(self.pool, gap, began_at)

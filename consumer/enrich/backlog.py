@@ -1,7 +1,7 @@
-"""When a writer is so far behind that late changes have to wait, so that fresh ones need not. No I/O.
+"""When a writer is so far behind that late changes have to wait, so that fresh changes need not. No I/O.
 
-A writer reads its partition in order. Behind an outage stand thousands of changes, and one fetch each takes
-minutes in which every fresh change is late as well. So the late ones are noted in `refetches`, at the speed
+A writer reads its partition in order. Behind an outage stand thousands of changes, and a fetch for each takes
+minutes in which every fresh change is late as well. So late changes are noted in `refetches`, at the speed
 of the database; the reconciler has them fetched beside (`reconciler/backlogs.py`).
 """
 
@@ -23,7 +23,7 @@ class Backlog:
     is_behind: bool = False
 
     def late_before(self, received: Iterable[datetime], *, unread: int, now: datetime) -> datetime | None:
-        """Changes that were received before this moment are to wait; none where all are fetched at once.
+        """Changes that were received before this moment are to wait; None where all are fetched at once.
 
         `received` are the moments of a batch's changes, `unread` records stand behind them. Being behind ends
         with a batch in which nothing is late: by the count alone, the last of a backlog would hold up what

@@ -1,6 +1,6 @@
-"""The enricher: owns partitions, and is the one writer of their orders.
+"""The enricher: owns partitions, and is the only writer of their orders.
 
-Taking a partition over happens in this order, because each step relies on the one before:
+Taking a partition over happens in this order, because each step relies on the step before:
 
 1. raise the partition's epoch in PostgreSQL: the former owner can write no row any more;
 2. start the partition's transactional producer: Kafka fences the former owner and aborts what it has open;
@@ -42,7 +42,7 @@ FIRST_PARTITION = 0
 
 @dataclass(frozen=True, slots=True)
 class Enricher:
-    """One process of the enrichers."""
+    """A process of the enrichers."""
 
     settings: EnricherSettings
     kafka: KafkaSettings

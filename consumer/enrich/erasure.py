@@ -37,13 +37,13 @@ def read_request(record: ConsumerRecord[bytes, bytes]) -> Erasure:
     """The request in such a record.
 
     Raises:
-        ValidationError: it is none.
+        ValidationError: the record's value is no such request.
     """
     return Erasure.model_validate_json(record.value or b"")
 
 
 def seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
-    """Whose snapshot a record is, without reading its value; None where it does not say."""
+    """Whose snapshot a record is, without reading its value; None where no header says it."""
     for name, value in record.headers:
         if name == "ce_sellerid":
             return records.id_of(value)
@@ -52,7 +52,7 @@ def seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
 
 @dataclass(slots=True)
 class ErasedSellers:
-    """Which sellers are erased, as one process sees it."""
+    """Which sellers are erased, as this process sees it."""
 
     _held: frozenset[int] = frozenset()
     _read_at: float = float("-inf")

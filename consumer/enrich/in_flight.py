@@ -11,10 +11,10 @@ from typing import Final
 from consumer.enrich.read.batch import Batch
 
 AHEAD_BATCHES: Final = 32
-"""Batches of one topic that are read and not stored yet; small ones, as they come under a light load."""
+"""Batches of one topic that are read and not stored yet; small batches, as they come under a light load."""
 
 AHEAD_FULL_BATCHES: Final = 2
-"""The same where they are full: one is fetched while the other is stored. Keeps the gate's queue short."""
+"""The same for full batches: one batch is fetched while the other is stored. Keeps the gate's queue short."""
 
 HELD_BATCHES: Final = 1000
 """Batches of one topic that are not done with: so many may overtake an order that the platform is slow with.
@@ -23,7 +23,7 @@ They are read again after a crash, and take no memory once they are published.""
 
 @dataclass(slots=True, eq=False)
 class Reading:
-    """Some records of one topic, from when they are taken until all that they led to is published."""
+    """Some records of one topic, from the moment they are taken until all that they led to is published."""
 
     next_offset: int
     """Up to there everything is done with when this and all readings before it are."""

@@ -1,12 +1,13 @@
-"""The pipeline of one partition: reading, storing and publishing, each a few batches ahead of the next.
+"""The pipeline of a partition: reading, storing and publishing, each step a few batches ahead of the next.
 
 *Reading* takes records and finds out what they ask for. Several batches of a topic are read at the same time,
 because a detail call takes longer than everything else together. *Storing* takes what has been read, as it
 comes. *Publishing* takes whatever has been stored meanwhile, in one transaction; offsets go along when
-everything up to them is published. *Noting* writes to the tables what has been published, while the next is.
+everything up to them is published. *Noting* writes to the tables what has been published, during the next
+transaction.
 
 Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
-not stored (`Turns`), and a batch is not stored while one of its orders is being published and noted.
+not stored (`Turns`), and a batch is not stored while any of its orders is being published and noted.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class _Group:
 
 
 class Pipeline:
-    """Everything between a partition's records and its orders, for one ownership."""
+    """Everything between a partition's records and its orders, for a single ownership."""
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class Pipeline:
                 tasks.create_task(self._read(in_flight, reading, records, unread=reader.unread))
 
     def _readings(self, taken: Records) -> Iterator[tuple[Reading, Records]]:
-        """One for all records, or two: those that have to wait for their turn hold up no others."""
+        """A single reading for all records, or two: records that wait for their turn hold up no others."""
         free: list[ConsumerRecord[bytes, bytes]] = []
         held: list[ConsumerRecord[bytes, bytes]] = []
         for record in taken:
@@ -242,7 +243,7 @@ class Pipeline:
         return {tp: offset for tp, offset in done.items() if offset is not None}
 
     async def _next_group(self) -> _Group | None:
-        """What is to be published next; none where offsets are due before anything is."""
+        """What is to be published next; None where offsets are due before anything is to be published."""
         try:
             async with asyncio.timeout_at(self._progress.due_at):
                 return await self._groups.get()

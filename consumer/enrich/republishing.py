@@ -1,6 +1,6 @@
 """The enricher's part in a republication: what an operator asked for, piece by piece, at its rate.
 
-The owner of a partition is the one writer of its orders, and this publishes nothing itself: it only finds out
+Only the owner of a partition writes its orders, and this publishes nothing itself: it only finds out
 which ids come next, and hands them to the pipeline, which reads their rows and publishes them between its own
 transactions or with them. So nothing overtakes anything of an order, and a former owner is fenced as ever.
 """
@@ -36,7 +36,7 @@ READ_AT_ONCE: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Ids of one partition's orders or refunds that are to be published once more."""
+    """Ids of a partition's orders or refunds that are to be published once more."""
 
     topic: Compacted
     keys: frozenset[int]
@@ -63,7 +63,7 @@ def cut(
 
 @dataclass(frozen=True, slots=True)
 class Republishing:
-    """What is asked of the owner of one partition."""
+    """What is asked of the owner of a partition."""
 
     pool: Pool
     partition: int

@@ -35,13 +35,13 @@ PASSING: Final = (*OUTAGES, KafkaError, FencedError, NotOwnerError)
 
 @dataclass(slots=True)
 class Restarts:
-    """The failures in a row of one partition's writer."""
+    """The failures in a row of a partition's writer."""
 
     failures: int = 0
     outages: int = 0
 
     def wait_seconds(self, error: Exception, *, worked_seconds: float) -> float | None:
-        """How long to wait before the next take-over; None: there is none, the process ends.
+        """How long to wait before the next take-over; None: there is no next take-over, the process ends.
 
         Args:
             error: how the writer ended, alone or in a group.

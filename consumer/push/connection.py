@@ -1,4 +1,4 @@
-"""One connection of push, as the service keeps it: shown in logs and metrics, and written down.
+"""A connection of push, as the service keeps it: shown in logs and metrics, and written down.
 
 What is written is what the reconciler opens gaps by: when the connection last provably worked.
 """
@@ -24,7 +24,7 @@ which opens the same gap."""
 
 
 class WatchedConnection:
-    """One connection that comes back for ever, and its rows. In the process, `number` is its name."""
+    """A connection that comes back for ever, and its rows. In the process, `number` is its name."""
 
     def __init__(self, number: int, messages: Messages, pool: Pool) -> None:
         self.number = number

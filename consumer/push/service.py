@@ -197,7 +197,7 @@ class PushService:
             self._changed.set()
 
     def _take_unsent(self) -> list[_Round]:
-        """The oldest rounds, at least one."""
+        """The oldest rounds, at least a single round."""
         taken = [self._unsent.popleft()]
         count = len(taken[0].records)
         while self._unsent and count < SENT_TOGETHER:

@@ -1,4 +1,4 @@
-"""What the platform lists of one kind of a seller: how it is listed completely, and what it leads to.
+"""What the platform lists of a kind of a seller: how it is listed completely, and what it leads to.
 
 `topsync.coverage.listing` knows how pages make a complete list; it is the same for every kind.
 """
@@ -49,7 +49,7 @@ class ListRefusedError(RuntimeError):
 
 @dataclass(slots=True)
 class SellerList:
-    """The list of one kind of a seller, for one pull."""
+    """The list of a kind of a seller, for a single pull."""
 
     kind: Kind
     lists: Lists
@@ -57,7 +57,7 @@ class SellerList:
     longest: timedelta
     """The longest window that is asked for at once."""
     _order_of: dict[int, int] = field(default_factory=dict)
-    """The order of each that was listed and is none itself."""
+    """The order of each listed thing that is not an order itself."""
 
     async def page(self, wish: PageRequest) -> ListAnswer:
         """The platform's answer to the question for a page; raises what `Lists.list_page` raises."""
@@ -107,7 +107,7 @@ class SellerList:
 
 @dataclass(slots=True)
 class SpanListing:
-    """What one list of the platform holds of a span."""
+    """What a list of the platform holds of a span."""
 
     of: SellerList
     parts: list[SpanPart]
@@ -145,7 +145,7 @@ class Lister:
                 raise ValueError("a pull ends after it begins")
             parts, made = await self._drive(of, span, now)
             calls_made += made
-            # What is modified after the end, while the answers were still coming, is in none of the parts.
+            # What is modified after the end, while the answers were still coming, is in no part.
             if of.request.end is not None or self.clock.latest_now() < span.end:
                 return SpanListing(of, parts, calls_made, self._wanted(parts))
         raise ListingFailedError("listing takes longer than any reach beyond the present")

@@ -1,6 +1,6 @@
-"""Pulling a span of one seller: list it, hint what is missing, wait until it is stored, claim it.
+"""Pulling a span of a seller: list it, hint what is missing, wait until it is stored, claim it.
 
-Orders and refunds are listed one after the other, and one claim speaks of both: what a seller's ledger
+Orders are listed first and refunds after them, and one claim speaks of both: what a seller's ledger
 covers is proven of its refunds as well, unless the ledger says that they were left out (`with_refunds`).
 They are, where they are switched off or the platform refuses them; the first pull that gets them again lists
 the refunds of all that was claimed without them.
@@ -142,7 +142,7 @@ class Puller:
         return listings
 
     async def _list_refunds(self, request: PullRequest) -> SpanListing | None:
-        """The refunds, with those of what was claimed without them; none where they are refused.
+        """The refunds, with those of what was claimed without them; None where they are refused.
 
         They are a few among a hundred orders: their windows are as long as the platform allows.
         """
@@ -163,9 +163,9 @@ class Puller:
 
     async def _refusal_to_fetch(self, found: SpanListing) -> str | None:
         """Why nothing of what is outstanding may be fetched, where that is so: the right to the list is
-        another one.
+        another right.
 
-        Asks for one object of the kind. Where only that object is not shown, the writers will find out.
+        Asks for a single object of the kind. Where only that object is not shown, the writers will find out.
 
         Raises:
             SessionRefusedError, CallLimitedError, ...: see `topsync.platforms.port.Details`.
@@ -262,7 +262,7 @@ class Puller:
         """What a listed part proves of its own list.
 
         Only a listing up to now proves: otherwise what was modified after its end while it was listed is in
-        none of the parts, and an older change of it would be claimed unseen.
+        no part, and an older change of it would be claimed unseen.
         """
         if request.end is not None:
             return None
@@ -270,7 +270,7 @@ class Puller:
         return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
 
     def _reach(self, request: PullRequest, found: SpanListing) -> datetime | None:
-        """How far a list proves everything without a break; none: nothing."""
+        """How far a list proves everything without a break; None: nothing."""
         return spans.reach([(part.span, self._proof(request, part)) for part in found.parts])
 
 

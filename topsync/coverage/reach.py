@@ -24,7 +24,7 @@ PIECE: Final = timedelta(days=1)
 
 
 def objection(span: Span, rules: ListRules, *, now: datetime) -> str | None:
-    """Why a span must not be asked for, in a line for whoever asks; none where it may be."""
+    """Why a span must not be asked for, in a line for whoever asks; None where it may be."""
     oldest = rules.oldest(now)
     if span.start < oldest:
         return (
@@ -37,7 +37,7 @@ def objection(span: Span, rules: ListRules, *, now: datetime) -> str | None:
 
 
 def pullable(span: Span, rules: ListRules, *, now: datetime) -> Span | None:
-    """The part of a span that the platform lists now; none where that is nothing.
+    """The part of a span that the platform lists now; None where that is nothing.
 
     What was modified in the present second is listed already; so `now` must not be late.
     """
@@ -54,7 +54,7 @@ def nothing(span: Span, rules: ListRules, *, now: datetime) -> str:
 
 
 def pieces(span: Span) -> Iterator[Span]:
-    """A span as it is pulled, one piece after the other, oldest first."""
+    """A span as it is pulled, piece after piece, oldest first."""
     return spans.cut(span, PIECE)
 
 

@@ -53,7 +53,7 @@ def describe(wanted: WantedReplay) -> str:
 
 
 def why_not(seller: Seller | None) -> str | None:
-    """Why nothing can be pulled of a seller, and what to do about it; none where it can."""
+    """Why nothing can be pulled of a seller, and what to do about it; None where it can."""
     if seller is None:
         return "there is no such seller"
     match seller.state:

@@ -1,7 +1,7 @@
 """What the enricher has to know of a kind. Everything that is done with kinds is written once, for all.
 
 One kind *leads*: the order. Its id says which partition everything about it is in, so whoever owns the
-partition is its one writer. Other kinds are *parts* of an order: they are fetched beside it, and never hold
+partition is its only writer. Other kinds are *parts* of an order: they are fetched beside it, and never hold
 it up.
 """
 
@@ -87,9 +87,9 @@ class EnrichedKind(Generic[V, T]):
     named: Callable[[Change], Named | None]
     """What a hint names."""
     name: Callable[[Change, Named], Change]
-    """The same hint, but that it names this one."""
+    """The same hint, but it names this object."""
     origin: str
-    """In dead letters: which part of topsync set one aside."""
+    """In dead letters: which part of topsync set the record aside."""
     metrics: KindMetrics
     points: KindPoints
     shown: ShownInOrders[V] | None = None

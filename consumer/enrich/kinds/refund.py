@@ -101,7 +101,7 @@ async def _ahead_of_orders(
 
 
 def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
-    """What fetched orders show of refunds, in the form in which the store has it of stored ones."""
+    """What fetched orders show of refunds, in the form in which the store shows it of stored orders."""
     return [
         RefundLine(version.trade.tid, version.fetched_at, line.oid, line.refund_id, line.refund_status)
         for version in versions
@@ -112,8 +112,8 @@ def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
 def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine]) -> Iterator[RefundVersion]:
     """The refunds that were fetched after their order, and are not as the order shows them. Pure.
 
-    A line that shows another refund than this one says nothing: it shows only its latest. Nor does one
-    without a status, as on peak days.
+    A line that shows another refund says nothing of this refund: it shows only its latest. A line without a
+    status says nothing either, as on peak days.
     """
     by_line = {(line.tid, line.oid): line for line in lines}
     for version in versions:

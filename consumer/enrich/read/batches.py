@@ -63,16 +63,16 @@ class BatchReader:
     ) -> AsyncIterator[Batch]:
         """What the records ask for: full orders where they are needed, dead letters where nothing helps.
 
-        In parts that can be stored one after the other: what the hints name comes first, then what the
+        In parts that can be stored in turn: what the hints name comes first, then what the
         fetched orders show besides, which takes calls of its own.
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
         What is about an erased seller's orders is passed over.
         `take_turn` is awaited before any order is judged by what is stored, and called before anything else
-        is awaited. With a `backlog`, late changes are noted to be fetched later, so that the fresh ones among
+        is awaited. With a `backlog`, late changes are noted to be fetched later, so that fresh changes among
         the `unread` records behind them come sooner.
 
         Raises:
-            ExceptionGroup: of `CallLimitedError` and `PlatformError`. The platform answers for none of them:
+            ExceptionGroup: of `CallLimitedError` and `PlatformError`. The platform answers for no order:
                 the whole batch is to be read again later.
         """
         batch, taken_at = Batch(), self.bringer.clock.estimate()
@@ -192,7 +192,7 @@ class BatchReader:
     async def _read_shown(
         self, kind: AnyKind, fetched: Mapping[int, OrderVersion], already: Collection[int]
     ) -> Batch | None:
-        """What orders that were just fetched show of a kind otherwise than it is stored; none if nothing is.
+        """What orders that were just fetched show of a kind otherwise than it is stored; or None.
 
         But for those `already` fetched with them, by id.
         """
@@ -233,7 +233,7 @@ def _journeys(needs: Iterable[Need], hints: Sequence[ReadHint], taken_at: dateti
     now_ms = time.time() * 1000
     age_ms = {
         hint.change.tid: max(0.0, now_ms - hint.record.timestamp)
-        for hint in reversed(hints)  # of several, the first one's stays
+        for hint in reversed(hints)  # of several hints, the time of the first stays
         if hint.change.source is Source.PUSH
     }
     return {

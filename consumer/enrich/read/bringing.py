@@ -1,4 +1,4 @@
-"""Fetching what is wanted of one kind, and noting in the batch what came of it."""
+"""Fetching what is wanted of a kind, and noting in the batch what came of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Brought:
     """What came of fetching several things, beside what the batch has of it."""
 
     served: bool = False
-    """The platform answered for one of them at least."""
+    """The platform answered for at least one object."""
     unanswered: list[tuple[Wanted, PlatformAwayError]] = field(default_factory=list)
     """Those for which the platform may be away."""
 

@@ -33,7 +33,7 @@ def believable(change: Change, *, latest_now: datetime) -> Change:
 def coalesce(
     changes: Iterable[Change], named: Callable[[Change], Named | None], linger: LingerTimes = NO_LINGER
 ) -> dict[int, Need]:
-    """One need for each thing that is named, by its id: one fetch answers every older hint about it."""
+    """A need for each thing that is named, by its id: a single fetch answers every older hint about it."""
     found = ((named(change), change) for change in changes)
     return _joined(
         (thing.id, _need(change, thing.modified, linger)) for thing, change in found if thing is not None
@@ -131,7 +131,7 @@ def may_wait(need: Need, *, late_before: datetime | None, waiting: Mapping[int, 
 
 
 def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> datetime | None:
-    """Until when a need waits for more messages of its order, so that one call answers all; none: not at all.
+    """Until when a need waits for more messages of its order, so that one call answers all; None: not at all.
 
     It does not where its order is `waiting` for anything else: that may take longer than a message may wait.
     """

@@ -1,4 +1,4 @@
-"""Fetching one object of any kind, with whatever session its seller has now."""
+"""Fetching an object of any kind, with whatever session its seller has now."""
 
 from __future__ import annotations
 

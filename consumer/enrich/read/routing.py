@@ -47,7 +47,7 @@ class Routed:
     snapshots: list[InRecord] = field(default_factory=list)
 
     def tids(self) -> set[int | None]:
-        """The orders that they say to be about; none stands for those that name no order."""
+        """The orders that they say they are about; None stands for hints that name no order."""
         hinted = {hint.change.tid for hint in self.hints}
         return hinted | {records.tid_of_key(record.key) for record in self.snapshots}
 
@@ -69,7 +69,7 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Sorts the records of one batch. Only the platform's clock is asked."""
+    """Sorts the records of a batch. Only the platform's clock is asked."""
 
     topics: Registry
     clock: ServerClock

@@ -1,4 +1,4 @@
-"""Whether an outage is one seller's or the platform's. No I/O."""
+"""Whether an outage is a single seller's or the platform's. No I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 SERVED_LATELY_SECONDS = 10.0
-"""While an order of any seller was fetched so recently, one that is not answered is postponed alone."""
+"""While an order of any seller was fetched so recently, an order that is not answered is postponed alone."""
 
 
 @dataclass(slots=True)

@@ -19,13 +19,13 @@ from topsync.stream.topics import Registry
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One order, or one part of it, to be fetched."""
+    """An order, or a part of it, to be fetched."""
 
     kind: AnyKind
     id: int
     need: Need
     hint: ReadHint | None = None
-    """The last one about the order, where it is the order that is wanted: a part may come without any."""
+    """The last hint about the order, where the order itself is wanted: a part may come without any hint."""
 
     def later(
         self, reason: str, original: bytes | None = None, *, settled_after: datetime | None = None

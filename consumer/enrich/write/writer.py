@@ -1,4 +1,4 @@
-"""The writer of one partition: into the tables under its epoch, then into the topics in a transaction."""
+"""The writer of a partition: into the tables under its epoch, then into the topics in a transaction."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Tools:
 
 
 class PartitionWriter:
-    """The one writer of a partition's orders and their parts, for one ownership (epoch).
+    """The only writer of a partition's orders and their parts, for one ownership (epoch).
 
-    A version is stored, published and noted as published before the next one of the same thing is stored:
+    A version is stored, published and noted as published before the next version of the same thing is stored:
     what a version brings is found beside what has been published before it.
     """
 
@@ -211,7 +211,7 @@ class PartitionWriter:
         trail.stored(part.versions.values(), part.ahead)
 
     async def _upsert(self, kind: AnyKind, versions: Sequence[Version], batch: Batch) -> list[AnyUnpublished]:
-        """Write all versions at once; where the database cannot hold one of them, set that one aside."""
+        """Write all versions at once; where the database cannot hold a version, set that version aside."""
         rows = PartitionRows(self._partition, self._epoch, versions, self._tools.clock.latest_now())
         try:
             return (await self._tools.tables.of(kind.table).upsert(rows)).ahead
