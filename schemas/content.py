@@ -3,7 +3,7 @@
 The platform sends more than anybody asked for, and not always the same of it. So content is what is *known*:
 the typed fields and those that a kind names as carried. What nobody knows is carried beside it and makes no
 version. Nor do the forms in which the platform writes a value of its own shape: numbers come as digits, and a
-list with one element as that element (docs/platform/gateway.md 0, warning 2, and 1.6).
+list with a single element as that element (docs/platform/gateway.md 0, warning 2, and 1.6).
 
 Objects are taken as they are on the wire, read (`PlatformObject.to_json`).
 """
@@ -37,7 +37,7 @@ def unknown_hash(kind: type[PlatformObject], written: Object) -> bytes:
 
 
 def says_no_more(kind: type[PlatformObject], told: Object, known: Object) -> bool:
-    """Whether a state tells nothing that another one of the same moment does not.
+    """Whether a state says nothing that another state of the same moment does not.
 
     It is equal, or lacks beside it nothing but fields that the platform leaves out at times.
     """
@@ -84,7 +84,7 @@ def _in_one_form(value: object) -> object:
 
 
 def _as_far_as(told: Object, kind: type[PlatformObject], known: Object) -> dict[str, Any]:
-    """What is known without what may be left out and is not told."""
+    """What is known, without what may be left out and is not in the other state."""
     kept = {name: value for name, value in known.items() if name in told or name not in kind.left_out}
     kept["platform_fields"] = {
         name: value

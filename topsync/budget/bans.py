@@ -1,4 +1,4 @@
-"""The bans that one process knows of. Pure: moments are those of the process's monotonic clock, handed in."""
+"""The bans that a process knows of. Pure: moments are those of the process's monotonic clock, handed in."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Bans:
         return max(self._opens_at.get(APP, _NEVER), self._opens_at.get(api, _NEVER))
 
     def closed_seconds(self, api: str, now: float) -> float:
-        """For how long a ban still holds this API back; 0 when there is none."""
+        """For how long a ban still holds this API back; 0 when there is no ban."""
         return max(0.0, self.opens_at(api) - now)
 
     def scope_of(self, api: str, now: float) -> Scope:

@@ -24,7 +24,7 @@ class Book(Protocol):
         ...
 
     def on_ban(self, heard: Callable[[str, float], None]) -> None:
-        """Have `heard(scope, seconds)` called as soon as somebody's ban is known. One listener."""
+        """Have `heard(scope, seconds)` called as soon as somebody's ban is known. A single listener."""
         ...
 
     async def lease(self, ask: Ask) -> LeaseGrant:

@@ -27,7 +27,7 @@ class CallLimitedError(Exception):
         scope: who is held back.
         wait_seconds: how long from now.
         max_inline_wait_seconds: the longest wait worth sitting out; above it the work goes back to its queue.
-        api: the name of the API that was, or would have been, called; empty where none is concerned.
+        api: the name of the API that was, or would have been, called; empty where no API is concerned.
     """
 
     def __init__(

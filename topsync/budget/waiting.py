@@ -18,7 +18,7 @@ SLICE_SECONDS: Final = 0.025
 """The calls to come are guessed from those of the last slice: so much is leased in vain at most."""
 
 MAX_LEASE: Final = 1_000
-"""Most places in one ask."""
+"""Most places in a single ask."""
 
 OLDEST_EVERY: Final = 8
 """Every 8th call goes to whoever waits longest. Where slots in flight are what is scarce, the live priority
@@ -30,7 +30,7 @@ Caller = asyncio.Future[bool]
 
 @dataclass(frozen=True, slots=True)
 class LeasedPlace:
-    """A place for one call: to be used between these two moments, or not at all."""
+    """A place for a single call: to be used between these two moments, or not at all."""
 
     at: float
     lapses_at: float
@@ -38,10 +38,10 @@ class LeasedPlace:
 
 @dataclass(slots=True)
 class Queue:
-    """Callers of one priority and scope, first come first served, and the places leased for them.
+    """Callers of the same priority and scope, first come first served, and the places leased for them.
 
     Attributes:
-        waiting: callers with their API and since when they wait; one that gives up leaves from the middle.
+        waiting: callers with their API and since when they wait; whoever gives up leaves from the middle.
         ask_at: when to ask for more places.
         slice_at, admitted, admitted_before: calls begun in this slice of time and in the last.
     """
@@ -96,7 +96,7 @@ class Queue:
 
 
 class WaitingRoom:
-    """The queues of one process, and its slots in flight."""
+    """The queues of a process, and its slots in flight."""
 
     def __init__(self, max_in_flight: int) -> None:
         self._max_in_flight = max_in_flight
@@ -135,7 +135,7 @@ class WaitingRoom:
         while self._in_flight < self._max_in_flight and (turn := self._next(now)):
             caller, _ = turn.waiting.popitem(last=False)
             if caller.done():
-                # It was cancelled, and has not had the turn in which it leaves the queue.
+                # It was cancelled, and its turn in which it leaves the queue has not come.
                 turn.places.popleft()
                 self._returned += 1
             else:
@@ -184,7 +184,7 @@ class WaitingRoom:
 
     def is_short(self, queue: Queue, now: float) -> bool:
         """Whether it is time to lease. While nobody waits it is so before the last place is gone: a lease
-        takes a moment, in which callers would come to wait. No more is held than when they had to.
+        takes a moment, in which callers would come to wait. No more is held than if they had to wait.
         """
         if queue.waiting:
             return self._lacks(queue) > 0

@@ -1,4 +1,4 @@
-"""What the topics hold of one order, read backwards from their ends within bounds of time and number."""
+"""What the topics hold of an order, read backwards from their ends within bounds of time and number."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry, Topic
 
 MOST_OFFSETS: Final = 100_000
-"""Of a partition at most: a day and more of a busy one, read in some seconds."""
+"""Of a partition at most: a day and more of a busy partition, read in some seconds."""
 
 PIECE_OFFSETS: Final = 2000
 """Read at once; between two pieces it is looked whether there is still time."""
@@ -44,7 +44,7 @@ ConsumedRecord: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 @dataclass(frozen=True, slots=True)
 class WhereRecorded:
-    """Where a record is, and when Kafka had it."""
+    """Where a record is, and when Kafka stored it."""
 
     topic: str
     """The registry's short word: `changes`, `orders`, ..."""
@@ -114,7 +114,7 @@ class LookedThrough:
 
     topic: str
     back_to: datetime | None
-    """When Kafka had the oldest record that was looked at; None: there was none."""
+    """When Kafka stored the oldest record that was looked at; None: there was no record."""
     is_complete: bool
     """Whether all was looked at that the topic has since the time that was asked for."""
 
@@ -143,7 +143,7 @@ async def of_order(
     since: datetime,
     seconds: float = LOOKING_SECONDS,
 ) -> OrderRecords:
-    """Look for an order's records that Kafka had at or after `since`; `group` is the enrichers'.
+    """Look for an order's records that Kafka stored at or after `since`; `group` is the enrichers'.
 
     Raises:
         KafkaError: the cluster does not answer.
@@ -270,7 +270,7 @@ def _snapshot(record: ConsumedRecord, done: int | None) -> SnapshotRecord:
 
 
 def _version(record: ConsumedRecord, registry: Registry) -> VersionRecord | None:
-    """None of a record of somebody else's making."""
+    """None for a record that somebody else made."""
     about = cloud_events.attributes(record.headers)
     where = _where(record, "orders" if record.topic == registry.orders.name else "refunds")
     id_, revision = records.id_of(record.key), records.id_of(about.get("revision", "").encode())

@@ -1,4 +1,4 @@
-"""What is known about one order, as events in the order of time. Pure.
+"""What is known about an order, as events in the order of time. Pure.
 
 How it stands and what happens next is in `topsync.operate.verdicts`. Nothing here holds what is in an order:
 ids, times, statuses, names of fields and reasons are all that is shown.
@@ -76,7 +76,7 @@ class StoryEvent:
 
 @dataclass(frozen=True, slots=True)
 class OrderEvidence:
-    """Everything that is known of one order. Times are platform time."""
+    """Everything that is known of an order. Times are platform time."""
 
     tid: int
     now: datetime
@@ -417,7 +417,7 @@ def _what(one: VersionRecord) -> str:
 
 
 def _brought(one: VersionRecord | StoredRow) -> str:
-    """What a version brought beside the one before."""
+    """What a version brought beside the version before."""
     words = ", ".join(one.transitions) or "nothing that it says"
     if one.status_from is None:
         return f"{words}; status {one.status}"

@@ -48,7 +48,7 @@ class OrderStanding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderVerdict:
-    """One thing to be said of how the order stands."""
+    """A thing to be said of how the order stands."""
 
     standing: OrderStanding
     says: str

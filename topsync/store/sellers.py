@@ -83,7 +83,7 @@ class Seller:
 
     seller_id: int
     nick: str
-    """The platform's last word. Sellers are renamed, so two sellers may have had the same nick in turn."""
+    """The platform's last word. Sellers are renamed, so two sellers may have the same nick in turn."""
     session_cipher: bytes = field(repr=False)
     """Empty when the seller is erased."""
     state: SellerState
@@ -183,7 +183,7 @@ async def add(
 ) -> None:
     """Add a seller, or give a known seller another session. A paused seller stays paused.
 
-    Another row may have the same nick: shops are renamed, and we learn of it one shop after the other.
+    Another row may have the same nick: shops are renamed, and we learn of it shop by shop.
 
     Raises:
         ErasedError: its data is still being erased; nothing is stored.
@@ -315,7 +315,7 @@ async def refresh_refused(pool: Pool, seller: Seller, reason: str) -> None:
 
 
 async def replay_planned(connection: Connection, seller: Seller) -> bool:
-    """Note that a gap has been opened for the seller's absence; false when none is due any more."""
+    """Note that a gap has been opened for the seller's absence; false when no gap is due any more."""
     found = await connection.fetchval(sql("sellers.replay_planned"), seller.seller_id, seller.version)
     return found is not None
 

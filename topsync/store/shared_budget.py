@@ -57,7 +57,7 @@ class SharedBook:
         self._heard = heard
 
     async def lease(self, ask: Ask) -> LeaseGrant:
-        """See `Book.lease`. One ask at a time."""
+        """See `Book.lease`. A single ask at a time."""
         try:
             connection = await self.connect()
             grant = await call_budget.lease(connection, self._limits, ask, timeout_seconds=TIMEOUT_SECONDS)
@@ -89,7 +89,7 @@ class SharedBook:
         self._heard(scope, seconds)
 
     async def connect(self) -> OwnConnection:
-        """The connection for leases and news of bans; made anew when there is none."""
+        """The connection for leases and news of bans; made anew when there is no connection."""
         async with self._connecting:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await database.connect_once(

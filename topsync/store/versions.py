@@ -1,4 +1,4 @@
-"""Tables of versions: guarded by age and by the epoch of their one writer, behind the topics.
+"""Tables of versions: guarded by age and by the epoch of their only writer, behind the topics.
 
 Every kind is kept alike (`topsync.store.orders`, `topsync.store.refunds`): each row is the newest version of
 something, with what it brings beside the version that the topic has. `sql/versions.sql` has the statements,
@@ -31,7 +31,7 @@ from topsync.store.database import Pool, sql, statements
 
 MAX_WIRE_BYTES: Final = 16 * 1024 * 1024
 """As large as an answer of the platform may be, and small enough for the topic with all headers. An answer of
-that size can become a larger version: a list of ids, for one, becomes a list of texts."""
+that size can become a larger version: a list of ids, for example, becomes a list of texts."""
 
 _STATES_AT_ONCE: Final = 1000
 """Rows that the server sends at a time where many are read."""
@@ -42,11 +42,11 @@ class NotOwnerError(RuntimeError):
 
 
 class UnstorableError(ValueError):
-    """Table or topic cannot hold one of the versions; nothing was written. The text holds no values."""
+    """Table or topic cannot hold some version; nothing was written. The text holds no values."""
 
 
 class Version(ABC):
-    """One full object as it was read from the platform, ready to be written."""
+    """A full object as it was read from the platform, ready to be written."""
 
     kind: ClassVar[Kind]
     seller_id: int
@@ -57,7 +57,7 @@ class Version(ABC):
 
     @abstractmethod
     def is_older_than(self, other: Self) -> bool:
-        """Which of two versions of the same thing is the newer one.
+        """Which of two versions of the same thing is newer.
 
         The guard of the table's statement `upsert` decides likewise: how batches are cut must make no
         difference.
@@ -71,12 +71,12 @@ class Version(ABC):
     @property
     @abstractmethod
     def tid(self) -> int:
-        """Its order's id: itself, where it is one."""
+        """Its order's id: its own id, where it is an order."""
 
     @property
     @abstractmethod
     def oid(self) -> int | None:
-        """Its order's line; none where it is an order."""
+        """Its order's line; None where it is an order."""
 
     @property
     @abstractmethod
@@ -90,7 +90,7 @@ class Version(ABC):
 
     @property
     def platform_version(self) -> int | None:
-        """The platform's own count of versions, where it has one: it orders those of one second."""
+        """The platform's own count of versions, or None: it orders the versions of the same second."""
         return None
 
     @property
@@ -122,7 +122,7 @@ V = TypeVar("V", bound=Version)
 
 @dataclass(frozen=True, slots=True)
 class PartitionRows(Generic[V]):
-    """What the owner of one partition writes of its orders or their refunds, at most one version of each."""
+    """What a partition's owner writes of its orders or their refunds, at most one version of each."""
 
     partition: int
     epoch: int
@@ -154,7 +154,7 @@ class StoredState:
 
 
 class VersionTable(ABC, Generic[V, T]):
-    """The statements of one kind. Whoever owns an order's partition is the one writer of all kinds."""
+    """The statements of a kind. Whoever owns an order's partition is the only writer of all kinds."""
 
     noun: ClassVar[str]
     """The table, and the file of the statements that only it has."""
@@ -185,7 +185,7 @@ class VersionTable(ABC, Generic[V, T]):
         epoch: int,
         latest_now: datetime | None = None,
     ) -> Written[T]:
-        """Write versions of one partition, at most one of each order or refund.
+        """Write versions of a partition, at most one version of each order or refund.
 
         Idempotent: writing the same versions again changes nothing. What each version brings beside the
         version before is noted with it. Nobody else writes a partition's rows, so the version before is the
@@ -283,7 +283,7 @@ class VersionTable(ABC, Generic[V, T]):
         return join(deltas.read(before["step"], self.words), step) if before["unpublished"] else step
 
     async def known(self, pool: Pool, keys: Iterable[int]) -> dict[int, Known]:
-        """What is stored of these; absent ones are absent from the answer."""
+        """What is stored of these; what is not stored is absent from the answer."""
         rows = await pool.fetch(self.statement("known"), list(keys))
         return {
             row["key"]: Known(row["modified"], row["fetched_at"], row["published"], row["status"])
@@ -330,7 +330,7 @@ class VersionTable(ABC, Generic[V, T]):
     ) -> set[int]:
         """Of what is listed, the ids of those not yet stored and published as listed.
 
-        A stored `modified` ahead of `latest_now`, the latest that platform time can be, is no newer one.
+        A stored `modified` ahead of `latest_now`, the latest that platform time can be, is not newer.
         """
         rows = await pool.fetch(
             self.statement("outstanding"),
@@ -348,7 +348,7 @@ class VersionTable(ABC, Generic[V, T]):
                 yield row["key"], StoredState(row["modified"], row["content_hash"])
 
     async def values_of(self, pool: Pool, keys: Iterable[int]) -> AsyncIterator[tuple[int, str]]:
-        """The JSON of these; absent ones are absent from the answer."""
+        """The JSON of these; what is not stored is absent from the answer."""
         wanted = list(keys)
         for start in range(0, len(wanted), _STATES_AT_ONCE):
             some = wanted[start : start + _STATES_AT_ONCE]
@@ -400,7 +400,7 @@ def version_row(
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Around one statement: what the database refuses of its arguments, and nothing else, is unstorable."""
+    """Around a statement: what the database refuses of its arguments, and nothing else, is unstorable."""
     try:
         yield
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
@@ -424,7 +424,7 @@ def _written(
     written: Collection[int],
     ahead: Mapping[int, Unpublished[T]],
 ) -> Written[T] | NotOwnerError:
-    """What became of one partition's part."""
+    """What became of a partition's part."""
     if part.partition not in owned:
         return NotOwnerError(f"partition {part.partition} has a newer owner than epoch {part.epoch}")
     keys = [version.key for version in part.versions if version.key in written]

@@ -55,7 +55,7 @@ def sellers_import() -> None:
     """Add many sellers at once: read from standard input, one JSON object a line.
 
     Each line has `user_id`, `nick` and `session`, the session token, and may have
-    `ends`, when the session ends (GMT+8). All are added, or none.
+    `ends`, when the session ends (GMT+8). All are added, or no seller is.
     """
     from topsync.base import terminal
     from topsync.operate import seller_commands
@@ -97,7 +97,7 @@ def sellers_list(as_json: AsDocument = False) -> None:
 
 @app.command("show")
 def sellers_show(seller: SellerName, as_json: AsDocument = False) -> None:
-    """Show one seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
+    """Show a seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
     from topsync.operate import seller_commands
 
     asyncio.run(seller_commands.show(seller, as_json=as_json))
@@ -160,7 +160,7 @@ def sellers_rekey(
 ) -> None:
     """Encrypt all stored tokens with the first of TOPSYNC_TOKEN_KEYS, so that older keys can go.
 
-    First give every process the new key behind the old one, and when all know
+    First give every process the new key behind the old key, and when all know
     it, in front. Says which keys are in use. Exit status 0 says that no stored
     token needs any other key than the first; 1, that some does, or that no key
     opens it.

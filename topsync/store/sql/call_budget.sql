@@ -3,8 +3,8 @@ insert into call_budget (scope) select unnest($1::text[]) on conflict (scope) do
 
 
 -- name: lease
--- The rule of topsync/budget/leases.py, in one statement. Locking the rows comes first: asks are answered one
--- after the other, each at its own moment. Arrays hold one element for each line, the app's first.
+-- The rule of topsync/budget/leases.py, in a single statement. Locking the rows comes first: asks are
+-- answered in turn, each at its own moment. Arrays hold one element for each line, the app's first.
 with asked as (
     select * from unnest($1::text[], $2::float8[], $3::float8[], $4::bigint[])
         as a (scope, interval_seconds, guaranteed_seconds, quota)

@@ -5,7 +5,7 @@ where event_id = any($1::text[])
 
 
 -- name: mark_retried
--- In one order, so that two operators wait for each other and not in a circle.
+-- In the same sequence for all, so that two operators cause no deadlock.
 insert into dead_letter_retries (event_id, retried_at)
 select distinct event_id, now() from unnest($1::text[]) as t (event_id) order by event_id
 on conflict (event_id) do update set retried_at = excluded.retried_at

@@ -8,7 +8,7 @@ where o.noted_at > now() - $4::interval
 
 
 -- name: note
--- Several writers note at the same time: in one order, so that they do not wait for each other in a circle.
+-- Several writers note at the same time: in the same sequence, so that they cause no deadlock.
 with old as materialized (
     select ctid from open_letters where noted_at < now() - $6::interval for update skip locked
 ), forgotten as (

@@ -26,7 +26,7 @@ set
     modified = greatest(r.modified, excluded.modified),
     source = excluded.source,
     -- What a task asks for already stays with it: its answer is weighed against what is promised now.
-    -- And `lingering` says that only messages told of the order: so it never takes another's place.
+    -- And `lingering` says that only messages reported the order: so it never replaces another reason.
     reason = case
         when r.reason = 'in_task' and excluded.reason = 'backlog' then r.reason
         when excluded.reason = 'lingering' then r.reason
@@ -70,8 +70,9 @@ where tid = any(array(
 
 
 -- name: due
--- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere, but for those of
--- sellers that were never added, which become dead letters; what only waits for more messages is told by `lingered`.
+-- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere,
+-- except those of sellers that were never added, which become dead letters; what only waits for more
+-- messages is in `lingered`.
 select
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
 from refetches as r
@@ -153,7 +154,7 @@ limit $4
 
 
 -- name: being_brought
--- Those that were asked for more than once do not count: who waits long for one must not hold up the others.
+-- Orders that were asked for more than once do not count: a long wait for an order must not hold up others.
 select count(*)
 from refetches as r
 left join orders as o using (tid)

@@ -1,6 +1,6 @@
 -- The statements of every table of versions (`orders`, `refunds`), said once. `topsync/store/versions.py` fills in,
 -- for each table:
---   {table}, {key}, {value}: its name, the column with the id, and the one with the JSON;
+--   {table}, {key}, {value}: its name, the column with the id, and the column with the JSON;
 --   {own}, {own_values}, {set_own}: the columns that only this table has, where they come from, and how they change;
 --   {oid}: the line that a row belongs to;
 --   {guard}: when a stored row (v) gives way to a version (excluded), the section `guard` of the table's own file.
@@ -9,7 +9,7 @@
 -- Writes versions of several partitions under the version guard, of those that the writer still owns.
 -- Older never wins. The same version fetched again only proves that it was still current.
 -- What is stored with a `modified` ahead of the platform's time, $4, gives way to whatever is fetched later.
--- Of an erased seller nothing is written, however it got here; of one that is back, revisions go on rising.
+-- Nothing of an erased seller is written, however it got here; if the seller is back, revisions go on rising.
 -- Answers with the partitions that are owned, and then with the rows written.
 with owner as materialized (
     select partition
@@ -89,7 +89,7 @@ select {key} as key, tid from {table} where published_revision < revision order 
 
 
 -- name: stored
--- Of these, the newest versions, whether the topic has them or not; none of a seller that is erased.
+-- Of these, the newest versions, whether the topic has them or not; no version of a seller that is erased.
 select
     {key} as key, tid, {oid} as oid, seller_id, revision, modified, status, fetched_at, {value}::text as value, source,
     step::text as step
@@ -110,8 +110,8 @@ where v.{key} = t.{key}
 
 -- name: outstanding
 -- Of what the platform lists, that which is not yet stored and published as listed. An equal `modified` counts only
--- when the stored state was fetched late enough to be final for that second; so does one that lies ahead of the
--- platform's time, $4, and any where the list does not say a time that can be.
+-- when the stored state was fetched late enough to be final for that second. The same holds
+-- for a stored time ahead of the platform's time, $4, and for any stored time where the list says no possible time.
 select t.{key} as key
 from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t ({key}, modified, settled_after)
 left join {table} as v using ({key})
