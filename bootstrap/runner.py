@@ -34,10 +34,10 @@ SELLER_FAILURES = (
 """What ends a seller's bulk start and leaves the others alone; a new run goes on where it stood."""
 
 MAX_SESSIONS = 3
-"""A bulk start that outlives so many sessions is not refused for their age."""
+"""After so many refused sessions, the age of a session is not the cause."""
 
 PUSH_WAIT_SECONDS = 30.0
-"""How long a bootstrap waits for the push service before it refuses to begin."""
+"""How long a bulk start waits for the push service before it refuses to begin."""
 
 MakeJob = Callable[[Account, Report], BootstrapJob]
 """A seller's bulk start, with the session that it has now."""
@@ -52,7 +52,7 @@ class Runner:
     job: MakeJob
     parallel_sellers: int
     push_silent_for: timedelta
-    """How long push may have been silent and still count as there."""
+    """How long push may be silent and still count as running."""
 
     async def run(self, lifetime: Lifetime, names: Sequence[str]) -> None:
         """Start the named sellers, or all that are not live yet.

@@ -1,7 +1,7 @@
 """How a backlog is drained, decided without I/O: by tasks of many orders, or by single orders.
 
 A task costs a few calls for many orders, but the platform runs it when it likes, perhaps hours later. So
-tasks are for backlogs that calls would take long to drain.
+tasks are for backlogs that take long to drain by single calls.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from topsync.platforms.port import DetailAnswer, Shown
 from topsync.stream.records import MAX_RECORD_BYTES
 
 PATIENT = (Source.PUSH, Source.GAP, Source.SWEEP)
-"""What may wait for a task. Operators and bulk starts give up when nothing moves for minutes."""
+"""Sources whose orders may wait for a task. Operators and bulk starts give up after some idle minutes."""
 
 IMPATIENT = tuple(source for source in Source if source not in PATIENT)
 
@@ -51,7 +51,7 @@ class BacklogRules:
     def alone_at_once(self) -> int:
         """How many orders are asked for alone at the same time.
 
-        Half of what makes a backlog, or those asked for would themselves be put back into it.
+        At most half of what makes a backlog, or the orders asked for would be put back into it.
         """
         most = int(self.calls_per_second * ALONE_SECONDS)
         return max(1, min(most, self.backlog_changes // 2) if self.backlog_changes else most)
@@ -93,8 +93,8 @@ def plan(
 def as_of(asked_at: datetime, created_at: datetime) -> datetime:
     """The moment that a task's states are not older than.
 
-    They are as of its run. `created_at` is in whole seconds: only where it is clearly before the request, the
-    task was an earlier task with the same orders.
+    The states are as of the task's run. `created_at` is in whole seconds: only where it is clearly before the
+    request, the task was an earlier task with the same orders.
     """
     return asked_at if created_at + platform_time.RESOLUTION > asked_at else created_at
 
@@ -113,7 +113,7 @@ class Sorted:
 def sort_out(
     wanted: Sequence[Refetch], brought: Mapping[int, DetailAnswer], *, latest_now: datetime
 ) -> Sorted:
-    """Weigh an answer against what each order was promised to have reached, and what it can have reached.
+    """Compare an answer with what each order was promised to have reached, and what it can have reached.
 
     `latest_now` is the latest that platform time can be. What is not worth handing over is asked for alone:
     then it becomes a dead letter, where it has to.
@@ -129,7 +129,7 @@ def sort_out(
 
 
 def _good(wanted: Refetch, answer: DetailAnswer | None, latest_now: datetime) -> bytes | None:
-    """What came, where it is a version as a fetch of its own would take it."""
+    """The version that came, where a fetch of the order would accept it."""
     if not isinstance(answer, Shown) or objection(
         answer, order_id=wanted.tid, promised=wanted.modified, latest_now=latest_now
     ):

@@ -37,12 +37,12 @@ from topsync.stream.topics import Registry
 log = telemetry.get_logger(__name__)
 
 READ_TIMEOUT_SECONDS: Final = 1.0
-"""A process that is asked to end is heard so late at most."""
+"""A request to end the process is noticed this late at most."""
 
 AT_ONCE: Final = 100
 
 PASSING_ERRORS: Final = (*OUTAGE_ERRORS, KafkaError)
-"""What is over some time; until then nothing is committed."""
+"""Failures that pass; until then nothing is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class SignalReader:
             await consumer.commit()
 
     async def take(self, record: ConsumerRecord[bytes, bytes]) -> None:
-        """Note what a record asks for, or tell why not. Idempotent, but for what it tells."""
+        """Note what a record asks for, or publish why not. Idempotent, except for what it publishes."""
         try:
             wanted = read(record)
         except ValueError as error:

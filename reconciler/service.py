@@ -46,7 +46,7 @@ FOR_EVER = timedelta(days=36500)
 FAILED = "pull failed; nothing is claimed, trying again"
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, *PULL_FAILURES)
-"""What a later pull can mend: nothing was claimed, so nothing is lost."""
+"""Failures that a later pull repairs: nothing was claimed, so nothing is lost."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Reconciler:
     _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
     _outages: dict[object, Outage] = field(default_factory=dict)
     _not_before: dict[object, float] = field(default_factory=dict)
-    """Of what failed in an outage of the database, by the loop's time."""
+    """When what failed in an outage of the database may be tried again, by the loop's time."""
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
 
     async def run(self, lifetime: Lifetime) -> None:
@@ -86,7 +86,7 @@ class Reconciler:
             if not await database.try_lock(connection, LEADER_LOCK):
                 await lifetime.sleep(self.settings.reconcile_poll_seconds)
                 return
-            # After an outage of the database everybody has been silent: judge only who stays so.
+            # After an outage of the database every process was silent: judge only those that stay silent.
             judge_at = asyncio.get_running_loop().time() + self.settings.push_lost_after_seconds
             try:
                 while not lifetime.stopping:

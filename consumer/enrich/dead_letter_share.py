@@ -21,7 +21,7 @@ class RecordOutcome(NamedTuple):
     """What became of a record, or of all hints in a batch about one order."""
 
     seller_id: int | None
-    """None: the record does not say whose it is, so it is nobody's fault but ours."""
+    """None: the record does not say whose it is, so the fault is ours."""
     reason: str | None = None
     """Why it is a dead letter; None: it is no dead letter."""
 
@@ -46,7 +46,7 @@ class Limit:
 
 
 class TooManyDeadLettersError(OperatorError):
-    """More records die than is allowed; nothing of the batch that crossed the limit may be written."""
+    """Too many records die; nothing of the batch that crossed the limit may be written."""
 
 
 @dataclass(slots=True)

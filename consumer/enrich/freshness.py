@@ -12,7 +12,7 @@ _STAGE_SECONDS: Final = {
     stage: metrics.STAGE_SECONDS.labels(stage)
     for stage in ("received", "in_kafka", "taken", "fetched", "stored", "published")
 }
-"""Looked up once: each order passes all of them."""
+"""Looked up once: each order passes all stages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Journey:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """When a batch was through with each stage of the writer; the same clock."""
+    """When a batch had passed each stage of the writer; the same clock."""
 
     fetched_at: datetime
     stored_at: datetime

@@ -9,8 +9,8 @@ from collections.abc import Collection
 class Turns:
     """Which orders of a partition are in batches that are read but not stored yet.
 
-    What a hint needs is judged by what is stored. Were two batches with the same order judged at once, the
-    second would fetch what the first has fetched, and could not distinguish an old state from news.
+    What a hint needs is judged by what is stored. If two batches with the same order were judged at once, the
+    second would fetch what the first has fetched, and could not distinguish an old state from a new state.
     Records that name no order wait for each other, as if they named the same order.
     """
 

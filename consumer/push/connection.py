@@ -1,6 +1,6 @@
 """A connection of push, as the service keeps it: shown in logs and metrics, and written down.
 
-What is written is what the reconciler opens gaps by: when the connection last provably worked.
+From what is written, the reconciler opens gaps: when the connection last provably worked.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class WatchedConnection:
             if self._current is not None:
                 await push_connections.write(self._pool, self._row(status, self._current))
         except OUTAGE_ERRORS as error:
-            # At each interval, or push would be taken for silent once the database is back. Said once.
+            # At each interval, or push would seem silent once the database is back. Logged once.
             if self._writes:
                 log.warning("cannot write the connection's state down; trying again", error=repr(error))
             self._writes = False

@@ -40,7 +40,7 @@ class Bans:
         return max(0.0, self.opens_at(api) - now)
 
     def scope_of(self, api: str, now: float) -> Scope:
-        """Who is held back where this API is not called: the API alone, or the whole app."""
+        """Which scope keeps this API from being called: the API alone, or the whole app."""
         by_api = self._opens_at.get(api, _NEVER)
         return Scope.API if by_api > now and by_api > self._opens_at.get(APP, _NEVER) else Scope.APP
 
@@ -53,6 +53,6 @@ class Bans:
         yield from list(self._unreported.items())
 
     def reported(self, scope: str, until: float) -> None:
-        """The book has heard of it, unless it has grown meanwhile."""
+        """Note that the book has heard of a ban, unless the ban has grown meanwhile."""
         if self._unreported.get(scope) == until:
             del self._unreported[scope]

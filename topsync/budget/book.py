@@ -20,7 +20,7 @@ class Book(Protocol):
 
     @property
     def limits(self) -> CallLimits:
-        """What the book keeps to."""
+        """The limits that the book keeps."""
         ...
 
     def on_ban(self, heard: Callable[[str, float], None]) -> None:
@@ -36,7 +36,7 @@ class Book(Protocol):
         ...
 
     async def ban(self, scope: str, seconds: float) -> None:
-        """Note a ban for everybody; of two the later end counts.
+        """Note a ban for everybody; of two bans the later end counts.
 
         Raises:
             BookAwayError: try again later.

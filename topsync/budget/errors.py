@@ -1,4 +1,4 @@
-"""What the budget says no with. It knows no platform; a platform's own limits are classes below these."""
+"""The errors of the budget. It knows no platform; a platform's own limits are subclasses of these."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class GateConfig:
 class BudgetGate:
     """The gate of a process and its event loop.
 
-    While the book is away nobody is admitted but on places leased before, for at most `LEASE_SECONDS`:
+    While the book is away callers are admitted only to places leased before, for at most `LEASE_SECONDS`:
     what a call brings could not be stored without the database anyway. Waiting stays bounded, and calls
     resume within `AWAY_SECONDS` of its return.
     """
@@ -200,7 +200,7 @@ class BudgetGate:
             self._let_through()
 
     def _let_through(self) -> None:
-        """Admit whom places and slots allow; see that the others get theirs."""
+        """Admit as many callers as places and slots allow; get places for the others."""
         now = self._clock()
         for caller in self._room.admit(now):
             _answer(caller, permit=True)
@@ -223,7 +223,7 @@ class BudgetGate:
             self._asking.add_done_callback(self._stopped_asking)
 
     def _stopped_asking(self, asking: asyncio.Task[None]) -> None:
-        """Hand a failure that no pause mends to those who wait; the next caller's ask begins anew."""
+        """Raise a failure that no pause mends at the callers who wait; the next caller's ask begins anew."""
         if asking.cancelled() or (error := asking.exception()) is None:
             return
         for caller in self._room.turn_away(lambda _, __: True):

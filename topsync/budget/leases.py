@@ -3,8 +3,8 @@
 Calls of a scope (the app, or an API with a limit of its own) stand on a time line, with an interval of
 1 / limit seconds from each to the next. A process that has callers waiting, or will have some within
 milliseconds, *leases* the next few places on that line; every place is handed out once, and is used between
-its time and the lease's end or not at all. Hence the bound that all processes together keep, whatever
-happens to any of them:
+its time and the lease's end or not at all. So all processes together keep this bound, whatever
+happens to any process:
 
     calls begun in any t seconds <= 1 + limit * (t + LEASE_SECONDS)
 
@@ -12,9 +12,9 @@ since a call is never begun before its place and at most LEASE_SECONDS after it.
 saved up nothing.
 
 Priorities differ in how far ahead of now they may lease: one step more for each priority that is more
-urgent. While a priority leases all it can, the line stays filled beyond the reach of those behind it. So
-that these do not starve, each has a guaranteed share of the limit: when it has had no place for 1 / (share *
-limit) seconds, it may lease a place further ahead than anyone. The shares add up to a quarter; the live
+urgent. While a priority leases all it can, the line stays filled beyond the reach of less urgent priorities.
+So that these do not starve, each has a guaranteed share of the limit: after 1 / (share * limit) seconds
+without a place, it may lease a place further ahead than anyone. The shares add up to a quarter; the live
 priority, which has no share, can always have the other three.
 """
 
@@ -29,7 +29,7 @@ from topsync.model.call_limits import APP, CallLimits
 from topsync.model.priority import Priority
 
 LEASE_SECONDS: Final = 0.25
-"""A leased place that was not used by then is lost. It bounds what a crash, or a ban unheard of, costs."""
+"""A leased place that was not used by then is lost. It bounds the cost of a crash, or of an unknown ban."""
 
 PRIORITY_STEP_SECONDS: Final = 0.025
 """How much further ahead a priority may lease than the next behind. Longer than a process lets pass between

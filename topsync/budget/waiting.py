@@ -15,7 +15,7 @@ from topsync.budget.leases import LEASE_SECONDS, LeaseGrant
 from topsync.model.priority import Priority
 
 SLICE_SECONDS: Final = 0.025
-"""The calls to come are guessed from those of the last slice: so much is leased in vain at most."""
+"""Future calls are estimated from the calls of the last slice: at most this much is leased in vain."""
 
 MAX_LEASE: Final = 1_000
 """Most places in a single ask."""
@@ -149,7 +149,7 @@ class WaitingRoom:
         queue.note_call(now)
 
     def _next(self, now: float) -> Queue | None:
-        """Whose turn it is, of those with a place that is due: the first priority's, or the oldest's."""
+        """Which queue with a due place comes next: the first priority's, or the longest waiting caller's."""
         ready = (queue for queue in self.queues if queue.waiting and queue.is_due(now))
         if self._admitted % OLDEST_EVERY == OLDEST_EVERY - 1:
             return min(ready, key=lambda queue: queue.since, default=None)
@@ -183,8 +183,8 @@ class WaitingRoom:
         return [queue for queue in self.queues if self.is_short(queue, now)]
 
     def is_short(self, queue: Queue, now: float) -> bool:
-        """Whether it is time to lease. While nobody waits it is so before the last place is gone: a lease
-        takes a moment, in which callers would come to wait. No more is held than if they had to wait.
+        """Whether it is time to lease. While nobody waits, it is time before the last place is gone: a lease
+        takes a moment, in which new callers would have to wait. No more is leased than for waiting callers.
         """
         if queue.waiting:
             return self._lacks(queue) > 0
@@ -200,8 +200,8 @@ class WaitingRoom:
         return min(len(queue.waiting), free) - len(queue.places)
 
     def take_returned(self) -> int:
-        """How many leased calls were not made since this was asked last. They are not given back twice: when
-        telling the book fails, it may have heard.
+        """How many leased calls were not made since this was asked last. They are not given back twice:
+        when a report to the book fails, the book may have received it.
         """
         returned, self._returned = self._returned, 0
         return returned

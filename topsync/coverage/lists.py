@@ -75,7 +75,7 @@ class SellerList:
         return answer
 
     async def outstanding(self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime) -> set[int]:
-        """Of what was listed, the ids of those not yet stored and published as listed.
+        """Of what was listed, the ids of what is not yet stored and published as listed.
 
         What is stored with a time ahead of `latest_now`, the latest that platform time can be, is not newer.
         """
@@ -84,7 +84,7 @@ class SellerList:
     def hint(self, listed: Listed, *, now: datetime) -> Change:
         """The hint that asks the writer for it.
 
-        What is no order itself promises nothing of its order: the orders' own list does that.
+        A thing that is not an order itself promises nothing of its order: the orders' own list does that.
         """
         promised: dict[str, object]
         match self.kind:
@@ -113,9 +113,9 @@ class SpanListing:
     parts: list[SpanPart]
     """Oldest first, without a break."""
     calls: int
-    """What it took."""
+    """How many calls it took."""
     wanted: dict[int, Listed]
-    """Everything once, by its id."""
+    """Everything that was listed, by its id."""
     hinted: set[int] = field(default_factory=set)
     """Of these, what the writers were asked for."""
 
@@ -184,8 +184,8 @@ class Lister:
     def _wanted(self, parts: Sequence[SpanPart]) -> dict[int, Listed]:
         """Everything listed once, as its last part lists it.
 
-        A time that lies ahead promises nothing, or the pull would wait for it in vain. What the row says all
-        the same: the order may have changed up to the moment at which it was asked for.
+        A time ahead of now promises nothing, or the pull would wait for it in vain. The row still says
+        that the order may have changed up to the moment at which it was asked for.
         """
         wanted: dict[int, Listed] = {}
         latest_now = self.clock.latest_now()

@@ -16,11 +16,11 @@ from topsync.model.span import Span
 from topsync.platforms.port import ListRules
 
 LEEWAY: Final = timedelta(days=1)
-"""A request may end so far ahead: "to the end of today" means all of it until it is carried out. What ends
-later is a slip; besides, who asks may have no clock but the machine's."""
+"""A request may end so far ahead: "to the end of today" means all of it until it is carried out. A later
+end is a mistake; besides, whoever asks may know only the machine's clock."""
 
 PIECE: Final = timedelta(days=1)
-"""So much is pulled at once: what a replay holds in memory, and what is done again after a crash."""
+"""The most that is pulled at once: a replay holds it in memory, and does it again after a crash."""
 
 
 def objection(span: Span, rules: ListRules, *, now: datetime) -> str | None:
@@ -59,7 +59,7 @@ def pieces(span: Span) -> Iterator[Span]:
 
 
 def shortfall(span: Span, pulled: Span) -> str | None:
-    """Why less than the span was pulled, where it was pulled to its end all the same."""
+    """Why less than the span was pulled, although the pull came to its end."""
     reasons = []
     if pulled.start > span.start:
         reasons.append(f"the platform lists nothing that was modified before {text(pulled.start)}")

@@ -12,8 +12,8 @@ from topsync.model.span import Span
 def proof(span: Span, *, asked_at: datetime, visibility_allowance: timedelta) -> Span | None:
     """What listing `span` at server time `asked_at` proves; None where it is all too young.
 
-    An order may appear in the lists late, by up to the allowance; time younger than that may still lack
-    some. The end is exclusive: whether the platform includes the last second is not documented
+    An order may appear in the lists late, by up to the allowance; younger time may still lack some
+    orders. The end is exclusive: whether the platform includes the last second is not documented
     (docs/platform/gateway.md 3.2).
     """
     end = min(span.end, asked_at - visibility_allowance)
@@ -45,9 +45,9 @@ def complete_until(proven: Sequence[Span]) -> datetime | None:
 
 
 def proven_from(proven: Sequence[Span], oldest: datetime) -> datetime:
-    """How far the time from `oldest` on is proven without a break, or from the bootstrap on if that is later.
+    """How far the time from `oldest` on is proven without a break; from the bulk start on if that is later.
 
-    Some of it must be proven.
+    A part of it must be proven.
     """
     for span in proven:
         if span.end > oldest:

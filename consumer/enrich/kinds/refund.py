@@ -1,7 +1,7 @@
 """Refunds: parts of orders, whose lines show the latest refund of each.
 
-A refund is fetched when a hint names it, and when a fetched order shows it otherwise than it is stored: then
-its message was lost.
+A refund is fetched when a hint names it, and when a fetched order shows it in another state than the stored
+state: then its message was lost.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def shown_otherwise(
 
 
 def _need_of(version: OrderVersion) -> Need:
-    """What is as this order shows it is as new as the order."""
+    """A refund that is as this order shows it is as new as the order."""
     return Need(
         tid=version.trade.tid,
         seller_id=version.seller_id,

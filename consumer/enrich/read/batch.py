@@ -21,9 +21,9 @@ class KindPart(Generic[V, T]):
     """What a batch asks to be written of a kind."""
 
     versions: dict[int, V] = field(default_factory=dict)
-    """The newest version of each, by id."""
+    """The newest version of each thing, by id."""
     doubtful: set[int] = field(default_factory=set)
-    """What the batch is about and was stored already, but not published yet."""
+    """Things that the batch is about, and that were already stored but not published yet."""
     ahead: list[Unpublished[T]] = field(default_factory=list)
     """What is to be published of the versions, once they are stored."""
     hinted_at: dict[int, datetime] = field(default_factory=dict)
@@ -59,15 +59,15 @@ class Batch:
     traces: dict[int, str] = field(default_factory=dict)
     """By order, the `traceparent` of the last record about it."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    """As they were read: nobody has looked yet which of them are repeats."""
+    """As they were read: repeats are still among them."""
     set_aside: list[DeadLetter] = field(default_factory=list)
     """Dead letters that are no repeats: to be published."""
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
     lingering: list[Lingering] = field(default_factory=list)
-    """Orders that wait a little for more messages: noted likewise."""
+    """Orders that wait a little for more messages: to be noted likewise."""
     erased: set[int] = field(default_factory=set)
-    """Orders to be erased, of those that the batch is about."""
+    """Orders of the batch that are to be erased."""
     given_up: dict[int, datetime] = field(default_factory=dict)
     """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
     outcomes: list[RecordOutcome] = field(default_factory=list)

@@ -11,14 +11,14 @@ SERVED_LATELY_SECONDS = 10.0
 
 @dataclass(slots=True)
 class ServedLately:
-    """When anybody was served last; shared by all partitions of a process."""
+    """When the platform last answered for any seller; shared by all partitions of a process."""
 
     _served_at: float = float("-inf")
 
     def note(self) -> None:
-        """Somebody was served just now."""
+        """Note that the platform answered for a seller just now."""
         self._served_at = time.monotonic()
 
     def nobody(self) -> bool:
-        """Whether nobody was for a while: then the platform is the cause, and not a seller."""
+        """Whether it answered for no seller for a while: then the platform is the cause, and not a seller."""
         return time.monotonic() - self._served_at > SERVED_LATELY_SECONDS

@@ -1,4 +1,4 @@
-"""Something that a batch wants to be fetched, and what is noted of it where that does not succeed. Pure."""
+"""Something that a batch wants to be fetched, and what is noted where the fetch fails. Pure."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Wanted:
     def letter(
         self, topics: Registry, reason: str, detail: str, original: bytes | None, *, at: datetime
     ) -> DeadLetter:
-        """A dead letter about it: of what came, or else of the hint that asks for it."""
+        """A dead letter about it: with what came, or else with the hint that asks for it."""
         need = self.need
         subject = Subject(need.tid, 0 if self.kind.leads else self.id, reason)
         if self.hint is not None:
