@@ -87,7 +87,7 @@ class TransitionWord(StrEnum):
 
     @classmethod
     def by_rank(cls, words: Iterable[str]) -> tuple[Self, ...]:
-        """Those of these words that the kind has, each once, by rising rank."""
+        """The words of the kind that are among these, each once, by rising rank."""
         members = cls._value2member_map_
         found = {members[word] for word in words if word in members}
         return tuple(sorted(found, key=_rank_of) if len(found) > 1 else found)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def newly(reached: Callable[[WireState], bool]) -> Shows:
 
 
 def never(_before: WireState | None, _after: WireState) -> bool:
-    """Shown by no pair of states: the word is for what no other word says."""
+    """No pair of states shows it: the word is for what no other word says."""
     return False
 
 
@@ -119,12 +119,12 @@ class Delta(Generic[T]):
     status_from: str | None
     """None: there was no version before."""
     changed: tuple[str, ...]
-    """Names of the fields that differ, sorted, those of lines as `orders.<name>`; never `modified`, which
-    always does. Empty where there was no version before: all of it is new.
+    """Names of the fields that differ, sorted, fields of lines as `orders.<name>`; never `modified`, which
+    always differs. Empty where there was no version before: all of it is new.
     """
     beyond: tuple[str, ...] = ()
-    """Words for what has happened that only a newer release knows, in place of which this release publishes: as they
-    were noted."""
+    """Words for what has happened that only a newer release knows, as they were noted. This release publishes
+    in place of that release."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def told(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:
 
 @cache
 def _shows(kind: type[T]) -> tuple[tuple[T, Shows], ...]:
-    """How each word is shown; looked up once, since an enumeration is slow and the writer is not to be."""
+    """How each word is shown; looked up once, since an enumeration is slow and the writer must be fast."""
     return tuple((word, word.shown) for word in kind)
 
 

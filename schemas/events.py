@@ -63,7 +63,7 @@ class VersionEvents(Generic[T]):
     topic: str
     """The topic's name in the registry."""
     schema: str
-    """That of the value."""
+    """The schema of the value."""
     words: type[T]
     """All that may happen, each with what it means for whoever acts on it."""
     attributes: tuple[Attribute, ...]
@@ -116,7 +116,7 @@ KEYS: Final[Mapping[str, str]] = {
     "snapshots": "tid",
     "dead_letters": "as received",
 }
-"""By topic, what the key of its records is: what is ordered, and what compaction keeps the newest of."""
+"""By topic, its records' key: records with the same key are in order, and compaction keeps the newest."""
 
 SELLER: Final = Attribute("sellerid", "The platform's user id of the seller.")
 
@@ -228,7 +228,7 @@ EVENTS: Final = (
         content_type="application/octet-stream",
     ),
 )
-"""All of them, those for subscribers first."""
+"""All event types, the types for subscribers first."""
 
 SCHEMAS: Final[Mapping[str, type[BaseModel]]] = {
     ORDER_SCHEMA: Trade,

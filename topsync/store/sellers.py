@@ -1,6 +1,6 @@
 """Sellers and their sessions. Tokens come and go encrypted: `topsync.base.vault` holds the keys.
 
-Each change of state is a single statement in `sql/sellers.sql`, so two processes cannot mix theirs up:
+Each change of state is a single statement in `sql/sellers.sql`, so the changes of two processes cannot mix:
 
     new ──bulk start done──▶ live        paused ──resume──▶ new, live or expired, whichever it was
     new, live ──refused──▶ expired ──another session──▶ new or live, whichever it was
@@ -32,11 +32,11 @@ class SellerState(StrEnum):
     """The state of a seller."""
 
     NEW = "new"
-    """Known, but not bootstrapped."""
+    """Known, but without a bulk start."""
     LIVE = "live"
-    """Bootstrapped; push, gaps and sweeps run."""
+    """Its bulk start is done; push, gaps and sweeps run."""
     PAUSED = "paused"
-    """Held by an operator."""
+    """Paused by an operator."""
     EXPIRED = "expired"
     """The platform refuses the session: the seller has to authorise again."""
     ERASED = "erased"
@@ -99,7 +99,7 @@ class Seller:
     replay_due: bool
     """The seller is back, with a new session or from a pause: the changes meanwhile are missing."""
     refresh_attempts: int
-    """Attempts in vain to refresh this session."""
+    """Failed attempts to refresh this session."""
     refresh_allowed: bool
     """Whether enough time has passed since the last attempt."""
     refresh_under_way: bool

@@ -1,13 +1,13 @@
 """The book of the call budget that all processes share, in PostgreSQL.
 
 Leases and news of bans come over the same connection: a process that can lease can also hear. When it breaks,
-no place is leased until there is a new connection, and the first lease on that names all bans in force.
+no place is leased until there is a new connection, and the first lease on it names all bans in force.
 
 A ban is stored before its finder goes on, and everybody is notified with the commit. After that moment other
 processes may still begin the calls whose place falls into the milliseconds until they have heard. If the
-notification is stuck, they may begin those leased before: at most 1 + limit * LEASE_SECONDS over all
-processes. A lease names the bans, too, but cannot replace the notification: a process that holds a place for
-each of its callers asks for no lease, and would use all places before it knew.
+notification is stuck, they may begin calls that were leased before: at most 1 + limit * LEASE_SECONDS over
+all processes. A lease names the bans, too, but cannot replace the notification: a process that holds a place
+for each of its callers asks for no lease, and would use all places before it knew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Tables of versions: guarded by age and by the epoch of their only writer, behind the topics.
 
-Every kind is kept alike (`topsync.store.orders`, `topsync.store.refunds`): each row is the newest version of
-something, with what it brings beside the version that the topic has. `sql/versions.sql` has the statements,
-once for all tables.
+Every kind is kept in the same way (`topsync.store.orders`, `topsync.store.refunds`): each row is the newest
+version of something, with what it brings beside the version that the topic has. `sql/versions.sql` has the
+statements, once for all tables.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class PartitionRows(Generic[V]):
     versions: Sequence[V]
     latest_now: datetime | None = None
     """The latest that platform time can be: what is stored with a `modified` ahead of it does not hide these.
-    Where nobody says, it does."""
+    Without this value, it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +137,16 @@ class Written(Generic[T]):
     """What an upsert has done."""
 
     rows: int
-    """How many rows changed; also those that were only seen to be current still."""
+    """How many rows changed; also rows that only proved to be still current."""
     ahead: list[Unpublished[T]]
-    """Those of them that the topic does not have yet."""
+    """The rows that the topic does not have yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
     """The state of an order or refund, for comparing: equal means that nothing changed.
 
-    That a stored hash differs does not mean that something has: see `VersionTable.upsert`.
+    Another stored hash does not mean that something changed: see `VersionTable.upsert`.
     """
 
     modified: datetime
@@ -163,9 +163,9 @@ class VersionTable(ABC, Generic[V, T]):
     value: ClassVar[str]
     """The column with the JSON."""
     own: ClassVar[Mapping[str, str]]
-    """The columns that only this table has, and what of a row of versions is in them."""
+    """The columns that only this table has, and what they hold of a version."""
     words: type[T]
-    """What may have happened."""
+    """The words for what may have happened."""
     model: ClassVar[type[PlatformObject]]
     """How a stored value is read."""
 
@@ -204,7 +204,7 @@ class VersionTable(ABC, Generic[V, T]):
     async def upsert_parts(
         self, pool: Pool, parts: Sequence[PartitionRows[V]]
     ) -> list[Written[T] | NotOwnerError]:
-        """The same for several partitions at once; what becomes of each, in order.
+        """The same for several partitions at once; returns what became of each, in order.
 
         Raises:
             UnstorableError: see there.
@@ -215,7 +215,7 @@ class VersionTable(ABC, Generic[V, T]):
             raise UnstorableError(f"more than {MAX_WIRE_BYTES} bytes")
         with _refusals():
             before = await self._before(pool, versions)
-        # Outside: a defect in here is ours, and no reason to set good orders aside.
+        # Outside: a defect of our own code is no reason to set good orders aside.
         hashes = {version.key: self._hash(before, version) for version in versions}
         brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
         with _refusals():
@@ -233,7 +233,7 @@ class VersionTable(ABC, Generic[V, T]):
         return [_written(part, owned["owned"], written, ahead) for part in parts]
 
     async def _before(self, pool: Pool, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
-        """Of these, those that are stored with another hash."""
+        """Of these versions, the versions that are stored with another hash."""
         keys, hashes = [one.key for one in versions], [one.content_hash for one in versions]
         return {row["key"]: row for row in await pool.fetch(self.statement("before"), keys, hashes)}
 
@@ -328,7 +328,7 @@ class VersionTable(ABC, Generic[V, T]):
     async def outstanding(
         self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime | None = None
     ) -> set[int]:
-        """Of what is listed, the ids of those not yet stored and published as listed.
+        """Of what is listed, the ids of what is not yet stored and published as listed.
 
         A stored `modified` ahead of `latest_now`, the latest that platform time can be, is not newer.
         """

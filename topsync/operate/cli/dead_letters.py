@@ -103,11 +103,11 @@ def deadletter_close(
     dry_run: DryRun = False,
     yes: Sure = False,
 ) -> None:
-    """Say that dead letters are dealt with: `list` leaves them out. Nothing else is done about them.
+    """Close dead letters: `list` leaves them out. Nothing else is done about them.
 
     Which letters: by their ids, or open letters by reason, seller, order or time. Meant
     for letters that name no order and so cannot be tried again; a letter that names
-    an order can be tried again, closed or not. Closing again replaces the words.
+    an order can be tried again, closed or not. Closing again replaces the reason.
     """
     from topsync.base import terminal
     from topsync.operate import dead_letter_commands

@@ -78,7 +78,7 @@ def sellers_authorise(
 
     Prints the address to open, and asks for what the browser came back with. A
     session of another seller is refused. What changed without a session is
-    replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md tells it step by
+    replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md shows it step by
     step.
     """
     from topsync.base import terminal
@@ -108,7 +108,7 @@ def sellers_pause(
     seller: SellerName,
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by an operator",
 ) -> None:
-    """Hold a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
+    """Pause a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
 
     Running processes notice within ten seconds; what is under way for it comes to
     its end.
@@ -137,9 +137,9 @@ def sellers_erase(
         float, typer.Option(min=1, help="How long the enrichers may make no progress before it gives up.")
     ] = 300,
 ) -> None:
-    """Erase all that is kept of a seller, and tell subscribers by a tombstone of each order.
+    """Erase all that is kept of a seller, and publish a tombstone of each order for subscribers.
 
-    Says first what goes, and asks for the seller's nick or id. It may be
+    Says first what will be erased, and asks for the seller's nick or id. It may be
     interrupted at any moment, and run again. The enrichers must be running: only
     they write orders. Exit status 0: all of it is done. docs/sellers.md says what
     stays, and for how long.

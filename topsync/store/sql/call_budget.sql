@@ -81,14 +81,14 @@ from
     cross join lateral (
         select
             l.ahead + g.calls * l.interval_seconds as ahead,
-            -- Null for a priority without a share, which `least` passes over.
+            -- Null for a priority without a share, which `least` ignores.
             least(l.priority_in + g.calls * l.guaranteed_seconds, l.guaranteed_seconds) as priority_in
     ) as after
 group by t.now, t.day, g.calls
 
 
 -- name: ban
--- Only ever later. Whoever listens hears of it when it is stored.
+-- A ban only moves to a later end. Listeners are notified when it is stored.
 with stored as (
     insert into call_bans as b (scope, until) values ($1, clock_timestamp() + make_interval(secs => $2))
     on conflict (scope) do update set until = greatest(b.until, excluded.until)

@@ -1,5 +1,5 @@
 -- name: among
--- A letter with a mark is not open, also where a former version's command has marked it.
+-- A dead letter with a mark is not open, also where a former version's command has marked it.
 select o.tid, o.refund_id, o.reason
 from open_letters as o
 join unnest($1::bigint[], $2::bigint[], $3::text[]) as t (tid, refund_id, reason) using (tid, refund_id, reason)

@@ -1,5 +1,5 @@
 -- Whatever changes several rows locks them in the order of `tid`. Writers, the reconciler and its tasks change the
--- same rows at the same time, and would otherwise wait for each other in a circle.
+-- same rows at the same time, and would otherwise cause deadlocks.
 
 -- name: postpone
 -- What waits already keeps its place in time: more hints of an order do not push it back. While its seller is
@@ -25,7 +25,7 @@ set
     settled_after = greatest(r.settled_after, excluded.settled_after),
     modified = greatest(r.modified, excluded.modified),
     source = excluded.source,
-    -- What a task asks for already stays with it: its answer is weighed against what is promised now.
+    -- What a task asks for already stays with it: its answer is compared with what is promised now.
     -- And `lingering` says that only messages reported the order: so it never replaces another reason.
     reason = case
         when r.reason = 'in_task' and excluded.reason = 'backlog' then r.reason
@@ -42,7 +42,7 @@ set
 
 
 -- name: forget_answered
--- Of sellers that are away nothing is answered meanwhile: their orders, however many, cost nothing here.
+-- Without sellers that are away, since their orders are not answered: so they cost nothing here.
 delete from refetches
 where tid = any(array(
     select r.tid
@@ -197,7 +197,7 @@ where tid = any(array(select tid from refetches where tid = any($1::bigint[]) or
 
 
 -- name: give_up
--- Asked for again, an order with a dead letter would leave another each time.
+-- If an order with a dead letter were asked for again, it would leave another dead letter each time.
 delete from refetches
 where tid = any(array(
     select r.tid

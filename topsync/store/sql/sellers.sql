@@ -76,7 +76,7 @@ where seller_id = $1 and session_version = $2 and state in ('new', 'live')
 
 
 -- name: set_readable
--- The next end of this session is another end, and warned of again.
+-- The next end of this session is another end, with warnings of its own.
 with back as (
     update sellers as s
     set
@@ -137,7 +137,7 @@ where seller_id = $1 and state = 'paused'
 
 
 -- name: begin_refresh
--- The claim to refresh: one claim at a time, over all processes. It lapses by itself, should its owner die.
+-- The claim to refresh: one claim at a time, over all processes. It lapses by itself if its owner dies.
 update sellers
 set
     refresh_attempts = refresh_attempts + 1,
@@ -153,7 +153,7 @@ where seller_id = $1 and session_version = $2
 
 
 -- name: refresh_refused
--- The refresh token is of no more use. A session that still works goes on until its end.
+-- The refresh token cannot be used any more. A session that still works goes on until its end.
 update sellers
 set
     refresh_cipher = null,
