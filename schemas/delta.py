@@ -123,8 +123,8 @@ class Delta(Generic[T]):
     always differs. Empty where there was no version before: all of it is new.
     """
     beyond: tuple[str, ...] = ()
-    """Words for what has happened that only a newer release knows, as they were noted. This release publishes
-    in place of that release."""
+    """Words for what has happened that only a newer release knows, as they were noted. Now this release
+    publishes the version in its place."""
 
     @property
     def words(self) -> tuple[str, ...]:

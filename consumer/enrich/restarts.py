@@ -16,7 +16,7 @@ from topsync.store.versions import NotOwnerError
 from topsync.stream.producer import FencedError
 
 MAX_FAILURES: Final = 20
-"""Failures in a row; then the process ends. Outages of servers do not count, however long they last."""
+"""Failures in a row; then the process ends. Outages of the database or platform never count."""
 
 RESTART: Final = retry.Policy(max_attempts=MAX_FAILURES, first_wait_seconds=0.5, max_wait_seconds=15.0)
 

@@ -239,7 +239,7 @@ class BudgetGate:
                 return
             try:
                 await self._report_bans()
-                # One ask each: a priority that is never satisfied must not keep other priorities from asking.
+                # A single ask each: a priority that is never satisfied must not keep others from asking.
                 for queue in short:
                     await self._lease(queue)
             except BookAwayError:

@@ -17,7 +17,7 @@ from topsync.store.order_facts import OrderWait
 from topsync.store.sellers import SellerState
 
 REPLAY_MARGIN: Final = timedelta(minutes=10)
-"""Before the last change that is known: where a replay for one order begins."""
+"""Before the last change that is known: where a replay for an order begins."""
 
 REPLAYED_BACK: Final = timedelta(days=1)
 """The earliest start of a proposed replay, back from now: it costs calls for every order of the seller."""

@@ -29,7 +29,7 @@ from topsync.store.refunds import RefundVersion
 
 
 def named(change: Change) -> Named | None:
-    """The refund that a hint names, if it names one."""
+    """The refund that a hint names, or None."""
     return None if change.refund_id is None else Named(change.refund_id, change.refund_modified)
 
 

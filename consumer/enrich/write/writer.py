@@ -124,7 +124,7 @@ class PartitionWriter:
         batch.set_aside += letters
 
     async def rest(self) -> None:
-        """Wait until publishing can begin without another wait; meanwhile more may gather to be published."""
+        """Wait until a transaction can begin without extra cost; meanwhile more may gather."""
         await self._publisher.rest()
 
     async def again(self, piece: Piece) -> Published:
