@@ -1,1 +1,1 @@
-"""The bulk start of one seller: subscribe, export, load, today, certificate."""
+"""The bulk start of a seller: subscribe, export, load, today, certificate."""

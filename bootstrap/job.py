@@ -1,4 +1,4 @@
-"""The bulk start of one seller, step by step; each step is idempotent, and a new run goes on where it stood.
+"""The bulk start of a seller, step by step; each step is idempotent, and a new run goes on where it stood.
 
 *subscribe* (push listens first), *request* the export up to yesterday 23:59:59, *download* it, *load* it
 into `snapshots`, wait until all of it is *stored*, pull *today* and the refunds of all that time, *certify*,
@@ -59,23 +59,23 @@ log = telemetry.get_logger(__name__)
 
 LINES_AT_ONCE = 500
 BYTES_AT_ONCE = 8 * 1024 * 1024
-"""Many times what that many lines have: a hostile file's lines are long. One line may go beyond it."""
+"""Many times the size of so many usual lines: a hostile file's lines are long. One line may be larger."""
 
 STORE_POLL_SECONDS = 0.2
 MAX_EXPORT_ATTEMPTS = 3
-"""How often a failed export or download is asked for anew in one run."""
+"""How often a failed export or download is asked for anew in the same run."""
 
 Report = Callable[[str, int, int | None], None]
 """Called with (step, done, total if known)."""
 
 
 class BootstrapFailedError(OperatorError):
-    """The bulk start cannot go on. The text says what to do; a new run goes on where this one stood."""
+    """The bulk start cannot go on. The text says what to do; a new run goes on where this run stood."""
 
 
 @dataclass(slots=True)
 class BootstrapJob:
-    """One seller's bulk start."""
+    """A seller's bulk start."""
 
     account: Account
     subscriptions: Subscriptions
@@ -127,7 +127,7 @@ class BootstrapJob:
             and _export_of(state).file_bytes
             and not self._file.exists()
         ):
-            # The folder did not outlive the former run: the task still has the file.
+            # The folder of the former run is gone: the task still has the file.
             await bootstraps.download_again(self.puller.pool, self._seller_id)
             state = await self._state()
         for _ in range(MAX_EXPORT_ATTEMPTS):
@@ -152,7 +152,7 @@ class BootstrapJob:
         await self._certify(state, export, today)
 
     async def _subscribe(self) -> Bootstrap:
-        """Messages first: from here on every change is pushed, and the export may be as old as it likes."""
+        """Messages first: from here on every change is pushed, and the age of the export does not matter."""
         self.report("subscribe", 0, 1)
         refused = await self.subscriptions.subscribe(self.account.session, priority=Priority.BOOTSTRAP)
         if refused is not None:
@@ -291,7 +291,7 @@ class BootstrapJob:
             for line in lines
             if not isinstance(line, RefusedLine)
         ]
-        # Noted before they are published: what is waited for later is never less than what was handed over.
+        # Noted before they are published: the later wait covers at least everything that was handed over.
         await bootstraps.add_rows(self.puller.pool, self._seller_id, rows)
         failpoints.reach("bootstrap.rows_noted")
         await self.puller.producer.publish([self._record(line, export) for line in lines])
@@ -364,7 +364,7 @@ class BootstrapJob:
                 end=None,
                 source=Source.BOOTSTRAP,
                 reason="today",
-                # The export holds none: they are listed for all of its time.
+                # The export holds no refunds: they are listed for all of its time.
                 refunds_from=platform_time.start_of(state.first_day),
             ),
             progress=lambda settled, listed: self.report("today", settled, listed),
@@ -422,7 +422,7 @@ class BootstrapJob:
         log.info("bootstrapped", seller_id=self._seller_id, orders=export.lines)
 
     def _seam(self, state: Bootstrap) -> datetime:
-        """Where the increments take over: day zero's first second, less the overlap for late orders."""
+        """Where the increments take over: day zero's first second, minus the overlap for late orders."""
         start = platform_time.start_of(state.day_zero)
         return start - self.puller.settings.list_allowances.overlap(start, now=state.started_at)
 

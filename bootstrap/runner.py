@@ -31,16 +31,16 @@ SELLER_FAILURES = (
     producers.PublishError,
     *OUTAGE_ERRORS,
 )
-"""What ends one seller's bulk start and leaves the others alone; a new run goes on where it stood."""
+"""What ends a seller's bulk start and leaves the others alone; a new run goes on where it stood."""
 
 MAX_SESSIONS = 3
-"""A bulk start that outlives so many sessions is not refused for their age."""
+"""After so many refused sessions, the age of a session is not the cause."""
 
 PUSH_WAIT_SECONDS = 30.0
-"""How long a bootstrap waits for the push service before it refuses to begin."""
+"""How long a bulk start waits for the push service before it refuses to begin."""
 
 MakeJob = Callable[[Account, Report], BootstrapJob]
-"""One seller's bulk start, with the session that it has now."""
+"""A seller's bulk start, with the session that it has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class Runner:
     job: MakeJob
     parallel_sellers: int
     push_silent_for: timedelta
-    """How long push may have been silent and still count as there."""
+    """How long push may be silent and still count as running."""
 
     async def run(self, lifetime: Lifetime, names: Sequence[str]) -> None:
         """Start the named sellers, or all that are not live yet.
 
         Raises:
-            BootstrapFailedError: at least one did not come to its end; the others did.
+            BootstrapFailedError: at least one bulk start did not come to its end; the others did.
         """
         accounts = _chosen(await self.sessions.usable(), names)
         failures = [] if names else await self._left_out(can_start_others=bool(accounts))
@@ -72,7 +72,7 @@ class Runner:
             raise BootstrapFailedError("; ".join(failures))
 
     async def _left_out(self, *, can_start_others: bool) -> list[str]:
-        """Sellers without a bulk start that cannot have one now, as far as that is a failure, and why."""
+        """Sellers without a bulk start that cannot begin it now, as far as that is a failure, and why."""
         passed_over = await _passed_over(self.pool)
         if passed_over:
             log.warning("paused or expired sellers are not started", sellers=passed_over)
@@ -111,7 +111,7 @@ class Runner:
         return failures
 
     async def _run_with_renewals(self, account: Account, report: Report) -> None:
-        """Run a bulk start to its end; when its session is refused, go on with another if there is one.
+        """Run a bulk start to its end; when its session is refused, go on with a newer session, if any.
 
         Raises:
             BootstrapFailedError: also where the seller lost its session.
@@ -171,7 +171,7 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
 
 
 async def _passed_over(pool: Pool) -> list[int]:
-    """Sellers without a bulk start that cannot have one now."""
+    """Sellers without a bulk start that cannot begin it now."""
     proven = await coverage.proven(pool)
     away = [
         one for one in await sellers.all_of(pool) if one.state in (SellerState.PAUSED, SellerState.EXPIRED)

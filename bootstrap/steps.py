@@ -1,4 +1,4 @@
-"""The steps of a bulk start, as people are shown them."""
+"""The steps of a bulk start, as people see them."""
 
 from __future__ import annotations
 

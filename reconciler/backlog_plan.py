@@ -1,7 +1,7 @@
-"""How a backlog is drained, decided without I/O: by tasks of many orders, or one by one.
+"""How a backlog is drained, decided without I/O: by tasks of many orders, or by single orders.
 
 A task costs a few calls for many orders, but the platform runs it when it likes, perhaps hours later. So
-tasks are for backlogs that calls would take long to drain.
+tasks are for backlogs that take long to drain by single calls.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from topsync.platforms.port import DetailAnswer, Shown
 from topsync.stream.records import MAX_RECORD_BYTES
 
 PATIENT = (Source.PUSH, Source.GAP, Source.SWEEP)
-"""What may wait for a task. Operators and bulk starts give up when nothing moves for minutes."""
+"""Sources whose orders may wait for a task. Operators and bulk starts give up after some idle minutes."""
 
 IMPATIENT = tuple(source for source in Source if source not in PATIENT)
 
 LEAST_ORDERS = 20
-"""Fewer of one seller are no task: it costs about five calls, with its looks."""
+"""Fewer orders of a seller are no task: a task costs about five calls, with the looks at it."""
 
 ALONE_SECONDS = 1.0
-"""One by one, never more at once than the budget answers in this time: fresh changes queue behind them."""
+"""Single orders, never more at once than the budget answers in this time: fresh changes queue behind them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class BacklogRules:
     """What the settings say.
 
     Attributes:
-        from_seconds: a backlog that takes longer than this one by one goes by tasks; 0: none ever.
+        from_seconds: a backlog that takes longer than this order by order goes by tasks; 0: never by tasks.
         tasks_at_once: tasks that are not over.
         calls_per_second: of the budget that all processes share.
         backlog_changes: records in a partition from which writers put changes into a backlog.
@@ -49,9 +49,9 @@ class BacklogRules:
 
     @property
     def alone_at_once(self) -> int:
-        """How many are asked for one by one at once.
+        """How many orders are asked for alone at the same time.
 
-        Half of what makes a backlog, or those asked for would themselves be put back into it.
+        At most half of what makes a backlog, or the orders asked for would be put back into it.
         """
         most = int(self.calls_per_second * ALONE_SECONDS)
         return max(1, min(most, self.backlog_changes // 2) if self.backlog_changes else most)
@@ -63,7 +63,7 @@ class BacklogPlan:
 
     Attributes:
         tasks: the seller of each task to begin; a seller may have several.
-        alone: sellers whose patient orders are asked for one by one, too.
+        alone: sellers whose orders of the backlog are asked for alone, too.
     """
 
     tasks: tuple[int, ...] = ()
@@ -73,9 +73,9 @@ class BacklogPlan:
 def plan(
     waiting: Mapping[int, int], rules: BacklogRules, *, running: int, without_tasks: frozenset[int]
 ) -> BacklogPlan:
-    """How to go on: `waiting` patient orders of each seller, `running` tasks that are not over.
+    """How to go on: `waiting` orders of each seller's backlog, `running` tasks that are not over.
 
-    Sellers `without_tasks` have no right to them, or none now.
+    Sellers `without_tasks` have no right to them, or no such right now.
     """
     able = {seller: count for seller, count in waiting.items() if seller not in without_tasks}
     per_task = rules.orders_per_task
@@ -93,8 +93,8 @@ def plan(
 def as_of(asked_at: datetime, created_at: datetime) -> datetime:
     """The moment that a task's states are not older than.
 
-    They are as of its run. `created_at` is in whole seconds: only where it is clearly before the request, the
-    task was an earlier one with the same orders.
+    The states are as of the task's run. `created_at` is in whole seconds: only where it is clearly before the
+    request, the task was an earlier task with the same orders.
     """
     return asked_at if created_at + platform_time.RESOLUTION > asked_at else created_at
 
@@ -107,16 +107,16 @@ class Sorted:
     """Orders with what the platform said of each: readable, no older than promised, and no larger than Kafka
     takes."""
     alone: list[int] = field(default_factory=list)
-    """Those that have to be asked for one by one."""
+    """The orders that have to be asked for alone."""
 
 
 def sort_out(
     wanted: Sequence[Refetch], brought: Mapping[int, DetailAnswer], *, latest_now: datetime
 ) -> Sorted:
-    """Weigh an answer against what each order was promised to have reached, and what it can have reached.
+    """Compare an answer with what each order was promised to have reached, and what it can have reached.
 
     `latest_now` is the latest that platform time can be. What is not worth handing over is asked for alone:
-    then it becomes a dead letter, where it has to be one.
+    then it becomes a dead letter, where it has to.
     """
     found = Sorted()
     for one in wanted:
@@ -129,7 +129,7 @@ def sort_out(
 
 
 def _good(wanted: Refetch, answer: DetailAnswer | None, latest_now: datetime) -> bytes | None:
-    """What came, where it is a version as a fetch of its own would take it."""
+    """The version that came, where a fetch of the order would accept it."""
     if not isinstance(answer, Shown) or objection(
         answer, order_id=wanted.tid, promised=wanted.modified, latest_now=latest_now
     ):

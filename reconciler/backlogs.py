@@ -1,10 +1,10 @@
-"""Draining backlogs beside the fresh changes: by tasks of many orders each, or one by one.
+"""Draining backlogs beside the fresh changes: by tasks of many orders each, or by single orders.
 
-Writers that are far behind note late changes in `refetches` and go on to fresh ones
+Writers that are far behind note late changes in `refetches` and go on to fresh changes
 (`consumer/enrich/backlog.py`). Here the orders are asked for; only the owner of each partition writes them:
 what a task brings goes to it through `snapshots`, as of the task's request.
 
-A task's way, and what a crash at each point leaves: noted (it is requested, or the same one is found again),
+A task's steps, and what a crash at each leaves: noted (it is requested, or the same task is found again),
 requested and noted as such (it is looked at again), published (published once more, which changes nothing),
 handed over.
 """
@@ -44,31 +44,31 @@ from topsync.stream.topics import Registry
 log = telemetry.get_logger(__name__)
 
 LANE = Priority.GAP
-"""Behind fresh changes: a task is late anyway, and its few calls have their guaranteed share."""
+"""Less urgent than fresh changes: a task is late anyway, and its few calls have their guaranteed share."""
 
 STORED_WITHIN = timedelta(seconds=30)
 """What was handed to the writers is asked for alone if it is not stored by then."""
 
 REST_SECONDS = 3600.0
-"""How long backlogs are drained one by one after a task that came to nothing twice."""
+"""How long backlogs are drained by single orders after a task that came to nothing twice."""
 
 MAX_FAILURES = 2
 
 
 @dataclass(slots=True)
 class BulkDetails:
-    """Everything that draining backlogs needs; one process does it, the reconciler that leads."""
+    """Everything that draining backlogs needs; a single process does it, the reconciler that leads."""
 
     pool: Pool
     producer: Producer
     topics: Registry
     tasks: DetailTasks | None
-    """None: the platform has none, and backlogs are drained one by one."""
+    """None: the platform has no tasks, and backlogs are drained by single orders."""
     clock: ServerClock
     sessions: Sessions
     rules: BacklogRules
     poll_seconds: float
-    """Between two looks at tasks, while none is ready; and after a call that was not answered."""
+    """Between two looks at tasks, while no task is ready; and after a call that was not answered."""
     deadline_seconds: float
     """A task that takes longer is given up."""
     _rests_until: float = float("-inf")
@@ -78,7 +78,7 @@ class BulkDetails:
     """Sellers for whom the platform refuses tasks."""
 
     async def round(self) -> None:
-        """Look at the tasks, begin new ones, ask for some orders alone; once. Idempotent.
+        """Look at the tasks, begin new tasks, ask for some orders alone; once. Idempotent.
 
         Raises:
             PublishError: Kafka did not take what a task brought; it is published again.
@@ -101,9 +101,9 @@ class BulkDetails:
             raise unanswered
 
     async def _advance(self, running: Sequence[DetailTask]) -> PlatformAwayError | None:
-        """Request tasks and look at them, until a question is not answered: next time its task comes last.
+        """Request tasks and look at them, until a call is not answered: next time its task comes last.
 
-        Were it the first again, one seller's outage, or one answer that cannot be read, would hold up all.
+        If it came first again, one seller's outage, or an answer that cannot be read, would hold up all.
         """
         if self.tasks is None:
             return None
@@ -138,7 +138,7 @@ class BulkDetails:
                 await self._request(self.tasks, task)
 
     async def _request(self, tasks: DetailTasks, task: DetailTask) -> None:
-        """Create a task, or find it again; where the platform refuses it, its orders are given back."""
+        """Create a task, or find it again; where the platform refuses it, its orders go back."""
         if self._is_resting() or task.seller_id in self._refused:
             await self._give_back(task)
             return
@@ -186,7 +186,7 @@ class BulkDetails:
         )
 
     async def _look(self, tasks: DetailTasks, task: DetailTask, task_id: int) -> None:
-        """Ask about a task, unless another was not ready just now: the platform runs them together."""
+        """Ask about a task, unless another task was just not ready: the platform runs them together."""
         if time.monotonic() < self._look_at:
             return
         match await tasks.state(task_id, priority=LANE):
@@ -238,7 +238,7 @@ class BulkDetails:
         )
 
     async def _ask_alone(self, sellers: frozenset[int]) -> None:
-        """Ask for as many one by one as the budget answers before fresh changes would notice."""
+        """Ask for as many single orders as the budget answers before fresh changes would notice."""
         room = self.rules.alone_at_once - await refetches.being_brought(self.pool)
         if room <= 0:
             return
@@ -259,7 +259,7 @@ class BulkDetails:
         failpoints.reach("bulk.hinted")
 
     async def _fail(self, task: DetailTask, why: str) -> None:
-        """Ask once more in other words; after that, one by one."""
+        """Ask once more in other words; after that, for single orders."""
         log.warning("task of details failed", seller_id=task.seller_id, task_id=task.task_id, why=why)
         if task.failures + 1 < MAX_FAILURES:
             await detail_tasks.failed(self.pool, task)
@@ -280,7 +280,7 @@ class BulkDetails:
         log.warning("no tasks of details for this seller", seller_id=seller_id, error=refusal.detail)
 
     def _rest(self, seconds: float, why: str) -> None:
-        """Do without tasks for a while, and say so once."""
+        """Stop using tasks for a while, and log it once."""
         if not self._is_resting():
             rest = durations.until(seconds) if math.isfinite(seconds) else "until this process ends"
             log.warning("backlogs are drained one by one", why=why, rest=rest)

@@ -1,4 +1,4 @@
-"""What to pull next for one seller, without I/O."""
+"""What to pull next for a seller, without I/O."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class PullRules:
     sweep_interval: timedelta
     """Zero: no sweeps."""
     gap_retry: timedelta
-    """How long to leave a gap alone whose last pull did not prove it although it was old enough."""
+    """How long to wait with a gap whose last pull did not prove it although it was old enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class SellerCoverage:
-    """What is known about one seller. Times are platform time."""
+    """What is known about a seller. Times are platform time."""
 
     proven: Sequence[Span]
     gaps: Sequence[Gap]
-    """The open ones."""
+    """The open gaps."""
     pulled_at: datetime | None
-    """When it was last pulled up to then, by whatever asked for it."""
+    """When it was last pulled up to that moment, whatever the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Pull:
 
 
 def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> Pull | None:
-    """The most urgent pull that is due; none where there is nothing to do, or no bootstrap yet.
+    """The most urgent pull that is due; None where there is nothing to do, or no bootstrap yet.
 
     A gap is pulled at once when push is back, for freshness, and again when it is old enough to be proven.
-    What the platform no longer lists is left out: asked for that, it would refuse the whole pull.
+    What the platform no longer lists is left out: if asked for that, it would refuse the whole pull.
     """
     if not standing.proven:
         return None
@@ -73,10 +73,10 @@ def next_pull(standing: SellerCoverage, rules: PullRules, *, now: datetime) -> P
 
 
 def in_order(pulls: Mapping[int, Pull], pulled_at: Mapping[int, datetime]) -> list[tuple[int, Pull]]:
-    """Sellers with their pulls, in the order in which they are served: gaps first, then whose turn it is.
+    """Sellers with their pulls, in the order in which they are served: gaps first, then in turn.
 
-    Who was served longest ago is next. By what is missing longest, sellers that cannot be pulled would take
-    every turn.
+    The seller that was served longest ago is next. If the longest missing time decided, sellers that cannot
+    be pulled would take every turn.
     """
 
     def turn(item: tuple[int, Pull]) -> tuple[bool, bool, datetime, int]:
@@ -99,14 +99,14 @@ def _is_due(gap: Gap, rules: PullRules, now: datetime) -> bool:
 
 
 def _has_passed(interval: timedelta, since: datetime, now: datetime) -> bool:
-    """Whether so much time has passed, or nobody knows how much: the platform's clock was set back."""
+    """Whether so much time has passed, or the time is not known: the platform's clock was set back."""
     return not timedelta(0) <= now - since < interval
 
 
 def closed(gaps: Sequence[Gap], proven: Sequence[Span], rules: PullRules, *, now: datetime) -> list[Gap]:
     """The gaps that are proven complete, as far as that can be done.
 
-    What lies before the bootstrap's first day is nobody's claim. What the platform no longer lists stays a
+    Nobody claims what lies before the bulk start's first day. What the platform no longer lists stays a
     hole in what is proven, and is no reason to pull the rest again and again.
     """
     if not proven:

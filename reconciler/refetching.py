@@ -1,4 +1,4 @@
-"""Asking again for what the platform did not show: hints it anew at growing distances, and gives up loudly.
+"""Asking again for what the platform did not show: hints it anew after growing waits, then gives up loudly.
 
 A detail may be missing or old for seconds after a change, and for hours on sale days
 (docs/platform/gateway.md 6.3, 7 (13)). No writer waits for that: it notes the order and goes on. What it
@@ -34,7 +34,7 @@ log = telemetry.get_logger(__name__)
 
 AT_ONCE = 500
 """Orders hinted in one round: more would be ahead of what the budget lets the enrichers fetch. Of what was
-parked, so many are under way at most: a seller that is back must not stand before everybody's changes."""
+parked, at most this many are under way: a seller that is back must not delay everybody's changes."""
 
 FIRST_WAIT_SECONDS = 4.0
 """After the first time; it doubles."""
@@ -42,7 +42,7 @@ FIRST_WAIT_SECONDS = 4.0
 LONGEST_WAIT_SECONDS = 600.0
 
 ATTEMPTS_WITHOUT_PROMISE = 3
-"""For a message that brought nothing new: it may have had nothing to bring, and a sweep proves it anyway."""
+"""For a message that brought nothing new: perhaps nothing was new, and a sweep proves it anyway."""
 
 
 class Verdict(Enum):
@@ -65,7 +65,7 @@ def judge(due: Refetch, *, max_attempts: int) -> Verdict:
 
 
 def wait_after(attempts: int) -> timedelta:
-    """How long to wait for what has now been asked for again `attempts` + 1 times."""
+    """How long to wait after `attempts` + 1 repeated requests."""
     # The exponent is capped long above the longest wait: 2.0 ** 1024 overflows.
     return timedelta(seconds=min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(attempts, 64)))
 
@@ -73,8 +73,8 @@ def wait_after(attempts: int) -> timedelta:
 def hint(due: Refetch, *, now: datetime) -> Change:
     """The hint that asks for an order again.
 
-    What was pushed while its seller was away is no live change any more: it is fetched behind those, and does
-    not count as freshness.
+    What was pushed while its seller was away is no live change any more: it is fetched after live
+    changes, and does not count as freshness.
     """
     source = Source(due.source)
     return Change(
@@ -91,13 +91,13 @@ def hint(due: Refetch, *, now: datetime) -> Change:
 
 
 def hints(due: Refetch, *, now: datetime) -> list[Change]:
-    """The hints that ask for an order and its refunds again: each names one refund at most."""
+    """The hints that ask for an order and its refunds again: each hint names one refund at most."""
     order = hint(due, now=now)
     return [order, *(order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids)]
 
 
 def _subject(given_up: Refetch) -> Subject:
-    """What its letter is about: where refunds are wanted, the one that the letter's hint names."""
+    """What its dead letter is about: where refunds are wanted, the refund that the letter's hint names."""
     refund_id = given_up.refund_ids[-1] if given_up.refund_ids else 0
     return Subject(given_up.tid, refund_id, given_up.reason)
 
@@ -122,7 +122,7 @@ class Refetching:
     budget answers until the next. More would only stand before fresh changes."""
 
     async def round(self) -> None:
-        """Ask for what is due, once. Dying anywhere in it repeats at most some hints.
+        """Ask for what is due, once. A crash at any point repeats some hints at most.
 
         Raises:
             PublishError: Kafka did not take the hints; they are due still.

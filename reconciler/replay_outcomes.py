@@ -13,7 +13,7 @@ IN_THE_ROW = frozenset({"replay", "seller_id", "state"})
 
 
 def of_request(wanted: WantedReplay) -> ReplayFinished:
-    """The outcome of a request of which nothing is done yet."""
+    """The outcome of a request for which nothing is done yet."""
     return ReplayFinished(
         replay=wanted.id,
         seller_id=wanted.seller_id,
@@ -61,7 +61,7 @@ def plus(
 
 
 def done(outcome: ReplayFinished, span: Span) -> ReplayFinished:
-    """The outcome of a job that came to its end, with why that is less than was asked for, if it is."""
+    """The outcome of a job that came to its end; with the reason, where it did less than was asked for."""
     if outcome.pulled_from is None or outcome.pulled_to is None:
         return outcome
     return outcome.model_copy(
@@ -70,7 +70,7 @@ def done(outcome: ReplayFinished, span: Span) -> ReplayFinished:
 
 
 def failed(outcome: ReplayFinished, error: str) -> ReplayFinished:
-    """The outcome of a job that did not, as far as it came."""
+    """The outcome of a job that did not come to its end, as far as it came."""
     return outcome.model_copy(update={"state": "failed", "error": error})
 
 

@@ -1,6 +1,6 @@
-"""Carries out the replays that operators and subscribers ask for, one after the other, a piece at a time.
+"""Carries out the replays that operators and subscribers ask for, in turn, a piece at a time.
 
-A replay's way, and what a crash at each point leaves: noted (it is begun), under way (it goes on after the
+A replay's steps, and what a crash at each leaves: noted (it is begun), under way (it goes on after the
 last piece that was noted; if it was what ended the process, it does so twice at most), published (its outcome
 is published again), finished.
 """
@@ -60,7 +60,7 @@ FAILURES = (ReplayFailedError, *PULL_FAILURES)
 """What ends a replay, and not this process."""
 
 INTERRUPTIONS = (*OUTAGE_ERRORS, PublishError)
-"""What is over some time: the job goes on where it was."""
+"""Failures that pass: the job goes on where it was."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class _Run:
 
 @dataclass(slots=True)
 class Replays:
-    """Everything that replays need; one process does them, the reconciler that leads."""
+    """Everything that replays need; a single process does them, the reconciler that leads."""
 
     pool: Pool
     puller: Puller
@@ -116,7 +116,7 @@ class Replays:
                 await self._end(job, replay_outcomes.failed(replay_outcomes.so_far(job), CANCELLED))
 
     async def hand_back(self) -> None:
-        """Say that the job under way has not ended this process, which leaves it to whoever leads next.
+        """Note that the job under way did not end this process, and leave the job to whoever leads next.
 
         Called again where the database was away, before this process leads. Idempotent.
 
@@ -146,7 +146,7 @@ class Replays:
         except OperatorError:
             raise  # somebody has to see to something first; the job goes on afterwards
         except Exception:
-            # It ends this process: the job must not meet the next one and end it, too.
+            # It ends this process: the job must not meet the next process and end it, too.
             outcome = replay_outcomes.failed(run.outcome, DEFECT)
             await replay_jobs.finish(self.pool, job.id, ReplayState.FAILED, replay_outcomes.kept(outcome))
             with suppress(PublishError):
@@ -160,7 +160,7 @@ class Replays:
             await replay_jobs.start(self.pool, job.id)
 
     def _interrupted(self, run: _Run, error: BaseException) -> ReplayFinished:
-        """Rest, and go on later; or give up, where that has not helped.
+        """Wait, and go on later; or give up, where waiting has not helped.
 
         Raises:
             BaseException: `error`, for as long as the job goes on.
@@ -172,7 +172,7 @@ class Replays:
         return replay_outcomes.failed(run.outcome, f"interrupted too often: {error or type(error).__name__}")
 
     async def _until_stopped(self, run: _Run) -> str | None:
-        """Carry a job out to its end; or until somebody wants it stopped: why, in words."""
+        """Carry a job out to its end, or until somebody wants it stopped; returns why, in words."""
         work = asyncio.create_task(self._carry_out(run), name=f"replay-{run.job.id}")
         try:
             while True:
@@ -205,8 +205,8 @@ class Replays:
             self._interruptions = 0
 
     async def _pull(self, job: ReplayJob, piece: Span) -> PullOutcome:
-        """Pull or only list a piece, with another session if the first one is refused and there is one."""
-        # The sessions may be stale by seconds: a seller that was paused just now is let be at once.
+        """Pull or only list a piece, with another session if the first is refused and there is another."""
+        # The sessions may be stale by seconds: a seller that was just paused is left alone at once.
         if reason := await self._why_not(job):
             raise ReplayFailedError(reason)
         account = await self.sessions.get(job.wanted.seller_id)
@@ -238,7 +238,7 @@ class Replays:
     async def _end(self, job: ReplayJob, outcome: ReplayFinished) -> None:
         """Publish an outcome and keep it.
 
-        Published first: after a crash in between it is published again, and nobody waits for it in vain.
+        Published first: after a crash in between it is published again, so nobody waits for it in vain.
         """
         await self._notify(outcome)
         failpoints.reach("replay.notified")

@@ -1,7 +1,7 @@
 """Takes requests out of the topic `signals` and notes them where operators' requests are.
 
-A consumer group with one topic: one process of the reconcilers reads, whichever it is. Dying anywhere in it
-reads some signals again, which changes nothing: a request is known by its id.
+A consumer group with one topic: a single process of the reconcilers reads. After a crash at any
+point some signals are read again, which changes nothing: a request is known by its id.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from topsync.stream.topics import Registry
 log = telemetry.get_logger(__name__)
 
 READ_TIMEOUT_SECONDS: Final = 1.0
-"""A process that is asked to end is heard so late at most."""
+"""A request to end the process is noticed this late at most."""
 
 AT_ONCE: Final = 100
 
 PASSING_ERRORS: Final = (*OUTAGE_ERRORS, KafkaError)
-"""What is over some time; until then nothing is committed."""
+"""Failures that pass; until then nothing is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class SignalReader:
             await consumer.commit()
 
     async def take(self, record: ConsumerRecord[bytes, bytes]) -> None:
-        """Note what a record asks for, or tell why not. Idempotent, but for what it tells."""
+        """Note what a record asks for, or publish why not. Idempotent, except for what it publishes."""
         try:
             wanted = read(record)
         except ValueError as error:
@@ -119,8 +119,8 @@ def read(record: ConsumerRecord[bytes, bytes]) -> ReplayRequested:
     """What a record asks for.
 
     Raises:
-        ValueError: it cannot be read, or is of a type that this version does not know. The text holds none of
-            its values.
+        ValueError: it cannot be read, or is of a type that this version does not know. The text holds no
+            value of it.
     """
     type_ = cloud_events.attributes(record.headers).get("type")
     if type_ != ReplayRequested.event_type:

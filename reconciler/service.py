@@ -1,7 +1,7 @@
 """The reconciler: watches the push connections, and pulls what they may have missed until it is proven.
 
-One at a time does the work, by an advisory lock; others stand by. Should two believe that they hold it for
-a moment, nothing breaks: pulls are idempotent and claim only what they have seen stored.
+One process at a time does the work, by an advisory lock; others stand by. Should two believe for a moment
+that they hold it, nothing breaks: pulls are idempotent and claim only what they have seen stored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from topsync.stream.producer import PublishError
 log = telemetry.get_logger(__name__)
 
 LEADER_LOCK = 0x72656364
-"""Advisory lock of the one reconciler that works (the letters `recd`)."""
+"""Advisory lock of the reconciler that works (the letters `recd`)."""
 
 NOT_SELLERS = frozenset({"replay", "cancelled", "refetches", "backlog"})
 """What may be under way beside the pulls of sellers."""
@@ -46,7 +46,7 @@ FOR_EVER = timedelta(days=36500)
 FAILED = "pull failed; nothing is claimed, trying again"
 
 PASSING_ERRORS = (*OUTAGE_ERRORS, PublishError, *PULL_FAILURES)
-"""What a later pull can mend: nothing was claimed, so nothing is lost."""
+"""Failures that a later pull repairs: nothing was claimed, so nothing is lost."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Reconciler:
     _busy: dict[object, asyncio.Task[None]] = field(default_factory=dict)
     _outages: dict[object, Outage] = field(default_factory=dict)
     _not_before: dict[object, float] = field(default_factory=dict)
-    """Of what failed in an outage of the database, by the loop's time."""
+    """When what failed in an outage of the database may be tried again, by the loop's time."""
     _pulled_at: dict[int, datetime] = field(default_factory=dict)
 
     async def run(self, lifetime: Lifetime) -> None:
@@ -86,7 +86,7 @@ class Reconciler:
             if not await database.try_lock(connection, LEADER_LOCK):
                 await lifetime.sleep(self.settings.reconcile_poll_seconds)
                 return
-            # After an outage of the database everybody has been silent: judge only who stays so.
+            # After an outage of the database every process was silent: judge only those that stay silent.
             judge_at = asyncio.get_running_loop().time() + self.settings.push_lost_after_seconds
             try:
                 while not lifetime.stopping:
@@ -98,7 +98,7 @@ class Reconciler:
                 await database.unlock(connection, LEADER_LOCK)
 
     async def _look(self, connection: Connection) -> None:
-        """One round: connections to gaps, gaps and sweeps to pulls, requests to jobs, second questions."""
+        """A round: connections to gaps, gaps and sweeps to pulls, requests to jobs, second questions."""
         self._reap()
         if self._is_free("refetches"):
             self._start("refetches", self.refetching.round)
@@ -187,7 +187,7 @@ class Reconciler:
         if account is None:
             return
         began_at = self.clock.now()
-        # A pull that fails is due again only after the interval, like one that worked.
+        # A pull that fails is due again only after the interval, like a pull that worked.
         self._pulled_at[seller_id] = began_at
         for gap in pull.gaps:
             await gaps.mark_pulled(self.pool, gap, began_at)

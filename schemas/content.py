@@ -1,9 +1,9 @@
 """What of an object counts as its content: two states with the same content are one version.
 
-The platform sends more than anybody asked for, and not always the same of it. So content is what is *known*:
-the typed fields and those that a kind names as carried. What nobody knows is carried beside it and makes no
-version. Nor do the forms in which the platform writes a value of its own shape: numbers come as digits, and a
-list with one element as that element (docs/platform/gateway.md 0, warning 2, and 1.6).
+The platform sends more than anybody asked for, and not always the same fields. So content is what is *known*:
+the typed fields and those that a kind names as carried. Unknown fields are carried beside it and make no
+version. The forms in which the platform writes a value of its own shape make no version either: numbers come
+as digits, and a list with a single element as that element (docs/platform/gateway.md 0, warning 2, and 1.6).
 
 Objects are taken as they are on the wire, read (`PlatformObject.to_json`).
 """
@@ -31,13 +31,13 @@ def content_hash(kind: type[PlatformObject], written: Object) -> bytes:
 
 
 def unknown_hash(kind: type[PlatformObject], written: Object) -> bytes:
-    """Digest of what nobody knows of an object; empty where there is nothing of the kind."""
+    """Digest of an object's unknown fields; empty where there are no unknown fields."""
     unknown = _unknown(kind, written)
     return _digest(unknown) if unknown else b""
 
 
 def says_no_more(kind: type[PlatformObject], told: Object, known: Object) -> bool:
-    """Whether a state tells nothing that another one of the same moment does not.
+    """Whether a state says nothing that another state of the same moment does not.
 
     It is equal, or lacks beside it nothing but fields that the platform leaves out at times.
     """
@@ -46,7 +46,7 @@ def says_no_more(kind: type[PlatformObject], told: Object, known: Object) -> boo
 
 
 def _content(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
-    # For each order and line that is stored: copies and look-ups by set are all that it may cost.
+    # Runs for each order and line that is stored: it may only cost copies and look-ups in sets.
     content = {**written}
     for name in kind.not_content:
         content.pop(name, None)
@@ -84,7 +84,7 @@ def _in_one_form(value: object) -> object:
 
 
 def _as_far_as(told: Object, kind: type[PlatformObject], known: Object) -> dict[str, Any]:
-    """What is known without what may be left out and is not told."""
+    """What is known, without what may be left out and is not in the other state."""
     kept = {name: value for name, value in known.items() if name in told or name not in kind.left_out}
     kept["platform_fields"] = {
         name: value

@@ -3,10 +3,10 @@
 Each kind of thing declares its words (`schemas.transitions`, `schemas.refund_transitions`). A declaration is
 all that a word needs: the event type, its schema, its documents and its example follow from it.
 
-Platform states may be skipped: what was missed, or happened within one second, shows as one step. So most
+Platform states may be skipped: what was missed, or happened within a second, shows as one step. So most
 words are not read off a pair of statuses. They are *milestones*: each state implies how far the thing has
-come, and a step brings the milestones that it newly implies. A step back implies none. Every pair of states
-has an answer, if only `updated`.
+come, and a step brings the milestones that it newly implies. A step back implies nothing. Every pair of
+states has an answer, if only `updated`.
 
 States are taken as they are on the wire, JSON read into dictionaries: what is stored need not be made into a
 model again, which would cost the writer as much as reading the platform's answer.
@@ -23,24 +23,24 @@ from typing import Any, Final, Generic, Self, TypeVar
 from schemas.change import Source
 
 UPDATED: Final = "updated"
-"""The word for a version of which nothing else can be told; every set of words has it."""
+"""The word for a version of which nothing else can be said; every set of words has it."""
 
 CORRECTED: Final = "corrected"
 """The word for what reconciliation found; likewise."""
 
 RECONCILED: Final = frozenset({Source.GAP, Source.OPERATOR, Source.SWEEP})
-"""Sources that find what push should have told; the bulk start finds what is new to us alone."""
+"""Sources that find what push should have found; the bulk start finds what is new to us alone."""
 
 WireState = Mapping[str, Any]
 """A version as it is on the wire, read: what is absent is not there."""
 
 Shows = Callable[[WireState | None, WireState], bool]
-"""Whether two states in a row show that something has happened; the first is None where there was none."""
+"""Whether two states in a row show that something has happened; the first is None for a first version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """All that there is to say of a word, in one place."""
+    """All that there is to say of a word, in the same place."""
 
     word: str
     """As headers and event types have it: small letters and hyphens."""
@@ -63,7 +63,7 @@ class Declaration:
 
 
 class TransitionWord(StrEnum):
-    """Words for what may happen to one kind of thing; each member is a `Declaration`."""
+    """Words for what may happen to a kind of thing; each member is a `Declaration`."""
 
     rank: int
     about: str
@@ -87,7 +87,7 @@ class TransitionWord(StrEnum):
 
     @classmethod
     def by_rank(cls, words: Iterable[str]) -> tuple[Self, ...]:
-        """Those of these words that the kind has, each once, by rising rank."""
+        """The words of the kind that are among these, each once, by rising rank."""
         members = cls._value2member_map_
         found = {members[word] for word in words if word in members}
         return tuple(sorted(found, key=_rank_of) if len(found) > 1 else found)  # type: ignore[arg-type]
@@ -98,12 +98,12 @@ def _rank_of(word: TransitionWord) -> int:
 
 
 def newly(reached: Callable[[WireState], bool]) -> Shows:
-    """Shown by a state that implies it after one that did not."""
+    """Shown by a state that implies it after a state that did not."""
     return lambda before, after: reached(after) and not (before is not None and reached(before))
 
 
 def never(_before: WireState | None, _after: WireState) -> bool:
-    """Shown by no pair of states: the word is for what no other word says."""
+    """No pair of states shows it: the word is for what no other word says."""
     return False
 
 
@@ -112,23 +112,23 @@ T = TypeVar("T", bound=TransitionWord)
 
 @dataclass(frozen=True, slots=True)
 class Delta(Generic[T]):
-    """One version beside the version before."""
+    """A version beside the version before."""
 
     transitions: tuple[T, ...]
-    """At least one; by rising rank, each once."""
+    """At least one word; by rising rank, each once."""
     status_from: str | None
     """None: there was no version before."""
     changed: tuple[str, ...]
-    """Names of the fields that differ, sorted, those of lines as `orders.<name>`; never `modified`, which
-    always does. Empty where there was no version before: all of it is new.
+    """Names of the fields that differ, sorted, fields of lines as `orders.<name>`; never `modified`, which
+    always differs. Empty where there was no version before: all of it is new.
     """
     beyond: tuple[str, ...] = ()
-    """Words for what has happened that only a newer release knows, in whose stead this one publishes: as they
-    were noted."""
+    """Words for what has happened that only a newer release knows, as they were noted. Now this release
+    publishes the version in its place."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """All that has happened, as subscribers are told it."""
+        """All that has happened, as it is published to subscribers."""
         return (*self.transitions, *self.beyond)
 
     @property
@@ -149,7 +149,7 @@ def step(
     """What has happened between two versions, the later of which reached us by `source`.
 
     `always` names the fields that differ in each version, and so are not named; `rows` names the lists whose
-    rows are compared one by one, each with the field that is a row's id.
+    rows are compared row by row, each with the field that is a row's id.
     """
     return Delta(
         transitions=told(kind, [word for word, shown in _shows(kind) if shown(before, after)], source),
@@ -165,7 +165,7 @@ def told(kind: type[T], happened: Iterable[T], source: Source) -> tuple[T, ...]:
 
 @cache
 def _shows(kind: type[T]) -> tuple[tuple[T, Shows], ...]:
-    """How each word is shown; looked up once, since an enumeration is slow and the writer is not to be."""
+    """How each word is shown; looked up once, since an enumeration is slow and the writer must be fast."""
     return tuple((word, word.shown) for word in kind)
 
 
@@ -194,7 +194,7 @@ def differing(before: Mapping[str, object], after: Mapping[str, object]) -> set[
 
 
 def join(first: Delta[T], second: Delta[T]) -> Delta[T]:
-    """Two steps in a row as one: for a version that was never published."""
+    """Two steps in a row as a single step: for a version that was never published."""
     kind = type(first.transitions[0])
     return Delta(
         transitions=_or_updated(kind, {*first.transitions, *second.transitions} - {UPDATED}),

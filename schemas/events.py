@@ -1,6 +1,6 @@
 """Every event type of the contract: its topic, what its headers say, and which schema its value follows.
 
-A type's last part is its version. The value's schema has a version of its own, because the types of one
+A type's last part is its version. The value's schema has a version of its own, because the types of the same
 topic may share it.
 """
 
@@ -40,14 +40,14 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class EventType:
-    """One type of event."""
+    """A type of event."""
 
     type: str
     topic: str
     """The topic's name in the registry (`topsync.stream.topics.Registry`)."""
     about: str
     schema: str | None
-    """The schema of the value, one of `SCHEMAS`; None where the value is not ours to describe."""
+    """The schema of the value, from `SCHEMAS`; None where the value is not ours to describe."""
     attributes: tuple[Attribute, ...] = field(default=())
     content_type: str = "application/json"
     transition: TransitionWord | None = None
@@ -56,14 +56,14 @@ class EventType:
 
 @dataclass(frozen=True, slots=True)
 class VersionEvents(Generic[T]):
-    """How the versions of one kind are published: each event has the name of what has happened last."""
+    """How the versions of a kind are published: each event has the name of what has happened last."""
 
     noun: str
-    """One of the kind, as the types have it."""
+    """The word for a thing of the kind, as the types have it."""
     topic: str
     """The topic's name in the registry."""
     schema: str
-    """That of the value."""
+    """The schema of the value."""
     words: type[T]
     """All that may happen, each with what it means for whoever acts on it."""
     attributes: tuple[Attribute, ...]
@@ -89,7 +89,7 @@ class VersionEvents(Generic[T]):
         )
 
     def tombstone(self) -> EventType:
-        """The type that ends one."""
+        """The type that ends a thing of the kind."""
         return EventType(
             self.erased,
             self.topic,
@@ -116,7 +116,7 @@ KEYS: Final[Mapping[str, str]] = {
     "snapshots": "tid",
     "dead_letters": "as received",
 }
-"""By topic, what the key of its records is: what is ordered, and what compaction keeps the newest of."""
+"""By topic, its records' key: records with the same key are in order, and compaction keeps the newest."""
 
 SELLER: Final = Attribute("sellerid", "The platform's user id of the seller.")
 
@@ -228,7 +228,7 @@ EVENTS: Final = (
         content_type="application/octet-stream",
     ),
 )
-"""All of them, those for subscribers first."""
+"""All event types, the types for subscribers first."""
 
 SCHEMAS: Final[Mapping[str, type[BaseModel]]] = {
     ORDER_SCHEMA: Trade,

@@ -24,7 +24,7 @@ def _is_returned(refund: WireState) -> bool:
 
 
 def _is_agreed(refund: WireState) -> bool:
-    """Goods only travel after the seller has agreed to have them back."""
+    """Goods are only sent after the seller has agreed to take them back."""
     return refund["status"] == "WAIT_BUYER_RETURN_GOODS" or _is_returned(refund)
 
 

@@ -53,7 +53,7 @@ def _is_closed(order: Order) -> bool:
 
 
 def _is_partly_refunded(before: Order | None, after: Order) -> bool:
-    """The money of a line went back; a refund that closes the order is its end and nothing else."""
+    """The money of a line went back; a refund that closes the order counts only as its end."""
     return not _is_closed(after) and bool(_refunded(after) - (_refunded(before) if before else set()))
 
 
@@ -67,7 +67,7 @@ def _is_sent_elsewhere(before: Order | None, after: Order) -> bool:
     Shown by the place, which is not masked, or by the platform's marks for a changed address. Names, phones,
     streets, the postal code and `oaid` show nothing: they change by masking alone. A part of the place that
     comes or goes shows nothing either: the platform leaves fields out at times (docs/platform/gateway.md 5.2,
-    5.7 and 6.3). Why no message is asked: docs/decisions/two-states-show-an-event.md.
+    5.7 and 6.3). Why messages are not used: docs/decisions/two-states-show-an-event.md.
     """
     if before is None or _is_shipped(before) or _is_closed(after):
         return False

@@ -1,4 +1,4 @@
-"""A bound, in bytes, on the records that are on their way through a process."""
+"""A bound, in bytes, on the records that are in flight in a process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class BytesInFlight:
 
     @property
     def taken_bytes(self) -> int:
-        """How many bytes are on their way."""
+        """How many bytes are in flight."""
         return self._taken_bytes
 
     async def take(self, size_bytes: int) -> None:
-        """Wait until there is room. What is larger than all of it goes alone."""
+        """Wait until so many bytes fit in. Records larger than the whole bound go alone."""
         async with self._turn:
             while self._taken_bytes and self._taken_bytes + size_bytes > self._max_bytes:
                 self._freed.clear()
@@ -28,6 +28,6 @@ class BytesInFlight:
             self._taken_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
-        """Make room: the records are published, or given up."""
+        """Release their bytes: the records are published, or given up."""
         self._taken_bytes -= size_bytes
         self._freed.set()

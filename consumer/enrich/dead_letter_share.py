@@ -2,7 +2,7 @@
 
 A wrong release or a changed platform would otherwise turn every order into a dead letter in minutes. One
 seller's orders alone must not stop the others: the seller with the most dead records is left out of the
-account, unless it is the only one there is. Nor do sellers count that were never added, or that are away.
+account, unless it is the only seller. Sellers that were never added, or that are away, do not count either.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from topsync.platforms.fetch_outcome import UNKNOWN_SELLER
 
 
 class RecordOutcome(NamedTuple):
-    """What became of one record, or of all hints in a batch about one order."""
+    """What became of a record, or of all hints in a batch about one order."""
 
     seller_id: int | None
-    """None: the record does not say whose it is, so it is nobody's fault but ours."""
+    """None: the record does not say whose it is, so the fault is ours."""
     reason: str | None = None
-    """Why it is a dead letter; None: it is not."""
+    """Why it is a dead letter; None: it is no dead letter."""
 
 
 def outcome_of(letter: DeadLetter) -> RecordOutcome | None:
-    """What a dead letter says of us; none where it says nothing: of a seller that was never added, or of
+    """What a dead letter says of us; None where it says nothing: of a seller that was never added, or of
     a part of an order, which has rights of its own.
     """
     is_of_a_part = letter.subject is not None and letter.subject.refund_id
@@ -46,12 +46,12 @@ class Limit:
 
 
 class TooManyDeadLettersError(OperatorError):
-    """More records die than is allowed; nothing of the batch that crossed the limit may be written."""
+    """Too many records die; nothing of the batch that crossed the limit may be written."""
 
 
 @dataclass(slots=True)
 class Share:
-    """What became of the last records of one partition, for one ownership."""
+    """What became of the last records of a partition, for one ownership."""
 
     limit: Limit
     _last: deque[RecordOutcome] = field(default_factory=deque)

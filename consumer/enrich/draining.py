@@ -1,7 +1,7 @@
-"""Draining: reading all that is left in `changes` and `snapshots`, so that they may be deleted and made anew.
+"""Draining: reading all that is left in `changes` and `snapshots`, so that they can be deleted and made anew.
 
-The way out after somebody has added partitions to them. All other processes refuse to run then, so nothing
-new comes. What some process wrote into the added partitions all the same is moved to where it belongs.
+It is needed after somebody has added partitions to them. All other processes refuse to run then, so nothing
+new comes. What some process wrote into the added partitions nevertheless is moved to where it belongs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class NotDrainedError(OperatorError):
 
 
 async def drain(enricher: Enricher, lifetime: Lifetime) -> None:
-    """Move what was written astray, be an enricher until nothing is left to read, and end.
+    """Move what was written into wrong partitions, be an enricher until nothing is left to read, and end.
 
     Idempotent: what was moved before is moved again, which brings nothing new to the table.
 
@@ -75,7 +75,7 @@ async def _end_when_read(progress: GroupProgress, lifetime: Lifetime) -> bool:
 
 
 async def move(kafka: KafkaSettings, added: Sequence[TopicPartition]) -> int:
-    """Write what is in partitions that were added where its keys belong; how many records that were."""
+    """Move the records of added partitions to where their keys belong; how many records were moved."""
     moved = 0
     if not added:
         return moved

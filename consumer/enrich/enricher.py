@@ -1,6 +1,6 @@
-"""The enricher: owns partitions, and is the one writer of their orders.
+"""The enricher: owns partitions, and is the only writer of their orders.
 
-Taking a partition over happens in this order, because each step relies on the one before:
+Taking a partition over happens in this order, because each step relies on the step before:
 
 1. raise the partition's epoch in PostgreSQL: the former owner can write no row any more;
 2. start the partition's transactional producer: Kafka fences the former owner and aborts what it has open;
@@ -37,12 +37,12 @@ from topsync.verify.topic_watch import TopicWatch
 log = telemetry.get_logger(__name__)
 
 FIRST_PARTITION = 0
-"""Its owner does what a single enricher has to do for all."""
+"""The owner of this partition does what a single enricher has to do for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Enricher:
-    """One process of the enrichers."""
+    """A process of the enrichers."""
 
     settings: EnricherSettings
     kafka: KafkaSettings
@@ -120,10 +120,10 @@ class Enricher:
                 await asyncio.sleep(wait_seconds)
 
     async def _has_a_newer_owner(self, partition: int, epoch: int) -> bool:
-        """Whether somebody has taken a partition over since; in doubt they have.
+        """Whether somebody has taken a partition over since; yes if in doubt.
 
-        Nobody else need have fenced a writer: Kafka does so by itself when a transaction takes too long, as
-        while the process or the broker was stopped.
+        A fenced writer does not prove another owner: Kafka also fences by itself when a transaction takes too
+        long, as while the process or the broker was stopped.
         """
         try:
             return await orders.newest_epoch(self.tools.pool, partition) != epoch

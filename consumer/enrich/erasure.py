@@ -1,4 +1,4 @@
-"""The enricher's part in erasing a seller: what asks for it, whose records are passed over, the tombstones.
+"""The enricher's part in erasing a seller: what asks for it, whose records are skipped, the tombstones.
 
 The rows and their rules are in `topsync/store/erasures.py`; the writer of the partition does it.
 """
@@ -37,13 +37,13 @@ def read_request(record: ConsumerRecord[bytes, bytes]) -> Erasure:
     """The request in such a record.
 
     Raises:
-        ValidationError: it is none.
+        ValidationError: the record's value is no such request.
     """
     return Erasure.model_validate_json(record.value or b"")
 
 
 def seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
-    """Whose snapshot a record is, without reading its value; None where it does not say."""
+    """Whose snapshot a record is, without reading its value; None where no header says it."""
     for name, value in record.headers:
         if name == "ce_sellerid":
             return records.id_of(value)
@@ -52,13 +52,13 @@ def seller_of(record: ConsumerRecord[bytes, bytes]) -> int | None:
 
 @dataclass(slots=True)
 class ErasedSellers:
-    """Which sellers are erased, as one process sees it."""
+    """Which sellers are erased, as this process sees it."""
 
     _held: frozenset[int] = frozenset()
     _read_at: float = float("-inf")
 
     async def among(self, pool: Pool, seller_ids: Iterable[int]) -> set[int]:
-        """Those of these sellers that are erased.
+        """Which of these sellers are erased.
 
         A seller that is erased may be missing in the answer for a moment. A seller that is back is never in
         it: its records would be lost.
@@ -72,7 +72,7 @@ class ErasedSellers:
 
 
 def record_of(tombstone: Tombstone, topics: Registry, *, published_at: datetime) -> Record:
-    """The record by which readers learn that something is gone."""
+    """The record by which subscribers learn that something was erased."""
     kind = KINDS[tombstone.kind]
     return records.tombstone(
         kind.topic(topics).name,

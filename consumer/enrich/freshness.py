@@ -12,7 +12,7 @@ _STAGE_SECONDS: Final = {
     stage: metrics.STAGE_SECONDS.labels(stage)
     for stage in ("received", "in_kafka", "taken", "fetched", "stored", "published")
 }
-"""Looked up once: each order passes all of them."""
+"""Looked up once: each order passes all stages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +22,16 @@ class Journey:
     hinted_at: datetime
     """The platform reported the change."""
     received_at: datetime
-    """The push service had the message."""
+    """The push service received the message."""
     in_kafka_at: datetime
-    """Kafka had the record, by the broker's clock."""
+    """Kafka stored the record, by the broker's clock."""
     taken_at: datetime
     """The enricher took the record out of Kafka."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """When a batch was through with each stage of the writer; the same clock."""
+    """When a batch had passed each stage of the writer; the same clock."""
 
     fetched_at: datetime
     stored_at: datetime
@@ -39,7 +39,7 @@ class Stages:
 
 
 def observe(journey: Journey, stages: Stages) -> None:
-    """Note one order's way. Estimates of two processes may differ by milliseconds: never below zero."""
+    """Note the times of an order. Estimates of two processes may differ by milliseconds: never below zero."""
     moments = (
         *(journey.received_at, journey.in_kafka_at, journey.taken_at),
         *(stages.fetched_at, stages.stored_at, stages.published_at),

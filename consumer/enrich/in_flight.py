@@ -11,41 +11,41 @@ from typing import Final
 from consumer.enrich.read.batch import Batch
 
 AHEAD_BATCHES: Final = 32
-"""Batches of one topic that are read and not stored yet; small ones, as they come under a light load."""
+"""Batches of one topic that are read and not stored yet; small batches, as they come under a light load."""
 
 AHEAD_FULL_BATCHES: Final = 2
-"""The same where they are full: one is fetched while the other is stored. Keeps the gate's queue short."""
+"""The same for full batches: one batch is fetched while the other is stored. Keeps the gate's queue short."""
 
 HELD_BATCHES: Final = 1000
-"""Batches of one topic that are not done with: so many may overtake an order that the platform is slow with.
+"""Batches of one topic that are not done yet: so many may overtake an order that the platform is slow with.
 They are read again after a crash, and take no memory once they are published."""
 
 
 @dataclass(slots=True, eq=False)
 class Reading:
-    """Some records of one topic, from when they are taken until all that they led to is published."""
+    """Some records of one topic, from the moment they are taken until all that they led to is published."""
 
     next_offset: int
-    """Up to there everything is done with when this and all readings before it are."""
+    """Everything up to this offset is done when this reading and all readings before it are done."""
     records: int
     size_bytes: int
     stored: asyncio.Future[None]
-    """Done when everything is stored."""
+    """Is done when everything is stored."""
     is_read: bool = False
     """No more parts come."""
     parts: int = 0
-    """How many have come."""
+    """How many parts have come."""
     stored_parts: int = 0
     published_parts: int = 0
 
     @property
     def is_stored(self) -> bool:
-        """Whether all that there is to be of it is stored."""
+        """Whether all its parts have come and are stored."""
         return self.is_read and self.stored_parts == self.parts
 
     @property
     def is_published(self) -> bool:
-        """Whether all that there is to be of it is published."""
+        """Whether all its parts have come and are published."""
         return self.is_read and self.published_parts == self.parts
 
 
@@ -61,8 +61,8 @@ class InFlightPart:
 class InFlight:
     """What is under way of one topic.
 
-    Parts are stored as they come: an order that the platform is slow with holds up no other. Offsets are
-    done with in their order.
+    Parts are stored as they come: an order that the platform is slow with holds up no other. Offsets become
+    done in their order.
     """
 
     def __init__(self, max_records: int) -> None:
@@ -73,7 +73,7 @@ class InFlight:
         self._left = asyncio.Event()
 
     async def room(self) -> int:
-        """Wait until more may be read; how many records."""
+        """Wait until more may be read; returns how many records."""
         while True:
             unstored = [reading.records for reading in self._readings if not reading.is_stored]
             free = AHEAD_FULL_BATCHES * self._max_records - sum(unstored)
@@ -83,7 +83,7 @@ class InFlight:
             await self._left.wait()
 
     def begin(self, reading: Reading) -> None:
-        """Take in a reading; they begin in the order of their offsets."""
+        """Take in a reading; readings begin in the order of their offsets."""
         self._readings.append(reading)
 
     def add(self, reading: Reading, batch: Batch) -> None:
@@ -94,7 +94,7 @@ class InFlight:
     def end(self, reading: Reading) -> None:
         """Everything of a reading is read."""
         if reading.published_parts == reading.parts:
-            # Whatever there was is published; its offset goes with a transaction that has nothing else of it.
+            # All its parts are published; its offset goes with a transaction that holds nothing else of it.
             self.add(reading, Batch())
         reading.is_read = True
         self._look_whether_stored(reading)
@@ -116,12 +116,12 @@ class InFlight:
         self._left.set()
 
     def published(self, reading: Reading) -> int:
-        """Note that a part goes with the transaction that begins; how many bytes are done with by that."""
+        """Note that a part goes with the transaction that begins; how many bytes become done by that."""
         reading.published_parts += 1
         return reading.size_bytes if reading.is_published else 0
 
     def pop_done(self) -> int | None:
-        """The offset up to which everything is done with, if that is further than it was."""
+        """The offset up to which everything is done, if that is further than before."""
         before = self._done
         while self._readings and self._readings[0].is_published:
             self._done = self._readings.popleft().next_offset

@@ -1,4 +1,4 @@
-"""Offsets of what is done: they go along with a transaction now and then."""
+"""Offsets of what is done: they are committed with a transaction now and then."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from topsync.stream.producer import Offsets
 
 
 class OffsetsToCommit:
-    """The offsets of one partition's topics that are done and not committed yet.
+    """The offsets of a partition's topics that are done and not committed yet.
 
-    They take two more requests of each transaction, and the broker writes of its own. What is read again
-    because a crash came before them has been stored and published: most of it is answered by the table,
-    without a call.
-    Times are of one monotonic clock, in seconds.
+    They cost each transaction two more requests, and the broker more writes. What is read again after a crash
+    that came before them is already stored and published: the table answers most of it, without a
+    call.
+    Times are of the same monotonic clock, in seconds.
     """
 
     def __init__(self, every_seconds: float) -> None:
@@ -23,17 +23,17 @@ class OffsetsToCommit:
 
     @property
     def due_at(self) -> float | None:
-        """When a transaction has to take them along; none where there are none."""
+        """When a transaction has to commit them; None where there are no offsets."""
         return self._due_at
 
     def add(self, done: Offsets, *, now: float) -> None:
-        """Take in what is done with the next transaction."""
+        """Take in offsets of what will be done when the next transaction is done."""
         self._done |= done
         if self._done and self._due_at is None:
             self._due_at = now + self._every_seconds
 
     def take(self, *, now: float, at_once: bool) -> Offsets:
-        """What the transaction that begins now takes along: everything, or nothing where none is due."""
+        """What the transaction that begins now commits: everything, or nothing where no offset is due."""
         if self._due_at is None or (now < self._due_at and not at_once):
             return {}
         taken, self._done, self._due_at = self._done, {}, None

@@ -1,12 +1,13 @@
-"""The pipeline of one partition: reading, storing and publishing, each a few batches ahead of the next.
+"""The pipeline of a partition: reading, storing and publishing, each step a few batches ahead of the next.
 
 *Reading* takes records and finds out what they ask for. Several batches of a topic are read at the same time,
 because a detail call takes longer than everything else together. *Storing* takes what has been read, as it
 comes. *Publishing* takes whatever has been stored meanwhile, in one transaction; offsets go along when
-everything up to them is published. *Noting* writes to the tables what has been published, while the next is.
+everything up to them is published. *Noting* writes to the tables what has been published, during the next
+transaction.
 
 Nothing of an order overtakes anything else of it: a hint waits while an earlier batch holds its order and is
-not stored (`Turns`), and a batch is not stored while one of its orders is being published and noted.
+not stored (`Turns`), and a batch is not stored while any of its orders is being published and noted.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Records: TypeAlias = "Sequence[ConsumerRecord[bytes, bytes]]"
 READ_TIMEOUT_SECONDS: Final = 1.0
 
 OFFSETS_EVERY_SECONDS: Final = 0.25
-"""How long what is done with waits for a transaction that takes its offsets along."""
+"""How long offsets of what is done wait for a transaction that commits them."""
 
 AHEAD_GROUPS: Final = 4
 """Groups that are stored and wait to be published, or are published and wait to be noted."""
@@ -56,7 +57,7 @@ class _Group:
     batch: Batch = field(default_factory=Batch)
     parts: list[InFlightPart] = field(default_factory=list)
     pieces: list[tuple[Piece, asyncio.Future[int]]] = field(default_factory=list)
-    """What is to be published once more along with it, and who waits for that."""
+    """What is to be published again along with it, and who waits for that."""
 
     def add(self, part: InFlightPart) -> None:
         self.batch.join(part.batch)
@@ -70,7 +71,7 @@ class _Group:
 
 
 class Pipeline:
-    """Everything between a partition's records and its orders, for one ownership."""
+    """Everything between a partition's records and its orders, for a single ownership."""
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class Pipeline:
     async def run(self, changes: PartitionReader, snapshots: PartitionReader) -> None:
         """Read and write until cancelled.
 
-        Dying anywhere in it loses nothing: offsets are committed with, or soon after, the transaction that
+        A crash at any point loses nothing: offsets are committed with, or soon after, the transaction that
         publishes what they led to.
         """
         self._in_flight = {changes.tp: self._changes, snapshots.tp: self._snapshots}
@@ -136,13 +137,13 @@ class Pipeline:
                 tasks.create_task(self._read(in_flight, reading, records, unread=reader.unread))
 
     def _readings(self, taken: Records) -> Iterator[tuple[Reading, Records]]:
-        """One for all records, or two: those that have to wait for their turn hold up no others."""
+        """A single reading for all records, or two: records that wait for their turn hold up no others."""
         free: list[ConsumerRecord[bytes, bytes]] = []
         held: list[ConsumerRecord[bytes, bytes]] = []
         for record in taken:
             (held if self._turns.are_taken(tid_of_key(record.key)) else free).append(record)
         end = taken[-1].offset + 1
-        # With the first of two, nothing is done with yet: the others lie between its records.
+        # The first of two makes no offset done: the records of the second lie between its own.
         parts = [(free, taken[0].offset), (held, end)] if free and held else [(taken, end)]
         loop = asyncio.get_running_loop()
         for records, done in parts:
@@ -201,7 +202,7 @@ class Pipeline:
                 group.join(self._groups.get_nowait())
             size_bytes = sum(part.in_flight.published(part.reading) for part in group.parts)
             self._progress.add(self._pop_done(), now=loop.time())
-            # The fewer dead letters a crash repeats, the fewer people look at twice.
+            # The fewer dead letters a crash repeats, the fewer do people look at twice.
             dies = bool(group.batch.set_aside)
             offsets = self._progress.take(now=loop.time(), at_once=dies)
             # Read at the last moment: whatever is published later is read or stored later.
@@ -220,7 +221,7 @@ class Pipeline:
             await self._published.put((published, group.batch.tids))
 
     async def _publish_again(self, piece: Piece) -> int:
-        """Have a piece published with whatever is published next; how many records Kafka has of it."""
+        """Have a piece published with whatever is published next; returns how many records it was."""
         now = self._tools.clock.estimate()
         waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         await self._groups.put(_Group(fetched_at=now, stored_at=now, pieces=[(piece, waiting)]))
@@ -242,7 +243,7 @@ class Pipeline:
         return {tp: offset for tp, offset in done.items() if offset is not None}
 
     async def _next_group(self) -> _Group | None:
-        """What is to be published next; none where offsets are due before anything is."""
+        """What is to be published next; None where offsets are due before anything is to be published."""
         try:
             async with asyncio.timeout_at(self._progress.due_at):
                 return await self._groups.get()

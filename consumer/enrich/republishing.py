@@ -1,8 +1,8 @@
 """The enricher's part in a republication: what an operator asked for, piece by piece, at its rate.
 
-The owner of a partition is the one writer of its orders, and this publishes nothing itself: it only finds out
+Only the owner of a partition writes its orders, and this publishes nothing itself: it only finds out
 which ids come next, and hands them to the pipeline, which reads their rows and publishes them between its own
-transactions or with them. So nothing overtakes anything of an order, and a former owner is fenced as ever.
+transactions or with them. So versions of an order stay in sequence, and a former owner is fenced as always.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from topsync.stream import records
 log = telemetry.get_logger(__name__)
 
 LOOK_SECONDS: Final = 2.0
-"""How late it may be noticed that something is asked for."""
+"""A new request is noticed this late at most."""
 
 PIECE_RECORDS: Final = 200
-"""Published at once at most, and no more than the rate allows in a second: changes that come wait for it."""
+"""The most that is published at once, and no more than the rate allows in a second: changes wait for it."""
 
 PIECE_BYTES: Final = 4 * 1024 * 1024
 """Of a piece, as stored; a row that is larger goes alone."""
@@ -36,7 +36,7 @@ READ_AT_ONCE: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Ids of one partition's orders or refunds that are to be published once more."""
+    """Ids of a partition's orders or refunds that are to be published once more."""
 
     topic: Compacted
     keys: frozenset[int]
@@ -45,7 +45,7 @@ class Piece:
 def cut(
     found: list[Candidate], *, partition: int, partitions: int, at_most: int
 ) -> tuple[frozenset[int], int]:
-    """What of these rows is a partition's, up to a piece; and the id up to which that is all of it. Pure.
+    """A partition's keys in these rows, a piece at most; and the id up to which these are all. Pure.
 
     There is at least one row.
     """
@@ -63,17 +63,17 @@ def cut(
 
 @dataclass(frozen=True, slots=True)
 class Republishing:
-    """What is asked of the owner of one partition."""
+    """What is asked of the owner of a partition."""
 
     pool: Pool
     partition: int
     partitions: int
-    """Of `changes`: by them it is decided whose an order is."""
+    """Of `changes`: they decide which partition an order belongs to."""
 
     async def run(self, publish: Callable[[Piece], Awaitable[int]]) -> None:
         """Work off whatever is asked for, until cancelled. `publish` answers when Kafka has a piece.
 
-        What a crash leaves published and not noted is published once more.
+        What was published but not noted before a crash is published again.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -94,7 +94,7 @@ class Republishing:
             await asyncio.sleep(began + len(keys) / part.per_second - loop.time())
 
     async def _next_piece(self, part: RepublicationPart) -> tuple[frozenset[int], int]:
-        """The next of this partition's ids, and up to which id that is all; at the end, that of before."""
+        """This partition's next ids, and up to which id these are all; at the end, the same id as before."""
         after, keys = part.done_key, frozenset[int]()
         at_most = max(1, min(PIECE_RECORDS, int(part.per_second)))
         limit = min(READ_AT_ONCE, 2 * at_most * self.partitions)

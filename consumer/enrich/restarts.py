@@ -16,7 +16,7 @@ from topsync.store.versions import NotOwnerError
 from topsync.stream.producer import FencedError
 
 MAX_FAILURES: Final = 20
-"""In a row; then the process ends. Outages of others do not count, however long they last."""
+"""Failures in a row; then the process ends. Outages of the database or platform never count."""
 
 RESTART: Final = retry.Policy(max_attempts=MAX_FAILURES, first_wait_seconds=0.5, max_wait_seconds=15.0)
 
@@ -35,13 +35,13 @@ PASSING: Final = (*OUTAGES, KafkaError, FencedError, NotOwnerError)
 
 @dataclass(slots=True)
 class Restarts:
-    """The failures in a row of one partition's writer."""
+    """The failures in a row of a partition's writer."""
 
     failures: int = 0
     outages: int = 0
 
     def wait_seconds(self, error: Exception, *, worked_seconds: float) -> float | None:
-        """How long to wait before the next take-over; None: there is none, the process ends.
+        """How long to wait before the next take-over; None: there is no next take-over, the process ends.
 
         Args:
             error: how the writer ended, alone or in a group.

@@ -1,6 +1,6 @@
 """The way of each order through the enricher, in the logs at level debug: its `tid` finds every step.
 
-What goes wrong is logged where it happens, at its own level. Nothing of what is in an order is logged. Where
+What goes wrong is logged where it happens, at its own level. No content of an order is logged. Where
 the level is off, a batch costs a few questions, and no text is made.
 """
 
@@ -27,7 +27,7 @@ log = telemetry.get_logger(__name__)
 
 
 def is_followed() -> bool:
-    """Whether anybody reads of single orders."""
+    """Whether single orders are logged."""
     return telemetry.writes_debug()
 
 
@@ -137,7 +137,7 @@ def erased(tids: Iterable[int]) -> None:
 
 
 def published(ahead: Iterable[AnyUnpublished], tombstones: Iterable[Tombstone]) -> None:
-    """The topics have these."""
+    """The topics hold these versions."""
     if is_followed():
         for one in ahead:
             refund_id = _part(one.key, one.tid)
@@ -148,7 +148,7 @@ def published(ahead: Iterable[AnyUnpublished], tombstones: Iterable[Tombstone]) 
 
 
 def _part(id_: int, tid: int) -> int | None:
-    """The id of what is no order itself."""
+    """The id of something that is not an order itself."""
     return None if id_ == tid else id_
 
 

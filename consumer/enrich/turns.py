@@ -1,4 +1,4 @@
-"""Turns: what is about one order is judged in its order, although batches are read at the same time."""
+"""Turns: what is about the same order is judged in sequence, although batches are read at the same time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Collection
 class Turns:
     """Which orders of a partition are in batches that are read but not stored yet.
 
-    What a hint needs is judged by what is stored. Were two batches with the same order judged at once, the
-    second would fetch what the first has fetched, and could not distinguish an old state from news.
+    What a hint needs is judged by what is stored. If two batches with the same order were judged at once, the
+    second would fetch what the first has fetched, and could not distinguish an old state from a new state.
     Records that name no order wait for each other, as if they named the same order.
     """
 
@@ -22,7 +22,7 @@ class Turns:
         return tid in self._last
 
     async def take(self, tids: Collection[int | None], stored: asyncio.Future[None]) -> None:
-        """Wait until every earlier batch with one of these orders is stored.
+        """Wait until every earlier batch with any of these orders is stored.
 
         Batches must ask in the order of their offsets. `stored` is done when the asking batch is.
         """

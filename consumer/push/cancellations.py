@@ -18,12 +18,12 @@ from topsync.store.database import OUTAGE_ERRORS, Pool
 log = telemetry.get_logger(__name__)
 
 MAX_UNWRITTEN = 1000
-"""Kept while the database is away; the next call for a seller beyond that shows the same."""
+"""Messages kept while the database is away; for other sellers, the next call shows the same."""
 
 
 @dataclass(slots=True)
 class Cancellations:
-    """Marks the sellers of such messages as expired. What a crash takes with it is only the promptness."""
+    """Marks the sellers of such messages as expired. After a crash they are only marked later."""
 
     pool: Pool
     _unwritten: deque[tuple[int, datetime]] = field(default_factory=lambda: deque(maxlen=MAX_UNWRITTEN))
@@ -38,7 +38,7 @@ class Cancellations:
                 self._due.set()
 
     async def keep(self) -> None:
-        """Write down what was noted, as soon as it is; an unreachable database never stops push."""
+        """Write what was noted, as soon as it is noted; an unreachable database never stops push."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -54,5 +54,5 @@ class Cancellations:
             oldest = seller_id, at = self._unwritten[0]
             if await sellers.cancel(self.pool, seller_id, at, session_rules.CANCELLED):
                 log.warning("seller cancelled the authorisation", seller_id=seller_id)
-            if self._unwritten[0] is oldest:  # else it was pushed out meanwhile
+            if self._unwritten[0] is oldest:  # else a newer message has replaced it meanwhile
                 self._unwritten.popleft()

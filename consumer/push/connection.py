@@ -1,6 +1,6 @@
-"""One connection of push, as the service keeps it: shown in logs and metrics, and written down.
+"""A connection of push, as the service keeps it: shown in logs and metrics, and written down.
 
-What is written is what the reconciler opens gaps by: when the connection last provably worked.
+From what is written, the reconciler opens gaps: when the connection last provably worked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ which opens the same gap."""
 
 
 class WatchedConnection:
-    """One connection that comes back for ever, and its rows. In the process, `number` is its name."""
+    """A connection that comes back for ever, and its rows. In the process, `number` is its name."""
 
     def __init__(self, number: int, messages: Messages, pool: Pool) -> None:
         self.number = number
@@ -57,7 +57,7 @@ class WatchedConnection:
             if self._current is not None:
                 await push_connections.write(self._pool, self._row(status, self._current))
         except OUTAGE_ERRORS as error:
-            # At each interval, or push would be taken for silent once the database is back. Said once.
+            # At each interval, or push would seem silent once the database is back. Logged once.
             if self._writes:
                 log.warning("cannot write the connection's state down; trying again", error=repr(error))
             self._writes = False

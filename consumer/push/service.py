@@ -46,7 +46,7 @@ RESTART_SECONDS = 1.0
 
 SENT_TOGETHER = 2000
 """Where records have queued up, this many or a few more go to the producer at once: some milliseconds of
-work, and a fraction of the batches that each round by itself would make."""
+work, and far fewer batches than if each round went by itself."""
 
 PRODUCER_END_SECONDS = 5.0
 """How long a producer with nothing left to write may take to close."""
@@ -111,7 +111,7 @@ class PushService:
     _rounds: deque[_Round] = field(default_factory=deque)
     """Everything not confirmed, in order."""
     _unsent: deque[_Round] = field(default_factory=deque)
-    """Those of them that the present producer has not been given, in order."""
+    """The rounds that the present producer has not received, in order."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _given_up: bool = False
 
@@ -137,10 +137,10 @@ class PushService:
             await asyncio.gather(*(line.connection.leave() for line in self._lines))
             for connection in connections:
                 await connection
-            # With nothing in flight the producer is being closed, and should be let.
+            # With nothing in flight the producer is being closed; let it close.
             if not self._rounds:
                 await asyncio.wait([publishing], timeout=PRODUCER_END_SECONDS)
-            # What Kafka has not taken by now is not confirmed, and comes again. Said twice, because a
+            # What Kafka has not taken by now is not confirmed, and comes again. Signalled twice, because a
             # failure in the task group of `_publish` at this moment would hide the cancellation.
             self._given_up = True
             publishing.cancel()
@@ -150,7 +150,7 @@ class PushService:
             await line.write_once()
 
     async def _take_in(self, line: WatchedConnection) -> None:
-        """At once, whatever Kafka does: what has been received is held by the process, up to its bound."""
+        """Take in batches at once, whatever Kafka does: the process holds what it received, up to a bound."""
         async for batch in line.connection.batches():
             readings = batch.read(self.detail_lag)
             metrics.PUSH_RECEIVED.inc(len(readings))
@@ -166,11 +166,11 @@ class PushService:
         self._changed.set()
 
     async def _publish(self) -> None:
-        """Until the connections have been left and everything is acknowledged."""
+        """Until the connections are closed and everything is acknowledged."""
         while not (self._given_up or self._is_done):
             try:
                 async with producers.idempotent(self.kafka) as producer, asyncio.TaskGroup() as tasks:
-                    # Also what an earlier producer was given and nobody acknowledged.
+                    # Also what an earlier producer received and Kafka did not acknowledge.
                     self._unsent = deque(self._rounds)
                     for sent in self._rounds:
                         sent.acknowledgements = None
@@ -197,7 +197,7 @@ class PushService:
             self._changed.set()
 
     def _take_unsent(self) -> list[_Round]:
-        """The oldest rounds, at least one."""
+        """The oldest rounds, at least a single round."""
         taken = [self._unsent.popleft()]
         count = len(taken[0].records)
         while self._unsent and count < SENT_TOGETHER:
@@ -222,7 +222,7 @@ class PushService:
         self._changed.set()
 
     def _log(self, readings: Sequence[MessageReading], kept: Sequence[Record]) -> None:
-        """Each message about an order, for whoever follows an order through the logs."""
+        """Log each message about an order, for whoever follows an order through the logs."""
         if not telemetry.writes_debug():
             return
         for reading, record in zip(readings, kept, strict=True):
@@ -233,7 +233,7 @@ class PushService:
                 )
 
     def _log_published(self, acknowledged: Sequence[Record]) -> None:
-        """Each hint that Kafka has, so that its message is confirmed."""
+        """Log each hint that Kafka has, so that its message is confirmed."""
         if not telemetry.writes_debug():
             return
         for record in acknowledged:

@@ -1,4 +1,4 @@
-"""The bans that one process knows of. Pure: moments are those of the process's monotonic clock, handed in."""
+"""The bans that a process knows of. Pure: moments are those of the process's monotonic clock, handed in."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Bans:
         return max(self._opens_at.get(APP, _NEVER), self._opens_at.get(api, _NEVER))
 
     def closed_seconds(self, api: str, now: float) -> float:
-        """For how long a ban still holds this API back; 0 when there is none."""
+        """For how long a ban still holds this API back; 0 when there is no ban."""
         return max(0.0, self.opens_at(api) - now)
 
     def scope_of(self, api: str, now: float) -> Scope:
-        """Who is held back where this API is not called: the API alone, or the whole app."""
+        """Which scope keeps this API from being called: the API alone, or the whole app."""
         by_api = self._opens_at.get(api, _NEVER)
         return Scope.API if by_api > now and by_api > self._opens_at.get(APP, _NEVER) else Scope.APP
 
@@ -53,6 +53,6 @@ class Bans:
         yield from list(self._unreported.items())
 
     def reported(self, scope: str, until: float) -> None:
-        """The book has heard of it, unless it has grown meanwhile."""
+        """Note that the book has heard of a ban, unless the ban has grown meanwhile."""
         if self._unreported.get(scope) == until:
             del self._unreported[scope]

@@ -20,11 +20,11 @@ class Book(Protocol):
 
     @property
     def limits(self) -> CallLimits:
-        """What the book keeps to."""
+        """The limits that the book keeps."""
         ...
 
     def on_ban(self, heard: Callable[[str, float], None]) -> None:
-        """Have `heard(scope, seconds)` called as soon as somebody's ban is known. One listener."""
+        """Have `heard(scope, seconds)` called as soon as somebody's ban is known. A single listener."""
         ...
 
     async def lease(self, ask: Ask) -> LeaseGrant:
@@ -36,7 +36,7 @@ class Book(Protocol):
         ...
 
     async def ban(self, scope: str, seconds: float) -> None:
-        """Note a ban for everybody; of two the later end counts.
+        """Note a ban for everybody; of two bans the later end counts.
 
         Raises:
             BookAwayError: try again later.

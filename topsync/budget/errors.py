@@ -1,4 +1,4 @@
-"""What the budget says no with. It knows no platform; a platform's own limits are classes below these."""
+"""The errors of the budget. It knows no platform; a platform's own limits are subclasses of these."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CallLimitedError(Exception):
         scope: who is held back.
         wait_seconds: how long from now.
         max_inline_wait_seconds: the longest wait worth sitting out; above it the work goes back to its queue.
-        api: the name of the API that was, or would have been, called; empty where none is concerned.
+        api: the name of the API that was, or would have been, called; empty where no API is concerned.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""The gate that every call passes: how many at once, how many a second, and none during a ban.
+"""The gate that every call passes: how many at once, how many a second, and no call during a ban.
 
-`Gate` is the seam. `BudgetGate` is the gate of one process; the places it gives away it leases from a
+`Gate` is the seam. `BudgetGate` is the gate of a process; the places it gives away it leases from a
 `Book`, which all processes share (`topsync.store.shared_budget`) or which is this process's alone
 (`LocalBook`).
 A permit is asked for before each attempt, retries included, so that no code path can call past the budget.
@@ -40,7 +40,7 @@ class Gate(Protocol):
     """Permission to call."""
 
     def admit(self, api: str, priority: Priority) -> AbstractAsyncContextManager[None]:
-        """Wait for a permit for one attempt; the block is the attempt.
+        """Wait for a permit for an attempt; the block is the attempt.
 
         No ban of `api` or of the app is known when the block is entered, and the call must be sent before
         the block awaits anything else.
@@ -51,7 +51,7 @@ class Gate(Protocol):
         ...
 
     async def ban(self, scope: Scope, api: str, wait_seconds: float) -> None:
-        """Close the gate of `scope` for `wait_seconds` from now. Bans only ever grow: a shorter one that
+        """Close the gate of `scope` for `wait_seconds` from now. Bans only ever grow: a shorter ban that
         arrives later does not open the gate earlier. `Scope.SELLER` closes nothing: it is the caller's.
         """
         ...
@@ -59,7 +59,7 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateConfig:
-    """Bounds of one process's calls.
+    """Bounds of a process's calls.
 
     Attributes:
         max_in_flight: attempts under way at the same time.
@@ -76,9 +76,9 @@ class GateConfig:
 
 
 class BudgetGate:
-    """The gate of one process and one event loop.
+    """The gate of a process and its event loop.
 
-    While the book is away nobody is admitted but on places leased before, for at most `LEASE_SECONDS`:
+    While the book is away callers are admitted only to places leased before, for at most `LEASE_SECONDS`:
     what a call brings could not be stored without the database anyway. Waiting stays bounded, and calls
     resume within `AWAY_SECONDS` of its return.
     """
@@ -131,7 +131,7 @@ class BudgetGate:
             self._ask()
 
     def closed_for_seconds(self, api: str) -> float:
-        """How long a ban still holds `api` back; 0 when there is none."""
+        """How long a ban still holds `api` back; 0 when there is no ban."""
         return self._bans.closed_seconds(api, self._clock())
 
     def _close(self, scope: str, until: float) -> None:
@@ -200,7 +200,7 @@ class BudgetGate:
             self._let_through()
 
     def _let_through(self) -> None:
-        """Admit whom places and slots allow; see that the others get theirs."""
+        """Admit as many callers as places and slots allow; get places for the others."""
         now = self._clock()
         for caller in self._room.admit(now):
             _answer(caller, permit=True)
@@ -223,7 +223,7 @@ class BudgetGate:
             self._asking.add_done_callback(self._stopped_asking)
 
     def _stopped_asking(self, asking: asyncio.Task[None]) -> None:
-        """Hand a failure that no pause mends to those who wait; the next caller's ask begins anew."""
+        """Raise a failure that no pause mends at the callers who wait; the next caller's ask begins anew."""
         if asking.cancelled() or (error := asking.exception()) is None:
             return
         for caller in self._room.turn_away(lambda _, __: True):
@@ -239,7 +239,7 @@ class BudgetGate:
                 return
             try:
                 await self._report_bans()
-                # One ask each: a priority that is never satisfied must not keep the others from asking.
+                # A single ask each: a priority that is never satisfied must not keep others from asking.
                 for queue in short:
                     await self._lease(queue)
             except BookAwayError:
@@ -309,7 +309,7 @@ class _SpentDay:
 
 
 class _Admission:
-    """One passage of the gate."""
+    """A passage of the gate."""
 
     __slots__ = ("_api", "_gate", "_priority")
 

@@ -1,10 +1,10 @@
 """Who may call, how often and when: the arithmetic of the call budget. Pure.
 
-Calls of a scope (the app, or one API with a limit of its own) stand on a time line, one interval of
-1 / limit seconds after the other. A process that has callers waiting, or will have some within
+Calls of a scope (the app, or an API with a limit of its own) stand on a time line, with an interval of
+1 / limit seconds from each to the next. A process that has callers waiting, or will have some within
 milliseconds, *leases* the next few places on that line; every place is handed out once, and is used between
-its time and the lease's end or not at all. Hence the bound that all processes together keep, whatever
-happens to any of them:
+its time and the lease's end or not at all. So all processes together keep this bound, whatever
+happens to any process:
 
     calls begun in any t seconds <= 1 + limit * (t + LEASE_SECONDS)
 
@@ -12,10 +12,10 @@ since a call is never begun before its place and at most LEASE_SECONDS after it.
 saved up nothing.
 
 Priorities differ in how far ahead of now they may lease: one step more for each priority that is more
-urgent. While a priority leases all it can, the line stays filled beyond the reach of those behind it. So
-that these do not starve, each has a guaranteed share of the limit: when it has had no place for 1 / (share *
-limit) seconds, it may lease one from further ahead than anyone. The shares add up to a quarter; the live
-priority, which has none, can always have the other three.
+urgent. While a priority leases all it can, the line stays filled beyond the reach of less urgent priorities.
+So that these do not starve, each has a guaranteed share of the limit: after 1 / (share * limit) seconds
+without a place, it may lease a place further ahead than anyone. The shares add up to a quarter; the live
+priority, which has no share, can always have the other three.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from topsync.model.call_limits import APP, CallLimits
 from topsync.model.priority import Priority
 
 LEASE_SECONDS: Final = 0.25
-"""A leased place that was not used by then is lost. It bounds what a crash, or a ban unheard of, costs."""
+"""A leased place that was not used by then is lost. It bounds the cost of a crash, or of an unknown ban."""
 
 PRIORITY_STEP_SECONDS: Final = 0.025
-"""How much further ahead a priority may lease than the one behind it. Longer than a process lets pass between
+"""How much further ahead a priority may lease than the next behind. Longer than a process lets pass between
 two leases for which callers wait (`gate.POLL_SECONDS`), so that the less urgent priority never comes
 first.
 """
@@ -46,7 +46,7 @@ GUARANTEED_SHARES: Final[Mapping[Priority, float]] = {
     Priority.BOOTSTRAP: 0.05,
     Priority.SWEEP: 0.05,
 }
-"""The part of every limit that a priority has whatever the more urgent ones want. Unused, it is theirs."""
+"""The part of every limit that a priority has even when more urgent calls wait. Unused, it is theirs."""
 
 
 def horizon_seconds(priority: Priority) -> float:
@@ -59,7 +59,7 @@ class Ask:
     """What a process wants: up to `wanted` places for a priority.
 
     Attributes:
-        scope: `CallLimits.scope_of` of the APIs that will be called; one with a limit takes places on two
+        scope: `CallLimits.scope_of` of the APIs that will be called; an API with a limit takes places on two
         lines. returned: calls leased earlier that were never made: they do not count against the day.
     """
 
@@ -71,11 +71,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an ask means on one line.
+    """What an ask means on a line.
 
     Attributes:
         guaranteed_seconds: the longest the priority goes without a place; None: it has no share.
-        quota: see `CallLimits.quota`; None on lines without one.
+        quota: see `CallLimits.quota`; None on lines without a quota.
     """
 
     scope: str
@@ -90,13 +90,13 @@ class LeaseGrant:
 
     Attributes:
         answered_at: seconds of the book's own clock.
-        calls: how many places; 0 when there is none, during a ban of the app and when the day is used up.
+        calls: how many places; 0 when no place is free, during a ban of the app and when the day is used up.
         starts_in_seconds: when the first place is.
-        spacing_seconds: from one place to the next.
+        spacing_seconds: from a place to the next.
         again_in_seconds: when it makes sense to ask for more.
         day_is_spent: the day's quota leaves this priority nothing.
         day_ends_in_seconds: until the platform's midnight.
-        spent: calls of the platform's day so far, leased ones included.
+        spent: calls of the platform's day so far, leased calls included.
         bans: scopes that may not be called, and how long still.
     """
 
@@ -127,7 +127,7 @@ def terms(limits: CallLimits, ask: Ask) -> list[Terms]:
 
 @dataclass(slots=True)
 class TimeLine:
-    """Where one scope stands. Moments are seconds of any one clock.
+    """Where a scope stands. Moments are seconds of any clock, always of the same.
 
     Attributes:
         next_at: the first place that is free.
@@ -156,7 +156,7 @@ class TimeLine:
         self.next_at = now + self.ahead_seconds(line, now) + calls * line.interval_seconds
         if line.guaranteed_seconds is not None:
             due = max(self.entitled_at.get(priority, now), now) + calls * line.guaranteed_seconds
-            # What it had above its share is not held against it later.
+            # What it leased above its share is not held against it later.
             self.entitled_at[priority] = min(due, now + line.guaranteed_seconds)
         self.spent += calls
 

@@ -15,10 +15,10 @@ from topsync.budget.leases import LEASE_SECONDS, LeaseGrant
 from topsync.model.priority import Priority
 
 SLICE_SECONDS: Final = 0.025
-"""The calls to come are guessed from those of the last slice: so much is leased in vain at most."""
+"""Future calls are estimated from the calls of the last slice: at most this much is leased in vain."""
 
 MAX_LEASE: Final = 1_000
-"""Most places in one ask."""
+"""Most places in a single ask."""
 
 OLDEST_EVERY: Final = 8
 """Every 8th call goes to whoever waits longest. Where slots in flight are what is scarce, the live priority
@@ -30,7 +30,7 @@ Caller = asyncio.Future[bool]
 
 @dataclass(frozen=True, slots=True)
 class LeasedPlace:
-    """A place for one call: to be used between these two moments, or not at all."""
+    """A place for a single call: to be used between these two moments, or not at all."""
 
     at: float
     lapses_at: float
@@ -38,10 +38,10 @@ class LeasedPlace:
 
 @dataclass(slots=True)
 class Queue:
-    """Callers of one priority and scope, first come first served, and the places leased for them.
+    """Callers of the same priority and scope, first come first served, and the places leased for them.
 
     Attributes:
-        waiting: callers with their API and since when they wait; one that gives up leaves from the middle.
+        waiting: callers with their API and since when they wait; whoever gives up leaves from the middle.
         ask_at: when to ask for more places.
         slice_at, admitted, admitted_before: calls begun in this slice of time and in the last.
     """
@@ -96,7 +96,7 @@ class Queue:
 
 
 class WaitingRoom:
-    """The queues of one process, and its slots in flight."""
+    """The queues of a process, and its slots in flight."""
 
     def __init__(self, max_in_flight: int) -> None:
         self._max_in_flight = max_in_flight
@@ -135,7 +135,7 @@ class WaitingRoom:
         while self._in_flight < self._max_in_flight and (turn := self._next(now)):
             caller, _ = turn.waiting.popitem(last=False)
             if caller.done():
-                # It was cancelled, and has not had the turn in which it leaves the queue.
+                # It was cancelled, and its turn in which it leaves the queue has not come.
                 turn.places.popleft()
                 self._returned += 1
             else:
@@ -149,7 +149,7 @@ class WaitingRoom:
         queue.note_call(now)
 
     def _next(self, now: float) -> Queue | None:
-        """Whose turn it is, of those with a place that is due: the first priority's, or the oldest's."""
+        """Which queue with a due place comes next: the first priority's, or the longest waiting caller's."""
         ready = (queue for queue in self.queues if queue.waiting and queue.is_due(now))
         if self._admitted % OLDEST_EVERY == OLDEST_EVERY - 1:
             return min(ready, key=lambda queue: queue.since, default=None)
@@ -183,8 +183,8 @@ class WaitingRoom:
         return [queue for queue in self.queues if self.is_short(queue, now)]
 
     def is_short(self, queue: Queue, now: float) -> bool:
-        """Whether it is time to lease. While nobody waits it is so before the last place is gone: a lease
-        takes a moment, in which callers would come to wait. No more is held than when they had to.
+        """Whether it is time to lease. While nobody waits, it is time before the last place is gone: a lease
+        takes a moment, in which new callers would have to wait. No more is leased than for waiting callers.
         """
         if queue.waiting:
             return self._lacks(queue) > 0
@@ -200,8 +200,8 @@ class WaitingRoom:
         return min(len(queue.waiting), free) - len(queue.places)
 
     def take_returned(self) -> int:
-        """How many leased calls were not made since this was asked last. They are not given back twice: when
-        telling the book fails, it may have heard.
+        """How many leased calls were not made since this was asked last. They are not given back twice:
+        when a report to the book fails, the book may have received it.
         """
         returned, self._returned = self._returned, 0
         return returned

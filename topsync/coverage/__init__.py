@@ -1,1 +1,1 @@
-"""What is proven complete: windows, the ledger's rules and the pull of one window."""
+"""What is proven complete: windows, the ledger's rules and the pull of a window."""

@@ -1,8 +1,8 @@
 """Listing every order of a span by `modified`, without I/O: a generator asks, its caller brings the pages.
 
 Refunds are listed in the same way, which needs no more than this page says; "order" stands for both here.
-The platform does not document in which order it lists refunds (docs/platform/gateway.md 3.10). What fits one
-page needs none; a list that would have to be paged and is not newest first fails, rather than leave some out.
+The platform does not document how it sorts refunds (docs/platform/gateway.md 3.10). A list that fits one page
+need not be sorted; a list that would have to be paged and is not newest first fails, and loses nothing.
 
 Why it is more than a loop over pages: the list is sorted by a value that changes while it is read.
 Paging forwards loses orders, paging backwards loses them too as soon as the window is open or orders
@@ -14,13 +14,13 @@ become visible late (docs/platform/gateway.md 3.2). So:
 - A part that does not fit is halved; neighbours share their boundary second, because it is not
   documented whether the end is included.
 - Only a part of a few seconds that still does not fit is paged, from its oldest order upwards, in pages
-  that overlap. Two that share an unchanged order leave no order out between them, whatever has come and
-  gone meanwhile; an order that is modified only moves up, to where the reading is still to come. Where
-  two pages share none, the part is read again.
+  that overlap. Two pages that share an unchanged order leave no order out between them, whatever has come
+  and gone meanwhile; an order that is modified only moves up, to where the reading is still to come. Where
+  two pages share no order, the part is read again.
 
 Reading until a pass brings nothing new would be no proof: an order may appear late and be modified again
-between two pages, push its neighbour over the border unseen, and do so in the last pass as well. Nor
-would it ever end in a part to which a busy seller's changes keep coming.
+between two pages, push its neighbour over the border unseen, and do so in the last pass as well. In a part to
+which a busy seller's changes keep coming, it would never end.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from topsync.coverage.spans import cut
 from topsync.model.span import Span
 
 MAX_CLIMBS = 8
-"""Attempts to page one part without a break, before the listing fails rather than guesses."""
+"""Attempts to page a part without a break, before the listing fails rather than guesses."""
 
 
 class ListingFailedError(RuntimeError):
@@ -54,7 +54,7 @@ class ListingLimits:
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One page to be fetched. Times are closed bounds."""
+    """A page to be fetched. Times are closed bounds."""
 
     span: Span
     page_no: int
@@ -65,7 +65,7 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page as it came."""
+    """A page as it came."""
 
     asked_at: datetime
     """Server time, not later than the moment at which the platform made the answer."""
@@ -78,7 +78,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class SpanPart:
-    """One completely listed part of the span."""
+    """A completely listed part of the span."""
 
     span: Span
     asked_at: datetime
@@ -91,10 +91,10 @@ Listing = Generator[PageRequest, Page, list[SpanPart]]
 def list_span(span: Span, limits: ListingLimits, *, now: datetime) -> Listing:
     """List all orders whose `modified` lies in `span`; give the parts, oldest first.
 
-    `now` is server time: parts are cut below it, so that at most the last one reaches into the future.
+    `now` is server time: parts are cut below it, so that at most the last part reaches into the future.
 
     Raises:
-        ListingFailedError: a part did not come to rest, or was refused although it cannot be halved.
+        ListingFailedError: a part kept changing, or was refused although it cannot be halved.
     """
     done: list[SpanPart] = []
     for window in cut(span, limits.longest):
@@ -102,7 +102,7 @@ def list_span(span: Span, limits: ListingLimits, *, now: datetime) -> Listing:
         while pending:
             part = pending.pop()
             first = yield PageRequest(part, 1, limits.page_size, counting=True)
-            # A total that the page does not bear out may hide an order: smaller windows are asked instead.
+            # A total that does not agree with the page may hide an order: ask for smaller windows instead.
             if not first.refused and first.total is not None and first.total <= len(first.orders):
                 done.append(SpanPart(part, first.asked_at, first.orders))
                 continue
@@ -116,7 +116,7 @@ def list_span(span: Span, limits: ListingLimits, *, now: datetime) -> Listing:
 
 
 def _halve(part: Span, limits: ListingLimits, now: datetime) -> list[Span]:
-    """The part in two halves that share a boundary second; none when it is too short for that."""
+    """The part in two halves that share a boundary second; None when it is too short for that."""
     past = Span(part.start, min(part.end, now))
     middle = platform_time.floor_to_second(past.start + (past.end - past.start) / 2)
     if past.end - past.start <= limits.shortest or not part.start < middle < part.end:
@@ -159,12 +159,12 @@ def _climb(
 
 
 def _is_newest_first(page: Page) -> bool:
-    """Whether what is modified while pages are read moves to where the reading is still to come."""
+    """Whether what is modified while pages are read moves to a place that is read later."""
     return all(upper >= lower for upper, lower in itertools.pairwise(page.orders.values()))
 
 
 def _joins(page: Page, below: Mapping[int, datetime] | None, *, is_first: bool, size: int) -> bool:
-    """Whether nothing can lie between a page and the one read below it, or below the lowest one."""
+    """Whether nothing can lie between a page and the page read below it, or below the lowest page."""
     if below is None:
         return len(page.orders) < size and bool(page.orders or is_first)
     return not page.orders.items().isdisjoint(below.items())
@@ -173,7 +173,7 @@ def _joins(page: Page, below: Mapping[int, datetime] | None, *, is_first: bool, 
 def _page_around(rank: int, largest: int) -> tuple[int, int]:
     """Size and number of the page that holds a rank (from 0) with the most orders on both sides of it.
 
-    So many may come or go above it between two reads before the pages lose each other.
+    This many may come or go above it between two reads before the pages no longer overlap.
     """
 
     def sides(size: int) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""What the platform lists of one kind of a seller: how it is listed completely, and what it leads to.
+"""What the platform lists of a kind of a seller: how it is listed completely, and what it leads to.
 
 `topsync.coverage.listing` knows how pages make a complete list; it is the same for every kind.
 """
@@ -49,7 +49,7 @@ class ListRefusedError(RuntimeError):
 
 @dataclass(slots=True)
 class SellerList:
-    """The list of one kind of a seller, for one pull."""
+    """The list of a kind of a seller, for a single pull."""
 
     kind: Kind
     lists: Lists
@@ -57,7 +57,7 @@ class SellerList:
     longest: timedelta
     """The longest window that is asked for at once."""
     _order_of: dict[int, int] = field(default_factory=dict)
-    """The order of each that was listed and is none itself."""
+    """The order of each listed thing that is not an order itself."""
 
     async def page(self, wish: PageRequest) -> ListAnswer:
         """The platform's answer to the question for a page; raises what `Lists.list_page` raises."""
@@ -75,7 +75,7 @@ class SellerList:
         return answer
 
     async def outstanding(self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime) -> set[int]:
-        """Of what was listed, the ids of those not yet stored and published as listed.
+        """Of what was listed, the ids of what is not yet stored and published as listed.
 
         What is stored with a time ahead of `latest_now`, the latest that platform time can be, is not newer.
         """
@@ -84,7 +84,7 @@ class SellerList:
     def hint(self, listed: Listed, *, now: datetime) -> Change:
         """The hint that asks the writer for it.
 
-        What is no order itself promises nothing of its order: the orders' own list does that.
+        A thing that is not an order itself promises nothing of its order: the orders' own list does that.
         """
         promised: dict[str, object]
         match self.kind:
@@ -107,15 +107,15 @@ class SellerList:
 
 @dataclass(slots=True)
 class SpanListing:
-    """What one list of the platform holds of a span."""
+    """What a list of the platform holds of a span."""
 
     of: SellerList
     parts: list[SpanPart]
     """Oldest first, without a break."""
     calls: int
-    """What it took."""
+    """How many calls it took."""
     wanted: dict[int, Listed]
-    """Everything once, by its id."""
+    """Everything that was listed, by its id."""
     hinted: set[int] = field(default_factory=set)
     """Of these, what the writers were asked for."""
 
@@ -145,7 +145,7 @@ class Lister:
                 raise ValueError("a pull ends after it begins")
             parts, made = await self._drive(of, span, now)
             calls_made += made
-            # What is modified after the end, while the answers were still coming, is in none of the parts.
+            # What is modified after the end, while the answers were still coming, is in no part.
             if of.request.end is not None or self.clock.latest_now() < span.end:
                 return SpanListing(of, parts, calls_made, self._wanted(parts))
         raise ListingFailedError("listing takes longer than any reach beyond the present")
@@ -184,8 +184,8 @@ class Lister:
     def _wanted(self, parts: Sequence[SpanPart]) -> dict[int, Listed]:
         """Everything listed once, as its last part lists it.
 
-        A time that lies ahead promises nothing, or the pull would wait for it in vain. What the row says all
-        the same: the order may have changed up to the moment at which it was asked for.
+        A time ahead of now promises nothing, or the pull would wait for it in vain. The row still says
+        that the order may have changed up to the moment at which it was asked for.
         """
         wanted: dict[int, Listed] = {}
         latest_now = self.clock.latest_now()

@@ -1,9 +1,9 @@
-"""Pulling a span of one seller: list it, hint what is missing, wait until it is stored, claim it.
+"""Pulling a span of a seller: list it, hint what is missing, wait until it is stored, claim it.
 
-Orders and refunds are listed one after the other, and one claim speaks of both: what a seller's ledger
+Orders are listed first and refunds after them, and one claim speaks of both: what a seller's ledger
 covers is proven of its refunds as well, unless the ledger says that they were left out (`with_refunds`).
-They are, where they are switched off or the platform refuses them; the first pull that gets them again lists
-the refunds of all that was claimed without them.
+Refunds are left out where they are switched off or the platform refuses them; the first pull that gets them
+again lists the refunds of all that was claimed without them.
 
 The engine behind gaps, sweeps, operators' replays and the bootstrap's last step. It never writes
 anything: it only publishes hints, and claims a span in the ledger once the writers have stored and published
@@ -58,7 +58,7 @@ class PullOutcome:
     listed: int
     """Orders."""
     hinted: int
-    """Of these, those that were missing or older."""
+    """How many of these were missing or older."""
     calls: int
     """For lists, of both kinds."""
     proven_to: datetime | None
@@ -95,7 +95,7 @@ class Puller:
 
         Raises:
             NotStoredError: the writers did not store everything in time.
-            ListingFailedError: the platform's list did not come to rest.
+            ListingFailedError: the platform's list kept changing.
             ListRefusedError: the platform refuses the list of orders.
             PlatformError, CallLimitedError: see `topsync.platforms.port.Lists`.
         """
@@ -142,9 +142,9 @@ class Puller:
         return listings
 
     async def _list_refunds(self, request: PullRequest) -> SpanListing | None:
-        """The refunds, with those of what was claimed without them; none where they are refused.
+        """The refunds, with those of what was claimed without them; None where they are refused.
 
-        They are a few among a hundred orders: their windows are as long as the platform allows.
+        A hundred orders have a few refunds: so their windows are as long as the platform allows.
         """
         since = await coverage.claimed_without_refunds(self.pool, request.seller_id)
         start = min(one for one in (request.start, request.refunds_from, since) if one is not None)
@@ -153,7 +153,7 @@ class Puller:
             found = await self._lister.all_of(refunds, start)
             refusal = await self._refusal_to_fetch(found)
         except ListRefusedError as error:
-            # The same session has just been served with orders: it is refunds that it may not have.
+            # The same session has just got orders: only refunds are refused to it.
             refusal = str(error)
         if refusal is None:
             return found
@@ -162,10 +162,10 @@ class Puller:
         return None
 
     async def _refusal_to_fetch(self, found: SpanListing) -> str | None:
-        """Why nothing of what is outstanding may be fetched, where that is so: the right to the list is
-        another one.
+        """Why nothing of what is outstanding may be fetched; None where it may be. The right to fetch and the
+        right to list are different rights.
 
-        Asks for one object of the kind. Where only that object is not shown, the writers will find out.
+        Asks for a single object of the kind. Where only that object is not shown, the writers will find out.
 
         Raises:
             SessionRefusedError, CallLimitedError, ...: see `topsync.platforms.port.Details`.
@@ -261,8 +261,8 @@ class Puller:
     def _proof(self, request: PullRequest, part: SpanPart) -> Span | None:
         """What a listed part proves of its own list.
 
-        Only a listing up to now proves: otherwise what was modified after its end while it was listed is in
-        none of the parts, and an older change of it would be claimed unseen.
+        Only a listing up to now proves: otherwise an order that was modified after its end, while it was
+        listed, is in no part, and an older change of that order would be claimed unseen.
         """
         if request.end is not None:
             return None
@@ -270,12 +270,12 @@ class Puller:
         return spans.proof(part.span, asked_at=part.asked_at, visibility_allowance=allowance)
 
     def _reach(self, request: PullRequest, found: SpanListing) -> datetime | None:
-        """How far a list proves everything without a break; none: nothing."""
+        """How far a list proves everything without a break; None: nothing."""
         return spans.reach([(part.span, self._proof(request, part)) for part in found.parts])
 
 
 def _cut_short(proof: Span | None, ends: Sequence[datetime | None]) -> Span | None:
-    """As much of a proof as lies before all of these ends."""
+    """The part of a proof that lies before all of these ends."""
     for end in ends:
         proof = proof and spans.up_to(proof, end)
     return proof

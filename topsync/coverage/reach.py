@@ -16,15 +16,15 @@ from topsync.model.span import Span
 from topsync.platforms.port import ListRules
 
 LEEWAY: Final = timedelta(days=1)
-"""A request may end so far ahead: "to the end of today" means all of it until it is carried out. What ends
-later is a slip; besides, who asks may have no clock but the machine's."""
+"""A request may end so far ahead: "to the end of today" means all of it until it is carried out. A later
+end is a mistake; besides, whoever asks may know only the machine's clock."""
 
 PIECE: Final = timedelta(days=1)
-"""So much is pulled at once: what a replay holds in memory, and what is done again after a crash."""
+"""The most that is pulled at once: a replay holds it in memory, and does it again after a crash."""
 
 
 def objection(span: Span, rules: ListRules, *, now: datetime) -> str | None:
-    """Why a span must not be asked for, in a line for whoever asks; none where it may be."""
+    """Why a span must not be asked for, in a line for whoever asks; None where it may be."""
     oldest = rules.oldest(now)
     if span.start < oldest:
         return (
@@ -37,7 +37,7 @@ def objection(span: Span, rules: ListRules, *, now: datetime) -> str | None:
 
 
 def pullable(span: Span, rules: ListRules, *, now: datetime) -> Span | None:
-    """The part of a span that the platform lists now; none where that is nothing.
+    """The part of a span that the platform lists now; None where that is nothing.
 
     What was modified in the present second is listed already; so `now` must not be late.
     """
@@ -54,12 +54,12 @@ def nothing(span: Span, rules: ListRules, *, now: datetime) -> str:
 
 
 def pieces(span: Span) -> Iterator[Span]:
-    """A span as it is pulled, one piece after the other, oldest first."""
+    """A span as it is pulled, piece after piece, oldest first."""
     return spans.cut(span, PIECE)
 
 
 def shortfall(span: Span, pulled: Span) -> str | None:
-    """Why less than the span was pulled, where it was pulled to its end all the same."""
+    """Why less than the span was pulled, although the pull came to its end."""
     reasons = []
     if pulled.start > span.start:
         reasons.append(f"the platform lists nothing that was modified before {text(pulled.start)}")

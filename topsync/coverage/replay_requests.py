@@ -21,7 +21,7 @@ class ReplayRefusedError(OperatorError):
 async def note(
     pool: Pool, wanted: WantedReplay, asked_by: AskedBy, rules: ListRules, *, now: datetime
 ) -> ReplayJob:
-    """Note a request; the same request again is the same job, wherever that stands. Idempotent.
+    """Note a request; the same request again is the same job, in whatever state. Idempotent.
 
     `rules` are those of the list of orders. `now` is the platform's time, or the machine's where that is all
     there is.
@@ -53,7 +53,7 @@ def describe(wanted: WantedReplay) -> str:
 
 
 def why_not(seller: Seller | None) -> str | None:
-    """Why nothing can be pulled of a seller, and what to do about it; none where it can."""
+    """Why nothing can be pulled of a seller, and what to do about it; None where it can."""
     if seller is None:
         return "there is no such seller"
     match seller.state:

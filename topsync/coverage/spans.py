@@ -10,10 +10,10 @@ from topsync.model.span import Span
 
 
 def proof(span: Span, *, asked_at: datetime, visibility_allowance: timedelta) -> Span | None:
-    """What listing `span` at server time `asked_at` proves; none where it is all too young.
+    """What listing `span` at server time `asked_at` proves; None where it is all too young.
 
-    An order may appear in the lists late, by up to the allowance; time younger than that may still lack
-    some. The end is exclusive: whether the platform includes the last second is not documented
+    An order may appear in the lists late, by up to the allowance; younger time may still lack some
+    orders. The end is exclusive: whether the platform includes the last second is not documented
     (docs/platform/gateway.md 3.2).
     """
     end = min(span.end, asked_at - visibility_allowance)
@@ -21,7 +21,7 @@ def proof(span: Span, *, asked_at: datetime, visibility_allowance: timedelta) ->
 
 
 def reach(parts: Sequence[tuple[Span, Span | None]]) -> datetime | None:
-    """How far parts with their proofs, oldest first and without a break, prove everything; none: nothing."""
+    """How far parts with their proofs, oldest first and without a break, prove everything; None: nothing."""
     proven_to = None
     for part, proven in parts:
         if proven is None:
@@ -33,21 +33,21 @@ def reach(parts: Sequence[tuple[Span, Span | None]]) -> datetime | None:
 
 
 def up_to(span: Span, end: datetime | None) -> Span | None:
-    """As much of the span as lies before `end`; none where that is nothing."""
+    """As much of the span as lies before `end`; None where that is nothing."""
     if end is None or end <= span.start:
         return None
     return Span(span.start, min(span.end, end))
 
 
 def complete_until(proven: Sequence[Span]) -> datetime | None:
-    """The end of the contiguous proven time since the bootstrap; none before it."""
+    """The end of the contiguous proven time since the bulk start; None before it."""
     return proven[0].end if proven else None
 
 
 def proven_from(proven: Sequence[Span], oldest: datetime) -> datetime:
-    """How far the time from `oldest` on is proven without a break, or from the bootstrap on if that is later.
+    """How far the time from `oldest` on is proven without a break; from the bulk start on if that is later.
 
-    Some of it must be proven.
+    A part of it must be proven.
     """
     for span in proven:
         if span.end > oldest:
@@ -65,7 +65,7 @@ def holes(proven: Sequence[Span]) -> list[Span]:
 
 
 def covers(proven: Sequence[Span], span: Span) -> bool:
-    """Whether all of `span` is proven. The spans are disjoint and sorted, so one of them must hold it."""
+    """Whether all of `span` is proven. The spans are disjoint and sorted, so a single span must hold it."""
     return any(known.start <= span.start and span.end <= known.end for known in proven)
 
 

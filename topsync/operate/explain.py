@@ -1,4 +1,4 @@
-"""`topsync orders explain`: gathers everything that is known of one order, from PostgreSQL and Kafka.
+"""`topsync orders explain`: gathers everything that is known of an order, from PostgreSQL and Kafka.
 
 The platform is not asked, and nothing is changed: it may be run at any time. Without Kafka the story has what
 PostgreSQL knows, and says so.

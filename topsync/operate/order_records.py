@@ -1,4 +1,4 @@
-"""What the topics hold of one order, read backwards from their ends within bounds of time and number."""
+"""What the topics hold of an order, read backwards from their ends within bounds of time and number."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from topsync.stream.clients import Consumer
 from topsync.stream.topics import Registry, Topic
 
 MOST_OFFSETS: Final = 100_000
-"""Of a partition at most: a day and more of a busy one, read in some seconds."""
+"""At most so many records of a partition: a day and more of a busy partition, read in some seconds."""
 
 PIECE_OFFSETS: Final = 2000
-"""Read at once; between two pieces it is looked whether there is still time."""
+"""Records read at once; between two pieces we check whether there is still time."""
 
 LOOKING_SECONDS: Final = 30.0
-"""For all topics together. What is not read by then is not looked through, and the story says so."""
+"""For all topics together. What is not read by then is left out, and the story says so."""
 
 MOST_KEPT: Final = 300
-"""Records of the order and a topic that are kept, the newest."""
+"""How many records of the order are kept for each topic, the newest."""
 
 CLOCKS_APART: Final = timedelta(hours=1)
 """How far Kafka's timestamps, by our machines' clocks, may be from the platform's."""
@@ -44,7 +44,7 @@ ConsumedRecord: TypeAlias = "ConsumerRecord[bytes, bytes]"
 
 @dataclass(frozen=True, slots=True)
 class WhereRecorded:
-    """Where a record is, and when Kafka had it."""
+    """Where a record is, and when Kafka stored it."""
 
     topic: str
     """The registry's short word: `changes`, `orders`, ..."""
@@ -114,9 +114,9 @@ class LookedThrough:
 
     topic: str
     back_to: datetime | None
-    """When Kafka had the oldest record that was looked at; None: there was none."""
+    """When Kafka stored the oldest record that was looked at; None: there was no record."""
     is_complete: bool
-    """Whether all was looked at that the topic has since the time that was asked for."""
+    """Whether everything in the topic since the requested time was looked at."""
 
 
 @dataclass(slots=True)
@@ -143,11 +143,11 @@ async def of_order(
     since: datetime,
     seconds: float = LOOKING_SECONDS,
 ) -> OrderRecords:
-    """Look for an order's records that Kafka had at or after `since`; `group` is the enrichers'.
+    """Look for an order's records that Kafka stored at or after `since`; `group` is the enrichers'.
 
     Raises:
         KafkaError: the cluster does not answer.
-        StalledError: it does not hand out what it has.
+        StalledError: it does not deliver its records.
     """
     async with _searching(kafka, registry, group, since=since, seconds=seconds) as search:
         return await search.all_of(tid, refund_ids)
@@ -217,7 +217,7 @@ class _Search:
         numbers: Iterable[int],
         is_meant: Callable[[ConsumedRecord], bool],
     ) -> list[ConsumedRecord]:
-        """The newest records of these partitions that are meant, in the order of the topic."""
+        """The newest wanted records of these partitions, in the order of the topic."""
         meant: list[ConsumedRecord] = []
         oldest_ms, is_complete = NOTHING_READ, True
         for tp in (TopicPartition(topic.name, number) for number in numbers):
@@ -270,7 +270,7 @@ def _snapshot(record: ConsumedRecord, done: int | None) -> SnapshotRecord:
 
 
 def _version(record: ConsumedRecord, registry: Registry) -> VersionRecord | None:
-    """None of a record of somebody else's making."""
+    """None for a record that somebody else made."""
     about = cloud_events.attributes(record.headers)
     where = _where(record, "orders" if record.topic == registry.orders.name else "refunds")
     id_, revision = records.id_of(record.key), records.id_of(about.get("revision", "").encode())

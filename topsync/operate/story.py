@@ -1,4 +1,4 @@
-"""What is known about one order, as events in the order of time. Pure.
+"""What is known about an order, as events in the order of time. Pure.
 
 How it stands and what happens next is in `topsync.operate.verdicts`. Nothing here holds what is in an order:
 ids, times, statuses, names of fields and reasons are all that is shown.
@@ -59,7 +59,7 @@ class StoryEventKind(StrEnum):
     OPERATOR = "operator"
     ERASED = "erased"
     PLANNED = "planned"
-    """Is yet to come."""
+    """Will happen later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class StoryEvent:
 
 @dataclass(frozen=True, slots=True)
 class OrderEvidence:
-    """Everything that is known of one order. Times are platform time."""
+    """Everything that is known of an order. Times are platform time."""
 
     tid: int
     now: datetime
@@ -164,7 +164,7 @@ class OrderEvidence:
 
 
 def events(evidence: OrderEvidence) -> list[StoryEvent]:
-    """Everything that happened, in the order of time; what is yet to come is last."""
+    """Everything that happened, in the order of time; what will happen later is last."""
     found = [
         *_of_platform(evidence),
         *_of_seller(evidence),
@@ -400,7 +400,7 @@ def _planned(evidence: OrderEvidence) -> Iterator[StoryEvent]:
 def is_over(evidence: OrderEvidence) -> bool:
     """Whether what the order waits for is stored: then its wait is forgotten with the next round.
 
-    As the statement `refetches.forget_answered` decides of what is no mere message.
+    The statement `refetches.forget_answered` decides in the same way, except for mere messages.
     """
     wait, row = evidence.facts.wait, evidence.order
     if wait is None or row is None:
@@ -417,7 +417,7 @@ def _what(one: VersionRecord) -> str:
 
 
 def _brought(one: VersionRecord | StoredRow) -> str:
-    """What a version brought beside the one before."""
+    """What a version brought beside the version before."""
     words = ", ".join(one.transitions) or "nothing that it says"
     if one.status_from is None:
         return f"{words}; status {one.status}"
@@ -432,7 +432,7 @@ def _since(earlier: datetime, later: datetime, words: str = "before") -> str:
 
 
 def duration(length: timedelta) -> str:
-    """A length of time in words, e.g. `1.8 s`, `4 min`; nothing is negative to people."""
+    """A length of time in words, e.g. `1.8 s`, `4 min`; people see no negative length."""
     seconds = max(0.0, length.total_seconds())
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -17,10 +17,10 @@ from topsync.store.order_facts import OrderWait
 from topsync.store.sellers import SellerState
 
 REPLAY_MARGIN: Final = timedelta(minutes=10)
-"""Before the last change that is known: where a replay for one order begins."""
+"""Before the last change that is known: where a replay for an order begins."""
 
 REPLAYED_BACK: Final = timedelta(days=1)
-"""How far back a replay that is proposed begins at most: it costs calls for every order of the seller."""
+"""The earliest start of a proposed replay, back from now: it costs calls for every order of the seller."""
 
 
 class OrderStanding(StrEnum):
@@ -48,7 +48,7 @@ class OrderStanding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderVerdict:
-    """One thing to be said of how the order stands."""
+    """A thing to be said of how the order stands."""
 
     standing: OrderStanding
     says: str
@@ -324,7 +324,7 @@ def _published(evidence: OrderEvidence) -> OrderVerdict:
 
 
 def _left(evidence: OrderEvidence) -> OrderVerdict:
-    """Something named it, and neither is it stored nor is anything under way."""
+    """Something named it, but it is not stored and nothing is under way."""
     return OrderVerdict(
         OrderStanding.NOT_STORED,
         "a message or a list has named it, nothing of it is stored, and nothing is under way about it",

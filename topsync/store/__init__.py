@@ -1,1 +1,1 @@
-"""PostgreSQL: one module per noun, SQL in files, migrations."""
+"""PostgreSQL: a module per noun, SQL in files, migrations."""

@@ -30,7 +30,7 @@ async def add(connection: Connection, limits: CallLimits) -> None:
 async def lease(
     connection: Connection, limits: CallLimits, ask: Ask, *, timeout_seconds: float
 ) -> LeaseGrant:
-    """Answer an ask by the rule of `topsync.budget.leases`, in a statement; asks are answered one by one.
+    """Answer an ask by the rule of `topsync.budget.leases`, in a statement; asks are answered in turn.
 
     Raises:
         TimeoutError: places may have been leased nevertheless; they lapse.

@@ -1,4 +1,4 @@
-"""Steps as the tables keep them: what a version brings beside what subscribers have been told."""
+"""Steps as the tables keep them: what a version brings beside what was published before it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write(step: Delta[T]) -> str:
 
 
 def read(text: str, kind: type[T]) -> Delta[T]:
-    """The step that was written, in words of this kind; those of a newer release stay as they are."""
+    """The step that was written, in words of this kind; words of a newer release stay as they are."""
     told = orjson.loads(text)
     words: list[str] = told["transitions"]
     known = kind.by_rank(words)

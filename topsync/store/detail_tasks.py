@@ -36,7 +36,7 @@ class DetailTask:
 async def begin(
     pool: Pool, seller_id: int, *, sources: Collection[str], limit: int, asked_at: datetime
 ) -> DetailTask | None:
-    """Note a task for orders of a seller's backlog, the longest waiting first; None when none waits.
+    """Note a task for orders of a seller's backlog, the longest waiting first; None when no order waits.
 
     Two processes never take the same order.
     """

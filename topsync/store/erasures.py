@@ -101,7 +101,7 @@ async def begin(pool: Pool, seller_id: int) -> ErasureProgress:
 
 
 async def get(pool: Pool, seller_id: int) -> ErasureProgress | None:
-    """The erasure of a seller that is erased now; None for any other."""
+    """The erasure of a seller that is erased now; None for any other seller."""
     row = await pool.fetchrow(sql("erasures.get"), seller_id)
     return None if row is None else ErasureProgress(*row)
 

@@ -1,4 +1,4 @@
-"""What the tables know of one order, without what is in it: read together, for people who ask about it.
+"""What the tables know of an order, without what is in it: read together, for people who ask about it.
 
 Times are platform time (UTC instants) where nothing else is said. Words, such as reasons and sources, are as
 they are stored: a row may be another release's.
@@ -37,7 +37,7 @@ class StoredRow:
     revision: int
     published_revision: int
     transitions: tuple[str, ...]
-    """What the version brought beside the one before, or beside the last one that was published."""
+    """What the version brought beside the version before, or beside the last version that was published."""
     changed: tuple[str, ...]
     """Names of the fields that differ."""
     status_from: str | None
@@ -162,14 +162,14 @@ class PartitionOwner:
 
 @dataclass(frozen=True, slots=True)
 class OrderFacts:
-    """What the tables know of one order by its id."""
+    """What the tables know of an order by its id."""
 
     order: StoredRow | None = None
     refunds: tuple[StoredRow, ...] = ()
     wait: OrderWait | None = None
     task: TaskOfOrder | None = None
     letters: tuple[NotedLetter, ...] = ()
-    """The open ones."""
+    """The open dead letters."""
     tombstones: tuple[NotedTombstone, ...] = ()
     findings: tuple[str, ...] = ()
     """Of the witness."""
@@ -193,7 +193,7 @@ class AroundOrder:
     exported: ExportedRow | None = None
     windows: tuple[CoveringWindow, ...] = ()
     gaps: tuple[SellerGap, ...] = ()
-    """The open ones first, then the latest."""
+    """The open gaps first, then the latest."""
     republications: tuple[RepublishedAgain, ...] = ()
     """The latest first."""
 
@@ -245,7 +245,7 @@ class _Look(Protocol):
 
 @asynccontextmanager
 async def _looking(pool: Pool) -> AsyncIterator[_Look]:
-    """Statements by their verbs, all of which see the tables as of one moment."""
+    """Statements by their verbs, all of which see the tables as of the same moment."""
 
     async def look(verb: str, *arguments: object) -> list[asyncpg.Record]:
         return await connection.fetch(sql(f"order_facts.{verb}"), *arguments)

@@ -24,7 +24,7 @@ UnpublishedOrder: TypeAlias = "Unpublished[Transition]"
 
 @dataclass(frozen=True)
 class OrderVersion(versions.Version):
-    """One full order as it was read from the platform, ready to be written."""
+    """A full order as it was read from the platform, ready to be written."""
 
     kind = Kind.ORDER
 
@@ -99,7 +99,7 @@ TABLE: Final = OrderTable()
 
 @dataclass(frozen=True, slots=True)
 class RefundLine:
-    """What an order shows of the latest refund of one of its lines."""
+    """What an order shows of the latest refund of any of its lines."""
 
     tid: int
     fetched_at: datetime
@@ -115,16 +115,16 @@ async def refund_lines(pool: Pool, tids: Iterable[int]) -> list[RefundLine]:
 
 
 async def take_over(pool: Pool, partition: int, owner: str) -> int:
-    """Become the one writer of a partition's orders and their refunds; returns the new epoch.
+    """Become the only writer of a partition's orders and their refunds; returns the new epoch.
 
-    A statement of the former owner that is under way finishes first; later ones write nothing.
+    A statement of the former owner that is under way finishes first; later statements write nothing.
     """
     epoch = await pool.fetchval(sql("orders.take_over"), partition, owner)
     return int(epoch)
 
 
 async def newest_epoch(pool: Pool, partition: int) -> int:
-    """That of a partition's present owner; there must have been one."""
+    """The epoch of a partition's present owner; there must have been an owner."""
     return int(await pool.fetchval(sql("orders.newest_epoch"), partition))
 
 

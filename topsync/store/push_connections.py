@@ -65,6 +65,6 @@ async def up(pool: Pool | Connection, *, silent_for: timedelta) -> list[PushConn
 
 
 async def last(pool: Pool) -> PushConnection | None:
-    """The connection that worked last, up or not; None when there never was a connection."""
+    """The connection that worked last, up or not; None when there was never a connection."""
     row = await pool.fetchrow(sql("push_connections.last"))
     return None if row is None else PushConnection(*row)

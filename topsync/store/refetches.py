@@ -1,6 +1,6 @@
 """Orders to be asked for again later, because the platform did not show them, or not as announced.
 
-A writer notes them before it commits the offsets of their hints, so none is forgotten; the reconciler
+A writer notes them before it commits the offsets of their hints, so no hint is forgotten; the reconciler
 publishes hints for them again when they are due. There is a single row per order.
 
 Messages that wait for others of their order are noted here as well (`linger`): nothing is missing so far, and
@@ -45,7 +45,7 @@ def _join(first: Refetch, other: Refetch) -> Refetch:
         occurred_at=max(first.occurred_at, other.occurred_at),
         settled_after=max(first.settled_after, other.settled_after),
         modified=max(promised, default=None),
-        # A change that is known to be missing outweighs a change that may be none.
+        # A change that is known to be missing outweighs a change that is only possible.
         reason=first.reason if other.reason == NO_NEWS else other.reason,
         answer=other.answer or first.answer,
         refund_ids=tuple(sorted({*first.refund_ids, *other.refund_ids})),

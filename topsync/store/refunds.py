@@ -23,7 +23,7 @@ UnpublishedRefund: TypeAlias = "Unpublished[RefundTransition]"
 
 @dataclass(frozen=True)
 class RefundVersion(versions.Version):
-    """One full refund as it was read from the platform, ready to be written."""
+    """A full refund as it was read from the platform, ready to be written."""
 
     kind = Kind.REFUND
 
@@ -33,7 +33,7 @@ class RefundVersion(versions.Version):
     source: str
 
     def is_older_than(self, other: RefundVersion) -> bool:
-        """Within the second of `modified` the platform's own version decides, where both have one."""
+        """Within the second of `modified` the platform's own version decides, where both show it."""
         if self.modified != other.modified:
             return self.modified < other.modified
         own, others = self.platform_version, other.platform_version

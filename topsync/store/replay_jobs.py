@@ -87,7 +87,7 @@ def _read(row: asyncpg.Record) -> ReplayJob:
 async def request(pool: Pool, wanted: WantedReplay, asked_by: AskedBy) -> ReplayJob | None:
     """Ask for a replay. Returns the job with this id, which another request may have made before.
 
-    None when there is no such seller, or it is erased. Idempotent.
+    None when there is no such seller, or the seller is erased. Idempotent.
     """
     await pool.execute(
         sql("replay_jobs.request"),

@@ -1,7 +1,7 @@
 """The schema: `topsync migrate` brings it up to date, everything else requires it.
 
-Migrations are applied during live traffic. So none waits long for a table's lock, since all later statements
-would wait behind it; but each may take as long as its own work needs.
+Migrations are applied during live traffic. So each waits only briefly for a table's lock, since all later
+statements would wait behind it; but each may take as long as its own work needs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from topsync.store.database import OwnConnection, Pool, sql
 log = telemetry.get_logger(__name__)
 
 _MIGRATION_LOCK: Final = 0x746F7073
-"""Advisory lock under which only one process migrates (the letters `tops`)."""
+"""Advisory lock under which only a single process migrates (the letters `tops`)."""
 
 OTHERS_POLL_SECONDS: Final = 0.5
 """The wait between two attempts to get the lock. Waiting within a statement would keep a snapshot open."""
@@ -67,7 +67,7 @@ class Applied(NamedTuple):
 
     name: str
     checksum: str | None
-    """None when a former version applied it, which recorded no checksum."""
+    """None when a former version applied it: that recorded no checksum."""
 
 
 def migrations() -> list[Migration]:
@@ -83,7 +83,7 @@ def migrations() -> list[Migration]:
 async def migrate(settings: DatabaseSettings, *, lock_waits: retry.Policy = LOCK_WAITS) -> list[str]:
     """Bring the schema up to date; each migration is a transaction. Returns the names applied now.
 
-    Several processes may do so at the same time: one of them works, the others wait for it. After a failure,
+    Several processes may do so at the same time: the first works, the others wait for it. After a failure,
     the migrations that were applied stay; run it again.
 
     Raises:

@@ -1,6 +1,6 @@
 """Sellers and their sessions. Tokens come and go encrypted: `topsync.base.vault` holds the keys.
 
-Each change of state is a single statement in `sql/sellers.sql`, so two processes cannot mix theirs up:
+Each change of state is a single statement in `sql/sellers.sql`, so the changes of two processes cannot mix:
 
     new ──bulk start done──▶ live        paused ──resume──▶ new, live or expired, whichever it was
     new, live ──refused──▶ expired ──another session──▶ new or live, whichever it was
@@ -32,11 +32,11 @@ class SellerState(StrEnum):
     """The state of a seller."""
 
     NEW = "new"
-    """Known, but not bootstrapped."""
+    """Known, but without a bulk start."""
     LIVE = "live"
-    """Bootstrapped; push, gaps and sweeps run."""
+    """Its bulk start is done; push, gaps and sweeps run."""
     PAUSED = "paused"
-    """Held by an operator."""
+    """Paused by an operator."""
     EXPIRED = "expired"
     """The platform refuses the session: the seller has to authorise again."""
     ERASED = "erased"
@@ -83,7 +83,7 @@ class Seller:
 
     seller_id: int
     nick: str
-    """The platform's last word. Sellers are renamed, so two sellers may have had the same nick in turn."""
+    """The platform's last word. Sellers are renamed, so two sellers may have the same nick in turn."""
     session_cipher: bytes = field(repr=False)
     """Empty when the seller is erased."""
     state: SellerState
@@ -99,7 +99,7 @@ class Seller:
     replay_due: bool
     """The seller is back, with a new session or from a pause: the changes meanwhile are missing."""
     refresh_attempts: int
-    """Attempts in vain to refresh this session."""
+    """Failed attempts to refresh this session."""
     refresh_allowed: bool
     """Whether enough time has passed since the last attempt."""
     refresh_under_way: bool
@@ -183,7 +183,7 @@ async def add(
 ) -> None:
     """Add a seller, or give a known seller another session. A paused seller stays paused.
 
-    Another row may have the same nick: shops are renamed, and we learn of it one shop after the other.
+    Another row may have the same nick: shops are renamed, and we learn of it shop by shop.
 
     Raises:
         ErasedError: its data is still being erased; nothing is stored.
@@ -315,7 +315,7 @@ async def refresh_refused(pool: Pool, seller: Seller, reason: str) -> None:
 
 
 async def replay_planned(connection: Connection, seller: Seller) -> bool:
-    """Note that a gap has been opened for the seller's absence; false when none is due any more."""
+    """Note that a gap has been opened for the seller's absence; false when no gap is due any more."""
     found = await connection.fetchval(sql("sellers.replay_planned"), seller.seller_id, seller.version)
     return found is not None
 

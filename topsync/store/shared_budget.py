@@ -1,13 +1,13 @@
 """The book of the call budget that all processes share, in PostgreSQL.
 
 Leases and news of bans come over the same connection: a process that can lease can also hear. When it breaks,
-no place is leased until there is a new connection, and the first lease on that names all bans in force.
+no place is leased until there is a new connection, and the first lease on it names all bans in force.
 
 A ban is stored before its finder goes on, and everybody is notified with the commit. After that moment other
 processes may still begin the calls whose place falls into the milliseconds until they have heard. If the
-notification is stuck, they may begin those leased before: at most 1 + limit * LEASE_SECONDS over all
-processes. A lease names the bans, too, but cannot replace the notification: a process that holds a place for
-each of its callers asks for no lease, and would use all places before it knew.
+notification is stuck, they may begin calls that were leased before: at most 1 + limit * LEASE_SECONDS over
+all processes. A lease names the bans, too, but cannot replace the notification: a process that holds a place
+for each of its callers asks for no lease, and would use all places before it knew.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SharedBook:
         self._heard = heard
 
     async def lease(self, ask: Ask) -> LeaseGrant:
-        """See `Book.lease`. One ask at a time."""
+        """See `Book.lease`. A single ask at a time."""
         try:
             connection = await self.connect()
             grant = await call_budget.lease(connection, self._limits, ask, timeout_seconds=TIMEOUT_SECONDS)
@@ -89,7 +89,7 @@ class SharedBook:
         self._heard(scope, seconds)
 
     async def connect(self) -> OwnConnection:
-        """The connection for leases and news of bans; made anew when there is none."""
+        """The connection for leases and news of bans; made anew when there is no connection."""
         async with self._connecting:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await database.connect_once(

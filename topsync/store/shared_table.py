@@ -27,7 +27,7 @@ AT_MOST_WRITTEN: Final = 400
 
 
 class SharedTable(Generic[V, T]):
-    """What a `VersionTable` does; statements that are asked for at the same time become one statement."""
+    """What a `VersionTable` does; statements that are asked for at the same time become one."""
 
     def __init__(self, pool: Pool, table: VersionTable[V, T]) -> None:
         self._pool = pool
@@ -44,7 +44,7 @@ class SharedTable(Generic[V, T]):
         return {key: one for key in keys if (one := found.get(key)) is not None}
 
     async def upsert(self, part: PartitionRows[V]) -> Written[T]:
-        """See `VersionTable.upsert`. What is wrong with the versions of one partition concerns no other."""
+        """See `VersionTable.upsert`. A wrong version in a partition concerns no other partition."""
         return await self._upsert(part)
 
     async def mark_published(self, versions: Sequence[Unpublished[T]]) -> None:

@@ -30,7 +30,7 @@ OUTAGES: Final = (
 
 
 def errors_of(*prefixes: str) -> Errors:
-    """The driver's exceptions whose SQLSTATE begins with one of these."""
+    """The driver's exceptions whose SQLSTATE begins with any of these."""
     return tuple(
         found
         for found in vars(asyncpg.exceptions).values()

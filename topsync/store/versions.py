@@ -1,8 +1,8 @@
-"""Tables of versions: guarded by age and by the epoch of their one writer, behind the topics.
+"""Tables of versions: guarded by age and by the epoch of their only writer, behind the topics.
 
-Every kind is kept alike (`topsync.store.orders`, `topsync.store.refunds`): each row is the newest version of
-something, with what it brings beside the version that the topic has. `sql/versions.sql` has the statements,
-once for all tables.
+Every kind is kept in the same way (`topsync.store.orders`, `topsync.store.refunds`): each row is the newest
+version of something, with what it brings beside the version that the topic has. `sql/versions.sql` has the
+statements, once for all tables.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from topsync.store.database import Pool, sql, statements
 
 MAX_WIRE_BYTES: Final = 16 * 1024 * 1024
 """As large as an answer of the platform may be, and small enough for the topic with all headers. An answer of
-that size can become a larger version: a list of ids, for one, becomes a list of texts."""
+that size can become a larger version: a list of ids, for example, becomes a list of texts."""
 
 _STATES_AT_ONCE: Final = 1000
 """Rows that the server sends at a time where many are read."""
@@ -42,11 +42,11 @@ class NotOwnerError(RuntimeError):
 
 
 class UnstorableError(ValueError):
-    """Table or topic cannot hold one of the versions; nothing was written. The text holds no values."""
+    """Table or topic cannot hold some version; nothing was written. The text holds no values."""
 
 
 class Version(ABC):
-    """One full object as it was read from the platform, ready to be written."""
+    """A full object as it was read from the platform, ready to be written."""
 
     kind: ClassVar[Kind]
     seller_id: int
@@ -57,7 +57,7 @@ class Version(ABC):
 
     @abstractmethod
     def is_older_than(self, other: Self) -> bool:
-        """Which of two versions of the same thing is the newer one.
+        """Which of two versions of the same thing is newer.
 
         The guard of the table's statement `upsert` decides likewise: how batches are cut must make no
         difference.
@@ -71,12 +71,12 @@ class Version(ABC):
     @property
     @abstractmethod
     def tid(self) -> int:
-        """Its order's id: itself, where it is one."""
+        """Its order's id: its own id, where it is an order."""
 
     @property
     @abstractmethod
     def oid(self) -> int | None:
-        """Its order's line; none where it is an order."""
+        """Its order's line; None where it is an order."""
 
     @property
     @abstractmethod
@@ -90,7 +90,7 @@ class Version(ABC):
 
     @property
     def platform_version(self) -> int | None:
-        """The platform's own count of versions, where it has one: it orders those of one second."""
+        """The platform's own count of versions, or None: it orders the versions of the same second."""
         return None
 
     @property
@@ -122,14 +122,14 @@ V = TypeVar("V", bound=Version)
 
 @dataclass(frozen=True, slots=True)
 class PartitionRows(Generic[V]):
-    """What the owner of one partition writes of its orders or their refunds, at most one version of each."""
+    """What a partition's owner writes of its orders or their refunds, at most one version of each."""
 
     partition: int
     epoch: int
     versions: Sequence[V]
     latest_now: datetime | None = None
     """The latest that platform time can be: what is stored with a `modified` ahead of it does not hide these.
-    Where nobody says, it does."""
+    Without this value, it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +137,16 @@ class Written(Generic[T]):
     """What an upsert has done."""
 
     rows: int
-    """How many rows changed; also those that were only seen to be current still."""
+    """How many rows changed; also rows that only proved to be still current."""
     ahead: list[Unpublished[T]]
-    """Those of them that the topic does not have yet."""
+    """The rows that the topic does not have yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
     """The state of an order or refund, for comparing: equal means that nothing changed.
 
-    That a stored hash differs does not mean that something has: see `VersionTable.upsert`.
+    Another stored hash does not mean that something changed: see `VersionTable.upsert`.
     """
 
     modified: datetime
@@ -154,7 +154,7 @@ class StoredState:
 
 
 class VersionTable(ABC, Generic[V, T]):
-    """The statements of one kind. Whoever owns an order's partition is the one writer of all kinds."""
+    """The statements of a kind. Whoever owns an order's partition is the only writer of all kinds."""
 
     noun: ClassVar[str]
     """The table, and the file of the statements that only it has."""
@@ -163,9 +163,9 @@ class VersionTable(ABC, Generic[V, T]):
     value: ClassVar[str]
     """The column with the JSON."""
     own: ClassVar[Mapping[str, str]]
-    """The columns that only this table has, and what of a row of versions is in them."""
+    """The columns that only this table has, and what they hold of a version."""
     words: type[T]
-    """What may have happened."""
+    """The words for what may have happened."""
     model: ClassVar[type[PlatformObject]]
     """How a stored value is read."""
 
@@ -185,7 +185,7 @@ class VersionTable(ABC, Generic[V, T]):
         epoch: int,
         latest_now: datetime | None = None,
     ) -> Written[T]:
-        """Write versions of one partition, at most one of each order or refund.
+        """Write versions of a partition, at most one version of each order or refund.
 
         Idempotent: writing the same versions again changes nothing. What each version brings beside the
         version before is noted with it. Nobody else writes a partition's rows, so the version before is the
@@ -204,7 +204,7 @@ class VersionTable(ABC, Generic[V, T]):
     async def upsert_parts(
         self, pool: Pool, parts: Sequence[PartitionRows[V]]
     ) -> list[Written[T] | NotOwnerError]:
-        """The same for several partitions at once; what becomes of each, in order.
+        """The same for several partitions at once; returns what became of each, in order.
 
         Raises:
             UnstorableError: see there.
@@ -215,7 +215,7 @@ class VersionTable(ABC, Generic[V, T]):
             raise UnstorableError(f"more than {MAX_WIRE_BYTES} bytes")
         with _refusals():
             before = await self._before(pool, versions)
-        # Outside: a defect in here is ours, and no reason to set good orders aside.
+        # Outside: a defect of our own code is no reason to set good orders aside.
         hashes = {version.key: self._hash(before, version) for version in versions}
         brought = {version.key: self._brought(before.get(version.key), version) for version in versions}
         with _refusals():
@@ -233,7 +233,7 @@ class VersionTable(ABC, Generic[V, T]):
         return [_written(part, owned["owned"], written, ahead) for part in parts]
 
     async def _before(self, pool: Pool, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
-        """Of these, those that are stored with another hash."""
+        """Of these versions, the versions that are stored with another hash."""
         keys, hashes = [one.key for one in versions], [one.content_hash for one in versions]
         return {row["key"]: row for row in await pool.fetch(self.statement("before"), keys, hashes)}
 
@@ -283,7 +283,7 @@ class VersionTable(ABC, Generic[V, T]):
         return join(deltas.read(before["step"], self.words), step) if before["unpublished"] else step
 
     async def known(self, pool: Pool, keys: Iterable[int]) -> dict[int, Known]:
-        """What is stored of these; absent ones are absent from the answer."""
+        """What is stored of these; what is not stored is absent from the answer."""
         rows = await pool.fetch(self.statement("known"), list(keys))
         return {
             row["key"]: Known(row["modified"], row["fetched_at"], row["published"], row["status"])
@@ -328,9 +328,9 @@ class VersionTable(ABC, Generic[V, T]):
     async def outstanding(
         self, pool: Pool, listed: Sequence[Listed], *, latest_now: datetime | None = None
     ) -> set[int]:
-        """Of what is listed, the ids of those not yet stored and published as listed.
+        """Of what is listed, the ids of what is not yet stored and published as listed.
 
-        A stored `modified` ahead of `latest_now`, the latest that platform time can be, is no newer one.
+        A stored `modified` ahead of `latest_now`, the latest that platform time can be, is not newer.
         """
         rows = await pool.fetch(
             self.statement("outstanding"),
@@ -348,7 +348,7 @@ class VersionTable(ABC, Generic[V, T]):
                 yield row["key"], StoredState(row["modified"], row["content_hash"])
 
     async def values_of(self, pool: Pool, keys: Iterable[int]) -> AsyncIterator[tuple[int, str]]:
-        """The JSON of these; absent ones are absent from the answer."""
+        """The JSON of these; what is not stored is absent from the answer."""
         wanted = list(keys)
         for start in range(0, len(wanted), _STATES_AT_ONCE):
             some = wanted[start : start + _STATES_AT_ONCE]
@@ -400,7 +400,7 @@ def version_row(
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Around one statement: what the database refuses of its arguments, and nothing else, is unstorable."""
+    """Around a statement: what the database refuses of its arguments, and nothing else, is unstorable."""
     try:
         yield
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
@@ -424,7 +424,7 @@ def _written(
     written: Collection[int],
     ahead: Mapping[int, Unpublished[T]],
 ) -> Written[T] | NotOwnerError:
-    """What became of one partition's part."""
+    """What became of a partition's part."""
     if part.partition not in owned:
         return NotOwnerError(f"partition {part.partition} has a newer owner than epoch {part.epoch}")
     keys = [version.key for version in part.versions if version.key in written]

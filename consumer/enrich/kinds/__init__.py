@@ -1,1 +1,1 @@
-"""The kinds of things that the enricher copies: one module for each, and what they have in common."""
+"""The kinds of things that the enricher copies: a module for each kind, and what the kinds have in common."""

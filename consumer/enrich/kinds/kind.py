@@ -1,7 +1,7 @@
 """What the enricher has to know of a kind. Everything that is done with kinds is written once, for all.
 
 One kind *leads*: the order. Its id says which partition everything about it is in, so whoever owns the
-partition is its one writer. Other kinds are *parts* of an order: they are fetched beside it, and never hold
+partition is its only writer. Other kinds are *parts* of an order: they are fetched beside it, and never hold
 it up.
 """
 
@@ -48,7 +48,7 @@ class KindMetrics:
     refused: Counter | None = None
     """By who met the refusal."""
     freshness: Histogram | None = None
-    """From the platform's message to the published version, where that is not measured stage by stage."""
+    """Time from the platform's message to the published version, where it is not measured stage by stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class KindPoints:
 
     stored: Point
     marking: Point | None = None
-    """Before its published versions are noted, and after those of the kinds before it."""
+    """Before its published versions are noted, and after the versions of the kinds before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ShownInOrders(Generic[V]):
     ids: Callable[[Iterable[OrderVersion]], set[int]]
     """What fetched orders show."""
     needs: Callable[[Iterable[OrderVersion], Mapping[int, Known], Collection[int]], dict[int, Need]]
-    """What of it is not stored as they show it; without those that were fetched already."""
+    """What is not stored as the orders show it; without what was fetched already."""
     ahead_of_orders: Callable[[Pool, Mapping[int, OrderVersion], Collection[V]], Awaitable[list[V]]]
     """Versions that their order, fetched or else stored, does not show yet: it is to be fetched again."""
 
@@ -87,9 +87,9 @@ class EnrichedKind(Generic[V, T]):
     named: Callable[[Change], Named | None]
     """What a hint names."""
     name: Callable[[Change, Named], Change]
-    """The same hint, but that it names this one."""
+    """The same hint, but it names this object."""
     origin: str
-    """In dead letters: which part of topsync set one aside."""
+    """In dead letters: which part of topsync set the record aside."""
     metrics: KindMetrics
     points: KindPoints
     shown: ShownInOrders[V] | None = None
@@ -97,7 +97,7 @@ class EnrichedKind(Generic[V, T]):
 
     @property
     def leads(self) -> bool:
-        """Whether it is what everything else is part of."""
+        """Whether everything else is a part of this kind."""
         return self.rules.leads
 
     def topic(self, topics: Registry) -> Topic:
@@ -107,4 +107,4 @@ class EnrichedKind(Generic[V, T]):
 
 
 AnyKind: TypeAlias = "EnrichedKind[Any, Any]"
-"""For what is done with each kind in the same way."""
+"""For work that is the same for each kind."""

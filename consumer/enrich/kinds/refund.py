@@ -1,7 +1,7 @@
 """Refunds: parts of orders, whose lines show the latest refund of each.
 
-A refund is fetched when a hint names it, and when a fetched order shows it otherwise than it is stored: then
-its message was lost.
+A refund is fetched when a hint names it, and when a fetched order shows it in another state than the stored
+state: then its message was lost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from topsync.store.refunds import RefundVersion
 
 
 def named(change: Change) -> Named | None:
-    """The refund that a hint names, if it names one."""
+    """The refund that a hint names, or None."""
     return None if change.refund_id is None else Named(change.refund_id, change.refund_modified)
 
 
@@ -70,7 +70,7 @@ def shown_otherwise(
 
 
 def _need_of(version: OrderVersion) -> Need:
-    """What is as this order shows it is as new as the order."""
+    """A refund that is as this order shows it is as new as the order."""
     return Need(
         tid=version.trade.tid,
         seller_id=version.seller_id,
@@ -101,7 +101,7 @@ async def _ahead_of_orders(
 
 
 def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
-    """What fetched orders show of refunds, in the form in which the store has it of stored ones."""
+    """What fetched orders show of refunds, in the form in which the store shows it of stored orders."""
     return [
         RefundLine(version.trade.tid, version.fetched_at, line.oid, line.refund_id, line.refund_status)
         for version in versions
@@ -112,8 +112,8 @@ def lines_of(versions: Iterable[OrderVersion]) -> list[RefundLine]:
 def ahead_of_order(versions: Iterable[RefundVersion], lines: Iterable[RefundLine]) -> Iterator[RefundVersion]:
     """The refunds that were fetched after their order, and are not as the order shows them. Pure.
 
-    A line that shows another refund than this one says nothing: it shows only its latest. Nor does one
-    without a status, as on peak days.
+    A line that shows another refund says nothing of this refund: it shows only its latest. A line without a
+    status says nothing either, as on peak days.
     """
     by_line = {(line.tid, line.oid): line for line in lines}
     for version in versions:

@@ -18,19 +18,19 @@ from topsync.store.versions import T, V, Version
 
 @dataclass(slots=True)
 class KindPart(Generic[V, T]):
-    """What a batch asks to be written of one kind."""
+    """What a batch asks to be written of a kind."""
 
     versions: dict[int, V] = field(default_factory=dict)
-    """The newest version of each, by id."""
+    """The newest version of each thing, by id."""
     doubtful: set[int] = field(default_factory=set)
-    """What the batch is about and was stored already, but not published yet."""
+    """Things that the batch is about, and that were already stored but not published yet."""
     ahead: list[Unpublished[T]] = field(default_factory=list)
     """What is to be published of the versions, once they are stored."""
     hinted_at: dict[int, datetime] = field(default_factory=dict)
-    """When the platform first reported the pushed ones."""
+    """When the platform first reported the pushed orders."""
 
     def add(self, version: V) -> None:
-        """Take a version in, unless there is a newer one of the same thing."""
+        """Take a version in, unless there is a newer version of the same thing."""
         other = self.versions.get(version.key)
         if other is None or other.is_older_than(version):
             self.versions[version.key] = version
@@ -53,21 +53,21 @@ class Batch:
 
     parts: defaultdict[Kind, AnyPart] = field(default_factory=lambda: defaultdict(KindPart))
     tids: set[int] = field(default_factory=set)
-    """Every order that the batch is about, itself or by one of its parts."""
+    """Every order that the batch is about, itself or by any of its parts."""
     journeys: dict[int, Journey] = field(default_factory=dict)
     """Of the orders that were pushed."""
     traces: dict[int, str] = field(default_factory=dict)
     """By order, the `traceparent` of the last record about it."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    """As they were read: nobody has looked yet which of them are repeats."""
+    """As they were read: repeats are still among them."""
     set_aside: list[DeadLetter] = field(default_factory=list)
-    """Those that are none: to be published."""
+    """Dead letters that are no repeats: to be published."""
     postponed: list[Refetch] = field(default_factory=list)
     """Orders to be asked for again later: to be noted before the batch's offsets are committed."""
     lingering: list[Lingering] = field(default_factory=list)
-    """Orders that wait a little for more messages: noted likewise."""
+    """Orders that wait a little for more messages: to be noted likewise."""
     erased: set[int] = field(default_factory=set)
-    """Orders to be erased, of those that the batch is about."""
+    """Orders of the batch that are to be erased."""
     given_up: dict[int, datetime] = field(default_factory=dict)
     """Orders with a dead letter: for what was promised up to then, they are not to be asked for again."""
     outcomes: list[RecordOutcome] = field(default_factory=list)
@@ -78,12 +78,12 @@ class Batch:
         return self.parts[kind]
 
     def add(self, version: Version) -> None:
-        """Take a version in, unless the batch has a newer one of the same thing."""
+        """Take a version in, unless the batch has a newer version of the same thing."""
         self.parts[version.kind].add(version)
         self.tids.add(version.tid)
 
     def join(self, later: Batch) -> None:
-        """Take in a batch that was read after this one, and postpones other orders."""
+        """Take in a batch that was read after this batch, and postpones other orders."""
         for kind, part in later.parts.items():
             self.parts[kind].join(part)
         self.tids |= later.tids

@@ -61,18 +61,18 @@ class BatchReader:
         backlog: Backlog | None = None,
         unread: int = 0,
     ) -> AsyncIterator[Batch]:
-        """What the records ask for: full orders where they are needed, dead letters where nothing helps.
+        """What the records ask for: whole orders where they are needed, dead letters where nothing helps.
 
-        In parts that can be stored one after the other: what the hints name comes first, then what the
+        In parts that can be stored in turn: what the hints name comes first, then what the
         fetched orders show besides, which takes calls of its own.
         Never waits for the platform to catch up: what it does not show as promised is in `postponed`.
-        What is about an erased seller's orders is passed over.
+        Records about an erased seller's orders are skipped.
         `take_turn` is awaited before any order is judged by what is stored, and called before anything else
-        is awaited. With a `backlog`, late changes are noted to be fetched later, so that the fresh ones among
+        is awaited. With a `backlog`, late changes are noted to be fetched later, so that fresh changes among
         the `unread` records behind them come sooner.
 
         Raises:
-            ExceptionGroup: of `CallLimitedError` and `PlatformError`. The platform answers for none of them:
+            ExceptionGroup: of `CallLimitedError` and `PlatformError`. The platform answers for no order:
                 the whole batch is to be read again later.
         """
         batch, taken_at = Batch(), self.bringer.clock.estimate()
@@ -106,7 +106,7 @@ class BatchReader:
         return backlog.late_before(received, unread=unread, now=self.bringer.clock.now())
 
     async def _pass_over_erased(self, routed: Routed) -> Routed:
-        """The same without those of erased sellers, which leave nothing behind: no row and no dead letter."""
+        """The same without records of erased sellers, which leave nothing: no row and no dead letter."""
         erased = await self._erased.among(self.pool, routed.sellers())
         if not erased:
             return routed
@@ -117,7 +117,7 @@ class BatchReader:
     async def _take_hints(
         self, hints: Sequence[ReadHint], batch: Batch, taken_at: datetime, late_before: datetime | None
     ) -> None:
-        """Bring what the hints name of each kind, all at the same time."""
+        """Fetch what the hints name of each kind, all at the same time."""
         changes = [hint.change for hint in hints]
         named = [(kind, decisions.coalesce(changes, kind.named, self.linger)) for kind in self.kinds]
         bring_named = partial(self._bring_named, taken_at=taken_at, late_before=late_before)
@@ -162,7 +162,7 @@ class BatchReader:
     async def _let_wait(
         self, wanted: Sequence[Wanted], batch: Batch, late_before: datetime | None
     ) -> list[Wanted]:
-        """Note what may wait, in the backlog or a little; the others have to be fetched now."""
+        """Note what may wait, in the backlog or for more messages; the rest has to be fetched now."""
         in_doubt = [one.id for one in wanted if decisions.may_be_waiting(one.need)]
         waiting = await refetches.reasons(self.pool, in_doubt) if in_doubt else {}
         now, urgent = self.bringer.clock.estimate(), []
@@ -176,7 +176,7 @@ class BatchReader:
         return urgent
 
     def _judge_outage(self, brought: Brought, batch: Batch) -> None:
-        """Postpone what was not answered, unless nobody was served lately.
+        """Postpone what was not answered, unless the platform has answered for no seller lately.
 
         Raises:
             ExceptionGroup: there is no reason to think that these orders are the cause, so the batch waits.
@@ -192,9 +192,9 @@ class BatchReader:
     async def _read_shown(
         self, kind: AnyKind, fetched: Mapping[int, OrderVersion], already: Collection[int]
     ) -> Batch | None:
-        """What orders that were just fetched show of a kind otherwise than it is stored; none if nothing is.
+        """What orders that were just fetched show of a kind in another state than the stored state; or None.
 
-        But for those `already` fetched with them, by id.
+        Without what was `already` fetched with them, by id.
         """
         if kind.shown is None or not (ids := kind.shown.ids(fetched.values())):
             return None
@@ -233,7 +233,7 @@ def _journeys(needs: Iterable[Need], hints: Sequence[ReadHint], taken_at: dateti
     now_ms = time.time() * 1000
     age_ms = {
         hint.change.tid: max(0.0, now_ms - hint.record.timestamp)
-        for hint in reversed(hints)  # of several, the first one's stays
+        for hint in reversed(hints)  # of several hints, the time of the first stays
         if hint.change.source is Source.PUSH
     }
     return {

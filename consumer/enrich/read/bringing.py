@@ -1,4 +1,4 @@
-"""Fetching what is wanted of one kind, and noting in the batch what came of it."""
+"""Fetching what is wanted of a kind, and noting in the batch what came of it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from topsync.platforms.port import PlatformAwayError, Refused
 from topsync.stream.topics import Registry
 
 POSTPONED_FOR = timedelta(seconds=2)
-"""The first wait of what the platform did not show as promised; the reconciler lets it grow."""
+"""The first wait for what the platform did not show as promised; the reconciler lengthens it."""
 
 
 @dataclass(slots=True)
 class Brought:
-    """What came of fetching several things, beside what the batch has of it."""
+    """The result of fetching several things, beside what is in the batch."""
 
     served: bool = False
-    """The platform answered for one of them at least."""
+    """The platform answered for at least one object."""
     unanswered: list[tuple[Wanted, PlatformAwayError]] = field(default_factory=list)
-    """Those for which the platform may be away."""
+    """What was not answered because the platform may be away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,13 @@ class Bringer:
             brought.unanswered.append((wanted, outcome.error))
             return
         later = self._note(outcome, wanted, fetched_at, batch)
-        # That a seller is away is no sign that the platform serves anybody.
+        # An answer that a seller is away is no sign that the platform works for others.
         brought.served |= later is None or not later.parked
 
     def _note(
         self, outcome: FetchOutcome, wanted: Wanted, fetched_at: datetime, batch: Batch
     ) -> Refetch | None:
-        """Take an outcome into the batch; what is to be asked for again by it."""
+        """Take an outcome into the batch; returns what is to be asked for again because of it."""
         need, later, version = wanted.need, None, None
         match outcome:
             case Take(value, is_old_news):

@@ -15,9 +15,9 @@ from topsync.model.refetch import LINGERING, WAITING_IN_BACKLOG
 
 
 def believable(change: Change, *, latest_now: datetime) -> Change:
-    """The hint without what it says of times to come; `latest_now` is the latest that platform time can be.
+    """The hint without future times; `latest_now` is the latest that platform time can be.
 
-    No state would ever answer that, and nothing would ever be as new as it promises.
+    No state would ever answer such a time, and nothing would ever be as new as it promises.
     """
     ahead = change.occurred_at - latest_now
     other: dict[str, datetime | None] = {}
@@ -33,7 +33,7 @@ def believable(change: Change, *, latest_now: datetime) -> Change:
 def coalesce(
     changes: Iterable[Change], named: Callable[[Change], Named | None], linger: LingerTimes = NO_LINGER
 ) -> dict[int, Need]:
-    """One need for each thing that is named, by its id: one fetch answers every older hint about it."""
+    """A need for each thing that is named, by its id: a single fetch answers every older hint about it."""
     found = ((named(change), change) for change in changes)
     return _joined(
         (thing.id, _need(change, thing.modified, linger)) for thing, change in found if thing is not None
@@ -70,7 +70,7 @@ def _need(change: Change, modified: datetime | None, linger: LingerTimes = NO_LI
 
 def _linger_until(change: Change, linger: LingerTimes) -> datetime | None:
     wait = linger.get(change.event)
-    # Counted from its receipt at the latest: a time that is ahead of ours must not hold a message up.
+    # Counted from its receipt at the latest: a time ahead of our clock must not hold a message up.
     return None if wait is None else min(change.occurred_at, change.received_at) + wait
 
 
@@ -95,9 +95,9 @@ def is_answered(need: Need, known: Known | None) -> bool:
     """Whether what is stored already answers the need, so that no call has to be spent.
 
     A list wants proof: a state that was fetched when its change was settled. A message is also answered by a
-    state that was fetched after it and has reached its second. Hidden behind that may be another change of
-    the same second that the platform's detail did not show yet: as with a fetch of its own so soon, which
-    the next sweep confirms.
+    state that was fetched after it and has reached its second. It may hide another change of
+    the same second that the platform's detail did not show yet. A fetch for this message, so soon, might miss
+    it as well; the next sweep finds it.
     """
     if known is None or (need.modified is not None and known.modified < need.modified):
         return False
@@ -115,15 +115,15 @@ def to_fetch(needs: Mapping[int, Need], known: Mapping[int, Known]) -> dict[int,
 
 
 def may_be_waiting(need: Need) -> bool:
-    """Whether it matters if its order waits for something already."""
+    """Whether it makes a difference that its order already waits for something."""
     return need.source is not Source.PUSH or need.linger_until is not None
 
 
 def may_wait(need: Need, *, late_before: datetime | None, waiting: Mapping[int, str]) -> bool:
     """Whether a need goes into the backlog: it is late, or its order is in there already.
 
-    A message is worth a fetch as long as it is fresh; a pull that finds an order unsettled which is in the
-    backlog only adds to what that has to bring. `waiting` says why an order is in `refetches` already.
+    A message is worth a fetch as long as it is fresh. A pull may find an order of the backlog unsettled: then
+    it only adds to what the backlog has to bring. `waiting` says why an order is in `refetches` already.
     """
     if late_before is not None and need.newest_at < late_before:
         return True
@@ -131,9 +131,9 @@ def may_wait(need: Need, *, late_before: datetime | None, waiting: Mapping[int, 
 
 
 def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> datetime | None:
-    """Until when a need waits for more messages of its order, so that one call answers all; none: not at all.
+    """Until when a need waits for more messages of its order, so that one call answers all; None: not at all.
 
-    It does not where its order is `waiting` for anything else: that may take longer than a message may wait.
+    It does not wait where its order is `waiting` for anything else: that may take longer than it may wait.
     """
     if need.linger_until is None or waiting.get(need.tid, LINGERING) != LINGERING:
         return None

@@ -1,4 +1,4 @@
-"""Fetching one object of any kind, with whatever session its seller has now."""
+"""Fetching an object of any kind, with whatever session its seller has now."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from topsync.platforms.port import Details, PlatformAwayError, Refused, SessionR
 from topsync.sellers.sessions import Account, Sessions
 
 RETRIES = retry.Policy(max_attempts=3, max_elapsed_seconds=10.0, first_wait_seconds=0.3, max_wait_seconds=2.0)
-"""How a failed detail call is repeated at once, while its partition waits; what fails then is postponed."""
+"""How a failed detail call is repeated at once, while its partition waits; if all fail, it is postponed."""
 
 REFUSED_FOR_SECONDS = 600.0
-"""How long nothing of a kind is asked for of a seller of whom the platform refuses all of it."""
+"""How long to ask for nothing of a kind when the platform refuses all of that kind of a seller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,15 @@ class Fetcher:
     """By kind and seller, on the monotonic clock."""
 
     def is_refused(self, kind: Kind, seller_id: int) -> bool:
-        """Whether the platform has just refused all of this kind of the seller: nobody asks then."""
+        """Whether the platform has just refused all of this kind of the seller: then nobody asks."""
         return time.monotonic() < self._refused_until.get((kind, seller_id), float("-inf"))
 
     async def fetch(self, wanted: Wanted) -> tuple[Fetched, datetime]:
-        """What came of it, and a moment of platform time that the state shown is not older than.
+        """The outcome, and a moment of platform time: the state shown is not older.
 
         Raises:
             CallLimitedError: no such call for a while.
-            PlatformError: it is no fault of this object; see `topsync.platforms.port.Details`.
+            PlatformError: the object is not the cause; see `topsync.platforms.port.Details`.
         """
         account = await self.sessions.get(wanted.need.seller_id)
         if account is None:

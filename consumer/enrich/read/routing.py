@@ -41,23 +41,23 @@ class ReadHint:
 
 @dataclass(slots=True)
 class Routed:
-    """What records have to be fetched or taken for."""
+    """What records ask to be fetched, or bring."""
 
     hints: list[ReadHint] = field(default_factory=list)
     snapshots: list[InRecord] = field(default_factory=list)
 
     def tids(self) -> set[int | None]:
-        """The orders that they say to be about; none stands for those that name no order."""
+        """The orders that they say they are about; None stands for hints that name no order."""
         hinted = {hint.change.tid for hint in self.hints}
         return hinted | {records.tid_of_key(record.key) for record in self.snapshots}
 
     def sellers(self) -> set[int]:
-        """Whose they are, as far as they say it."""
+        """The sellers that they name."""
         sellers = {hint.change.seller_id for hint in self.hints}
         return sellers | {id_ for record in self.snapshots if (id_ := erasure.seller_of(record)) is not None}
 
     def without(self, sellers: set[int]) -> Routed:
-        """The same but for these sellers' records."""
+        """The same without these sellers' records."""
         return Routed(
             [hint for hint in self.hints if hint.change.seller_id not in sellers],
             [record for record in self.snapshots if erasure.seller_of(record) not in sellers],
@@ -69,12 +69,12 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """Sorts the records of one batch. Only the platform's clock is asked."""
+    """Sorts the records of a batch. Only the platform's clock is asked."""
 
     topics: Registry
     clock: ServerClock
     batch: Batch
-    """Where requests to erase and what cannot be read go at once."""
+    """Requests to erase, and what cannot be read, go into this batch at once."""
 
     def route(self, taken: Sequence[InRecord]) -> Routed:
         """Hints and snapshots; the snapshots are not read yet."""
@@ -151,7 +151,7 @@ class Router:
         )
 
     def _is_in_its_partition(self, record: InRecord, tid: int) -> bool:
-        """Whether the order is ours to write: a record under a wrong key would give it a second writer."""
+        """Whether the order belongs to this partition: under a wrong key it would get a second writer."""
         if records.partition_of(tid, self.topics.changes.partitions) == record.partition:
             return True
         self._set_aside(record, "wrong_partition", "the record's key is not its order's tid")

@@ -1,4 +1,4 @@
-"""Something that a batch wants to be fetched, and what is noted of it where that does not succeed. Pure."""
+"""Something that a batch wants to be fetched, and what is noted where the fetch fails. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from topsync.stream.topics import Registry
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One order, or one part of it, to be fetched."""
+    """An order, or a part of it, to be fetched."""
 
     kind: AnyKind
     id: int
     need: Need
     hint: ReadHint | None = None
-    """The last one about the order, where it is the order that is wanted: a part may come without any."""
+    """The last hint about the order, where the order itself is wanted: a part may come without any hint."""
 
     def later(
         self, reason: str, original: bytes | None = None, *, settled_after: datetime | None = None
@@ -56,7 +56,7 @@ class Wanted:
     def letter(
         self, topics: Registry, reason: str, detail: str, original: bytes | None, *, at: datetime
     ) -> DeadLetter:
-        """A dead letter about it: of what came, or else of the hint that asks for it."""
+        """A dead letter about it: with what came, or else with the hint that asks for it."""
         need = self.need
         subject = Subject(need.tid, 0 if self.kind.leads else self.id, reason)
         if self.hint is not None:

@@ -1,4 +1,4 @@
-"""What one transaction publishes beside dead letters and offsets."""
+"""What a transaction publishes beside dead letters and offsets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Published:
 
     @classmethod
     def of(cls, kind: Kind, versions: list[AnyUnpublished]) -> Published:
-        """Versions of one kind."""
+        """Versions of the same kind."""
         return cls(defaultdict(list, {kind: versions}))
 
     @property

@@ -1,4 +1,4 @@
-"""The writer of one partition: into the tables under its epoch, then into the topics in a transaction."""
+"""The writer of a partition: into the tables under its epoch, then into the topics in a transaction."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from topsync.stream.topics import Registry
 log = telemetry.get_logger(__name__)
 
 LEFTOVERS_AT_ONCE: Final = 200
-"""Of what a crash left, so many are read and published at once, however many there are: Kafka ends a
-transaction that takes long, and then all of it would be begun again."""
+"""The most that is read and published at once of what a crash left: Kafka ends a
+transaction that takes long, and then all of it would begin again."""
 
 UNSTORABLE: Final = "unstorable"
 """The reason of the dead letter of a version that the table cannot hold."""
@@ -55,13 +55,13 @@ class Tools:
     batches: BatchReader
     bytes_in_flight: BytesInFlight
     limit: Limit
-    """Of the share of records that die."""
+    """The limits of the share of records that die."""
 
 
 class PartitionWriter:
-    """The one writer of a partition's orders and their parts, for one ownership (epoch).
+    """The only writer of a partition's orders and their parts, for one ownership (epoch).
 
-    A version is stored, published and noted as published before the next one of the same thing is stored:
+    A version is stored, published and noted as published before the next version of the same thing is stored:
     what a version brings is found beside what has been published before it.
     """
 
@@ -73,13 +73,13 @@ class PartitionWriter:
         self._share = Share(tools.limit)
 
     async def store(self, batch: Batch) -> None:
-        """Write a batch to the tables, take out of them what is erased, note what has to be asked for again.
+        """Write a batch to the tables, take out what is erased, note what has to be asked for again.
 
         Idempotent.
 
         Raises:
             NotOwnerError: another process has taken the partition over; nothing was written.
-            TooManyDeadLettersError: more of the records die than is allowed; the batch must not be published.
+            TooManyDeadLettersError: too many of the records die; the batch must not be published.
         """
         await self._weigh(batch)
         for kind in KINDS.values():
@@ -107,9 +107,9 @@ class PartitionWriter:
             failpoints.reach("erasing.removed")
 
     async def _weigh(self, batch: Batch) -> None:
-        """Check what has become of a batch's records since the last time; repeats of open letters go.
+        """Check what became of a batch's records since the last time; take out repeats of open dead letters.
 
-        What is stored is noted already, letters included, so nothing of an order is overlooked here.
+        What is stored is already noted, dead letters too, so nothing of an order is overlooked here.
         """
         letters = await box.without_repeats(
             self._tools.pool, batch.take_dead_letters(), kept=self._tools.topics.letters_kept
@@ -124,18 +124,18 @@ class PartitionWriter:
         batch.set_aside += letters
 
     async def rest(self) -> None:
-        """Wait until publishing costs no more than itself; meanwhile more may gather to be published."""
+        """Wait until a transaction can begin without extra cost; meanwhile more may gather."""
         await self._publisher.rest()
 
     async def again(self, piece: Piece) -> Published:
-        """What the tables have of a piece now. Publish it next: later, it may be older than what is there."""
+        """What the tables hold of a piece now. Publish it next: later, it may be older than the tables."""
         kind = BY_TOPIC[piece.topic]
         return Published.of(kind.kind, await self._tools.tables.of(kind.table).stored(piece.keys))
 
     async def publish(self, batch: Batch, offsets: Offsets, again: Published | None = None) -> Published:
-        """Publish what storing a batch has changed, its dead letters and the offsets; says what to note.
+        """Publish what storing a batch has changed, its dead letters and the offsets; returns what to note.
 
-        The batch must be stored before, and so must be what the offsets are done with. What is published
+        The batch must be stored before, and so must be everything before the offsets. What is published
         `again` is not to be noted.
 
         Raises:
@@ -152,7 +152,7 @@ class PartitionWriter:
         return published
 
     async def _ahead(self, kind: AnyKind, batch: Batch, buried: set[int]) -> list[AnyUnpublished]:
-        """What of a kind the topic does not have, of orders that are not erased."""
+        """Versions of a kind that the topic lacks, of orders that are not erased."""
         part = batch.of(kind.kind)
         ahead = [version for version in part.ahead if version.tid not in buried]
         if doubtful := part.doubtful - {version.key for version in ahead}:
@@ -211,7 +211,7 @@ class PartitionWriter:
         trail.stored(part.versions.values(), part.ahead)
 
     async def _upsert(self, kind: AnyKind, versions: Sequence[Version], batch: Batch) -> list[AnyUnpublished]:
-        """Write all versions at once; where the database cannot hold one of them, set that one aside."""
+        """Write all versions at once; where the database cannot hold a version, set that version aside."""
         rows = PartitionRows(self._partition, self._epoch, versions, self._tools.clock.latest_now())
         try:
             return (await self._tools.tables.of(kind.table).upsert(rows)).ahead

@@ -1,5 +1,5 @@
 -- name: begin
--- A bootstrap that is under way is gone on with; one that was finished is begun anew.
+-- A bulk start that is under way goes on; a bulk start that was finished begins anew.
 insert into bootstraps as b (seller_id, state, first_day, day_zero, started_at)
 select seller_id, 'subscribed', $2, $3, $4 from sellers where seller_id = $1 and state <> 'erased' for share
 on conflict (seller_id) do update

@@ -3,8 +3,8 @@ insert into call_budget (scope) select unnest($1::text[]) on conflict (scope) do
 
 
 -- name: lease
--- The rule of topsync/budget/leases.py, in one statement. Locking the rows comes first: asks are answered one
--- after the other, each at its own moment. Arrays hold one element for each line, the app's first.
+-- The rule of topsync/budget/leases.py, in a single statement. Locking the rows comes first: asks are
+-- answered in turn, each at its own moment. Arrays hold one element for each line, the app's first.
 with asked as (
     select * from unnest($1::text[], $2::float8[], $3::float8[], $4::bigint[])
         as a (scope, interval_seconds, guaranteed_seconds, quota)
@@ -81,14 +81,14 @@ from
     cross join lateral (
         select
             l.ahead + g.calls * l.interval_seconds as ahead,
-            -- Null for a priority without a share, which `least` passes over.
+            -- Null for a priority without a share, which `least` ignores.
             least(l.priority_in + g.calls * l.guaranteed_seconds, l.guaranteed_seconds) as priority_in
     ) as after
 group by t.now, t.day, g.calls
 
 
 -- name: ban
--- Only ever later. Whoever listens hears of it when it is stored.
+-- A ban only moves to a later end. Listeners are notified when it is stored.
 with stored as (
     insert into call_bans as b (scope, until) values ($1, clock_timestamp() + make_interval(secs => $2))
     on conflict (scope) do update set until = greatest(b.until, excluded.until)

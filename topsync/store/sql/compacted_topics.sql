@@ -8,7 +8,7 @@ on conflict (topic) do nothing
 
 
 -- name: next_look
--- Nothing where somebody else has looked since: what was seen here may be older.
+-- No row where somebody else has looked since: this look may be older.
 update compacted_topics
 set topic_id = $2, first_offsets = $3, end_offsets = $4, looks = looks + 1, seen_at = now()
 where topic = $1 and looks = $5
@@ -44,7 +44,7 @@ select count(*) from refunds where published_revision > 0
 
 
 -- name: published_orders
--- Of erased sellers nothing need be there any more.
+-- Orders of erased sellers need not be in the topic any more.
 select tid as key, published_revision as revision
 from orders as o
 where published_revision > 0

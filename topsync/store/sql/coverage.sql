@@ -1,5 +1,5 @@
 -- name: prove
--- Of an erased seller nothing is known, whatever pull was under way: the lock keeps this and the erasing apart.
+-- Nothing is claimed of an erased seller, even by a pull under way: the lock separates this and the erasure.
 insert into coverage as c (seller_id, proven)
 select seller_id, tstzmultirange(tstzrange($2, $3, '[)')) from sellers where seller_id = $1 and state <> 'erased' for share
 on conflict (seller_id) do update set proven = c.proven + excluded.proven

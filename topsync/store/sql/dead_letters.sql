@@ -5,7 +5,7 @@ where event_id = any($1::text[])
 
 
 -- name: mark_retried
--- In one order, so that two operators wait for each other and not in a circle.
+-- In the same sequence for all, so that two operators cause no deadlock.
 insert into dead_letter_retries (event_id, retried_at)
 select distinct event_id, now() from unnest($1::text[]) as t (event_id) order by event_id
 on conflict (event_id) do update set retried_at = excluded.retried_at
@@ -19,5 +19,5 @@ on conflict (event_id) do update set closed_at = excluded.closed_at, closed_beca
 
 
 -- name: forget_old
--- A letter is older than its marks: once the topic has dropped it, nobody asks for them.
+-- A dead letter is older than its marks: once the topic has dropped it, nobody asks for the marks.
 delete from dead_letter_retries where greatest(retried_at, closed_at) < now() - $1::interval

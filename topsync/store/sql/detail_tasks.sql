@@ -16,7 +16,7 @@ returning id, seller_id, tids, asked_at, failures, task_id, 0::float8 as seconds
 
 
 -- name: open
--- The one that was looked at longest ago comes first.
+-- The task that was looked at longest ago comes first.
 select id, seller_id, tids, asked_at, failures, task_id, extract(epoch from now() - noted_at)::float8 as seconds
 from detail_tasks
 order by looked_at, id
@@ -43,7 +43,7 @@ where tid = any($1::bigint[]) and reason = $2
 
 
 -- name: hand_over
--- Those without a wait are in the backlog again. Locked in one order, as all of `refetches`.
+-- Orders without a wait are in the backlog again. Locked in the same sequence as all of `refetches`.
 with held as materialized (
     select r.tid, t.wait
     from refetches as r

@@ -13,7 +13,7 @@ select
 
 -- name: stop
 -- Whoever writes for a seller under a share of this row's lock has ended before; whoever comes later finds the state.
--- Another version, so that nothing which is still known of the session can be written back.
+-- Another number, so that nobody who still knows the session can write it back.
 update sellers
 set
     state = 'erased',
@@ -55,7 +55,7 @@ update erasures set platform_told_at = now() where seller_id = $1
 
 
 -- name: orders
--- A refund may be there whose order is out of reach.
+-- There may be a refund whose order cannot be fetched.
 select tid from orders where seller_id = $1 union select tid from refunds where seller_id = $1
 
 

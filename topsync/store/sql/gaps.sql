@@ -1,6 +1,6 @@
 -- name: open_for_all
--- One gap per seller, whatever its state: one that cannot be pulled now keeps its gap until it can. Only an erased
--- one has no past that anything could be missing from.
+-- A gap per seller, whatever its state: a seller that cannot be pulled now keeps its gap until it can. Only
+-- an erased seller has no past that anything could be missing from.
 insert into gaps (seller_id, began, cause, connection, opened_at)
 select seller_id, $1, $2, $3, $4 from sellers where state <> 'erased' for share
 on conflict (seller_id, connection, began) do nothing
@@ -13,7 +13,7 @@ insert into gaps (seller_id, began, ended, cause, opened_at) values ($1, $2, $3,
 -- name: end_by
 -- A gap ends where a connection begins, or, where the connection was there before, at its next proof; but never
 -- before the loss was noticed: until then the platform may have sent messages to the connection that was lost,
--- however well another one worked. One that was given up and writes again has no loss any more.
+-- however well another connection worked. A connection that was given up and writes again has lost nothing.
 update gaps
 set ended = greatest(case when began <= $1 then $1 else $2 end, lost.lost_at)
 from push_connections as lost

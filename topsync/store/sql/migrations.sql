@@ -11,7 +11,7 @@ create table if not exists migrations (
     name        text        not null,
     applied_at  timestamptz not null default now()  -- database clock
 );
--- Of the file's text, SHA-256 in hexadecimal. Null: a former version applied it, which writes none.
+-- Of the file's text, SHA-256 in hexadecimal. Null: a former version applied it, without a checksum.
 alter table migrations add column if not exists checksum text
 
 

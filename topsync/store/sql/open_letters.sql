@@ -1,5 +1,5 @@
 -- name: among
--- A letter with a mark is not open, also where a former version's command has marked it.
+-- A dead letter with a mark is not open, also where a former version's command has marked it.
 select o.tid, o.refund_id, o.reason
 from open_letters as o
 join unnest($1::bigint[], $2::bigint[], $3::text[]) as t (tid, refund_id, reason) using (tid, refund_id, reason)
@@ -8,7 +8,7 @@ where o.noted_at > now() - $4::interval
 
 
 -- name: note
--- Several writers note at the same time: in one order, so that they do not wait for each other in a circle.
+-- Several writers note at the same time: in the same sequence, so that they cause no deadlock.
 with old as materialized (
     select ctid from open_letters where noted_at < now() - $6::interval for update skip locked
 ), forgotten as (

@@ -1,4 +1,4 @@
--- What the tables know of one order, for `topsync orders explain`. Nothing here reads what is in an order.
+-- What the tables know of an order, for `topsync orders explain`. Nothing here reads what is in an order.
 
 -- name: order
 select
@@ -57,7 +57,7 @@ limit $3
 
 
 -- name: gaps
--- The open ones, and the latest that are closed.
+-- The open gaps, and the latest that are closed.
 select began, ended, cause, opened_at, pulled_at, closed_at
 from gaps
 where seller_id = $1 and (closed_at is null or began >= $2)

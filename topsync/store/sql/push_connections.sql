@@ -10,7 +10,7 @@ set
     lost_at = excluded.lost_at,
     reason = excluded.reason,
     cause = excluded.cause,
-    -- One that was given up as silent and writes again can be lost again.
+    -- A connection that was given up as silent and writes again can be lost again.
     gap_opened = p.gap_opened and excluded.lost_at is not null,
     written_at = now()
 

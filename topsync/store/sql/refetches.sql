@@ -1,5 +1,5 @@
 -- Whatever changes several rows locks them in the order of `tid`. Writers, the reconciler and its tasks change the
--- same rows at the same time, and would otherwise wait for each other in a circle.
+-- same rows at the same time, and would otherwise cause deadlocks.
 
 -- name: postpone
 -- What waits already keeps its place in time: more hints of an order do not push it back. While its seller is
@@ -25,8 +25,8 @@ set
     settled_after = greatest(r.settled_after, excluded.settled_after),
     modified = greatest(r.modified, excluded.modified),
     source = excluded.source,
-    -- What a task asks for already stays with it: its answer is weighed against what is promised now.
-    -- And `lingering` says that only messages told of the order: so it never takes another's place.
+    -- What a task asks for already stays with it: its answer is compared with what is promised now.
+    -- And `lingering` says that only messages reported the order: so it never replaces another reason.
     reason = case
         when r.reason = 'in_task' and excluded.reason = 'backlog' then r.reason
         when excluded.reason = 'lingering' then r.reason
@@ -42,7 +42,7 @@ set
 
 
 -- name: forget_answered
--- Of sellers that are away nothing is answered meanwhile: their orders, however many, cost nothing here.
+-- Without sellers that are away, since their orders are not answered: so they cost nothing here.
 delete from refetches
 where tid = any(array(
     select r.tid
@@ -70,8 +70,9 @@ where tid = any(array(
 
 
 -- name: due
--- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere, but for those of
--- sellers that were never added, which become dead letters; what only waits for more messages is told by `lingered`.
+-- Sellers without a session wait: asking for them would only fail. Backlogs are drained elsewhere,
+-- except those of sellers that were never added, which become dead letters; what only waits for more
+-- messages is in `lingered`.
 select
     tid, seller_id, event, occurred_at, settled_after, modified, source, reason, answer, attempts, refund_ids
 from refetches as r
@@ -153,7 +154,7 @@ limit $4
 
 
 -- name: being_brought
--- Those that were asked for more than once do not count: who waits long for one must not hold up the others.
+-- Orders that were asked for more than once do not count: a long wait for an order must not hold up others.
 select count(*)
 from refetches as r
 left join orders as o using (tid)
@@ -196,7 +197,7 @@ where tid = any(array(select tid from refetches where tid = any($1::bigint[]) or
 
 
 -- name: give_up
--- Asked for again, an order with a dead letter would leave another each time.
+-- If an order with a dead letter were asked for again, it would leave another dead letter each time.
 delete from refetches
 where tid = any(array(
     select r.tid

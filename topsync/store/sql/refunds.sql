@@ -1,6 +1,6 @@
 -- name: guard
--- Within the second of `modified` the platform's own version decides where both have one that differs, and otherwise
--- the later fetch does. Decides as `RefundVersion.is_older_than` does.
+-- Within the second of `modified` the platform's own version decides where both have it and it differs;
+-- otherwise the later fetch decides. Decides as `RefundVersion.is_older_than` does.
 v.modified < excluded.modified
 or (v.modified = excluded.modified and case
        when v.refund_version <> excluded.refund_version then v.refund_version < excluded.refund_version

@@ -5,7 +5,7 @@ on conflict (id) do nothing
 
 
 -- name: select
--- One by its id, or the newest.
+-- A job by its id, or the newest.
 select
     id, seller_id, lower(span) as start, upper(span) as "end", dry_run, asked_by, state, requested_at, finished_at,
     starts, cancelled_at is not null as cancelled, outcome

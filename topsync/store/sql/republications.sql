@@ -1,5 +1,5 @@
 -- name: count
--- What there is to be published again, of all, of a seller, or of some orders. Of erased sellers there is nothing.
+-- What is to be published again: everything, a seller's, or some orders; nothing of erased sellers.
 with wanted as (
     select $1::bigint as seller_id, $2::bigint[] as tids
 )
@@ -111,7 +111,7 @@ limit $2
 
 
 -- name: note
--- What two owners did of the same counts once.
+-- What two owners have both done counts once.
 update republication_parts
 set done_key = $4, published = published + $5
 where id = $1 and topic = $2 and partition = $3 and done_key < $4

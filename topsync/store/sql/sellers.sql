@@ -1,7 +1,7 @@
 -- name: store
--- Adds a seller, or gives one that is known another session: an expired seller is what it was before, an erased
--- one is new, but not before all of it is erased.
--- With $9, only in the place of that session: a slower process must not undo what a newer one stored.
+-- Adds a seller, or gives a known seller another session: an expired seller is what it was before, an erased
+-- seller is new, but not before all of it is erased.
+-- With $9, only in the place of that session: a slower process must not undo what a newer process stored.
 insert into sellers as s (
     seller_id, nick, session_cipher, session_ends_at, authorised_at, refresh_cipher, refresh_ends_at, grant_facts
 ) values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)
@@ -35,7 +35,7 @@ where ($9::bigint is null or s.session_version = $9)
 
 
 -- name: select
--- $1: how long a refresh may take; $2: one by id; $3: one by nick or id, as an operator would name it.
+-- $1: how long a refresh may take; $2: a seller's id; $3: a nick or id, as an operator would name it.
 select
     seller_id, nick, session_cipher, state, state_reason, state_since, session_version, session_ends_at,
     authorised_at, refresh_cipher, refresh_ends_at, grant_facts, refused_at, replay_due, refresh_attempts,
@@ -51,13 +51,13 @@ select count(*) from sellers where state in ('new', 'live')
 
 
 -- name: set_live
--- The end of a bulk start. One that an operator paused meanwhile, or that lost its session, stays so.
+-- The end of a bulk start. A seller that an operator paused meanwhile, or that lost its session, stays so.
 update sellers set state = 'live', state_reason = null, state_since = now(), updated_at = now()
 where seller_id = $1 and state = 'new'
 
 
 -- name: refuse
--- The platform refuses this very session; a newer one is not concerned. A paused seller stays paused.
+-- The platform refuses this very session; a newer session is not concerned. A paused seller stays paused.
 update sellers
 set
     refused_at = now(),
@@ -76,7 +76,7 @@ where seller_id = $1 and session_version = $2 and state in ('new', 'live')
 
 
 -- name: set_readable
--- The next end of this session is another one, and warned of again.
+-- The next end of this session is another end, with warnings of its own.
 with back as (
     update sellers as s
     set
@@ -137,7 +137,7 @@ where seller_id = $1 and state = 'paused'
 
 
 -- name: begin_refresh
--- The claim to refresh: one at a time, over all processes. It lapses by itself, should its owner die.
+-- The claim to refresh: one claim at a time, over all processes. It lapses by itself if its owner dies.
 update sellers
 set
     refresh_attempts = refresh_attempts + 1,
@@ -153,7 +153,7 @@ where seller_id = $1 and session_version = $2
 
 
 -- name: refresh_refused
--- The refresh token is of no more use. A session that still works goes on until its end.
+-- The refresh token cannot be used any more. A session that still works goes on until its end.
 update sellers
 set
     refresh_cipher = null,

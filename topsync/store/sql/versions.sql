@@ -1,15 +1,15 @@
--- The statements of every table of versions (`orders`, `refunds`), said once. `topsync/store/versions.py` fills in,
--- for each table:
---   {table}, {key}, {value}: its name, the column with the id, and the one with the JSON;
+-- The statements of every table of versions (`orders`, `refunds`), written once. For each table,
+-- `topsync/store/versions.py` fills in:
+--   {table}, {key}, {value}: its name, the column with the id, and the column with the JSON;
 --   {own}, {own_values}, {set_own}: the columns that only this table has, where they come from, and how they change;
 --   {oid}: the line that a row belongs to;
 --   {guard}: when a stored row (v) gives way to a version (excluded), the section `guard` of the table's own file.
 
 -- name: upsert
 -- Writes versions of several partitions under the version guard, of those that the writer still owns.
--- Older never wins. The same version fetched again only proves that it was still current.
+-- An older version never wins. The same version fetched again only proves that it was still current.
 -- What is stored with a `modified` ahead of the platform's time, $4, gives way to whatever is fetched later.
--- Of an erased seller nothing is written, however it got here; of one that is back, revisions go on rising.
+-- Nothing of an erased seller is written, however it got here; if the seller is back, revisions go on rising.
 -- Answers with the partitions that are owned, and then with the rows written.
 with owner as materialized (
     select partition
@@ -58,7 +58,7 @@ select * from answers order by owned nulls last
 
 
 -- name: before
--- Of these, those that are stored with another hash, as they are stored.
+-- Of these versions, the stored rows that have another hash.
 select
     v.{key} as key, v.{value}::text as value, v.modified, v.content_hash,
     v.published_revision < v.revision as unpublished, v.step::text as step
@@ -74,7 +74,7 @@ where {key} = any($1::bigint[])
 
 
 -- name: unpublished
--- Of these, those whose newest version is not in the topic yet.
+-- Of these rows, the rows whose newest version is not in the topic yet.
 select
     {key} as key, tid, {oid} as oid, seller_id, revision, modified, status, fetched_at, {value}::text as value, source,
     step::text as step
@@ -84,12 +84,12 @@ order by {key}
 
 
 -- name: unpublished_ids
--- All whose newest version is not in the topic yet: what a crash between table and topic left.
+-- All rows whose newest version is not in the topic yet: what a crash between table and topic left.
 select {key} as key, tid from {table} where published_revision < revision order by {key}
 
 
 -- name: stored
--- Of these, the newest versions, whether the topic has them or not; none of a seller that is erased.
+-- Of these, the newest versions, whether the topic has them or not; no version of a seller that is erased.
 select
     {key} as key, tid, {oid} as oid, seller_id, revision, modified, status, fetched_at, {value}::text as value, source,
     step::text as step
@@ -100,8 +100,8 @@ order by {key}
 
 
 -- name: mark_published
--- Durable: were it undone by a crash of the database that the writer does not notice, the next version would
--- report once more what was reported.
+-- Durable: if a crash of the database undid it and the writer did not notice, the next version would report
+-- the same again.
 update {table} as v
 set published_revision = greatest(v.published_revision, t.revision)
 from unnest($1::bigint[], $2::bigint[]) as t ({key}, revision)
@@ -110,8 +110,8 @@ where v.{key} = t.{key}
 
 -- name: outstanding
 -- Of what the platform lists, that which is not yet stored and published as listed. An equal `modified` counts only
--- when the stored state was fetched late enough to be final for that second; so does one that lies ahead of the
--- platform's time, $4, and any where the list does not say a time that can be.
+-- when the stored state was fetched late enough to be final for that second. The same holds
+-- for a stored time ahead of the platform's time, $4, and for any where the list says no possible time.
 select t.{key} as key
 from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as t ({key}, modified, settled_after)
 left join {table} as v using ({key})

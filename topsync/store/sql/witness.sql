@@ -1,5 +1,5 @@
 -- name: save_progress
--- Of a topic that was made anew, it begins anew.
+-- When a topic was made anew, the witness begins anew with it.
 insert into witness_progress as w (topic, partition, first_offset, next_offset, topic_id)
 select * from unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::text[])
 on conflict (topic, partition) do update
