@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 FIRST_YEAR = 2000
-"""Before there was a platform: an earlier time is a mistake, and Kafka does not know it."""
+"""Before there was a platform: an earlier time is a slip, and none that Kafka knows."""
 
 
 def platform_moment(text: str) -> datetime:

@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=OPERATIONS)
 def status(as_json: AsDocument = False) -> None:
-    """Show how things stand: services, push, lag, what waits, calls, sellers; and at the end the problems."""
+    """Show how things stand: services, push, lag, what waits, calls, sellers; and last, what is wrong."""
     from topsync.operate import installation_commands
 
     asyncio.run(installation_commands.status(as_json=as_json))
@@ -32,7 +32,7 @@ def audit(
 ) -> None:
     """Compare order by order: platform = table = compacted topic. Exit status 0 only when all four are 0.
 
-    Orders may go on changing: a difference has --settle-seconds to disappear.
+    Orders may go on changing: what differs has --settle-seconds to arrive.
 
     The platform's truth is the simulator's: TOPSYNC_SIMULATOR_ADMIN_URL.
     """

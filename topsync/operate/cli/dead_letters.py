@@ -57,7 +57,7 @@ def deadletter_show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a dead letter with the headers of its record; what is in it only with --original."""
+    """Show one dead letter with the headers of its record; what is in it only with --original."""
     from topsync.operate import dead_letter_commands
 
     asyncio.run(dead_letter_commands.show(letter, original=original, as_json=as_json))
@@ -76,7 +76,7 @@ def deadletter_retry(
 ) -> None:
     """Ask the platform again for the orders of dead letters, with an operator's priority. Idempotent.
 
-    Which letters: by their ids, or open letters by reason, seller, order or time. Mend the
+    Which ones: their ids, or open ones by reason, seller, order or time. Mend the
     cause first. A letter that names no order cannot be tried again; the answer
     says what helps instead.
     """
@@ -103,11 +103,11 @@ def deadletter_close(
     dry_run: DryRun = False,
     yes: Sure = False,
 ) -> None:
-    """Close dead letters: `list` leaves them out. Nothing else is done about them.
+    """Say that dead letters are dealt with: `list` leaves them out. Nothing else is done about them.
 
-    Which letters: by their ids, or open letters by reason, seller, order or time. Meant
-    for letters that name no order and so cannot be tried again; a letter that names
-    an order can be tried again, closed or not. Closing again replaces the reason.
+    Which ones: their ids, or open ones by reason, seller, order or time. Meant
+    for letters that name no order and so cannot be tried again; one that does can
+    be, closed or not. Closing again replaces the words.
     """
     from topsync.base import terminal
     from topsync.operate import dead_letter_commands

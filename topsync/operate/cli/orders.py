@@ -27,7 +27,7 @@ def orders_explain(
     ] = None,
     as_json: AsDocument = False,
 ) -> None:
-    """Show all that is known of an order: what happened when, how it stands, what happens next.
+    """Show all that is known of one order: what happened when, how it stands, what happens next.
 
     Asks PostgreSQL and Kafka, never the platform, and changes nothing. Shows
     nothing of what is in the order. Exit status 0: something is known of it;

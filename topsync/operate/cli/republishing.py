@@ -42,8 +42,8 @@ def republish(
     """Publish again what the tables hold to `orders` and `refunds`: after a topic was lost.
 
     Without options, everything. The enrichers must be running: only they publish,
-    the same revisions as before, beside the live changes. It goes on when any
-    process ends, this command included; `--id` finds it again. Exit status 0: it is done.
+    the same revisions as before, beside the live changes. It survives whatever
+    ends, this command included; `--id` finds it again. Exit status 0: it is done.
     docs/operations.md says when it is needed.
     """
     from topsync.model.compacted_topic import Compacted

@@ -55,7 +55,7 @@ def sellers_import() -> None:
     """Add many sellers at once: read from standard input, one JSON object a line.
 
     Each line has `user_id`, `nick` and `session`, the session token, and may have
-    `ends`, when the session ends (GMT+8). All are added, or no seller is.
+    `ends`, when the session ends (GMT+8). All are added, or none.
     """
     from topsync.base import terminal
     from topsync.operate import seller_commands
@@ -78,7 +78,7 @@ def sellers_authorise(
 
     Prints the address to open, and asks for what the browser came back with. A
     session of another seller is refused. What changed without a session is
-    replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md shows it step by
+    replayed. Needs TOPSYNC_OAUTH_REDIRECT_URL; docs/sellers.md tells it step by
     step.
     """
     from topsync.base import terminal
@@ -97,7 +97,7 @@ def sellers_list(as_json: AsDocument = False) -> None:
 
 @app.command("show")
 def sellers_show(seller: SellerName, as_json: AsDocument = False) -> None:
-    """Show a seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
+    """Show one seller: state and reason, session, how far it is complete, gaps, parked orders, bulk start."""
     from topsync.operate import seller_commands
 
     asyncio.run(seller_commands.show(seller, as_json=as_json))
@@ -108,7 +108,7 @@ def sellers_pause(
     seller: SellerName,
     reason: Annotated[str, typer.Option(help="Why, for those who ask later.")] = "by an operator",
 ) -> None:
-    """Pause a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
+    """Hold a seller: no call, no sweep, until it is resumed. The orders of its messages are parked.
 
     Running processes notice within ten seconds; what is under way for it comes to
     its end.
@@ -137,9 +137,9 @@ def sellers_erase(
         float, typer.Option(min=1, help="How long the enrichers may make no progress before it gives up.")
     ] = 300,
 ) -> None:
-    """Erase all that is kept of a seller, and publish a tombstone of each order for subscribers.
+    """Erase all that is kept of a seller, and tell subscribers by a tombstone of each order.
 
-    Says first what will be erased, and asks for the seller's nick or id. It may be
+    Says first what goes, and asks for the seller's nick or id. It may be
     interrupted at any moment, and run again. The enrichers must be running: only
     they write orders. Exit status 0: all of it is done. docs/sellers.md says what
     stays, and for how long.
@@ -160,7 +160,7 @@ def sellers_rekey(
 ) -> None:
     """Encrypt all stored tokens with the first of TOPSYNC_TOKEN_KEYS, so that older keys can go.
 
-    First give every process the new key behind the old key, and when all know
+    First give every process the new key behind the old one, and when all know
     it, in front. Says which keys are in use. Exit status 0 says that no stored
     token needs any other key than the first; 1, that some does, or that no key
     opens it.
