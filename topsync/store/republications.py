@@ -10,15 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
 import asyncpg
 
 from topsync.model.compacted_topic import Compacted
 from topsync.store.database import Pool, sql
-
-MAX_PER_SECOND: Final = 5000
-"""The table has the same bound."""
 
 
 class RepublicationState(StrEnum):
