@@ -97,7 +97,7 @@ class Runner:
                 report = bars.reporter(account.seller.nick)
                 async with limit:
                     try:
-                        await self._run_with_renewals(account, report)
+                        await self._run_with_fresh_sessions(account, report)
                     except SELLER_FAILURES as error:
                         failures.append(f"{account.seller.nick}: {error or type(error).__name__}")
 
@@ -110,7 +110,7 @@ class Runner:
             failures.append("ended before it was done; run it again, and it goes on where it stood")
         return failures
 
-    async def _run_with_renewals(self, account: Account, report: Report) -> None:
+    async def _run_with_fresh_sessions(self, account: Account, report: Report) -> None:
         """Run a bulk start to its end; when its session is refused, go on with a newer session, if any.
 
         Raises:
@@ -121,16 +121,16 @@ class Runner:
             try:
                 return await self.job(account, report).run()
             except SessionRefusedError:
-                renewed = await self.sessions.refused(account)
+                refreshed = await self.sessions.refused(account)
             except (NotStoredError, BootstrapFailedError):
                 # Perhaps the platform refused the writers; what they could not fetch is not stored.
                 current = await sellers.get(self.pool, account.seller.seller_id)
                 if current is None or current.state is not SellerState.EXPIRED:
                     raise
-                renewed = None
-            if renewed is None:
+                refreshed = None
+            if refreshed is None:
                 break
-            account = renewed
+            account = refreshed
         raise BootstrapFailedError(
             "the platform refuses the seller's session: run `topsync sellers authorise "
             f"{account.seller.seller_id}`, then the bootstrap again; it goes on where it stood"

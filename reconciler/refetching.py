@@ -117,7 +117,7 @@ class Refetching:
     topics: Registry
     clock: ServerClock
     max_attempts: int
-    told_at_once: int
+    hints_at_once: int
     """Of the orders whose messages have waited for others, so many are hinted in one round at most: what the
     budget answers until the next. More would only stand before fresh changes."""
 
@@ -151,14 +151,14 @@ class Refetching:
 
         Each is hinted once, whatever comes of it: a crash between hinting and forgetting repeats a hint.
         """
-        hinted = await refetches.lingered(self.pool, limit=self.told_at_once)
+        hinted = await refetches.lingered(self.pool, limit=self.hints_at_once)
         if not hinted:
             return
         now = self.clock.now()
         await self.producer.publish(
             [records.change(self.topics.changes.name, hint(one, now=now)) for one in hinted]
         )
-        failpoints.reach("refetching.lingering_told")
+        failpoints.reach("refetching.lingering_hinted")
         await refetches.forget_hinted(self.pool, hinted)
 
     async def _ask(self, wanted: Sequence[Refetch]) -> None:

@@ -169,7 +169,7 @@ class SessionWarned(Notification):
     ends_at: Instant | None = None
     """When the session ends, if that is known."""
     refreshable: bool
-    """Whether topsync can renew it by itself."""
+    """Whether topsync can refresh it by itself."""
     reason: str | None = None
     """Why the platform refused the session."""
     do: str

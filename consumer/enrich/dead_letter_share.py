@@ -96,5 +96,5 @@ class Share:
         return (
             f"{reasons.total()} of the last {len(self._last)} records of a partition would be dead letters "
             f"({counts}), more than TOPSYNC_DEAD_LETTER_LIMIT_SHARE={self.limit.share:g} allows. Nothing "
-            "is lost: mend the cause, or raise the limit, and start again (docs/operations.md)"
+            "is lost: remove the cause, or raise the limit, and start again (docs/operations.md)"
         )

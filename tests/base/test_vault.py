@@ -36,9 +36,9 @@ def test_a_new_key_in_front_encrypts_while_the_old_one_still_decrypts() -> None:
     stored = vault(old).encrypt(SESSION)
     rotating = vault(new, f" {old} ")
     assert rotating.decrypt(stored) == SESSION
-    renewed = rotating.encrypt(SESSION)
-    assert vault(new).decrypt(renewed) == SESSION
-    assert vault(old).decrypt(renewed) is None
+    refreshed = rotating.encrypt(SESSION)
+    assert vault(new).decrypt(refreshed) == SESSION
+    assert vault(old).decrypt(refreshed) is None
 
 
 def test_in_a_rolling_change_of_keys_every_process_reads_what_any_other_stores() -> None:

@@ -20,14 +20,14 @@ from tests.deadletters.letterbox import (
 from tests.store.databases import SELLER, at, version
 from topsync.base import json_bounds
 from topsync.deadletters import letters, retrying
-from topsync.deadletters.letters import LetterId
+from topsync.deadletters.letters import DeadLetterId
 from topsync.stream import records
 from topsync.stream.records import Record
 
 
 def test_a_letter_about_a_hint_has_the_hint() -> None:
     letter = letters.read(received(refused()))
-    assert (letter.id, str(letter.id)) == (LetterId(0, 17), "0/17")
+    assert (letter.id, str(letter.id)) == (DeadLetterId(0, 17), "0/17")
     assert (letter.reason, letter.at, letter.origin) == ("refused", at(60), "enricher/changes/0/17")
     assert (letter.seller_id, letter.tid, letter.hint) == (SELLER, TID, hint())
     assert ("ce_subject", str(TID).encode()) in letter.original_headers
@@ -78,9 +78,9 @@ def test_a_letter_shows_nothing_of_what_is_in_it_by_itself() -> None:
 
 @pytest.mark.parametrize("text", ["17", "0/", "/17", "0/x", "0/17 ", "-1/17", "0/1_0", "٠/1"])
 def test_an_id_is_partition_and_offset(text: str) -> None:
-    assert LetterId.parse("0/17") == LetterId(0, 17)
+    assert DeadLetterId.parse("0/17") == DeadLetterId(0, 17)
     with pytest.raises(ValueError, match="partition/offset"):
-        LetterId.parse(text)
+        DeadLetterId.parse(text)
 
 
 def test_the_order_of_a_letter_is_asked_for_as_the_hint_asked_for_it_in_the_operators_priority() -> None:

@@ -20,9 +20,9 @@ from tests.stream.clusters import create_topics, read_all, settings_for
 from tests.support.places import DOCS
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import reading, reasons
-from topsync.deadletters.reading import LettersError
+from topsync.deadletters.reading import DeadLettersError
 from topsync.operate import dead_letter_commands
-from topsync.operate.dead_letter_commands import LetterRequest
+from topsync.operate.dead_letter_commands import DeadLetterRequest
 from topsync.operate.dead_letter_desk import Filter
 from topsync.store.database import Pool
 from topsync.stream import producer as producers
@@ -45,11 +45,11 @@ def request(
     dry_run: bool = False,
     yes: bool = False,
     answer: str | None = None,
-) -> LetterRequest:
+) -> DeadLetterRequest:
     async def ask(question: str) -> str:
         return await nobody(question) if answer is None else answer
 
-    return LetterRequest(names, which or Filter(), limit, dry_run, yes, ask)
+    return DeadLetterRequest(names, which or Filter(), limit, dry_run, yes, ask)
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Desk:
     async def close(
         self,
         *names: str,
-        because: str = "the platform mended it",
+        because: str = "the platform fixed it",
         which: Filter | None = None,
         limit: int = 100,
         dry_run: bool = False,
@@ -169,19 +169,19 @@ async def test_letters_are_found_by_reason_seller_order_and_time(desk: Desk) -> 
     ten_o_clock = at(60).replace(tzinfo=None, hour=10)  # GMT+8
     assert await desk.tids(Filter(since=ten_o_clock)) == [str(TID + 1), str(TID + 2)]
     assert await desk.tids(Filter(since=ten_o_clock.replace(year=2100))) == []
-    with pytest.raises(LettersError, match="no seller nobody"):
+    with pytest.raises(DeadLettersError, match="no seller nobody"):
         await desk.listed(Filter(seller="nobody"))
 
 
 async def test_a_slip_in_a_reason_is_no_good_news(desk: Desk) -> None:
     slip = Filter(reason="refusd")
     meant = "has the reason refusd: did you mean refused"
-    with pytest.raises(LettersError, match=meant) as refused:
+    with pytest.raises(DeadLettersError, match=meant) as refused:
         await desk.listed(slip)
     assert all(reason in str(refused.value) for reason in reasons.KNOWN)
-    with pytest.raises(LettersError, match=meant):
+    with pytest.raises(DeadLettersError, match=meant):
         await desk.retry(which=slip)
-    with pytest.raises(LettersError, match=meant):
+    with pytest.raises(DeadLettersError, match=meant):
         await desk.close(which=slip)
     assert await desk.listed(Filter(reason="unstorable")) == []
 
@@ -230,7 +230,7 @@ async def test_nothing_of_a_letter_is_shown_but_on_the_wish_to_see_it(desk: Desk
 async def test_a_letter_that_is_not_there_is_one_line_with_the_next_step(desk: Desk, name: str) -> None:
     """0/1 is the marker of a transaction."""
     await desk.put(letterbox.refused(topic=desk.topic))
-    with pytest.raises(LettersError, match="topsync deadletter list"):
+    with pytest.raises(DeadLettersError, match="topsync deadletter list"):
         await dead_letter_commands.show(name, original=False, as_json=False)
 
 
@@ -298,9 +298,9 @@ async def test_many_are_tried_again_only_when_somebody_is_sure(desk: Desk) -> No
 async def test_what_to_deal_with_has_to_be_said_in_one_way(
     names: tuple[str, ...], which: Filter, output: str
 ) -> None:
-    with pytest.raises(LettersError, match=output):
+    with pytest.raises(DeadLettersError, match=output):
         await dead_letter_commands.retry(request(names, which, yes=True))
-    with pytest.raises(LettersError, match=output):
+    with pytest.raises(DeadLettersError, match=output):
         await dead_letter_commands.close(request(names, which, yes=True), "dealt with")
 
 
@@ -446,7 +446,7 @@ async def test_why_a_letter_is_closed_is_one_line_of_plain_characters(desk: Desk
     ],
 )
 async def test_why_a_letter_is_closed_has_to_be_said_in_a_sentence(because: str) -> None:
-    with pytest.raises(LettersError, match=f"1 to {dead_letter_commands.BECAUSE_CHARACTERS}"):
+    with pytest.raises(DeadLettersError, match=f"1 to {dead_letter_commands.BECAUSE_CHARACTERS}"):
         await dead_letter_commands.close(request(["0/1"], None, yes=True), because)
 
 

@@ -37,7 +37,7 @@ from topsync.store import (
 )
 from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
-from topsync.store.open_letters import OpenLetter, Subject
+from topsync.store.open_letters import OpenDeadLetter, Subject
 from topsync.store.orders import OrderVersion, UnpublishedOrder
 from topsync.stream import clients, records
 from topsync.stream import producer as producers
@@ -156,7 +156,7 @@ class Installation:
         await self.publish(letter)
         event_id = dict(letter.headers)["ce_id"].decode()
         if noted:
-            note = OpenLetter(Subject(TID, 0, reason), event_id, SELLER)
+            note = OpenDeadLetter(Subject(TID, 0, reason), event_id, SELLER)
             await open_letters.note(self.pool, [note], kept=timedelta(days=90))
         return event_id
 

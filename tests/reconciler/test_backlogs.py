@@ -217,7 +217,7 @@ async def test_what_a_task_does_not_hold_is_asked_for_alone(desk: Desk) -> None:
     await desk.drained()
     assert (await desk.snapshots()).keys() == set(desk.tids(99))
     bulk = desk.bulk
-    await Refetching(desk.pool, bulk.producer, bulk.topics, bulk.clock, 5, told_at_once=1).round()
+    await Refetching(desk.pool, bulk.producer, bulk.topics, bulk.clock, 5, hints_at_once=1).round()
     assert await desk.hinted() == [NOBODYS]
 
 

@@ -25,7 +25,7 @@ from topsync.stream import records
 
 TID = 4000000000000000101
 ATTEMPTS = 5
-TOLD_AT_ONCE = 3
+HINTS_AT_ONCE = 3
 MISSING = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", "not_there", attempts=0)
 NO_NEWS = replace(MISSING, reason=refetch.NO_NEWS)
 PROMISED = replace(NO_NEWS, modified=at(7))
@@ -83,7 +83,7 @@ async def desk(
     clock.observe(datetime.now(UTC), sent=clock.monotonic(), received=clock.monotonic())
     registry = await create_topics(kafka)
     async with emptied(migrated_database_url) as pool, producers.idempotent(kafka) as producer:
-        refetching = Refetching(pool, producer, registry, clock, ATTEMPTS, told_at_once=TOLD_AT_ONCE)
+        refetching = Refetching(pool, producer, registry, clock, ATTEMPTS, hints_at_once=HINTS_AT_ONCE)
         yield Desk(pool, kafka, refetching)
 
 
@@ -183,12 +183,12 @@ async def test_messages_that_an_urgent_one_has_brought_along_are_not_told(desk: 
     assert await refetches.waiting(desk.pool) == {}
 
 
-async def test_no_more_is_told_at_once_than_the_budget_answers(desk: Desk) -> None:
+async def test_no_more_is_hinted_at_once_than_the_budget_answers(desk: Desk) -> None:
     """After an hour without a reconciler, what has waited must not stand before everybody's changes."""
-    tids = range(TID, TID + TOLD_AT_ONCE + 2)
+    tids = range(TID, TID + HINTS_AT_ONCE + 2)
     await linger(desk, *(replace(LINGERING, tid=tid) for tid in tids), after=timedelta(0))
     await desk.refetching.round()
-    assert len(await desk.hints()) == TOLD_AT_ONCE
+    assert len(await desk.hints()) == HINTS_AT_ONCE
     await desk.refetching.round()
     assert {hint.tid for hint in await desk.hints()} == set(tids)
 

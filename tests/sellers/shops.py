@@ -18,7 +18,7 @@ from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
 from topsync.platforms.taobao.sessions import TaobaoGrants
-from topsync.sellers.renewal import Renewal, life_of
+from topsync.sellers.session_refresh import SessionRefresher, life_of
 from topsync.sellers.sessions import Account, Sessions
 from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.server import Simulator
@@ -55,9 +55,9 @@ class Process:
     sessions: Sessions
 
     @property
-    def renewal(self) -> Renewal:
-        assert self.sessions.renewal is not None
-        return self.sessions.renewal
+    def refresher(self) -> SessionRefresher:
+        assert self.sessions.refresher is not None
+        return self.sessions.refresher
 
     async def account(self, seller_id: int) -> Account:
         found = await self.sessions.get(seller_id)
@@ -115,7 +115,9 @@ class Shop:
             OAuthClient(oauth_config(self.platform)) as oauth,
         ):
             await client.sync_clock()
-            sessions = Sessions(pool, self.vault, Renewal(pool, self.vault, TaobaoGrants(oauth), clock))
+            sessions = Sessions(
+                pool, self.vault, SessionRefresher(pool, self.vault, TaobaoGrants(oauth), clock)
+            )
             yield Process(pool, self.vault, client, clock, oauth, sessions)
 
 

@@ -130,7 +130,7 @@ async def test_a_refresh_token_that_no_key_opens_is_not_tried_and_kept_for_its_k
     )
     seller = await shop.seller(process)
     for _ in range(3):
-        assert await process.renewal.renew(seller) == seller
+        assert await process.refresher.refresh(seller) == seller
     after = await shop.seller(process)
     assert (after.life.refresh_cipher, after.refresh_attempts) == (unreadable, 0)
     assert shop.authorisations.counts["refresh"] == 0

@@ -155,8 +155,8 @@ async def test_session_expired() -> None:
         assert "total_results" in await client.increment(*TODAY, session=other)
         client.simulator.clock.advance(600)
         assert (await refused_increment(client, *TODAY))["code"] == 27, "a session never comes back"
-        renewed = (await client.refreshed())["access_token"]
-        await client.increment(*TODAY, page_no="3", page_size="2", session=renewed)
+        refreshed = (await client.refreshed())["access_token"]
+        await client.increment(*TODAY, page_no="3", page_size="2", session=refreshed)
 
 
 async def test_auth_cancelled() -> None:
@@ -173,8 +173,8 @@ async def test_auth_cancelled() -> None:
         assert await listener.is_quiet()
         code = client.simulator.authorisations.new_code(client.seller)
         assert (await client.refreshed(status=400))["error"] == "invalid_grant"
-        renewed = (await client.token("authorization_code", code=code))["access_token"]
-        assert "total_results" in await client.increment(*LAST_HOUR, session=renewed)
+        refreshed = (await client.token("authorization_code", code=code))["access_token"]
+        assert "total_results" in await client.increment(*LAST_HOUR, session=refreshed)
 
 
 async def test_stale_detail() -> None:

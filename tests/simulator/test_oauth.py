@@ -100,15 +100,15 @@ async def test_a_wrong_secret_is_refused_before_anything_else(client: Client) ->
     await client.token("authorization_code", code=code, redirect_uri=BACK)
 
 
-async def test_a_renewal_ends_the_old_session_at_once_unless_a_switch_says_otherwise(sold: Client) -> None:
-    old, renewed = sold.seller.session, (await sold.refreshed())["access_token"]
+async def test_a_refresh_ends_the_old_session_at_once_unless_a_switch_says_otherwise(sold: Client) -> None:
+    old, refreshed = sold.seller.session, (await sold.refreshed())["access_token"]
     assert not await works(sold, old)
-    assert await works(sold, renewed)
+    assert await works(sold, refreshed)
     kind = small(oauth=OAuthSettings(refreshable=True, renewal_ends_old_session=False))
     async with Simulator(kind, frozen_clock()) as simulator, Client(simulator) as client:
-        renewed = (await client.refreshed())["access_token"]
+        refreshed = (await client.refreshed())["access_token"]
         assert await works(client, client.seller.session)
-        assert await works(client, renewed)
+        assert await works(client, refreshed)
 
 
 async def test_a_refresh_token_works_once(sold: Client) -> None:
@@ -124,11 +124,11 @@ async def test_a_merchants_own_app_cannot_refresh_and_that_is_a_switch(client: C
 
 
 async def test_a_session_ends_with_its_time_and_the_ledger_counts_grants(sold: Client) -> None:
-    renewed = (await sold.refreshed())["access_token"]
+    refreshed = (await sold.refreshed())["access_token"]
     sold.simulator.clock.advance(90 * DAY - 1)
-    assert await works(sold, renewed)
+    assert await works(sold, refreshed)
     sold.simulator.clock.advance(1)
-    refusal = await sold.refused("taobao.tmc.user.permit", session=renewed)
+    refusal = await sold.refused("taobao.tmc.user.permit", session=refreshed)
     assert (refusal["code"], refusal["sub_code"]) == (27, "session-expired")
     sold.simulator.clock.advance(30 * DAY)
     await sold.refreshed(status=400)
@@ -166,8 +166,8 @@ async def test_the_gateway_exchanges_a_code_and_refreshes_as_well(sold: Client) 
     assert await works(sold, granted["access_token"])
     assert granted["taobao_user_id"] == str(sold.seller.user_id)
     asked = {"refresh_token": granted["refresh_token"]}
-    renewed = orjson.loads((await sold.call("taobao.top.auth.token.refresh", **asked))["token_result"])
-    assert await works(sold, renewed["access_token"])
+    refreshed = orjson.loads((await sold.call("taobao.top.auth.token.refresh", **asked))["token_result"])
+    assert await works(sold, refreshed["access_token"])
     assert not await works(sold, granted["access_token"])
     for api, spent in (("create", {"code": code}), ("refresh", asked)):
         refusal = await sold.refused(f"taobao.top.auth.token.{api}", **spent)
@@ -197,10 +197,10 @@ async def test_messages_stop_with_the_session_until_they_are_permitted_again(sol
     raw = await connect(sold)
     await sold.admin("POST", f"/sessions/{sold.seller.user_id}/expire")
     await sold.order("create")
-    renewed = (await sold.refreshed())["access_token"]
+    refreshed = (await sold.refreshed())["access_token"]
     await sold.order("create")
     assert (await sold.admin("GET", "/ledger"))["channel"]["published"] == 0
-    await sold.call("taobao.tmc.user.permit", session=renewed)
+    await sold.call("taobao.tmc.user.permit", session=refreshed)
     await sold.order("create", type="fixed")
     assert (await sold.admin("GET", "/ledger"))["channel"]["published"] > 0
     await raw.close()

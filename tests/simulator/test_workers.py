@@ -164,8 +164,8 @@ async def test_a_session_that_has_ended_is_refused_and_its_successor_is_served_b
         code = simulator.authorisations.new_code(client.seller)
         token = (await client.token("authorization_code", code=code))["access_token"]
         async with connected(port_of(client)) as fresh:
-            renewed = await ask(fresh, client, FULLINFO, tid=tid, fields="tid", session=token)
-        assert process_of(renewed) > 0
+            refreshed = await ask(fresh, client, FULLINFO, tid=tid, fields="tid", session=token)
+        assert process_of(refreshed) > 0
 
 
 async def test_the_ledger_counts_each_call_before_it_is_answered() -> None:

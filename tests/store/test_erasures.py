@@ -30,7 +30,7 @@ from topsync.store import (
 from topsync.store.coverage import PulledWindow
 from topsync.store.database import Pool
 from topsync.store.erasures import Left, Tombstone
-from topsync.store.open_letters import OpenLetter, Subject
+from topsync.store.open_letters import OpenDeadLetter, Subject
 from topsync.store.orders import OrderVersion
 from topsync.store.push_connections import PushConnection
 from topsync.store.replay_jobs import AskedBy, WantedReplay
@@ -87,7 +87,7 @@ async def test_an_erased_seller_has_no_session_and_no_way_back_to_one(pool: Pool
     before = await sellers.get(pool, SELLER)
     assert before is not None
     erasure = await erasures.begin(pool, SELLER)
-    assert (erasure.orders, erasure.platform_told, erasure.finished_at) == (0, False, None)
+    assert (erasure.orders, erasure.platform_notified, erasure.finished_at) == (0, False, None)
     row = await pool.fetchrow("select * from sellers where seller_id = $1", SELLER)
     assert row is not None
     assert (row["state"], row["session_cipher"], row["refresh_cipher"]) == ("erased", b"", None)
@@ -110,11 +110,11 @@ async def test_an_erased_seller_has_no_session_and_no_way_back_to_one(pool: Pool
 async def test_beginning_again_goes_on_with_the_erasure_that_was_begun(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 1, 5))
     begun = await erasures.begin(pool, SELLER)
-    await erasures.platform_told(pool, SELLER)
+    await erasures.platform_notified(pool, SELLER)
     await erase(pool, epoch, TID)
     again = await erasures.begin(pool, SELLER)
     assert (begun.orders, again.orders, again.begun_at) == (2, 2, begun.begun_at)
-    assert again.platform_told
+    assert again.platform_notified
 
 
 async def test_nothing_of_an_erased_seller_is_stored_and_others_are(pool: Pool, epoch: int) -> None:
@@ -264,7 +264,7 @@ async def test_everything_else_of_a_seller_is_cleared_and_nothing_of_others(pool
         await sellers.warning_given(pool, seller, 30)
         late = Refetch(seller_id + 10, seller_id, "x", at(0), at(0), None, "push", BACKLOG)
         await refetches.postpone(pool, [late], wait=timedelta(0))
-        letter = OpenLetter(Subject(seller_id, 0, "refused"), f"event {seller_id}", seller_id)
+        letter = OpenDeadLetter(Subject(seller_id, 0, "refused"), f"event {seller_id}", seller_id)
         await open_letters.note(pool, [letter], kept=timedelta(days=90))
         assert await detail_tasks.begin(pool, seller_id, sources=["push"], limit=1, asked_at=at(1))
     await write(pool, epoch, version(TID, 1, 5), of_other(TID + 1))

@@ -1,4 +1,4 @@
-"""What a migration mends of rows that former versions wrote."""
+"""What a migration repairs of rows that former versions wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Republications and losses in the store: durable, one at a time; only what is mended counts as mended."""
+"""Republications and losses in the store: durable, one at a time; what counts as repaired."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_it_is_done_when_all_parts_are_however_they_end_together(pool: Poo
 
 
 @pytest.mark.parametrize(
-    ("wanted", "mended"),
+    ("wanted", "repaired"),
     [
         pytest.param(WantedRepublication(), {ORDERS, REFUNDS}, id="everything"),
         pytest.param(WantedRepublication((REFUNDS,)), {REFUNDS}, id="refunds alone"),
@@ -165,17 +165,17 @@ async def test_it_is_done_when_all_parts_are_however_they_end_together(pool: Poo
         pytest.param(WantedRepublication(tids=(1,)), set(), id="an order"),
     ],
 )
-async def test_with_its_end_what_was_lost_before_it_is_mended_and_nothing_else(
-    pool: Pool, wanted: WantedRepublication, mended: set[Compacted]
+async def test_with_its_end_what_was_lost_before_it_is_repaired_and_nothing_else(
+    pool: Pool, wanted: WantedRepublication, repaired: set[Compacted]
 ) -> None:
     for topic in BOTH:
         await compacted_topics.add_loss(pool, topic, Finder.ENRICHER, Reason.MADE_ANEW, None)
     await ask(pool, "a", wanted, 0)
     await parts(pool, 0)
-    assert {loss.topic for loss in await compacted_topics.losses(pool)} == {*BOTH} - mended
+    assert {loss.topic for loss in await compacted_topics.losses(pool)} == {*BOTH} - repaired
 
 
-async def test_what_is_lost_once_more_meanwhile_is_not_mended(pool: Pool) -> None:
+async def test_what_is_lost_once_more_meanwhile_is_not_repaired(pool: Pool) -> None:
     await compacted_topics.add_loss(pool, ORDERS, Finder.ENRICHER, Reason.MADE_ANEW, None)
     await ask(pool, "a", None, 0)
     await compacted_topics.add_loss(pool, ORDERS, Finder.ENRICHER, Reason.MADE_ANEW, None)

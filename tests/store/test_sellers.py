@@ -35,7 +35,7 @@ async def bootstrap(pool: Pool) -> None:
     await bootstraps.certify(pool, SELLER, at=at(60), certificate={}, proven=Span(at(-1), at(0)))
 
 
-async def renew(pool: Pool, life: Life = GRANTED) -> None:
+async def reauthorise(pool: Pool, life: Life = GRANTED) -> None:
     await sellers.add(pool, seller_id=SELLER, nick="demo_one", session_cipher=b"another", life=life)
 
 
@@ -102,28 +102,30 @@ async def test_a_refresh_brings_the_nick_that_the_platform_says_now(pool: Pool) 
 
 
 @pytest.mark.parametrize("before", [SellerState.NEW, SellerState.LIVE])
-async def test_a_renewed_session_makes_an_expired_seller_what_it_was(pool: Pool, before: SellerState) -> None:
+async def test_a_refreshed_session_makes_an_expired_seller_what_it_was(
+    pool: Pool, before: SellerState
+) -> None:
     if before is SellerState.LIVE:
         await bootstrap(pool)
     assert await sellers.refuse(pool, SELLER, 1, REFUSED)
     refused = await the_seller(pool)
     assert (refused.state, refused.reason, refused.replay_due) == (SellerState.EXPIRED, REFUSED, False)
     assert refused.refused_at is not None
-    await renew(pool)
+    await reauthorise(pool)
     found = await the_seller(pool)
     assert (found.state, found.reason, found.refused_at) == (before, None, None)
     assert found.replay_due, "what happened meanwhile is missing"
 
 
 async def test_a_refusal_of_an_older_session_leaves_the_newer_one_alone(pool: Pool) -> None:
-    await renew(pool)
+    await reauthorise(pool)
     assert not await sellers.refuse(pool, SELLER, 1, REFUSED)
     assert (await the_seller(pool)).state is SellerState.NEW
 
 
 async def test_a_slower_refresh_does_not_undo_a_newer_session(pool: Pool) -> None:
     before = await the_seller(pool)
-    await renew(pool)
+    await reauthorise(pool)
     assert not await sellers.store_refreshed(pool, before, before.nick, b"slow", Life())
     assert (await the_seller(pool)).session_cipher == b"another"
 
@@ -134,7 +136,7 @@ async def test_a_paused_seller_stays_paused_whatever_happens_and_is_what_it_was_
     assert await sellers.pause(pool, SELLER, "a holiday")
     assert not await sellers.pause(pool, SELLER, "twice")
     await bootstrap(pool)
-    await renew(pool)
+    await reauthorise(pool)
     assert ((await the_seller(pool)).state, (await the_seller(pool)).reason) == (
         SellerState.PAUSED,
         "a holiday",
@@ -160,12 +162,12 @@ async def test_an_expired_seller_that_is_bootstrapped_meanwhile_is_live_only_wit
     await sellers.refuse(pool, SELLER, 1, REFUSED)
     await bootstrap(pool)
     assert (await the_seller(pool)).state is SellerState.EXPIRED
-    await renew(pool)
+    await reauthorise(pool)
     assert (await the_seller(pool)).state is SellerState.LIVE
 
 
 async def test_a_cancelled_authorisation_ends_the_session_and_its_refresh(pool: Pool) -> None:
-    await renew(pool)
+    await reauthorise(pool)
     assert await sellers.cancel(pool, SELLER, at(10), CANCELLED)
     assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED), "a second time"
     found = await the_seller(pool)
@@ -174,13 +176,13 @@ async def test_a_cancelled_authorisation_ends_the_session_and_its_refresh(pool: 
 
 
 async def test_a_late_word_of_a_cancellation_does_not_end_a_newer_authorisation(pool: Pool) -> None:
-    await renew(pool, Life(authorised_at=at(20)))
+    await reauthorise(pool, Life(authorised_at=at(20)))
     assert not await sellers.cancel(pool, SELLER, at(10), CANCELLED)
     assert (await the_seller(pool)).state is SellerState.NEW
 
 
 async def test_one_claim_to_refresh_is_given_and_it_lapses_by_time(pool: Pool) -> None:
-    await renew(pool)
+    await reauthorise(pool)
     seller = await the_seller(pool)
     assert seller.refresh_allowed
     assert await sellers.begin_refresh(pool, seller, not_again_for_seconds=60)
@@ -197,7 +199,7 @@ async def test_one_claim_to_refresh_is_given_and_it_lapses_by_time(pool: Pool) -
 
 
 async def test_a_refused_refresh_leaves_a_working_session_alone(pool: Pool) -> None:
-    await renew(pool)
+    await reauthorise(pool)
     await sellers.refresh_refused(pool, await the_seller(pool), "no more")
     found = await the_seller(pool)
     assert (found.state, found.reason, found.life.refresh_cipher) == (SellerState.NEW, None, None)
@@ -210,7 +212,7 @@ async def test_a_replay_is_planned_once_and_only_for_the_session_and_the_seller_
     before = await the_seller(pool)
     async with pool.acquire() as connection:
         assert not await sellers.replay_planned(connection, before), "it was never away"
-        await renew(pool)
+        await reauthorise(pool)
         back = await the_seller(pool)
         assert not await sellers.replay_planned(connection, before), "subscribed with another session"
         await sellers.pause(pool, SELLER, "a holiday")
@@ -221,7 +223,7 @@ async def test_a_replay_is_planned_once_and_only_for_the_session_and_the_seller_
 
 
 async def test_other_ciphers_replace_only_those_that_were_read(pool: Pool) -> None:
-    await renew(pool)
+    await reauthorise(pool)
     read = await the_seller(pool)
     assert await sellers.reencrypt(pool, read, session_cipher=b"s2", refresh_cipher=b"r2")
     assert not await sellers.reencrypt(pool, read, session_cipher=b"s3", refresh_cipher=b"r3")
@@ -230,7 +232,7 @@ async def test_other_ciphers_replace_only_those_that_were_read(pool: Pool) -> No
 
 
 async def test_a_seller_shows_no_session_in_its_repr(pool: Pool) -> None:
-    await renew(pool)
+    await reauthorise(pool)
     shown = repr(await the_seller(pool))
     assert "another" not in shown
     assert "b'refresh'" not in shown

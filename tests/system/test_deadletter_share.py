@@ -31,7 +31,7 @@ async def test_poison_in_the_changes_stops_the_enricher_and_nothing_is_lost(
         assert await enricher.wait() == 1
         log = (system.group.folder / "enrich.log").read_text()
         assert "(unreadable_change 50)" in log
-        assert "mend the cause, or raise the limit, and start again" in log
+        assert "remove the cause, or raise the limit, and start again" in log
         assert await dead_letters(system) == 0
         assert await systems.unread_changes(system) == POISONED + 1
         assert await systems.stored(system, [order]) == 0

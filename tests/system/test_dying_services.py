@@ -58,12 +58,12 @@ IN_A_BATCH: list[Point] = [
     *("postponing.lingering_noted", "postponing.given_up_noted"),
 ]
 ASKING_AGAIN: list[Point] = [
-    *("refetching.answered_forgotten", "refetching.lingering_told", "refetching.hinted"),
+    *("refetching.answered_forgotten", "refetching.lingering_hinted", "refetching.hinted"),
     *("refetching.asked_noted", "refetching.given_up", "refetching.forgotten"),
 ]
 A_TASK: list[Point] = ["bulk.begun", "bulk.created", "bulk.requested", "bulk.published", "bulk.handed_over"]
 WITHOUT_TASKS: list[Point] = ["bulk.failed", "bulk.given_back", "bulk.brought", "bulk.hinted"]
-ERASING: list[Point] = ["erasing.removed", "enricher.marked", "erasing.tombstones_forgotten"]
+ERASING: list[Point] = ["erasure.removed", "enricher.marked", "erasure.tombstones_forgotten"]
 POINTS_HERE = frozenset({*IN_A_BATCH, *ASKING_AGAIN, *A_TASK, *WITHOUT_TASKS, *ERASING} - {"enricher.marked"})
 
 

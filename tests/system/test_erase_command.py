@@ -102,7 +102,7 @@ async def test_a_platform_that_does_not_answer_is_informed_by_the_next_run(
     erasure = await erasures.get(installation.pool, SELLER)
     assert erasure is not None
     assert erasure.finished_at is not None
-    assert not erasure.platform_told
+    assert not erasure.platform_notified
 
     assert await erase() == 0, "without an enricher: nothing else is left to do"
     assert await erase() == 0

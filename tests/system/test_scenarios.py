@@ -322,13 +322,13 @@ async def test_new_token(live: Stage) -> None:
     dead = {"unreadable_frame"}
     async with lived_through(live, may_be_dead=dead), systems.gaps_opened_and_closed(live.system):
         connects = live.platform.channel.ledger()["connects"]
-        renewed = live.play("new_token", scenarios.load("new_token", after_seconds=0))
+        refreshed = live.play("new_token", scenarios.load("new_token", after_seconds=0))
 
         async def has_come_back() -> bool:
             return live.platform.channel.ledger()["connects"] > connects
 
         await eventually(has_come_back)
-        assert renewed.has_struck
+        assert refreshed.has_struck
 
 
 async def test_silence(live: Stage) -> None:
@@ -368,7 +368,7 @@ async def test_outage(live: Stage) -> None:
         with suppress(TimeoutError):
             await eventually(lambda: struck(outage), within_seconds=60)
         assert outage.has_struck, outage.struck
-        # Only after the fault has struck: a session that is renewed before would be refused after it.
+        # Only after the fault has struck: a session that is refreshed before would be refused after it.
         await eventually(lambda: has_expired(live.system, victim))
         live.lift(outage)
         await authorise_again(live, victim)

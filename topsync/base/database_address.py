@@ -1,4 +1,4 @@
-"""Finds what is wrong with a database's address without asking the server. Waiting would not mend it.
+"""Finds what is wrong with a database's address without asking the server. Waiting would not help.
 
 The driver reads certificates and the user's name as it connects, and what it then says looks like an outage.
 """

@@ -49,8 +49,8 @@ Point = Literal[
     "postponing.lingering_noted",
     "postponing.given_up_noted",
     # and what an erased seller had.
-    "erasing.removed",
-    "erasing.tombstones_forgotten",
+    "erasure.removed",
+    "erasure.tombstones_forgotten",
     # What an operator asked to be published once more.
     "republishing.published",
     "republishing.noted",
@@ -68,7 +68,7 @@ Point = Literal[
     "replay.notified",
     # Asking again for what was not shown as promised, or was parked.
     "refetching.answered_forgotten",
-    "refetching.lingering_told",
+    "refetching.lingering_hinted",
     "refetching.hinted",
     "refetching.asked_noted",
     "refetching.given_up",
@@ -86,7 +86,7 @@ Point = Literal[
     "bulk.hinted",
     # Erasing a seller: the command.
     "erasure.begun",
-    "erasure.platform_told",
+    "erasure.platform_notified",
     "erasure.platform_noted",
     "erasure.asked",
     "erasure.orders_gone",

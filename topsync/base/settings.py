@@ -102,7 +102,7 @@ class PlatformSettings(_Settings):
 
 
 class AuthorisationSettings(_Settings):
-    """How sellers authorise us, and how their sessions are renewed."""
+    """How sellers authorise us, and how their sessions are refreshed."""
 
     oauth_url: HttpUrl = Field(
         HttpUrl("https://oauth.taobao.com"), description="Where `/authorize` and `/token` are."

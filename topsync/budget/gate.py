@@ -223,7 +223,7 @@ class BudgetGate:
             self._asking.add_done_callback(self._stopped_asking)
 
     def _stopped_asking(self, asking: asyncio.Task[None]) -> None:
-        """Raise a failure that no pause mends at the callers who wait; the next caller's ask begins anew."""
+        """Raise a failure that no pause ends at the callers who wait; the next caller's ask begins anew."""
         if asking.cancelled() or (error := asking.exception()) is None:
             return
         for caller in self._room.turn_away(lambda _, __: True):

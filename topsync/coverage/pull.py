@@ -48,7 +48,7 @@ class NotStoredError(RuntimeError):
 
 
 PULL_FAILURES: Final = (*PLATFORM_FAILURES, NotStoredError, ListingFailedError, ListRefusedError)
-"""What a later pull may mend: nothing was claimed, so nothing is lost."""
+"""What a later pull may repair: nothing was claimed, so nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True)

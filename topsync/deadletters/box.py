@@ -17,7 +17,7 @@ from schemas import cloud_events
 from topsync.base import metrics, telemetry
 from topsync.store import open_letters
 from topsync.store.database import Pool
-from topsync.store.open_letters import OpenLetter, Subject
+from topsync.store.open_letters import OpenDeadLetter, Subject
 from topsync.stream import records
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry
@@ -64,12 +64,12 @@ class DeadLetter:
             source=cloud_events.attributes(self.record.headers)["source"],
         )
 
-    def opened(self) -> OpenLetter | None:
+    def opened(self) -> OpenDeadLetter | None:
         """What the table has to know of it once the topic has it."""
         if self.subject is None:
             return None
         event_id = cloud_events.attributes(self.record.headers)["id"]
-        return OpenLetter(self.subject, event_id, self.seller_id)
+        return OpenDeadLetter(self.subject, event_id, self.seller_id)
 
 
 def letter(

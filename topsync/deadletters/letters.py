@@ -20,7 +20,7 @@ ORIGINAL: Final = "original_"
 UNKNOWN: Final = "unknown"
 
 
-class LetterId(NamedTuple):
+class DeadLetterId(NamedTuple):
     """The place of a letter in its topic. Written `partition/offset`."""
 
     partition: int
@@ -46,7 +46,7 @@ class LetterId(NamedTuple):
 class Letter:
     """A dead letter. Its `repr` holds nothing of the original."""
 
-    id: LetterId
+    id: DeadLetterId
     event_id: str
     """The CloudEvents id. An operator's marks refer to it, because it stays the same when the topic is made
     anew."""
@@ -72,7 +72,7 @@ def read(record: ConsumerRecord[bytes, bytes]) -> Letter:
     )
     hint = _hint(record.value)
     return Letter(
-        id=LetterId(record.partition, record.offset),
+        id=DeadLetterId(record.partition, record.offset),
         event_id=own.get("id", f"{record.topic}/{record.partition}/{record.offset}"),
         at=_instant(own.get("time"), record.timestamp),
         reason=own.get("reason", UNKNOWN),

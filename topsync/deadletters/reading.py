@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from topsync.base.errors import OperatorError
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import letters
-from topsync.deadletters.letters import Letter, LetterId
+from topsync.deadletters.letters import DeadLetterId, Letter
 from topsync.stream import clients, lookback
 from topsync.stream.clients import Consumer
 
@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 """Called with (offsets looked at, offsets in all)."""
 
 
-class LettersError(OperatorError):
+class DeadLettersError(OperatorError):
     """The dead letters cannot be read as asked."""
 
 
@@ -40,11 +40,11 @@ class Letters:
     consumer: Consumer
     partitions: list[TopicPartition]
 
-    async def get(self, wanted: LetterId) -> Letter:
+    async def get(self, wanted: DeadLetterId) -> Letter:
         """The letter with this id.
 
         Raises:
-            LettersError: it does not exist, or no longer.
+            DeadLettersError: it does not exist, or no longer.
         """
         tp = next((tp for tp in self.partitions if tp.partition == wanted.partition), None)
         if tp is not None:
@@ -52,7 +52,7 @@ class Letters:
             if begin <= wanted.offset < end:
                 for record in await lookback.between(self.consumer, tp, wanted.offset, wanted.offset + 1):
                     return letters.read(record)
-        raise LettersError(
+        raise DeadLettersError(
             f"there is no dead letter {wanted}, or no longer: see `topsync deadletter list --all`"
         )
 

@@ -14,12 +14,12 @@ from topsync.base import failpoints, terminal
 from topsync.base.progress_bars import looking
 from topsync.base.shown import shown
 from topsync.deadletters import reasons, retrying
-from topsync.deadletters.letters import Letter, LetterId
-from topsync.deadletters.reading import LettersError
+from topsync.deadletters.letters import DeadLetterId, Letter
+from topsync.deadletters.reading import DeadLettersError
 from topsync.deadletters.retrying import NothingToRetry
 from topsync.operate import dead_letter_tables
 from topsync.operate.dead_letter_desk import Desk, Filter, open_desk
-from topsync.operate.dead_letter_tables import LetterRow
+from topsync.operate.dead_letter_tables import DeadLetterRow
 from topsync.store import dead_letters, open_letters, sellers
 from topsync.stream import records
 from topsync.wiring import parts
@@ -34,7 +34,7 @@ BECAUSE_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class LetterRequest:
+class DeadLetterRequest:
     """Which letters a command deals with, and how."""
 
     names: Sequence[str]
@@ -51,7 +51,7 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
     """Show the newest letters, the newest last.
 
     Raises:
-        LettersError: there is no such letter, and the given reason is unknown to this release.
+        DeadLettersError: there is no such letter, and the given reason is unknown to this release.
     """
     async with open_desk() as desk:
         with looking(LOOKING) as progress:
@@ -71,10 +71,10 @@ async def list_letters(which: Filter, *, limit: int, as_json: bool) -> None:
         )
 
 
-def _refuse_slip(which: Filter, found: Sequence[LetterRow]) -> None:
+def _refuse_slip(which: Filter, found: Sequence[DeadLetterRow]) -> None:
     """A misspelt reason must not look like good news. Another release's reason is fine if it has letters."""
     if which.reason is not None and not found and which.reason not in reasons.KNOWN:
-        raise LettersError(reasons.unknown(which.reason))
+        raise DeadLettersError(reasons.unknown(which.reason))
 
 
 async def show(name: str, *, original: bool, as_json: bool) -> None:
@@ -93,7 +93,7 @@ async def show(name: str, *, original: bool, as_json: bool) -> None:
         terminal.say(dead_letter_tables.readable(row.letter.original))
 
 
-async def retry(request: LetterRequest) -> int:
+async def retry(request: DeadLetterRequest) -> int:
     """Ask again for the orders of letters; 1 when a named letter has no order to ask for."""
     async with _chosen(request) as (desk, found):
         plan = await _plan(desk, found)
@@ -119,7 +119,7 @@ async def retry(request: LetterRequest) -> int:
     return 1 if request.names and len(hints) < len(plan) else 0
 
 
-async def close(request: LetterRequest, because: str) -> None:
+async def close(request: DeadLetterRequest, because: str) -> None:
     """Note that letters are dealt with, and why. If a letter is closed already, the new reason counts."""
     words = _one_line(because)
     async with _chosen(request) as (desk, found):
@@ -136,12 +136,12 @@ async def close(request: LetterRequest, because: str) -> None:
 
 
 @asynccontextmanager
-async def _chosen(request: LetterRequest) -> AsyncIterator[tuple[Desk, list[LetterRow]]]:
+async def _chosen(request: DeadLetterRequest) -> AsyncIterator[tuple[Desk, list[DeadLetterRow]]]:
     """The letters to deal with. At the end, say whether there may be more of them."""
     if not request.names and request.which == Filter():
-        raise LettersError("which letters? Name their ids, or give --reason, --seller, --tid or --since")
+        raise DeadLettersError("which letters? Name their ids, or give --reason, --seller, --tid or --since")
     if request.names and request.which != Filter():
-        raise LettersError("either ids or --reason, --seller, --tid, --since, but not both")
+        raise DeadLettersError("either ids or --reason, --seller, --tid, --since, but not both")
     wanted = [_id(name) for name in request.names]
     async with open_desk() as desk:
         if wanted:
@@ -158,7 +158,7 @@ async def _chosen(request: LetterRequest) -> AsyncIterator[tuple[Desk, list[Lett
 
 
 async def _is_to_be_done(
-    request: LetterRequest,
+    request: DeadLetterRequest,
     plan: Sequence[tuple[Letter, str]],
     *,
     count: int,
@@ -187,7 +187,7 @@ async def _is_to_be_done(
     return False
 
 
-async def _plan(desk: Desk, found: Sequence[LetterRow]) -> list[tuple[Letter, Change | NothingToRetry]]:
+async def _plan(desk: Desk, found: Sequence[DeadLetterRow]) -> list[tuple[Letter, Change | NothingToRetry]]:
     now = datetime.now(UTC)
     known = {seller.seller_id for seller in await sellers.all_of(desk.pool)}
     plan: list[tuple[Letter, Change | NothingToRetry]] = []
@@ -208,7 +208,7 @@ def _retries(action: Change | NothingToRetry) -> str:
     return "asked for again" if isinstance(action, Change) else "nothing, see below"
 
 
-def _closes(row: LetterRow) -> str:
+def _closes(row: DeadLetterRow) -> str:
     return "; ".join(["closed", *(f"before: {done}" for done in dead_letter_tables.became(row.mark))])
 
 
@@ -232,17 +232,17 @@ def _one_line(because: str) -> str:
     """An operator's words as they are kept: a line of plain characters."""
     words = shown(" ".join(because.split()))
     if not words or len(words) > BECAUSE_CHARACTERS:
-        raise LettersError(
+        raise DeadLettersError(
             f"--because has {len(words)} characters: say in 1 to {BECAUSE_CHARACTERS} what was done"
         )
     return words
 
 
-def _id(name: str) -> LetterId:
+def _id(name: str) -> DeadLetterId:
     try:
-        return LetterId.parse(name)
+        return DeadLetterId.parse(name)
     except ValueError as error:
-        raise LettersError(f"{error}; see `topsync deadletter list`") from None
+        raise DeadLettersError(f"{error}; see `topsync deadletter list`") from None
 
 
 def _none(which: Filter) -> str:

@@ -14,9 +14,9 @@ from schemas import platform_time
 from topsync.base.errors import reaching
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import reading
-from topsync.deadletters.letters import Letter, LetterId
-from topsync.deadletters.reading import Letters, LettersError, Progress
-from topsync.operate.dead_letter_tables import LetterRow
+from topsync.deadletters.letters import DeadLetterId, Letter
+from topsync.deadletters.reading import DeadLettersError, Letters, Progress
+from topsync.operate.dead_letter_tables import DeadLetterRow
 from topsync.store import dead_letters, sellers
 from topsync.store.database import Pool
 from topsync.store.dead_letters import Mark
@@ -56,19 +56,19 @@ class Desk:
         """How long a mark is needed: by then the topic has dropped its letter."""
         return timedelta(hours=self.kafka.notices_retention_hours) + TOPIC_SLACK
 
-    async def named(self, wanted: Sequence[LetterId]) -> list[LetterRow]:
+    async def named(self, wanted: Sequence[DeadLetterId]) -> list[DeadLetterRow]:
         """These letters, open or not, each once.
 
         Raises:
-            LettersError: a letter does not exist, or no longer.
+            DeadLettersError: a letter does not exist, or no longer.
         """
         return await self._listed([await self.letters.get(id_) for id_ in dict.fromkeys(wanted)])
 
-    async def newest(self, which: Filter, limit: int, progress: Progress) -> list[LetterRow]:
+    async def newest(self, which: Filter, limit: int, progress: Progress) -> list[DeadLetterRow]:
         """The newest of the letters that are meant, oldest first."""
         seller_id = None if which.seller is None else await _seller_id(self.pool, which.seller)
         since = None if which.since is None else which.since.replace(tzinfo=platform_time.CHINA)
-        found: list[LetterRow] = []
+        found: list[DeadLetterRow] = []
         async for piece in self.letters.newest_first(since, progress):
             meant = [letter for letter in piece if _is_meant(letter, which, seller_id)]
             listed = await self._listed(meant)
@@ -78,9 +78,9 @@ class Desk:
         found.sort(key=lambda row: (row.letter.at, row.letter.id))
         return found[-limit:]
 
-    async def _listed(self, found: Sequence[Letter]) -> list[LetterRow]:
+    async def _listed(self, found: Sequence[Letter]) -> list[DeadLetterRow]:
         marks = await dead_letters.marks(self.pool, [letter.event_id for letter in found])
-        return [LetterRow(letter, marks.get(letter.event_id, Mark())) for letter in found]
+        return [DeadLetterRow(letter, marks.get(letter.event_id, Mark())) for letter in found]
 
 
 @asynccontextmanager
@@ -114,4 +114,4 @@ async def _seller_id(pool: Pool, name: str) -> int:
     found = await sellers.find(pool, name)
     if found is not None:
         return found.seller_id
-    raise LettersError(f"no seller {name}; see `topsync sellers list`, or give the id")
+    raise DeadLettersError(f"no seller {name}; see `topsync sellers list`, or give the id")

@@ -23,14 +23,14 @@ ATTRIBUTES: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class LetterRow:
+class DeadLetterRow:
     """A letter and what became of it."""
 
     letter: Letter
     mark: Mark
 
 
-def of_all(found: Iterable[LetterRow]) -> Table:
+def of_all(found: Iterable[DeadLetterRow]) -> Table:
     """A row for each letter."""
     table = Table(
         (
@@ -61,7 +61,7 @@ def of_plan(plan: Iterable[tuple[Letter, str]]) -> Table:
     return table
 
 
-def of_one(row: LetterRow, *, original: bool) -> Table:
+def of_one(row: DeadLetterRow, *, original: bool) -> Table:
     """All that is known about a letter; its content only with `original`."""
     letter = row.letter
     table = facts(f"Dead letter {letter.id}")
@@ -82,7 +82,7 @@ def of_one(row: LetterRow, *, original: bool) -> Table:
     return table
 
 
-def as_json(row: LetterRow) -> dict[str, object]:
+def as_json(row: DeadLetterRow) -> dict[str, object]:
     """A letter for machines, without its original."""
     letter = row.letter
     return {

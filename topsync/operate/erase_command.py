@@ -44,7 +44,7 @@ async def erase(name: str, confirmation: str | None, ask: Ask, *, stalled_after_
     async with parts.open_pool() as pool:
         seller = await seller_commands.find(pool, name)
         begun = await erasures.get(pool, seller.seller_id)
-        if begun is not None and begun.finished_at is not None and begun.platform_told:
+        if begun is not None and begun.finished_at is not None and begun.platform_notified:
             terminal.say(f"{seller.name} is erased already")
             return 0
         terminal.show(seller_tables.of_erasure(seller, await erasures.preview(pool, seller.seller_id)))
@@ -63,7 +63,7 @@ async def erase(name: str, confirmation: str | None, ask: Ask, *, stalled_after_
             terminal.say(f"interrupted; {erasure.GOES_ON}")
             raise
     terminal.say(*_erased(seller, outcome, settings.load(KafkaSettings)))
-    return 0 if outcome.platform_told else 1
+    return 0 if outcome.platform_notified else 1
 
 
 async def _erase(pool: Pool, seller: Seller, stalled_after_seconds: float) -> ErasureOutcome:
@@ -132,7 +132,7 @@ def _erased(seller: Seller, outcome: ErasureOutcome, kafka: KafkaSettings) -> li
             f"- in `snapshots`, whole orders: {short:g} days at most. They could not be deleted: "
             f"{outcome.snapshots_kept}"
         )
-    if not outcome.platform_told:
+    if not outcome.platform_notified:
         lines.append("The platform may go on sending its messages, which are dropped: run the command again")
     lines.append("`topsync sellers add` adds it again; it begins anew then.")
     return lines

@@ -60,7 +60,7 @@ async def republish(wish: RepublishRequest) -> int:
             counted = _counted(wanted.topics, expected)
             terminal.say(f"to be published again: {counted}, {_takes(expected, wish)}")
             return 0
-        # Note present losses before the request: when the republication ends, they are known to be mended.
+        # Note present losses before the request: when the republication ends, they are known to be repaired.
         with reaching(topics.SERVER, (PublishError, TimeoutError)):
             await TopicWatch(pool, kafka, registry).look()
         id_ = uuid4().hex[:12]

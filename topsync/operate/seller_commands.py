@@ -20,7 +20,7 @@ from topsync.platforms.taobao.gateway import oauth
 from topsync.platforms.taobao.gateway.errors import GrantRefusedError, TopError
 from topsync.platforms.taobao.gateway.oauth import CallbackError, OAuthClient, OAuthConfig
 from topsync.sellers import session_rules, status
-from topsync.sellers.renewal import life_of
+from topsync.sellers.session_refresh import life_of
 from topsync.store import bootstraps, refetches, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Life, NickError, Seller, SellerState
@@ -310,7 +310,7 @@ async def _reencrypt_all(pool: Pool, vault: Vault) -> None:
     done = 0
     for seller in found:
         session, refresh = seller.session_cipher, seller.life.refresh_cipher
-        # A token that no key opens stays as it is. A session that is renewed at this moment is not replaced.
+        # A token that no key opens stays as it is; so does a session that is refreshed at this moment.
         new_session = _under_first(session, vault)
         new_refresh = None if refresh is None else _under_first(refresh, vault)
         if (new_session, new_refresh) != (session, refresh):

@@ -174,7 +174,7 @@ def events(evidence: OrderEvidence) -> list[StoryEvent]:
         *_of_versions(evidence),
         *_of_rows(evidence),
         *_of_letters(evidence),
-        *_of_erasing(evidence),
+        *_of_erasure(evidence),
         *_of_republications(evidence),
         *_planned(evidence),
     ]
@@ -365,7 +365,7 @@ def _of_letters(evidence: OrderEvidence) -> Iterator[StoryEvent]:
             yield StoryEvent(noted.noted_at, StoryEventKind.SET_ASIDE, says, facts)
 
 
-def _of_erasing(evidence: OrderEvidence) -> Iterator[StoryEvent]:
+def _of_erasure(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     for one in evidence.records.erasures:
         says = f"its erasure was asked for ({one.where}{_not_done(one.ahead)})"
         yield StoryEvent(one.where.at, StoryEventKind.OPERATOR, says, {"record": str(one.where)})

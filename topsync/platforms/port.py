@@ -7,7 +7,7 @@ same everywhere:
 
     PlatformError
     ├── PlatformAwayError          no usable answer came, although it was asked for again: try later
-    ├── SessionRefusedError        the seller's session is refused: renew it, or park the seller's work
+    ├── SessionRefusedError        the seller's session is refused: refresh it, or park the seller's work
     └── ApplicationRefusedError    nothing is granted to the application: stop, its settings are wrong
 
 `CallLimitedError` of the call budget may come from every call as well: make no such call for a while.

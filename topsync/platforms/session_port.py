@@ -1,4 +1,4 @@
-"""The part of the port about sellers' sessions: how they are renewed, whose messages come, and the clock."""
+"""The part of the port about sellers' sessions: how to refresh them, whose messages come, and the clock."""
 
 from __future__ import annotations
 

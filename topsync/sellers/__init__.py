@@ -1,1 +1,1 @@
-"""Sellers and their sessions: kept, renewed, watched, and run by operators (docs/sellers.md)."""
+"""Sellers and their sessions: kept, refreshed, watched, and run by operators (docs/sellers.md)."""

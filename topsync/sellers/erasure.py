@@ -72,7 +72,7 @@ class ErasureOutcome:
     """All deleted rows except orders."""
     snapshots_kept: str | None
     """Why the records read from `snapshots` still exist; None when they were deleted."""
-    platform_told: bool
+    platform_notified: bool
 
 
 @dataclass(slots=True)
@@ -106,13 +106,13 @@ class Eraser:
         """
         state = await erasures.begin(self.pool, self._seller_id)
         failpoints.reach("erasure.begun")
-        platform_told = state.platform_told
-        if not platform_told and (platform_told := await self.tell_platform()):
-            failpoints.reach("erasure.platform_told")
-            await erasures.platform_told(self.pool, self._seller_id)
+        platform_notified = state.platform_notified
+        if not platform_notified and (platform_notified := await self.tell_platform()):
+            failpoints.reach("erasure.platform_notified")
+            await erasures.platform_notified(self.pool, self._seller_id)
             failpoints.reach("erasure.platform_noted")
         if state.finished_at is not None:
-            return ErasureOutcome(state.orders, 0, None, platform_told)
+            return ErasureOutcome(state.orders, 0, None, platform_notified)
         await self._erase_orders(state)
         failpoints.reach("erasure.orders_gone")
         kept = await self._delete_snapshots()
@@ -123,7 +123,7 @@ class Eraser:
         await self._notify(state)
         failpoints.reach("erasure.notified")
         await erasures.finish(self.pool, self._seller_id)
-        return ErasureOutcome(state.orders, rows, kept, platform_told)
+        return ErasureOutcome(state.orders, rows, kept, platform_notified)
 
     async def _erase_orders(self, state: ErasureProgress) -> None:
         """Request every order, until the owners have erased them and no earlier batch is under way.

@@ -119,9 +119,9 @@ class SessionWatch:
 
     async def _see_to(self, seller: Seller, given: set[int]) -> None:
         now = self.clock.now()
-        renewal = self.sessions.renewal
-        if renewal is not None and session_rules.refresh_is_due(seller, share=self.refresh_share, now=now):
-            seller = await renewal.renew(seller)
+        refresher = self.sessions.refresher
+        if refresher is not None and session_rules.refresh_is_due(seller, share=self.refresh_share, now=now):
+            seller = await refresher.refresh(seller)
         if seller.state is SellerState.EXPIRED:
             if EXPIRED not in given:
                 await self._warn(seller, EXPIRED)

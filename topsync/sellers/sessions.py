@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from topsync.base import telemetry
 from topsync.base.vault import Vault
 from topsync.sellers import session_rules
-from topsync.sellers.renewal import Renewal
+from topsync.sellers.session_refresh import SessionRefresher
 from topsync.store import sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller, SellerState
@@ -40,7 +40,7 @@ class Sessions:
 
     pool: Pool
     vault: Vault
-    renewal: Renewal | None = None
+    refresher: SessionRefresher | None = None
     """None: a session that is refused stays so."""
     unreadable: list[Seller] = field(default_factory=list)
     """Those that `usable` left out when it last looked, since no key of this process opens their session."""
@@ -98,7 +98,7 @@ class Sessions:
             is_news = await sellers.refuse(
                 self.pool, seller_id, account.seller.version, session_rules.REFUSED
             )
-            seller = await self._renewed(seller_id)
+            seller = await self._refreshed(seller_id)
             self._read_at = float("-inf")
             if is_news and seller is not None:
                 log.warning(
@@ -109,11 +109,11 @@ class Sessions:
                 )
         return self._usable_account(seller)
 
-    async def _renewed(self, seller_id: int) -> Seller | None:
+    async def _refreshed(self, seller_id: int) -> Seller | None:
         seller = await sellers.get(self.pool, seller_id)
-        if seller is None or seller.state is not SellerState.EXPIRED or self.renewal is None:
+        if seller is None or seller.state is not SellerState.EXPIRED or self.refresher is None:
             return seller
-        return await self.renewal.renew(seller)
+        return await self.refresher.refresh(seller)
 
     def account(self, seller: Seller) -> Account | None:
         """A seller with its session decrypted, whatever its state; none where no key opens it."""

@@ -153,7 +153,7 @@ class OAuthSettings:
     code_seconds: int = 300
     """How long a code can be exchanged: not documented."""
     renewal_ends_old_session: bool = True
-    """Whether a renewal ends the old session at once: not documented."""
+    """Whether a refresh ends the old session at once: not documented."""
     token_from_query: bool = False
     """Whether the token endpoint also takes a GET, and parameters from the query: not documented."""
     messages_need_session: bool = True

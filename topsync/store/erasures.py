@@ -50,7 +50,7 @@ class ErasureProgress:
     begun_at: datetime
     orders: int
     """Orders of which anything was stored when it began, themselves or a refund."""
-    platform_told: bool
+    platform_notified: bool
     """Whether the platform has been asked to send no more messages of the seller."""
     finished_at: datetime | None
 
@@ -106,9 +106,9 @@ async def get(pool: Pool, seller_id: int) -> ErasureProgress | None:
     return None if row is None else ErasureProgress(*row)
 
 
-async def platform_told(pool: Pool, seller_id: int) -> None:
+async def platform_notified(pool: Pool, seller_id: int) -> None:
     """Note that the platform sends no more messages of the seller. Idempotent."""
-    await pool.execute(sql("erasures.platform_told"), seller_id)
+    await pool.execute(sql("erasures.platform_notified"), seller_id)
 
 
 async def tids(pool: Pool, seller_id: int, *, at_once: int) -> AsyncIterator[list[int]]:

@@ -24,7 +24,7 @@ class Subject(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenLetter:
+class OpenDeadLetter:
     """A letter in the topic."""
 
     subject: Subject
@@ -39,7 +39,7 @@ async def among(pool: Pool, subjects: Collection[Subject], *, kept: timedelta) -
     return {Subject(*row) for row in rows}
 
 
-async def note(pool: Pool, letters: Sequence[OpenLetter], *, kept: timedelta) -> None:
+async def note(pool: Pool, letters: Sequence[OpenDeadLetter], *, kept: timedelta) -> None:
     """Note that the topic has these letters, and forget those that it no longer has. Idempotent."""
     by_subject = {letter.subject: letter for letter in letters}
     await pool.execute(

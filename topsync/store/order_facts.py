@@ -81,7 +81,7 @@ class TaskOfOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class NotedLetter:
+class NotedDeadLetter:
     """A dead letter that nobody has dealt with."""
 
     refund_id: int
@@ -168,7 +168,7 @@ class OrderFacts:
     refunds: tuple[StoredRow, ...] = ()
     wait: OrderWait | None = None
     task: TaskOfOrder | None = None
-    letters: tuple[NotedLetter, ...] = ()
+    letters: tuple[NotedDeadLetter, ...] = ()
     """The open dead letters."""
     tombstones: tuple[NotedTombstone, ...] = ()
     findings: tuple[str, ...] = ()
@@ -210,7 +210,7 @@ async def of_order(pool: Pool, tid: int, *, partition: int) -> OrderFacts:
             refunds=tuple(map(_stored, await look("refunds", tid))),
             wait=OrderWait(**{**waits[0], "refund_ids": tuple(waits[0]["refund_ids"])}) if waits else None,
             task=TaskOfOrder(*tasks[0]) if tasks else None,
-            letters=tuple(NotedLetter(*row) for row in await look("open_letters", tid)),
+            letters=tuple(NotedDeadLetter(*row) for row in await look("open_letters", tid)),
             tombstones=tuple(NotedTombstone(*row) for row in await look("tombstones", tid)),
             findings=tuple(row["finding"] for row in await look("findings", tid)),
             owner=PartitionOwner(*owners[0]) if owners else None,

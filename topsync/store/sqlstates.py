@@ -1,6 +1,6 @@
 """PostgreSQL's errors that pass by themselves, by classes of SQLSTATE (PostgreSQL's manual, Appendix A).
 
-Any other error is a defect of a statement or of its arguments, which no repetition mends.
+Any other error is a defect of a statement or of its arguments, which no repetition cures.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig
 from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.platforms.taobao.sessions import TaobaoGrants
-from topsync.sellers.renewal import Renewal
+from topsync.sellers.session_refresh import SessionRefresher
 from topsync.sellers.sessions import Sessions
 from topsync.store import api_calls, database, schema, shared_budget
 from topsync.store.api_calls import Call
@@ -212,7 +212,7 @@ async def open_sessions(
 ) -> AsyncIterator[Sessions]:
     """The sellers' sessions, refreshed where they can be."""
     async with OAuthClient(config) as oauth:
-        yield Sessions(pool, vault, Renewal(pool, vault, TaobaoGrants(oauth), clock))
+        yield Sessions(pool, vault, SessionRefresher(pool, vault, TaobaoGrants(oauth), clock))
 
 
 async def _keep_clock(source: TimeSource, clock: ServerClock) -> None:

@@ -61,7 +61,7 @@ async def run(lifetime: Lifetime) -> None:
                 topics=registry,
                 clock=clock,
                 max_attempts=own.refetch_attempts,
-                told_at_once=math.ceil(budget.calls_per_second * own.reconcile_poll_seconds),
+                hints_at_once=math.ceil(budget.calls_per_second * own.reconcile_poll_seconds),
             ),
             bulk=BulkDetails(
                 pool=pool,

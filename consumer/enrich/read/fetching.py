@@ -49,9 +49,9 @@ class Fetcher:
             return NoSession(seller_is_known=is_known), self.clock.now()
         fetched, fetched_at = await self._ask(wanted, account)
         if isinstance(fetched, SessionRefused):
-            renewed = await self.sessions.refused(account)
-            if renewed is not None:
-                fetched, fetched_at = await self._ask(wanted, renewed)
+            refreshed = await self.sessions.refused(account)
+            if refreshed is not None:
+                fetched, fetched_at = await self._ask(wanted, refreshed)
         if isinstance(fetched, Refused) and fetched.whole_kind:
             until = time.monotonic() + REFUSED_FOR_SECONDS
             self._refused_until[wanted.kind.kind, wanted.need.seller_id] = until

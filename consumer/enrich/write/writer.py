@@ -104,7 +104,7 @@ class PartitionWriter:
                 self._tools.pool, batch.erased, partition=self._partition, epoch=self._epoch, at=at
             )
             trail.erased(batch.erased)
-            failpoints.reach("erasing.removed")
+            failpoints.reach("erasure.removed")
 
     async def _weigh(self, batch: Batch) -> None:
         """Check what became of a batch's records since the last time; take out repeats of open dead letters.
@@ -172,7 +172,7 @@ class PartitionWriter:
         failpoints.reach("enricher.marked")
         if published.tombstones:
             await erasures.forget_tombstones(self._tools.pool, published.tombstones)
-            failpoints.reach("erasing.tombstones_forgotten")
+            failpoints.reach("erasure.tombstones_forgotten")
         await box.note(self._tools.pool, published.letters, kept=self._tools.topics.letters_kept)
 
     async def publish_leftovers(self) -> None:

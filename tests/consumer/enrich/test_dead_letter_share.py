@@ -79,7 +79,7 @@ def test_who_is_told_learns_how_many_why_and_what_to_do() -> None:
     assert "10 of the last 15 records" in told
     assert "unreadable_change 7, refused 3" in told
     assert "TOPSYNC_DEAD_LETTER_LIMIT_SHARE=0.2" in told
-    assert "mend the cause" in told
+    assert "remove the cause" in told
 
 
 def is_stopped(outcomes: Sequence[RecordOutcome], *, spares_one: bool, limit: Limit = LIMIT) -> bool:

@@ -56,7 +56,7 @@ from topsync.coverage.pull import Puller
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.kind import Kind
 from topsync.platforms.port import PlatformAwayError, SessionRefusedError
-from topsync.sellers.renewal import Renewal
+from topsync.sellers.session_refresh import SessionRefresher
 from topsync.sellers.sessions import Sessions
 from topsync.store import coverage, sellers
 from topsync.store.database import Pool
@@ -182,7 +182,7 @@ async def installation(
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(service.run(lifetime))
             await eventually(lambda: shop.callback_url)
-            sessions = Sessions(pool, vault, Renewal(pool, vault, MemoryGrants(shop, clock), clock))
+            sessions = Sessions(pool, vault, SessionRefresher(pool, vault, MemoryGrants(shop, clock), clock))
             yield Installation(shop, pool, kafka, topics, puller, sessions)
             lifetime.stop()
 
@@ -285,9 +285,11 @@ async def test_a_session_that_the_platform_refuses_is_refreshed(installation: In
     shop.token = "expired"
     with pytest.raises(SessionRefusedError):
         await installation.puller.preview(installation.request())
-    renewed = await sessions.refused(account)
-    assert renewed is not None
-    found = await installation.puller.preview(installation.request(token=renewed.session.get_secret_value()))
+    refreshed = await sessions.refused(account)
+    assert refreshed is not None
+    found = await installation.puller.preview(
+        installation.request(token=refreshed.session.get_secret_value())
+    )
     assert found.listed == ORDERS
 
 

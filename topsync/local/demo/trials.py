@@ -38,7 +38,7 @@ def of(system: System, *, environment: str, seller_id: int, now: datetime) -> It
         f"topsync replay --seller {seller_id} --from '{start}' --to '{end}' --dry-run",
         "what a replay would cost",
     )
-    yield Trial("topsync sellers list", "a session ends soon: `topsync sellers authorise` renews it")
+    yield Trial("topsync sellers list", "a session ends soon: `topsync sellers authorise` refreshes it")
     yield Trial(f"curl -d '{CUT}' {system.admin_url}/faults/cut", "another outage (docs/simulator.md)")
     for name, url in system.metrics.items():
         yield Trial(f"curl {url}", f"metrics of {name}")

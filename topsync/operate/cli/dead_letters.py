@@ -21,8 +21,8 @@ Since = Annotated[
     datetime | None,
     Moment(help="Only from then on: platform time (GMT+8), e.g. '2026-11-20 10:00:00'."),
 ]
-LetterName = Annotated[str, typer.Argument(help="The letter's id, as `list` shows it, e.g. 0/17.")]
-LetterNames = Annotated[list[str] | None, typer.Argument(help="Ids as `list` shows them.")]
+DeadLetterName = Annotated[str, typer.Argument(help="The letter's id, as `list` shows it, e.g. 0/17.")]
+DeadLetterNames = Annotated[list[str] | None, typer.Argument(help="Ids as `list` shows them.")]
 AtOnce = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many at once at most.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Sure = Annotated[bool, typer.Option("--yes", help="Do not ask, however many.")]
@@ -48,7 +48,7 @@ def deadletter_list(
 
 @app.command("show")
 def deadletter_show(
-    letter: LetterName,
+    letter: DeadLetterName,
     original: Annotated[
         bool,
         typer.Option(
@@ -65,7 +65,7 @@ def deadletter_show(
 
 @app.command("retry")
 def deadletter_retry(
-    letters: LetterNames = None,
+    letters: DeadLetterNames = None,
     reason: Reason = None,
     seller: OfSeller = None,
     tid: OfOrder = None,
@@ -76,7 +76,7 @@ def deadletter_retry(
 ) -> None:
     """Ask the platform again for the orders of dead letters, with an operator's priority. Idempotent.
 
-    Which ones: their ids, or open ones by reason, seller, order or time. Mend the
+    Which ones: their ids, or open ones by reason, seller, order or time. Fix the
     cause first. A letter that names no order cannot be tried again; the answer
     says what helps instead.
     """
@@ -85,7 +85,7 @@ def deadletter_retry(
     from topsync.operate.dead_letter_desk import Filter
 
     which = Filter(reason, seller, tid, since)
-    request = dead_letter_commands.LetterRequest(letters or [], which, limit, dry_run, yes, terminal.ask)
+    request = dead_letter_commands.DeadLetterRequest(letters or [], which, limit, dry_run, yes, terminal.ask)
     sys.exit(asyncio.run(dead_letter_commands.retry(request)))
 
 
@@ -94,7 +94,7 @@ def deadletter_close(
     because: Annotated[
         str, typer.Option(help="What was done about it, in a line that `list --all` and `show` repeat.")
     ],
-    letters: LetterNames = None,
+    letters: DeadLetterNames = None,
     reason: Reason = None,
     seller: OfSeller = None,
     tid: OfOrder = None,
@@ -114,5 +114,5 @@ def deadletter_close(
     from topsync.operate.dead_letter_desk import Filter
 
     which = Filter(reason, seller, tid, since)
-    request = dead_letter_commands.LetterRequest(letters or [], which, limit, dry_run, yes, terminal.ask)
+    request = dead_letter_commands.DeadLetterRequest(letters or [], which, limit, dry_run, yes, terminal.ask)
     asyncio.run(dead_letter_commands.close(request, because))

@@ -206,11 +206,11 @@ class Channel:
                 self._reception.counts.kicked += 1
                 client.close(code, reason)
 
-    def renew_tokens(self) -> None:
+    def replace_tokens(self) -> None:
         """Give every group a new token and push with it; clients get it by their next CONNECT."""
         for identity in self._queues:
             connections = self._reception.connections_of(self._door.token_of(identity))
-            token = self._door.renew(identity)
+            token = self._door.replace_token(identity)
             for client in connections:
                 if client.recipient is not None:
                     client.recipient = replace(client.recipient, token=token)

@@ -77,10 +77,10 @@ class Door:
         return self._identities.get(token or "")
 
     def token_of(self, identity: Identity) -> str:
-        """A random UUID for each identity, not for each connection; only `renew` changes it (3.4)."""
-        return self._tokens.get(identity) or self.renew(identity)
+        """A random UUID for each identity, not for each connection; only `replace_token` changes it (3.4)."""
+        return self._tokens.get(identity) or self.replace_token(identity)
 
-    def renew(self, identity: Identity) -> str:
+    def replace_token(self, identity: Identity) -> str:
         """Make a new token for an identity; a client that uses an old token is still recognised."""
         token = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
         self._tokens[identity] = token

@@ -133,7 +133,7 @@ class Platform(Protocol):
     def kick(self, code: int, reason: str, share: float) -> None:
         """Send a Close frame to clients of the channel; `share` (0 to 1) is the chance of each."""
 
-    def renew_tokens(self) -> None:
+    def replace_tokens(self) -> None:
         """Push with new tokens, which clients get only by a new CONNECT."""
 
     def inject(self, payload: bytes, opcode: int, *, final: bool) -> None:

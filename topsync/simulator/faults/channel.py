@@ -122,7 +122,7 @@ class NewToken(Fault):
         return True
 
     def begin(self, platform: Platform, remaining_seconds: float) -> None:
-        platform.renew_tokens()
+        platform.replace_tokens()
 
 
 class RawFrame(Fault):

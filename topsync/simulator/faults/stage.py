@@ -57,9 +57,9 @@ class FaultStage:
         """Send a Close frame to clients of the channel; `share` (0 to 1) is the chance of each."""
         self.channel.kick(code, reason, share)
 
-    def renew_tokens(self) -> None:
+    def replace_tokens(self) -> None:
         """Push with new tokens, which clients get only by a new CONNECT."""
-        self.channel.renew_tokens()
+        self.channel.replace_tokens()
 
     def inject(self, payload: bytes, opcode: int, *, final: bool) -> None:
         """Send each client of the channel this payload in a WebSocket frame."""

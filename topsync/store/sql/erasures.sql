@@ -44,13 +44,13 @@ set begun_at = now(), orders = excluded.orders, platform_told_at = null, finishe
 
 
 -- name: get
-select e.begun_at, e.orders, e.platform_told_at is not null as platform_told, e.finished_at
+select e.begun_at, e.orders, e.platform_told_at is not null as platform_notified, e.finished_at
 from erasures as e
 join sellers as s using (seller_id)
 where e.seller_id = $1 and s.state = 'erased'
 
 
--- name: platform_told
+-- name: platform_notified
 update erasures set platform_told_at = now() where seller_id = $1
 
 

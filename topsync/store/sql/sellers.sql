@@ -170,7 +170,7 @@ returning seller_id
 
 
 -- name: reencrypt
--- Only what was read is replaced: a session renewed meanwhile stays.
+-- Only what was read is replaced: a session refreshed meanwhile stays.
 update sellers set session_cipher = $3, refresh_cipher = $4
 where seller_id = $1 and session_version = $2 and session_cipher = $5 and refresh_cipher is not distinct from $6
 

@@ -339,7 +339,7 @@ async def test_a_refused_session_parks_the_sellers_orders_and_spares_everybody_e
     assert batch.dead_letters == again.dead_letters == []
 
 
-async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(shop: Shop) -> None:
+async def test_a_session_that_was_refreshed_meanwhile_is_taken_in_the_same_batch(shop: Shop) -> None:
     shop.gateway.trades[TID + 1] = platform_trade(TID + 1)
     await shop.read(shop.hint(TID + 1))  # the old session is held from here on
     seller = await sellers.get(shop.pool, SELLER)
@@ -354,9 +354,9 @@ async def test_a_session_that_was_renewed_meanwhile_is_taken_in_the_same_batch(s
     batch = await shop.read(shop.hint())
     assert batch.of(Kind.ORDER).versions.keys() == {TID}
     assert not batch.dead_letters
-    renewed = await sellers.get(shop.pool, SELLER)
-    assert renewed is not None
-    assert renewed.state is SellerState.NEW
+    refreshed = await sellers.get(shop.pool, SELLER)
+    assert refreshed is not None
+    assert refreshed.state is SellerState.NEW
 
 
 async def test_a_paused_seller_is_waited_for_and_an_unknown_one_is_not(shop: Shop) -> None:

@@ -97,7 +97,7 @@ async def test_frames_with_a_token_never_given_prove_nothing_and_a_few_of_them_f
         await eventually(lambda: channel.ledger()["confirmed"] == 1)
         await eventually(lambda: peer.status.unconfirmed_bytes == 0)
         since = now()
-        channel.renew_tokens()
+        channel.replace_tokens()
         for number in (2, 3, 4):
             channel.publish(message(number))
         await eventually(lambda: peer.status.ending is not None)

@@ -237,7 +237,7 @@ class TaskDuplicateError(DroppedError):
 
 
 class RequestRefusedError(TopError):
-    """A defect or a configuration that no retry mends: log it with its `request_id` and alert."""
+    """A defect or a configuration that no retry ends: log it with its `request_id` and alert."""
 
 
 class TopApplicationRefusedError(TopError, ApplicationRefusedError):

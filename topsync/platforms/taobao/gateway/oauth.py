@@ -1,4 +1,4 @@
-"""OAuth: how a seller authorises us, and how a session is renewed (docs/platform/gateway.md 3.16).
+"""OAuth: how a seller authorises us, and how a session is refreshed (docs/platform/gateway.md 3.16).
 
 The token endpoint uses plain HTTP forms and its own form of errors. It is not the gateway: its calls are not
 signed and it has no flow control, so they pass no gate. The callers decide how often they are made.
@@ -96,7 +96,7 @@ class OAuthClient:
         """Exchange a refresh token for a new session.
 
         Only apps sold on the service market can do this (docs/platform/gateway.md 3.16). Whether the old
-        session ends at once is not documented. The platform may have renewed the session although no answer
+        session ends at once is not documented. The platform may have refreshed the session although no answer
         came.
 
         Raises:

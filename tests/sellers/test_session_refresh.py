@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from tests.sellers.shops import Shop, open_shop
 from topsync.platforms.taobao.gateway.errors import SessionInvalidError
-from topsync.sellers import renewal
+from topsync.sellers import session_refresh
 from topsync.sellers.session_rules import REFUSED
 from topsync.sellers.sessions import Account
 from topsync.store import sellers
@@ -35,9 +35,9 @@ async def test_processes_that_are_refused_together_make_one_refresh_and_all_go_o
             ]
         assert shop.authorisations.counts == {"refresh_token": 1}
         newest = shop.authorisations.current(shop.platform.sellers[0]).token
-        renewed = [task.result() for task in tasks]
-        assert {account.session.get_secret_value() for account in renewed if account} == {newest}
-        assert None not in renewed
+        refreshed = [task.result() for task in tasks]
+        assert {account.session.get_secret_value() for account in refreshed if account} == {newest}
+        assert None not in refreshed
         for process in processes:
             await process.works(await process.account(shop.seller_id))
         seller = await shop.seller(processes[0])
@@ -45,13 +45,13 @@ async def test_processes_that_are_refused_together_make_one_refresh_and_all_go_o
         assert seller.replay_due
 
 
-async def test_a_session_that_was_renewed_elsewhere_is_taken_without_a_call(shop: Shop) -> None:
+async def test_a_session_that_was_refreshed_elsewhere_is_taken_without_a_call(shop: Shop) -> None:
     async with shop.process() as one, shop.process() as other:
         held = await one.account(shop.seller_id)
-        await other.renewal.renew(await shop.seller(other))
-        renewed = await one.sessions.refused(held)
-        assert renewed is not None
-        await one.works(renewed)
+        await other.refresher.refresh(await shop.seller(other))
+        refreshed = await one.sessions.refused(held)
+        assert refreshed is not None
+        await one.works(refreshed)
         assert shop.authorisations.counts == {"refresh_token": 1}
         assert (await shop.seller(one)).state is SellerState.NEW, "a refusal of the old session is no news"
 
@@ -85,7 +85,7 @@ async def test_a_refused_refresh_expires_the_seller_and_is_not_repeated(shop: Sh
 async def test_a_refresh_that_the_platform_refuses_early_leaves_the_working_session_alone(shop: Shop) -> None:
     async with shop.process() as process:
         shop.authorisations.refreshable = False
-        after = await process.renewal.renew(await shop.seller(process))
+        after = await process.refresher.refresh(await shop.seller(process))
         assert (after.state, after.life.refresh_cipher) == (SellerState.NEW, None)
         await process.works(await process.account(shop.seller_id))
 
@@ -106,7 +106,7 @@ async def test_no_answer_is_no_verdict_and_is_left_alone_for_a_while(shop: Shop)
 async def test_a_wrong_secret_condemns_no_seller(shop: Shop) -> None:
     async with shop.process() as process:
         shop.platform._apps["99000001"] = "changed"
-        after = await process.renewal.renew(await shop.seller(process))
+        after = await process.refresher.refresh(await shop.seller(process))
         assert shop.authorisations.counts == {"refused invalid_client": 1}
         assert (after.state, after.refresh_attempts, after.refresh_allowed) == (SellerState.NEW, 1, False)
         assert after.life.refresh_cipher is not None
@@ -132,9 +132,9 @@ async def test_a_process_that_dies_in_a_refresh_blocks_nobody_for_long(
         await process.pool.execute(
             "update sellers set refresh_begun_at = now() - interval '1 minute', refresh_not_before = now()"
         )
-        after = await process.renewal.renew(await shop.seller(process))
+        after = await process.refresher.refresh(await shop.seller(process))
         if platform_did_it:
-            assert (after.state, after.reason) == (SellerState.EXPIRED, renewal.LOST_ANSWER)
+            assert (after.state, after.reason) == (SellerState.EXPIRED, session_refresh.LOST_ANSWER)
         else:
             assert after.state is SellerState.NEW
             await process.works(process.sessions.account(after))
@@ -144,7 +144,7 @@ async def test_whoever_comes_second_waits_for_the_outcome(shop: Shop) -> None:
     async with shop.process() as one, shop.process() as other:
         seller = await shop.seller(one)
         assert await sellers.begin_refresh(one.pool, seller, not_again_for_seconds=60)
-        waiting = asyncio.create_task(other.renewal.renew(seller))
+        waiting = asyncio.create_task(other.refresher.refresh(seller))
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
         await sellers.store_refreshed(
@@ -163,7 +163,7 @@ async def test_a_session_of_another_seller_is_never_stored(
         await process.pool.execute(
             "update sellers set refresh_cipher = $1", shop.vault.encrypt(SecretStr(other))
         )
-        after = await process.renewal.renew(await shop.seller(process))
+        after = await process.refresher.refresh(await shop.seller(process))
         assert after.version == seller.version
         assert after.life.refresh_cipher is None
 
@@ -187,13 +187,13 @@ async def test_no_token_is_in_any_log_text_or_repr(
     async with shop.process() as process:
         account = await process.account(shop.seller_id)
         shop.end_session()
-        renewed = await process.sessions.refused(account)
+        refreshed = await process.sessions.refused(account)
         tokens |= shop.tokens()
-        assert isinstance(renewed, Account)
+        assert isinstance(refreshed, Account)
         shop.end_session(refreshable=False)
-        assert await process.sessions.refused(renewed) is None
+        assert await process.sessions.refused(refreshed) is None
         stored = await process.pool.fetchrow("select * from sellers")
-        shown = [repr(thing) for thing in (account, renewed, process, process.renewal, process.sessions)]
+        shown = [repr(thing) for thing in (account, refreshed, process, process.refresher, process.sessions)]
         written = capsys.readouterr()
         for text in (*shown, repr(stored), written.out, written.err, caplog.text):
             assert not [token for token in tokens if token in text]

@@ -37,7 +37,7 @@ OTHER_SELLER: Final = "a refresh brought a session of another seller"
 
 
 @dataclass(frozen=True, slots=True)
-class Renewal:
+class SessionRefresher:
     """What a refresh needs."""
 
     pool: Pool
@@ -47,7 +47,7 @@ class Renewal:
     _named: set[tuple[int, int]] = field(default_factory=set)
     """Sellers, with the version of a session whose refresh token no key opens, that the log has named."""
 
-    async def renew(self, seller: Seller) -> Seller:
+    async def refresh(self, seller: Seller) -> Seller:
         """Try to put another session in the place of this one; the seller as it stands afterwards.
 
         Safe to call from many tasks and processes at once: one call reaches the platform, everybody sees
