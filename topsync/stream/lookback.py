@@ -23,9 +23,10 @@ POLL_SECONDS: Final = 1.0
 PIECE_RECORDS: Final = 1000
 """Handed over by the client at once."""
 
-FETCH_WAIT_MILLISECONDS: Final = 20
+FETCH_WAIT_MILLISECONDS: Final = 50
 """How long Kafka may wait for records behind the last. The client asks for them ahead, although nobody wants
-them, and asks for nothing else meanwhile: by Kafka's default each piece would begin half a second late."""
+them, and gets no other answer meanwhile: by Kafka's default each piece and each look for a topic's end would
+come half a second late."""
 
 
 class StalledError(OperatorError):
