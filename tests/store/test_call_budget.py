@@ -165,6 +165,8 @@ def stop_calling(*processes: asyncio.subprocess.Process) -> None:
 
 
 async def report_of(process: asyncio.subprocess.Process) -> dict[str, dict[str, float]]:
+    assert process.stdin
+    process.stdin.close()
     output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     report: dict[str, dict[str, float]] = orjson.loads(output.splitlines()[-1])
