@@ -56,9 +56,11 @@ def _content(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
         for name, value in content["platform_fields"].items()
         if name in counted
     }
-    for name in kind.opaque:
+    for name, known in kind.opaque.items():
         if name in content:
-            content[name] = _in_one_form(content[name])
+            content[name] = _in_one_form(
+                [{field: value for field, value in row.items() if field in known} for row in content[name]]
+            )
     for name, part in kind.parts.items():
         value = content.get(name)
         if isinstance(value, list):
@@ -105,6 +107,13 @@ def _unknown(kind: type[PlatformObject], written: Object) -> dict[str, Any]:
     for name, part in kind.parts.items():
         value = written.get(name) or []
         rows = [_unknown(part, one) for one in (value if isinstance(value, list) else [value])]
+        if any(rows):
+            unknown[f"{name}."] = rows
+    for name, known in kind.opaque.items():
+        rows = [
+            {field: value for field, value in row.items() if field not in known}
+            for row in written.get(name) or []
+        ]
         if any(rows):
             unknown[f"{name}."] = rows
     return unknown

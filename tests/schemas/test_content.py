@@ -27,6 +27,9 @@ REFUND: dict[str, Any] = orjson.loads((SAMPLES / "refund_get.json").read_bytes()
 ]
 NEW: dict[str, Any] = {"x_new_text": "新", "x_new_number": 2**60, "x_new_list": {"x_new_item": []}}
 
+SERVICE: dict[str, Any] = {"oid": 7, "item_oid": 8, "service_id": 7001, "title": "延保"}
+PROMOTION: dict[str, Any] = {"id": 7, "promotion_name": "满减", "discount_fee": "1.00"}
+
 
 def of_trade(trade: dict[str, Any]) -> dict[str, Any]:
     return Trade.from_platform(trade).to_json()
@@ -51,13 +54,30 @@ def test_what_is_asked_for_is_known() -> None:
 
 
 @pytest.mark.parametrize("trade", [SAMPLE, PRESALE])
-def test_what_nobody_knows_is_carried_and_makes_no_version(trade: dict[str, Any]) -> None:
-    for changed in ({**trade, **NEW}, in_lines(trade, lambda line: line.update(NEW))):
-        assert hash_of(changed) == hash_of(trade)
-        written = of_trade(changed)
-        assert "x_new_number" in orjson.dumps(written).decode()
-        assert content.unknown_hash(Trade, written)
-        assert content.unknown_hash(Trade, of_trade(trade)) == b""
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda trade: {**trade, **NEW},
+        lambda trade: in_lines(trade, lambda line: line.update(NEW)),
+        lambda trade: {**trade, "service_orders": {"service_order": [{**SERVICE, **NEW}]}},
+        lambda trade: {**trade, "promotion_details": {"promotion_detail": [{**PROMOTION, **NEW}]}},
+    ],
+    ids=["order", "line", "service", "promotion"],
+)
+def test_what_nobody_knows_is_carried_and_makes_no_version(
+    alter: Callable[[dict[str, Any]], dict[str, Any]], trade: dict[str, Any]
+) -> None:
+    trade = {
+        **trade,
+        "service_orders": {"service_order": [SERVICE]},
+        "promotion_details": {"promotion_detail": [PROMOTION]},
+    }
+    changed = alter(trade)
+    assert hash_of(changed) == hash_of(trade)
+    written = of_trade(changed)
+    assert "x_new_number" in orjson.dumps(written).decode()
+    assert content.unknown_hash(Trade, written)
+    assert content.unknown_hash(Trade, of_trade(trade)) == b""
 
 
 def test_what_nobody_knows_of_a_refund_makes_no_version() -> None:

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from tests.support.eventually import eventually
 from topsync.base.settings import KafkaSettings
-from topsync.stream import clients, topic_admin, topic_look, topics
+from topsync.stream import clients, lookback, topic_admin, topic_look, topics
 from topsync.stream.layout import LayoutError
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry, Topic, TopicsError
@@ -50,6 +50,7 @@ async def reading(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
+        fetch_max_wait_ms=lookback.FETCH_WAIT_MILLISECONDS,
     )
     try:
         await consumer.start()

@@ -34,8 +34,8 @@ from topsync.local.system import (
     quick_settings,
 )
 from topsync.simulator.server import Simulator
+from topsync.stream import lookback, topics
 from topsync.stream import producer as producers
-from topsync.stream import topics
 from topsync.stream.records import Record as KafkaRecord
 from topsync.stream.topics import Registry, Topic
 
@@ -395,6 +395,7 @@ async def _reader(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
+        fetch_max_wait_ms=lookback.FETCH_WAIT_MILLISECONDS,
     )
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
     try:

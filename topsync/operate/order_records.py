@@ -160,7 +160,7 @@ async def _searching(
     until = asyncio.get_running_loop().time() + seconds
     async with clients.admin_client(kafka) as admin:
         (described,) = await admin.describe_topics([registry.dead_letters.name])
-    async with clients.reader(kafka, group_id=group) as consumer:
+    async with lookback.reader(kafka, group_id=group) as consumer:
         yield _Search(consumer, registry, since - CLOCKS_APART, until, len(described["partitions"]))
 
 

@@ -17,7 +17,7 @@ from topsync.store import orders, refunds
 from topsync.store.database import Pool
 from topsync.store.versions import StoredState
 from topsync.store.witness import ReadPosition
-from topsync.stream import clients
+from topsync.stream import clients, lookback
 from topsync.stream.topics import Registry, Topic
 from topsync.verify.agreement import ShownObject, shown
 from topsync.verify.witness import Seen, judge
@@ -79,7 +79,7 @@ class TopicReader:
 
     def __init__(self, kafka: KafkaSettings, topics: Registry, kind: AuditedKind) -> None:
         self._kind = kind
-        self._consumer = clients.consumer(kafka)
+        self._consumer = clients.consumer(kafka, fetch_max_wait_ms=lookback.FETCH_WAIT_MILLISECONDS)
         topic = kind.topic(topics)
         self._partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         self._seller_of: dict[int, int] = {}

@@ -32,7 +32,10 @@ def test_after_so_many_failures_in_a_row_there_is_no_further_take_over() -> None
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("away"), DatabaseAwayError("gone"), PlatformAwayError("away"), banned(0.0)], ids=repr
+    "error",
+    [OSError("away"), DatabaseAwayError("gone"), PlatformAwayError("away"), banned(0.0)],
+    # By the kind alone: a ban names the second of its end, and each worker makes its own.
+    ids=lambda error: type(error).__name__,
 )
 def test_an_outage_of_others_is_outlasted_however_long_it_is(error: Exception) -> None:
     restarts = Restarts()
