@@ -29,8 +29,8 @@ async def test_it_names_the_condition_its_place_and_both_sides_of_a_comparison()
 
 async def test_of_two_lambdas_in_a_line_it_shows_the_right_one() -> None:
     a, b = 1, 2
-    one, other = (lambda: a == 9), (lambda: b == 8)
-    assert "condition: a == 9" in await failure(eventually(one, within_seconds=SHORT))
+    first, other = (lambda: a == 9), (lambda: b == 8)
+    assert "condition: a == 9" in await failure(eventually(first, within_seconds=SHORT))
     assert "condition: b == 8" in await failure(eventually(other, within_seconds=SHORT))
 
 

@@ -13,7 +13,7 @@ TITLE, WHY = "Without power", "The machine would have to be unplugged."
 
 
 def function(*lines: int, branches: tuple[tuple[int, int], ...] = ()) -> dict[str, Any]:
-    return {"missing_lines": list(lines), "missing_branches": [list(one) for one in branches]}
+    return {"missing_lines": list(lines), "missing_branches": [list(branch) for branch in branches]}
 
 
 MEASURED = uncovered.read_report(
@@ -58,7 +58,7 @@ def test_two_reasons_for_a_place_are_a_problem() -> None:
 
 
 def test_a_branch_that_was_never_taken_is_named_by_both_its_ends() -> None:
-    branches = next(one for one in MEASURED.uncovered if one.function == "f")
+    branches = next(part for part in MEASURED.uncovered if part.function == "f")
     assert branches.shown == "7 to 9, 8 to the end"
 
 

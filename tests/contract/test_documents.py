@@ -301,7 +301,7 @@ def test_what_is_new_breaks_nobody(released: dict[str, Any]) -> None:
     del released[ORDER]["properties"]["cod_fee"]
     del released[documents.schema_path("taobao.trade.change.v1")]
     assert breaks(released) == []
-    text = [str(one) for one in documents.compare(released, documents.documents())]
+    text = [str(finding) for finding in documents.compare(released, documents.documents())]
     assert f"compatible  {ORDER}: cod_fee: added" in text
 
 

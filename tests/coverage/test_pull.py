@@ -138,7 +138,7 @@ class Shop:
 
     async def hints(self) -> list[Change]:
         found = await read_all(self.kafka, self.puller.changes_topic, 2)
-        return [Change.model_validate_json(one.value or b"") for one in found]
+        return [Change.model_validate_json(record.value or b"") for record in found]
 
     async def until_hinted(self, number: int) -> None:
         async with asyncio.timeout(BOUND_SECONDS):
@@ -270,7 +270,7 @@ async def test_a_listed_time_that_lies_ahead_holds_up_no_pull_and_proves_what_a_
     outcome = await pulling
     assert (outcome.listed, outcome.hinted) == (1, 1)
     assert outcome.proven_to is not None
-    (hint,) = {one.tid: one for one in await shop.hints()}.values()
+    (hint,) = {change.tid: change for change in await shop.hints()}.values()
     assert hint.modified is None
 
 
@@ -280,7 +280,7 @@ async def test_a_stored_time_that_lies_ahead_is_asked_for_when_a_list_tells_of_t
     shop.list_order(TID, 0)
     with pytest.raises(NotStoredError):
         await shop.puller.pull(shop.request())
-    assert {one.tid for one in await shop.hints()} == {TID}
+    assert {hint.tid for hint in await shop.hints()} == {TID}
     assert await shop.proven() == []
 
 

@@ -26,7 +26,7 @@ def span(start: float, end: float) -> Span:
 
 def seconds_of(ranges: list[Span]) -> set[int]:
     """The whole seconds that half-open ranges hold."""
-    return {second for second in SECONDS if any(one.start <= at(second) < one.end for one in ranges)}
+    return {second for second in SECONDS if any(part.start <= at(second) < part.end for part in ranges)}
 
 
 @st.composite

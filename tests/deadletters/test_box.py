@@ -41,14 +41,18 @@ def counted() -> float:
 def test_a_letter_keeps_its_original_and_is_counted_and_logged_only_when_it_is_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    before, one = counted(), letter(REFUND)
-    assert (one.record.topic, one.record.key, one.record.value) == ("t.trade.deadletter.v1", b"7", b"secret")
-    assert ("original_ce_id", b"1") in one.record.headers
-    headers = cloud_events.attributes(one.record.headers)
+    before, dead = counted(), letter(REFUND)
+    assert (dead.record.topic, dead.record.key, dead.record.value) == (
+        "t.trade.deadletter.v1",
+        b"7",
+        b"secret",
+    )
+    assert ("original_ce_id", b"1") in dead.record.headers
+    headers = cloud_events.attributes(dead.record.headers)
     assert (headers["reason"], headers["detail"]) == ("refused", "code 15")
     assert (headers["source"], headers["sellerid"]) == ("/topsync/a/test", str(SELLER))
     assert counted() == before
-    one.report()
+    dead.report()
     assert counted() == before + 1
     assert "secret" not in caplog.text
 

@@ -101,24 +101,24 @@ def read_reasons(text: Mapping[str, Any]) -> list[Reason]:
         KeyError: a reason without `title`, `why` or `places`.
     """
     return [
-        Reason(one["title"], one["why"], tuple(one["places"]), bool(one.get("only_sometimes")))
-        for one in text["reason"]
+        Reason(entry["title"], entry["why"], tuple(entry["places"]), bool(entry.get("only_sometimes")))
+        for entry in text["reason"]
     ]
 
 
 def problems(report: Report, reasons: Sequence[Reason]) -> list[str]:
     """What is wrong with the reasons, a line each: missing, without need, or twice."""
-    found, known = [one.place for one in report.uncovered], _by_place(reasons)
+    found, known = [part.place for part in report.uncovered], _by_place(reasons)
     return [
         *(
-            f"{one.place} is not covered ({one.shown}) and has no reason: write a test, or say why not"
-            for one in report.uncovered
-            if _reason_of(one, known) is None
+            f"{part.place} is not covered ({part.shown}) and has no reason: write a test, or say why not"
+            for part in report.uncovered
+            if _reason_of(part, known) is None
         ),
         *(
             f"{place} has a reason and is covered: remove the place"
             for place, reason in known.items()
-            if not reason.only_sometimes and not any(_stands_for(place, one) for one in found)
+            if not reason.only_sometimes and not any(_stands_for(place, place_) for place_ in found)
         ),
         *(f"{place} has two reasons: keep one" for place in dict.fromkeys(_twice(reasons))),
     ]
@@ -128,11 +128,11 @@ def table(report: Report, reasons: Sequence[Reason]) -> str:
     """What is not covered, by file, each place with its lines; what has no reason is marked."""
     known = _by_place(reasons)
     lines: list[str] = []
-    for file, places in groupby(report.uncovered, key=lambda one: one.file):
+    for file, places in groupby(report.uncovered, key=lambda part: part.file):
         lines.append(file)
-        for one in places:
-            mark = " " if _reason_of(one, known) else "?"
-            lines.append(f"  {mark} {one.named.strip('`')}: {one.shown}")
+        for part in places:
+            mark = " " if _reason_of(part, known) else "?"
+            lines.append(f"  {mark} {part.named.strip('`')}: {part.shown}")
     return "\n".join([*lines, ""])
 
 
@@ -141,10 +141,10 @@ def page(report: Report, reasons: Sequence[Reason]) -> str:
     known = _by_place(reasons)
     parts = [HEAD.format(summary=report.summary)]
     for reason in dict.fromkeys(known.values()):
-        places = [one for one in report.uncovered if _reason_of(one, known) is reason]
+        places = [part for part in report.uncovered if _reason_of(part, known) is reason]
         listed = [
-            f"- `{file}`: {', '.join(one.named for one in inside)}"
-            for file, inside in groupby(places, key=lambda one: one.file)
+            f"- `{file}`: {', '.join(part.named for part in inside)}"
+            for file, inside in groupby(places, key=lambda part: part.file)
         ]
         sometimes = [SOMETIMES] if reason.only_sometimes else []
         lines = [f"## {reason.title}", "", reason.why, *sometimes, "", *(listed or [NOTHING]), ""]
@@ -173,8 +173,8 @@ def _by_place(reasons: Sequence[Reason]) -> dict[str, Reason]:
     return {place: reason for reason in reasons for place in reason.places}
 
 
-def _reason_of(one: Uncovered, known: Mapping[str, Reason]) -> Reason | None:
-    return known.get(one.place) or known.get(one.file)
+def _reason_of(part: Uncovered, known: Mapping[str, Reason]) -> Reason | None:
+    return known.get(part.place) or known.get(part.file)
 
 
 def _stands_for(place: str, uncovered: str) -> bool:

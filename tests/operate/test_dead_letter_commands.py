@@ -114,7 +114,7 @@ class Desk:
 
     async def hints(self) -> Sequence[Change]:
         found = await read_all(self.kafka, self.registry.changes.name, 2)
-        return [Change.model_validate_json(one.value or b"") for one in found]
+        return [Change.model_validate_json(record.value or b"") for record in found]
 
 
 @pytest.fixture
@@ -355,9 +355,9 @@ async def test_a_closed_letter_is_no_longer_open_and_says_when_and_why(desk: Des
     assert line in desk.capsys.readouterr().out
 
     assert await desk.hints() == []
-    assert [(one.offset, one.headers, one.value) for one in await read_all(desk.kafka, desk.topic, 1)] == [
-        (one.offset, one.headers, one.value) for one in before
-    ]
+    assert [
+        (record.offset, record.headers, record.value) for record in await read_all(desk.kafka, desk.topic, 1)
+    ] == [(record.offset, record.headers, record.value) for record in before]
 
 
 async def test_a_letter_closed_twice_keeps_the_later_words(desk: Desk) -> None:

@@ -212,10 +212,10 @@ async def test_an_authorisation_is_kept_although_another_row_has_the_nick(
         await seller_commands.pause(first.nick, "for no reason")
     await seller_commands.authorise(str(second.user_id), code_for(shop, 1), nobody)
     assert "same nick" not in capsys.readouterr().out
-    for one in (first, second):
-        found = await sellers.find(process.pool, one.nick)
+    for seller in (first, second):
+        found = await sellers.find(process.pool, seller.nick)
         assert found is not None
-        assert found.seller_id == one.user_id
+        assert found.seller_id == seller.user_id
 
 
 async def test_what_is_done_to_an_id_is_not_done_to_the_seller_of_that_nick(
@@ -225,10 +225,16 @@ async def test_what_is_done_to_an_id_is_not_done_to_the_seller_of_that_nick(
     await sellers.add(process.pool, seller_id=other, nick=str(meant), session_cipher=b"x")
     await seller_commands.pause(str(meant), "meant")
     assert f"({meant}) is paused" in capsys.readouterr().out
-    assert [one.state for one in await sellers.all_of(process.pool)] == [SellerState.NEW, SellerState.PAUSED]
+    assert [seller.state for seller in await sellers.all_of(process.pool)] == [
+        SellerState.NEW,
+        SellerState.PAUSED,
+    ]
     with pytest.raises(SellerOperationError, match="nothing is erased"):
         await erase_command.erase(str(other), str(meant), nobody, stalled_after_seconds=1)
-    assert [one.state for one in await sellers.all_of(process.pool)] == [SellerState.NEW, SellerState.PAUSED]
+    assert [seller.state for seller in await sellers.all_of(process.pool)] == [
+        SellerState.NEW,
+        SellerState.PAUSED,
+    ]
 
 
 async def test_sellers_for_machines_are_one_document_whatever_is_in_a_nick(
@@ -247,24 +253,29 @@ async def test_sellers_for_machines_are_one_document_whatever_is_in_a_nick(
     (first, second) = orjson.loads(listed)["sellers"]
     assert (first["seller_id"], first["nick"], first["reason"]) == ("7", nick, "a holiday")
     assert second["seller_id"] == str(shop.seller_id)
-    one = orjson.loads(shown)
-    assert first.items() <= one.items()
-    assert (one["orders"], one["complete_until"], one["open_gaps"], one["bulk_start"]) == (0, None, [], None)
+    document = orjson.loads(shown)
+    assert first.items() <= document.items()
+    assert (
+        document["orders"],
+        document["complete_until"],
+        document["open_gaps"],
+        document["bulk_start"],
+    ) == (0, None, [], None)
 
 
 async def test_many_sellers_are_imported_at_once_with_sessions_that_work(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [
-        line_of(one.user_id, one.nick, shop.authorisations.current(one).token)
-        for one in shop.platform.sellers
+        line_of(seller.user_id, seller.nick, shop.authorisations.current(seller).token)
+        for seller in shop.platform.sellers
     ]
     for _ in range(2):
         await seller_commands.add_all(b"\n\n".join(lines) + b"\n")
         assert "2 sellers have their sessions" in capsys.readouterr().out
-        for one in shop.platform.sellers:
-            account = await process.account(one.user_id)
-            assert (account.seller.nick, account.seller.state) == (one.nick, SellerState.NEW)
+        for seller in shop.platform.sellers:
+            account = await process.account(seller.user_id)
+            assert (account.seller.nick, account.seller.state) == (seller.nick, SellerState.NEW)
             await process.works(account)
 
 

@@ -110,17 +110,17 @@ def evidence(draw: st.DrawFn) -> OrderEvidence:
 
 @given(evidence())
 def test_the_story_is_in_the_order_of_time_and_always_ends_with_how_it_stands(found: OrderEvidence) -> None:
-    times = [one.at for one in story.events(found)]
+    times = [event.at for event in story.events(found)]
     assert times == sorted(times)
     said = verdicts.verdicts(found)
     assert said
-    assert all(one.says and one.next for one in said)
+    assert all(verdict.says and verdict.next for verdict in said)
     assert len(story_tables.document(found)["standings"]) == len(said)  # type: ignore[arg-type]
 
 
 @given(evidence())
 def test_nothing_is_called_published_that_is_not(found: OrderEvidence) -> None:
-    standings = [one.standing for one in verdicts.verdicts(found)]
+    standings = [verdict.standing for verdict in verdicts.verdicts(found)]
     if OrderStanding.PUBLISHED in standings:
         assert found.order is not None
         assert found.order.is_published
@@ -134,8 +134,8 @@ def test_how_it_stands_does_not_depend_on_the_order_of_the_records(found: OrderE
         found,
         records=OrderRecords(hints=found.records.hints[::-1], versions=found.records.versions[::-1]),
     )
-    assert {one.standing for one in verdicts.verdicts(turned)} == {
-        one.standing for one in verdicts.verdicts(found)
+    assert {verdict.standing for verdict in verdicts.verdicts(turned)} == {
+        verdict.standing for verdict in verdicts.verdicts(found)
     }
 
 
@@ -176,7 +176,7 @@ def test_what_is_stored_answers_a_hint_that_is_not_committed_yet() -> None:
         source="push", revision=1, published_revision=1, transitions=(), changed=(), status_from=None,
     )  # fmt: skip
     found = plain(facts=OrderFacts(order=row), records=OrderRecords(hints=[hint(1)]))
-    assert [one.standing for one in verdicts.verdicts(found)] == [OrderStanding.PUBLISHED]
+    assert [verdict.standing for verdict in verdicts.verdicts(found)] == [OrderStanding.PUBLISHED]
     earlier = replace(row, fetched_at=NOW - timedelta(minutes=1))
     found = replace(found, facts=OrderFacts(order=earlier))
     assert verdicts.verdicts(found)[0].standing is OrderStanding.UNREAD
@@ -190,10 +190,10 @@ def test_what_was_hinted_and_let_go_says_where_to_look() -> None:
 def test_push_that_is_down_is_said_unless_an_open_gap_says_it() -> None:
     last = PushConnection(uuid4(), "default", NOW, NOW)
     down = plain(push_is_up=False, last_push=last)
-    assert OrderStanding.PUSH_DOWN in [one.standing for one in verdicts.verdicts(down)]
+    assert OrderStanding.PUSH_DOWN in [verdict.standing for verdict in verdicts.verdicts(down)]
     gap = SellerGap(NOW, None, "silent", NOW, None, None)
     down = replace(down, around=AroundOrder(gaps=(gap,)))
-    assert OrderStanding.PUSH_DOWN not in [one.standing for one in verdicts.verdicts(down)]
+    assert OrderStanding.PUSH_DOWN not in [verdict.standing for verdict in verdicts.verdicts(down)]
 
 
 def test_of_several_unread_records_the_oldest_one_says_what_stands_before_it() -> None:

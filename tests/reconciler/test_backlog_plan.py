@@ -90,11 +90,11 @@ def test_what_a_task_shows_is_no_older_than_its_request_or_than_itself(
 
 
 def test_what_a_task_does_not_show_as_promised_is_asked_for_alone() -> None:
-    def one(number: int, modified: float | None = None) -> Refetch:
+    def waiting(number: int, modified: float | None = None) -> Refetch:
         promised = None if modified is None else at(modified)
         return Refetch(TID + number, SELLER, "x", at(0), at(1), promised, "push", "in_task")
 
-    wanted = [one(0), one(1, 5), one(2, 6), one(3), one(4), one(5)]
+    wanted = [waiting(0), waiting(1, 5), waiting(2, 6), waiting(3), waiting(4), waiting(5)]
     answer: dict[int, dict[str, object]] = {
         **{TID + number: platform_trade(TID + number, 5) for number in range(3)},
         TID + 4: {"tid": TID + 4, "modified": "never"},
@@ -102,7 +102,7 @@ def test_what_a_task_does_not_show_as_promised_is_asked_for_alone() -> None:
     }
     brought = {tid: read_order(raw) for tid, raw in answer.items()}
     found = backlog_plan.sort_out(wanted, brought, latest_now=at(9))
-    assert [found_one.tid - TID for found_one, _ in found.good] == [0, 1]
+    assert [refetch.tid - TID for refetch, _ in found.good] == [0, 1]
     assert [tid - TID for tid in found.alone] == [2, 3, 4, 5], "older, absent, unreadable, ahead of time"
     waits = backlog_plan.waits(found, stored_within=timedelta(seconds=30))
     assert [waits[TID + number].total_seconds() for number in range(6)] == [30, 30, 0, 0, 0, 0]

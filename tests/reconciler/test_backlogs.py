@@ -77,8 +77,8 @@ class Desk:
         return [tid_of(OrderKey(0, number)) for number in range(count)]
 
     async def let_wait(self, tids: Sequence[int], **changes: object) -> None:
-        told = Refetch(0, self.seller, "x", at(0), at(1), None, "push", BACKLOG)
-        noted = [replace(told, tid=tid, **changes) for tid in tids]  # type: ignore[arg-type]
+        original = Refetch(0, self.seller, "x", at(0), at(1), None, "push", BACKLOG)
+        noted = [replace(original, tid=tid, **changes) for tid in tids]  # type: ignore[arg-type]
         await refetches.postpone(self.pool, noted, wait=timedelta(0))
 
     def calls(self, api: str) -> int:
@@ -112,12 +112,12 @@ class Desk:
         found = await read_all(self.kafka, self.bulk.topics.snapshots.name, PARTITIONS)
         return {
             trade.tid: trade
-            for trade in (Trade.from_platform(orjson.loads(one.value or b"")) for one in found)
+            for trade in (Trade.from_platform(orjson.loads(record.value or b"")) for record in found)
         }
 
     async def hinted(self) -> list[int]:
         found = await read_all(self.kafka, self.bulk.topics.changes.name, PARTITIONS)
-        return sorted(Change.model_validate_json(one.value or b"").tid for one in found)
+        return sorted(Change.model_validate_json(record.value or b"").tid for record in found)
 
     async def reasons(self) -> set[str]:
         return {row["reason"] for row in await self.pool.fetch("select reason from refetches")}
@@ -186,9 +186,9 @@ async def test_a_backlog_comes_by_a_task_for_each_hundred_orders(desk: Desk) -> 
     assert desk.calls("taobao.trade.fullinfo.get") == 0
     assert await desk.hinted() == []
     found = await read_all(desk.kafka, desk.bulk.topics.snapshots.name, PARTITIONS)
-    headers = [cloud_events.attributes(one.headers) for one in found]
-    assert {told["foundby"] for told in headers} == {"push"}
-    assert all(told["time"] >= before.isoformat()[:19] for told in headers)
+    headers = [cloud_events.attributes(record.headers) for record in found]
+    assert {attributes["foundby"] for attributes in headers} == {"push"}
+    assert all(attributes["time"] >= before.isoformat()[:19] for attributes in headers)
     assert await desk.reasons() == {LATE}, "known until they are stored"
 
 

@@ -80,10 +80,10 @@ def test_when_a_gap_is_pulled(pulled: float | None, now: float, is_due: bool) ->
 
 
 def test_a_gap_in_a_peak_is_pulled_from_further_back_and_proven_later() -> None:
-    one = gap(100_010, 100_100, pulled=100_101)
+    ended = gap(100_010, 100_100, pulled=100_101)
     provable = 100_100 + 3 * ALLOWANCE
-    assert plan.next_pull(standing(one, pulled=provable - 1), rules(), now=at(provable - 1)) is None
-    pull = plan.next_pull(standing(one, pulled=provable - 1), rules(), now=at(provable))
+    assert plan.next_pull(standing(ended, pulled=provable - 1), rules(), now=at(provable - 1)) is None
+    pull = plan.next_pull(standing(ended, pulled=provable - 1), rules(), now=at(provable))
     assert pull is not None
     assert pull.start == at(100_010 - 3 * OVERLAP)
 
@@ -122,7 +122,7 @@ def test_all_due_gaps_are_pulled_together_from_the_earliest_of_them() -> None:
     pull = plan.next_pull(standing(gap(40, 60, number=2), young, gap(10, 30)), rules(), now=at(200))
     assert pull is not None
     assert pull.start == at(10 - OVERLAP)
-    assert [one.id for one in pull.gaps] == [2, 1]
+    assert [due.id for due in pull.gaps] == [2, 1]
     assert pull.reason == "gap 2,1"
 
 
@@ -160,19 +160,19 @@ def ledgers(draw: st.DrawFn) -> list[Span]:
     return [span(start, end) for start, end in zip(edges[::2], edges[1::2], strict=False)]
 
 
-@given(one=gaps_, proven=ledgers())
+@given(asked=gaps_, proven=ledgers())
 def test_a_gap_is_closed_only_when_it_has_ended_and_each_of_its_seconds_is_proven(
-    one: Gap, proven: list[Span]
+    asked: Gap, proven: list[Span]
 ) -> None:
-    is_closed = plan.closed([one], proven, rules(), now=NOW) == [one]
-    if not proven or one.ended is None:
+    is_closed = plan.closed([asked], proven, rules(), now=NOW) == [asked]
+    if not proven or asked.ended is None:
         assert not is_closed
         return
-    begins = max(one.began, proven[0].start)
-    seconds = (one.ended - begins).total_seconds()
+    begins = max(asked.began, proven[0].start)
+    seconds = (asked.ended - begins).total_seconds()
     instants = [begins + timedelta(seconds=number) for number in range(int(seconds))]
     missing = [when for when in instants if not any(known.start <= when < known.end for known in proven)]
-    assert is_closed == (not missing and (bool(instants) or _touches(proven, begins, one.ended)))
+    assert is_closed == (not missing and (bool(instants) or _touches(proven, begins, asked.ended)))
 
 
 def _touches(proven: Sequence[Span], begins: datetime, ended: datetime) -> bool:
@@ -211,7 +211,7 @@ def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_ag
             pulls += 1
             assert pulls < 200
             pulled_at = now
-            due = {one.id for one in pull.gaps}
+            due = {pulled.id for pulled in pull.gaps}
             still_open = [
                 gap_ if gap_.id not in due else Gap(*_values(gap_)[:-1], now) for gap_ in still_open
             ]
@@ -224,25 +224,25 @@ def test_every_gap_that_has_ended_is_pulled_until_it_is_proven_and_then_never_ag
                 if proof:
                     proven = _merged([*proven, proof])
             closed = plan.closed(still_open, proven, rules(), now=NOW)
-            for one in closed:
-                assert one.ended is not None
-                assert spans.covers(proven, Span(max(one.began, proven[0].start), one.ended))
-            still_open = [one for one in still_open if one not in closed]
+            for done in closed:
+                assert done.ended is not None
+                assert spans.covers(proven, Span(max(done.began, proven[0].start), done.ended))
+            still_open = [each for each in still_open if each not in closed]
         now += timedelta(seconds=poll)
 
 
-def _values(one: Gap) -> tuple[int, int, datetime, datetime | None, str, datetime, datetime | None]:
-    return one.id, one.seller_id, one.began, one.ended, one.cause, one.opened_at, one.pulled_at
+def _values(of: Gap) -> tuple[int, int, datetime, datetime | None, str, datetime, datetime | None]:
+    return of.id, of.seller_id, of.began, of.ended, of.cause, of.opened_at, of.pulled_at
 
 
 def _merged(ranges: list[Span]) -> list[Span]:
     """As the ledger's multirange merges them."""
     merged: list[Span] = []
-    for one in sorted(ranges, key=lambda each: each.start):
-        if merged and one.start <= merged[-1].end:
-            merged[-1] = Span(merged[-1].start, max(merged[-1].end, one.end))
+    for part in sorted(ranges, key=lambda each: each.start):
+        if merged and part.start <= merged[-1].end:
+            merged[-1] = Span(merged[-1].start, max(merged[-1].end, part.end))
         else:
-            merged.append(one)
+            merged.append(part)
     return merged
 
 

@@ -34,7 +34,7 @@ LINGERING = replace(MISSING, reason=refetch.LINGERING)
 
 
 @pytest.mark.parametrize(
-    ("one", "attempts", "verdict"),
+    ("waiting", "attempts", "verdict"),
     [
         pytest.param(MISSING, 0, Verdict.ASK, id="what is missing is asked for"),
         pytest.param(MISSING, ATTEMPTS - 1, Verdict.ASK, id="again and again"),
@@ -46,8 +46,10 @@ LINGERING = replace(MISSING, reason=refetch.LINGERING)
         pytest.param(PARKED, 10 * ATTEMPTS, Verdict.ASK, id="what its seller held up is never given up"),
     ],
 )
-def test_what_becomes_of_an_order_whose_time_has_come(one: Refetch, attempts: int, verdict: Verdict) -> None:
-    assert refetching.judge(replace(one, attempts=attempts), max_attempts=ATTEMPTS) is verdict
+def test_what_becomes_of_an_order_whose_time_has_come(
+    waiting: Refetch, attempts: int, verdict: Verdict
+) -> None:
+    assert refetching.judge(replace(waiting, attempts=attempts), max_attempts=ATTEMPTS) is verdict
 
 
 def test_the_waits_grow_to_a_bound() -> None:
@@ -72,7 +74,7 @@ class Desk:
 
     async def hints(self) -> list[Change]:
         found = await read_all(self.kafka, self.refetching.topics.changes.name, 2)
-        return [Change.model_validate_json(one.value or b"") for one in found]
+        return [Change.model_validate_json(record.value or b"") for record in found]
 
 
 @pytest.fixture
@@ -202,4 +204,4 @@ async def test_messages_of_a_seller_that_is_away_are_told_so_that_they_are_parke
 
 
 async def linger(desk: Desk, *wanted: Refetch, after: timedelta) -> None:
-    await refetches.linger(desk.pool, [Lingering(one, at(0) + after) for one in wanted], now=at(0))
+    await refetches.linger(desk.pool, [Lingering(waiting, at(0) + after) for waiting in wanted], now=at(0))

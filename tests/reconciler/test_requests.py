@@ -48,7 +48,7 @@ class Desk:
         """Write requests, as anybody may."""
         topic = self.reader.topics.signals.name
         await self.producer.publish(
-            [one if isinstance(one, Record) else records.signal(topic, one, at=at(0)) for one in asked]
+            [item if isinstance(item, Record) else records.signal(topic, item, at=at(0)) for item in asked]
         )
 
     def record(self, value: bytes | None, *, type_: str = ReplayRequested.event_type) -> Record:
@@ -71,11 +71,11 @@ class Desk:
 
     async def written(self, topic: Topic) -> list[Record]:
         found = await systems.records(self.reader.kafka, topic)
-        return [Record(one.topic, one.key, one.value, list(one.headers)) for one in found]
+        return [Record(record.topic, record.key, record.value, list(record.headers)) for record in found]
 
     async def outcomes(self) -> list[ReplayFinished]:
-        told = await self.written(self.reader.topics.notifications)
-        return [ReplayFinished.model_validate_json(one.value or b"") for one in told]
+        found = await self.written(self.reader.topics.notifications)
+        return [ReplayFinished.model_validate_json(record.value or b"") for record in found]
 
 
 @pytest.fixture
@@ -122,12 +122,12 @@ async def test_an_id_that_stands_for_something_else_is_refused_and_names_what_it
     async with desk.reading():
         pass
     refusals = await desk.outcomes()
-    assert [(one.seller_id, one.start, one.end, one.dry_run) for one in refusals] == [
-        (one.seller_id, one.start, one.end, one.dry_run) for one in others
+    assert [(refusal.seller_id, refusal.start, refusal.end, refusal.dry_run) for refusal in refusals] == [
+        (request.seller_id, request.start, request.end, request.dry_run) for request in others
     ]
-    assert {one.state for one in refusals} == {"failed"}
-    (told,) = {one.error for one in refusals}
-    assert told == (
+    assert {refusal.state for refusal in refusals} == {"failed"}
+    (error,) = {refusal.error for refusal in refusals}
+    assert error == (
         "the id stock-check-17 is taken: it stands for a dry run of seller 2200000000001 from 2025-11-20 "
         "10:00:00 (GMT+8) to 2025-11-20 10:01:00 (GMT+8); choose another id, or see what became of it: "
         "topsync replay --id stock-check-17"
@@ -216,10 +216,10 @@ async def test_what_cannot_be_read_is_a_dead_letter_that_says_why_and_the_next_i
     async with desk.reading():
         pass
     (letter,) = await desk.written(desk.reader.topics.dead_letters)
-    told = cloud_events.attributes(letter.headers)
-    assert (told["reason"], letter.value, letter.key) == ("unreadable_signal", value, b"x")
-    assert what in told["detail"]
-    assert "with a space" not in told["detail"]
+    attributes = cloud_events.attributes(letter.headers)
+    assert (attributes["reason"], letter.value, letter.key) == ("unreadable_signal", value, b"x")
+    assert what in attributes["detail"]
+    assert "with a space" not in attributes["detail"]
 
 
 async def test_a_request_of_a_type_that_nobody_knows_yet_is_told_of(desk: Desk) -> None:

@@ -21,7 +21,7 @@ PAID_BACK = {**RETURNED, "status": "SUCCESS"}
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "words"),
     [
         pytest.param(None, ASKED, ["created"], id="new"),
         pytest.param(ASKED, AGREED, ["agreed"], id="agreed"),
@@ -38,14 +38,14 @@ PAID_BACK = {**RETURNED, "status": "SUCCESS"}
         pytest.param(ASKED, {"status": "NEVER_SEEN"}, ["updated"], id="a status that nobody knows"),
     ],
 )
-def test_what_a_step_tells(before: dict[str, str] | None, after: dict[str, str], told: list[str]) -> None:
+def test_what_a_step_tells(before: dict[str, str] | None, after: dict[str, str], words: list[str]) -> None:
     step = refund_transitions.step(before, after, Source.PUSH)
-    assert list(step.transitions) == told
-    assert step.main == told[-1]
+    assert list(step.transitions) == words
+    assert step.main == words[-1]
     assert step.status_from == (before["status"] if before else None)
     corrected = refund_transitions.step(before, after, Source.SWEEP)
     assert RefundTransition.CORRECTED in corrected.transitions
-    assert corrected.main == (told[-1] if told != ["updated"] else "corrected")
+    assert corrected.main == (words[-1] if words != ["updated"] else "corrected")
 
 
 def test_a_refusal_is_told_each_time() -> None:
@@ -66,7 +66,7 @@ def test_every_move_of_a_simulated_refund_is_told_as_what_it_is() -> None:
     world = make_world(orders=0)
     seller = world.books[0].seller
     happening = world.create(seller, TradeType.FIXED)
-    number, told, before = happening.draft.key.number, [], None
+    number, words, before = happening.draft.key.number, [], None
     for kind in (
         EventKind.PAY, EventKind.SHIP,
         EventKind.REFUND_CREATE, EventKind.REFUND_REFUSE, EventKind.REFUND_CLOSE,
@@ -83,7 +83,7 @@ def test_every_move_of_a_simulated_refund_is_told_as_what_it_is() -> None:
         now = orjson.loads(Refund.from_platform(raw).to_wire())
         if before is not None and before["refund_id"] != now["refund_id"]:
             before = None
-        told.append(refund_transitions.step(before, now, Source.PUSH).main.value)
+        words.append(refund_transitions.step(before, now, Source.PUSH).main.value)
         before = now
-    assert told == ["created", "refused", "closed", "created", "agreed", "goods-returned", "succeeded"]
+    assert words == ["created", "refused", "closed", "created", "agreed", "goods-returned", "succeeded"]
     assert world.clock.second() > START_SECOND

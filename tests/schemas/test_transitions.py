@@ -87,14 +87,14 @@ def wandering_life(type_: TradeType, seed: int) -> list[tuple[EventKind, Order]]
     return life
 
 
-def told(life: Sequence[Order], source: Source = Source.PUSH) -> list[Delta[Transition]]:
+def steps_of(life: Sequence[Order], source: Source = Source.PUSH) -> list[Delta[Transition]]:
     """The steps that a subscriber is told of a life."""
     first = transitions.step(None, life[0], source)
     return [first, *(transitions.step(before, after, source) for before, after in pairwise(life))]
 
 
 def counted(steps: Sequence[Delta[Transition]]) -> Counter[Transition]:
-    return Counter(one for step in steps for one in step.transitions)
+    return Counter(word for step in steps for word in step.transitions)
 
 
 lives = st.one_of(
@@ -112,11 +112,11 @@ def test_each_transition_of_every_life_is_reported_when_it_happens_and_once() ->
     for type_ in TradeType:
         for seed in range(24):
             life = wandering_life(type_, seed)
-            steps = told([trade for _, trade in life])
+            steps = steps_of([trade for _, trade in life])
             for (kind, _), step in zip(life, steps, strict=True):
-                for one in set(step.transitions) - {Transition.UPDATED}:
-                    assert kind in MOVES_OF[one], (type_, seed, kind, step)
-            assert all(counted(steps)[one] <= 1 for one in ONCE)
+                for word in set(step.transitions) - {Transition.UPDATED}:
+                    assert kind in MOVES_OF[word], (type_, seed, kind, step)
+            assert all(counted(steps)[word] <= 1 for word in ONCE)
             seen += counted(steps)
     assert set(seen) == set(Transition) - {Transition.CORRECTED}, "each of them occurs"
 
@@ -147,7 +147,7 @@ def test_each_move_that_others_act_on_is_reported_as_what_it_is() -> None:
     for type_ in TradeType:
         for seed in range(24):
             life = wandering_life(type_, seed)
-            for (kind, after), step in zip(life, told([trade for _, trade in life]), strict=True):
+            for (kind, after), step in zip(life, steps_of([trade for _, trade in life]), strict=True):
                 assert expected(kind, type_, after) <= set(step.transitions), (type_, seed, kind)
 
 
@@ -159,10 +159,10 @@ def test_whoever_misses_states_in_between_is_reported_all_that_an_open_order_wen
     """A state may be skipped: pushed together, fetched late, or found after a gap."""
     kept = [*data.draw(st.sets(st.integers(0, len(life) - 1)).map(sorted)), len(life) - 1]
     fewer = [life[position] for position in dict.fromkeys(kept)]
-    everything, less = counted(told(life)), counted(told(fewer))
-    assert all(less[one] <= everything[one] for one in ONCE), "nothing is made up"
+    everything, less = counted(steps_of(life)), counted(steps_of(fewer))
+    assert all(less[word] <= everything[word] for word in ONCE), "nothing is made up"
     if Transition.CLOSED not in everything:
-        assert all(less[one] == everything[one] for one in ONCE), "nothing is lost"
+        assert all(less[word] == everything[word] for word in ONCE), "nothing is lost"
     assert less[Transition.CLOSED] == everything[Transition.CLOSED]
 
 
@@ -171,7 +171,7 @@ def test_whoever_misses_states_in_between_is_reported_all_that_an_open_order_wen
 def test_steps_that_were_never_published_are_told_with_the_next_one(
     life: list[Order], data: st.DataObject
 ) -> None:
-    steps = told(life)
+    steps = steps_of(life)
     cut = data.draw(st.integers(0, len(steps) - 1))
     joined = steps[0]
     for step in steps[1 : cut + 1]:
@@ -210,7 +210,7 @@ def test_what_reconciliation_found_is_marked_and_still_says_what_it_is(source: S
     """Whoever waits for `paid` must not lose the orders whose message was lost."""
     reconciled = source in (Source.GAP, Source.OPERATOR, Source.SWEEP)
     life = [trade for _, trade in wandering_life(TradeType.FIXED, 0)]
-    for by_push, found in zip(told(life), told(life, source), strict=True):
+    for by_push, found in zip(steps_of(life), steps_of(life, source), strict=True):
         assert (Transition.CORRECTED in found.transitions) == reconciled
         if by_push.transitions == (Transition.UPDATED,) and reconciled:
             assert found.main is Transition.CORRECTED
@@ -233,9 +233,9 @@ def test_changed_names_exactly_the_fields_that_differ(life: list[Order], data: s
     }
     assert {name for name in changed if "." in name} == {
         f"orders.{name}"
-        for one, other in zip(before["orders"], after["orders"], strict=True)
-        for name in one.keys() | other.keys()
-        if one.get(name) != other.get(name)
+        for line, other in zip(before["orders"], after["orders"], strict=True)
+        for name in line.keys() | other.keys()
+        if line.get(name) != other.get(name)
     }
 
 
@@ -298,7 +298,7 @@ def test_a_change_of_address_is_reported_whenever_the_platform_shows_it() -> Non
         for seed in range(24):
             life = wandering_life(type_, seed)
             address = 0
-            for (kind, _), step in zip(life, told([trade for _, trade in life]), strict=True):
+            for (kind, _), step in zip(life, steps_of([trade for _, trade in life]), strict=True):
                 address += kind is EventKind.ADDRESS
                 is_shown = address % 2 == 0 or (address == 1 and type_ is not TradeType.COD)
                 is_reported = Transition.ADDRESS_CHANGED in step.transitions

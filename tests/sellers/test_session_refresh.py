@@ -46,14 +46,16 @@ async def test_processes_that_are_refused_together_make_one_refresh_and_all_go_o
 
 
 async def test_a_session_that_was_refreshed_elsewhere_is_taken_without_a_call(shop: Shop) -> None:
-    async with shop.process() as one, shop.process() as other:
-        held = await one.account(shop.seller_id)
+    async with shop.process() as process, shop.process() as other:
+        held = await process.account(shop.seller_id)
         await other.refresher.refresh(await shop.seller(other))
-        refreshed = await one.sessions.refused(held)
+        refreshed = await process.sessions.refused(held)
         assert refreshed is not None
-        await one.works(refreshed)
+        await process.works(refreshed)
         assert shop.authorisations.counts == {"refresh_token": 1}
-        assert (await shop.seller(one)).state is SellerState.NEW, "a refusal of the old session is no news"
+        assert (await shop.seller(process)).state is SellerState.NEW, (
+            "a refusal of the old session is no news"
+        )
 
 
 async def test_without_a_refresh_the_seller_is_expired_and_nobody_asks_again(
@@ -141,14 +143,14 @@ async def test_a_process_that_dies_in_a_refresh_blocks_nobody_for_long(
 
 
 async def test_whoever_comes_second_waits_for_the_outcome(shop: Shop) -> None:
-    async with shop.process() as one, shop.process() as other:
-        seller = await shop.seller(one)
-        assert await sellers.begin_refresh(one.pool, seller, not_again_for_seconds=60)
+    async with shop.process() as process, shop.process() as other:
+        seller = await shop.seller(process)
+        assert await sellers.begin_refresh(process.pool, seller, not_again_for_seconds=60)
         waiting = asyncio.create_task(other.refresher.refresh(seller))
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
         await sellers.store_refreshed(
-            one.pool, seller, seller.nick, shop.vault.encrypt(SecretStr("new")), seller.life
+            process.pool, seller, seller.nick, shop.vault.encrypt(SecretStr("new")), seller.life
         )
         assert (await waiting).version == seller.version + 1
         assert not shop.authorisations.counts

@@ -24,7 +24,7 @@ class Desk:
         await self.open.wait()
         if self.error is not None:
             raise self.error
-        return [ValueError(str(one)) if one > 100 and one % 2 else 2 * one for one in numbers]
+        return [ValueError(str(number)) if number > 100 and number % 2 else 2 * number for number in numbers]
 
     async def begin(self, *numbers: int) -> list[asyncio.Task[int]]:
         """Ask for each, one after the other; returns when all wait."""

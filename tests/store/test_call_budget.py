@@ -305,8 +305,8 @@ async def test_the_days_quota_holds_for_all_and_its_reserve_for_the_live_priorit
     open_one: OpenBook, pool: Pool
 ) -> None:
     limits = CallLimits(calls_per_second=500, calls_per_day=60, live_reserve=20)
-    async with open_one(limits) as one, open_one(limits) as other:
-        gates = [BudgetGate(book, GateConfig(max_in_flight=1)) for book in (one, other)]
+    async with open_one(limits) as first, open_one(limits) as other:
+        gates = [BudgetGate(book, GateConfig(max_in_flight=1)) for book in (first, other)]
         made = Counter[Priority]()
 
         async def use_up(priority: Priority) -> None:

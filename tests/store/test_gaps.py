@@ -48,35 +48,35 @@ async def fall_silent(pool: Pool, id_: UUID) -> None:
 
 
 async def test_a_connection_is_up_until_it_is_lost_or_silent(pool: Pool) -> None:
-    one, other = connection(0, 5), connection(1, 6)
-    for each in (other, one):
+    first, other = connection(0, 5), connection(1, 6)
+    for each in (other, first):
         await push_connections.write(pool, each)
-    assert await push_connections.up(pool, silent_for=SILENT_FOR) == [one, other]
+    assert await push_connections.up(pool, silent_for=SILENT_FOR) == [first, other]
     assert await lost(pool) == []
-    await fall_silent(pool, one.id)
+    await fall_silent(pool, first.id)
     assert await push_connections.up(pool, silent_for=SILENT_FOR) == [other]
     (silent,) = await lost(pool)
-    assert silent.id == one.id
+    assert silent.id == first.id
     assert silent.reason == "the push process stopped writing"
     await push_connections.write(pool, connection(1, 7, lost=9, id_=other.id))
     assert await push_connections.up(pool, silent_for=SILENT_FOR) == []
     assert [(gone.id, gone.reason) for gone in await lost(pool)] == [
-        (one.id, "the push process stopped writing"),
+        (first.id, "the push process stopped writing"),
         (other.id, "closed"),
     ]
 
 
 async def test_the_last_proof_of_a_connection_never_moves_back(pool: Pool) -> None:
-    one = connection(0, 50)
-    await push_connections.write(pool, one)
-    await push_connections.write(pool, connection(0, 20, id_=one.id))
+    former = connection(0, 50)
+    await push_connections.write(pool, former)
+    await push_connections.write(pool, connection(0, 20, id_=former.id))
     assert [up.last_proof_at for up in await push_connections.up(pool, silent_for=SILENT_FOR)] == [at(50)]
 
 
 async def test_a_loss_shows_what_the_last_proof_really_was(pool: Pool) -> None:
-    one = connection(0, 50)
-    await push_connections.write(pool, one)
-    await push_connections.write(pool, connection(0, 20, lost=60, id_=one.id))
+    former = connection(0, 50)
+    await push_connections.write(pool, former)
+    await push_connections.write(pool, connection(0, 20, lost=60, id_=former.id))
     assert [gone.last_proof_at for gone in await lost(pool)] == [at(20)], (
         "silent: acknowledgements proved nothing"
     )
@@ -98,16 +98,16 @@ async def test_a_loss_opens_one_gap_per_seller_from_the_last_proof_once(pool: Po
 async def test_a_connection_that_was_given_up_as_silent_and_writes_again_can_be_lost_again(
     pool: Pool,
 ) -> None:
-    one = connection(0, 40)
-    await push_connections.write(pool, one)
-    await fall_silent(pool, one.id)
+    former = connection(0, 40)
+    await push_connections.write(pool, former)
+    await fall_silent(pool, former.id)
     (silent,) = await lost(pool)
     await open_for(pool, silent)
-    await push_connections.write(pool, connection(0, 70, id_=one.id))
+    await push_connections.write(pool, connection(0, 70, id_=former.id))
     (back,) = await push_connections.up(pool, silent_for=SILENT_FOR)
     await gaps.end_by(pool, back)
     assert {gap.ended for gap in await gaps.open_gaps(pool)} == {at(70)}
-    await push_connections.write(pool, connection(0, 80, lost=90, id_=one.id))
+    await push_connections.write(pool, connection(0, 80, lost=90, id_=former.id))
     (again,) = await lost(pool)
     assert await open_for(pool, again) == 2
     assert (

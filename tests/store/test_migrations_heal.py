@@ -32,7 +32,7 @@ async def test_a_time_ahead_that_a_former_version_stored_gives_way_and_is_asked_
         # As the former version's writers still do it, without a word of how late it can be.
         hidden = [version(TID, HOURS, HOURS), version(TID + 1, HOURS, HOURS), version(TID + 2, -2, HOURS)]
         written = await orders.TABLE.upsert(pool, hidden, partition=0, epoch=epoch)
-        assert [one.tid for one in written.ahead] == [TID]
+        assert [row.tid for row in written.ahead] == [TID]
         paid_back = [refund_version(REFUND, TID, HOURS, HOURS, status="SUCCESS")]
         assert (await refunds.TABLE.upsert(pool, paid_back, partition=0, epoch=epoch)).rows == 1
         assert (await orders.TABLE.known(pool, [TID]))[TID].modified == at(HOURS)

@@ -34,8 +34,8 @@ async def write(pool: Pool, epoch: int, *versions: OrderVersion) -> int:
     """How many rows it changed. What it says to be unpublished is what the table says to be."""
     written = await orders.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
     found = await orders.TABLE.unpublished(pool, [version.trade.tid for version in versions])
-    stored = {one.tid: parsed(one) for one in found}
-    assert all(parsed(one) == stored[one.tid] for one in written.ahead)
+    stored = {row_.tid: parsed(row_) for row_ in found}
+    assert all(parsed(unpublished) == stored[unpublished.tid] for unpublished in written.ahead)
     return written.rows
 
 
@@ -61,7 +61,7 @@ async def publish(pool: Pool, *tids: int) -> list[UnpublishedOrder]:
         st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from("ab")),
         min_size=1,
         max_size=5,
-        unique_by=lambda one: one,
+        unique_by=lambda drawn: drawn,
     )
 )
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -80,24 +80,25 @@ async def test_the_versions_of_an_order_end_in_the_same_row_whatever_their_order
         await write(pool, epoch, *batch)
     found = await pool.fetch("select tid, modified, fetched_at, content_hash, trade from orders")
     assert len(found) == len(permutations)
-    for one in found:
+    for stored in found:
         # Of two states of the same moment either is right, if only it is the same one for all.
         candidates = [
-            version(one["tid"], modified, 10 + fetched, seller_memo=memo) for modified, fetched, memo in drawn
+            version(stored["tid"], modified, 10 + fetched, seller_memo=memo)
+            for modified, fetched, memo in drawn
         ]
         newest = max(candidates, key=lambda each: (each.trade.modified, each.fetched_at, each.content_hash))
         expected = newest.trade
-        assert (one["modified"], one["fetched_at"]) == (expected.modified, newest.fetched_at)
-        assert one["content_hash"] == expected.content_hash()
-        assert orjson.loads(one["trade"]) == orjson.loads(expected.to_wire())
+        assert (stored["modified"], stored["fetched_at"]) == (expected.modified, newest.fetched_at)
+        assert stored["content_hash"] == expected.content_hash()
+        assert orjson.loads(stored["trade"]) == orjson.loads(expected.to_wire())
 
 
 async def test_writing_the_same_versions_again_changes_nothing(pool: Pool, epoch: int) -> None:
     batch = [version(TID, 1, 5), version(TID + 1, 1, 5)]
     assert await write(pool, epoch, *batch) == 2
-    before = [tuple(await row(pool, one.trade.tid)) for one in batch]
+    before = [tuple(await row(pool, order.trade.tid)) for order in batch]
     assert await write(pool, epoch, *batch) == 0
-    assert [tuple(await row(pool, one.trade.tid)) for one in batch] == before
+    assert [tuple(await row(pool, order.trade.tid)) for order in batch] == before
 
 
 @pytest.mark.parametrize(
@@ -138,9 +139,9 @@ async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: in
     paid = version(TID, 30, 31, seller_memo="paid")
     assert await write(pool, epoch, paid) == 0, "nobody says how late it can be"
 
-    async def write_at(second: float, one: OrderVersion) -> int:
+    async def write_at(second: float, order: OrderVersion) -> int:
         written = await orders.TABLE.upsert(
-            pool, [one], partition=PARTITION, epoch=epoch, latest_now=at(second)
+            pool, [order], partition=PARTITION, epoch=epoch, latest_now=at(second)
         )
         return written.rows
 
@@ -257,12 +258,12 @@ async def _until_waiting(pool: Pool) -> None:
 
 async def test_what_is_stored_but_not_published_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:
     await write(pool, epoch, version(TID, 1, 5), version(TID + 1, 1, 5), version(TID + 2, 1, 5))
-    assert [one.tid for one in await all_unpublished(pool, orders.TABLE)] == [TID, TID + 1, TID + 2]
+    assert [order.tid for order in await all_unpublished(pool, orders.TABLE)] == [TID, TID + 1, TID + 2]
     (ahead,) = await publish(pool, TID)
     assert (ahead.tid, ahead.seller_id, ahead.revision, ahead.modified) == (TID, SELLER, 1, at(1))
     assert orjson.loads(ahead.value) == orjson.loads(trade(TID, 1).to_wire())
-    assert [one.tid for one in await orders.TABLE.unpublished(pool, [TID, TID + 1])] == [TID + 1]
-    assert [one.tid for one in await all_unpublished(pool, orders.TABLE)] == [TID + 1, TID + 2]
+    assert [order.tid for order in await orders.TABLE.unpublished(pool, [TID, TID + 1])] == [TID + 1]
+    assert [order.tid for order in await all_unpublished(pool, orders.TABLE)] == [TID + 1, TID + 2]
 
 
 async def test_marking_an_older_revision_does_not_hide_a_newer_one(pool: Pool, epoch: int) -> None:
@@ -271,7 +272,7 @@ async def test_marking_an_older_revision_does_not_hide_a_newer_one(pool: Pool, e
     ahead = await orders.TABLE.unpublished(pool, [TID])
     await write(pool, epoch, version(TID, 2, 6))
     await orders.TABLE.mark_published(pool, ahead)
-    assert [one.revision for one in await orders.TABLE.unpublished(pool, [TID])] == [2]
+    assert [order.revision for order in await orders.TABLE.unpublished(pool, [TID])] == [2]
 
 
 async def test_marking_never_goes_back(pool: Pool, epoch: int) -> None:
@@ -355,7 +356,7 @@ async def test_ids_and_times_survive_the_database_unchanged(pool: Pool, epoch: i
 async def step_of(pool: Pool) -> tuple[list[str], str | None, list[str], str]:
     (ahead,) = await orders.TABLE.unpublished(pool, [TID])
     step = ahead.step
-    return [str(one) for one in step.transitions], step.status_from, list(step.changed), ahead.source.value
+    return [str(word) for word in step.transitions], step.status_from, list(step.changed), ahead.source.value
 
 
 async def test_each_version_says_what_has_happened_since_the_one_before(pool: Pool, epoch: int) -> None:

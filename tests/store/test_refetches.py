@@ -79,7 +79,7 @@ async def test_refunds_are_asked_for_with_their_order_each_once(pool: Pool) -> N
     await refetches.postpone(pool, [wanted(settled=1, modified=2), refund], wait=NOW)
     assert await due(pool) == [replace(wanted(settled=3, modified=2), refund_ids=(7,))]
     await refetches.postpone(pool, [replace(wanted(), refund_ids=(9, 7))], wait=LATER)
-    assert [one.refund_ids for one in await due(pool)] == [(7, 9)]
+    assert [refetch.refund_ids for refetch in await due(pool)] == [(7, 9)]
 
 
 async def test_an_order_alone_does_not_answer_for_its_refunds(pool: Pool) -> None:
@@ -121,8 +121,8 @@ async def test_what_is_parked_comes_back_with_its_seller_in_the_order_of_occurre
 ) -> None:
     await sellers.pause(pool, SELLER, "because")
     late, early = (parked(TID, second=9, reason=reason), parked(TID + 1, second=1, reason=reason))
-    for one in (late, early):
-        await refetches.postpone(pool, [one], wait=NOW)
+    for refetch in (late, early):
+        await refetches.postpone(pool, [refetch], wait=NOW)
     assert await returned(pool) == []
     assert await refetches.parked(pool) == {SELLER: 2}
     await sellers.resume(pool, SELLER, "expired meanwhile")
@@ -151,15 +151,15 @@ async def test_no_attempt_counts_while_a_seller_is_away_and_no_wait_outlasts_its
 
 async def test_of_what_was_parked_only_so_much_is_under_way_at_once(pool: Pool) -> None:
     """Thousands of hints of a returned seller would stand before the changes of all others."""
-    one, *rest = [parked(TID + second, second=second) for second in range(5)]
-    await refetches.postpone(pool, [one, *rest], wait=NOW)
+    first, *rest = [parked(TID + second, second=second) for second in range(5)]
+    await refetches.postpone(pool, [first, *rest], wait=NOW)
     await refetches.postpone(pool, [replace(parked(TID + 9), seller_id=SELLER + 1)], wait=LATER)
-    assert await refetches.returned(pool, limit=2) == [one, rest[0]]
-    await refetches.asked(pool, {one.tid: LATER})
+    assert await refetches.returned(pool, limit=2) == [first, rest[0]]
+    await refetches.asked(pool, {first.tid: LATER})
     assert await refetches.returned(pool, limit=2) == [rest[0]]
     await refetches.asked(pool, {rest[0].tid: LATER})
     assert await refetches.returned(pool, limit=2) == []
-    await refetches.forget(pool, [one.tid])
+    await refetches.forget(pool, [first.tid])
     assert await refetches.returned(pool, limit=2) == [rest[1]]
 
 
@@ -193,7 +193,7 @@ async def test_a_backlog_is_not_asked_for_with_the_others(pool: Pool) -> None:
         TID + 2: BACKLOG,
     }
     await refetches.bring(pool, [TID + 2], wait=NOW)
-    assert [one.tid for one in await due(pool)] == [TID + 2]
+    assert [refetch.tid for refetch in await due(pool)] == [TID + 2]
 
 
 async def test_what_was_asked_for_counts_until_it_is_stored(pool: Pool) -> None:
@@ -270,8 +270,8 @@ async def test_messages_that_wait_are_answered_by_what_answers_a_message(
 async def test_what_was_noted_while_it_was_hinted_is_not_forgotten(pool: Pool) -> None:
     """A writer may be quicker with the hint than the reconciler is with forgetting it."""
     hinted = [waiting(tid, second=1) for tid in (TID, TID + 1, TID + 2)]
-    for one in hinted:
-        await linger(pool, one, NOW)
+    for refetch in hinted:
+        await linger(pool, refetch, NOW)
     await refetches.postpone(pool, [wanted(TID, settled=2)], wait=NOW)
     await linger(pool, waiting(TID + 1, second=3), NOW)
     await refetches.forget_hinted(pool, hinted)
@@ -283,8 +283,8 @@ def waiting(tid: int = TID, *, second: float) -> Refetch:
     return replace(wanted(tid, settled=second + 1), occurred_at=at(second), reason=LINGERING)
 
 
-async def linger(pool: Pool, one: Refetch, after: timedelta) -> None:
-    await refetches.linger(pool, [Lingering(one, at(0) + after)], now=at(0))
+async def linger(pool: Pool, refetch: Refetch, after: timedelta) -> None:
+    await refetches.linger(pool, [Lingering(refetch, at(0) + after)], now=at(0))
 
 
 DOWNWARDS = [TID + 2, TID + 1, TID]
@@ -312,8 +312,8 @@ async def test_whatever_changes_several_rows_takes_them_in_one_order(pool: Pool,
     versions = [version(tid, 1, 2) for tid in DOWNWARDS]
     await orders.TABLE.upsert(pool, versions, partition=0, epoch=epoch)
     for tid in DOWNWARDS:  # each after the other, so that they lie in the table like that
-        one = replace(wanted(tid), reason=REASONS.get(change, "not_there"))
-        await refetches.postpone(pool, [one], wait=NOW)
+        refetch = replace(wanted(tid), reason=REASONS.get(change, "not_there"))
+        await refetches.postpone(pool, [refetch], wait=NOW)
 
     async def is_waiting() -> bool:
         return bool(

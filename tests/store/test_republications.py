@@ -87,14 +87,14 @@ async def test_what_is_counted_is_what_the_owners_come_to(
         assert part.topic is topic
         some = await republications.candidates(pool, part, after=0, limit=1)
         rest = await republications.candidates(pool, part, after=some[0].key if some else 0, limit=9)
-        assert [one.key for one in [*some, *rest]] == expected[topic]
+        assert [row.key for row in [*some, *rest]] == expected[topic]
 
 
 @pytest.mark.usefixtures("stored")
 async def test_of_an_erased_seller_nothing_is_counted_and_nothing_is_read(pool: Pool) -> None:
     await erasures.begin(pool, SELLER)
     assert await republications.count(pool, WantedRepublication()) == RepublicationCounts(1, 0)
-    assert [one.key for one in await orders.TABLE.stored(pool, [1, 9])] == [9]
+    assert [row.key for row in await orders.TABLE.stored(pool, [1, 9])] == [9]
     assert await refunds.TABLE.stored(pool, [101]) == []
 
 
@@ -114,7 +114,7 @@ async def test_an_order_of_which_nothing_is_stored_is_named(pool: Pool) -> None:
 async def test_there_is_one_at_a_time(pool: Pool) -> None:
     """Two at once would come to twice the rate."""
     asked = await asyncio.gather(*(ask(pool, id_) for id_ in "abc"), return_exceptions=True)
-    assert sorted(isinstance(one, UnderWayError) for one in asked) == [False, True, True]
+    assert sorted(isinstance(answer, UnderWayError) for answer in asked) == [False, True, True]
     id_ = await republications.under_way(pool)
     assert id_ is not None
     await republications.cancel(pool, id_)

@@ -63,8 +63,8 @@ async def test_an_unknown_field_is_carried_until_the_orders_next_version(pool: P
 
 async def test_an_unknown_field_of_a_refund_makes_no_version(pool: Pool, epoch: int) -> None:
     for fetched, fields, new in ((10, NEW_GONE, 1), (11, NEW, 0), (19, NEW_GONE, 0)):
-        one = refund_version(REFUND, TID, 1, fetched, **fields)
-        assert await write(pool, epoch, refunds.TABLE, one) == new
+        refund = refund_version(REFUND, TID, 1, fetched, **fields)
+        assert await write(pool, epoch, refunds.TABLE, refund) == new
     assert await pool.fetchval("select revision from refunds") == 1
 
 
@@ -103,7 +103,7 @@ async def test_rows_of_an_earlier_release_whose_hash_counted_other_fields_are_th
     assert rows == await pool.fetch(
         "select tid, revision, published_revision, trade::text, step::text from orders order by tid"
     )
-    assert {one["fetched_at"] for one in await pool.fetch("select fetched_at from orders")} == {at(21)}
+    assert {record["fetched_at"] for record in await pool.fetch("select fetched_at from orders")} == {at(21)}
     assert await write(pool, epoch, orders.TABLE, *fetched_at(22, seller_memo="changed")) == MANY
     assert await write(pool, epoch, orders.TABLE, *fetched_at(21)) == 0, "an older state never wins"
 

@@ -45,9 +45,9 @@ class NewerTable(OrderTable):
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
     ) -> Delta[Transition]:
-        told = delta.told(NewerTransition, [NewerTransition.INSURED], source)
+        brought = delta.told(NewerTransition, [NewerTransition.INSURED], source)
         status_from = before["status"] if before else None
-        return Delta(told, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
+        return Delta(brought, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -76,8 +76,11 @@ async def test_what_only_the_newer_release_can_tell_is_told_by_the_older_in_its_
     (left,) = await older.unpublished(pool, [TID])
     assert (left.step.transitions, left.step.beyond) == ((Transition.UPDATED,), ("insured",))
     record = records.version("t", events.ORDERS, left, published_at=at(9))
-    told = cloud_events.attributes(record.headers)
-    assert (told["transitions"], told["type"]) == ("updated,insured", "taobao.trade.order.updated.v1")
+    attributes = cloud_events.attributes(record.headers)
+    assert (attributes["transitions"], attributes["type"]) == (
+        "updated,insured",
+        "taobao.trade.order.updated.v1",
+    )
 
     (joined,) = (await older.upsert(pool, [version(TID, 3, 3)], partition=0, epoch=epoch)).ahead
     assert joined.step.words == (Transition.PAID, "insured")

@@ -73,7 +73,7 @@ async def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[Co
 
 
 def values(found: Sequence[ConsumerRecord[bytes, bytes]]) -> list[str | None]:
-    return [one.value.decode() if one.value is not None else None for one in found]
+    return [taken.value.decode() if taken.value is not None else None for taken in found]
 
 
 async def make_anew(kafka: KafkaSettings, topic: Topic) -> None:

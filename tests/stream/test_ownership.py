@@ -87,12 +87,12 @@ async def member(
 ) -> AsyncIterator[Member]:
     """A running member; leaving lets it go in an orderly way."""
     stopping = asyncio.Event()
-    one = membership(
+    joined = membership(
         kafka, registry, own, instance_id=instance_id, session_timeout_seconds=session_timeout_seconds
     )
-    running = asyncio.create_task(one.run(stopping.is_set))
+    running = asyncio.create_task(joined.run(stopping.is_set))
     try:
-        yield one
+        yield joined
         stopping.set()
         await asyncio.wait_for(running, BOUND_SECONDS)
     finally:
@@ -191,10 +191,10 @@ async def test_a_task_that_fails_ends_the_member_with_its_error_and_every_other_
             raise LookupError("defect")
         await board.run("first", partition)
 
-    one = membership(kafka, registry, own)
+    joined = membership(kafka, registry, own)
     with pytest.raises(LookupError, match="defect"):
-        await asyncio.wait_for(one.run(lambda: False), BOUND_SECONDS)
-    assert one.partitions == []
+        await asyncio.wait_for(joined.run(lambda: False), BOUND_SECONDS)
+    assert joined.partitions == []
     assert board.running == {}
 
 
@@ -207,11 +207,11 @@ async def test_a_take_over_reads_the_offset_behind_what_the_former_owner_publish
         await former.publish([record(registry.orders.name, "1")], {source: 41})
     found: dict[int, int | None] = {}
 
-    async def own(partition: int, one: Member) -> None:
+    async def own(partition: int, joined: Member) -> None:
         async with producers.partition_publisher(
             kafka, group=group, partition=partition, spacing_seconds=0.01
         ):
-            found[partition] = await one.committed(registry.changes.name, partition)
+            found[partition] = await joined.committed(registry.changes.name, partition)
             await asyncio.Event().wait()
 
     async with member(kafka, registry, own):
@@ -233,6 +233,6 @@ async def test_a_reader_begins_at_its_offset_or_at_the_beginning_and_passes_what
                 while len(found) < len(expected):
                     batch = await reader.batch(max_records=1, timeout_seconds=1)
                     assert len(batch) <= 1
-                    found += [one.value for one in batch]
+                    found += [taken.value for taken in batch]
             assert found == expected
             assert await reader.batch(max_records=10, timeout_seconds=0.1) == []

@@ -37,8 +37,8 @@ async def test_what_publish_has_returned_from_is_in_the_topic(
         await producer.publish(wanted)
         found = await read_all(kafka, registry.changes.name, 4)
     assert sorted(values(found), key=lambda v: int(v or 0)) == [str(n) for n in range(200)]
-    assert {one.key: one.partition for one in found} == {
-        one.key: records.partition_of(int(one.key), 4) for one in found
+    assert {written.key: written.partition for written in found} == {
+        written.key: records.partition_of(int(written.key), 4) for written in found
     }
 
 
@@ -87,7 +87,7 @@ async def test_whatever_record_kafka_has_its_dead_letter_is_taken_too(
     assert ce["detail"].startswith("many lines ")
     assert (f" of {len(large)} bytes" in ce["detail"]) == (part == "value")
     kept = [("original_a", b"1"), *([] if part == "headers" else [("original_b", b"2")])]
-    assert [one for one in found.headers if one[0].startswith("original_")] == kept
+    assert [header for header in found.headers if header[0].startswith("original_")] == kept
 
 
 async def test_a_transaction_shows_its_records_together_with_its_offsets(
@@ -183,11 +183,11 @@ async def test_owners_of_different_partitions_do_not_fence_each_other(
 ) -> None:
     group = f"{kafka.topic_prefix}-{GROUP}"
     async with (
-        producers.partition_publisher(kafka, group=group, partition=0, spacing_seconds=0.01) as one,
+        producers.partition_publisher(kafka, group=group, partition=0, spacing_seconds=0.01) as first,
         producers.partition_publisher(kafka, group=group, partition=1, spacing_seconds=0.01) as other,
     ):
         await asyncio.gather(
-            one.publish([record(registry.orders.name, "1", "one")], {}),
+            first.publish([record(registry.orders.name, "1", "one")], {}),
             other.publish([record(registry.orders.name, "2", "other")], {}),
         )
     assert sorted(values(await read_all(kafka, registry.orders.name, 4)), key=str) == ["one", "other"]
@@ -206,8 +206,8 @@ async def test_while_nobody_knows_of_added_partitions_records_go_where_they_alwa
             await asyncio.wait_for(publish_for_ever(producer, wanted), BOUND_SECONDS)
     found = await read_all(kafka, registry.changes.name, 7)
     assert len(found) >= len(wanted)
-    assert {one.key: one.partition for one in found} == {
-        one.key: records.partition_of(int(one.key), 4) for one in found
+    assert {written.key: written.partition for written in found} == {
+        written.key: records.partition_of(int(written.key), 4) for written in found
     }
 
 
@@ -234,4 +234,4 @@ async def test_more_partitions_of_a_topic_that_is_not_read_by_key_stop_nobody(
         await admin.create_partitions({registry.dead_letters.name: NewPartitions(3)})
     async with producers.idempotent(kafka) as producer:
         await producer.publish([record(registry.dead_letters.name, str(n)) for n in range(10)])
-    assert {one.partition for one in await read_all(kafka, registry.dead_letters.name, 3)} == {0}
+    assert {written.partition for written in await read_all(kafka, registry.dead_letters.name, 3)} == {0}

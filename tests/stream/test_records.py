@@ -144,7 +144,7 @@ def test_a_version_published_twice_is_one_event_and_the_next_version_another() -
     again, newer = an_order(published_at=at(9)), an_order(revision=4)
     ids = [
         (ce["source"], ce["id"])
-        for ce in (cloud_events.attributes(one.headers) for one in (an_order(), again, newer))
+        for ce in (cloud_events.attributes(record.headers) for record in (an_order(), again, newer))
     ]
     assert ids[0] == ids[1] != ids[2]
 

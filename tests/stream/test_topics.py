@@ -99,7 +99,7 @@ def test_partitions_that_were_added_to_a_topic_are_refused_with_both_numbers_and
     name: str, cure: str
 ) -> None:
     topic: Topic = getattr(WANTED, name)
-    counts = {one.name: one.partitions for one in WANTED.all()} | {topic.name: 7}
+    counts = {wanted.name: wanted.partitions for wanted in WANTED.all()} | {topic.name: 7}
     with pytest.raises(LayoutError) as refused:
         layout.require_all(WANTED, counts)
     text = str(refused.value)
@@ -109,7 +109,7 @@ def test_partitions_that_were_added_to_a_topic_are_refused_with_both_numbers_and
 
 
 def test_while_it_is_drained_only_what_is_drained_may_have_more_partitions() -> None:
-    counts = {one.name: one.partitions for one in WANTED.all()}
+    counts = {wanted.name: wanted.partitions for wanted in WANTED.all()}
     layout.require_all(WANTED, counts | {WANTED.changes.name: 7}, draining=True)
     for other in ({WANTED.orders.name: 7}, {WANTED.changes.name: 3}):
         with pytest.raises(LayoutError):
@@ -117,7 +117,7 @@ def test_while_it_is_drained_only_what_is_drained_may_have_more_partitions() -> 
 
 
 def test_partitions_added_to_a_topic_that_is_not_looked_into_by_key_do_no_harm() -> None:
-    counts = {one.name: one.partitions for one in WANTED.all()}
+    counts = {wanted.name: wanted.partitions for wanted in WANTED.all()}
     layout.require_all(WANTED, counts | {WANTED.dead_letters.name: 3})
 
 

@@ -106,17 +106,17 @@ def tombstone(record: Record) -> Record:
 
 async def publish(kafka: KafkaSettings, found: Sequence[Record]) -> None:
     async with producers.idempotent(kafka) as producer:
-        for one in found:
-            await producer.publish([one])
+        for record in found:
+            await producer.publish([record])
 
 
 @asynccontextmanager
 async def watching(kafka: KafkaSettings, registry: Registry, pool: Pool) -> AsyncIterator[Witness]:
     stopping = asyncio.Event()
-    one = Witness(kafka, registry, pool)
-    running = asyncio.create_task(one.run(stopping.is_set))
+    witness = Witness(kafka, registry, pool)
+    running = asyncio.create_task(witness.run(stopping.is_set))
     try:
-        yield one
+        yield witness
         stopping.set()
         await asyncio.wait_for(running, BOUND_SECONDS)
     finally:
@@ -162,7 +162,7 @@ async def test_the_witness_reads_the_whole_topic_and_keeps_what_went_backwards(
             await publish(kafka, [published(registry, TID, 1, 10), published(registry, TID, 3, 12)])
             ends = {
                 ReadPosition("orders", partition): sum(
-                    records.partition_of(int(one.key or b""), 2) == partition for one in clean
+                    records.partition_of(int(record.key or b""), 2) == partition for record in clean
                 )
                 + 2 * (records.partition_of(TID, 2) == partition)
                 for partition in range(2)
@@ -193,7 +193,7 @@ async def test_the_witness_watches_refunds_as_well_and_takes_no_refund_for_an_or
             await publish(kafka, [same_id])
             await eventually(lambda: witness.backwards == 1, within_seconds=BOUND_SECONDS)
             assert await wait_until_read(pool, {ReadPosition("refunds", 0): 3}, within_seconds=BOUND_SECONDS)
-        assert [(one.place, one.id) for one in await store.findings(pool)] == [
+        assert [(finding.place, finding.id) for finding in await store.findings(pool)] == [
             (ReadPosition("refunds", 0), TID)
         ]
 

@@ -81,7 +81,7 @@ def test_a_writer_that_may_never_be_behind_fetches_everything() -> None:
 def test_what_may_wait(
     source: Source, newest: datetime, is_behind: bool, reason: str | None, waits: bool
 ) -> None:
-    told = Change(
+    change = Change(
         seller_id=SELLER,
         tid=TID,
         event="x",
@@ -90,7 +90,7 @@ def test_what_may_wait(
         received_at=newest,
         source=source,
     )
-    (need,) = decisions.coalesce([told], named).values()
+    (need,) = decisions.coalesce([change], named).values()
     late_before = NOW - FRESH if is_behind else None
     waiting = {TID: reason} if reason else {}
     assert decisions.may_wait(need, late_before=late_before, waiting=waiting) is waits

@@ -75,11 +75,11 @@ def test_who_is_told_learns_how_many_why_and_what_to_do() -> None:
     share = Share(LIMIT)
     with pytest.raises(TooManyDeadLettersError) as stopped:
         share.take([*good(5), *[RecordOutcome(None, "refused")] * 3, *dead(20)], spares_one=False)
-    told = str(stopped.value)
-    assert "10 of the last 15 records" in told
-    assert "unreadable_change 7, refused 3" in told
-    assert "TOPSYNC_DEAD_LETTER_LIMIT_SHARE=0.2" in told
-    assert "remove the cause" in told
+    text = str(stopped.value)
+    assert "10 of the last 15 records" in text
+    assert "unreadable_change 7, refused 3" in text
+    assert "TOPSYNC_DEAD_LETTER_LIMIT_SHARE=0.2" in text
+    assert "remove the cause" in text
 
 
 def is_stopped(outcomes: Sequence[RecordOutcome], *, spares_one: bool, limit: Limit = LIMIT) -> bool:

@@ -33,10 +33,10 @@ async def test_what_is_in_added_partitions_is_moved_to_where_it_belongs_and_stay
     assert await draining.move(kafka, added) == len(lost) > 0
 
     moved = [
-        one
-        for one in await read_all(kafka, changes, PARTITIONS)
-        if one.partition == records.partition_of(int(one.key), PARTITIONS) and int(one.key) in lost
+        record
+        for record in await read_all(kafka, changes, PARTITIONS)
+        if record.partition == records.partition_of(int(record.key), PARTITIONS) and int(record.key) in lost
     ]
-    assert {int(one.key): (one.value, one.headers) for one in moved} == {
+    assert {int(record.key): (record.value, record.headers) for record in moved} == {
         tid: (b"{}", (("n", b"%d" % tid),)) for tid in lost
     }

@@ -92,13 +92,15 @@ class Stages:
         self.most_being_read = max(self.most_being_read, self.being_read)
         await take_turn(batch.tids)
         assert batch.tids.isdisjoint(self.judged.values()), "an order is judged by what will change"
-        self.judged |= {(TopicPartition(one.topic, 0), one.offset): int(one.key) for one in taken}
+        self.judged |= {(TopicPartition(record.topic, 0), record.offset): int(record.key) for record in taken}
         await self.take_time()
         self.being_read -= 1
         if self.dice.random() < 0.3:
             yield Batch(tids=set(batch.tids))
             await self.take_time()
-        batch.dead_letters = cast("Any", [(TopicPartition(one.topic, 0), one.offset) for one in taken])
+        batch.dead_letters = cast(
+            "Any", [(TopicPartition(record.topic, 0), record.offset) for record in taken]
+        )
         yield batch
 
     async def store(self, batch: Batch) -> None:

@@ -54,7 +54,7 @@ def read(path: Path, *, max_bytes: int = 10**9, max_ratio: float = 200) -> list[
 
 
 def tids(lines: list[ExportLine]) -> list[int]:
-    return [one.order_id for one in lines if isinstance(one, ExportedOrder)]
+    return [row.order_id for row in lines if isinstance(row, ExportedOrder)]
 
 
 def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory() -> None:
@@ -63,12 +63,12 @@ def test_the_sample_file_is_read_whole_in_order_across_its_entries_and_directory
     task = done["topats_result_get_response"]["task"]
     assert hashlib.md5(path.read_bytes()).hexdigest() == task["check_code"].lower()
     expected = [
-        orjson.loads(one)["trade_fullinfo_get_response"]["trade"]
-        for one in (SAMPLES / "topats_export_lines.ndjson").read_bytes().split(b"\n")
-        if one.strip()
+        orjson.loads(text)["trade_fullinfo_get_response"]["trade"]
+        for text in (SAMPLES / "topats_export_lines.ndjson").read_bytes().split(b"\n")
+        if text.strip()
     ]
     lines = read(path)
-    assert [orjson.loads(one.value) for one in lines if isinstance(one, ExportedOrder)] == expected
+    assert [orjson.loads(row.value) for row in lines if isinstance(row, ExportedOrder)] == expected
     assert len(lines) == len(expected)
 
 
@@ -84,15 +84,15 @@ def test_a_message_is_not_torn_at_characters_that_only_python_takes_for_line_end
     tmp_path: Path, character: str
 ) -> None:
     message = f"before{character}after"
-    (one,) = read(packed(tmp_path, line(1, buyer_message=message)))
-    assert isinstance(one, ExportedOrder)
-    assert orjson.loads(one.value)["buyer_message"] == message
+    (order,) = read(packed(tmp_path, line(1, buyer_message=message)))
+    assert isinstance(order, ExportedOrder)
+    assert orjson.loads(order.value)["buyer_message"] == message
 
 
 def test_line_ends_inside_a_message_are_escaped_and_do_not_tear_it(tmp_path: Path) -> None:
-    (one,) = read(packed(tmp_path, line(1, buyer_message="a\r\nb")))
-    assert isinstance(one, ExportedOrder)
-    assert orjson.loads(one.value)["buyer_message"] == "a\r\nb"
+    (order,) = read(packed(tmp_path, line(1, buyer_message="a\r\nb")))
+    assert isinstance(order, ExportedOrder)
+    assert orjson.loads(order.value)["buyer_message"] == "a\r\nb"
 
 
 @given(tids_=st.lists(st.integers(1, 10**18), max_size=20), ends=st.data())
@@ -180,9 +180,12 @@ def test_the_rows_add_up_whatever_the_file_holds(content: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = read(packed(Path(folder), b"\n".join([*content, line(1)])))
     expected = [
-        piece.strip() for one in content for piece in one.replace(b"\r", b"\n").split(b"\n") if piece.strip()
+        piece.strip()
+        for text in content
+        for piece in text.replace(b"\r", b"\n").split(b"\n")
+        if piece.strip()
     ]
-    kinds = [type(one) for one in lines]
+    kinds = [type(row) for row in lines]
     assert len(lines) == kinds.count(ExportedOrder) + kinds.count(ToRepair) + kinds.count(RefusedLine)
     assert len(lines) - 1 == len(expected)
 

@@ -592,9 +592,9 @@ async def test_a_record_in_another_partition_than_its_order_is_not_written_here(
 async def test_a_dead_letter_says_where_its_record_came_from(shop: Shop) -> None:
     record = shop.snapshot(trade=b"not json")
     letter = (await shop.read(record)).dead_letters[0].record
-    told: Mapping[str, str] = cloud_events.attributes(letter.headers)
-    assert told["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
-    assert abs(parse_instant(told["time"]) - shop.clock.now()) < timedelta(seconds=60)
+    attributes: Mapping[str, str] = cloud_events.attributes(letter.headers)
+    assert attributes["source"] == f"/topsync/enricher/{record.topic}/{record.partition}/{record.offset}"
+    assert abs(parse_instant(attributes["time"]) - shop.clock.now()) < timedelta(seconds=60)
     assert timedelta(seconds=1) == platform_time.RESOLUTION
 
 
@@ -643,8 +643,8 @@ async def test_a_reader_that_is_behind_notes_late_changes_and_fetches_fresh_ones
 
 
 async def test_a_pull_adds_its_promise_to_an_order_of_the_backlog_and_costs_no_call(shop: Shop) -> None:
-    told = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", BACKLOG)
-    await refetches.postpone(shop.pool, [told], wait=timedelta(0))
+    in_backlog = Refetch(TID, SELLER, "x", at(0), at(1), None, "push", BACKLOG)
+    await refetches.postpone(shop.pool, [in_backlog], wait=timedelta(0))
     batch = await shop.read(shop.hint(modified=at(5), source=Source.SWEEP))
     assert shop.gateway.fetched == []
     (waiting,) = batch.postponed

@@ -178,9 +178,9 @@ def test_when_a_hint_is_answered(
 )
 def test_when_a_message_is_answered(occurred: float, known: tuple[float, float], answered: bool) -> None:
     """Several messages tell of one change, and often come one after the other."""
-    told = hint(1, occurred + LAG_SECONDS, occurred=occurred)
+    message = hint(1, occurred + LAG_SECONDS, occurred=occurred)
     state = Known(at(known[0]), at(known[1]), False, STATUS)
-    (need,) = decisions.coalesce([told], named).values()
+    (need,) = decisions.coalesce([message], named).values()
     assert decisions.is_answered(need, state) is answered
 
 
@@ -193,6 +193,6 @@ def test_when_a_message_is_answered(occurred: float, known: tuple[float, float],
 )
 def test_a_message_is_content_with_less_than_what_comes_with_it(other: Change) -> None:
     state = Known(at(5), at(5.5), True, STATUS)
-    told = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
-    assert decisions.to_fetch(decisions.coalesce([told], named), {1: state}) == {}
-    assert len(decisions.to_fetch(decisions.coalesce([told, other], named), {1: state})) == 1
+    message = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
+    assert decisions.to_fetch(decisions.coalesce([message], named), {1: state}) == {}
+    assert len(decisions.to_fetch(decisions.coalesce([message, other], named), {1: state})) == 1

@@ -259,8 +259,8 @@ async def test_a_listed_refund_whose_order_is_out_of_reach_is_kept_and_nobody_as
     assert batch.of(Kind.REFUND).versions.keys() == {REFUND}
     assert (batch.postponed, batch.dead_letters) == ([], [])
 
-    told = await shop.read(shop.hint(**listed), shop.hint(source=Source.SWEEP))  # type: ignore[arg-type]
-    assert [later.reason for later in told.postponed] == ["not_there"], "a hint of the order itself"
+    later_batch = await shop.read(shop.hint(**listed), shop.hint(source=Source.SWEEP))  # type: ignore[arg-type]
+    assert [later.reason for later in later_batch.postponed] == ["not_there"], "a hint of the order itself"
 
 
 async def test_an_unreadable_refund_is_set_aside_whole_and_shows_nothing_of_it(
@@ -326,8 +326,8 @@ async def test_a_batch_keeps_of_two_versions_the_one_that_the_table_would_keep(
         epoch = await orders.take_over(pool, 0, "test")
         for number in (0, 1):
             await refunds.TABLE.upsert(pool, versions(number), partition=0, epoch=epoch)
-            for one in versions(number):
-                part.add(one)
+            for state in versions(number):
+                part.add(state)
         stored = {id_: state.content_hash async for id_, state in refunds.TABLE.states(pool, SELLER)}
-    kept = {id_: one.content_hash for id_, one in part.versions.items()}
+    kept = {id_: state.content_hash for id_, state in part.versions.items()}
     assert [pairs[id_ - 1] for id_ in kept if kept[id_] != stored[id_]] == []
