@@ -1,4 +1,4 @@
-"""What a run of the suite left out, function by function, held against the reasons that are written down.
+"""What a run of the suite did not cover, function by function, compared with the written reasons.
 
 A *place* is a function, `consumer/push.py::PushService.run`, or a whole file, `topsync/local/guardian.py`.
 The code of a module or a class outside of every function is `topsync/cli.py::`.
@@ -17,13 +17,13 @@ EXIT: Final = "the end"
 
 @dataclass(frozen=True, slots=True)
 class Uncovered:
-    """What of one function never ran."""
+    """The part of a function that never ran."""
 
     file: str
     function: str
     lines: tuple[int, ...]
     branches: tuple[tuple[int, int], ...]
-    """Line of the condition, line to which it never led; below 0 for out of the function."""
+    """Line of the condition, and line to which it never led; below 0: out of the function."""
 
     @property
     def place(self) -> str:
@@ -38,7 +38,7 @@ class Uncovered:
     @property
     def shown(self) -> str:
         """Lines and branches, for a reader who has the file before them."""
-        # A branch to a line that never ran says nothing that the line does not.
+        # If a line never ran, its branch adds nothing.
         arcs = [(start, end) for start, end in self.branches if end not in self.lines]
         branches = [f"{start} to {EXIT if end < 0 else end}" for start, end in arcs]
         return ", ".join([*_ranges(self.lines), *branches])
@@ -67,7 +67,7 @@ class Reason:
     why: str
     places: tuple[str, ...]
     only_sometimes: bool
-    """Whether chance decides, in a run, if these places are covered."""
+    """Whether it is chance, in each run, if these places are covered."""
 
 
 def read_report(report: Mapping[str, Any]) -> Report:
@@ -107,7 +107,7 @@ def read_reasons(text: Mapping[str, Any]) -> list[Reason]:
 
 
 def problems(report: Report, reasons: Sequence[Reason]) -> list[str]:
-    """What is wrong with the reasons, a line each: missing, without need, or twice."""
+    """The problems of the reasons, a line each: missing, not needed, or double."""
     found, known = [part.place for part in report.uncovered], _by_place(reasons)
     return [
         *(
@@ -120,12 +120,12 @@ def problems(report: Report, reasons: Sequence[Reason]) -> list[str]:
             for place, reason in known.items()
             if not reason.only_sometimes and not any(_stands_for(place, place_) for place_ in found)
         ),
-        *(f"{place} has two reasons: keep one" for place in dict.fromkeys(_twice(reasons))),
+        *(f"{place} has two reasons: remove one of them" for place in dict.fromkeys(_twice(reasons))),
     ]
 
 
 def table(report: Report, reasons: Sequence[Reason]) -> str:
-    """What is not covered, by file, each place with its lines; what has no reason is marked."""
+    """The uncovered places by file, each with its lines; places without a reason are marked."""
     known = _by_place(reasons)
     lines: list[str] = []
     for file, places in groupby(report.uncovered, key=lambda part: part.file):
@@ -191,7 +191,7 @@ def _twice(reasons: Sequence[Reason]) -> Iterator[str]:
 
 
 def _ranges(lines: Iterable[int]) -> list[str]:
-    """Numbers of lines, with a dash for those that follow each other."""
+    """Numbers of lines; a dash joins lines that follow each other."""
     runs: list[list[int]] = []
     for line in lines:
         if runs and line == runs[-1][-1] + 1:
