@@ -1,4 +1,4 @@
-"""The story of one order, in each state that it knows: on the real PostgreSQL and the real Kafka."""
+"""The story of an order in each standing, with a real PostgreSQL and a real Kafka."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MESSAGE = "taobao_trade_TradeBuyerPay"
 
 @dataclass
 class Installation:
-    """The servers beside the command, which takes everything from the environment."""
+    """The servers for the command, which takes everything from the environment."""
 
     pool: Pool
     kafka: KafkaSettings
@@ -83,7 +83,7 @@ class Installation:
         return change
 
     async def read_all(self) -> None:
-        """The enrichers are done with everything that is in `changes`."""
+        """The enrichers have done everything that is in `changes`."""
         name = self.registry.changes.name
         tps = [TopicPartition(name, number) for number in range(self.kafka.partitions)]
         async with clients.reader(self.kafka, group_id=GROUP) as consumer:
@@ -93,7 +93,7 @@ class Installation:
     async def store(
         self, *, modified: float = 60, fetched: float = 50, source: str = "push", **fields: object
     ) -> list[UnpublishedOrder]:
-        """A version in the table; what the topic is to have of it."""
+        """Write a version into the table; returns what the topic must get."""
         raw = platform_trade(TID, receiver_name=RECEIVER) | fields
         raw["created"] = platform_time.format(self.ago(3600))
         raw["modified"] = platform_time.format(self.ago(modified))
@@ -119,7 +119,7 @@ class Installation:
         await orders.TABLE.mark_published(self.pool, ahead)
 
     async def waits(self, reason: str, *, wait_seconds: float = 600, **wish: Any) -> Refetch:
-        """It is to be asked for again."""
+        """Note that the order is to be asked for again."""
         refetch = Refetch(
             tid=TID,
             seller_id=SELLER,
@@ -199,7 +199,7 @@ async def here(
         yield Installation(pool, kafka, registry, capsys, datetime.now(UTC))
 
 
-async def test_the_story_leads_from_the_message_to_the_topic(here: Installation) -> None:
+async def test_the_story_goes_from_the_message_to_the_topic(here: Installation) -> None:
     await here.is_live()
     await here.hint(ago=52)
     await here.publish_versions(await here.store())
@@ -232,7 +232,7 @@ async def test_events_come_in_the_order_of_time(here: Installation) -> None:
     assert times == sorted(times)
 
 
-async def test_an_order_whose_hints_nobody_has_read_says_how_many_records_stand_before_it(
+async def test_an_order_with_unread_hints_says_how_many_records_are_before_it(
     here: Installation,
 ) -> None:
     await here.hint(ago=40)
@@ -262,7 +262,7 @@ async def test_an_order_that_waits_for_a_settled_detail_says_when_it_is_asked_fo
     assert [event["kind"] for event in story["events"]].count("hint") == 1
 
 
-async def test_a_wait_that_is_over_says_nothing(here: Installation) -> None:
+async def test_a_wait_that_is_over_is_not_shown(here: Installation) -> None:
     await here.is_live()
     await here.waits("no_news")
     await here.publish_versions(await here.store(modified=15, fetched=10))
@@ -274,7 +274,7 @@ async def test_a_wait_that_is_over_says_nothing(here: Installation) -> None:
 @pytest.mark.parametrize(
     ("state", "cure"), [("paused", "sellers resume"), ("expired", "sellers authorise")], ids=str
 )
-async def test_a_parked_order_says_what_brings_its_seller_back(
+async def test_a_parked_order_says_how_to_reactivate_its_seller(
     here: Installation, state: str, cure: str
 ) -> None:
     await here.is_live()
@@ -290,7 +290,7 @@ async def test_a_parked_order_says_what_brings_its_seller_back(
     assert "seller" in [event["kind"] for event in story["events"]]
 
 
-async def test_an_order_in_the_backlog_says_so_and_in_a_task_which(here: Installation) -> None:
+async def test_an_order_in_the_backlog_says_so_and_names_its_task(here: Installation) -> None:
     await here.is_live()
     await here.waits(BACKLOG)
     assert (await here.standings())[0] == "backlog"
@@ -335,7 +335,7 @@ async def test_an_open_gap_of_the_seller_says_what_may_be_missing(here: Installa
     assert "push" in [event["kind"] for event in story["events"]]
 
 
-async def test_an_order_that_was_set_aside_says_why_and_how_to_ask_for_it_again(here: Installation) -> None:
+async def test_an_order_with_a_dead_letter_says_why_and_how_to_retry_it(here: Installation) -> None:
     await here.is_live()
     event_id = await here.set_aside()
     story = await here.story()
@@ -354,7 +354,7 @@ async def test_a_dead_letter_from_before_the_newest_fetch_is_history(here: Insta
     assert (await here.standings())[0] == "published"
 
 
-async def test_what_is_stored_and_not_published_is_named_with_both_revisions(here: Installation) -> None:
+async def test_an_unpublished_version_is_named_with_both_revisions(here: Installation) -> None:
     await here.is_live()
     await here.publish_versions(await here.store())
     await here.store(modified=30, fetched=25, status="TRADE_FINISHED")
@@ -365,7 +365,7 @@ async def test_what_is_stored_and_not_published_is_named_with_both_revisions(her
     assert "published" not in [verdict["standing"] for verdict in story["standings"]]
 
 
-async def test_an_order_of_an_erased_seller_is_gone_and_its_tombstone_names_the_seller(
+async def test_an_order_of_an_erased_seller_is_erased_and_its_tombstone_names_the_seller(
     here: Installation,
 ) -> None:
     await here.publish_versions(await here.store())
@@ -408,7 +408,7 @@ async def test_an_order_of_a_seller_that_was_never_added_says_so(here: Installat
     assert "never added" in story["standings"][0]["says"]
 
 
-async def test_a_lost_topic_is_named_with_its_cure(here: Installation) -> None:
+async def test_a_lost_topic_is_named_with_the_command_that_repairs_it(here: Installation) -> None:
     await here.is_live()
     await here.publish_versions(await here.store())
     await here.pool.execute(
@@ -447,7 +447,7 @@ async def test_without_kafka_it_says_so_and_shows_what_postgresql_knows(
     assert (await here.story(TID + 1))["standing"] == "unknown"
 
 
-async def test_a_row_of_another_release_is_shown_in_its_own_words(here: Installation) -> None:
+async def test_words_of_another_release_in_a_row_are_shown_as_they_are(here: Installation) -> None:
     await here.is_live()
     await here.waits("a_reason_to_come")
     await here.store()
@@ -460,7 +460,7 @@ async def test_a_row_of_another_release_is_shown_in_its_own_words(here: Installa
     assert "a_reason_to_come" in waiting["says"]
 
 
-async def test_nothing_of_a_receiver_is_shown_and_what_is_foreign_is_shown_as_text(
+async def test_no_receivers_data_are_shown_and_control_codes_are_shown_as_text(
     here: Installation,
 ) -> None:
     await here.is_live()
@@ -479,7 +479,7 @@ async def test_nothing_of_a_receiver_is_shown_and_what_is_foreign_is_shown_as_te
     assert "export 7" in text
 
 
-async def test_a_hint_of_somebody_elses_making_spoils_no_story(here: Installation) -> None:
+async def test_a_hint_that_another_program_wrote_does_not_break_the_story(here: Installation) -> None:
     key = str(TID).encode()
     await here.publish(Record(here.registry.changes.name, key, b"\xff not a change", []))
     await here.publish(Record(here.registry.orders.name, key, b"{}", [("ce_revision", b"many")]))
@@ -488,7 +488,7 @@ async def test_a_hint_of_somebody_elses_making_spoils_no_story(here: Installatio
     assert [event["kind"] for event in story["events"]] == ["export"]
 
 
-async def test_the_story_names_what_was_not_looked_through(
+async def test_the_story_names_the_topics_that_were_not_fully_searched(
     here: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from topsync.operate import order_records
@@ -511,7 +511,7 @@ async def test_the_story_fits_the_screen(
     await here.hint(reason="word " * 60)
     await here.publish_versions(await here.store())
     lines = (await here.text()).splitlines()
-    # A command is never broken: the line of what is next may be longer.
+    # A command is never broken, so the line with the next step may be longer.
     assert max(len(line) for line in lines if not line.startswith("  next: ")) <= int(columns)
     assert f"Order {TID}" in lines[0]
 
