@@ -1,4 +1,4 @@
-"""Requests by topic: each is noted once and answered, and none that cannot be read holds up the next."""
+"""Requests by topic: each is noted once and answered; an unreadable request does not delay the next."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from topsync.stream.records import Record
 from topsync.stream.topics import Topic
 
 WANTED = ReplayRequested(replay="stock-check-17", seller_id=SELLER, start=at(0), end=at(60), dry_run=True)
-LAST = WANTED.model_copy(update={"replay": "the-last-one"})
+LAST = WANTED.model_copy(update={"replay": "the-last"})
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Desk:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:
-        """Let it read until the last request is noted."""
+        """Run the reader until the last request is noted."""
         lifetime = Lifetime()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.reader.run(lifetime))
@@ -111,7 +111,7 @@ async def test_a_request_becomes_a_job_once_however_often_it_is_made(desk: Desk)
     assert await desk.outcomes() == [], "nor is it refused"
 
 
-async def test_an_id_that_stands_for_something_else_is_refused_and_names_what_it_stands_for(
+async def test_an_id_of_another_request_is_refused_and_the_error_names_that_request(
     desk: Desk,
 ) -> None:
     others = [
@@ -160,7 +160,7 @@ async def test_a_span_that_cannot_be_pulled_is_refused_at_once(
     assert await replay_jobs.get(desk.pool, WANTED.replay) is None
 
 
-async def test_what_was_read_is_not_read_again(desk: Desk) -> None:
+async def test_a_request_is_not_read_twice(desk: Desk) -> None:
     await desk.ask(desk.record(b"{}"), LAST)
     for _ in range(2):
         async with desk.reading():
@@ -209,7 +209,7 @@ async def test_a_request_that_cannot_be_noted_now_is_noted_later(desk: Desk) -> 
     ],
     ids=["nothing", "no JSON", "no fields", "backwards", "a strange id", "too many values"],
 )
-async def test_what_cannot_be_read_is_a_dead_letter_that_says_why_and_the_next_is_read(
+async def test_an_unreadable_request_becomes_a_dead_letter_that_says_why_and_the_next_is_read(
     desk: Desk, value: bytes | None, what: str
 ) -> None:
     await desk.ask(desk.record(value), LAST)
@@ -222,7 +222,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_that_says_why_and_the_next_i
     assert "with a space" not in attributes["detail"]
 
 
-async def test_a_request_of_a_type_that_nobody_knows_yet_is_told_of(desk: Desk) -> None:
+async def test_a_request_of_an_unknown_type_becomes_a_dead_letter(desk: Desk) -> None:
     value = WANTED.model_dump_json().encode()
     await desk.ask(desk.record(value, type_="taobao.ops.replay.requested.v2"), LAST)
     async with desk.reading():
@@ -232,7 +232,7 @@ async def test_a_request_of_a_type_that_nobody_knows_yet_is_told_of(desk: Desk) 
     assert await replay_jobs.get(desk.pool, WANTED.replay) is None
 
 
-async def test_a_request_for_nobody_has_an_outcome_too(desk: Desk) -> None:
+async def test_a_request_for_an_unknown_seller_has_an_outcome_too(desk: Desk) -> None:
     nobody = WANTED.model_copy(update={"seller_id": SELLER + 7})
     await desk.ask(nobody, LAST)
     async with desk.reading():
