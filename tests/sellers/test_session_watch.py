@@ -1,4 +1,4 @@
-"""The watch: ends are told once, sessions are refreshed early, sellers that are back get their gap."""
+"""The watch: it reports each end once, refreshes sessions early, and opens a gap at a seller's return."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def let_it_end_in(process: Process, days: float) -> None:
     )
 
 
-async def test_the_end_of_a_session_is_told_once_by_however_many_watches_and_restarts(
+async def test_the_end_of_a_session_is_reported_once_whatever_the_number_of_watches_and_restarts(
     shop: Shop, notifications: Notifications
 ) -> None:
     async with shop.process() as first, shop.process() as other:
@@ -91,7 +91,7 @@ async def test_the_end_of_a_session_is_told_once_by_however_many_watches_and_res
     assert {each["do"] for each in written} == {f"run `topsync sellers authorise {shop.seller_id}`"}
 
 
-async def test_an_expired_seller_is_told_once_for_each_session(
+async def test_an_expired_seller_is_reported_once_for_each_session(
     shop: Shop, notifications: Notifications
 ) -> None:
     async with shop.process() as process, a_watch(process, notifications) as watch:
@@ -103,7 +103,7 @@ async def test_an_expired_seller_is_told_once_for_each_session(
         assert (only["session"], only["reason"]) == ("expired", REFUSED)
 
 
-async def test_what_the_watch_knows_is_a_metric_and_gone_when_it_no_longer_leads(
+async def test_the_watch_sets_a_metric_and_clears_it_when_it_no_longer_leads(
     shop: Shop, notifications: Notifications
 ) -> None:
     async with shop.process() as process, a_watch(process, notifications) as watch:
@@ -164,7 +164,7 @@ async def test_a_session_is_refreshed_before_it_ends(shop: Shop, notifications: 
         assert (await shop.seller(process)).version == 2
 
 
-async def test_a_seller_that_expired_for_want_of_an_answer_comes_back_by_itself(
+async def test_a_seller_that_expired_because_no_answer_came_recovers_by_itself(
     shop: Shop, notifications: Notifications
 ) -> None:
     async with shop.process() as process, a_watch(process, notifications) as watch:
@@ -181,7 +181,7 @@ async def test_a_seller_that_is_back_is_subscribed_and_the_time_since_its_last_p
         began = datetime(2026, 1, 1, tzinfo=UTC)
         async with process.pool.acquire() as connection:
             await coverage.prove(connection, shop.seller_id, Span(began - timedelta(days=90), began))
-            # What lies behind a hole is no proof: the gap begins at the hole.
+            # Proven time after a hole does not count: the gap begins at the hole.
             await coverage.prove(
                 connection, shop.seller_id, Span(began + timedelta(days=1), began + timedelta(days=2))
             )

@@ -1,4 +1,4 @@
-"""A session that no key opens: its seller is let be, and says so; all others go on."""
+"""A session that no key opens: its seller is left out, with a warning; all others continue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def vault(*keys: str) -> Vault:
 
 @pytest.fixture
 async def process(shop: Shop) -> AsyncIterator[Process]:
-    """A process with two sellers, whose keys do not open the first one's session."""
+    """A process with two sellers, whose keys do not open the session of the first seller."""
     async with shop.process() as process:
         await sellers.add(
             process.pool,
@@ -54,13 +54,13 @@ async def test_a_seller_whose_session_no_key_opens_is_left_out_and_the_others_ar
     assert list(usable) == [shop.seller_id]
     await process.works(usable[shop.seller_id])
     assert [seller.seller_id for seller in process.sessions.unreadable] == [LOST_ID]
-    # Known, so that its orders are parked and are no dead letters.
+    # The seller is known, so its orders are parked and become no dead letters.
     assert await process.sessions.get(LOST_ID) is None
     assert await process.sessions.knows(LOST_ID)
     assert capsys.readouterr().out.count("cannot be decrypted") == 1
 
 
-async def test_the_watch_expires_it_warns_of_it_once_and_the_others_stay(
+async def test_the_watch_expires_the_seller_and_warns_once_and_the_others_stay(
     shop: Shop, process: Process, notifications: Notifications
 ) -> None:
     async with a_watch(process, notifications) as watch:
@@ -76,7 +76,7 @@ async def test_the_watch_expires_it_warns_of_it_once_and_the_others_stay(
     assert (await shop.seller(process)).state is SellerState.NEW
 
 
-async def test_it_is_back_with_its_key_and_what_happened_meanwhile_becomes_a_gap(
+async def test_the_seller_is_back_with_its_key_and_the_time_meanwhile_becomes_a_gap(
     shop: Shop, process: Process, notifications: Notifications
 ) -> None:
     account = await process.account(shop.seller_id)
@@ -103,7 +103,7 @@ async def test_it_is_back_with_its_key_and_what_happened_meanwhile_becomes_a_gap
         assert [(gap.seller_id, gap.began) for gap in opened] == [(shop.seller_id, now)]
 
 
-async def test_a_new_session_brings_it_back_whatever_became_of_the_key(
+async def test_a_new_session_reactivates_the_seller_without_the_key(
     process: Process, notifications: Notifications
 ) -> None:
     async with a_watch(process, notifications) as watch:
@@ -123,7 +123,7 @@ async def test_a_paused_seller_stays_paused_though_no_key_opens_its_session(
     assert (await lost(process)).state is SellerState.PAUSED
 
 
-async def test_a_refresh_token_that_no_key_opens_is_not_tried_and_kept_for_its_key(
+async def test_a_refresh_token_that_no_key_opens_is_not_used_and_is_kept_for_its_key(
     shop: Shop, process: Process, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unreadable = vault(LOST).encrypt(SecretStr("refresh"))
@@ -139,8 +139,8 @@ async def test_a_refresh_token_that_no_key_opens_is_not_tried_and_kept_for_its_k
     assert capsys.readouterr().out.count("cannot be decrypted") == 1
 
 
-async def test_while_keys_are_changed_processes_of_two_steps_use_each_others_sessions(shop: Shop) -> None:
-    """Each stores what the other then calls with, in the roll that makes the new key known and the next."""
+async def test_during_a_change_of_keys_processes_of_two_steps_use_each_others_sessions(shop: Shop) -> None:
+    """Each process stores sessions that the other uses, while the new key becomes known and then first."""
     for mine, others in (((OLD,), (OLD, NEW)), ((OLD, NEW), (NEW, OLD))):
         shop.vault = vault(*mine)
         async with shop.process() as first:
