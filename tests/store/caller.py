@@ -1,6 +1,6 @@
-"""A process that calls as much as it may: `python -m tests.store.caller`, with a JSON document of orders.
+"""A process that calls as often as it may: `python -m tests.store.caller`, with a JSON document of orders.
 
-It prints `ready`, reads from standard input until when to call, and prints one JSON line when it ends: calls
+It prints `ready`, reads from standard input how long to call, and prints one JSON line when it ends: calls
 made by priority, and when a ban that it met was stored. Moments are of the monotonic clock, which all
 processes of a machine share.
 """

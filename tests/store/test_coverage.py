@@ -1,4 +1,4 @@
-"""The ledger: what is proven merges, and is written down together with the windows that prove it (I4, I6)."""
+"""The ledger: proven spans merge, and are written together with the windows that prove them (I4, I6)."""
 
 from __future__ import annotations
 

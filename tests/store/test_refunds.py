@@ -1,4 +1,4 @@
-"""P2 and I2 for refunds: the version guard, the fence of the order's partition, the repair by revisions."""
+"""P2 and I2 for refunds: the version guard, the fence of the order's partition, repair by revisions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: RefundVersion) -> int:
-    """How many rows it changed. What it says to be unpublished is what the table says to be."""
+    """Returns how many rows changed; checks that the unpublished versions are those of the table."""
     written = await refunds.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
     found = await refunds.TABLE.unpublished(pool, [version.key for version in versions])
     stored = {record.key: parsed(record) for record in found}
@@ -43,7 +43,7 @@ async def write(pool: Pool, epoch: int, *versions: RefundVersion) -> int:
 
 
 def parsed(ahead: UnpublishedRefund) -> UnpublishedRefund:
-    """With the value in one form: the table's text of it has the keys in an order of its own."""
+    """With the value parsed, because the table's text has the keys in another order."""
     return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
 
 
@@ -62,8 +62,8 @@ async def publish(pool: Pool, *refund_ids: int) -> list[UnpublishedRefund]:
 @pytest.mark.parametrize(
     ("modified", "version", "fetched", "wins"),
     [
-        pytest.param(9, 99, 99, False, id="older never wins, whatever else it says"),
-        pytest.param(11, 1, 1, True, id="newer wins, whatever else it says"),
+        pytest.param(9, 99, 99, False, id="an older state never wins, whatever else it has"),
+        pytest.param(11, 1, 1, True, id="a newer state wins, whatever else it has"),
         pytest.param(10, 6, 1, True, id="the platform's own version decides within a second"),
         pytest.param(10, 4, 99, False, id="also against a later fetch"),
         pytest.param(10, 5, 21, True, id="the same version fetched later wins"),
@@ -113,7 +113,7 @@ async def test_the_versions_of_a_refund_end_in_the_same_row_whatever_their_order
     assert {tuple(record) for record in found} == {(at(newest[0]), newest[1], str(newest[1]))}
 
 
-async def test_writing_the_same_versions_again_changes_nothing_and_what_is_not_its_own_is_no_change(
+async def test_writing_the_same_versions_again_changes_nothing_and_a_field_of_the_order_is_no_change(
     pool: Pool, epoch: int
 ) -> None:
     version = refund_version(REFUND, TID, 1, 5, buyer_nick="w**")
@@ -140,7 +140,7 @@ async def test_a_former_owner_of_the_orders_partition_writes_nothing(pool: Pool,
     assert await pool.fetchval("select count(*) from refunds") == 0
 
 
-async def test_of_several_partitions_one_that_was_lost_is_refused_alone(pool: Pool) -> None:
+async def test_of_several_partitions_only_the_lost_partition_is_refused(pool: Pool) -> None:
     epochs = [await orders.take_over(pool, number, "test") for number in range(3)]
     await orders.take_over(pool, 1, "successor")
     parts = [
@@ -157,7 +157,7 @@ async def test_of_several_partitions_one_that_was_lost_is_refused_alone(pool: Po
     assert await pool.fetchval("select count(distinct xmin::text) from refunds") == 1
 
 
-async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: int) -> None:
+async def test_a_stored_time_in_the_future_hides_nothing(pool: Pool, epoch: int) -> None:
     table = refunds.TABLE
     await table.upsert(pool, [refund_version(REFUND, TID, 1000, 20)], partition=PARTITION, epoch=epoch)
     (ahead,) = await table.unpublished(pool, [REFUND])
@@ -171,16 +171,18 @@ async def test_a_stored_time_that_lies_ahead_hides_nothing(pool: Pool, epoch: in
         assert written.rows == rows
 
 
-async def test_what_the_database_cannot_hold_is_said_without_its_values(pool: Pool, epoch: int) -> None:
+async def test_a_value_that_the_database_cannot_store_is_reported_without_the_value(
+    pool: Pool, epoch: int
+) -> None:
     with pytest.raises(UnstorableError) as refused:
         await write(pool, epoch, refund_version(REFUND, TID, 1, 5, status="ssss" + secrets.token_hex(20_000)))
     assert "ssss" not in str(refused.value)
 
 
-async def test_what_a_crash_left_unpublished_is_told_together_with_what_came_next(
+async def test_the_words_of_a_version_that_a_crash_left_unpublished_are_reported_with_the_next_version(
     pool: Pool, epoch: int
 ) -> None:
-    """Whoever waits for `created` gets it, although its version was never published."""
+    """A subscriber that waits for `created` gets it, although its version was never published."""
     await write(pool, epoch, refund_version(REFUND, TID, 1, 5))
     assert [refund.revision for refund in await all_unpublished(pool, refunds.TABLE)] == [1]
     await write(pool, epoch, refund_version(REFUND, TID, 2, 6, status="SUCCESS", source="sweep"))
@@ -210,7 +212,7 @@ async def test_a_listed_refund_is_outstanding_until_it_is_published_as_listed(po
     assert await refunds.TABLE.outstanding(pool, listed(11, 11)) == {REFUND}, "listed newer"
 
 
-async def test_what_is_known_and_in_which_state(pool: Pool, epoch: int) -> None:
+async def test_which_refunds_are_known_and_in_which_state(pool: Pool, epoch: int) -> None:
     version = refund_version(REFUND, TID, 10, 11)
     await write(pool, epoch, version)
     assert await refunds.TABLE.known(pool, [REFUND, 7]) == {

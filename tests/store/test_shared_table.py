@@ -1,4 +1,4 @@
-"""A table for all partitions of a process: one statement, and what is one's stays one's."""
+"""A table for all partitions of a process: a single statement, and separate outcomes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ async def write_all(
 
 
 async def statements(pool: Pool) -> int:
-    """How many transactions have written orders: each statement is one of its own."""
+    """How many transactions have written orders: each statement is a transaction."""
     return int(await pool.fetchval("select count(distinct xmin::text) from orders"))
 
 
-async def test_parts_of_several_partitions_are_one_statement(pool: Pool, epochs: list[int]) -> None:
+async def test_parts_of_several_partitions_become_a_single_statement(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).of(orders.TABLE)
     parts = [
         PartitionRows(number, epochs[number], [version(TID + number, 1, 2)]) for number in range(PARTITIONS)
@@ -68,7 +68,7 @@ async def test_a_partition_that_was_lost_is_refused_alone(pool: Pool, epochs: li
     }
 
 
-async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
+async def test_a_version_that_cannot_be_stored_affects_only_its_partition(
     pool: Pool, epochs: list[int]
 ) -> None:
     versions = [version(TID + number, 1, 2) for number in range(PARTITIONS)]
@@ -81,7 +81,7 @@ async def test_what_cannot_be_stored_is_the_trouble_of_its_partition_alone(
     assert len(await orders.TABLE.known(pool, range(TID, TID + PARTITIONS))) == 4
 
 
-async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> None:
+async def test_each_caller_gets_the_state_of_its_own_orders(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).of(orders.TABLE)
     await table.upsert(PartitionRows(0, epochs[0], [version(TID, 1, 2), version(TID + 1, 3, 4)]))
     first, both, none = await asyncio.gather(
@@ -91,7 +91,7 @@ async def test_each_is_told_of_its_own_orders(pool: Pool, epochs: list[int]) -> 
     assert first[TID].modified == at(1)
 
 
-async def test_what_is_published_is_marked_for_all(pool: Pool, epochs: list[int]) -> None:
+async def test_published_versions_are_marked_for_all_partitions(pool: Pool, epochs: list[int]) -> None:
     table = SharedTables(pool).of(orders.TABLE)
     written = [await table.upsert(PartitionRows(n, epochs[n], [version(TID + n, 1, 2)])) for n in (0, 1)]
     await asyncio.gather(*(table.mark_published(outcome.ahead) for outcome in written))
