@@ -1,4 +1,4 @@
-"""Settings, topics and readers of a test on the shared broker."""
+"""Settings, topics and readers for a test on the shared broker."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def make_anew(kafka: KafkaSettings, topic: Topic) -> None:
 
 
 async def gone(kafka: KafkaSettings, topic: Topic) -> None:
-    """Wait until the broker knows a topic no more that is being deleted."""
+    """Wait until the broker no longer knows a topic that is being deleted."""
 
     async def is_gone() -> bool:
         return topic.name not in await topic_look.topic_ids(kafka, [topic.name])
