@@ -283,7 +283,7 @@ class BulkDetails:
         """Stop using tasks for a while, and log it once."""
         if not self._is_resting():
             rest = durations.until(seconds) if math.isfinite(seconds) else "until this process ends"
-            log.warning("backlogs are drained one by one", why=why, rest=rest)
+            log.warning("backlogs are drained order by order", why=why, rest=rest)
         self._rests_until = max(self._rests_until, time.monotonic() + seconds)
 
     def _is_resting(self) -> bool:

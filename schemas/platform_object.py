@@ -54,7 +54,7 @@ class PlatformObject(BaseModel):
     opaque: ClassVar[frozenset[str]] = frozenset()
     """Fields below that hold values in the platform's own form."""
     parts: ClassVar[Mapping[str, type[PlatformObject]]] = {}
-    """Fields below that hold objects read like this one."""
+    """Fields below that hold objects, which are read like this object."""
     typed: ClassVar[frozenset[str]]
     """The names of all fields below except the first."""
     never_empty: ClassVar[frozenset[str]]

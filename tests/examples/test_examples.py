@@ -112,7 +112,7 @@ async def publish(kafka: KafkaSettings, written: Sequence[Record]) -> None:
     async with producers.partition_publisher(
         kafka, group="writer", partition=0, spacing_seconds=0.01
     ) as publisher:
-        for record in written:  # each in its own transaction, like versions that come one by one
+        for record in written:  # each in its own transaction, like versions that come separately
             await publisher.publish([record], {})
 
 

@@ -29,7 +29,7 @@ LOOK = Look("one", (0,), (10,))
 
 @pytest.fixture
 async def stored(pool: Pool) -> None:
-    """Orders 1 to 3 of a seller, 9 of another; a refund of 1, and one of an order that is out of reach."""
+    """Orders 1 to 3 of a seller, 9 of another; a refund of 1, another of an order that is not there."""
     epoch = await orders.take_over(pool, 0, "test")
     found = [version(tid, 1, 5) for tid in (1, 2, 3)]
     found.append(OrderVersion(OTHER, version(9, 1, 5).trade, found[0].fetched_at, "push"))

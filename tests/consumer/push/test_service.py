@@ -66,7 +66,7 @@ def are_connected(channel: Channel, *, connects: int, connections: int = 1) -> b
     """Whether both sides know of that many connections, made by so many CONNECTs in all.
 
     TCP alone stands for neither: what ends a connection before its CONNECT is answered ends no connection
-    that the service ever had. And the channel has accepted one a moment before the service hears of it.
+    that the service ever had. And the channel accepts a connection a moment before the service knows it.
     """
     known = REGISTRY.get_sample_value("topsync_push_connections", {"state": "connected"})
     return channel.ledger()["connects"] == connects and known == connections
