@@ -167,16 +167,20 @@ def _chosen(usable: dict[int, Account], names: Sequence[str]) -> list[Account]:
             f"not known, paused, expired or erased, or no key opens their session: {', '.join(unknown)}; "
             "see `topsync sellers list`"
         )
-    return [usable[seller_id] for seller_id in {one.seller_id: one for one in chosen.values() if one}]
+    return [
+        usable[seller_id] for seller_id in {seller.seller_id: seller for seller in chosen.values() if seller}
+    ]
 
 
 async def _passed_over(pool: Pool) -> list[int]:
     """Sellers without a bulk start that cannot begin it now."""
     proven = await coverage.proven(pool)
     away = [
-        one for one in await sellers.all_of(pool) if one.state in (SellerState.PAUSED, SellerState.EXPIRED)
+        seller
+        for seller in await sellers.all_of(pool)
+        if seller.state in (SellerState.PAUSED, SellerState.EXPIRED)
     ]
-    return [one.seller_id for one in away if not proven.get(one.seller_id)]
+    return [seller.seller_id for seller in away if not proven.get(seller.seller_id)]
 
 
 def _new_without_session(sessions: Sessions) -> list[str]:

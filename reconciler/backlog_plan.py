@@ -83,7 +83,7 @@ def plan(
     if not (rules.from_seconds and per_task) or orders <= rules.calls_per_second * rules.from_seconds:
         return BacklogPlan(alone=frozenset(waiting))
     tasks: list[int] = []
-    for seller, count in sorted(able.items(), key=lambda one: (-one[1], one[0])):
+    for seller, count in sorted(able.items(), key=lambda item: (-item[1], item[0])):
         full, rest = divmod(count, per_task)
         tasks += [seller] * (full + (rest >= LEAST_ORDERS))
     alone = {seller for seller, count in waiting.items() if seller not in able or count < LEAST_ORDERS}
@@ -119,12 +119,12 @@ def sort_out(
     then it becomes a dead letter, where it has to.
     """
     found = Sorted()
-    for one in wanted:
-        original = _good(one, brought.get(one.tid), latest_now)
+    for refetch in wanted:
+        original = _good(refetch, brought.get(refetch.tid), latest_now)
         if original is None or len(original) > MAX_RECORD_BYTES:
-            found.alone.append(one.tid)
+            found.alone.append(refetch.tid)
         else:
-            found.good.append((one, original))
+            found.good.append((refetch, original))
     return found
 
 
@@ -139,6 +139,6 @@ def _good(wanted: Refetch, answer: DetailAnswer | None, latest_now: datetime) ->
 
 def waits(found: Sorted, *, stored_within: timedelta) -> dict[int, timedelta]:
     """When each order is asked for alone, unless it is stored by then."""
-    return dict.fromkeys((one.tid for one, _ in found.good), stored_within) | dict.fromkeys(
+    return dict.fromkeys((refetch.tid for refetch, _ in found.good), stored_within) | dict.fromkeys(
         found.alone, timedelta(0)
     )

@@ -134,7 +134,7 @@ class Delta(Generic[T]):
     @property
     def main(self) -> T:
         """The word that names the event: how far the thing has come by this step."""
-        return next((one for one in reversed(self.transitions) if one != CORRECTED), self.transitions[0])
+        return next((word for word in reversed(self.transitions) if word != CORRECTED), self.transitions[0])
 
 
 def step(

@@ -141,7 +141,7 @@ ORDER_ATTRIBUTES: Final = (
         required=False,
     ),
     FOUND_BY,
-    Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
+    Attribute("hintedat", "When the platform sent a message about the change.", required=False),
 )
 
 REFUND_ATTRIBUTES: Final = (
@@ -167,7 +167,7 @@ REFUND_ATTRIBUTES: Final = (
         required=False,
     ),
     FOUND_BY,
-    Attribute("hintedat", "When the platform told of the change, where it was pushed.", required=False),
+    Attribute("hintedat", "When the platform sent a message about the change.", required=False),
 )
 
 ORDERS: Final = VersionEvents("order", "orders", ORDER_SCHEMA, Transition, ORDER_ATTRIBUTES, is_part=False)

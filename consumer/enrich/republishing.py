@@ -51,13 +51,13 @@ def cut(
     """
     keys: set[int] = set()
     size_bytes, done = 0, found[0].key
-    for one in found:
-        if records.partition_of(one.tid, partitions) == partition:
-            if len(keys) >= at_most or (keys and size_bytes + one.size_bytes > PIECE_BYTES):
+    for row in found:
+        if records.partition_of(row.tid, partitions) == partition:
+            if len(keys) >= at_most or (keys and size_bytes + row.size_bytes > PIECE_BYTES):
                 break
-            keys.add(one.key)
-            size_bytes += one.size_bytes
-        done = one.key
+            keys.add(row.key)
+            size_bytes += row.size_bytes
+        done = row.key
     return frozenset(keys), done
 
 

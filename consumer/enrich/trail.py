@@ -110,7 +110,7 @@ def _word_for(outcome: FetchOutcome) -> str:
 def stored(versions: Iterable[Version], ahead: Iterable[AnyUnpublished]) -> None:
     """Versions were handed to the table; those ahead of the topic are new in it."""
     if is_followed():
-        revisions = {one.key: one.revision for one in ahead}
+        revisions = {row.key: row.revision for row in ahead}
         for version in versions:
             refund_id = _part(version.key, version.tid)
             if (revision := revisions.get(version.key)) is None:
@@ -122,9 +122,15 @@ def stored(versions: Iterable[Version], ahead: Iterable[AnyUnpublished]) -> None
 def waits(postponed: Iterable[Refetch], lingering: Iterable[Lingering]) -> None:
     """Orders were noted to be asked for later."""
     if is_followed():
-        for one in postponed:
-            later = _text(one.settled_after)
-            log.debug("waits", tid=one.tid, reason=one.reason, settled_after=later, refund_ids=one.refund_ids)
+        for refetch in postponed:
+            later = _text(refetch.settled_after)
+            log.debug(
+                "waits",
+                tid=refetch.tid,
+                reason=refetch.reason,
+                settled_after=later,
+                refund_ids=refetch.refund_ids,
+            )
         for each in lingering:
             log.debug("waits", tid=each.order.tid, reason=each.order.reason, until=_text(each.until))
 
@@ -139,10 +145,16 @@ def erased(tids: Iterable[int]) -> None:
 def published(ahead: Iterable[AnyUnpublished], tombstones: Iterable[Tombstone]) -> None:
     """The topics hold these versions."""
     if is_followed():
-        for one in ahead:
-            refund_id = _part(one.key, one.tid)
-            words = one.step.words
-            log.debug("published", tid=one.tid, refund_id=refund_id, revision=one.revision, transitions=words)
+        for version in ahead:
+            refund_id = _part(version.key, version.tid)
+            words = version.step.words
+            log.debug(
+                "published",
+                tid=version.tid,
+                refund_id=refund_id,
+                revision=version.revision,
+                transitions=words,
+            )
         for gone in tombstones:
             log.debug("tombstone published", tid=gone.tid, kind=gone.kind.value, id=gone.id)
 

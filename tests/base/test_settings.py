@@ -32,7 +32,7 @@ SECRET = "very-secret-value-0001"
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever this machine has set must not decide a test."""
+    """The settings of this machine must not decide a test."""
     for cls in settings.ALL:
         for name in cls.model_fields:
             monkeypatch.delenv(settings.variable(cls, name), raising=False)
@@ -64,7 +64,7 @@ def test_every_setting_is_on_the_page_with_its_meaning() -> None:
             assert "|" not in field.description
 
 
-def test_no_variable_means_two_things() -> None:
+def test_no_two_settings_share_a_variable() -> None:
     variables = [settings.variable(cls, name) for cls in settings.ALL for name in cls.model_fields]
     assert len(variables) == len(set(variables))
 
@@ -184,7 +184,9 @@ def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
     assert "TOPSYNC_MIN_INSYNC_REPLICAS: " in refusal(KafkaSettings)
 
 
-def test_messages_that_may_wait_are_checked_when_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_waits_of_messages_are_checked_when_a_process_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert not parts.linger_times()
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRated=5")
     assert parts.linger_times() == {"taobao_trade_TradeRated": timedelta(seconds=5)}
@@ -197,7 +199,7 @@ def test_messages_that_may_wait_are_checked_when_a_process_starts(monkeypatch: p
     assert "\n" not in line
 
 
-def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
+def test_the_page_says_which_waits_the_word_unhurried_stands_for() -> None:
     waits = ",".join(f"{name}={seconds:g}" for name, seconds in WORDS.unhurried_seconds.items())
     assert f"`{linger.UNHURRIED}` is short for `{waits}`" in settings.reference_page()
 
@@ -216,7 +218,7 @@ def test_the_page_says_what_the_word_for_the_usual_waits_stands_for() -> None:
         ("sslmode=always", "sslmode must be one of disable, "),
     ],
 )
-def test_a_certificate_that_is_not_there_is_a_wrong_setting_and_no_outage(
+def test_a_missing_certificate_is_a_wrong_setting_and_no_outage(
     monkeypatch: pytest.MonkeyPatch, query: str, expected: str
 ) -> None:
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", f"postgresql://user:secret-word@host/x?{query}")
@@ -225,7 +227,7 @@ def test_a_certificate_that_is_not_there_is_a_wrong_setting_and_no_outage(
     assert "secret-word" not in line
 
 
-def test_a_certificate_that_the_environment_names_is_looked_at_too(
+def test_a_certificate_that_the_environment_names_is_checked_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TOPSYNC_DATABASE_URL", "postgresql://user@host/x?sslmode=verify-full")
@@ -268,6 +270,6 @@ def test_brokers_that_are_no_addresses_are_refused(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "servers", ["kafka:9092", "kafka", "a.b-c_d:1, [2001:db8::1]:9092", "127.0.0.1:65535"]
 )
-def test_brokers_are_taken_in_every_form(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
+def test_brokers_may_be_written_in_every_usual_form(monkeypatch: pytest.MonkeyPatch, servers: str) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
     assert settings.load(KafkaSettings).kafka_bootstrap_servers == servers

@@ -1,4 +1,4 @@
-"""An export that the platform vouched for and that is of no use: it is said, and another is asked for."""
+"""The platform says that an export is good, but it is useless: topsync reports it and requests another."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_an_export_that_cannot_be_read_leads_back_to_a_new_request(start: 
     assert not start.file.exists()
 
 
-async def test_an_export_that_breaks_in_the_middle_does_too(
+async def test_an_export_that_breaks_in_the_middle_leads_back_to_a_new_request_too(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job, "LINES_AT_ONCE", 1)

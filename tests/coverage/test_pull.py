@@ -1,4 +1,4 @@
-"""Pulling over real servers: nothing is claimed before it is stored, or beyond what was seen (I4, I6)."""
+"""Pulls with real servers: no claim before all orders are stored, or beyond the listed time (I4, I6)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ListGateway(Gateway):
         super().__init__()
         self.listed: dict[int, datetime] = {}
         self.refunds: dict[int, datetime] = {}
-        """Each is one of the order `TID`."""
+        """Each is a refund of the order `TID`."""
         self.refuses_refunds = False
         self.refuses_to_fetch_refunds = False
         self.hold_seconds = 0.0
@@ -71,7 +71,7 @@ class ListGateway(Gateway):
         return await super().handle(request)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """The step that is taken where the script has none."""
+        """The step to take when the script has ended."""
         form = await request.post()
         if form["method"] == "taobao.refund.get":
             refused = self.refuses_refunds or self.refuses_to_fetch_refunds
@@ -138,7 +138,7 @@ class Shop:
 
     async def hints(self) -> list[Change]:
         found = await read_all(self.kafka, self.puller.changes_topic, 2)
-        return [Change.model_validate_json(one.value or b"") for one in found]
+        return [Change.model_validate_json(record.value or b"") for record in found]
 
     async def until_hinted(self, number: int) -> None:
         async with asyncio.timeout(BOUND_SECONDS):
@@ -236,7 +236,9 @@ async def test_a_span_is_claimed_only_once_everything_listed_is_stored_and_publi
     assert hint.settled_after == shop.gateway.listed[TID] + platform_time.RESOLUTION
 
 
-async def test_what_is_stored_as_listed_is_not_hinted_and_a_pull_again_changes_nothing(shop: Shop) -> None:
+async def test_an_order_that_is_stored_as_listed_is_not_hinted_and_another_pull_changes_nothing(
+    shop: Shop,
+) -> None:
     shop.list_order(TID, 2000)
     await shop.store(TID)
     first = await shop.puller.pull(shop.request())
@@ -248,7 +250,7 @@ async def test_what_is_stored_as_listed_is_not_hinted_and_a_pull_again_changes_n
     assert {tuple(window) for window in windows} == {(1, 0)}
 
 
-async def test_what_is_not_stored_in_time_is_claimed_by_nobody(shop: Shop) -> None:
+async def test_nothing_is_claimed_if_an_order_is_not_stored_in_time(shop: Shop) -> None:
     shop.list_order(TID, 2000)
     with pytest.raises(NotStoredError, match=r"1 of 1 listed orders and refunds .* enrichers running"):
         await shop.puller.pull(shop.request())
@@ -256,10 +258,10 @@ async def test_what_is_not_stored_in_time_is_claimed_by_nobody(shop: Shop) -> No
     assert await shop.pool.fetchval("select count(*) from windows") == 0
 
 
-async def test_a_listed_time_that_lies_ahead_holds_up_no_pull_and_proves_what_a_later_fetch_does(
+async def test_a_listed_time_in_the_future_delays_no_pull_and_the_claim_rests_on_a_later_fetch(
     shop: Shop,
 ) -> None:
-    """Nothing will ever be as new as that; but the order may have changed up to the moment of the list."""
+    """No state will ever be as new as that, but the order may have changed up to the moment of the list."""
     shop.list_order(TID, 2000)
     await shop.store(TID)
     shop.list_order(TID, -30)
@@ -270,22 +272,22 @@ async def test_a_listed_time_that_lies_ahead_holds_up_no_pull_and_proves_what_a_
     outcome = await pulling
     assert (outcome.listed, outcome.hinted) == (1, 1)
     assert outcome.proven_to is not None
-    (hint,) = {one.tid: one for one in await shop.hints()}.values()
+    (hint,) = {change.tid: change for change in await shop.hints()}.values()
     assert hint.modified is None
 
 
-async def test_a_stored_time_that_lies_ahead_is_asked_for_when_a_list_tells_of_the_order(shop: Shop) -> None:
+async def test_an_order_with_a_stored_time_in_the_future_is_asked_for_when_a_list_has_it(shop: Shop) -> None:
     shop.list_order(TID, -13 * 3600)
     await shop.store(TID)
     shop.list_order(TID, 0)
     with pytest.raises(NotStoredError):
         await shop.puller.pull(shop.request())
-    assert {one.tid for one in await shop.hints()} == {TID}
+    assert {hint.tid for hint in await shop.hints()} == {TID}
     assert await shop.proven() == []
 
 
 async def test_a_replay_of_a_past_span_repairs_but_proves_nothing(shop: Shop) -> None:
-    """An order that is modified behind its end while it is listed is in none of its parts."""
+    """An order that is modified after the end of the span, while it is listed, is in no part of it."""
     shop.list_order(TID, 2000)
     await shop.store(TID)
     outcome = await shop.puller.pull(shop.request(end=shop.clock.now() - timedelta(seconds=1000)))
@@ -293,7 +295,7 @@ async def test_a_replay_of_a_past_span_repairs_but_proves_nothing(shop: Shop) ->
     assert await shop.proven() == []
 
 
-async def test_a_preview_tells_what_is_missing_and_does_nothing(shop: Shop) -> None:
+async def test_a_preview_says_what_is_missing_and_does_nothing(shop: Shop) -> None:
     shop.list_order(TID, 2000)
     shop.list_order(TID + 1, 2000)
     await shop.store(TID)
@@ -315,10 +317,10 @@ async def test_a_listing_to_now_reaches_beyond_it_in_whole_seconds_and_shares_it
     assert platform_time.parse(windows[-1][1]) >= before + timedelta(seconds=lists.REACH_SECONDS - 1)
 
 
-async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one(
+async def test_a_listing_that_takes_longer_than_its_reach_is_repeated_with_a_longer_reach(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer comes after the window's end: what was modified in between is in no part of it."""
+    """The answer comes after the window's end: orders modified in between are in no part of it."""
     monkeypatch.setattr(lists, "REACH_SECONDS", 1.0)
     shop.gateway.hold_seconds = 2.5
     outcome = await shop.puller.pull(shop.request(ago=1000))
@@ -329,7 +331,7 @@ async def test_a_listing_that_outlasts_its_reach_is_made_again_with_a_longer_one
     assert outcome.calls == len(shop.gateway.windows)
 
 
-async def test_a_listing_that_never_catches_up_fails_after_a_bounded_number_of_attempts(
+async def test_a_listing_that_is_always_too_slow_fails_after_a_bounded_number_of_attempts(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lists, "REACH_SECONDS", -2.0)
@@ -340,7 +342,7 @@ async def test_a_listing_that_never_catches_up_fails_after_a_bounded_number_of_a
     assert await shop.proven() == []
 
 
-async def test_a_window_that_is_too_wide_is_asked_for_in_halves_after_the_wait(
+async def test_a_window_that_is_too_wide_is_listed_in_halves_after_the_wait(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
@@ -383,7 +385,7 @@ async def refunding(shop: Shop) -> Shop:
 async def test_a_span_is_claimed_only_once_its_refunds_are_stored_and_published_as_well(
     refunding: Shop,
 ) -> None:
-    """P1 for refunds: all orders are there, and the ledger says nothing until the refund is."""
+    """P1 for refunds: all orders are there, but the ledger claims nothing before the refund is there."""
     refunding.list_order(TID, 2000)
     await refunding.store(TID)
     refunding.list_refund(REFUND, 1000)
@@ -407,7 +409,7 @@ async def test_a_span_is_claimed_only_once_its_refunds_are_stored_and_published_
     assert {tuple(window) for window in windows} == {("orders", 1, 0), ("refunds", 1, 1)}
 
 
-async def test_refunds_that_are_not_stored_in_time_are_claimed_by_nobody(refunding: Shop) -> None:
+async def test_nothing_is_claimed_if_a_refund_is_not_stored_in_time(refunding: Shop) -> None:
     refunding.list_refund(REFUND, 1000)
     with pytest.raises(NotStoredError):
         await refunding.puller.pull(refunding.request())
@@ -415,7 +417,7 @@ async def test_refunds_that_are_not_stored_in_time_are_claimed_by_nobody(refundi
 
 
 @pytest.mark.parametrize("refused", ["refuses_refunds", "refuses_to_fetch_refunds"])
-async def test_refunds_that_a_seller_may_not_show_hold_no_order_up_and_the_ledger_says_so(
+async def test_refunds_that_a_seller_may_not_show_delay_no_order_and_the_ledger_says_so(
     refunding: Shop, refused: str
 ) -> None:
     refunding.list_order(TID, 2000)
@@ -428,10 +430,10 @@ async def test_refunds_that_a_seller_may_not_show_hold_no_order_up_and_the_ledge
     assert not await refunding.with_refunds()
 
 
-async def test_what_was_claimed_without_refunds_is_made_good_by_the_first_pull_that_may_list_them(
+async def test_the_first_pull_that_may_list_refunds_repairs_the_time_that_was_claimed_without_them(
     refunding: Shop,
 ) -> None:
-    """As after an update, or when a seller grants the right: else old refunds would stay out for ever."""
+    """As after an update, or when a seller grants the right: otherwise old refunds would stay missing."""
     refunding.puller.with_refunds = False
     await refunding.puller.pull(refunding.request(ago=7200))
     (claimed,) = await refunding.proven()
@@ -461,7 +463,7 @@ async def test_refunds_of_a_past_span_are_repaired_by_a_replay_too(refunding: Sh
     assert await refunding.proven() == []
 
 
-async def test_where_a_bulk_start_begins_its_refunds_are_listed_by_the_day(refunding: Shop) -> None:
+async def test_a_pull_that_begins_a_bulk_start_lists_refunds_by_the_day(refunding: Shop) -> None:
     request = replace(refunding.request(), refunds_from=refunding.clock.now() - timedelta(days=10))
     await refunding.puller.pull(request)
     windows = refunding.gateway.windows_of(REFUNDS_API)

@@ -1,4 +1,4 @@
-"""Which settings a command reads, found in the code itself: a table here would soon be wrong."""
+"""Which settings a command reads, found in the code: a table here would soon be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shop of the sellers' tests, for the commands about sellers too."""
+"""The shop of the sellers' tests, also for the commands about sellers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit prints: a row for each seller whatever its nick, one line for machines, or one document."""
+"""What an audit prints: a row for each seller whatever its nick, and a line or a document for machines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def result() -> Result:
     return Result(sellers, backwards=0, witnessed=True, moved=3, losses=[])
 
 
-def test_a_nick_of_markup_is_a_row_of_an_audit_on_a_screen_of_80_columns(
+def test_a_nick_with_markup_fits_a_row_of_an_audit_on_a_screen_of_80_columns(
     result: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -48,7 +48,9 @@ def test_a_nick_of_markup_is_a_row_of_an_audit_on_a_screen_of_80_columns(
     ]
 
 
-def test_for_machines_an_audit_is_one_document(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
+def test_for_machines_an_audit_is_a_single_document(
+    result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
     terminal.write_json(installation_commands.audit_document(result))
     found = orjson.loads(capsys.readouterr().out)
     (seller,) = found.pop("sellers")

@@ -1,4 +1,4 @@
-"""A process that calls as much as it may: `python -m tests.store.caller`, with a JSON document of orders.
+"""A process that calls as often as it may: `python -m tests.store.caller`, with a JSON document of orders.
 
 It prints `ready`, reads from standard input until when to call (a later line changes that), and prints one
 JSON line when it ends: calls made by priority, and when a ban that it met was stored. Moments are of the

@@ -1,4 +1,4 @@
-"""A migrated database, and rows to put into it."""
+"""A migrated database, and rows to write into it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def settings_for(url: str) -> DatabaseSettings:
 
 @pytest.fixture(scope="session")
 def migrated_database_url(database_server_url: str) -> Iterator[str]:
-    """Address of a migrated database that tests use one after another: making one takes half a second."""
+    """Address of a migrated database that tests use in turn: to create a database takes half a second."""
     name = f"topsync_test_{secrets.token_hex(8)}"
     url = urlsplit(database_server_url)._replace(path=f"/{name}").geturl()
 
@@ -56,7 +56,7 @@ def migrated_database_url(database_server_url: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def killable_postgres() -> AsyncIterator[EmbeddedPostgres]:
-    """A durable server of a test's own."""
+    """A durable server for a single test."""
     async with ProcessGroup(run_folders.create()) as group:
         postgres = EmbeddedPostgres(group, group.folder / "postgres")
         await postgres.start()

@@ -160,7 +160,10 @@ async def test_refunds_go_with_their_order_and_without_one(pool: Pool, epoch: in
     third = [refund_version(9, TID, 3, 3)]
     assert (await refunds.TABLE.upsert(pool, third, partition=PARTITION, epoch=epoch)).rows == 0
     assert await erase(pool, epoch, TID, TID + 1) == 1
-    left = [(one.kind, one.id, one.tid, one.revision) for one in await erasures.all_tombstones(pool)]
+    left = [
+        (tombstone.kind, tombstone.id, tombstone.tid, tombstone.revision)
+        for tombstone in await erasures.all_tombstones(pool)
+    ]
     assert left == [
         (Kind.ORDER, TID, TID, 2),
         (Kind.REFUND, 7, TID, 3),
@@ -175,7 +178,7 @@ async def test_an_order_that_the_topic_may_have_leaves_a_tombstone_too(pool: Poo
     await write(pool, epoch, version(TID, 1, 5))
     await erasures.begin(pool, SELLER)
     assert await erase(pool, epoch, TID) == 1
-    assert [one.tid for one in await erasures.all_tombstones(pool)] == [TID]
+    assert [tombstone.tid for tombstone in await erasures.all_tombstones(pool)] == [TID]
     assert await all_unpublished(pool, orders.TABLE) == []
 
 
@@ -214,7 +217,7 @@ async def test_a_seller_comes_back_only_when_all_is_erased_and_begins_anew(pool:
     assert await erasures.get(pool, SELLER) is None
 
     await write(pool, epoch, version(TID, 2, 6, seller_memo="second"), version(TID + 1, 1, 5))
-    revisions = {one.tid: one.revision for one in await all_unpublished(pool, orders.TABLE)}
+    revisions = {row.tid: row.revision for row in await all_unpublished(pool, orders.TABLE)}
     assert revisions == {TID: 4, TID + 1: 4}, "above the tombstone's: readers drop what is not above"
     (first, _) = await all_unpublished(pool, orders.TABLE)
     assert first.step.transitions[0] == "created"

@@ -10,10 +10,10 @@ REFUND = 300000000000000001
 HOURS = 3600.0
 
 
-async def test_a_time_ahead_that_a_former_version_stored_gives_way_and_is_asked_for(
+async def test_a_stored_time_in_the_future_is_corrected_and_its_order_is_asked_for(
     database_url: str,
 ) -> None:
-    """The change that it hid is long past, and no list will show it again."""
+    """The hidden change is long past, and no list will show it again."""
     own = settings_for(database_url)
     await schema.migrate(own)
     async with database.connect(own) as pool:
@@ -29,10 +29,10 @@ async def test_a_time_ahead_that_a_former_version_stored_gives_way_and_is_asked_
 
         (wanted,) = await refetches.due(pool, limit=10)
         assert (wanted.tid, wanted.reason, wanted.refund_ids) == (TID, "modified_ahead", (REFUND,))
-        # As the former version's writers still do it, without a word of how late it can be.
+        # As the former version still writes it, without the latest possible time.
         hidden = [version(TID, HOURS, HOURS), version(TID + 1, HOURS, HOURS), version(TID + 2, -2, HOURS)]
         written = await orders.TABLE.upsert(pool, hidden, partition=0, epoch=epoch)
-        assert [one.tid for one in written.ahead] == [TID]
+        assert [row.tid for row in written.ahead] == [TID]
         paid_back = [refund_version(REFUND, TID, HOURS, HOURS, status="SUCCESS")]
         assert (await refunds.TABLE.upsert(pool, paid_back, partition=0, epoch=epoch)).rows == 1
         assert (await orders.TABLE.known(pool, [TID]))[TID].modified == at(HOURS)

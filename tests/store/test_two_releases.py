@@ -1,4 +1,4 @@
-"""Two releases write the same tables while the newer one is rolled out: what one does not know, it keeps."""
+"""Two releases write the same tables during an upgrade: each keeps what it does not know."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class NewerTransition(TransitionWord):
 
 
 class NewerTable(OrderTable):
-    """The newer release's way to write `orders`: it finds every version to be insured."""
+    """How the newer release writes `orders`: it reports every version as insured."""
 
     words = NewerTransition  # type: ignore[assignment]
 
     def _step(
         self, before: Mapping[str, Any] | None, after: Mapping[str, Any], source: Source
     ) -> Delta[Transition]:
-        told = delta.told(NewerTransition, [NewerTransition.INSURED], source)
+        brought = delta.told(NewerTransition, [NewerTransition.INSURED], source)
         status_from = before["status"] if before else None
-        return Delta(told, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
+        return Delta(brought, status_from, ("insurance",) if before else ())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def published(pool: Pool, written: list[OrderVersion], *, by: OrderTable, 
     await by.mark_published(pool, ahead)
 
 
-async def test_what_only_the_newer_release_can_tell_is_told_by_the_older_in_its_stead(
+async def test_the_older_release_publishes_words_that_only_the_newer_release_knows(
     pool: Pool, epoch: int
 ) -> None:
     newer, older = NewerTable(), orders.TABLE
@@ -76,8 +76,11 @@ async def test_what_only_the_newer_release_can_tell_is_told_by_the_older_in_its_
     (left,) = await older.unpublished(pool, [TID])
     assert (left.step.transitions, left.step.beyond) == ((Transition.UPDATED,), ("insured",))
     record = records.version("t", events.ORDERS, left, published_at=at(9))
-    told = cloud_events.attributes(record.headers)
-    assert (told["transitions"], told["type"]) == ("updated,insured", "taobao.trade.order.updated.v1")
+    attributes = cloud_events.attributes(record.headers)
+    assert (attributes["transitions"], attributes["type"]) == (
+        "updated,insured",
+        "taobao.trade.order.updated.v1",
+    )
 
     (joined,) = (await older.upsert(pool, [version(TID, 3, 3)], partition=0, epoch=epoch)).ahead
     assert joined.step.words == (Transition.PAID, "insured")
@@ -87,7 +90,7 @@ async def test_what_only_the_newer_release_can_tell_is_told_by_the_older_in_its_
     assert not back.step.beyond
 
 
-async def test_so_it_is_with_refunds(pool: Pool, epoch: int) -> None:
+async def test_the_same_holds_for_refunds(pool: Pool, epoch: int) -> None:
     await refunds.TABLE.upsert(pool, [refund_version(REFUND, TID, 1, 1)], partition=0, epoch=epoch)
     noted = orjson.dumps({"transitions": ["insured", "created"], "status_from": None, "changed": []})
     await pool.execute("update refunds set step = $1::jsonb", noted.decode())
@@ -96,23 +99,21 @@ async def test_so_it_is_with_refunds(pool: Pool, epoch: int) -> None:
     assert ahead.step.words == ("created", "agreed", "insured")
 
 
-async def test_who_found_a_version_in_a_way_that_only_the_newer_release_knows_stops_nobody(
-    pool: Pool, epoch: int
-) -> None:
+async def test_a_source_that_only_the_newer_release_knows_stops_nobody(pool: Pool, epoch: int) -> None:
     await orders.TABLE.upsert(pool, [version(TID, 1, 1)], partition=0, epoch=epoch)
     await pool.execute("update orders set source = 'oracle'")
     (left,) = await orders.TABLE.unpublished(pool, [TID])
     assert left.source is Source.SWEEP
 
 
-def test_a_hint_of_a_newer_release_is_taken_for_the_least_urgent() -> None:
+def test_a_hint_of_a_newer_release_counts_as_the_least_urgent() -> None:
     moment = "2025-11-20T02:30:00Z"
     hint = {"seller_id": SELLER, "tid": TID, "event": "x", "source": "oracle"}
     times = dict.fromkeys(("occurred_at", "settled_after", "received_at"), moment)
     assert Change.model_validate_json(orjson.dumps(hint | times)).source is Source.SWEEP
 
 
-async def test_a_defect_in_what_a_version_brings_is_no_reason_to_set_it_aside(
+async def test_a_defect_in_the_words_of_a_version_makes_no_dead_letter(
     pool: Pool, epoch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Good orders would become dead letters, and nobody would look for the defect."""

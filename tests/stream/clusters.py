@@ -1,4 +1,4 @@
-"""Settings, topics and readers of a test on the shared broker."""
+"""Settings, topics and readers for a test on the shared broker."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[Co
 
 
 def values(found: Sequence[ConsumerRecord[bytes, bytes]]) -> list[str | None]:
-    return [one.value.decode() if one.value is not None else None for one in found]
+    return [taken.value.decode() if taken.value is not None else None for taken in found]
 
 
 async def make_anew(kafka: KafkaSettings, topic: Topic) -> None:
@@ -86,7 +86,7 @@ async def make_anew(kafka: KafkaSettings, topic: Topic) -> None:
 
 
 async def gone(kafka: KafkaSettings, topic: Topic) -> None:
-    """Wait until the broker knows a topic no more that is being deleted."""
+    """Wait until the broker no longer knows a topic that is being deleted."""
 
     async def is_gone() -> bool:
         return topic.name not in await topic_look.topic_ids(kafka, [topic.name])

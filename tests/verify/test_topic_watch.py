@@ -1,4 +1,4 @@
-"""A compacted topic that has lost records is noticed, on a real broker: whatever way it lost them."""
+"""The watch notices a compacted topic that has lost records in any way, on a real broker."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_topic_that_only_grows_is_whole(watch: TopicWatch) -> None:
 async def test_a_topic_that_was_made_anew_is_found_even_when_it_is_longer_than_before(
     watch: TopicWatch,
 ) -> None:
-    """What the writers publish since then must hide nothing."""
+    """Records that the writers publish later must hide nothing."""
     await publish(watch, "a")
     assert await lost(watch) == []
     await make_anew(watch.kafka, watch.topics.orders)
@@ -65,7 +65,7 @@ async def test_a_topic_that_was_made_anew_is_found_even_when_it_is_longer_than_b
 
 
 async def test_records_deleted_from_the_beginning_are_found(watch: TopicWatch) -> None:
-    """As by a retention that somebody has set: compaction never does it, and of a topic that is compacted
+    """As by a retention that somebody has set. Compaction never does it, and of a topic that is compacted
     alone Kafka deletes nothing by hand.
     """
     await publish(watch, *"abcd")
@@ -93,8 +93,8 @@ async def test_a_topic_that_is_gone_is_found_and_never_created_by_the_look(watch
     assert await lost(watch) == [(Compacted.REFUNDS, Reason.MADE_ANEW)]
 
 
-async def test_a_topic_lost_before_anybody_looked_is_found_by_its_length(watch: TopicWatch) -> None:
-    """As in an installation that is brought up to this version afterwards."""
+async def test_a_topic_lost_before_the_first_look_is_found_by_its_length(watch: TopicWatch) -> None:
+    """As in an installation that is upgraded to this version afterwards."""
     await store_published(watch.pool, 3)
     await publish(watch, *"ab")
     assert await lost(watch) == [(Compacted.ORDERS, Reason.TOO_SHORT)]

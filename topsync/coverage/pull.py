@@ -110,9 +110,9 @@ class Puller:
     async def preview(self, request: PullRequest) -> PullOutcome:
         """What a pull would find now, without hinting or claiming anything."""
         listings = await self._list_all(request)
-        for one in listings:
-            one.hinted = await one.of.outstanding(
-                self.pool, list(one.wanted.values()), latest_now=self.clock.latest_now()
+        for listing in listings:
+            listing.hinted = await listing.of.outstanding(
+                self.pool, list(listing.wanted.values()), latest_now=self.clock.latest_now()
             )
         return _outcome(listings, None)
 
@@ -147,7 +147,7 @@ class Puller:
         A hundred orders have a few refunds: so their windows are as long as the platform allows.
         """
         since = await coverage.claimed_without_refunds(self.pool, request.seller_id)
-        start = min(one for one in (request.start, request.refunds_from, since) if one is not None)
+        start = min(moment for moment in (request.start, request.refunds_from, since) if moment is not None)
         refunds = SellerList(Kind.REFUND, self.lists, request, self.lists.rules(Kind.REFUND).longest)
         try:
             found = await self._lister.all_of(refunds, start)
@@ -187,15 +187,15 @@ class Puller:
     async def _settle(self, listings: Sequence[SpanListing], progress: Progress) -> None:
         """Hint what is not stored as listed, until all of it is; notes what was hinted."""
         loop = asyncio.get_running_loop()
-        left = [dict(one.wanted) for one in listings]
+        left = [dict(listing.wanted) for listing in listings]
         total = sum(map(len, left))
         rehint_after, rehint_at = FIRST_REHINT_SECONDS, loop.time()
         timer = StallTimer(self.settings.stored_within_seconds)
         while True:
-            for each, one in zip(left, listings, strict=True):
+            for each, listing in zip(left, listings, strict=True):
                 if not each:
                     continue
-                missing = await one.of.outstanding(
+                missing = await listing.of.outstanding(
                     self.pool, list(each.values()), latest_now=self.clock.latest_now()
                 )
                 for id_ in each.keys() - missing:
@@ -220,25 +220,27 @@ class Puller:
         now = self.clock.now()
         await self.producer.publish(
             [
-                records.change(self.changes_topic, one.of.hint(listed, now=now))
-                for each, one in zip(left, listings, strict=True)
+                records.change(self.changes_topic, listing.of.hint(listed, now=now))
+                for each, listing in zip(left, listings, strict=True)
                 for listed in each.values()
             ]
         )
-        for each, one in zip(left, listings, strict=True):
-            one.hinted |= each.keys()
+        for each, listing in zip(left, listings, strict=True):
+            listing.hinted |= each.keys()
 
     async def _claim(self, request: PullRequest, listings: Sequence[SpanListing]) -> PullOutcome:
         """Write every part down, and claim what the orders' parts prove, as far as the refunds' do too."""
         of_orders, *of_others = listings
-        proven_by_others = [self._reach(request, one) for one in of_others]
+        proven_by_others = [self._reach(request, listing) for listing in of_others]
         order_proofs = [_cut_short(self._proof(request, part), proven_by_others) for part in of_orders.parts]
         windows = [
             _window(request, of_orders, part, proof)
             for part, proof in zip(of_orders.parts, order_proofs, strict=True)
         ]
         windows += [
-            _window(request, one, part, self._proof(request, part)) for one in of_others for part in one.parts
+            _window(request, listing, part, self._proof(request, part))
+            for listing in of_others
+            for part in listing.parts
         ]
         await coverage.record(self.pool, windows, with_refunds=len(listings) > 1)
         metrics.WINDOWS_PULLED.labels(request.priority.label, "pulled").inc(len(windows))
@@ -302,7 +304,7 @@ def _outcome(listings: Sequence[SpanListing], proven_to: datetime | None) -> Pul
     return PullOutcome(
         listed=len(orders.wanted),
         hinted=len(orders.hinted),
-        calls=sum(one.calls for one in listings),
+        calls=sum(listing.calls for listing in listings),
         proven_to=proven_to,
         refunds_listed=len(refunds.wanted) if refunds else None,
         refunds_hinted=len(refunds.hinted) if refunds else None,

@@ -107,7 +107,7 @@ async def without_repeats(pool: Pool, letters: list[DeadLetter], *, kept: timede
 
     `kept` is how long the topic keeps a letter.
     """
-    subjects = {one.subject for one in letters if one.subject is not None}
+    subjects = {dead_letter.subject for dead_letter in letters if dead_letter.subject is not None}
     if not subjects:
         return letters
     return first_ones(letters, await open_letters.among(pool, subjects, kept=kept))
@@ -116,16 +116,16 @@ async def without_repeats(pool: Pool, letters: list[DeadLetter], *, kept: timede
 def first_ones(letters: Iterable[DeadLetter], open_already: Set[Subject]) -> list[DeadLetter]:
     """The letters but for those whose subject has one that is open, each subject once. Pure."""
     seen, first = set(open_already), []
-    for one in letters:
-        if one.subject is None or one.subject not in seen:
-            first.append(one)
-        if one.subject is not None:
-            seen.add(one.subject)
+    for dead_letter in letters:
+        if dead_letter.subject is None or dead_letter.subject not in seen:
+            first.append(dead_letter)
+        if dead_letter.subject is not None:
+            seen.add(dead_letter.subject)
     return first
 
 
 async def note(pool: Pool, letters: Sequence[DeadLetter], *, kept: timedelta) -> None:
     """Note that the topic has these letters. Idempotent."""
-    opened = [noted for one in letters if (noted := one.opened()) is not None]
+    opened = [noted for dead_letter in letters if (noted := dead_letter.opened()) is not None]
     if opened:
         await open_letters.note(pool, opened, kept=kept)

@@ -198,15 +198,20 @@ class _Search:
         done = await self._done(TopicPartition(self.registry.snapshots.name, number))
         found.snapshots = [_snapshot(record, done) for record in snapshots]
         named = {hint.change.refund_id for hint in found.hints} | set(refund_ids)
-        keys = {records.key_of(one) for one in named if one is not None}
+        keys = {records.key_of(id_) for id_ in named if id_ is not None}
         if keys:
             numbers = sorted(
-                {records.partition_of_key(one, self.registry.refunds.partitions) for one in keys}
+                {
+                    records.partition_of_key(refund_key, self.registry.refunds.partitions)
+                    for refund_key in keys
+                }
             )
             versions += await self._find(
                 found, self.registry.refunds, "refunds", numbers, lambda record: record.key in keys
             )
-        found.versions = [one for record in versions if (one := _version(record, self.registry)) is not None]
+        found.versions = [
+            version for record in versions if (version := _version(record, self.registry)) is not None
+        ]
         return found
 
     async def _find(

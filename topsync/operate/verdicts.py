@@ -109,9 +109,9 @@ def _erased(evidence: OrderEvidence) -> OrderVerdict:
 
 def _dead(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
     row = evidence.order
-    letters = {one.event_id: (one.reason, one.at) for one in evidence.open_letters}
-    letters |= {one.event_id: (one.reason, one.noted_at) for one in evidence.facts.letters}
-    for reason, at in sorted(set(letters.values()), key=lambda one: one[1]):
+    letters = {letter.event_id: (letter.reason, letter.at) for letter in evidence.open_letters}
+    letters |= {letter.event_id: (letter.reason, letter.noted_at) for letter in evidence.facts.letters}
+    for reason, at in sorted(set(letters.values()), key=lambda letter: letter[1]):
         if row is not None and row.fetched_at > at:
             continue
         yield OrderVerdict(
@@ -228,7 +228,7 @@ def _unread(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
     unread = evidence.unread
     if not unread:
         return
-    first = min(unread, key=lambda one: one.ahead or 0)
+    first = min(unread, key=lambda record: record.ahead or 0)
     stands = duration(evidence.now - first.where.at)
     others = (first.ahead or 1) - 1
     before = f", with {others} others before it" if others else ""

@@ -41,7 +41,7 @@ class GrantRefused:
 
 
 class Grants(Protocol):
-    """New sessions for old ones."""
+    """New sessions for old sessions."""
 
     async def refresh(self, refresh_token: SecretStr) -> SessionGrant | GrantRefused:
         """Take a new session for an old session's refresh token. Asks once, and not again by itself.

@@ -180,8 +180,8 @@ class OrderFacts:
         """Whose order it is, as the tables say."""
         named = [
             *(row.seller_id for row in (self.order, *self.refunds, self.wait) if row is not None),
-            *(one.seller_id for one in self.tombstones),
-            *(one.seller_id for one in self.letters if one.seller_id is not None),
+            *(tombstone.seller_id for tombstone in self.tombstones),
+            *(letter.seller_id for letter in self.letters if letter.seller_id is not None),
         ]
         return named[0] if named else None
 

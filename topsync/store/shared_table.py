@@ -41,7 +41,7 @@ class SharedTable(Generic[V, T]):
     async def known(self, keys: Collection[int]) -> dict[int, Known]:
         """See `VersionTable.known`."""
         found = await self._known(keys)
-        return {key: one for key in keys if (one := found.get(key)) is not None}
+        return {key: state for key in keys if (state := found.get(key)) is not None}
 
     async def upsert(self, part: PartitionRows[V]) -> Written[T]:
         """See `VersionTable.upsert`. A wrong version in a partition concerns no other partition."""

@@ -228,13 +228,13 @@ class VersionTable(ABC, Generic[V, T]):
             for version in versions
             if (row := unpublished.get(version.key)) is not None
         }
-        ahead |= {one.key: one for one in await self.unpublished(pool, kept)} if kept else {}
+        ahead |= {left.key: left for left in await self.unpublished(pool, kept)} if kept else {}
         written = {row["key"] for row in rows}
         return [_written(part, owned["owned"], written, ahead) for part in parts]
 
     async def _before(self, pool: Pool, versions: Sequence[V]) -> dict[int, asyncpg.Record]:
         """Of these versions, the versions that are stored with another hash."""
-        keys, hashes = [one.key for one in versions], [one.content_hash for one in versions]
+        keys, hashes = [version.key for version in versions], [version.content_hash for version in versions]
         return {row["key"]: row for row in await pool.fetch(self.statement("before"), keys, hashes)}
 
     def _hash(self, before: dict[int, asyncpg.Record], version: V) -> bytes:
@@ -334,9 +334,9 @@ class VersionTable(ABC, Generic[V, T]):
         """
         rows = await pool.fetch(
             self.statement("outstanding"),
-            [one.id for one in listed],
-            [one.modified for one in listed],
-            [one.settled_after for one in listed],
+            [item.id for item in listed],
+            [item.modified for item in listed],
+            [item.settled_after for item in listed],
             latest_now,
         )
         return {row["key"] for row in rows}
@@ -428,7 +428,7 @@ def _written(
     if part.partition not in owned:
         return NotOwnerError(f"partition {part.partition} has a newer owner than epoch {part.epoch}")
     keys = [version.key for version in part.versions if version.key in written]
-    return Written(len(keys), [one for key in keys if (one := ahead.get(key)) is not None])
+    return Written(len(keys), [row for key in keys if (row := ahead.get(key)) is not None])
 
 
 def _ahead(version: Version, revision: int, step: Delta[T]) -> Unpublished[T]:

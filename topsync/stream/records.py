@@ -347,18 +347,18 @@ def signal(topic: str, wanted: ReplayRequested, *, at: datetime) -> Record:
     )
 
 
-def notification(topic: str, told: Notification, *, at: datetime) -> Record:
+def notification(topic: str, body: Notification, *, at: datetime) -> Record:
     """Something for operators and subscribers: a marker or an outcome."""
     return Record(
         topic,
-        told.subject.encode(),
-        told.model_dump_json(exclude_none=True).encode(),
+        body.subject.encode(),
+        body.model_dump_json(exclude_none=True).encode(),
         cloud_events.headers(
             id=_new_id(),
-            type=told.event_type,
+            type=body.event_type,
             source="/topsync",
-            subject=told.subject,
+            subject=body.subject,
             time=at,
-            schema=json_schema.uri(told.event_type),
+            schema=json_schema.uri(body.event_type),
         ),
     )

@@ -57,9 +57,9 @@ class Bringer:
         """
         brought = Brought()
         async with asyncio.TaskGroup() as tasks:
-            for one in wanted:
-                if not self.fetcher.is_refused(one.kind.kind, one.need.seller_id):
-                    tasks.create_task(self._bring(one, known.get(one.id), batch, brought))
+            for want in wanted:
+                if not self.fetcher.is_refused(want.kind.kind, want.need.seller_id):
+                    tasks.create_task(self._bring(want, known.get(want.id), batch, brought))
         return brought
 
     async def _bring(self, wanted: Wanted, known: Known | None, batch: Batch, brought: Brought) -> None:

@@ -74,20 +74,20 @@ def _linger_until(change: Change, linger: LingerTimes) -> datetime | None:
     return None if wait is None else min(change.occurred_at, change.received_at) + wait
 
 
-def _join(one: Need, other: Need) -> Need:
+def _join(first: Need, second: Need) -> Need:
     return Need(
-        tid=other.tid,
-        seller_id=other.seller_id,
-        settled_after=max(one.settled_after, other.settled_after),
-        proven_after=_latest(one.proven_after, other.proven_after),
-        reported_at=_latest(one.reported_at, other.reported_at),
-        modified=_latest(one.modified, other.modified),
-        source=min(one.source, other.source, key=_URGENCY.__getitem__),
-        hinted_at=_earliest(one.hinted_at, other.hinted_at),
-        received_at=_earliest(one.received_at, other.received_at),
-        newest_at=max(one.newest_at, other.newest_at),
-        linger_until=_earlier_of_both(one.linger_until, other.linger_until),
-        by_refund_alone=one.by_refund_alone and other.by_refund_alone,
+        tid=second.tid,
+        seller_id=second.seller_id,
+        settled_after=max(first.settled_after, second.settled_after),
+        proven_after=_latest(first.proven_after, second.proven_after),
+        reported_at=_latest(first.reported_at, second.reported_at),
+        modified=_latest(first.modified, second.modified),
+        source=min(first.source, second.source, key=_URGENCY.__getitem__),
+        hinted_at=_earliest(first.hinted_at, second.hinted_at),
+        received_at=_earliest(first.received_at, second.received_at),
+        newest_at=max(first.newest_at, second.newest_at),
+        linger_until=_earlier_of_both(first.linger_until, second.linger_until),
+        by_refund_alone=first.by_refund_alone and second.by_refund_alone,
     )
 
 
@@ -143,13 +143,13 @@ def lingers_until(need: Need, *, now: datetime, waiting: Mapping[int, str]) -> d
 _URGENCY = {source: rank for rank, source in enumerate(Source)}
 
 
-def _earlier_of_both(one: datetime | None, other: datetime | None) -> datetime | None:
-    return None if one is None or other is None else min(one, other)
+def _earlier_of_both(first: datetime | None, second: datetime | None) -> datetime | None:
+    return None if first is None or second is None else min(first, second)
 
 
-def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return max((moment for moment in (one, other) if moment is not None), default=None)
+def _latest(first: datetime | None, second: datetime | None) -> datetime | None:
+    return max((moment for moment in (first, second) if moment is not None), default=None)
 
 
-def _earliest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return min((moment for moment in (one, other) if moment is not None), default=None)
+def _earliest(first: datetime | None, second: datetime | None) -> datetime | None:
+    return min((moment for moment in (first, second) if moment is not None), default=None)

@@ -143,7 +143,7 @@ class PartitionWriter:
             PublishError: Kafka did not take it; see `PartitionPublisher.publish`.
         """
         gone = await erasures.tombstones(self._tools.pool, batch.erased) if batch.erased else []
-        buried = {one.tid for one in gone}
+        buried = {tombstone.tid for tombstone in gone}
         published = Published(tombstones=gone, letters=batch.set_aside)
         for kind in KINDS.values():
             published.versions[kind.kind] = await self._ahead(kind, batch, buried)
@@ -178,7 +178,11 @@ class PartitionWriter:
     async def publish_leftovers(self) -> None:
         """Publish what was stored or erased but, after a crash, not published or not noted as such."""
         left = {kind.kind: await self._leftovers(kind) for kind in KINDS.values()}
-        gone = [one for one in await erasures.all_tombstones(self._tools.pool) if self._is_mine(one.tid)]
+        gone = [
+            tombstone
+            for tombstone in await erasures.all_tombstones(self._tools.pool)
+            if self._is_mine(tombstone.tid)
+        ]
         if any(left.values()) or gone:
             log.info(
                 "publishing what a crash left",
@@ -243,7 +247,10 @@ class PartitionWriter:
         published = [
             *self._records(again, Batch(), now),
             *self._records(ahead, batch, now),
-            *(erasure.record_of(one, self._tools.topics, published_at=now) for one in ahead.tombstones),
+            *(
+                erasure.record_of(tombstone, self._tools.topics, published_at=now)
+                for tombstone in ahead.tombstones
+            ),
         ]
         await self._publisher.publish([*published, *(letter.record for letter in batch.set_aside)], offsets)
         trail.published(chain.from_iterable(ahead.versions.values()), ahead.tombstones)

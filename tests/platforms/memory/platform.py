@@ -68,7 +68,7 @@ class MemoryClient:
     async def call(
         self, method: str, session: SecretStr, priority: Priority, **arguments: object
     ) -> Mapping[str, object] | str:
-        """The data of an answer; or the sub code, where the platform finds fault with the arguments."""
+        """The data of an answer; or the sub code, if the platform refuses the arguments."""
         async with self.gate.admit(method, priority):
             answer = self.shop.call(method, session.get_secret_value(), arguments)
         match answer["code"]:
@@ -101,7 +101,7 @@ class MemoryDetails:
 
     async def detail(self, kind: Kind, session: SecretStr, id_: int, priority: Priority) -> DetailAnswer:
         if kind is not Kind.ORDER:
-            return Refused("there are no others", whole_kind=True)
+            return Refused("there are no other orders", whole_kind=True)
         answer = await self.client.call("order.detail", session, priority, order_id=str(id_))
         if isinstance(answer, str):
             return NotThere() if answer == "no-such-order" else Refused(answer, whole_kind=False)
@@ -154,7 +154,7 @@ class MemoryLists:
     ) -> ListAnswer:
         """The newest come first here: the platform's pages are read from its end."""
         if kind is not Kind.ORDER:
-            return Refused("there are no others", whole_kind=True)
+            return Refused("there are no other orders", whole_kind=True)
         first = await self._ask(session, window, 0, 1, priority)
         if isinstance(first, str):
             return Refused(first, whole_kind=False)
@@ -183,7 +183,7 @@ class MemoryLists:
 
 @dataclass(frozen=True, slots=True)
 class CallbackBatch:
-    """What one request brought: a list of messages. Its confirmation is the reply."""
+    """The messages of a request. Its confirmation is the reply."""
 
     body: bytes
     received_at: datetime
@@ -322,15 +322,15 @@ class MemoryGrants:
 
 @dataclass(frozen=True, slots=True)
 class MemorySubscriptions:
-    """See `topsync.platforms.session_port.Subscriptions`: every authorised seller's messages come."""
+    """See `topsync.platforms.session_port.Subscriptions`: the platform sends messages of all sellers."""
 
     async def subscribe(self, session: SecretStr, *, priority: Priority) -> None:
-        """Nothing is to be done."""
+        """There is nothing to do."""
 
 
 @asynccontextmanager
 async def truth_served(shop: MemoryShop) -> AsyncIterator[str]:
-    """The address at which the audit finds what the platform has, as it does at the simulator's port."""
+    """The address at which the audit reads the platform's orders, as at the simulator's port."""
 
     async def show(request: web.Request) -> web.Response:
         asked = request.query.get("ids")

@@ -1,4 +1,4 @@
-"""A second platform goes through the product untouched: push, enricher, pull and audit know the port alone.
+"""The product works with a second platform unchanged: push, enricher, pull and audit know only the port.
 
 Its differences are listed in the package's docstring. Kafka and PostgreSQL are real.
 """
@@ -95,7 +95,7 @@ class Installation:
 
     @asynccontextmanager
     async def enriching(self) -> AsyncIterator[None]:
-        """With an enricher, put together as in production but for the platform's details."""
+        """With an enricher as in production, except for the platform's details."""
         clock, tables = self.puller.clock, SharedTables(self.pool)
         fetcher = Fetcher(self.puller.details, clock, self.sessions)
         enricher = Enricher(
@@ -199,7 +199,7 @@ async def test_thirty_orders_go_through_push_enricher_pull_and_audit(installatio
             return len(await installation.stored()) == count
 
         await eventually(lambda: are_stored(10))
-        # Nobody has pushed the other twenty, and the message about this change is lost: the list finds them.
+        # No message named the other twenty, and the message about this change is lost: the list finds them.
         shop.move(orders[4], 3)
         found = await installation.puller.pull(installation.request())
         assert found.listed == ORDERS
@@ -231,7 +231,7 @@ async def test_a_callback_is_answered_only_once_kafka_has_its_messages(installat
     assert (row["channel_group"], row["lost_at"]) == ("memory", None)
 
 
-async def test_what_is_no_message_about_an_order_is_kept_as_what_it_is(installation: Installation) -> None:
+async def test_other_messages_are_kept_as_what_they_are(installation: Installation) -> None:
     shop = installation.shop
     await shop.push_messages(
         shop.message_of("0", {}), shop.message_of("200", {"shop_id": SELLER}), shop.message_of("200", "x")
@@ -264,7 +264,7 @@ async def test_a_list_of_another_kind_names_each_order_once(installation: Instal
     }
 
 
-async def test_what_the_platform_refuses_means_the_same_as_on_any_other(installation: Installation) -> None:
+async def test_refusals_mean_the_same_as_on_any_other_platform(installation: Installation) -> None:
     with pytest.raises(SessionRefusedError):
         await installation.puller.preview(installation.request(token="stolen"))
     failures: dict[int, type[Exception]] = {

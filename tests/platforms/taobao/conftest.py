@@ -59,7 +59,7 @@ async def client(config: GatewayConfig, records: list[CallRecord]) -> AsyncItera
 
 @pytest.fixture
 def server_certificate(tmp_path: Path) -> tuple[ssl.SSLContext, str]:
-    """A server's context with a certificate of its own making for 127.0.0.1, and the file to trust it by."""
+    """A server's context with a self-signed certificate for 127.0.0.1, and the file that makes it trusted."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test gateway")])
     now = datetime.now(UTC)

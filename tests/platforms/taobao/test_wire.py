@@ -62,7 +62,7 @@ def trade_of(body: bytes) -> dict[str, Any]:
 # --- requests ---
 
 
-def test_a_request_is_vector_a_of_the_reference() -> None:
+def test_a_request_equals_vector_a_of_the_reference() -> None:
     parameters: dict[str, wire.Parameter] = {
         "fields": ("tid", "modified"),
         "start_modified": datetime(2025, 11, 20, 1, 50, tzinfo=UTC),
@@ -80,7 +80,7 @@ def test_a_request_is_vector_a_of_the_reference() -> None:
     assert not {"buyer_nick", "status", "tags"} & sent.keys()
 
 
-def test_without_a_session_none_is_sent() -> None:
+def test_without_a_session_the_request_has_no_session() -> None:
     assert "session" not in form(ApiRequest("taobao.time.get"), session=None)
 
 
@@ -134,7 +134,7 @@ def test_every_truncation_of_a_sample_is_a_bad_answer_and_nothing_else(name: str
 
 
 @pytest.mark.parametrize("status", [301, 403, 500, 502, 504])
-def test_another_status_is_a_transport_failure(status: int) -> None:
+def test_a_status_other_than_200_is_a_transport_failure(status: int) -> None:
     with pytest.raises(TransportError, match=str(status)) as caught:
         wire.parse("taobao.time.get", status, "text/html", b"<html>receiver 13800000000</html>")
     assert caught.value.kind is FailureKind.HTTP_STATUS
@@ -156,12 +156,12 @@ def test_another_status_is_a_transport_failure(status: int) -> None:
         b'{"error_response":{"msg":"no code"}}',
         b'{"trade_fullinfo_get_response":{"trade":{"payment":NaN}}}',
         b"[" * 100_000,
-        # Read by the fast reader, and by the tolerant one, which each could read more than can be written.
+        # Read by the fast reader and by the tolerant reader. Each could read more than can be written.
         full(f'{{"odd":{"[" * wire.MAX_DEPTH}{"]" * wire.MAX_DEPTH}}}'),
         full(f'{{"payment":0.1,"odd":{"[" * wire.MAX_DEPTH}{"]" * wire.MAX_DEPTH}}}'),
     ],
 )
-def test_what_cannot_be_an_answer_is_a_bad_answer(body: bytes) -> None:
+def test_bytes_that_cannot_be_an_answer_are_a_bad_answer(body: bytes) -> None:
     with pytest.raises(BadAnswerError) as caught:
         parse(body)
     assert caught.value.kind is FailureKind.BAD_JSON
@@ -211,8 +211,8 @@ def test_numbers_keep_their_digits(control: str) -> None:
     assert trade["orders"]["order"][0]["price"] == "0.1"
 
 
-def test_whatever_is_read_can_be_written_and_read_again() -> None:
-    """What cannot be understood is set aside whole, so this must never fail."""
+def test_everything_that_is_read_can_be_written_and_read_again() -> None:
+    """An unreadable object becomes a dead letter as a whole, so this must never fail."""
     deep: object = 10**30
     for _ in range(wire.MAX_DEPTH - 1):
         deep = [deep]
@@ -227,7 +227,7 @@ def test_whatever_is_read_can_be_written_and_read_again() -> None:
         max_leaves=20,
     )
 )
-def test_valid_json_is_read_as_it_is(value: object) -> None:
+def test_valid_json_is_read_unchanged(value: object) -> None:
     assert wire.loads(orjson.dumps(value)) == value
     assert wire.loads(json.dumps(value).encode()) == value
 
@@ -257,7 +257,7 @@ def test_a_list_of_anything_but_objects_is_refused(trades: object) -> None:
         wire.items({"trades": trades}, "trades", "trade")
 
 
-def test_an_error_without_a_value_is_none_beside_an_answer() -> None:
+def test_an_error_without_a_value_beside_an_answer_does_not_count() -> None:
     answer = wire.parse("taobao.trade.fullinfo.get", 200, "", case("fullinfo_with_null_error"))
     assert isinstance(wire.object_in(answer, "trade"), dict)  # type: ignore[arg-type]
 
@@ -269,7 +269,7 @@ def test_a_trade_is_found_beside_an_envelope_without_a_value(nothing: object) ->
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_a_time_without_a_value_is_absent_where_it_may_be(nothing: object) -> None:
+def test_a_time_without_a_value_is_absent_if_it_is_optional(nothing: object) -> None:
     assert wire.as_optional_instant(nothing) is None
     with pytest.raises(BadAnswerError):
         wire.as_instant(nothing)
@@ -288,7 +288,7 @@ def test_nothing_else_is_an_id(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", [None, True, 1.0, "", "-1", "１", -1, "9" * 5000])
-def test_nothing_but_whole_numbers_is_a_count(value: object) -> None:
+def test_only_whole_numbers_are_counts(value: object) -> None:
     with pytest.raises(BadAnswerError):
         wire.as_count(value)
 
@@ -307,11 +307,11 @@ def test_a_list_of_texts_is_read_with_and_without_its_item_level(topics: object)
 
 
 @pytest.mark.parametrize("answer", [{}, {"topics": None}, {"topics": ""}, {"topics": {}}, {"topics": []}])
-def test_no_texts_are_an_empty_list(answer: dict[str, object]) -> None:
+def test_an_absent_list_of_texts_is_empty(answer: dict[str, object]) -> None:
     assert wire.texts(answer, "topics") == []
 
 
-def test_one_text_may_come_without_its_array() -> None:
+def test_a_single_text_may_come_without_its_array() -> None:
     assert wire.texts({"topics": {"string": "ab"}}, "topics") == ["ab"]
 
 
@@ -322,7 +322,7 @@ def test_a_list_of_anything_but_texts_is_refused(topics: object) -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], "x"])
-def test_an_object_that_is_missing_is_a_bad_answer_that_is_kept(value: object) -> None:
+def test_an_answer_without_the_object_is_a_bad_answer_that_is_kept(value: object) -> None:
     with pytest.raises(BadAnswerError) as bad:
         wire.object_in({"task": value}, "task")
     assert b"task" in bad.value.body

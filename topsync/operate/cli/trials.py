@@ -1,4 +1,4 @@
-"""`topsync simulate` and `topsync demo`: the platform's stand-in, and the whole story on one machine."""
+"""`topsync simulate` and `topsync demo`: the simulated platform, and the whole system on one machine."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def simulate(
     rate: Annotated[float, typer.Option(help="Live changes per second, over all sellers.")] = 0,
     day: Annotated[bool, typer.Option("--day", help="Changes as on an ordinary day.")] = False,
     workers: Annotated[
-        int, typer.Option(min=0, max=64, help="Processes that answer calls, for load; 0: this one does.")
+        int, typer.Option(min=0, max=64, help="Processes that answer calls, for load; 0: this process.")
     ] = 0,
     start_at: Annotated[
         datetime | None, Moment(help="The platform's clock at the start (GMT+8); without it, now.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    gateway_port: Annotated[int, typer.Option(help="Port of the REST gateway; 0 chooses a free one.")] = 0,
+    gateway_port: Annotated[int, typer.Option(help="Port of the REST gateway; 0 chooses a free port.")] = 0,
     channel_port: Annotated[int, typer.Option(help="Port of the message channel; 0 chooses.")] = 0,
     oauth_port: Annotated[int, typer.Option(help="Port of `/authorize` and `/token`; 0 chooses.")] = 0,
     admin_port: Annotated[int, typer.Option(help="Port of the administrative interface; 0 chooses.")] = 0,
@@ -48,13 +48,13 @@ def simulate(
         Path | None, typer.Option(help="Write the addresses there, as JSON, once listening.")
     ] = None,
     scenario: Annotated[
-        Path | None, typer.Option(help="TOML file of settings and timed faults; what it sets wins.")
+        Path | None, typer.Option(help="TOML file of settings and timed faults; its settings win.")
     ] = None,
     list_faults: Annotated[
         bool, typer.Option("--list-faults", help="Only print the catalogue of faults.")
     ] = False,
 ) -> None:
-    """Run the platform's stand-in: gateway, message channel and exports, with fault switches.
+    """Run the simulated platform: gateway, message channel and exports, with faults to switch on.
 
     docs/simulator.md says how to point a client at it and what it checks.
     """
@@ -100,7 +100,7 @@ def demo(
     outage: Annotated[float, typer.Option(help="Seconds that the push connection is cut.")] = 6,
     exit_after: Annotated[bool, typer.Option("--exit", help="End after the audit, with its status.")] = False,
 ) -> None:
-    """Tell the whole story on this machine: bulk start, push, an outage, the replayed gap, the audit."""
+    """Show the whole system on this machine: bulk start, push, an outage, the replayed gap, the audit."""
     from topsync.local.demo import demo as story
 
     sys.exit(

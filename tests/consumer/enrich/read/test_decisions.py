@@ -1,4 +1,4 @@
-"""Coalescing spares calls and never drops a hint that no fetch has answered (P1)."""
+"""Coalescing saves calls and never drops a hint that no fetch has answered (P1)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hint(
 
 
 LAG_SECONDS = 3
-"""From a change until a fetch answers it for sure."""
+"""From a change until a fetch surely shows it."""
 
 STATUS = "WAIT_SELLER_SEND_GOODS"
 
@@ -60,15 +60,15 @@ stored = st.dictionaries(
 
 
 def answers(change: Change, known: Known | None) -> bool:
-    """Whether what is stored shows what one hint told of; the definition."""
+    """Whether the stored state answers a hint, by definition."""
     if known is None or (change.modified is not None and known.modified < change.modified):
         return False
     is_shown = known.fetched_at >= change.occurred_at and known.modified >= change.occurred_at
     return known.fetched_at >= change.settled_after or (change.source is Source.PUSH and is_shown)
 
 
-def test_what_a_hint_says_of_times_to_come_is_not_waited_for() -> None:
-    """A message of the year 9999 would be asked about for ever, and a `modified` of then never be reached."""
+def test_times_in_the_future_in_a_hint_are_not_waited_for() -> None:
+    """A message of the year 9999 would be asked about for ever; its `modified` would never be reached."""
     lying = hint(1, 9 + LAG_SECONDS, occurred=9, modified=9).model_copy(update={"refund_modified": at(9)})
     believed = decisions.believable(lying, latest_now=at(5))
     assert (believed.occurred_at, believed.settled_after) == (at(5), at(5 + LAG_SECONDS))
@@ -153,8 +153,8 @@ def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
         pytest.param(None, None, False, id="absent"),
         pytest.param(None, (1, 9), False, id="fetched before the hint was settled"),
         pytest.param(None, (1, 10), True, id="fetched when it was settled"),
-        pytest.param(5, (4, 99), False, id="older than what the list told"),
-        pytest.param(5, (5, 10), True, id="as the list told"),
+        pytest.param(5, (4, 99), False, id="older than what the list showed"),
+        pytest.param(5, (5, 10), True, id="as the list showed"),
         pytest.param(5, (6, 9), False, id="newer, but fetched before the hint was settled"),
     ],
 )
@@ -177,10 +177,10 @@ def test_when_a_hint_is_answered(
     ],
 )
 def test_when_a_message_is_answered(occurred: float, known: tuple[float, float], answered: bool) -> None:
-    """Several messages tell of one change, and often come one after the other."""
-    told = hint(1, occurred + LAG_SECONDS, occurred=occurred)
+    """Several messages report the same change, and often come shortly after each other."""
+    message = hint(1, occurred + LAG_SECONDS, occurred=occurred)
     state = Known(at(known[0]), at(known[1]), False, STATUS)
-    (need,) = decisions.coalesce([told], named).values()
+    (need,) = decisions.coalesce([message], named).values()
     assert decisions.is_answered(need, state) is answered
 
 
@@ -188,11 +188,13 @@ def test_when_a_message_is_answered(occurred: float, known: tuple[float, float],
     "other",
     [
         pytest.param(hint(1, 8.4, source=Source.SWEEP), id="a list wants proof"),
-        pytest.param(hint(1, 8.4).model_copy(update={"reason": "asked again"}), id="what asks again, too"),
+        pytest.param(
+            hint(1, 8.4).model_copy(update={"reason": "asked again"}), id="and so does a repeated request"
+        ),
     ],
 )
-def test_a_message_is_content_with_less_than_what_comes_with_it(other: Change) -> None:
+def test_a_message_needs_a_weaker_proof_than_a_list_that_comes_with_it(other: Change) -> None:
     state = Known(at(5), at(5.5), True, STATUS)
-    told = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
-    assert decisions.to_fetch(decisions.coalesce([told], named), {1: state}) == {}
-    assert len(decisions.to_fetch(decisions.coalesce([told, other], named), {1: state})) == 1
+    message = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
+    assert decisions.to_fetch(decisions.coalesce([message], named), {1: state}) == {}
+    assert len(decisions.to_fetch(decisions.coalesce([message, other], named), {1: state})) == 1

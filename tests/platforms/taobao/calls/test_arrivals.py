@@ -1,4 +1,4 @@
-"""Trades by their arrival in the seller's database (docs/platform/gateway.md 3.3): what is late is found."""
+"""Trades by their arrival in the seller's database (docs/platform/gateway.md 3.3): late trades are found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def now(platform: Platform) -> datetime:
     return platform.simulator.clock.now()
 
 
-async def test_what_arrives_late_is_in_the_window_of_its_arrival() -> None:
+async def test_a_late_trade_is_in_the_window_of_its_arrival() -> None:
     async with running(Form(), orders=0, visibility_delay_seconds=1200) as platform:
         made = {platform.order() for _ in range(5)}
         ends_of_orders = now(platform) + SECOND
@@ -129,7 +129,7 @@ async def test_whether_the_end_is_included_is_a_quirk_of_the_simulator() -> None
         ),
     ],
 )
-async def test_the_platform_refuses_a_window_that_is_none(
+async def test_the_platform_refuses_an_impossible_window(
     plain: Platform, arguments: dict[str, datetime], code: int, sub_code: str
 ) -> None:
     request = ApiRequest(API, {"fields": "tid", **arguments})

@@ -1,4 +1,4 @@
-"""Refunds (docs/platform/gateway.md 3.10): they are what the orders' lives say, in the list and in full."""
+"""Refunds (docs/platform/gateway.md 3.10): they agree with their orders, in the list and in full."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def page(platform: Platform, start: datetime, end: datetime, **options: in
 
 
 async def recent(platform: Platform) -> list[ListedRefund]:
-    """The refunds of what has happened since the start."""
+    """The refunds of all events since the start."""
     return (await page(platform, START, platform.simulator.clock.now() + timedelta(seconds=1))).refunds
 
 
@@ -46,7 +46,7 @@ async def line_of(platform: Platform, tid: int, position: int = 0) -> dict[str, 
     return {"oid": line.oid, "status": line.status, "refund": line.refund_status, "id": line.refund_id}
 
 
-async def test_a_refund_is_what_its_order_says(platform: Platform) -> None:
+async def test_a_refund_agrees_with_its_order(platform: Platform) -> None:
     tid = platform.order("pay", lines=2)
     platform.happens("refund_create", tid, line=2)
     (listed,) = await recent(platform)
@@ -140,7 +140,7 @@ async def test_past_refunds_of_an_order_that_changes_today_stay_listed(plain: Pl
     assert (await page(plain, *week)).refunds == before
 
 
-async def test_the_list_is_newest_first_and_pages_add_up_to_it(platform: Platform) -> None:
+async def test_the_list_is_newest_first_and_its_pages_contain_it_completely(platform: Platform) -> None:
     for _ in range(3):
         platform.order("pay", "refund_create")
     start, end = START, platform.simulator.clock.now() + timedelta(seconds=1)
@@ -191,7 +191,7 @@ async def test_lists_show_a_refund_late_and_details_at_once() -> None:
 
 
 @pytest.mark.parametrize("refund_id", [1, 180_000_000_000_000_019, 9_000_000_000_000_000_000])
-async def test_a_refund_that_is_not_there_is_absent(platform: Platform, refund_id: int) -> None:
+async def test_an_unknown_refund_is_absent(platform: Platform, refund_id: int) -> None:
     with pytest.raises(RefundNotExistError):
         await refunds.get(platform.client, platform.session, refund_id, priority=LANE)
 
@@ -213,9 +213,7 @@ async def test_another_sellers_refund_is_absent(plain: Platform) -> None:
         (START + timedelta(microseconds=1), START + DAY),
     ],
 )
-async def test_a_window_that_is_none_is_not_asked_for(
-    plain: Platform, start: datetime, end: datetime
-) -> None:
+async def test_an_impossible_window_is_not_asked_for(plain: Platform, start: datetime, end: datetime) -> None:
     with pytest.raises(ValueError, match="window"):
         await page(plain, start, end)
 
@@ -247,7 +245,7 @@ async def test_a_window_that_is_none_is_not_asked_for(
         ),
     ],
 )
-async def test_the_platform_refuses_what_it_does_not_know(
+async def test_the_platform_refuses_unknown_values(
     quirks: PlatformQuirks, arguments: dict[str, str], sub_code: str
 ) -> None:
     async with running(Form(quirks), orders=50) as platform:
@@ -288,7 +286,7 @@ async def test_the_page_of_the_samples_is_read(gateway: Gateway, client: TopClie
     assert "step" in gateway.calls()[0].form["type"].split(",")
 
 
-async def test_what_is_unknown_of_a_refund_is_kept(gateway: Gateway, client: TopClient) -> None:
+async def test_unknown_fields_of_a_refund_are_kept(gateway: Gateway, client: TopClient) -> None:
     raw = {
         "refund_id": "7",
         "tid": "8",
@@ -307,7 +305,7 @@ async def test_what_is_unknown_of_a_refund_is_kept(gateway: Gateway, client: Top
 
 
 @pytest.mark.parametrize("refund", [None, [], {}, {"refund_id": 7}, {"refund_id": "x"}])
-async def test_what_is_no_refund_is_a_bad_answer_that_is_kept(
+async def test_an_answer_that_is_no_refund_is_a_bad_answer_that_is_kept(
     gateway: Gateway, client: TopClient, refund: object
 ) -> None:
     for _ in range(5):
@@ -317,7 +315,9 @@ async def test_what_is_no_refund_is_a_bad_answer_that_is_kept(
     assert b"refund" in bad.value.body
 
 
-async def test_another_refund_than_was_asked_for_is_a_bad_answer(gateway: Gateway, client: TopClient) -> None:
+async def test_a_refund_other_than_the_requested_refund_is_a_bad_answer(
+    gateway: Gateway, client: TopClient
+) -> None:
     gateway.script.append(answers_sample("refund_get.json"))
     with pytest.raises(BadAnswerError, match="another refund"):
         await refunds.get(client, S, 7, priority=LANE)

@@ -43,8 +43,8 @@ class HttpConfig:
     """Bounds of the connections.
 
     Attributes:
-        connect_seconds: until there is a connection, whether an idle connection or a new one.
-        max_connections: open at the same time; calls above it wait for one, within `connect_seconds`.
+        connect_seconds: until there is a connection, whether an idle or a new connection.
+        max_connections: open at the same time; further calls wait for a connection, within `connect_seconds`.
         max_answer_bytes: size of an answer, before and after decompression; 100 complete trades take about
             1 MB.
         ca_file: certificate authorities to trust instead of the bundled list.
