@@ -266,15 +266,16 @@ async def _record(url: str) -> dict[str, str]:
     async with _client(Gateway(url, ()), in_flight=8) as client:
         end = _CLOCK.now().replace(microsecond=0)
         for page_no in range(1, TRADES // MAX_PAGE_SIZE + 1):
-            page = await trades.sold(
+            page = await trades.SOLD.page(
                 client,
                 SESSION,
                 end - timedelta(days=90),
                 end,
                 page_no=page_no,
+                use_has_next=True,
                 priority=Priority.LIVE,
             )
-            for listed in page.trades:
+            for listed in page.rows:
                 trade = await trades.fullinfo(client, SESSION, listed.tid, Priority.LIVE)
                 answer = {"trade_fullinfo_get_response": {"trade": trade, "request_id": "recorded"}}
                 bodies[str(listed.tid)] = wire.dumps(answer).decode()
