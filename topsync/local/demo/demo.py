@@ -77,7 +77,7 @@ WHY = (
     "real, against a simulated Taobao."
 )
 
-SHORTENED: tuple[tuple[settings.AnyClass, str, str], ...] = (
+SHORTENED: tuple[tuple[type[settings.EnvironmentSettings], str, str], ...] = (
     (CoverageSettings, "visibility_allowance_seconds", "seconds until a list counts as complete"),
     (ReconcilerSettings, "sweep_interval_seconds", "seconds between sweeps"),
     (BudgetSettings, "calls_per_second", "calls a second"),
