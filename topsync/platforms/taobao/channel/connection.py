@@ -18,6 +18,7 @@ from topsync.platforms.taobao.channel.backoff import Backoff
 from topsync.platforms.taobao.channel.config import ConnectionConfig
 from topsync.platforms.taobao.channel.deliveries import ConfirmOutbox, Delivery, DeliveryBuffer
 from topsync.platforms.taobao.channel.endings import Cause, Ending, TokenUnavailableError
+from topsync.platforms.taobao.channel.failures import MAX_PHRASE_CHARS, EndedError, ending_of
 from topsync.platforms.taobao.channel.foreign import ForeignFrames
 from topsync.platforms.taobao.channel.incoming import Oversized, Received
 from topsync.platforms.taobao.channel.proofs import Proofs
@@ -47,19 +48,8 @@ BATCH_DELIVERIES: Final = 500
 CONFIRMS_PER_WRITE: Final = 2000
 """About 200 kB; then the event loop gets a turn."""
 
-MAX_PHRASE_CHARS: Final = 200
-"""How much is kept of the peer's or the system's words about an end."""
-
 TokenSource = Callable[[], Awaitable[str]]
 """Asks `taobao.tmc.auth.get` for a token. Raises `TokenUnavailableError`; the caller bounds it in time."""
-
-
-class _EndedError(Exception):
-    """We end this connection ourselves."""
-
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(str(ending))
-        self.ending = ending
 
 
 @dataclass(slots=True)
@@ -226,8 +216,8 @@ class ChannelConnection:
                     await self._connect(websocket)
                     self._attempt = None  # from here on leaving is orderly
                     await self._serve(websocket)
-        except* (OSError, InvalidHandshake, ClosedError, _EndedError) as errors:
-            ending = _ending(errors)
+        except* (OSError, InvalidHandshake, ClosedError, EndedError) as errors:
+            ending = ending_of(errors)
         finally:
             self._attempt = None
         return ending
@@ -244,7 +234,7 @@ class ChannelConnection:
             )
         try:
             yield websocket
-        except _EndedError:
+        except EndedError:
             await websocket.close()
             raise
         finally:
@@ -260,7 +250,7 @@ class ChannelConnection:
                 while self._session.state is ChannelState.CONNECTING:
                     self._take(await websocket.receive())
         except TimeoutError:
-            raise _EndedError(Ending(Cause.UNANSWERED)) from None
+            raise EndedError(Ending(Cause.UNANSWERED)) from None
         self._accepted_at_seconds = self._clock.monotonic()
 
     async def _fetch_token(self) -> str | None:
@@ -270,9 +260,9 @@ class ChannelConnection:
             async with asyncio.timeout(self._config.open_timeout_seconds):
                 return await self._token_source()
         except TimeoutError:
-            raise _EndedError(Ending(Cause.NO_TOKEN, phrase="timed out")) from None
+            raise EndedError(Ending(Cause.NO_TOKEN, phrase="timed out")) from None
         except TokenUnavailableError as error:
-            raise _EndedError(Ending(Cause.NO_TOKEN, phrase=str(error)[:MAX_PHRASE_CHARS])) from None
+            raise EndedError(Ending(Cause.NO_TOKEN, phrase=str(error)[:MAX_PHRASE_CHARS])) from None
 
     async def _serve(self, websocket: WebSocket) -> None:
         """Runs until the connection ends: the task that notices raises."""
@@ -330,7 +320,7 @@ class ChannelConnection:
                         self._counters.unreadable += 1
                         deliveries.append(Delivery(None, reason, message_id, raw, now))
                     case ConnectRefused(code, phrase):
-                        raise _EndedError(Ending(Cause.REFUSED, code, phrase))
+                        raise EndedError(Ending(Cause.REFUSED, code, phrase))
         finally:
             self._buffer.put(deliveries)
         if foreign:
@@ -351,14 +341,14 @@ class ChannelConnection:
     def _end_if_foreign(self) -> None:
         ending = self._foreign.ending(self._clock.monotonic())
         if ending is not None:
-            raise _EndedError(ending)
+            raise EndedError(ending)
 
     async def _watch_silence(self, websocket: WebSocket, limit_seconds: float) -> None:
         while True:
             quiet = self._clock.monotonic() - self._heard_at_seconds
             if quiet >= limit_seconds and self._has_room:
                 websocket.abort()  # with a dead peer, a closing handshake only takes time
-                raise _EndedError(Ending(Cause.SILENT, phrase=f"for {quiet:.0f} s"))
+                raise EndedError(Ending(Cause.SILENT, phrase=f"for {quiet:.0f} s"))
             await asyncio.sleep(max(limit_seconds - quiet, limit_seconds / 10))
 
     # Out
@@ -413,25 +403,3 @@ class ChannelConnection:
             self._proofs.connected(self._changed_at)
             self._counters.connects += 1
         self._on_state(self.status)
-
-
-def _ending(errors: BaseExceptionGroup[Exception]) -> Ending:
-    """How a connection ended: the first error of its tasks says so, the others follow from it."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, _EndedError):
-        return error.ending
-    if isinstance(error, ClosedError):
-        return _ending_of_websocket(error)
-    return Ending(Cause.UNREACHABLE, phrase=f"{type(error).__name__} {error}"[:MAX_PHRASE_CHARS].strip())
-
-
-def _ending_of_websocket(closed: ClosedError) -> Ending:
-    if closed.code is not None:
-        return Ending(Cause.KICKED, closed.code, closed.reason[:MAX_PHRASE_CHARS])
-    if closed.broken is not None:
-        return Ending(Cause.GARBLED, phrase=closed.broken[:MAX_PHRASE_CHARS])
-    # The kernel's error when `dead_after_seconds` are over.
-    cause = Cause.DEAD if isinstance(closed.error, TimeoutError) else Cause.LOST
-    return Ending(cause, phrase=str(closed.error or "")[:MAX_PHRASE_CHARS])
