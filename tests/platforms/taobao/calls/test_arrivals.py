@@ -16,7 +16,7 @@ from topsync.platforms.taobao.calls.paging import AnswerPage
 from topsync.platforms.taobao.calls.trades import ListedTrade
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import RequestRefusedError
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.simulator.settings import PlatformQuirks
 
 LANE = Priority.SWEEP

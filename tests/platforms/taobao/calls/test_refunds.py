@@ -24,7 +24,7 @@ from topsync.platforms.taobao.gateway.errors import (
     RequestRefusedError,
     WindowTooWideError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PageBeyondEnd, PlatformQuirks
 

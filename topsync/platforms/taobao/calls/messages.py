@@ -20,7 +20,7 @@ from topsync.platforms.taobao.catalogue import SUBSCRIBED_TOPICS
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError, RequestRefusedError
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter
 
 MAX_TOPICS: Final = 100
 MAX_ROUTED_TOPICS: Final = 20

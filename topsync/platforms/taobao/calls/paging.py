@@ -16,7 +16,7 @@ from topsync.model.priority import Priority
 from topsync.platforms.taobao.catalogue import ALL_TRADE_TYPES
 from topsync.platforms.taobao.gateway import wire
 from topsync.platforms.taobao.gateway.client import TopClient
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter, Read
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter, Read
 
 MAX_PAGE_SIZE: Final = 100
 MAX_INCREMENT_SPAN: Final = timedelta(days=1)

@@ -13,7 +13,7 @@ from schemas.refund import Refund, UnreadableRefundError
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls.paging import ListCall
 from topsync.platforms.taobao.catalogue import REFUND_FIELDS, REFUND_LIST_FIELDS
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
@@ -21,7 +21,7 @@ from topsync.platforms.taobao.gateway.errors import (
     RefundNotExistError,
     RequestRefusedError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 
 NO_RIGHT_CODES = frozenset({11, 12, 13})
 NO_RIGHT_SUB_CODES = ("isv.permission-", "isv.invalid-permission")
@@ -97,7 +97,9 @@ async def get(
     try:
         refund = Refund.from_platform(wire.object_in(answer, "refund"))
     except UnreadableRefundError as error:
-        raise BadAnswerError(str(error), api=request.api, body=wire.dumps(answer)) from error
+        raise BadAnswerError(str(error), api=request.api, body=platform_json.dumps(answer)) from error
     if refund.refund_id != refund_id:
-        raise BadAnswerError("the answer holds another refund", api=request.api, body=wire.dumps(answer))
+        raise BadAnswerError(
+            "the answer holds another refund", api=request.api, body=platform_json.dumps(answer)
+        )
     return refund

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls.paging import ListCall
 from topsync.platforms.taobao.catalogue import ARRIVAL_FIELDS, FULLINFO_FIELDS, LIST_FIELDS
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, wire
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, DroppedError, TradeNotExistError
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 
 _FULLINFO_FIELDS: Final = ",".join(FULLINFO_FIELDS)
 """The fields as they are sent: joined once, and not for each trade."""
@@ -112,7 +112,9 @@ async def fullinfo(
         raise TradeNotExistError("no such trade", api=request.api, answer=error.answer) from error
     trade = answer.get("trade")
     if not isinstance(trade, Mapping):
-        raise BadAnswerError("the answer has no trade", api=request.api, body=wire.dumps(answer))
+        raise BadAnswerError("the answer has no trade", api=request.api, body=platform_json.dumps(answer))
     if wire.as_id(trade.get("tid")) != tid:
-        raise BadAnswerError("the answer holds another trade", api=request.api, body=wire.dumps(answer))
+        raise BadAnswerError(
+            "the answer holds another trade", api=request.api, body=platform_json.dumps(answer)
+        )
     return trade

@@ -23,7 +23,7 @@ from topsync.base.clock import ServerClock
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import Gate
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway import rules, wire
+from topsync.platforms.taobao.gateway import requests, rules, wire
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
     CallOutcome,
@@ -34,9 +34,9 @@ from topsync.platforms.taobao.gateway.errors import (
     TopError,
     TransportError,
 )
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Read
 from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpAnswer, HttpConfig, HttpTransport
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
 
 TIME_API: Final = "taobao.time.get"
 
@@ -204,7 +204,7 @@ class TopClient:
     ) -> tuple[Mapping[str, object], HttpAnswer]:
         """Sign, send, read: a single attempt, without gate, retries or records."""
         config = self._config
-        form = wire.form(
+        form = requests.form(
             request,
             app_key=config.app_key,
             app_secret=config.app_secret.get_secret_value(),

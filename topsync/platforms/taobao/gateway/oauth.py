@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote_plus, urlencode, urlsplit
 from pydantic import SecretStr
 
 from topsync.platforms.session_port import SessionGrant
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, wire
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, GrantRefusedError, TransportError
 from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
 
@@ -126,7 +126,7 @@ def read_grant(body: bytes, *, answered_at: datetime) -> SessionGrant:
         BadAnswerError: the answer cannot be read. The error quotes nothing of it.
     """
     try:
-        answer = wire.loads(body)
+        answer = platform_json.loads(body)
     except ValueError:
         raise BadAnswerError("the answer is not JSON", api="oauth") from None
     if not isinstance(answer, Mapping):
