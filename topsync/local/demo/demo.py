@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,16 +164,8 @@ async def _bulk_start(system: System) -> None:
         "Push listens first. Then, for each seller: the asynchronous export up to yesterday 23:59:59, and "
         "today's changes by increments.",
     )
-    process = await asyncio.create_subprocess_exec(
-        *system.command("bootstrap"),
-        env={**os.environ, "TOPSYNC_LOG_LEVEL": "error", "TOPSYNC_LOG_FORMAT": "console"},
-    )
-    try:
-        status = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    quietly = {"TOPSYNC_LOG_LEVEL": "error", "TOPSYNC_LOG_FORMAT": "console"}
+    status = await _command(system.command("bootstrap"), {**os.environ, **quietly})
     system.require_running()
     if status != 0:
         raise DemoError(f"the bulk start ended with status {status}; see the logs in {system.group.folder}")
@@ -225,9 +218,12 @@ async def _audit(system: System) -> int:
         "order ever went backwards, and the ledger has no hole.",
     )
     await system.admin("POST", "/activity", {"rate": 0})
-    process = await asyncio.create_subprocess_exec(
-        *system.command("audit", "--settle-seconds", str(SETTLE_SECONDS)), env=dict(os.environ)
-    )
+    return await _command(system.command("audit", "--settle-seconds", str(SETTLE_SECONDS)), os.environ)
+
+
+async def _command(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command with this terminal; returns its exit status. It does not outlive the demo."""
+    process = await asyncio.create_subprocess_exec(*argv, env=environment)
     try:
         return await process.wait()
     finally:

@@ -193,6 +193,22 @@ class HttpTransport:
         return b"".join(chunks)
 
 
+class HttpUser:
+    """A client that is open as long as its transport; an asynchronous context manager."""
+
+    def __init__(self, http: HttpTransport) -> None:
+        self._http = http
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+
 def _no_answer(error: Exception) -> TransportError:
     return TransportError(f"no complete answer: {type(error).__name__}")
 
