@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.databases import SELLER, all_unpublished, at, trade, version
+from tests.store.databases import SELLER, all_unpublished, at, trade, until_a_lock_is_awaited, version
 from topsync.model.known import Known
 from topsync.model.listed import Listed
 from topsync.store import orders
@@ -216,7 +216,7 @@ async def test_a_take_over_waits_for_the_statement_that_is_under_way(pool: Pool,
         await transaction.start()
         await _upsert_on(writer, epoch)
         taking = asyncio.create_task(orders.take_over(pool, PARTITION, "another"))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not taking.done()
         await transaction.commit()
         assert await taking == epoch + 1
@@ -230,7 +230,7 @@ async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool:
         await transaction.start()
         await taker.fetchval(sql("orders.take_over"), PARTITION, "another")
         writing = asyncio.create_task(write(pool, epoch, version(TID, 1, 1)))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not writing.done()
         await transaction.commit()
         with pytest.raises(NotOwnerError):
@@ -241,18 +241,6 @@ async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool:
 async def _upsert_on(connection: object, epoch: int) -> None:
     """The statement on a given connection, so that its transaction can be held open."""
     await orders.TABLE.upsert(connection, [version(TID, 1, 1)], partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
-
-
-WAITING = """
-select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-"""
-
-
-async def _until_waiting(pool: Pool) -> None:
-    """Return when some statement waits for a lock."""
-    async with asyncio.timeout(5):
-        while not await pool.fetchval(WAITING):  # noqa: ASYNC110 -- what is waited for happens in the server
-            await asyncio.sleep(0.01)
 
 
 async def test_what_is_stored_but_not_published_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:
