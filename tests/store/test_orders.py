@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import replace
 
 import asyncpg
 import orjson
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.store import writing
 from tests.store.databases import SELLER, all_unpublished, at, trade, until_a_lock_is_awaited, version
 from topsync.model.known import Known
 from topsync.model.listed import Listed
@@ -31,17 +31,7 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: OrderVersion) -> int:
-    """How many rows it changed. What it says to be unpublished is what the table says to be."""
-    written = await orders.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
-    found = await orders.TABLE.unpublished(pool, [version.trade.tid for version in versions])
-    stored = {one.tid: parsed(one) for one in found}
-    assert all(parsed(one) == stored[one.tid] for one in written.ahead)
-    return written.rows
-
-
-def parsed(ahead: UnpublishedOrder) -> UnpublishedOrder:
-    """With the value in one form: the table's text of it has the keys in an order of its own."""
-    return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
+    return await writing.write(orders.TABLE, pool, *versions, partition=PARTITION, epoch=epoch)
 
 
 async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:
@@ -51,9 +41,7 @@ async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:
 
 
 async def publish(pool: Pool, *tids: int) -> list[UnpublishedOrder]:
-    ahead = await orders.TABLE.unpublished(pool, tids)
-    await orders.TABLE.mark_published(pool, ahead)
-    return ahead
+    return await writing.publish(orders.TABLE, pool, *tids)
 
 
 @given(
