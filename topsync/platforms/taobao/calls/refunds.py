@@ -51,12 +51,11 @@ class ListedRefund:
 
 
 def _listed(row: Mapping[str, object]) -> ListedRefund:
-    status = row.get("status")
     return ListedRefund(
         refund_id=wire.as_id(row.get("refund_id")),
         tid=wire.as_id(row.get("tid")),
         modified=wire.as_instant(row.get("modified")),
-        status=status if isinstance(status, str) else None,
+        status=wire.as_optional_text(row.get("status")),
     )
 
 

@@ -42,12 +42,11 @@ class ListedTrade:
 
 
 def _listed(row: Mapping[str, object]) -> ListedTrade:
-    status = row.get("status")
     return ListedTrade(
         tid=wire.as_id(row.get("tid")),
         modified=wire.as_instant(row.get("modified")),
         created=wire.as_optional_instant(row.get("created")),
-        status=status if isinstance(status, str) else None,
+        status=wire.as_optional_text(row.get("status")),
         arrived=wire.as_optional_instant(row.get("async_modified")),
     )
 

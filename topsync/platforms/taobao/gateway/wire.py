@@ -78,9 +78,7 @@ def items(answer: Mapping[str, object], plural: str, item: str) -> list[Mapping[
         if value and item not in value:
             raise BadAnswerError(f"{plural} holds no {item}")
         value = value.get(item)
-    if is_absent(value):
-        return []
-    found = value if isinstance(value, list) else [value]
+    found = _as_list(value)
     objects = [element for element in found if isinstance(element, Mapping)]
     if len(objects) != len(found):
         raise BadAnswerError(f"{plural}.{item} is not a list of objects")
@@ -96,13 +94,17 @@ def texts(answer: Mapping[str, object], plural: str) -> list[str]:
     value = answer.get(plural)
     if isinstance(value, Mapping):
         value = value.get("string")
-    if is_absent(value):
-        return []
-    found = value if isinstance(value, list) else [value]
+    found = _as_list(value)
     elements = [element for element in found if isinstance(element, str)]
     if len(elements) != len(found):
         raise BadAnswerError(f"{plural} is not a list of texts")
     return elements
+
+
+def _as_list(value: object) -> list[object]:
+    if is_absent(value):
+        return []
+    return value if isinstance(value, list) else [value]
 
 
 def object_in(answer: Mapping[str, object], name: str) -> Mapping[str, object]:
@@ -167,6 +169,11 @@ def as_optional_instant(value: object) -> datetime | None:
 def as_text(value: object) -> str:
     """A text; empty where there is none. Another value becomes the text that Python's `str` makes of it."""
     return "" if value is None else str(value)
+
+
+def as_optional_text(value: object) -> str | None:
+    """A text; None where there is none, or another value."""
+    return value if isinstance(value, str) else None
 
 
 def as_count(value: object) -> int:
