@@ -35,12 +35,12 @@ from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import trades
 from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
 from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, requests
 from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import CallOutcome
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig, HttpTransport
-from topsync.platforms.taobao.gateway.wire import ApiRequest
 from topsync.simulator.sellers import seller_of
 
 IN_FLIGHT: Final = (64, 256)
@@ -80,7 +80,7 @@ class Gateway:
             "taobao.trade.fullinfo.get",
             {"fields": FULLINFO_FIELDS, "tid": self.tids[index], "include_oaid": "include_oaid"},
         )
-        return wire.form(
+        return requests.form(
             request,
             app_key=APP_KEY,
             app_secret=APP_SECRET,
@@ -223,7 +223,7 @@ async def complete_client(
 
 @asynccontextmanager
 async def _aiohttp(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
-    forms = [wire.encoded(gateway.form(index)) for index in range(TRADES)]
+    forms = [requests.encoded(gateway.form(index)) for index in range(TRADES)]
     connector = aiohttp.TCPConnector(limit=in_flight)
     async with aiohttp.ClientSession(connector=connector, headers={"Content-Type": FORM_TYPE}) as session:
 
@@ -236,7 +236,7 @@ async def _aiohttp(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
 
 @asynccontextmanager
 async def _httpx(gateway: Gateway, in_flight: int) -> AsyncIterator[Fetch]:
-    forms = [wire.encoded(gateway.form(index)) for index in range(TRADES)]
+    forms = [requests.encoded(gateway.form(index)) for index in range(TRADES)]
     limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
     # A call waits for all calls before it: with 256 in flight that takes seconds.
     async with httpx.AsyncClient(limits=limits, headers={"Content-Type": FORM_TYPE}, timeout=60) as client:
@@ -266,18 +266,19 @@ async def _record(url: str) -> dict[str, str]:
     async with _client(Gateway(url, ()), in_flight=8) as client:
         end = _CLOCK.now().replace(microsecond=0)
         for page_no in range(1, TRADES // MAX_PAGE_SIZE + 1):
-            page = await trades.sold(
+            page = await trades.SOLD.page(
                 client,
                 SESSION,
                 end - timedelta(days=90),
                 end,
                 page_no=page_no,
+                use_has_next=True,
                 priority=Priority.LIVE,
             )
-            for listed in page.trades:
+            for listed in page.rows:
                 trade = await trades.fullinfo(client, SESSION, listed.tid, Priority.LIVE)
                 answer = {"trade_fullinfo_get_response": {"trade": trade, "request_id": "recorded"}}
-                bodies[str(listed.tid)] = wire.dumps(answer).decode()
+                bodies[str(listed.tid)] = platform_json.dumps(answer).decode()
     assert len(bodies) == TRADES, f"the simulator lists {len(bodies)} trades"
     return bodies
 

@@ -62,6 +62,22 @@ class Declaration:
     """The example's later state, likewise."""
 
 
+def never(_before: WireState | None, _after: WireState) -> bool:
+    """No pair of states shows it: the word is for what no other word says."""
+    return False
+
+
+def updated(about: str, *, before: WireState, after: WireState) -> Declaration:
+    """The declaration of the word for anything else. It ranks below all others."""
+    return Declaration(UPDATED, rank=0, about=about, shown=never, before=before, after=after)
+
+
+def corrected(*, rank: int, before: WireState, after: WireState) -> Declaration:
+    """The declaration of the word for what reconciliation found. It ranks above all others."""
+    about = "Found by reconciliation, not reported by push. As a type: and nothing of the above."
+    return Declaration(CORRECTED, rank=rank, about=about, shown=never, before=before, after=after)
+
+
 class TransitionWord(StrEnum):
     """Words for what may happen to a kind of thing; each member is a `Declaration`."""
 
@@ -100,11 +116,6 @@ def _rank_of(word: TransitionWord) -> int:
 def newly(reached: Callable[[WireState], bool]) -> Shows:
     """Shown by a state that implies it after a state that did not."""
     return lambda before, after: reached(after) and not (before is not None and reached(before))
-
-
-def never(_before: WireState | None, _after: WireState) -> bool:
-    """No pair of states shows it: the word is for what no other word says."""
-    return False
 
 
 T = TypeVar("T", bound=TransitionWord)

@@ -8,26 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
-from aiohttp import web
 from pydantic import SecretStr
 
 from schemas import platform_time
 from schemas.change import Change, Source
 from schemas.refund import Refund
 from schemas.trade import Trade
-from tests.budget.gates import local_gate
+from tests.coverage.pulling import REFUNDS_API, TID, ListGateway, pulling
 from tests.platforms.taobao.gateway import (
-    APP_KEY,
-    APP_SECRET,
     SESSION,
-    Gateway,
     answers_error,
-    error,
-    ok,
-    serving,
 )
-from tests.store.databases import SELLER, emptied, platform_refund, platform_trade
-from tests.stream.clusters import BOUND_SECONDS, create_topics, read_all, settings_for
+from tests.store.databases import SELLER, platform_refund, platform_trade
+from tests.stream.clusters import BOUND_SECONDS, read_all, settings_for
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings
 from topsync.coverage import lists, pull
@@ -35,79 +28,13 @@ from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller
 from topsync.coverage.pull_request import PullRequest
 from topsync.model.span import Span
-from topsync.platforms.taobao.details import TaobaoDetails
-from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
-from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.store import coverage, orders, refunds
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.refunds import RefundVersion
-from topsync.stream import producer as producers
 
 ALLOWANCE = 600.0
-TID = 4000000000000000101
-
-
 REFUND = 180000000000000101
-NO_RIGHT = "isv.permission-api-package-limit"
-ORDERS_API, REFUNDS_API = "taobao.trades.sold.increment.get", "taobao.refunds.receive.get"
-
-
-class ListGateway(Gateway):
-    """Answers windows from `listed` and `refunds`; `hold_seconds` is how slow the next answer is."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.listed: dict[int, datetime] = {}
-        self.refunds: dict[int, datetime] = {}
-        """Each is a refund of the order `TID`."""
-        self.refuses_refunds = False
-        self.refuses_to_fetch_refunds = False
-        self.hold_seconds = 0.0
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        if not self.script:
-            self.script.append(self.answer)
-        return await super().handle(request)
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """The step to take when the script has ended."""
-        form = await request.post()
-        if form["method"] == "taobao.refund.get":
-            refused = self.refuses_refunds or self.refuses_to_fetch_refunds
-            return error(11, NO_RIGHT) if refused else error(15, "isv.refund-not-exist")
-        start, end = (platform_time.parse(str(form[name])) for name in ("start_modified", "end_modified"))
-        await asyncio.sleep(self.hold_seconds)
-        self.hold_seconds = 0.0
-        of_refunds = form["method"] == REFUNDS_API
-        if of_refunds and self.refuses_refunds:
-            return error(11, NO_RIGHT)
-        inside = sorted(
-            (
-                (modified, id_)
-                for id_, modified in (self.refunds if of_refunds else self.listed).items()
-                if start <= modified <= end
-            ),
-            reverse=True,
-        )
-        size, page = int(str(form["page_size"])), int(str(form["page_no"]))
-        counted = {"total_results": len(inside)} if form["use_has_next"] == "false" else {"has_next": False}
-        on_page = inside[(page - 1) * size : page * size]
-        if of_refunds:
-            rows = [
-                {"refund_id": str(id_), "tid": TID, "modified": platform_time.format(modified)}
-                for modified, id_ in on_page
-            ]
-            return ok("refunds_receive_get", {"refunds": {"refund": rows}, **counted})
-        rows = [{"tid": tid, "modified": platform_time.format(modified)} for modified, tid in on_page]
-        return ok("trades_sold_increment_get", {"trades": {"trade": rows}, **counted})
-
-    @property
-    def windows(self) -> list[tuple[str, str]]:
-        return self.windows_of(ORDERS_API)
-
-    def windows_of(self, api: str) -> list[tuple[str, str]]:
-        return [(seen.form["start_modified"], seen.form["end_modified"]) for seen in self.calls(api)]
 
 
 @dataclass
@@ -184,33 +111,11 @@ async def shop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Shop]:
     monkeypatch.setattr(pull, "POLL_SECONDS", 0.02)
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
-    gateway, clock = ListGateway(), ServerClock()
-    registry = await create_topics(kafka)
-    async with (
-        serving(gateway.handle, "/router/rest") as address,
-        emptied(migrated_database_url) as pool,
-        producers.idempotent(kafka) as producer,
-    ):
-        config = GatewayConfig(
-            url=f"{address}/router/rest",
-            app_key=APP_KEY,
-            app_secret=SecretStr(APP_SECRET),
-        )
-        async with TopClient(config, clock, local_gate()) as client:
-            await client.sync_clock()
-            puller = Puller(
-                pool=pool,
-                lists=TaobaoLists(client),
-                details=TaobaoDetails(client),
-                clock=clock,
-                producer=producer,
-                changes_topic=registry.changes.name,
-                settings=CoverageSettings(visibility_allowance_seconds=ALLOWANCE, stored_within_seconds=1),
-                detail_lag=timedelta(0),
-                with_refunds=False,
-            )
-            yield Shop(gateway, pool, kafka, puller, clock, await orders.take_over(pool, 0, "test"))
+    kafka, gateway = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2), ListGateway()
+    own = CoverageSettings(visibility_allowance_seconds=ALLOWANCE, stored_within_seconds=1)
+    async with pulling(gateway, migrated_database_url, kafka, own) as (puller, _, _):
+        pool = puller.pool
+        yield Shop(gateway, pool, kafka, puller, puller.clock, await orders.take_over(pool, 0, "test"))
 
 
 async def test_a_span_is_claimed_only_once_everything_listed_is_stored_and_published(shop: Shop) -> None:

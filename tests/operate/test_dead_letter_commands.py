@@ -16,7 +16,7 @@ from schemas.change import Change, Source
 from tests.deadletters import letterbox
 from tests.deadletters.letterbox import RECEIVER, TID
 from tests.store.databases import SELLER, at, emptied
-from tests.stream.clusters import create_topics, read_all, settings_for
+from tests.stream.clusters import create_topics, read_all
 from tests.support.places import DOCS
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import reading, reasons
@@ -119,27 +119,17 @@ class Desk:
 
 @pytest.fixture
 async def desk(
+    kafka_of_commands: KafkaSettings,
     migrated_database_url: str,
-    kafka_bootstrap_servers: str,
-    topic_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> AsyncIterator[Desk]:
-    for name, value in {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers,
-        "TOPSYNC_TOPIC_PREFIX": topic_prefix,
-        "TOPSYNC_PARTITIONS": "2",
-        "TOPSYNC_REPLICATION_FACTOR": "1",
-        "TOPSYNC_DATABASE_URL": migrated_database_url,
-        "COLUMNS": "250",
-    }.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "250")
     # Small, so that every test reads several pieces.
     monkeypatch.setattr(reading, "CHUNK", 3)
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
-    registry = await create_topics(kafka)
+    registry = await create_topics(kafka_of_commands)
     async with emptied(migrated_database_url) as pool:
-        yield Desk(pool, kafka, registry, capsys)
+        yield Desk(pool, kafka_of_commands, registry, capsys)
 
 
 async def test_the_newest_letters_are_listed_last_up_to_the_limit(desk: Desk) -> None:

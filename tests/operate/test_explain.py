@@ -18,7 +18,7 @@ from schemas.erasure import Erasure
 from schemas.events import ORDERS
 from schemas.trade import Trade
 from tests.store.databases import SELLER, emptied, platform_trade
-from tests.stream.clusters import create_topics, settings_for
+from tests.stream.clusters import create_topics
 from topsync.base.settings import KafkaSettings
 from topsync.model.compacted_topic import Compacted, Finder, Reason
 from topsync.model.refetch import BACKLOG, LINGERING, NO_SESSION, Lingering, Refetch
@@ -178,26 +178,16 @@ class Installation:
 
 @pytest.fixture
 async def here(
+    kafka_of_commands: KafkaSettings,
     migrated_database_url: str,
-    kafka_bootstrap_servers: str,
-    topic_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> AsyncIterator[Installation]:
-    for name, value in {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka_bootstrap_servers,
-        "TOPSYNC_TOPIC_PREFIX": topic_prefix,
-        "TOPSYNC_PARTITIONS": "2",
-        "TOPSYNC_REPLICATION_FACTOR": "1",
-        "TOPSYNC_DATABASE_URL": migrated_database_url,
-        "TOPSYNC_ENRICHER_GROUP": GROUP,
-        "COLUMNS": "120",
-    }.items():
-        monkeypatch.setenv(name, value)
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix, partitions=2)
-    registry = await create_topics(kafka)
+    monkeypatch.setenv("TOPSYNC_ENRICHER_GROUP", GROUP)
+    monkeypatch.setenv("COLUMNS", "120")
+    registry = await create_topics(kafka_of_commands)
     async with emptied(migrated_database_url) as pool:
-        yield Installation(pool, kafka, registry, capsys, datetime.now(UTC))
+        yield Installation(pool, kafka_of_commands, registry, capsys, datetime.now(UTC))
 
 
 async def test_the_story_goes_from_the_message_to_the_topic(here: Installation) -> None:

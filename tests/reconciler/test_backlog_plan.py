@@ -12,7 +12,7 @@ from reconciler.backlog_plan import BacklogPlan, BacklogRules
 from tests.store.databases import SELLER, at, platform_trade
 from topsync.model.refetch import Refetch
 from topsync.platforms.taobao.details import read_order
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json
 from topsync.stream.records import MAX_RECORD_BYTES
 
 OTHER = SELLER + 1
@@ -121,5 +121,5 @@ def test_an_order_that_is_too_large_for_kafka_is_asked_for_alone() -> None:
     trades = {TID + number: platform_trade(TID + number, 5, odd=value) for number, value in odd.items()}
     brought = {tid: read_order(raw) for tid, raw in trades.items()}
     found = backlog_plan.sort_out(wanted, brought, latest_now=at(9))
-    assert [wire.loads(written) for _, written in found.good] == [trades[TID], trades[TID + 1]]
+    assert [platform_json.loads(written) for _, written in found.good] == [trades[TID], trades[TID + 1]]
     assert found.alone == [TID + 2]

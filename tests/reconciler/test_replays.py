@@ -16,31 +16,23 @@ from reconciler import replays
 from reconciler.replays import Replays
 from schemas import platform_time
 from schemas.notification import ReplayFinished
-from tests.budget.gates import local_gate
-from tests.coverage.test_pull import ListGateway
-from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, SESSION, Step, answers_error, serving
-from tests.store.databases import SELLER, emptied
-from tests.stream.clusters import create_topics, settings_for
+from tests.coverage.pulling import TID, ListGateway, pulling
+from tests.platforms.taobao.gateway import SESSION, Step, answers_error
+from tests.store.databases import SELLER
+from tests.stream.clusters import settings_for
 from tests.support import systems
 from tests.support.eventually import eventually
-from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
-from topsync.coverage.pull import Puller
 from topsync.platforms.taobao import lists
-from topsync.platforms.taobao.details import TaobaoDetails
-from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
-from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.sellers.sessions import Sessions
 from topsync.store import replay_jobs, sellers
 from topsync.store.database import Pool
 from topsync.store.replay_jobs import AskedBy, ReplayJob, ReplayState, WantedReplay
-from topsync.stream import producer as producers
 from topsync.stream.topics import Topic
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-TID = 4000000000000000101
 
 
 @dataclass
@@ -146,42 +138,21 @@ async def never(_: web.Request) -> web.StreamResponse:
 async def desk(
     migrated_database_url: str, kafka_bootstrap_servers: str, topic_prefix: str
 ) -> AsyncIterator[Desk]:
-    kafka = settings_for(kafka_bootstrap_servers, topic_prefix)
-    gateway, clock = ListGateway(), ServerClock()
-    registry = await create_topics(kafka)
+    kafka, gateway = settings_for(kafka_bootstrap_servers, topic_prefix), ListGateway()
     vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
-    async with (
-        serving(gateway.handle, "/router/rest") as address,
-        emptied(migrated_database_url) as pool,
-        producers.idempotent(kafka) as producer,
-    ):
+    own = CoverageSettings(window_seconds=86400, stored_within_seconds=1)
+    async with pulling(gateway, migrated_database_url, kafka, own) as (puller, _, topics):
+        pool = puller.pool
         await pool.execute("delete from sellers")
         await sellers.add(
             pool, seller_id=SELLER, nick="demo_one", session_cipher=vault.encrypt(SecretStr(SESSION))
         )
-        config = GatewayConfig(
-            url=f"{address}/router/rest", app_key=APP_KEY, app_secret=SecretStr(APP_SECRET)
+        carried_out = Replays(
+            *(pool, puller, Sessions(pool, vault), puller.clock),
+            notifications_topic=topics.notifications.name,
+            calls_per_second=20,
         )
-        async with TopClient(config, clock, local_gate()) as client:
-            await client.sync_clock()
-            puller = Puller(
-                pool=pool,
-                lists=TaobaoLists(client),
-                details=TaobaoDetails(client),
-                clock=clock,
-                producer=producer,
-                changes_topic=registry.changes.name,
-                settings=CoverageSettings(window_seconds=86400, stored_within_seconds=1),
-                detail_lag=timedelta(0),
-                with_refunds=False,
-            )
-            notifications = registry.notifications
-            carried_out = Replays(
-                *(pool, puller, Sessions(pool, vault), clock),
-                notifications_topic=notifications.name,
-                calls_per_second=20,
-            )
-            yield Desk(gateway, pool, kafka, notifications, carried_out)
+        yield Desk(gateway, pool, kafka, topics.notifications, carried_out)
 
 
 async def test_an_outcome_names_seller_span_and_counts(desk: Desk) -> None:

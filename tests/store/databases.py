@@ -129,6 +129,18 @@ def refund_version(
     return RefundVersion(SELLER, refund, at(fetched), source)
 
 
+LOCKS_AWAITED = """
+select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def until_a_lock_is_awaited(pool: Pool) -> None:
+    """Return when some statement waits for a lock."""
+    async with asyncio.timeout(5):
+        while not await pool.fetchval(LOCKS_AWAITED):  # noqa: ASYNC110 -- it happens in the server
+            await asyncio.sleep(0.01)
+
+
 async def all_unpublished(pool: Pool, table: VersionTable[V, T]) -> list[Unpublished[T]]:
     """Every version of a table that still has to be published."""
     return await table.unpublished(pool, [key for key, _ in await table.unpublished_ids(pool)])

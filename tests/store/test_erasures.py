@@ -9,7 +9,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from tests.store.databases import SELLER, all_unpublished, at, refund_version, version
+from tests.store.databases import (
+    SELLER,
+    all_unpublished,
+    at,
+    refund_version,
+    until_a_lock_is_awaited,
+    version,
+)
 from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, Refetch
 from topsync.model.span import Span
@@ -336,7 +343,7 @@ async def test_clearing_waits_for_the_rows_that_are_being_added(pool: Pool) -> N
         await transaction.start()
         await bootstraps.add_rows(adding, SELLER, [(TID + 5, at(0))])  # type: ignore[arg-type]
         clearing = asyncio.create_task(_clear(pool))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not clearing.done()
         await transaction.commit()
         await clearing
@@ -355,24 +362,12 @@ async def test_a_pull_that_is_being_recorded_is_waited_for(pool: Pool) -> None:
         await transaction.start()
         await coverage.prove(recording, SELLER, Span(at(0), at(1)))
         beginning = asyncio.create_task(erasures.begin(pool, SELLER))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not beginning.done()
         await transaction.commit()
         await beginning
     await _clear(pool)
     assert await pool.fetchval("select count(*) from coverage") == 0
-
-
-WAITING = """
-select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-"""
-
-
-async def _until_waiting(pool: Pool) -> None:
-    """Return when some statement waits for a lock."""
-    async with asyncio.timeout(5):
-        while not await pool.fetchval(WAITING):  # noqa: ASYNC110 -- what is waited for happens in the server
-            await asyncio.sleep(0.01)
 
 
 async def test_the_orders_that_are_left_come_some_at_a_time(pool: Pool, epoch: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import replace
 
 import asyncpg
 import orjson
@@ -12,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.databases import SELLER, all_unpublished, at, trade, version
+from tests.store import writing
+from tests.store.databases import SELLER, all_unpublished, at, trade, until_a_lock_is_awaited, version
 from topsync.model.known import Known
 from topsync.model.listed import Listed
 from topsync.store import orders
@@ -31,17 +31,7 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: OrderVersion) -> int:
-    """Returns how many rows changed; checks that the unpublished versions are those of the table."""
-    written = await orders.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
-    found = await orders.TABLE.unpublished(pool, [version.trade.tid for version in versions])
-    stored = {row_.tid: parsed(row_) for row_ in found}
-    assert all(parsed(unpublished) == stored[unpublished.tid] for unpublished in written.ahead)
-    return written.rows
-
-
-def parsed(ahead: UnpublishedOrder) -> UnpublishedOrder:
-    """With the value parsed, because the table's text has the keys in another order."""
-    return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
+    return await writing.write(orders.TABLE, pool, *versions, partition=PARTITION, epoch=epoch)
 
 
 async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:
@@ -51,9 +41,7 @@ async def row(pool: Pool, tid: int = TID) -> asyncpg.Record:
 
 
 async def publish(pool: Pool, *tids: int) -> list[UnpublishedOrder]:
-    ahead = await orders.TABLE.unpublished(pool, tids)
-    await orders.TABLE.mark_published(pool, ahead)
-    return ahead
+    return await writing.publish(orders.TABLE, pool, *tids)
 
 
 @given(
@@ -217,7 +205,7 @@ async def test_a_take_over_waits_for_the_statement_that_is_under_way(pool: Pool,
         await transaction.start()
         await _upsert_on(writer, epoch)
         taking = asyncio.create_task(orders.take_over(pool, PARTITION, "another"))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not taking.done()
         await transaction.commit()
         assert await taking == epoch + 1
@@ -231,7 +219,7 @@ async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool:
         await transaction.start()
         await taker.fetchval(sql("orders.take_over"), PARTITION, "another")
         writing = asyncio.create_task(write(pool, epoch, version(TID, 1, 1)))
-        await _until_waiting(pool)
+        await until_a_lock_is_awaited(pool)
         assert not writing.done()
         await transaction.commit()
         with pytest.raises(NotOwnerError):
@@ -242,18 +230,6 @@ async def test_a_statement_that_meets_a_take_over_under_way_writes_nothing(pool:
 async def _upsert_on(connection: object, epoch: int) -> None:
     """The statement on a given connection, so that its transaction can be held open."""
     await orders.TABLE.upsert(connection, [version(TID, 1, 1)], partition=PARTITION, epoch=epoch)  # type: ignore[arg-type]
-
-
-WAITING = """
-select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-"""
-
-
-async def _until_waiting(pool: Pool) -> None:
-    """Return when some statement waits for a lock."""
-    async with asyncio.timeout(5):
-        while not await pool.fetchval(WAITING):  # noqa: ASYNC110 -- what is waited for happens in the server
-            await asyncio.sleep(0.01)
 
 
 async def test_an_unpublished_version_is_found_until_it_is_marked(pool: Pool, epoch: int) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.refund import Refund
 from schemas.refund_transitions import RefundTransition
+from tests.store import writing
 from tests.store.databases import SELLER, all_unpublished, at, refund_version
 from topsync.model.known import Known
 from topsync.model.listed import Listed
@@ -34,17 +33,7 @@ async def epoch(pool: Pool) -> int:
 
 
 async def write(pool: Pool, epoch: int, *versions: RefundVersion) -> int:
-    """Returns how many rows changed; checks that the unpublished versions are those of the table."""
-    written = await refunds.TABLE.upsert(pool, versions, partition=PARTITION, epoch=epoch)
-    found = await refunds.TABLE.unpublished(pool, [version.key for version in versions])
-    stored = {record.key: parsed(record) for record in found}
-    assert all(parsed(unpublished) == stored[unpublished.key] for unpublished in written.ahead)
-    return written.rows
-
-
-def parsed(ahead: UnpublishedRefund) -> UnpublishedRefund:
-    """With the value parsed, because the table's text has the keys in another order."""
-    return replace(ahead, value=orjson.dumps(orjson.loads(ahead.value), option=orjson.OPT_SORT_KEYS).decode())
+    return await writing.write(refunds.TABLE, pool, *versions, partition=PARTITION, epoch=epoch)
 
 
 async def row(pool: Pool, refund_id: int = REFUND) -> asyncpg.Record:
@@ -54,9 +43,7 @@ async def row(pool: Pool, refund_id: int = REFUND) -> asyncpg.Record:
 
 
 async def publish(pool: Pool, *refund_ids: int) -> list[UnpublishedRefund]:
-    ahead = await refunds.TABLE.unpublished(pool, refund_ids)
-    await refunds.TABLE.mark_published(pool, ahead)
-    return ahead
+    return await writing.publish(refunds.TABLE, pool, *refund_ids)
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,19 @@ async def test_a_migration_that_cannot_get_its_lock_lets_live_traffic_pass_and_t
 
 
 async def _waits_for_a_lock(pool: Pool) -> bool:
+    return await _is_migrating(pool, "wait_event_type = 'Lock'")
+
+
+async def _is_connected_and_idle(pool: Pool) -> bool:
+    return await _is_migrating(pool, "state = 'idle' and query like '%pg_try_advisory_lock%'")
+
+
+async def _is_migrating(pool: Pool, condition: str) -> bool:
+    """Whether a session of a migration is in a condition."""
     return bool(
         await pool.fetchval(
             "select exists (select from pg_stat_activity where application_name = 'topsync migrate' "
-            "and wait_event_type = 'Lock' and datname = current_database())"
+            f"and datname = current_database() and {condition})"
         )
     )
 
@@ -157,15 +166,6 @@ async def test_a_process_that_waits_for_another_migration_runs_no_statement_mean
         assert not waiting.done()
         await database.unlock(other, schema._MIGRATION_LOCK)
         assert await waiting == []
-
-
-async def _is_connected_and_idle(pool: Pool) -> bool:
-    return bool(
-        await pool.fetchval(
-            "select exists (select from pg_stat_activity where application_name = 'topsync migrate' "
-            "and state = 'idle' and datname = current_database() and query like '%pg_try_advisory_lock%')"
-        )
-    )
 
 
 async def test_a_released_migration_that_was_changed_is_refused_by_name_and_nothing_is_applied(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from tests.support.eventually import eventually
+from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
-from topsync.stream import clients, lookback, topic_admin, topic_look, topics
+from topsync.stream import clients, topic_admin, topic_look, topics
 from topsync.stream.layout import LayoutError
 from topsync.stream.records import Record
 from topsync.stream.topics import Registry, Topic, TopicsError
@@ -37,28 +37,6 @@ async def create_topics(kafka: KafkaSettings) -> Registry:
 
 def record(topic: str, key: str, value: str | None = "{}") -> Record:
     return Record(topic, key.encode(), None if value is None else value.encode(), [])
-
-
-@asynccontextmanager
-async def reading(
-    kafka: KafkaSettings, topic: str, partitions: int, *, group: str | None = None
-) -> AsyncIterator[AIOKafkaConsumer]:
-    """A `read_committed` reader of a whole topic, from its beginning."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka.kafka_bootstrap_servers,
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        fetch_max_wait_ms=lookback.FETCH_WAIT_MILLISECONDS,
-    )
-    try:
-        await consumer.start()
-        consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
-        await consumer.seek_to_beginning()
-        yield consumer
-    finally:
-        await consumer.stop()
 
 
 async def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[ConsumerRecord[bytes, bytes]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiokafka import TopicPartition
 
-from tests.stream.clusters import read_all, reading, record, values
+from tests.stream.clusters import read_all, record, values
+from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
 from topsync.stream import producer as producers
 from topsync.stream.group_progress import group_progress

@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 
 from tests.stream.clusters import BOUND_SECONDS, record
 from tests.support.eventually import eventually
+from tests.support.running import running
 from topsync.base.settings import KafkaSettings
 from topsync.stream import ownership
 from topsync.stream import producer as producers
@@ -86,18 +87,11 @@ async def member(
     session_timeout_seconds: float = SESSION_TIMEOUT_SECONDS,
 ) -> AsyncIterator[Member]:
     """A running member; it ends in an orderly way when the block ends."""
-    stopping = asyncio.Event()
     joined = membership(
         kafka, registry, own, instance_id=instance_id, session_timeout_seconds=session_timeout_seconds
     )
-    running = asyncio.create_task(joined.run(stopping.is_set))
-    try:
+    async with running(joined.run, within_seconds=BOUND_SECONDS):
         yield joined
-        stopping.set()
-        await asyncio.wait_for(running, BOUND_SECONDS)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_members_share_the_partitions_and_each_task_runs_in_exactly_one_member(

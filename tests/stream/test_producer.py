@@ -11,7 +11,8 @@ from aiokafka.admin import NewPartitions
 from aiokafka.conn import AIOKafkaConnection
 
 from schemas import cloud_events
-from tests.stream.clusters import BOUND_SECONDS, read_all, reading, record, values
+from tests.stream.clusters import BOUND_SECONDS, read_all, record, values
+from tests.support.subscribers import reading
 from topsync.base.settings import KafkaSettings
 from topsync.stream import clients, records
 from topsync.stream import producer as producers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from tests.store.databases import SELLER, at, emptied, trade, version
 from tests.stream.clusters import BOUND_SECONDS, create_topics, make_anew, settings_for
 from tests.support.eventually import eventually
 from tests.support.relay import Relay
+from tests.support.running import running
 from topsync.base.settings import KafkaSettings
 from topsync.model.compacted_topic import Finder
 from topsync.model.unpublished import Unpublished
@@ -112,16 +112,9 @@ async def publish(kafka: KafkaSettings, found: Sequence[Record]) -> None:
 
 @asynccontextmanager
 async def watching(kafka: KafkaSettings, registry: Registry, pool: Pool) -> AsyncIterator[Witness]:
-    stopping = asyncio.Event()
     witness = Witness(kafka, registry, pool)
-    running = asyncio.create_task(witness.run(stopping.is_set))
-    try:
+    async with running(witness.run, within_seconds=BOUND_SECONDS):
         yield witness
-        stopping.set()
-        await asyncio.wait_for(running, BOUND_SECONDS)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_the_witness_waits_for_a_cluster_that_has_just_gone_away(

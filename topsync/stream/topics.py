@@ -101,6 +101,13 @@ def registry(settings: KafkaSettings) -> Registry:
         )
 
     partitions = settings.partitions
+    # A reader that is no further behind than this sees every version and every tombstone.
+    lag_ms = settings.orders_compaction_lag_hours * HOUR_MS
+    compacted: dict[str, int | str] = {
+        "cleanup_policy": "compact",
+        "min_compaction_lag_ms": lag_ms,
+        "delete_retention_ms": lag_ms,
+    }
     return Registry(
         changes=topic(
             "trade.changes.v1",
@@ -120,18 +127,13 @@ def registry(settings: KafkaSettings) -> Registry:
             "trade.orders.v1",
             partitions,
             "Full orders, keyed by tid, compacted: what downstream services read.",
-            cleanup_policy="compact",
-            # A reader that is no further behind than this sees every version and every tombstone.
-            min_compaction_lag_ms=settings.orders_compaction_lag_hours * HOUR_MS,
-            delete_retention_ms=settings.orders_compaction_lag_hours * HOUR_MS,
+            **compacted,
         ),
         refunds=topic(
             "trade.refunds.v1",
             partitions,
             "Full refunds, keyed by refund_id, compacted. Not partitioned as `orders`: each names its order.",
-            cleanup_policy="compact",
-            min_compaction_lag_ms=settings.orders_compaction_lag_hours * HOUR_MS,
-            delete_retention_ms=settings.orders_compaction_lag_hours * HOUR_MS,
+            **compacted,
         ),
         dead_letters=topic(
             "trade.deadletter.v1",

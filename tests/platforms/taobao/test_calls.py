@@ -23,6 +23,7 @@ from tests.support.cases import case
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import exports, messages, platform, trades
 from topsync.platforms.taobao.calls.exports import ExportResult, ExportStatus, ExportTask
+from topsync.platforms.taobao.calls.paging import AnswerPage
 from topsync.platforms.taobao.calls.trades import ListedTrade
 from topsync.platforms.taobao.catalogue import ALL_TRADE_TYPES, FULLINFO_FIELDS, SUBSCRIBED_TOPICS
 from topsync.platforms.taobao.gateway.client import TopClient
@@ -40,8 +41,8 @@ START = datetime(2025, 11, 20, 1, 50, tzinfo=UTC)
 END = datetime(2025, 11, 20, 2, 20, tzinfo=UTC)
 
 
-async def increments(client: TopClient, **options: object) -> trades.TradePage:
-    return await trades.increments(client, S, START, END, priority=Priority.GAP, **options)  # type: ignore[arg-type]
+async def increments(client: TopClient, **options: object) -> AnswerPage[ListedTrade]:
+    return await trades.INCREMENTS.page(client, S, START, END, priority=Priority.GAP, **options)  # type: ignore[arg-type]
 
 
 async def test_the_servers_time_is_an_utc_instant(gateway: Gateway, client: TopClient) -> None:
@@ -57,7 +58,7 @@ async def test_increments_ask_for_a_closed_window_in_gmt8_of_all_types(
     page = await increments(client, page_size=40)
     assert page.total == 257
     assert page.has_next is None
-    assert page.trades[0] == ListedTrade(
+    assert page.rows[0] == ListedTrade(
         4000000000000001000, datetime(2025, 11, 20, 2, 19, 58, tzinfo=UTC), None, None
     )
     form = gateway.calls()[0].form
@@ -71,19 +72,19 @@ async def test_increments_ask_for_a_closed_window_in_gmt8_of_all_types(
 async def test_a_page_with_has_next_has_no_total(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_increment_get_has_next.json"))
     page = await increments(client, use_has_next=True, page_no=3)
-    assert (page.total, page.has_next, len(page.trades)) == (None, True, 3)
+    assert (page.total, page.has_next, len(page.rows)) == (None, True, 3)
     assert gateway.calls()[0].form["page_no"] == "3"
 
 
 async def test_an_empty_page_has_no_rows(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_increment_get_empty.json"))
     page = await increments(client)
-    assert (page.total, page.trades) == (0, [])
+    assert (page.total, page.rows) == (0, [])
 
 
 async def test_a_page_of_a_sale_day_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_increment_get_peak_degraded.json"))
-    (trade,) = (await increments(client, use_has_next=True)).trades
+    (trade,) = (await increments(client, use_has_next=True)).rows
     assert trade.status == "WAIT_BUYER_PAY"
 
 
@@ -101,7 +102,7 @@ async def test_a_single_element_without_its_array_and_ids_in_text_are_read(
     )
     page = await increments(client)
     assert (page.total, page.has_next) == (1, True)
-    assert page.trades[0].tid == 2**53 + 1
+    assert page.rows[0].tid == 2**53 + 1
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ async def test_a_row_with_an_empty_time_of_creation_counts(gateway: Gateway, cli
     gateway.script.append(answers(lambda: raw(case("increment_row_without_created"))))
     page = await increments(client)
     assert page.total == 1
-    assert [(row.tid, row.created) for row in page.trades] == [(4000000000409190703, None)]
+    assert [(row.tid, row.created) for row in page.rows] == [(4000000000409190703, None)]
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
@@ -130,7 +131,7 @@ async def test_a_field_without_a_value_does_not_decide_how_a_page_is_counted(
     body = {"trades": nothing, "total_results": 0, "has_next": nothing}
     gateway.script.append(answers(lambda: ok("trades_sold_increment_get", body)))
     page = await increments(client)
-    assert (page.total, page.has_next, page.trades) == (0, None, [])
+    assert (page.total, page.has_next, page.rows) == (0, None, [])
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
@@ -167,7 +168,7 @@ async def test_a_window_that_would_lose_trades_is_never_asked_for(
     gateway: Gateway, client: TopClient, start: datetime, end: datetime, page_no: int, page_size: int
 ) -> None:
     with pytest.raises(ValueError, match=r"window|pages"):
-        await trades.increments(
+        await trades.INCREMENTS.page(
             client, S, start, end, page_no=page_no, page_size=page_size, priority=Priority.GAP
         )
     assert gateway.seen == []
@@ -175,9 +176,9 @@ async def test_a_window_that_would_lose_trades_is_never_asked_for(
 
 async def test_sold_trades_are_asked_by_creation(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("trades_sold_get_page.json"))
-    page = await trades.sold(client, S, START, END, use_has_next=False, priority=Priority.BOOTSTRAP)
-    assert (page.total, len(page.trades)) == (3, 3)
-    assert page.trades[0].created == datetime(2025, 11, 20, 2, 12, 41, tzinfo=UTC)
+    page = await trades.SOLD.page(client, S, START, END, use_has_next=False, priority=Priority.BOOTSTRAP)
+    assert (page.total, len(page.rows)) == (3, 3)
+    assert page.rows[0].created == datetime(2025, 11, 20, 2, 12, 41, tzinfo=UTC)
     assert gateway.calls()[0].form["start_created"] == "2025-11-20 09:50:00"
 
 

@@ -50,9 +50,9 @@ from topsync.platforms.taobao.gateway.errors import (
     TransportError,
     WindowTooWideError,
 )
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Read
 from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
 
 FULLINFO = ApiRequest("taobao.trade.fullinfo.get", {"fields": "tid", "tid": 4000000000000000201})
 

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from tests.platforms.taobao.gateway import sample
 from tests.support.cases import case
 from tests.support.places import SAMPLES
-from topsync.platforms.taobao.gateway import wire
+from topsync.platforms.taobao.gateway import platform_json, requests, wire
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
     ErrorAnswer,
     FailureKind,
     TransportError,
 )
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.platforms.taobao.gateway.sign import SignMethod
-from topsync.platforms.taobao.gateway.wire import ApiRequest
 
 NOW = datetime(2025, 11, 20, 2, 30, tzinfo=UTC)
 ANSWERS = sorted(
@@ -33,7 +33,7 @@ ANSWERS = sorted(
 
 
 def form(request: ApiRequest, session: str | None = "6100e1aDEMOSESSION0001") -> dict[str, str]:
-    return wire.form(
+    return requests.form(
         request,
         app_key="99000001",
         app_secret="helloworld-secret-0001",
@@ -63,7 +63,7 @@ def trade_of(body: bytes) -> dict[str, Any]:
 
 
 def test_a_request_equals_vector_a_of_the_reference() -> None:
-    parameters: dict[str, wire.Parameter] = {
+    parameters: dict[str, requests.Parameter] = {
         "fields": ("tid", "modified"),
         "start_modified": datetime(2025, 11, 20, 1, 50, tzinfo=UTC),
         "end_modified": datetime(2025, 11, 20, 2, 20, tzinfo=UTC),
@@ -91,7 +91,7 @@ def test_system_parameters_cannot_be_overridden() -> None:
 
 def test_a_float_is_not_a_parameter() -> None:
     with pytest.raises(TypeError, match="float"):
-        wire.parameter_text(4000000000000000101.0)  # type: ignore[arg-type]
+        requests.parameter_text(4000000000000000101.0)  # type: ignore[arg-type]
 
 
 def test_parameters_stay_out_of_the_repr() -> None:
@@ -157,8 +157,8 @@ def test_a_status_other_than_200_is_a_transport_failure(status: int) -> None:
         b'{"trade_fullinfo_get_response":{"trade":{"payment":NaN}}}',
         b"[" * 100_000,
         # Read by the fast reader and by the tolerant reader. Each could read more than can be written.
-        full(f'{{"odd":{"[" * wire.MAX_DEPTH}{"]" * wire.MAX_DEPTH}}}'),
-        full(f'{{"payment":0.1,"odd":{"[" * wire.MAX_DEPTH}{"]" * wire.MAX_DEPTH}}}'),
+        full(f'{{"odd":{"[" * platform_json.MAX_DEPTH}{"]" * platform_json.MAX_DEPTH}}}'),
+        full(f'{{"payment":0.1,"odd":{"[" * platform_json.MAX_DEPTH}{"]" * platform_json.MAX_DEPTH}}}'),
     ],
 )
 def test_bytes_that_cannot_be_an_answer_are_a_bad_answer(body: bytes) -> None:
@@ -214,10 +214,10 @@ def test_numbers_keep_their_digits(control: str) -> None:
 def test_everything_that_is_read_can_be_written_and_read_again() -> None:
     """An unreadable object becomes a dead letter as a whole, so this must never fail."""
     deep: object = 10**30
-    for _ in range(wire.MAX_DEPTH - 1):
+    for _ in range(platform_json.MAX_DEPTH - 1):
         deep = [deep]
     document = {"deep": deep, "text": "中\ufffd", "huge": -(10**30)}
-    assert wire.loads(wire.dumps(document)) == document
+    assert platform_json.loads(platform_json.dumps(document)) == document
 
 
 @given(
@@ -228,8 +228,8 @@ def test_everything_that_is_read_can_be_written_and_read_again() -> None:
     )
 )
 def test_valid_json_is_read_unchanged(value: object) -> None:
-    assert wire.loads(orjson.dumps(value)) == value
-    assert wire.loads(json.dumps(value).encode()) == value
+    assert platform_json.loads(orjson.dumps(value)) == value
+    assert platform_json.loads(json.dumps(value).encode()) == value
 
 
 @pytest.mark.parametrize(
@@ -330,10 +330,10 @@ def test_an_answer_without_the_object_is_a_bad_answer_that_is_kept(value: object
 
 @given(st.dictionaries(st.text(), st.text()))
 def test_a_form_is_encoded_as_every_server_decodes_it(form: dict[str, str]) -> None:
-    assert wire.encoded(form) == urlencode(form).encode()
+    assert requests.encoded(form) == urlencode(form).encode()
 
 
 def test_numbers_with_a_fraction_are_found_wherever_they_stand() -> None:
     body = b'{"a":[{"b":[1,{"c":2.50}]}],"d":12345678901234567890123}'
-    assert wire.loads(body) == {"a": [{"b": [1, {"c": "2.50"}]}], "d": 12345678901234567890123}
-    assert wire.loads(b"1.10") == "1.10"
+    assert platform_json.loads(body) == {"a": [{"b": [1, {"c": "2.50"}]}], "d": 12345678901234567890123}
+    assert platform_json.loads(b"1.10") == "1.10"

@@ -14,12 +14,16 @@ from topsync.operate.cli.panels import TRYING
 
 app = typer.Typer()
 
+Seed = Annotated[int, typer.Option(help="The same seed makes the same orders.")]
+SellerCount = Annotated[int, typer.Option(help="Number of sellers.")]
+OrderCount = Annotated[int, typer.Option(help="Orders of all sellers together at the start.")]
+
 
 @app.command(rich_help_panel=TRYING)
 def simulate(
-    seed: Annotated[int, typer.Option(help="The same seed makes the same orders.")] = 1,
-    sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
-    orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 3000,
+    seed: Seed = 1,
+    sellers: SellerCount = 3,
+    orders: OrderCount = 3000,
     rate: Annotated[float, typer.Option(help="Live changes per second, over all sellers.")] = 0,
     day: Annotated[bool, typer.Option("--day", help="Changes as on an ordinary day.")] = False,
     workers: Annotated[
@@ -93,10 +97,10 @@ def simulate(
 
 @app.command(rich_help_panel=TRYING)
 def demo(
-    orders: Annotated[int, typer.Option(help="Orders of all sellers together at the start.")] = 5000,
-    sellers: Annotated[int, typer.Option(help="Number of sellers.")] = 3,
+    orders: OrderCount = 5000,
+    sellers: SellerCount = 3,
     rate: Annotated[float, typer.Option(help="Live changes per second.")] = 20,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same orders.")] = 1,
+    seed: Seed = 1,
     outage: Annotated[float, typer.Option(help="Seconds that the push connection is cut.")] = 6,
     exit_after: Annotated[bool, typer.Option("--exit", help="End after the audit, with its status.")] = False,
 ) -> None:

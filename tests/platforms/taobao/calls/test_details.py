@@ -26,7 +26,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TopCallLimitedError,
     TradeNotExistError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.simulator.faults.exports import FailedExport
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PlatformQuirks

@@ -20,7 +20,7 @@ from topsync.platforms.taobao.gateway.errors import (
     TopError,
     TradeNotExistError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest
+from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PlatformQuirks
 

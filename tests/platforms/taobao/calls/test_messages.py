@@ -28,7 +28,7 @@ from topsync.platforms.taobao.gateway.errors import (
     RequestRefusedError,
     TopError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter
 from topsync.simulator.channel.settings import ChannelSettings
 from topsync.simulator.faults.channel import Duplicate
 

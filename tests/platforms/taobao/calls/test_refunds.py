@@ -15,7 +15,8 @@ from tests.platforms.taobao.gateway import SESSION, Gateway, answers, answers_sa
 from tests.simulator.platform_client import START
 from topsync.model.priority import Priority
 from topsync.platforms.taobao.calls import refunds, trades
-from topsync.platforms.taobao.calls.refunds import ListedRefund, RefundPage
+from topsync.platforms.taobao.calls.paging import AnswerPage
+from topsync.platforms.taobao.calls.refunds import ListedRefund
 from topsync.platforms.taobao.gateway.client import TopClient
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
@@ -23,7 +24,7 @@ from topsync.platforms.taobao.gateway.errors import (
     RequestRefusedError,
     WindowTooWideError,
 )
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Parameter
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Parameter
 from topsync.simulator.life import TradeType
 from topsync.simulator.settings import PageBeyondEnd, PlatformQuirks
 
@@ -31,13 +32,16 @@ LANE = Priority.SWEEP
 DAY = timedelta(days=1)
 
 
-async def page(platform: Platform, start: datetime, end: datetime, **options: int | bool) -> RefundPage:
-    return await refunds.received(platform.client, platform.session, start, end, priority=LANE, **options)  # type: ignore[arg-type]
+async def page(
+    platform: Platform, start: datetime, end: datetime, **options: int | bool
+) -> AnswerPage[ListedRefund]:
+    client, session = platform.client, platform.session
+    return await refunds.RECEIVED.page(client, session, start, end, priority=LANE, **options)  # type: ignore[arg-type]
 
 
 async def recent(platform: Platform) -> list[ListedRefund]:
     """The refunds of all events since the start."""
-    return (await page(platform, START, platform.simulator.clock.now() + timedelta(seconds=1))).refunds
+    return (await page(platform, START, platform.simulator.clock.now() + timedelta(seconds=1))).rows
 
 
 async def line_of(platform: Platform, tid: int, position: int = 0) -> dict[str, object]:
@@ -115,7 +119,7 @@ async def test_every_refund_of_the_past_is_listed_once_and_agrees_with_its_order
     found: list[ListedRefund] = []
     day = START - timedelta(days=20)
     while day < START:
-        found.extend((await page(plain, day, min(day + DAY, START))).refunds)
+        found.extend((await page(plain, day, min(day + DAY, START))).rows)
         day += DAY + timedelta(seconds=1)
     expected: dict[int, str] = {}
     seller, book = plain.seller, plain.simulator.world.books[0]
@@ -132,12 +136,12 @@ async def test_every_refund_of_the_past_is_listed_once_and_agrees_with_its_order
 
 async def test_past_refunds_of_an_order_that_changes_today_stay_listed(plain: Platform) -> None:
     week = START - timedelta(days=1), START
-    before = (await page(plain, *week)).refunds
+    before = (await page(plain, *week)).rows
     assert before
     plain.simulator.clock.advance(60)
     for refund in before:
         plain.happens("memo", refund.tid)
-    assert (await page(plain, *week)).refunds == before
+    assert (await page(plain, *week)).rows == before
 
 
 async def test_the_list_is_newest_first_and_its_pages_contain_it_completely(platform: Platform) -> None:
@@ -145,18 +149,18 @@ async def test_the_list_is_newest_first_and_its_pages_contain_it_completely(plat
         platform.order("pay", "refund_create")
     start, end = START, platform.simulator.clock.now() + timedelta(seconds=1)
     whole = await page(platform, start, end)
-    assert (whole.total, whole.has_next, len(whole.refunds)) == (3, None, 3)
-    times = [refund.modified for refund in whole.refunds]
+    assert (whole.total, whole.has_next, len(whole.rows)) == (3, None, 3)
+    times = [refund.modified for refund in whole.rows]
     assert times == sorted(times, reverse=True)
     first = await page(platform, start, end, page_size=2, use_has_next=True)
     second = await page(platform, start, end, page_size=2, page_no=2, use_has_next=True)
     assert (first.total, first.has_next, second.has_next) == (None, True, False)
-    assert first.refunds + second.refunds == whole.refunds
+    assert first.rows + second.rows == whole.rows
 
 
 async def test_an_empty_window_is_empty(platform: Platform) -> None:
     later = platform.simulator.clock.now() + timedelta(hours=1)
-    assert await page(platform, later, later + DAY) == RefundPage(0, None, [])
+    assert await page(platform, later, later + DAY) == AnswerPage(0, None, [])
 
 
 async def test_without_types_refunds_of_presales_are_hidden(plain: Platform) -> None:
@@ -280,9 +284,9 @@ async def test_the_refund_of_the_samples_is_read(gateway: Gateway, client: TopCl
 async def test_the_page_of_the_samples_is_read(gateway: Gateway, client: TopClient) -> None:
     gateway.script.append(answers_sample("refunds_receive_get_page.json"))
     modified = datetime(2025, 11, 20, 2, 5, 44, tzinfo=UTC)
-    received_page = await refunds.received(client, S, START, START + DAY, priority=LANE)
+    received_page = await refunds.RECEIVED.page(client, S, START, START + DAY, priority=LANE)
     row = ListedRefund(SAMPLE_ID, 4000000000000000101, modified, "WAIT_SELLER_AGREE")
-    assert received_page == RefundPage(1, None, [row])
+    assert received_page == AnswerPage(1, None, [row])
     assert "step" in gateway.calls()[0].form["type"].split(",")
 
 

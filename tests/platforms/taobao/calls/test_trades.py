@@ -48,27 +48,27 @@ async def test_a_trade_is_the_same_as_on_the_platform(platform: Platform) -> Non
 
 async def test_a_window_with_one_trade_is_read(platform: Platform) -> None:
     tid = platform.order("pay")
-    page = await trades.increments(
+    page = await trades.INCREMENTS.page(
         platform.client, platform.session, START + SECOND, START + DAY, priority=LANE
     )
-    assert [(trade.tid, trade.status) for trade in page.trades] == [(tid, "WAIT_SELLER_SEND_GOODS")]
+    assert [(trade.tid, trade.status) for trade in page.rows] == [(tid, "WAIT_SELLER_SEND_GOODS")]
 
 
 async def test_the_lists_agree_on_the_trades(platform: Platform) -> None:
     session, window = platform.session, (START - DAY, START - SECOND)
-    created = await trades.sold(platform.client, session, *window, use_has_next=False, priority=LANE)
-    assert created.total == len(created.trades) > 5
-    for trade in created.trades:
+    created = await trades.SOLD.page(platform.client, session, *window, use_has_next=False, priority=LANE)
+    assert created.total == len(created.rows) > 5
+    for trade in created.rows:
         assert trade.created is not None
         assert window[0] <= trade.created <= window[1]
-    tids = [trade.tid for trade in created.trades]
+    tids = [trade.tid for trade in created.rows]
     assert tids == sorted(tids, reverse=True)
 
 
 async def test_trades_of_every_type_are_listed(platform: Platform) -> None:
     made = {platform.order(type_=type_) for type_ in TradeType}
-    page = await trades.sold(platform.client, platform.session, START, START + DAY, priority=LANE)
-    assert {trade.tid for trade in page.trades} >= made
+    page = await trades.SOLD.page(platform.client, platform.session, START, START + DAY, priority=LANE)
+    assert {trade.tid for trade in page.rows} >= made
 
 
 async def test_an_unknown_trade_is_absent(platform: Platform) -> None:
@@ -125,4 +125,4 @@ async def test_an_app_without_the_right_to_an_api_is_refused_ahead_of_the_sessio
             with pytest.raises(RequestRefusedError) as refused:
                 await exports.create(platform.client, session, date(2025, 11, 18), date(2025, 11, 19))
             assert refused.value.code == 11
-        await trades.sold(platform.client, platform.session, START - DAY, START, priority=LANE)
+        await trades.SOLD.page(platform.client, platform.session, START - DAY, START, priority=LANE)

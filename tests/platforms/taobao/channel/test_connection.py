@@ -7,13 +7,8 @@ import socket
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from tests.platforms.taobao.channel.platform import (
@@ -397,37 +392,16 @@ async def test_the_upgrade_request_offers_no_extension_and_asks_for_none() -> No
     assert names == {"Host", "Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"}
 
 
-@pytest.fixture
-def self_signed(tmp_path: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "server.pem"
-    encoding = serialization.Encoding.PEM
-    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(private + certificate.public_bytes(encoding))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
+async def test_an_untrusted_certificate_is_refused(
+    server_certificate: tuple[ssl.SSLContext, str],
+) -> None:
+    context, _ = server_certificate
 
-
-async def test_an_untrusted_certificate_is_refused(self_signed: ssl.SSLContext) -> None:
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    server = await asyncio.start_server(serve, HOST, 0, ssl=self_signed)
-    async with server, client(f"wss://localhost:{server.sockets[0].getsockname()[1]}/") as peer:
+    server = await asyncio.start_server(serve, HOST, 0, ssl=context)
+    async with server, client(f"wss://{HOST}:{server.sockets[0].getsockname()[1]}/") as peer:
         await eventually(lambda: any("SSLCertVerificationError" in status.reason for status in peer.statuses))
         assert ChannelState.UPGRADED not in peer.states
 

@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import httpx
 from pydantic import SecretStr
@@ -23,7 +22,7 @@ from topsync.base.clock import ServerClock
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import Gate
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway import rules, wire
+from topsync.platforms.taobao.gateway import requests, rules, wire
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
     CallOutcome,
@@ -34,9 +33,9 @@ from topsync.platforms.taobao.gateway.errors import (
     TopError,
     TransportError,
 )
+from topsync.platforms.taobao.gateway.requests import ApiRequest, Read
 from topsync.platforms.taobao.gateway.sign import SignMethod
-from topsync.platforms.taobao.gateway.transport import HttpAnswer, HttpConfig, HttpTransport
-from topsync.platforms.taobao.gateway.wire import ApiRequest, Read
+from topsync.platforms.taobao.gateway.transport import HttpAnswer, HttpConfig, HttpTransport, HttpUser
 
 TIME_API: Final = "taobao.time.get"
 
@@ -84,7 +83,7 @@ class CallRecord:
     attempt: int
 
 
-class TopClient:
+class TopClient(HttpUser):
     """Calls the gateway; an asynchronous context manager. Safe for many tasks of one event loop.
 
     If the clock is not set, the first call asks for the platform's time first.
@@ -98,23 +97,14 @@ class TopClient:
         *,
         observer: Callable[[CallRecord], None] | None = None,
     ) -> None:
+        super().__init__(HttpTransport(config.http, clock.monotonic))
         self._config = config
         self._clock = clock
         self._gate = gate
         self._observer = observer
         self._url = httpx.URL(config.url)
-        self._http = HttpTransport(config.http, clock.monotonic)
         self._clock_lock = asyncio.Lock()
         self._clock_syncs = 0
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def call(
         self, request: ApiRequest, *, session: SecretStr | None = None, priority: Priority
@@ -204,7 +194,7 @@ class TopClient:
     ) -> tuple[Mapping[str, object], HttpAnswer]:
         """Sign, send, read: a single attempt, without gate, retries or records."""
         config = self._config
-        form = wire.form(
+        form = requests.form(
             request,
             app_key=config.app_key,
             app_secret=config.app_secret.get_secret_value(),
