@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
-from schemas import platform_time
-from topsync.base import metrics, retry, settings, starts, telemetry
+from topsync.base import retry, settings, starts
 from topsync.base.clock import ServerClock
 from topsync.base.errors import first_of, reaching
-from topsync.base.outages import Outage
 from topsync.base.settings import (
     AuthorisationSettings,
     BudgetSettings,
@@ -27,17 +23,15 @@ from topsync.base.settings import (
     VaultSettings,
 )
 from topsync.base.vault import Vault
-from topsync.budget.errors import CallLimitedError
 from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.coverage.pull import Puller
 from topsync.model import linger
 from topsync.model.linger import LingerTimes
-from topsync.platforms.port import PLATFORM_FAILURES, ListRules, PlatformAwayError
-from topsync.platforms.session_port import TimeSource
+from topsync.platforms.port import ListRules
 from topsync.platforms.taobao import linger as taobao_linger
 from topsync.platforms.taobao import lists
 from topsync.platforms.taobao.details import TaobaoDetails
-from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
 from topsync.platforms.taobao.gateway.sign import SignMethod
 from topsync.platforms.taobao.gateway.transport import HttpConfig
@@ -45,27 +39,16 @@ from topsync.platforms.taobao.lists import TaobaoLists
 from topsync.platforms.taobao.sessions import TaobaoGrants
 from topsync.sellers.session_refresh import SessionRefresher
 from topsync.sellers.sessions import Sessions
-from topsync.store import api_calls, database, schema, shared_budget
-from topsync.store.api_calls import Call
+from topsync.store import database, schema, shared_budget
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.stream import producer as producers
 from topsync.stream import topics
 from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
-
-log = telemetry.get_logger(__name__)
+from topsync.wiring import platform_clock
+from topsync.wiring.call_counts import CallCounts
 
 T = TypeVar("T")
-
-CLOCK_REFINEMENTS = 8
-"""Questions for the time after the first, each halving the uncertainty of a second: to about 4 ms."""
-
-GATEWAY = "the platform's gateway (TOPSYNC_GATEWAY_URL)"
-GATEWAY_AWAY = (PlatformAwayError, CallLimitedError)
-"""What asking for the platform's time raises while the platform is away, or closed to us."""
-
-CLOCK_REFRESH_SECONDS = 60.0
-CALLS_WRITTEN_EVERY_SECONDS = 1.0
 
 
 def check_settings() -> None:
@@ -147,7 +130,7 @@ async def open_gateway(
     """
     own, budget = settings.load(PlatformSettings), settings.load(BudgetSettings)
     clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
-    tally = _Tally(pool, clock)
+    counts = CallCounts(pool, clock)
     config = GatewayConfig(
         url=str(own.gateway_url),
         app_key=own.app_key,
@@ -164,12 +147,12 @@ async def open_gateway(
             )
         )
         gate = BudgetGate(book, GateConfig(max_in_flight=own.calls_in_flight))
-        client = await stack.enter_async_context(TopClient(config, clock, gate, observer=tally.note))
+        client = await stack.enter_async_context(TopClient(config, clock, gate, observer=counts.note))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        await _set_clock(client, waits=waits)
+        await platform_clock.set_at_start(client, waits=waits)
         background = [
-            tasks.create_task(_keep_clock(client, clock)),
-            tasks.create_task(tally.write_for_ever()),
+            tasks.create_task(platform_clock.keep(client, clock)),
+            tasks.create_task(counts.write_for_ever()),
         ]
         try:
             yield client, clock
@@ -177,16 +160,7 @@ async def open_gateway(
             for task in background:
                 task.cancel()
             with suppress(*OUTAGE_ERRORS):
-                await tally.write()
-
-
-async def _set_clock(source: TimeSource, *, waits: bool) -> None:
-    await starts.reach(
-        GATEWAY,
-        source.sync_clock,
-        outages=GATEWAY_AWAY,
-        may_come=lambda error: waits and isinstance(error, PlatformAwayError),
-    )
+                await counts.write()
 
 
 def oauth_config() -> OAuthConfig:
@@ -213,55 +187,6 @@ async def open_sessions(
     """The sellers' sessions, refreshed where they can be."""
     async with OAuthClient(config) as oauth:
         yield Sessions(pool, vault, SessionRefresher(pool, vault, TaobaoGrants(oauth), clock))
-
-
-async def _keep_clock(source: TimeSource, clock: ServerClock) -> None:
-    for number in itertools.count():
-        await asyncio.sleep(clock.seconds_until_informative())
-        if number >= CLOCK_REFINEMENTS:
-            await asyncio.sleep(CLOCK_REFRESH_SECONDS)
-        try:
-            await source.sync_clock()
-        except PLATFORM_FAILURES as error:
-            log.warning("cannot ask for the platform's time; keeping the last", error=str(error))
-
-
-class _Tally:
-    """Counts calls, and adds them to the database now and then; what a crash takes with it is a second's."""
-
-    def __init__(self, pool: Pool, clock: ServerClock) -> None:
-        self._pool = pool
-        self._clock = clock
-        self._counts: Counter[Call] = Counter()
-
-    def note(self, record: CallRecord) -> None:
-        priority, outcome = record.priority.label, record.outcome.value
-        metrics.API_CALLS.labels(record.api, priority, outcome).inc()
-        metrics.API_SECONDS.labels(record.api).observe(record.seconds)
-        if self._clock.is_set:
-            self._counts[Call(platform_time.day_of(self._clock.now()), record.api, priority, outcome)] += 1
-
-    async def write_for_ever(self) -> None:
-        outage, pause_seconds = Outage("cannot write the call counts down"), CALLS_WRITTEN_EVERY_SECONDS
-        while True:
-            await asyncio.sleep(pause_seconds)
-            try:
-                await self.write()
-            except OUTAGE_ERRORS as error:
-                pause_seconds = outage.failed(error)
-            else:
-                outage.over()
-                pause_seconds = CALLS_WRITTEN_EVERY_SECONDS
-
-    async def write(self) -> None:
-        counts, self._counts = self._counts, Counter()
-        if not counts:
-            return
-        try:
-            await api_calls.add(self._pool, counts)
-        except OUTAGE_ERRORS:
-            self._counts += counts
-            raise
 
 
 def puller(
