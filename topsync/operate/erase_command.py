@@ -13,7 +13,7 @@ from topsync.base.settings import (
     BudgetSettings,
     EnricherSettings,
     KafkaSettings,
-    PlatformSettings,
+    TaobaoSettings,
 )
 from topsync.model.priority import Priority
 from topsync.operate import seller_commands, seller_tables
@@ -70,7 +70,7 @@ async def _erase(pool: Pool, seller: Seller, stalled_after_seconds: float) -> Er
     group = settings.load(EnricherSettings).enricher_group
     export = settings.load(BootstrapSettings).export_file(seller.seller_id)
     # The settings for the platform: find a wrong setting before the seller is stopped.
-    settings.load(PlatformSettings)
+    settings.load(TaobaoSettings)
     settings.load(BudgetSettings)
     kafka, registry = await parts.open_topics()
     # First, so that a run that dies leaves no file behind. A bulk start under way deletes its own file.

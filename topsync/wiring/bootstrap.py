@@ -11,8 +11,8 @@ from topsync.base import settings
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
     BootstrapSettings,
-    PlatformSettings,
     ReconcilerSettings,
+    TaobaoSettings,
 )
 from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.download import DownloadConfig
@@ -28,7 +28,7 @@ async def run(lifetime: Lifetime, names: Sequence[str]) -> None:
         BootstrapFailedError: at least one did not come to its end; the others did.
     """
     parts.check_settings()
-    own, platform = settings.load(BootstrapSettings), settings.load(PlatformSettings)
+    own, platform = settings.load(BootstrapSettings), settings.load(TaobaoSettings)
     reconciler = settings.load(ReconcilerSettings)
     vault, oauth = parts.vault(), parts.oauth_config()
     kafka, registry = await parts.open_topics()

@@ -13,13 +13,13 @@ from topsync.base import retry, settings, starts
 from topsync.base.clock import ServerClock
 from topsync.base.errors import first_of, reaching
 from topsync.base.settings import (
-    AuthorisationSettings,
     BudgetSettings,
     CoverageSettings,
     DatabaseSettings,
     EnricherSettings,
     KafkaSettings,
     PlatformSettings,
+    TaobaoSettings,
     VaultSettings,
 )
 from topsync.base.vault import Vault
@@ -55,6 +55,7 @@ def check_settings() -> None:
     """Read what a process's parts read for themselves later: a wrong setting stops it before it waits."""
     settings.load(KafkaSettings)
     settings.load(DatabaseSettings)
+    settings.load(TaobaoSettings)
     settings.load(PlatformSettings)
     settings.load(BudgetSettings)
     settings.load(CoverageSettings)
@@ -129,13 +130,14 @@ async def open_gateway(
         UnreachableError: the platform is away, or has closed itself to us; where this `waits`, for too long.
     """
     own, budget = settings.load(PlatformSettings), settings.load(BudgetSettings)
+    taobao = settings.load(TaobaoSettings)
     clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
     counts = CallCounts(pool, clock)
     config = GatewayConfig(
-        url=str(own.gateway_url),
-        app_key=own.app_key,
-        app_secret=own.app_secret,
-        sign_method=SignMethod(own.sign_method),
+        url=str(taobao.gateway_url),
+        app_key=taobao.app_key,
+        app_secret=taobao.app_secret,
+        sign_method=SignMethod(taobao.sign_method),
         http=HttpConfig(max_connections=own.calls_in_flight),
     )
     if retries is not None:
@@ -165,12 +167,12 @@ async def open_gateway(
 
 def oauth_config() -> OAuthConfig:
     """Where sellers authorise, and who we are there."""
-    own, platform = settings.load(AuthorisationSettings), settings.load(PlatformSettings)
+    own = settings.load(TaobaoSettings)
     redirect_url = own.oauth_redirect_url
     return OAuthConfig(
         url=str(own.oauth_url),
-        app_key=platform.app_key,
-        app_secret=platform.app_secret,
+        app_key=own.app_key,
+        app_secret=own.app_secret,
         redirect_url=None if redirect_url is None else str(redirect_url),
     )
 

@@ -6,8 +6,9 @@ from consumer.push.service import PushService
 from topsync.base import settings
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
-    PlatformSettings,
     PushSettings,
+    TaobaoChannelSettings,
+    TaobaoSettings,
 )
 from topsync.platforms.taobao.channel.backoff import ReconnectPolicy
 from topsync.platforms.taobao.channel.config import ConnectionConfig
@@ -20,7 +21,8 @@ from topsync.wiring import parts
 async def run(lifetime: Lifetime) -> None:
     """The push service: message channel to `changes`."""
     parts.check_settings()
-    platform, own = settings.load(PlatformSettings), settings.load(PushSettings)
+    platform, own = settings.load(TaobaoSettings), settings.load(TaobaoChannelSettings)
+    push = settings.load(PushSettings)
     config = ConnectionConfig(
         uri=str(platform.channel_url),
         app_key=platform.app_key,
@@ -58,6 +60,6 @@ async def run(lifetime: Lifetime) -> None:
             topics=registry,
             pool=pool,
             detail_lag=parts.detail_lag(),
-            proof_interval_seconds=own.push_proof_interval_seconds,
+            proof_interval_seconds=push.push_proof_interval_seconds,
         )
         await service.run(lifetime)

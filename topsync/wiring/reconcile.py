@@ -16,11 +16,11 @@ from reconciler.service import Reconciler
 from topsync.base import settings
 from topsync.base.service import Lifetime
 from topsync.base.settings import (
-    AuthorisationSettings,
     BudgetSettings,
     CoverageSettings,
     EnricherSettings,
     ReconcilerSettings,
+    SessionSettings,
 )
 from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
 from topsync.platforms.taobao.sessions import TaobaoSubscriptions
@@ -32,7 +32,7 @@ async def run(lifetime: Lifetime) -> None:
     """The reconciler: gaps, sweeps, replays; and beside it the watch over the sellers' sessions."""
     parts.check_settings()
     own, cover = settings.load(ReconcilerSettings), settings.load(CoverageSettings)
-    budget, share = settings.load(BudgetSettings), settings.load(AuthorisationSettings).session_refresh_share
+    budget, share = settings.load(BudgetSettings), settings.load(SessionSettings).session_refresh_share
     vault, oauth = parts.vault(), parts.oauth_config()
     kafka, registry = await parts.open_topics()
     async with (
