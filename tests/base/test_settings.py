@@ -24,7 +24,7 @@ from topsync.base.settings import (
 )
 from topsync.model import linger
 from topsync.platforms.taobao.linger import WORDS
-from topsync.wiring import parts
+from topsync.wiring import parts, platforms
 
 PAGE = DOCS / "reference" / "settings.md"
 SECRET = "very-secret-value-0001"
@@ -184,13 +184,24 @@ def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
     assert "TOPSYNC_MIN_INSYNC_REPLICAS: " in refusal(KafkaSettings)
 
 
+def test_a_platform_that_nobody_knows_is_refused_with_those_that_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOPSYNC_PLATFORM", "taoabo")
+    with pytest.raises(SettingsError) as refused:
+        platforms.chosen()
+    line = str(refused.value)
+    assert line.startswith("TOPSYNC_PLATFORM: Value error, no platform is called 'taoabo'; known: taobao.")
+    assert "Unset it for the default, taobao, or set: " in line
+
+
 def test_messages_that_may_wait_are_checked_when_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not parts.linger_times()
+    assert not parts.linger_times(platforms.chosen())
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRated=5")
-    assert parts.linger_times() == {"taobao_trade_TradeRated": timedelta(seconds=5)}
+    assert parts.linger_times(platforms.chosen()) == {"taobao_trade_TradeRated": timedelta(seconds=5)}
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRatet=5")
     with pytest.raises(SettingsError) as refused:
-        parts.linger_times()
+        parts.linger_times(platforms.chosen())
     line = str(refused.value)
     assert line.startswith("TOPSYNC_LINGER: Value error, no message about orders is called 'TradeRatet'; ")
     assert "Unset it for the default, " in line

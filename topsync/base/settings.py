@@ -71,8 +71,9 @@ class _Settings(BaseSettings):
 
 
 class PlatformSettings(_Settings):
-    """What holds for each platform."""
+    """The platform: which it is, and what holds for each."""
 
+    platform: str = Field("taobao", description="The platform that orders are copied from.")
     clock_doubt_seconds: Seconds = Field(
         900,
         description="When the platform's clock jumps, for how long both its times count: nothing is claimed "

@@ -9,7 +9,7 @@ from schemas import platform_time
 from topsync.base import metrics
 from topsync.base.clock import ServerClock
 from topsync.base.outages import Outage
-from topsync.platforms.taobao.gateway.client import CallRecord
+from topsync.platforms.platform_port import CallRecord
 from topsync.store import api_calls
 from topsync.store.api_calls import Call
 from topsync.store.database import OUTAGE_ERRORS, Pool
@@ -27,7 +27,7 @@ class CallCounts:
 
     def note(self, record: CallRecord) -> None:
         """Count an attempt. Does not block."""
-        priority, outcome = record.priority.label, record.outcome.value
+        priority, outcome = record.priority.label, record.outcome
         metrics.API_CALLS.labels(record.api, priority, outcome).inc()
         metrics.API_SECONDS.labels(record.api).observe(record.seconds)
         if self._clock.is_set:

@@ -1,15 +1,13 @@
-"""Putting the parts of a process together: pool, clock, gateway client, producers, from the settings."""
+"""The parts that several processes have, from the settings: database, topics, sessions, what pulls."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import TypeVar
 
-from topsync.base import retry, settings, starts
+from topsync.base import settings, starts
 from topsync.base.clock import ServerClock
 from topsync.base.errors import first_of, reaching
 from topsync.base.settings import (
@@ -19,47 +17,39 @@ from topsync.base.settings import (
     EnricherSettings,
     KafkaSettings,
     PlatformSettings,
-    TaobaoSettings,
     VaultSettings,
 )
 from topsync.base.vault import Vault
-from topsync.budget.gate import BudgetGate, GateConfig
 from topsync.coverage.pull import Puller
 from topsync.model import linger
-from topsync.model.linger import LingerTimes
-from topsync.platforms.port import ListRules
-from topsync.platforms.taobao import linger as taobao_linger
-from topsync.platforms.taobao import lists
-from topsync.platforms.taobao.details import TaobaoDetails
-from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
-from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
-from topsync.platforms.taobao.gateway.sign import SignMethod
-from topsync.platforms.taobao.gateway.transport import HttpConfig
-from topsync.platforms.taobao.lists import TaobaoLists
-from topsync.platforms.taobao.sessions import TaobaoGrants
+from topsync.model.kind import Kind
+from topsync.model.linger import NO_LINGER, LingerTimes
+from topsync.platforms.platform_port import OpenPlatform, OrderPlatform
 from topsync.sellers.session_refresh import SessionRefresher
 from topsync.sellers.sessions import Sessions
-from topsync.store import database, schema, shared_budget
+from topsync.store import database, schema
 from topsync.store.database import OUTAGE_ERRORS, Pool
 from topsync.stream import producer as producers
 from topsync.stream import topics
 from topsync.stream.producer import Producer
 from topsync.stream.topics import Registry
-from topsync.wiring import platform_clock
-from topsync.wiring.call_counts import CallCounts
 
 T = TypeVar("T")
 
 
-def check_settings() -> None:
-    """Read what a process's parts read for themselves later: a wrong setting stops it before it waits."""
+def check_settings(platform: OrderPlatform) -> None:
+    """Read what a process's parts read for themselves later: a wrong setting stops it before it waits.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+    """
     settings.load(KafkaSettings)
     settings.load(DatabaseSettings)
-    settings.load(TaobaoSettings)
+    platform.check_settings()
     settings.load(PlatformSettings)
     settings.load(BudgetSettings)
     settings.load(CoverageSettings)
-    linger_times()
+    linger_times(platform)
 
 
 @asynccontextmanager
@@ -70,8 +60,8 @@ async def open_pool() -> AsyncIterator[Pool]:
         UnreachableError: it is away, or refuses us; also where it was lost later, and nobody waited for it.
     """
     own = settings.load(DatabaseSettings)
-    await _reach_database(lambda: _check_schema(own))
-    async with database.connect(own, _database_now) as pool:
+    await reach_database(lambda: _check_schema(own))
+    async with database.connect(own, database_now) as pool:
         try:
             yield pool
         except* database.LOST_ERRORS as lost:
@@ -79,7 +69,7 @@ async def open_pool() -> AsyncIterator[Pool]:
                 raise first_of(lost) from None
 
 
-async def _reach_database(call: Callable[[], Awaitable[T]]) -> T:
+async def reach_database(call: Callable[[], Awaitable[T]]) -> T:
     """Use the database as a process does at its start; waits a little for one that is just starting.
 
     Raises:
@@ -90,7 +80,8 @@ async def _reach_database(call: Callable[[], Awaitable[T]]) -> T:
     )
 
 
-def _database_now() -> DatabaseSettings:
+def database_now() -> DatabaseSettings:
+    """Where the database is now: a password may have been replaced since the start."""
     return settings.load(DatabaseSettings)
 
 
@@ -118,65 +109,6 @@ def open_producer(kafka: KafkaSettings) -> AbstractAsyncContextManager[Producer]
     return starts.opened(topics.SERVER, lambda: producers.idempotent(kafka), outages=topics.OUTAGES)
 
 
-@asynccontextmanager
-async def open_gateway(
-    pool: Pool, *, retries: retry.Policy | None = None, waits: bool = True
-) -> AsyncIterator[tuple[TopClient, ServerClock]]:
-    """The gateway client and the platform's clock, set; `retries` in place of the client's own policy.
-
-    Calls keep to the budget that all processes share, and are counted into metrics and the database.
-
-    Raises:
-        UnreachableError: the platform is away, or has closed itself to us; where this `waits`, for too long.
-    """
-    own, budget = settings.load(PlatformSettings), settings.load(BudgetSettings)
-    taobao = settings.load(TaobaoSettings)
-    clock = ServerClock(doubt_seconds=own.clock_doubt_seconds)
-    counts = CallCounts(pool, clock)
-    config = GatewayConfig(
-        url=str(taobao.gateway_url),
-        app_key=taobao.app_key,
-        app_secret=taobao.app_secret,
-        sign_method=SignMethod(taobao.sign_method),
-        http=HttpConfig(max_connections=own.calls_in_flight),
-    )
-    if retries is not None:
-        config = replace(config, retries=retries)
-    async with AsyncExitStack() as stack:
-        book = await _reach_database(
-            lambda: stack.enter_async_context(
-                shared_budget.open_book(_database_now(), pool, budget.limits, _database_now)
-            )
-        )
-        gate = BudgetGate(book, GateConfig(max_in_flight=own.calls_in_flight))
-        client = await stack.enter_async_context(TopClient(config, clock, gate, observer=counts.note))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        await platform_clock.set_at_start(client, waits=waits)
-        background = [
-            tasks.create_task(platform_clock.keep(client, clock)),
-            tasks.create_task(counts.write_for_ever()),
-        ]
-        try:
-            yield client, clock
-        finally:
-            for task in background:
-                task.cancel()
-            with suppress(*OUTAGE_ERRORS):
-                await counts.write()
-
-
-def oauth_config() -> OAuthConfig:
-    """Where sellers authorise, and who we are there."""
-    own = settings.load(TaobaoSettings)
-    redirect_url = own.oauth_redirect_url
-    return OAuthConfig(
-        url=str(own.oauth_url),
-        app_key=own.app_key,
-        app_secret=own.app_secret,
-        redirect_url=None if redirect_url is None else str(redirect_url),
-    )
-
-
 def vault() -> Vault:
     """What opens the stored sessions."""
     return Vault(settings.load(VaultSettings))
@@ -184,43 +116,54 @@ def vault() -> Vault:
 
 @asynccontextmanager
 async def open_sessions(
-    pool: Pool, clock: ServerClock, vault: Vault, config: OAuthConfig
+    platform: OrderPlatform, pool: Pool, clock: ServerClock, vault: Vault
 ) -> AsyncIterator[Sessions]:
     """The sellers' sessions, refreshed where they can be."""
-    async with OAuthClient(config) as oauth:
-        yield Sessions(pool, vault, SessionRefresher(pool, vault, TaobaoGrants(oauth), clock))
+    async with platform.authorisation() as grants:
+        yield Sessions(pool, vault, SessionRefresher(pool, vault, grants, clock))
 
 
 def puller(
-    pool: Pool, client: TopClient, clock: ServerClock, producer: Producer, registry: Registry
+    platform: OrderPlatform,
+    opened: OpenPlatform,
+    pool: Pool,
+    clock: ServerClock,
+    producer: Producer,
+    registry: Registry,
 ) -> Puller:
     """The engine that pulls spans, as configured."""
     return Puller(
         pool=pool,
-        lists=TaobaoLists(client),
-        details=TaobaoDetails(client),
+        lists=opened.lists,
+        details=opened.details,
         clock=clock,
         producer=producer,
         changes_topic=registry.changes.name,
         settings=settings.load(CoverageSettings),
         detail_lag=detail_lag(),
-        with_refunds=settings.load(PlatformSettings).refunds,
+        with_refunds=Kind.REFUND in kinds(platform),
     )
 
 
-def order_list_rules() -> ListRules:
-    """What the platform's list of orders can be asked."""
-    return lists.RULES
+def kinds(platform: OrderPlatform) -> frozenset[Kind]:
+    """The kinds of objects that are kept: those that the platform has, refunds only where they are wanted."""
+    unwanted = frozenset() if settings.load(PlatformSettings).refunds else {Kind.REFUND}
+    return platform.kinds - unwanted
 
 
-def linger_times() -> LingerTimes:
+def linger_times(platform: OrderPlatform) -> LingerTimes:
     """How long messages may wait for others of their order.
 
     Raises:
         SettingsError: the setting names no messages of the platform, or no waits.
     """
+    text, words = settings.load(EnricherSettings).linger, platform.linger_words
+    if words is None:
+        if text:
+            raise settings.wrong(EnricherSettings, "linger", "no messages of this platform may wait")
+        return NO_LINGER
     try:
-        return linger.parse(settings.load(EnricherSettings).linger, taobao_linger.WORDS)
+        return linger.parse(text, words)
     except ValueError as error:
         raise settings.wrong(EnricherSettings, "linger", str(error)) from None
 

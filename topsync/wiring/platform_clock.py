@@ -18,19 +18,20 @@ REFINEMENTS = 8
 
 REFRESH_SECONDS = 60.0
 
-GATEWAY = "the platform's gateway (TOPSYNC_GATEWAY_URL)"
 AWAY = (PlatformAwayError, CallLimitedError)
 """What asking for the platform's time raises while the platform is away, or closed to us."""
 
 
-async def set_at_start(source: TimeSource, *, waits: bool) -> None:
-    """Ask for the platform's time; with `waits`, a platform that is away is waited for a little.
+async def set_at_start(source: TimeSource, server: str, *, waits: bool) -> None:
+    """Ask for the platform's time. With `waits`, a platform that is away is waited for a little.
+
+    `server` is what people call it.
 
     Raises:
         UnreachableError: the platform is away, or has closed itself to us.
     """
     await starts.reach(
-        GATEWAY,
+        server,
         source.sync_clock,
         outages=AWAY,
         may_come=lambda error: waits and isinstance(error, PlatformAwayError),

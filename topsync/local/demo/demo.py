@@ -46,7 +46,7 @@ from topsync.store import api_calls, gaps, push_connections, sellers
 from topsync.store.database import Pool
 from topsync.stream.topics import Registry
 from topsync.verify.witness import Witness
-from topsync.wiring import parts
+from topsync.wiring import opening, parts, platforms
 
 console = terminal.console(markup=True)
 
@@ -356,7 +356,7 @@ def _ago(now: datetime, then: datetime | None) -> str:
 async def _watching(system: System) -> AsyncIterator[_Watch]:
     """Open a reader of the topic from its start, and an operator's view of the database."""
     kafka, registry = await parts.open_topics()
-    async with parts.open_pool() as pool, parts.open_gateway(pool) as (_, clock):
+    async with parts.open_pool() as pool, opening.open_platform(platforms.chosen(), pool) as (_, clock):
         witness = Witness(kafka, registry, pool)
         ended = False
         reading = asyncio.create_task(witness.run(lambda: ended))

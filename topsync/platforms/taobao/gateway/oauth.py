@@ -71,6 +71,11 @@ class OAuthClient:
         self._config = config
         self._http = HttpTransport(config.http)
 
+    @property
+    def config(self) -> OAuthConfig:
+        """Where it authorises, and as which application."""
+        return self._config
+
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
         return self
