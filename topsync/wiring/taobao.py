@@ -1,4 +1,4 @@
-"""Taobao, put together from its settings. Nothing else in the product names its package or its settings."""
+"""Taobao, put together from its settings. Apart from its simulator, nothing else names its package."""
 
 from __future__ import annotations
 
