@@ -32,11 +32,12 @@ from topsync.local.processes import ProcessGroup
 from topsync.local.system import APP_KEY, APP_SECRET
 from topsync.model.call_limits import CallLimits
 from topsync.model.priority import Priority
+from topsync.platforms.platform_port import CallRecord
 from topsync.platforms.taobao.calls import trades
 from topsync.platforms.taobao.calls.paging import MAX_PAGE_SIZE
 from topsync.platforms.taobao.catalogue import FULLINFO_FIELDS
 from topsync.platforms.taobao.gateway import platform_json, requests
-from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import CallOutcome
 from topsync.platforms.taobao.gateway.requests import ApiRequest
 from topsync.platforms.taobao.gateway.sign import SignMethod
@@ -189,8 +190,8 @@ class _Client(TopClient):
 async def _client(
     gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
 ) -> AsyncIterator[TopClient]:
-    """A client as `runtime.open_gateway` makes it, but without the shared budget and the metrics."""
-    outcomes: Counter[CallOutcome] = Counter()
+    """A client as `topsync/wiring/taobao.py` makes it, but without the shared budget and the metrics."""
+    outcomes: Counter[str] = Counter()
     config = GatewayConfig(
         url=gateway.url,
         app_key=APP_KEY,

@@ -79,8 +79,7 @@ class BootstrapJob:
 
     account: Account
     subscriptions: Subscriptions
-    bulk_export: BulkExport | None
-    """None: the platform has none."""
+    bulk_export: BulkExport
     puller: Puller
     topics: Registry
     settings: BootstrapSettings
@@ -89,11 +88,6 @@ class BootstrapJob:
     @property
     def _seller_id(self) -> int:
         return self.account.seller.seller_id
-
-    @property
-    def _export(self) -> BulkExport:
-        assert self.bulk_export is not None, "`run` has refused to begin"
-        return self.bulk_export
 
     @property
     def _clock(self) -> ServerClock:
@@ -108,11 +102,6 @@ class BootstrapJob:
                 run again later.
             ErasedError: the seller was erased meanwhile.
         """
-        if self.bulk_export is None:
-            raise BootstrapFailedError(
-                "the platform has no bulk export, and a bulk start by its lists is not built: see "
-                "docs/how-to/add-a-platform.md"
-            )
         try:
             await self._go_through()
         except ErasedError:
@@ -174,7 +163,7 @@ class BootstrapJob:
         self.report("export", 0, None)
         asked_at = self._clock.now()
         # Both ends follow from day zero, so that a request after midnight cannot reach back 91 days.
-        task = await self._export.request(
+        task = await self.bulk_export.request(
             self.account.session,
             state.first_day,
             state.day_zero - timedelta(days=1),
@@ -217,7 +206,7 @@ class BootstrapJob:
         """Fetch the file, and note that; a failed download leaves everything as it is."""
         try:
             private_files.make_folder(self._file.parent)
-            size = await self._export.download(ready, self._file)
+            size = await self.bulk_export.download(ready, self._file)
         except OSError as error:
             raise BootstrapFailedError(
                 f"the export cannot be written to {self._file.parent} ({error.strerror or error}): "
@@ -236,7 +225,7 @@ class BootstrapJob:
         try:
             async with asyncio.timeout(self.settings.export_deadline_seconds):
                 while True:
-                    state = await self._export.state(export.task_id)
+                    state = await self.bulk_export.state(export.task_id)
                     if not isinstance(state, ExportUnfinished):
                         return state
                     await asyncio.sleep(self.settings.export_poll_seconds)
@@ -270,7 +259,7 @@ class BootstrapJob:
         return await self._state()
 
     async def _load_file(self, export: Export, counts: Counter[str]) -> None:
-        lines = self._export.lines(self._file)
+        lines = self.bulk_export.lines(self._file)
         while some := await asyncio.to_thread(_take, lines):
             await self._load_some(some, export, counts)
             self.report("load", counts["lines"], None)

@@ -16,15 +16,15 @@ from topsync.base.settings import (
     DatabaseSettings,
     EnricherSettings,
     KafkaSettings,
-    PlatformSettings,
     PushSettings,
     SettingsError,
+    TaobaoSettings,
     TelemetrySettings,
     VaultSettings,
 )
 from topsync.model import linger
 from topsync.platforms.taobao.linger import WORDS
-from topsync.wiring import parts
+from topsync.wiring import parts, platforms
 
 PAGE = DOCS / "reference" / "settings.md"
 SECRET = "very-secret-value-0001"
@@ -40,7 +40,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(
-    cls: type[PlatformSettings | DatabaseSettings | KafkaSettings | CoverageSettings | EnricherSettings],
+    cls: type[TaobaoSettings | DatabaseSettings | KafkaSettings | CoverageSettings | EnricherSettings],
 ) -> str:
     with pytest.raises(SettingsError) as refused:
         settings.load(cls)
@@ -123,12 +123,12 @@ def test_a_wrong_value_is_one_line_with_the_setting_its_problem_and_the_way_out(
         (DatabaseSettings, {"TOPSYNC_DATABASE_URL": f"mysql://user:{SECRET}@host/db"}),
         (DatabaseSettings, {"TOPSYNC_DATABASE_URL": f"postgresql://user:{SECRET}@"}),
         (DatabaseSettings, {"TOPSYNC_DATABASE_URL": SECRET}),
-        (PlatformSettings, {"TOPSYNC_APP_KEY": "", "TOPSYNC_APP_SECRET": SECRET}),
+        (TaobaoSettings, {"TOPSYNC_APP_KEY": "", "TOPSYNC_APP_SECRET": SECRET}),
     ],
 )
 def test_no_refusal_shows_a_secret(
     monkeypatch: pytest.MonkeyPatch,
-    cls: type[DatabaseSettings | PlatformSettings],
+    cls: type[DatabaseSettings | TaobaoSettings],
     environment: dict[str, str],
 ) -> None:
     for name, value in environment.items():
@@ -144,7 +144,7 @@ def test_secrets_are_not_shown_by_the_settings_themselves(monkeypatch: pytest.Mo
     monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
     monkeypatch.setenv("TOPSYNC_APP_SECRET", SECRET)
     monkeypatch.setenv("TOPSYNC_TOKEN_KEYS", SECRET)
-    for loaded in (settings.load(PlatformSettings), settings.load(VaultSettings)):
+    for loaded in (settings.load(TaobaoSettings), settings.load(VaultSettings)):
         assert SECRET not in repr(loaded)
         assert SECRET not in str(loaded)
 
@@ -155,9 +155,9 @@ def test_a_secret_may_be_a_file_in_the_folder_of_secrets_and_the_environment_win
     (tmp_path / "TOPSYNC_APP_SECRET").write_text(SECRET)
     monkeypatch.setenv("TOPSYNC_SECRETS_DIR", str(tmp_path))
     monkeypatch.setenv("TOPSYNC_APP_KEY", "99000001")
-    assert settings.load(PlatformSettings).app_secret.get_secret_value() == SECRET
+    assert settings.load(TaobaoSettings).app_secret.get_secret_value() == SECRET
     monkeypatch.setenv("TOPSYNC_APP_SECRET", "other")
-    assert settings.load(PlatformSettings).app_secret.get_secret_value() == "other"
+    assert settings.load(TaobaoSettings).app_secret.get_secret_value() == "other"
 
 
 def test_everything_that_has_a_default_loads_with_it() -> None:
@@ -184,15 +184,24 @@ def test_replicas_that_cannot_be_there_are_refused_as_nothing_could_be_written(
     assert "TOPSYNC_MIN_INSYNC_REPLICAS: " in refusal(KafkaSettings)
 
 
-def test_the_waits_of_messages_are_checked_when_a_process_starts(
+def test_an_unknown_platform_is_refused_with_the_known_platforms(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert not parts.linger_times()
+    monkeypatch.setenv("TOPSYNC_PLATFORM", "taoabo")
+    with pytest.raises(SettingsError) as refused:
+        platforms.chosen()
+    line = str(refused.value)
+    assert line.startswith("TOPSYNC_PLATFORM: Value error, no platform is called 'taoabo'; known: taobao.")
+    assert "Unset it for the default, taobao, or set: " in line
+
+
+def test_the_waits_of_messages_are_checked_when_a_process_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not parts.linger_times(platforms.chosen())
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRated=5")
-    assert parts.linger_times() == {"taobao_trade_TradeRated": timedelta(seconds=5)}
+    assert parts.linger_times(platforms.chosen()) == {"taobao_trade_TradeRated": timedelta(seconds=5)}
     monkeypatch.setenv("TOPSYNC_LINGER", "TradeRatet=5")
     with pytest.raises(SettingsError) as refused:
-        parts.linger_times()
+        parts.linger_times(platforms.chosen())
     line = str(refused.value)
     assert line.startswith("TOPSYNC_LINGER: Value error, no message about orders is called 'TradeRatet'; ")
     assert "Unset it for the default, " in line

@@ -20,8 +20,8 @@ from topsync.base.settings import (
     DatabaseSettings,
     EnricherSettings,
     KafkaSettings,
-    PlatformSettings,
     SettingsError,
+    TaobaoSettings,
     TelemetrySettings,
 )
 from topsync.base.vault import new_key
@@ -128,7 +128,7 @@ def test_a_mounted_secret_is_read_without_the_line_end_of_its_file(
 ) -> None:
     start(example["push"])
 
-    secret = settings.load(PlatformSettings).app_secret
+    secret = settings.load(TaobaoSettings).app_secret
 
     assert secret.get_secret_value() == SECRET_VALUES["TOPSYNC_APP_SECRET"]
 

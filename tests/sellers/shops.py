@@ -17,7 +17,7 @@ from topsync.base.vault import Vault, new_key
 from topsync.platforms.taobao.calls import messages
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.oauth import OAuthClient, OAuthConfig
-from topsync.platforms.taobao.sessions import TaobaoGrants
+from topsync.platforms.taobao.sessions import TaobaoAuthorisation
 from topsync.sellers.session_refresh import SessionRefresher, life_of
 from topsync.sellers.sessions import Account, Sessions
 from topsync.simulator.authorisations import Authorisations
@@ -116,7 +116,7 @@ class Shop:
         ):
             await client.sync_clock()
             sessions = Sessions(
-                pool, self.vault, SessionRefresher(pool, self.vault, TaobaoGrants(oauth), clock)
+                pool, self.vault, SessionRefresher(pool, self.vault, TaobaoAuthorisation(oauth), clock)
             )
             yield Process(pool, self.vault, client, clock, oauth, sessions)
 

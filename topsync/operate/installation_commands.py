@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from schemas import platform_time
 from topsync.base import retry, settings, terminal
 from topsync.base.errors import reaching
-from topsync.base.settings import DatabaseSettings, KafkaSettings, PlatformSettings, SimulatorAdminSettings
+from topsync.base.settings import DatabaseSettings, KafkaSettings, SimulatorAdminSettings
 from topsync.base.terminal import Column, Table
+from topsync.model.kind import Kind
 from topsync.operate import audit_progress, overview, overview_tables
 from topsync.store import database, schema
 from topsync.stream import topic_admin, topics
@@ -17,7 +18,7 @@ from topsync.stream.producer import PublishError
 from topsync.stream.topic_plan import Action, ByHand
 from topsync.stream.topics import TopicsError
 from topsync.verify.audit import Audit, Result
-from topsync.wiring import parts
+from topsync.wiring import parts, platforms
 
 SPREADING = retry.Policy(max_attempts=10, first_wait_seconds=0.2, max_wait_seconds=2.0)
 
@@ -86,7 +87,7 @@ async def audit(*, settle_seconds: float, as_json: bool = False) -> int:
     admin_url = str(settings.load(SimulatorAdminSettings).simulator_admin_url)
     kafka, registry = await parts.open_topics()
     async with parts.open_pool() as pool:
-        with_refunds = settings.load(PlatformSettings).refunds
+        with_refunds = Kind.REFUND in parts.kinds(platforms.chosen())
         with audit_progress.showing() as reached, reaching(topics.SERVER, (PublishError,)):
             audit = Audit(pool, kafka, registry, admin_url, with_refunds, reached)
             result = await audit.run(settle_seconds=settle_seconds)

@@ -1,4 +1,4 @@
-"""What topsync needs of the platform, behind the port."""
+"""What topsync needs of the platform, behind the port. `process` puts it together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import orjson
 from aiohttp import web
@@ -34,6 +35,7 @@ from topsync.platforms.message_port import (
     UnreadableMessage,
     Withdrawal,
 )
+from topsync.platforms.platform_port import CallRecord, Observer
 from topsync.platforms.port import (
     DetailAnswer,
     Flaw,
@@ -49,7 +51,13 @@ from topsync.platforms.port import (
     Unreadable,
     WindowTooWide,
 )
-from topsync.platforms.session_port import GrantRefused, SessionGrant
+from topsync.platforms.session_port import (
+    AuthorisationAddress,
+    CallbackUnusable,
+    GrantRefused,
+    MessagesGoOn,
+    SessionGrant,
+)
 
 STATE_WORDS = {1: "UNPAID", 2: "TO_SHIP", 3: "ON_ITS_WAY", 4: "CANCELLED", 5: "DONE"}
 """None of them is a word of Taobao's."""
@@ -64,6 +72,7 @@ class MemoryClient:
     shop: MemoryShop
     clock: ServerClock
     gate: Gate
+    observer: Observer
 
     async def call(
         self, method: str, session: SecretStr, priority: Priority, **arguments: object
@@ -71,6 +80,7 @@ class MemoryClient:
         """The data of an answer; or the sub code, if the platform refuses the arguments."""
         async with self.gate.admit(method, priority):
             answer = self.shop.call(method, session.get_secret_value(), arguments)
+            self.observer(CallRecord(method, priority, str(answer["code"]), 0.0, 1))
         match answer["code"]:
             case memory_shop.SUCCESS:
                 data = answer["data"]
@@ -137,9 +147,12 @@ class MemoryLists:
     """See `topsync.platforms.port.Lists`. The platform lists the oldest first, and counts pages from 0."""
 
     client: MemoryClient
+    RULES: ClassVar = ListRules(
+        longest=timedelta(days=90), max_page_size=MAX_SIZE, reaches_back=timedelta(days=90)
+    )
 
     def rules(self, kind: Kind) -> ListRules:
-        return ListRules(longest=timedelta(days=90), max_page_size=MAX_SIZE, reaches_back=timedelta(days=90))
+        return self.RULES
 
     async def list_page(
         self,
@@ -300,24 +313,42 @@ class MemoryMessages:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryGrants:
-    """See `topsync.platforms.session_port.Grants`."""
+class MemoryAuthorisation:
+    """See `topsync.platforms.session_port.Authorisation`. There is no callback: a code is shown."""
 
     shop: MemoryShop
-    clock: ServerClock
+
+    def address(self, seller_id: int | None) -> AuthorisationAddress:
+        return AuthorisationAddress(f"https://memory.example/{seller_id or 'anybody'}")
+
+    async def exchange(
+        self, came_back_with: SecretStr, seller_id: int | None
+    ) -> SessionGrant | GrantRefused | CallbackUnusable:
+        code = came_back_with.get_secret_value()
+        if not code.startswith("code-"):
+            return CallbackUnusable("it is no code")
+        return read_grant(self.shop.exchange(code), answered_at=datetime.now(UTC))
 
     async def refresh(self, refresh_token: SecretStr) -> SessionGrant | GrantRefused:
         token = self.shop.refresh(refresh_token.get_secret_value())
         if token is None:
             return GrantRefused("invalid", "the refresh token is no good", concerns_app=False)
-        return SessionGrant(
-            seller_id=self.shop.shop_id,
-            nick="memory_one",
-            session=SecretStr(token),
-            authorised_at=self.clock.now(),
-            ends_at=None,
-            refresh_token=SecretStr(self.shop.refresh_token),
-        )
+        granted = {"shop_id": self.shop.shop_id, "token": token, "refresh_token": self.shop.refresh_token}
+        return read_grant(granted, answered_at=datetime.now(UTC))
+
+
+def read_grant(answer: Mapping[str, object], *, answered_at: datetime) -> SessionGrant | GrantRefused:
+    """What an answer about a session grants."""
+    if "error" in answer:
+        return GrantRefused(str(answer["error"]), "the code is no good", concerns_app=False)
+    return SessionGrant(
+        seller_id=parse_id(answer["shop_id"]),
+        nick="memory_one",
+        session=SecretStr(str(answer["token"])),
+        authorised_at=answered_at,
+        ends_at=None,
+        refresh_token=SecretStr(str(answer["refresh_token"])),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +357,9 @@ class MemorySubscriptions:
 
     async def subscribe(self, session: SecretStr, *, priority: Priority) -> None:
         """There is nothing to do."""
+
+    async def cancel(self, seller_id: int, nick: str, *, priority: Priority) -> MessagesGoOn:
+        return MessagesGoOn("messages come for as long as a seller does not leave the application")
 
 
 @asynccontextmanager

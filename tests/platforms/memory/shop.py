@@ -47,6 +47,8 @@ class MemoryShop:
     orders: dict[str, MemoryOrder] = field(default_factory=dict)
     fails_next: list[int] = field(default_factory=list)
     """Codes with which the next calls are answered."""
+    codes: set[str] = field(default_factory=set)
+    """What sellers came back with and nobody has exchanged yet."""
     calls: list[str] = field(default_factory=list)
     """The methods called, in order."""
     callbacks: int = 0
@@ -67,7 +69,20 @@ class MemoryShop:
         order.state = state
         order.updated = max(int(time.time()), order.updated + 1)
 
+    def agree(self) -> str:
+        """The seller lets us in; the code that it comes back with works once."""
+        code = f"code-{self.shop_id}-{len(self.calls)}"
+        self.codes.add(code)
+        return code
+
     # Calls
+
+    def exchange(self, code: str) -> dict[str, object]:
+        """A grant for a code."""
+        if code not in self.codes:
+            return {"error": "bad-code"}
+        self.codes.remove(code)
+        return {"shop_id": self.shop_id, "token": self.token, "refresh_token": self.refresh_token}
 
     def refresh(self, refresh_token: str) -> str | None:
         """A new token for the right refresh token, which works once; otherwise none."""

@@ -20,7 +20,8 @@ from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, Gateway, serving
 from tests.support import pace
 from topsync.base import retry
 from topsync.base.clock import ServerClock
-from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient
+from topsync.platforms.platform_port import CallRecord
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.transport import HttpConfig
 
 

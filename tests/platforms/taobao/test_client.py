@@ -35,7 +35,8 @@ from topsync.base.clock import ServerClock
 from topsync.base.errors import OperatorError
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.model.priority import Priority
-from topsync.platforms.taobao.gateway.client import CallRecord, GatewayConfig, TopClient, decide
+from topsync.platforms.platform_port import CallRecord
+from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient, decide
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
     CallOutcome,

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from tests.platforms.taobao.gateway import Step, answers, drips, never_answers, resets, sample, serving
 from tests.support import pace
-from topsync.platforms.taobao.gateway.download import DownloadConfig, download, part_of
+from topsync.platforms.export_port import part_of
+from topsync.platforms.taobao.gateway.download import DownloadConfig, download
 from topsync.platforms.taobao.gateway.errors import DownloadFailedError
 
 FILE = sample("topats_export.zip")

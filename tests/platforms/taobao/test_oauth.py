@@ -17,10 +17,12 @@ from pydantic import SecretStr
 
 from tests.platforms.taobao.gateway import APP_KEY, APP_SECRET, serving
 from tests.support import pace
+from topsync.platforms.session_port import GrantRefused
 from topsync.platforms.taobao.gateway import oauth
 from topsync.platforms.taobao.gateway.errors import BadAnswerError, GrantRefusedError, TransportError
 from topsync.platforms.taobao.gateway.oauth import CallbackError, OAuthClient, OAuthConfig
 from topsync.platforms.taobao.gateway.transport import HttpConfig
+from topsync.platforms.taobao.sessions import TaobaoAuthorisation
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ANSWER: dict[str, object] = {
@@ -131,6 +133,10 @@ async def test_a_refusal_of_the_app_says_nothing_about_a_token(
     with pytest.raises(GrantRefusedError) as refused:
         await client.refresh(SecretStr("6101SECRET"))
     assert refused.value.concerns_app
+    answer = await TaobaoAuthorisation(client).refresh(SecretStr("6101SECRET"))
+    assert isinstance(answer, GrantRefused)
+    assert answer.concerns_app
+    assert answer.detail.endswith("invalid_client; check TOPSYNC_APP_KEY and TOPSYNC_APP_SECRET")
 
 
 @pytest.mark.parametrize(

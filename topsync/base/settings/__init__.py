@@ -13,19 +13,19 @@ from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import SettingsError, load, variable, wrong
 from topsync.base.settings.operation import SimulatorAdminSettings, TelemetrySettings
 from topsync.base.settings.platform import (
-    AuthorisationSettings,
     BudgetSettings,
     PlatformSettings,
+    SessionSettings,
     VaultSettings,
 )
 from topsync.base.settings.pulling import BootstrapSettings, CoverageSettings, ReconcilerSettings
 from topsync.base.settings.push import PushSettings
 from topsync.base.settings.reference import ALL, reference_page
 from topsync.base.settings.servers import DatabaseSettings, KafkaSettings
+from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
 
 __all__ = [
     "ALL",
-    "AuthorisationSettings",
     "BootstrapSettings",
     "BudgetSettings",
     "CoverageSettings",
@@ -36,8 +36,11 @@ __all__ = [
     "PlatformSettings",
     "PushSettings",
     "ReconcilerSettings",
+    "SessionSettings",
     "SettingsError",
     "SimulatorAdminSettings",
+    "TaobaoChannelSettings",
+    "TaobaoSettings",
     "TelemetrySettings",
     "VaultSettings",
     "load",

@@ -1,35 +1,19 @@
-"""The platform, how its sellers authorise us, and how many calls it may get."""
+"""What holds for each platform: which it is, its sellers' sessions, and how many calls it may get."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
-from pydantic import Field, HttpUrl, SecretStr, field_validator
-from pydantic_core import Url
+from pydantic import Field, SecretStr, field_validator
 
-from topsync.base.settings.fields import ChannelUrl, EnvironmentSettings, Seconds
+from topsync.base.settings.fields import EnvironmentSettings, Seconds
 from topsync.model.call_limits import CallLimits
 
 
 class PlatformSettings(EnvironmentSettings):
-    """The platform: where it is, and which application we are."""
+    """The platform: which it is, and what holds for each."""
 
-    app_key: str = Field(min_length=1, description="The application's key on the open platform.")
-    app_secret: SecretStr = Field(description="The application's secret; signs every call and connection.")
-    gateway_url: HttpUrl = Field(
-        HttpUrl("https://gw.api.taobao.com/router/rest"), description="Address of the REST gateway."
-    )
-    channel_url: ChannelUrl = Field(
-        Url("ws://mc.api.taobao.com/"), description="Address of the message channel (`ws` or `wss`)."
-    )
-    channel_group: str = Field("default", min_length=1, description="Consumer group on the message channel.")
-    sign_method: Literal["md5", "hmac", "hmac-sha256"] = Field(
-        "hmac-sha256", description="How gateway calls are signed."
-    )
-    download_hosts: str = Field(
-        "download.api.taobao.com", description="Hosts that exports may be downloaded from, comma-separated."
-    )
+    platform: str = Field("taobao", description="The platform that orders are copied from.")
     clock_doubt_seconds: Seconds = Field(
         900,
         description="When the platform's clock jumps, for how long both its times count: nothing is claimed "
@@ -40,19 +24,12 @@ class PlatformSettings(EnvironmentSettings):
         description="Whether refunds are kept as well. Switch it off where the application has no right to "
         "them.",
     )
-    calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
+    calls_in_flight: int = Field(32, ge=1, description="Calls that one process has open at most.")
 
 
-class AuthorisationSettings(EnvironmentSettings):
-    """How sellers authorise us, and how their sessions are refreshed."""
+class SessionSettings(EnvironmentSettings):
+    """Sellers' sessions."""
 
-    oauth_url: HttpUrl = Field(
-        HttpUrl("https://oauth.taobao.com"), description="Where `/authorize` and `/token` are."
-    )
-    oauth_redirect_url: HttpUrl | None = Field(
-        None,
-        description="The app's registered callback; only `topsync sellers authorise` needs it.",
-    )
     session_refresh_share: float = Field(
         0.25,
         gt=0,

@@ -7,18 +7,21 @@ from topsync.base.settings.fields import EnvironmentSettings
 from topsync.base.settings.loading import variable
 from topsync.base.settings.operation import SimulatorAdminSettings, TelemetrySettings
 from topsync.base.settings.platform import (
-    AuthorisationSettings,
     BudgetSettings,
     PlatformSettings,
+    SessionSettings,
     VaultSettings,
 )
 from topsync.base.settings.pulling import BootstrapSettings, CoverageSettings, ReconcilerSettings
 from topsync.base.settings.push import PushSettings
 from topsync.base.settings.servers import DatabaseSettings, KafkaSettings
+from topsync.base.settings.taobao import TaobaoChannelSettings, TaobaoSettings
 
 ALL: tuple[type[EnvironmentSettings], ...] = (
     PlatformSettings,
-    AuthorisationSettings,
+    SessionSettings,
+    TaobaoSettings,
+    TaobaoChannelSettings,
     BudgetSettings,
     DatabaseSettings,
     KafkaSettings,

@@ -24,7 +24,7 @@ from topsync.store import api_calls, push_connections
 from topsync.store.database import Pool
 from topsync.stream.topics import Registry
 from topsync.verify.witness import Witness
-from topsync.wiring import parts
+from topsync.wiring import opening, parts, platforms
 
 RATE_SECONDS = 10.0
 """The span over which rates are measured. It begins anew with each chapter, so rates leave out the bulk
@@ -130,7 +130,7 @@ async def _changes(system: System) -> int:
 async def watching(system: System) -> AsyncIterator[Watch]:
     """Open a reader of the topic from its start, and an operator's view of the database."""
     kafka, registry = await parts.open_topics()
-    async with parts.open_pool() as pool, parts.open_gateway(pool) as (_, clock):
+    async with parts.open_pool() as pool, opening.open_platform(platforms.chosen(), pool) as (_, clock):
         witness = Witness(kafka, registry, pool)
         ended = False
         reading = asyncio.create_task(witness.run(lambda: ended))

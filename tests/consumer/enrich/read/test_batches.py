@@ -48,6 +48,7 @@ from topsync.budget.errors import CallLimitedError
 from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, LINGERING, Refetch
 from topsync.platforms.port import ApplicationRefusedError
+from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.gateway.errors import (
     RequestRefusedError,
@@ -198,7 +199,7 @@ async def shop(migrated_database_url: str) -> AsyncIterator[Shop]:
         )
         async with TopClient(config, clock, local_gate()) as client:
             await client.sync_clock()
-            reader = reading.reader(pool, client, clock, Sessions(pool, vault), registry)
+            reader = reading.reader(pool, TaobaoDetails(client), clock, Sessions(pool, vault), registry)
             yield Shop(gateway, pool, reader, registry, clock)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -22,6 +22,7 @@ from topsync.base.clock import ServerClock
 from topsync.budget.errors import CallLimitedError, Scope
 from topsync.budget.gate import Gate
 from topsync.model.priority import Priority
+from topsync.platforms.platform_port import CallRecord, Observer
 from topsync.platforms.taobao.gateway import requests, rules, wire
 from topsync.platforms.taobao.gateway.errors import (
     BadAnswerError,
@@ -67,22 +68,6 @@ class GatewayConfig:
     http: HttpConfig = field(default_factory=HttpConfig)
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """An attempt, for metrics.
-
-    Attributes:
-        seconds: from sending to the answer or the failure, without the time at the gate.
-        attempt: from 1; above 1 it is a retry. Counting starts anew after the clock was set again.
-    """
-
-    api: str
-    priority: Priority
-    outcome: CallOutcome
-    seconds: float
-    attempt: int
-
-
 class TopClient(HttpUser):
     """Calls the gateway; an asynchronous context manager. Safe for many tasks of one event loop.
 
@@ -95,7 +80,7 @@ class TopClient(HttpUser):
         clock: ServerClock,
         gate: Gate,
         *,
-        observer: Callable[[CallRecord], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         super().__init__(HttpTransport(config.http, clock.monotonic))
         self._config = config

@@ -70,6 +70,11 @@ class OAuthClient(HttpUser):
         super().__init__(HttpTransport(config.http))
         self._config = config
 
+    @property
+    def config(self) -> OAuthConfig:
+        """Where it authorises, and as which application."""
+        return self._config
+
     async def exchange(self, code: SecretStr) -> SessionGrant:
         """Exchange the code that a seller's authorisation brought. A code works once.
 
