@@ -23,6 +23,7 @@ from tests.support.places import CASES
 from topsync.base.clock import ServerClock
 from topsync.base.settings import BootstrapSettings, CoverageSettings
 from topsync.coverage.pull import Puller
+from topsync.model.kind import Kind
 from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.export import TaobaoExport
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
@@ -77,7 +78,7 @@ async def start(
                 changes_topic=registry.changes.name,
                 settings=CoverageSettings(),
                 detail_lag=timedelta(0),
-                with_refunds=False,
+                kinds=(Kind.ORDER,),
             )
             now = clock.now()
             today = platform_time.day_of(now)

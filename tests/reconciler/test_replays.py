@@ -27,6 +27,7 @@ from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
 from topsync.coverage.pull import Puller
+from topsync.model.kind import Kind
 from topsync.platforms.taobao import lists
 from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
@@ -173,7 +174,7 @@ async def desk(
                 changes_topic=registry.changes.name,
                 settings=CoverageSettings(window_seconds=86400, stored_within_seconds=1),
                 detail_lag=timedelta(0),
-                with_refunds=False,
+                kinds=(Kind.ORDER,),
             )
             notifications = registry.notifications
             carried_out = Replays(

@@ -34,6 +34,7 @@ from pydantic_settings import SettingsError as UnreadableError
 from topsync.base import database_address, masking
 from topsync.base.errors import OperatorError
 from topsync.model.call_limits import CallLimits
+from topsync.model.kind import Kind
 from topsync.model.visibility import Allowances, ListAllowances, parse_peaks
 
 PREFIX = "TOPSYNC_"
@@ -99,6 +100,12 @@ class PlatformSettings(_Settings):
         "them.",
     )
     calls_in_flight: int = Field(32, ge=1, description="Gateway calls that one process has open at most.")
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What is kept; the kind that leads is the first."""
+        left_out = () if self.refunds else (Kind.REFUND,)
+        return tuple(kind for kind in Kind if kind not in left_out)
 
 
 class AuthorisationSettings(_Settings):

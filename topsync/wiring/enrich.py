@@ -21,7 +21,6 @@ from topsync.base.settings import (
     EnricherSettings,
     PlatformSettings,
 )
-from topsync.model.kind import Kind
 from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.store.shared_table import SharedTables
 from topsync.wiring import parts
@@ -38,7 +37,6 @@ async def run(lifetime: Lifetime, *, drain: bool = False) -> None:
         parts.open_sessions(pool, clock, vault, oauth) as sessions,
     ):
         tables = SharedTables(pool)
-        with_refunds = settings.load(PlatformSettings).refunds
         fetcher = Fetcher(TaobaoDetails(client), clock, sessions)
         enricher = Enricher(
             settings=own,
@@ -52,7 +50,7 @@ async def run(lifetime: Lifetime, *, drain: bool = False) -> None:
                     pool,
                     tables,
                     Bringer(fetcher, clock, registry),
-                    kinds=[kind for kind in KINDS.values() if with_refunds or kind.kind is not Kind.REFUND],
+                    kinds=[KINDS[kind] for kind in settings.load(PlatformSettings).kinds],
                     linger=parts.linger_times(),
                 ),
                 bytes_in_flight=BytesInFlight(own.enricher_max_bytes),

@@ -277,7 +277,7 @@ def puller(
         changes_topic=registry.changes.name,
         settings=settings.load(CoverageSettings),
         detail_lag=detail_lag(),
-        with_refunds=settings.load(PlatformSettings).refunds,
+        kinds=settings.load(PlatformSettings).kinds,
     )
 
 

@@ -128,7 +128,7 @@ class Installation:
     async def audited(self) -> Result:
         """Platform, table and topic compared, order by order."""
         async with truth_served(self.shop) as address:
-            audit = Audit(self.pool, self.kafka, self.topics, address, with_refunds=False)
+            audit = Audit(self.pool, self.kafka, self.topics, address, kinds=(Kind.ORDER,))
             return await audit.run(settle_seconds=20)
 
     async def hinted(self) -> set[int]:
@@ -168,7 +168,7 @@ async def installation(
             changes_topic=topics.changes.name,
             settings=CoverageSettings(visibility_allowance_seconds=60, stored_within_seconds=20),
             detail_lag=LAG,
-            with_refunds=False,
+            kinds=(Kind.ORDER,),
         )
         service = PushService(
             messages=MemoryMessages(shop, clock),
@@ -202,8 +202,8 @@ async def test_thirty_orders_go_through_push_enricher_pull_and_audit(installatio
         # Nobody has pushed the other twenty, and the message about this change is lost: the list finds them.
         shop.move(orders[4], 3)
         found = await installation.puller.pull(installation.request())
-        assert found.listed == ORDERS
-        assert found.hinted >= ORDERS - 10 + 1
+        assert found.listed == {Kind.ORDER: ORDERS}
+        assert found.hinted[Kind.ORDER] >= ORDERS - 10 + 1
         assert len(await installation.stored()) == ORDERS
         (proven,) = (await coverage.proven(installation.pool))[SELLER]
         assert proven.end == found.proven_to
@@ -256,7 +256,7 @@ async def test_a_seller_that_leaves_is_expired_before_a_call_is_refused(installa
 async def test_a_list_of_another_kind_names_each_order_once(installation: Installation) -> None:
     """It is deeper than the platform pages, so that its windows are halved."""
     found = await installation.puller.preview(installation.request())
-    assert (found.listed, found.hinted, found.refunds_listed) == (ORDERS, ORDERS, None)
+    assert found.listed == found.hinted == {Kind.ORDER: ORDERS}
     parts, _ = await installation.puller.list_parts(installation.request())
     listed = {id_: modified for part in parts for id_, modified in part.orders.items()}
     assert {str(id_): int(modified.timestamp()) for id_, modified in listed.items()} == {
@@ -290,7 +290,7 @@ async def test_a_session_that_the_platform_refuses_is_refreshed(installation: In
     found = await installation.puller.preview(
         installation.request(token=refreshed.session.get_secret_value())
     )
-    assert found.listed == ORDERS
+    assert found.listed == {Kind.ORDER: ORDERS}
 
 
 async def test_a_bulk_start_refuses_a_platform_without_an_export_before_it_begins(

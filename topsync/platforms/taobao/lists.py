@@ -49,7 +49,11 @@ class TaobaoLists:
         priority: Priority,
     ) -> ListAnswer:
         """See `topsync.platforms.port.Lists`."""
-        ask = {Kind.ORDER: self._orders, Kind.REFUND: self._refunds}[kind]
+        match kind:
+            case Kind.ORDER:
+                ask = self._orders
+            case Kind.REFUND:
+                ask = self._refunds
         try:
             return await ask(session, window, page_no, page_size, counting, priority)
         except WindowTooWideError:
