@@ -30,6 +30,7 @@ from topsync.coverage.pull import Puller, PullOutcome
 from topsync.coverage.pull_request import PullRequest
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
+from topsync.model.kind import Kind
 from topsync.model.priority import Priority
 from topsync.model.span import Span
 from topsync.platforms.export_port import (
@@ -353,8 +354,8 @@ class BootstrapJob:
                 end=None,
                 source=Source.BOOTSTRAP,
                 reason="today",
-                # The export holds no refunds: they are listed for all of its time.
-                refunds_from=platform_time.start_of(state.first_day),
+                # The export holds no parts of orders (refunds): they are listed for all of its time.
+                parts_from=platform_time.start_of(state.first_day),
             ),
             progress=lambda settled, listed: self.report("today", settled, listed),
         )
@@ -387,11 +388,11 @@ class BootstrapJob:
                 }
             ),
             today=TodayPart(
-                listed=today.listed,
-                hinted=today.hinted,
+                listed=today.listed[Kind.ORDER],
+                hinted=today.hinted[Kind.ORDER],
                 calls=today.calls,
                 proven_to=today.proven_to,
-                refunds=today.refunds_listed,
+                refunds=today.listed.get(Kind.REFUND),
             ),
             certified_at=now,
         )

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from schemas import platform_time
 from schemas.change import Source
+from topsync.model.kind import Kind
 from topsync.model.refetch import Refetch
 from topsync.platforms.fetch_outcome import objection
 from topsync.platforms.port import DetailAnswer, Shown
@@ -131,7 +132,7 @@ def sort_out(
 def _good(wanted: Refetch, answer: DetailAnswer | None, latest_now: datetime) -> bytes | None:
     """The version that came, where a fetch of the order would accept it."""
     if not isinstance(answer, Shown) or objection(
-        answer, order_id=wanted.tid, promised=wanted.modified, latest_now=latest_now
+        answer, Kind.ORDER, order_id=wanted.tid, promised=wanted.modified, latest_now=latest_now
     ):
         return None
     return answer.original()

@@ -22,6 +22,8 @@ from topsync.base import failpoints, metrics, telemetry
 from topsync.base.clock import ServerClock
 from topsync.deadletters import box
 from topsync.deadletters.box import DeadLetter, Original
+from topsync.model import named
+from topsync.model.named import Named
 from topsync.model.refetch import NO_NEWS, Refetch
 from topsync.store import refetches
 from topsync.store.database import Pool
@@ -91,15 +93,16 @@ def hint(due: Refetch, *, now: datetime) -> Change:
 
 
 def hints(due: Refetch, *, now: datetime) -> list[Change]:
-    """The hints that ask for an order and its refunds again: each hint names one refund at most."""
+    """The hints that ask for an order and its parts again: each hint names one part at most."""
     order = hint(due, now=now)
-    return [order, *(order.model_copy(update={"refund_id": refund_id}) for refund_id in due.refund_ids)]
+    return [order, *(named.naming(order, part.kind, Named(part.id)) for part in due.parts)]
 
 
 def _subject(given_up: Refetch) -> Subject:
-    """What its dead letter is about: where refunds are wanted, the refund that the letter's hint names."""
-    refund_id = given_up.refund_ids[-1] if given_up.refund_ids else 0
-    return Subject(given_up.tid, refund_id, given_up.reason)
+    """What its dead letter is about: where parts are wanted, the part that the letter's hint names."""
+    if not given_up.parts:
+        return Subject.of_order(given_up.tid, given_up.reason)
+    return Subject(given_up.tid, *given_up.parts[-1], given_up.reason)
 
 
 def _measure(waiting: Mapping[str, int]) -> None:

@@ -19,6 +19,7 @@ from tests.stream.clusters import create_topics
 from topsync.base.clock import ServerClock
 from topsync.base.settings import CoverageSettings, KafkaSettings
 from topsync.coverage.pull import Puller
+from topsync.model.kind import Kind
 from topsync.platforms.taobao.details import TaobaoDetails
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
 from topsync.platforms.taobao.lists import TaobaoLists
@@ -120,6 +121,6 @@ async def pulling(
                 changes_topic=topics.changes.name,
                 settings=settings,
                 detail_lag=timedelta(0),
-                with_refunds=False,
+                kinds=(Kind.ORDER,),
             )
             yield Pulling(puller, client, topics)

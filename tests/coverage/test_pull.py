@@ -27,6 +27,7 @@ from topsync.coverage import lists, pull
 from topsync.coverage.listing import ListingFailedError
 from topsync.coverage.pull import NotStoredError, Puller
 from topsync.coverage.pull_request import PullRequest
+from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.store import coverage, orders, refunds
 from topsync.store.database import Pool
@@ -97,10 +98,14 @@ class Shop:
         await refunds.TABLE.mark_published(self.pool, await refunds.TABLE.unpublished(self.pool, [refund_id]))
 
     async def with_refunds(self) -> bool:
-        return SELLER in await coverage.sellers_with_refunds(self.pool)
+        return Kind.REFUND in (await coverage.parts_of_sellers(self.pool))[SELLER]
 
     async def proven(self) -> list[Span]:
         return (await coverage.proven(self.pool))[SELLER]
+
+
+def orders_alone(count: int) -> dict[Kind, int]:
+    return {Kind.ORDER: count}
 
 
 @pytest.fixture
@@ -130,7 +135,7 @@ async def test_a_span_is_claimed_only_once_everything_listed_is_stored_and_publi
     before = shop.clock.now()
     await shop.publish(TID + 1)
     outcome = await pulling
-    assert (outcome.listed, outcome.hinted) == (2, 2)
+    assert (outcome.listed, outcome.hinted) == (orders_alone(2), orders_alone(2))
     (proven,) = await shop.proven()
     assert proven.end == outcome.proven_to
     assert outcome.proven_to is not None
@@ -148,7 +153,7 @@ async def test_an_order_that_is_stored_as_listed_is_not_hinted_and_another_pull_
     await shop.store(TID)
     first = await shop.puller.pull(shop.request())
     again = await shop.puller.pull(shop.request())
-    assert (first.listed, first.hinted, again.hinted) == (1, 0, 0)
+    assert (first.listed, first.hinted, again.hinted) == tuple(map(orders_alone, (1, 0, 0)))
     assert await shop.hints() == []
     assert len(await shop.proven()) == 1
     windows = await shop.pool.fetch("select listed, hinted from windows where listed > 0")
@@ -175,7 +180,7 @@ async def test_a_listed_time_in_the_future_delays_no_pull_and_the_claim_rests_on
     shop.list_order(TID, 2000)
     await shop.store(TID)
     outcome = await pulling
-    assert (outcome.listed, outcome.hinted) == (1, 1)
+    assert (outcome.listed, outcome.hinted) == (orders_alone(1), orders_alone(1))
     assert outcome.proven_to is not None
     (hint,) = {change.tid: change for change in await shop.hints()}.values()
     assert hint.modified is None
@@ -196,7 +201,7 @@ async def test_a_replay_of_a_past_span_repairs_but_proves_nothing(shop: Shop) ->
     shop.list_order(TID, 2000)
     await shop.store(TID)
     outcome = await shop.puller.pull(shop.request(end=shop.clock.now() - timedelta(seconds=1000)))
-    assert (outcome.listed, outcome.proven_to) == (1, None)
+    assert (outcome.listed, outcome.proven_to) == (orders_alone(1), None)
     assert await shop.proven() == []
 
 
@@ -205,7 +210,11 @@ async def test_a_preview_says_what_is_missing_and_does_nothing(shop: Shop) -> No
     shop.list_order(TID + 1, 2000)
     await shop.store(TID)
     outcome = await shop.puller.preview(shop.request())
-    assert (outcome.listed, outcome.hinted, outcome.proven_to) == (2, 1, None)
+    assert (outcome.listed, outcome.hinted, outcome.proven_to) == (
+        orders_alone(2),
+        orders_alone(1),
+        None,
+    )
     assert outcome.calls == len(shop.gateway.windows)
     assert await shop.hints() == []
     assert await shop.pool.fetchval("select count(*) from windows") == 0
@@ -283,7 +292,7 @@ async def test_a_busy_part_is_paged_over_the_wire_without_losing_an_order(shop: 
 
 @pytest.fixture
 async def refunding(shop: Shop) -> Shop:
-    shop.puller.with_refunds = True
+    shop.puller.kinds = tuple(Kind)
     return shop
 
 
@@ -300,7 +309,10 @@ async def test_a_span_is_claimed_only_once_its_refunds_are_stored_and_published_
     assert await refunding.proven() == []
     await refunding.store_refund(REFUND)
     outcome = await pulling
-    assert (outcome.listed, outcome.hinted, outcome.refunds_listed, outcome.refunds_hinted) == (1, 0, 1, 1)
+    assert (outcome.listed, outcome.hinted) == (
+        {Kind.ORDER: 1, Kind.REFUND: 1},
+        {Kind.ORDER: 0, Kind.REFUND: 1},
+    )
     assert len(await refunding.proven()) == 1
     assert await refunding.with_refunds()
     (hint, *_) = await refunding.hints()
@@ -330,7 +342,7 @@ async def test_refunds_that_a_seller_may_not_show_delay_no_order_and_the_ledger_
     refunding.list_refund(REFUND, 1000)
     setattr(refunding.gateway, refused, True)
     outcome = await refunding.puller.pull(refunding.request())
-    assert (outcome.listed, outcome.refunds_listed, outcome.refunds_hinted) == (1, None, None)
+    assert (outcome.listed, outcome.hinted) == (orders_alone(1), orders_alone(0))
     assert len(await refunding.proven()) == 1
     assert not await refunding.with_refunds()
 
@@ -339,16 +351,16 @@ async def test_the_first_pull_that_may_list_refunds_repairs_the_time_that_was_cl
     refunding: Shop,
 ) -> None:
     """As after an update, or when a seller grants the right: otherwise old refunds would stay missing."""
-    refunding.puller.with_refunds = False
+    refunding.puller.kinds = (Kind.ORDER,)
     await refunding.puller.pull(refunding.request(ago=7200))
     (claimed,) = await refunding.proven()
-    refunding.puller.with_refunds = True
+    refunding.puller.kinds = tuple(Kind)
     refunding.list_refund(REFUND, 7000)
     await refunding.store_refund(REFUND)
 
     outcome = await refunding.puller.pull(refunding.request(ago=1000))
 
-    assert outcome.refunds_listed == 1
+    assert outcome.listed[Kind.REFUND] == 1
     assert await refunding.with_refunds()
     first, *_ = refunding.gateway.windows_of(REFUNDS_API)
     assert platform_time.parse(first[0]) <= claimed.start
@@ -364,12 +376,12 @@ async def test_refunds_of_a_past_span_are_repaired_by_a_replay_too(refunding: Sh
     outcome = await refunding.puller.pull(
         refunding.request(end=refunding.clock.now() - timedelta(seconds=1000))
     )
-    assert (outcome.refunds_listed, outcome.refunds_hinted, outcome.proven_to) == (1, 0, None)
+    assert (outcome.listed[Kind.REFUND], outcome.hinted[Kind.REFUND], outcome.proven_to) == (1, 0, None)
     assert await refunding.proven() == []
 
 
 async def test_a_pull_that_begins_a_bulk_start_lists_refunds_by_the_day(refunding: Shop) -> None:
-    request = replace(refunding.request(), refunds_from=refunding.clock.now() - timedelta(days=10))
+    request = replace(refunding.request(), parts_from=refunding.clock.now() - timedelta(days=10))
     await refunding.puller.pull(request)
     windows = refunding.gateway.windows_of(REFUNDS_API)
     assert 10 <= len(windows) <= 12

@@ -12,13 +12,14 @@ from tests.store.databases import SELLER, at, emptied
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import box
 from topsync.deadletters.box import DeadLetter, Original
+from topsync.model.kind import Kind
 from topsync.store.database import Pool
 from topsync.store.open_letters import Subject
 from topsync.stream import topics
 
 TOPICS = topics.registry(KafkaSettings(kafka_bootstrap_servers="unused:1", topic_prefix="t"))
 KEPT = TOPICS.letters_kept
-ORDER, REFUND = Subject(7, 0, "refused"), Subject(7, 8, "refused")
+ORDER, REFUND = Subject.of_order(7, "refused"), Subject(7, Kind.REFUND, 8, "refused")
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from topsync.model import compacted_topic
-from topsync.model.compacted_topic import Compacted, Finder, Look, Reason, TopicLoss
+from topsync.model.compacted_topic import Finder, Look, Reason, TopicLoss
+from topsync.model.kind import Kind
 
 BEFORE = Look("first", (0, 0), (10, 20))
 
@@ -50,7 +51,7 @@ def test_at_the_first_look_a_topic_is_short_when_it_has_fewer_offsets_than_there
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_loss_says_in_a_line_what_to_do(reason: Reason) -> None:
-    text = str(TopicLoss(Compacted.ORDERS, Finder.WITNESS, reason, 3, datetime.now(UTC)))
+    text = str(TopicLoss(Kind.ORDER, Finder.WITNESS, reason, 3, datetime.now(UTC)))
     assert text.startswith("the topic orders ")
     assert text.endswith("`topsync republish`")
     assert "\n" not in text

@@ -8,12 +8,13 @@ import orjson
 import pytest
 
 from topsync.base import terminal
+from topsync.model.kind import Kind
 from topsync.operate import installation_commands
 from topsync.store.sellers import UNKNOWN, Seller, SellerState
 from topsync.store.versions import StoredState
 from topsync.verify.agreement import ShownObject
 from topsync.verify.audit import Comparison, Result, SellerResult
-from topsync.verify.views import ORDERS, REFUNDS
+from topsync.verify.views import AuditedKind
 
 NOW = datetime(2025, 11, 20, 2, tzinfo=UTC)
 NICK = "shop [/b] x\n\x1b[2J"
@@ -26,8 +27,8 @@ def result() -> Result:
         2200000000001, NICK, b"", SellerState.LIVE, 1, UNKNOWN, None, None, NOW, False, 0, True, False
     )  # fmt: skip
     expected = {TID: ShownObject(TID, StoredState(NOW, b"x"), b"", "{}")}
-    orders = Comparison(ORDERS, count=7, expected=expected, lacking={TID: "table"})
-    compared = {ORDERS.name: orders, REFUNDS.name: Comparison(REFUNDS, count=2)}
+    orders = Comparison(AuditedKind(Kind.ORDER), count=7, expected=expected, lacking={TID: "table"})
+    compared = {Kind.ORDER: orders, Kind.REFUND: Comparison(AuditedKind(Kind.REFUND), count=2)}
     sellers = [SellerResult(seller, compared, complete_until=NOW)]
     return Result(sellers, backwards=0, witnessed=True, moved=3, losses=[])
 

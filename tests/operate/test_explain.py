@@ -20,7 +20,8 @@ from schemas.trade import Trade
 from tests.store.databases import SELLER, emptied, platform_trade
 from tests.stream.clusters import create_topics
 from topsync.base.settings import KafkaSettings
-from topsync.model.compacted_topic import Compacted, Finder, Reason
+from topsync.model.compacted_topic import Finder, Reason
+from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, LINGERING, NO_SESSION, Lingering, Refetch
 from topsync.model.span import Span
 from topsync.operate import explain
@@ -157,7 +158,7 @@ class Installation:
         await self.publish(letter)
         event_id = dict(letter.headers)["ce_id"].decode()
         if noted:
-            note = OpenDeadLetter(Subject(TID, 0, reason), event_id, SELLER)
+            note = OpenDeadLetter(Subject.of_order(TID, reason), event_id, SELLER)
             await open_letters.note(self.pool, [note], kept=timedelta(days=90))
         return event_id
 
@@ -407,7 +408,7 @@ async def test_a_lost_topic_is_named_with_the_command_that_repairs_it(here: Inst
     await here.publish_versions(await here.store())
     await here.pool.execute(
         "insert into topic_losses (topic, found_by, reason) values ($1, $2, $3)",
-        Compacted.ORDERS.value,
+        Kind.ORDER.value,
         Finder.ENRICHER.value,
         Reason.CUT_OFF.value,
     )

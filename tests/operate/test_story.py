@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.change import Change, Source
+from topsync.model.kind import Kind
 from topsync.model.refetch import BACKLOG, IN_TASK, LINGERING, PARKED
 from topsync.operate import story, story_tables, verdicts
 from topsync.operate.order_records import HintRecord, OrderRecords, VersionRecord, WhereRecorded
@@ -42,8 +43,8 @@ def seller(state: SellerState = SellerState.LIVE) -> Seller:
 @st.composite
 def rows(draw: st.DrawFn) -> StoredRow:
     return StoredRow(
-        seller_id=SELLER, refund_id=None, created=draw(instants), modified=draw(moments), status="PAID",
-        fetched_at=draw(moments), source=draw(words), revision=draw(st.integers(1, 5)),
+        kind=Kind.ORDER, id=TID, seller_id=SELLER, created=draw(instants), modified=draw(moments),
+        status="PAID", fetched_at=draw(moments), source=draw(words), revision=draw(st.integers(1, 5)),
         published_revision=draw(st.integers(0, 5)), transitions=("paid",), changed=(), status_from=None,
     )  # fmt: skip
 
@@ -56,7 +57,7 @@ def waits(draw: st.DrawFn) -> OrderWait:
     return OrderWait(
         seller_id=SELLER, event="e", occurred_at=draw(moments), settled_after=draw(moments),
         modified=draw(instants), source=draw(words), reason=reason, attempts=draw(st.integers(0, 50)),
-        due_at=draw(moments) + timedelta(hours=20), refund_ids=(), parked=reason in PARKED,
+        due_at=draw(moments) + timedelta(hours=20), parts=(), parked=reason in PARKED,
     )  # fmt: skip
 
 
@@ -172,7 +173,7 @@ def test_if_a_service_does_not_run_the_story_names_it(service: str, starts: bool
 
 def test_a_stored_version_answers_a_hint_that_is_not_committed_yet() -> None:
     row = StoredRow(
-        seller_id=SELLER, refund_id=None, created=NOW, modified=NOW, status="PAID", fetched_at=NOW,
+        kind=Kind.ORDER, id=TID, seller_id=SELLER, created=NOW, modified=NOW, status="PAID", fetched_at=NOW,
         source="push", revision=1, published_revision=1, transitions=(), changed=(), status_from=None,
     )  # fmt: skip
     found = plain(facts=OrderFacts(order=row), records=OrderRecords(hints=[hint(1)]))

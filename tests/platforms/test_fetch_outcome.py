@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.change import Source
 from tests.store.databases import SELLER, at, trade
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.need import Need
 from topsync.platforms import fetch_outcome
@@ -30,8 +31,8 @@ from topsync.platforms.fetch_outcome import (
 )
 from topsync.platforms.port import Flaw, NotThere, PlatformAwayError, Refused, Shown, Unreadable
 
-ORDER = FetchRules("refused", leads=True, asks_again_unreadable=True)
-REFUND = FetchRules("refund_refused", leads=False, asks_again_unreadable=False)
+ORDER = FetchRules(Kind.ORDER, asks_again_unreadable=True)
+REFUND = FetchRules(Kind.REFUND, asks_again_unreadable=False)
 TID = 7
 STATUS = "WAIT_SELLER_SEND_GOODS"
 OBJECT = trade(TID)
@@ -43,9 +44,7 @@ def shown(modified: float, *, order_id: int = TID) -> Shown:
     return Shown(OBJECT, order_id, at(modified), lambda: ORIGINAL)
 
 
-def need(
-    *, promised: float | None = None, hinted: float | None = None, by_refund_alone: bool = False
-) -> Need:
+def need(*, promised: float | None = None, hinted: float | None = None, by_part_alone: bool = False) -> Need:
     return Need(
         tid=TID,
         seller_id=SELLER,
@@ -57,7 +56,7 @@ def need(
         hinted_at=None if hinted is None else at(hinted),
         received_at=None,
         newest_at=at(0),
-        by_refund_alone=by_refund_alone,
+        by_part_alone=by_part_alone,
     )
 
 
@@ -74,6 +73,7 @@ def judged(
 UNKNOWN = SetAside("unknown_seller", "no such seller was ever added")
 UNREADABLE = SetAside("unreadable_answer", "no tid", ORIGINAL)
 AGAIN = AskAgain("unreadable_answer", ORIGINAL)
+ANOTHER = SetAside("unreadable_answer", "the answer holds another order")
 ANOTHERS = SetAside("refund_of_another_order", "the refund is one of another order")
 
 
@@ -83,7 +83,7 @@ ANOTHERS = SetAside("refund_of_another_order", "the refund is one of another ord
         (shown(5), Take(OBJECT), Take(OBJECT)),
         (shown(10), Take(OBJECT), Take(OBJECT)),
         (shown(11), AskAgain("modified_ahead", ORIGINAL), AskAgain("modified_ahead", ORIGINAL)),
-        (shown(5, order_id=TID + 1), ANOTHERS, ANOTHERS),
+        (shown(5, order_id=TID + 1), ANOTHER, ANOTHERS),
         (NotThere(), AskAgain("not_there"), AskAgain("not_there")),
         (
             Refused("code 15", whole_kind=False),
@@ -118,7 +118,7 @@ def test_a_state_older_than_promised_is_never_stored(rules: FetchRules) -> None:
 
 
 def test_a_refund_does_not_ask_for_an_order_that_cannot_be_fetched_but_still_for_itself() -> None:
-    alone = need(by_refund_alone=True)
+    alone = need(by_part_alone=True)
     assert judged(NotThere(), ORDER, alone) == PassOver()
     assert judged(NotThere(), REFUND, alone) == AskAgain("not_there")
 
@@ -165,12 +165,12 @@ answers: st.SearchStrategy[Fetched] = st.one_of(
     st.just(Unavailable(AWAY)),
 )
 needs = st.builds(
-    lambda promised, hinted, alone: need(promised=promised, hinted=hinted, by_refund_alone=alone),
+    lambda promised, hinted, alone: need(promised=promised, hinted=hinted, by_part_alone=alone),
     st.none() | seconds,
     st.none() | seconds,
     st.booleans(),
 )
-rules_of_kinds = st.builds(FetchRules, st.just("refused"), st.booleans(), st.booleans())
+rules_of_kinds = st.builds(FetchRules, st.sampled_from(Kind), st.booleans())
 
 
 @given(

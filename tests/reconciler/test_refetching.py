@@ -17,7 +17,8 @@ from tests.stream.clusters import create_topics, read_all, settings_for
 from topsync.base.clock import ServerClock
 from topsync.base.settings import KafkaSettings
 from topsync.model import refetch
-from topsync.model.refetch import Lingering, Refetch
+from topsync.model.kind import Kind
+from topsync.model.refetch import Lingering, OrderPart, Refetch
 from topsync.store import orders, refetches, sellers
 from topsync.store.database import Pool
 from topsync.stream import producer as producers
@@ -62,7 +63,9 @@ def test_the_waits_grow_to_a_bound() -> None:
 
 
 def test_an_order_is_asked_for_with_each_of_its_refunds() -> None:
-    asked = refetching.hints(replace(MISSING, refund_ids=(7, 9)), now=at(5))
+    asked = refetching.hints(
+        replace(MISSING, parts=(OrderPart(Kind.REFUND, 7), OrderPart(Kind.REFUND, 9))), now=at(5)
+    )
     assert [hint.refund_id for hint in asked] == [None, 7, 9]
     assert {(hint.tid, hint.settled_after) for hint in asked} == {(TID, at(1))}
     assert [hint.refund_id for hint in refetching.hints(MISSING, now=at(5))] == [None]

@@ -50,7 +50,7 @@ def test_every_statement_of_the_sql_files_has_a_name_and_a_body() -> None:
             assert database.sql(f"{file.name.removesuffix('.sql')}.{verb}")
 
 
-@pytest.mark.parametrize("table", [orders.TABLE, refunds.TABLE], ids=lambda table: table.noun)
+@pytest.mark.parametrize("table", [orders.TABLE, refunds.TABLE], ids=lambda table: table.kind.plural)
 async def test_the_database_understands_every_statement_of_a_table_of_versions(
     migrated_database_url: str, table: VersionTable[Any, Any]
 ) -> None:

@@ -11,11 +11,23 @@ import pytest
 
 from tests.store.databases import SELLER, at, refund_version, version
 from tests.support.eventually import eventually
-from topsync.model.refetch import BACKLOG, IN_TASK, LINGERING, NO_NEWS, NO_SESSION, PARKED, Lingering, Refetch
+from topsync.model.kind import Kind
+from topsync.model.refetch import (
+    BACKLOG,
+    IN_TASK,
+    LINGERING,
+    NO_NEWS,
+    NO_SESSION,
+    PARKED,
+    Lingering,
+    OrderPart,
+    Refetch,
+)
 from topsync.store import detail_tasks, orders, refetches, refunds, sellers
 from topsync.store.database import Pool
 
 TID = 4000000000000000101
+REFUND_7, REFUND_9 = OrderPart(Kind.REFUND, 7), OrderPart(Kind.REFUND, 9)
 NOW, LATER = timedelta(0), timedelta(minutes=5)
 
 
@@ -75,16 +87,16 @@ async def test_an_answered_refetch_is_forgotten_before_it_is_due_again(pool: Poo
 
 async def test_refunds_are_asked_for_with_their_order_each_once(pool: Pool) -> None:
     """The writer notes them in a single statement with the order's other needs."""
-    refund = replace(wanted(settled=3), refund_ids=(7,), reason=NO_NEWS)
+    refund = replace(wanted(settled=3), parts=(REFUND_7,), reason=NO_NEWS)
     await refetches.postpone(pool, [wanted(settled=1, modified=2), refund], wait=NOW)
-    assert await due(pool) == [replace(wanted(settled=3, modified=2), refund_ids=(7,))]
-    await refetches.postpone(pool, [replace(wanted(), refund_ids=(9, 7))], wait=LATER)
-    assert [refetch.refund_ids for refetch in await due(pool)] == [(7, 9)]
+    assert await due(pool) == [replace(wanted(settled=3, modified=2), parts=(REFUND_7,))]
+    await refetches.postpone(pool, [replace(wanted(), parts=(REFUND_9, REFUND_7))], wait=LATER)
+    assert [refetch.parts for refetch in await due(pool)] == [(REFUND_7, REFUND_9)]
 
 
 async def test_a_fetched_order_does_not_answer_for_its_refunds(pool: Pool) -> None:
     epoch = await orders.take_over(pool, 0, "test")
-    await refetches.postpone(pool, [replace(wanted(settled=10), refund_ids=(7,))], wait=NOW)
+    await refetches.postpone(pool, [replace(wanted(settled=10), parts=(REFUND_7,))], wait=NOW)
     await orders.TABLE.upsert(pool, [version(TID, 1, 20)], partition=0, epoch=epoch)
     for fetched, answered in ((None, False), (9, False), (10, True)):
         if fetched is not None:

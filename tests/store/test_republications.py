@@ -7,21 +7,21 @@ import asyncio
 import pytest
 
 from tests.store.databases import SELLER, refund_version, version
-from topsync.model.compacted_topic import Compacted, Finder, Look, Reason
+from topsync.model.compacted_topic import Finder, Look, Reason
+from topsync.model.kind import Kind
 from topsync.sellers import status
 from topsync.store import compacted_topics, erasures, orders, refunds, republications
 from topsync.store.compacted_topics import LastLook
 from topsync.store.database import Pool
 from topsync.store.orders import OrderVersion
 from topsync.store.republications import (
-    RepublicationCounts,
     RepublicationPart,
     RepublicationState,
     UnderWayError,
     WantedRepublication,
 )
 
-BOTH = (Compacted.ORDERS, Compacted.REFUNDS)
+BOTH = (Kind.ORDER, Kind.REFUND)
 ORDERS, REFUNDS = BOTH
 OTHER = SELLER + 1
 LOOK = Look("one", (0,), (10,))
@@ -43,7 +43,7 @@ async def ask(pool: Pool, id_: str, wanted: WantedRepublication | None = None, *
         pool,
         id_,
         wanted or WantedRepublication(),
-        expected=RepublicationCounts(4, 2),
+        expected={Kind.ORDER: 4, Kind.REFUND: 2},
         per_second=100,
         partitions=partitions or (0, 1),
     )
@@ -78,13 +78,13 @@ async def state_of(pool: Pool, id_: str) -> RepublicationState:
 async def test_the_count_is_the_number_of_rows_that_the_owners_find(
     pool: Pool, wanted: WantedRepublication, keys: tuple[list[int] | None, list[int] | None]
 ) -> None:
-    assert await republications.count(pool, wanted) == RepublicationCounts(
-        *(len(found or []) for found in keys)
-    )
+    assert await republications.count(pool, wanted) == {
+        kind: len(found) for kind, found in zip(BOTH, keys, strict=True) if found is not None
+    }
     await ask(pool, "a", wanted, 0)
     expected = {topic: found for topic, found in zip(BOTH, keys, strict=True) if found is not None}
     for topic, part in zip(expected, await parts(pool, 0), strict=True):
-        assert part.topic is topic
+        assert part.kind is topic
         some = await republications.candidates(pool, part, after=0, limit=1)
         rest = await republications.candidates(pool, part, after=some[0].key if some else 0, limit=9)
         assert [row.key for row in [*some, *rest]] == expected[topic]
@@ -93,7 +93,7 @@ async def test_the_count_is_the_number_of_rows_that_the_owners_find(
 @pytest.mark.usefixtures("stored")
 async def test_no_row_of_an_erased_seller_is_counted_or_read(pool: Pool) -> None:
     await erasures.begin(pool, SELLER)
-    assert await republications.count(pool, WantedRepublication()) == RepublicationCounts(1, 0)
+    assert await republications.count(pool, WantedRepublication()) == {Kind.ORDER: 1, Kind.REFUND: 0}
     assert [row.key for row in await orders.TABLE.stored(pool, [1, 9])] == [9]
     assert await refunds.TABLE.stored(pool, [101]) == []
 
@@ -147,7 +147,7 @@ async def test_a_part_continues_where_it_stopped_and_counts_nothing_twice(pool: 
     found = await republications.get(pool, "a")
     assert again is not None
     assert found is not None
-    assert (again.done_key, found.published) == (9, RepublicationCounts(4, 0))
+    assert (again.done_key, found.published) == (9, {Kind.ORDER: 4, Kind.REFUND: 0})
 
 
 async def test_a_republication_is_done_when_all_its_parts_are_done_even_if_they_end_together(
@@ -168,13 +168,13 @@ async def test_a_republication_is_done_when_all_its_parts_are_done_even_if_they_
     ],
 )
 async def test_the_end_of_a_republication_repairs_earlier_losses_and_no_others(
-    pool: Pool, wanted: WantedRepublication, repaired: set[Compacted]
+    pool: Pool, wanted: WantedRepublication, repaired: set[Kind]
 ) -> None:
     for topic in BOTH:
         await compacted_topics.add_loss(pool, topic, Finder.ENRICHER, Reason.MADE_ANEW, None)
     await ask(pool, "a", wanted, 0)
     await parts(pool, 0)
-    assert {loss.topic for loss in await compacted_topics.losses(pool)} == {*BOTH} - repaired
+    assert {loss.kind for loss in await compacted_topics.losses(pool)} == {*BOTH} - repaired
 
 
 async def test_a_loss_during_a_republication_is_not_repaired_by_it(pool: Pool) -> None:
@@ -183,7 +183,7 @@ async def test_a_loss_during_a_republication_is_not_repaired_by_it(pool: Pool) -
     await compacted_topics.add_loss(pool, ORDERS, Finder.ENRICHER, Reason.MADE_ANEW, None)
     await parts(pool, 0)
     (left,) = await compacted_topics.losses(pool)
-    assert (left.topic, left.reason) == (ORDERS, Reason.MADE_ANEW)
+    assert (left.kind, left.reason) == (ORDERS, Reason.MADE_ANEW)
 
 
 async def test_a_cancelled_republication_repairs_nothing(pool: Pool) -> None:
@@ -228,7 +228,7 @@ async def test_a_finder_clears_only_its_own_findings(pool: Pool) -> None:
 async def test_a_seller_is_not_shown_as_complete_in_a_topic_that_lacks_records(pool: Pool) -> None:
     await compacted_topics.add_loss(pool, ORDERS, Finder.WITNESS, Reason.LACKING, 7)
     before, *_ = await status.of_all(pool)
-    assert [loss.topic for loss in before.losses] == [ORDERS]
+    assert [loss.kind for loss in before.losses] == [ORDERS]
     await compacted_topics.clear_loss(pool, ORDERS, Finder.WITNESS)
     after, *_ = await status.of_all(pool)
     assert (after.losses, after.doubts) == ((), before.doubts - 1)

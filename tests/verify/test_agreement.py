@@ -17,7 +17,8 @@ LACKING = {name: value for name, value in WHOLE.items() if name != "commission_f
 
 
 def of(trade: dict[str, Any]) -> ShownObject:
-    return shown(Trade.from_platform(trade))
+    read = Trade.from_platform(trade)
+    return shown(read.tid, read, read.modified)
 
 
 def compared(truth: dict[str, Any], table: dict[str, Any], topic: dict[str, Any] | None = None) -> Agreement:

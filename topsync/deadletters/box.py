@@ -15,6 +15,7 @@ from aiokafka import ConsumerRecord
 
 from schemas import cloud_events
 from topsync.base import metrics, telemetry
+from topsync.model import named
 from topsync.store import open_letters
 from topsync.store.database import Pool
 from topsync.store.open_letters import OpenDeadLetter, Subject
@@ -60,7 +61,7 @@ class DeadLetter:
             reason=self.reason,
             detail=self.detail,
             tid=about and about.tid,
-            refund_id=(about and about.refund_id) or None,
+            **({} if about is None else named.ids(about.kind, about.id)),
             source=cloud_events.attributes(self.record.headers)["source"],
         )
 

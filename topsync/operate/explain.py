@@ -19,6 +19,7 @@ from topsync.base import settings, terminal
 from topsync.base.errors import OperatorError, UnreachableError
 from topsync.base.settings import EnricherSettings, KafkaSettings, ReconcilerSettings
 from topsync.coverage import spans
+from topsync.model.refetch import OrderPart
 from topsync.operate import order_records, story_tables
 from topsync.operate.order_records import OrderRecords
 from topsync.operate.story import OrderEvidence
@@ -110,7 +111,7 @@ async def _with_records(evidence: OrderEvidence, kafka: KafkaSettings) -> OrderE
             registry,
             settings.load(EnricherSettings).enricher_group,
             evidence.tid,
-            refund_ids=[row.refund_id for row in evidence.facts.refunds if row.refund_id is not None],
+            parts=[OrderPart(row.kind, row.id) for row in evidence.facts.parts],
             since=evidence.since,
         )
     except TimeoutError:

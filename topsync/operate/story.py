@@ -15,8 +15,11 @@ from typing import Final
 from schemas import platform_time
 from schemas.change import Source
 from topsync.deadletters.letters import Letter
+from topsync.model import named
 from topsync.model.call_limits import APP
 from topsync.model.compacted_topic import TopicLoss
+from topsync.model.kind import PARTS, Kind
+from topsync.model.refetch import OrderPart
 from topsync.operate.order_records import HintRecord, OrderRecords, SnapshotRecord, VersionRecord
 from topsync.store.call_budget import Ban
 from topsync.store.dead_letters import Mark
@@ -122,7 +125,7 @@ class OrderEvidence:
 
     def _is_answered(self, hint: HintRecord) -> bool:
         change, row = hint.change, self.order
-        if row is None or change.refund_id is not None or row.fetched_at < change.settled_after:
+        if row is None or named.parts(change) or row.fetched_at < change.settled_after:
             return False
         return change.modified is None or row.modified >= change.modified
 
@@ -131,7 +134,7 @@ class OrderEvidence:
         """Whether anything is known of the order itself."""
         return bool(
             self.order
-            or self.facts.refunds
+            or self.facts.parts
             or self.facts.wait
             or self.facts.letters
             or self.facts.tombstones
@@ -221,7 +224,7 @@ def _of_hints(hints: Iterable[HintRecord]) -> Iterator[StoryEvent]:
     for hint in hints:
         change = hint.change
         is_message = change.source is Source.PUSH and change.reason is None
-        about = "" if change.refund_id is None else f", about refund {change.refund_id}"
+        about = "".join(f", about {kind} {part.id}" for kind, part in named.parts(change))
         if is_message:
             lag = _since(change.occurred_at, change.received_at)
             says = f"{change.event}{about}, which the platform sent {lag}"
@@ -236,7 +239,8 @@ def _of_hints(hints: Iterable[HintRecord]) -> Iterator[StoryEvent]:
             "occurred_at": change.occurred_at,
             "settled_after": change.settled_after,
             "modified": change.modified,
-            "refund_id": None if change.refund_id is None else str(change.refund_id),
+            **dict.fromkeys(kind.id_name for kind in PARTS),
+            **{kind.id_name: str(part.id) for kind, part in named.parts(change)},
             "done": None if hint.ahead is None else not hint.ahead,
             "record": str(hint.where),
         }
@@ -330,15 +334,16 @@ def _version_facts(version: VersionRecord) -> dict[str, object]:
 
 def _of_rows(evidence: OrderEvidence) -> Iterator[StoryEvent]:
     """The newest versions of the tables, as far as the topics do not show them."""
-    for row in (evidence.order, *evidence.facts.refunds):
+    for row in (evidence.order, *evidence.facts.parts):
         if row is None:
             continue
-        what = "the order" if row.refund_id is None else f"refund {row.refund_id}"
-        key = evidence.tid if row.refund_id is None else row.refund_id
+        what = name_of(row.kind, row.id)
         shown = [
             version
             for version in evidence.records.versions
-            if version.id == key and version.revision == row.revision and not version.is_tombstone
+            if (version.where.topic, version.id) == (row.kind.plural, row.id)
+            and version.revision == row.revision
+            and not version.is_tombstone
         ]
         facts: dict[str, object] = {"revision": row.revision, "source": row.source}
         if not shown:
@@ -367,7 +372,7 @@ def _of_letters(evidence: OrderEvidence) -> Iterator[StoryEvent]:
             yield StoryEvent(mark.closed_at, StoryEventKind.OPERATOR, says)
     for noted in evidence.facts.letters:
         if noted.event_id not in in_topic:
-            about = "" if not noted.refund_id else f", about refund {noted.refund_id}"
+            about = "" if noted.kind == Kind.ORDER else f", about {noted.kind} {noted.id}"
             facts = {"letter": None, "reason": noted.reason, "open": True}
             says = f"a dead letter, {noted.reason}{about}"
             yield StoryEvent(noted.noted_at, StoryEventKind.SET_ASIDE, says, facts)
@@ -415,15 +420,20 @@ def is_over(evidence: OrderEvidence) -> bool:
     wait, row = evidence.facts.wait, evidence.order
     if wait is None or row is None:
         return False
-    fetched = {refund.refund_id: refund.fetched_at for refund in evidence.facts.refunds}
-    for refund_id in wait.refund_ids:
-        if refund_id not in fetched or fetched[refund_id] < wait.settled_after:
+    fetched = {OrderPart(part.kind, part.id): part.fetched_at for part in evidence.facts.parts}
+    for part in wait.parts:
+        if part not in fetched or fetched[part] < wait.settled_after:
             return False
     return row.fetched_at >= wait.settled_after and (wait.modified is None or row.modified >= wait.modified)
 
 
 def _what(version: VersionRecord) -> str:
-    return f"refund {version.id}" if version.where.topic == "refunds" else "the order"
+    return name_of(Kind.known_plural(version.where.topic) or Kind.ORDER, version.id)
+
+
+def name_of(kind: Kind, id_: int) -> str:
+    """The order, or a part of it, in words."""
+    return "the order" if kind.leads else f"{kind} {id_}"
 
 
 def _brought(version: VersionRecord | StoredRow) -> str:

@@ -7,6 +7,8 @@ from typing import Final
 from schemas import platform_time
 from topsync.base import terminal
 from topsync.base.terminal import Cell, Column, Styled, Table, facts
+from topsync.model import named
+from topsync.model.kind import PARTS
 from topsync.operate import story, verdicts
 from topsync.operate.seller_tables import state_of
 from topsync.operate.story import OrderEvidence, StoryEvent, StoryEventKind
@@ -58,9 +60,9 @@ def head(evidence: OrderEvidence) -> Table:
         shown.add("seller", f"{evidence.seller_id}, who was never added here")
     for name, value in _rows(row):
         shown.add(name, value)
-    for refund in evidence.facts.refunds:
-        published = "" if refund.is_published else f", of which the topic has {refund.published_revision}"
-        shown.add(f"refund {refund.refund_id}", f"{refund.status}, revision {refund.revision}{published}")
+    for part in evidence.facts.parts:
+        published = "" if part.is_published else f", of which the topic has {part.published_revision}"
+        shown.add(f"{part.kind} {part.id}", f"{part.status}, revision {part.revision}{published}")
     if evidence.complete_until is not None:
         shown.add("complete until", platform_time.format(evidence.complete_until))
     if evidence.facts.owner is not None and evidence.is_known:
@@ -134,7 +136,10 @@ def document(evidence: OrderEvidence) -> dict[str, object]:
             "complete_until": evidence.complete_until,
         },
         "order": None if evidence.order is None else _stored(evidence.order),
-        "refunds": [_stored(refund) for refund in evidence.facts.refunds],
+        **{
+            kind.plural: [_stored(part) for part in evidence.facts.parts if part.kind is kind]
+            for kind in PARTS
+        },
         "standing": found[0].standing.value,
         "standings": [_standing(verdict) for verdict in found],
         "events": [
@@ -161,7 +166,7 @@ def _standing(verdict: OrderVerdict) -> dict[str, object]:
 
 def _stored(row: StoredRow) -> dict[str, object]:
     return {
-        **({} if row.refund_id is None else {"refund_id": str(row.refund_id)}),
+        **{name: str(id_) for name, id_ in named.ids(row.kind, row.id).items()},
         "status": row.status,
         "created": row.created,
         "modified": row.modified,

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Final
 
 from schemas import platform_time
-from topsync.model.compacted_topic import Compacted
 from topsync.model.refetch import LATE, LINGERING, MODIFIED_AHEAD, NO_NEWS, WAITING_IN_BACKLOG
+from topsync.operate import story
 from topsync.operate.story import OrderEvidence, duration, is_over
 from topsync.sellers import session_rules
 from topsync.store.order_facts import OrderWait
@@ -93,7 +93,7 @@ def verdicts(evidence: OrderEvidence) -> list[OrderVerdict]:
 
 
 def _erased(evidence: OrderEvidence) -> OrderVerdict:
-    left = evidence.order is not None or evidence.facts.refunds or evidence.facts.tombstones
+    left = evidence.order is not None or evidence.facts.parts or evidence.facts.tombstones
     if left:
         return OrderVerdict(
             OrderStanding.BEING_ERASED,
@@ -123,10 +123,10 @@ def _dead(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
 
 
 def _unpublished(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
-    for row in (evidence.order, *evidence.facts.refunds):
+    for row in (evidence.order, *evidence.facts.parts):
         if row is None or row.is_published:
             continue
-        what = "the order" if row.refund_id is None else f"refund {row.refund_id}"
+        what = story.name_of(row.kind, row.id)
         was = f"; the topic has revision {row.published_revision}" if row.published_revision else ""
         yield OrderVerdict(
             OrderStanding.UNPUBLISHED,
@@ -211,7 +211,7 @@ def _in_backlog(evidence: OrderEvidence) -> OrderVerdict:
 
 def _waiting(evidence: OrderEvidence, wait: OrderWait) -> OrderVerdict:
     why = EXPLAINED.get(wait.reason, f"it waits for a reason of another release, {wait.reason}")
-    about = f", with refund {', '.join(map(str, wait.refund_ids))}" if wait.refund_ids else ""
+    about = f", with {', '.join(f'{part.kind} {part.id}' for part in wait.parts)}" if wait.parts else ""
     tries = f"asked for again {wait.attempts} times" if wait.attempts else "not asked for again yet"
     if wait.reason == NO_NEWS and wait.modified is None:
         end = "if that brings nothing either, it is let go: nothing is known to be missing"
@@ -300,7 +300,7 @@ def _push(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
 
 def _lost(evidence: OrderEvidence) -> Iterator[OrderVerdict]:
     for loss in evidence.losses:
-        if loss.topic is Compacted.ORDERS:
+        if loss.kind.leads:
             yield OrderVerdict(
                 OrderStanding.TOPIC_LOST,
                 "the topic may lack it, although it was published",

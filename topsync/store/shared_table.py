@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, Generic
 
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 from topsync.model.unpublished import Unpublished
 from topsync.store.batching import Batcher
@@ -88,13 +89,13 @@ class SharedTables:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._shared: dict[str, SharedTable[Any, Any]] = {}
+        self._shared: dict[Kind, SharedTable[Any, Any]] = {}
 
     def of(self, table: VersionTable[V, T]) -> SharedTable[V, T]:
         """This table, shared."""
-        shared = self._shared.get(table.noun)
+        shared = self._shared.get(table.kind)
         if shared is None:
-            shared = self._shared[table.noun] = SharedTable(self._pool, table)
+            shared = self._shared[table.kind] = SharedTable(self._pool, table)
         return shared
 
 

@@ -35,7 +35,6 @@ async def run(lifetime: Lifetime, *, drain: bool = False) -> None:
     ):
         tables = SharedTables(pool)
         fetcher = Fetcher(opened.details, clock, sessions)
-        kept = parts.kinds(platform)
         enricher = Enricher(
             settings=own,
             kafka=kafka,
@@ -48,7 +47,7 @@ async def run(lifetime: Lifetime, *, drain: bool = False) -> None:
                     pool,
                     tables,
                     Bringer(fetcher, clock, registry),
-                    kinds=[kind for kind in KINDS.values() if kind.kind in kept],
+                    kinds=[KINDS[kind] for kind in parts.kinds(platform)],
                     linger=parts.linger_times(platform),
                 ),
                 bytes_in_flight=BytesInFlight(own.enricher_max_bytes),

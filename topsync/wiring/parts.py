@@ -141,14 +141,17 @@ def puller(
         changes_topic=registry.changes.name,
         settings=settings.load(CoverageSettings),
         detail_lag=detail_lag(),
-        with_refunds=Kind.REFUND in kinds(platform),
+        kinds=kinds(platform),
     )
 
 
-def kinds(platform: OrderPlatform) -> frozenset[Kind]:
-    """The kinds of objects that are kept: those that the platform has, refunds only where they are wanted."""
-    unwanted = frozenset() if settings.load(PlatformSettings).refunds else {Kind.REFUND}
-    return platform.kinds - unwanted
+def kinds(platform: OrderPlatform) -> tuple[Kind, ...]:
+    """The kinds of objects that are kept; the kind that leads is the first.
+
+    Those that the platform has, refunds only where they are wanted.
+    """
+    unwanted = set() if settings.load(PlatformSettings).refunds else {Kind.REFUND}
+    return tuple(kind for kind in Kind if kind in platform.kinds - unwanted)
 
 
 def linger_times(platform: OrderPlatform) -> LingerTimes:

@@ -119,7 +119,7 @@ class BatchReader:
     ) -> None:
         """Fetch what the hints name of each kind, all at the same time."""
         changes = [hint.change for hint in hints]
-        named = [(kind, decisions.coalesce(changes, kind.named, self.linger)) for kind in self.kinds]
+        named = [(kind, decisions.coalesce(changes, kind.kind, self.linger)) for kind in self.kinds]
         bring_named = partial(self._bring_named, taken_at=taken_at, late_before=late_before)
         async with asyncio.TaskGroup() as tasks:
             bringing = {
@@ -147,7 +147,7 @@ class BatchReader:
         known = await self.tables.of(kind.table).known(needs)
         part.doubtful |= {id_ for id_, state in known.items() if not state.published}
         needed = decisions.to_fetch(needs, known)
-        trail.answered(needs.keys() - needed.keys(), needs, known)
+        trail.answered(kind.kind, needs.keys() - needed.keys(), needs, known)
         if not kind.leads:
             return await self.bringer.bring([Wanted(kind, *item) for item in needed.items()], known, batch)
         failpoints.reach("enricher.known_read")

@@ -135,7 +135,7 @@ class Router:
         self.batch.outcomes.append(RecordOutcome(version.seller_id))
 
     def _postpone(self, version: OrderVersion) -> None:
-        metrics.ORDERS_POSTPONED.labels(MODIFIED_AHEAD).inc()
+        metrics.POSTPONED[version.kind].labels(MODIFIED_AHEAD).inc()
         self.batch.tids.add(version.tid)
         self.batch.postponed.append(
             Refetch(
@@ -175,7 +175,7 @@ class Router:
                 at=self.clock.now(),
                 origin=origin_of(record),
                 seller_id=seller_id,
-                subject=None if tid is None else Subject(tid, 0, reason),
+                subject=None if tid is None else Subject.of_order(tid, reason),
             )
         )
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 import pytest
 
 from consumer.enrich.backlog import Backlog
-from consumer.enrich.kinds.order import named
 from consumer.enrich.read import decisions
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
+from topsync.model.kind import Kind
 
 TID = 4000000000000000101
 NOW = at(1000)
@@ -92,7 +92,7 @@ def test_what_may_wait(
         received_at=newest,
         source=source,
     )
-    (need,) = decisions.coalesce([change], named).values()
+    (need,) = decisions.coalesce([change], Kind.ORDER).values()
     late_before = NOW - FRESH if is_behind else None
     waiting = {TID: reason} if reason else {}
     assert decisions.may_wait(need, late_before=late_before, waiting=waiting) is waits

@@ -17,6 +17,7 @@ from tests.store.databases import at
 from topsync.base.settings import KafkaSettings
 from topsync.deadletters import box
 from topsync.deadletters.box import Original
+from topsync.model.kind import Kind
 from topsync.store.open_letters import Subject
 from topsync.stream import topics
 
@@ -94,9 +95,13 @@ def is_stopped(outcomes: Sequence[RecordOutcome], *, spares_one: bool, limit: Li
     ("reason", "subject", "outcome"),
     [
         pytest.param("unreadable_change", None, RecordOutcome(ONE, "unreadable_change"), id="record"),
-        pytest.param("unstorable", Subject(7, 0, "unstorable"), RecordOutcome(ONE, "unstorable"), id="order"),
-        pytest.param("refund_refused", Subject(7, 8, "refund_refused"), None, id="a part of an order"),
-        pytest.param("unknown_seller", Subject(7, 0, "unknown_seller"), None, id="nobody's order"),
+        pytest.param(
+            "unstorable", Subject.of_order(7, "unstorable"), RecordOutcome(ONE, "unstorable"), id="order"
+        ),
+        pytest.param(
+            "refund_refused", Subject(7, Kind.REFUND, 8, "refund_refused"), None, id="a part of an order"
+        ),
+        pytest.param("unknown_seller", Subject.of_order(7, "unknown_seller"), None, id="nobody's order"),
     ],
 )
 def test_which_dead_letters_mean_that_we_may_be_the_cause(

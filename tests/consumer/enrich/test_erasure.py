@@ -93,4 +93,4 @@ async def test_a_fetch_in_flight_while_its_seller_is_erased_stores_and_postpones
     await refetches.postpone(shop.pool, batch.postponed, wait=timedelta(0))
     assert (written.rows, written.ahead) == (0, [])
     left = await erasures.preview(shop.pool, SELLER)
-    assert (left.orders, left.refetches) == (0, 0)
+    assert (left.stored[Kind.ORDER], left.refetches) == (0, 0)

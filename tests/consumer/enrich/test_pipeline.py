@@ -22,7 +22,6 @@ from consumer.enrich.read.batches import TakeTurn
 from consumer.enrich.republishing import Piece
 from consumer.enrich.write.published import Published
 from topsync.base.clock import ServerClock
-from topsync.model.compacted_topic import Compacted
 from topsync.model.kind import Kind
 
 Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
@@ -127,7 +126,7 @@ class Stages:
         """As a `Republishing` does, without end."""
         while True:
             tids = frozenset(self.dice.sample(range(ORDERS), 3))
-            assert await publish(Piece(Compacted.ORDERS, tids)) == len(tids)
+            assert await publish(Piece(Kind.ORDER, tids)) == len(tids)
             self.pieces += 1
             await self.take_time()
 

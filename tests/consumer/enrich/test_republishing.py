@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.enrich import republishing
-from topsync.store.republications import Candidate
+from topsync.store.versions import Candidate
 from topsync.stream import records
 
 PARTITIONS = 3

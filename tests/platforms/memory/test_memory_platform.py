@@ -31,6 +31,7 @@ from topsync.base.vault import Vault, new_key
 from topsync.budget.errors import CallLimitedError
 from topsync.coverage.pull import Puller
 from topsync.coverage.pull_request import PullRequest
+from topsync.model.kind import Kind
 from topsync.model.span import Span
 from topsync.operate import erase_command, installation_commands, seller_commands
 from topsync.platforms.platform_port import NotOfferedError
@@ -251,7 +252,7 @@ async def test_a_list_of_another_kind_names_each_order_once(
 ) -> None:
     """It is deeper than the platform pages, so that its windows are halved."""
     found = await pulling.puller.preview(pulling.request())
-    assert (found.listed, found.hinted, found.refunds_listed) == (ORDERS, ORDERS, None)
+    assert found.listed == found.hinted == {Kind.ORDER: ORDERS}
     listing, _ = await pulling.puller.list_parts(pulling.request())
     listed = {id_: modified for part in listing for id_, modified in part.orders.items()}
     assert {str(id_): int(modified.timestamp()) for id_, modified in listed.items()} == {
@@ -287,7 +288,7 @@ async def test_a_session_that_the_platform_refuses_is_refreshed(
     refreshed = await sessions.refused(account)
     assert refreshed is not None
     found = await pulling.puller.preview(pulling.request(token=refreshed.session.get_secret_value()))
-    assert found.listed == ORDERS
+    assert found.listed == {Kind.ORDER: ORDERS}
 
 
 async def test_a_seller_authorises_in_the_platforms_own_way(

@@ -46,7 +46,7 @@ def republish(
     on after a crash of any process, and after this command; `--id` finds it
     again. Exit status 0: it is done. docs/operations.md says when it is needed.
     """
-    from topsync.model.compacted_topic import Compacted
+    from topsync.model.kind import Kind
     from topsync.operate import republish_command
 
     if republication is not None:
@@ -57,9 +57,8 @@ def republish(
         sys.exit(asyncio.run(republish_command.follow(republication, cancel=cancel, wait=wait)))
     if cancel:
         raise typer.BadParameter("--cancel needs --id")
-    if only is not None and only not in [*Compacted]:
-        raise typer.BadParameter(f"--only is one of {', '.join(Compacted)}")
-    wish = republish_command.RepublishRequest(
-        seller, tids or [], None if only is None else Compacted(only), per_second, dry_run, wait
-    )
+    kind = None if only is None else Kind.known_plural(only)
+    if only is not None and kind is None:
+        raise typer.BadParameter(f"--only is one of {', '.join(one.plural for one in Kind)}")
+    wish = republish_command.RepublishRequest(seller, tids or [], kind, per_second, dry_run, wait)
     sys.exit(asyncio.run(republish_command.republish(wish)))

@@ -5,7 +5,6 @@ Source: docs/platform/gateway.md 3.2, 3.10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -28,12 +27,6 @@ RULES: Final = ListRules(
 )
 """Of all kinds. Lists reach back "three months" (docs/platform/gateway.md 3.1, 3.2); the export, which lists
 the same orders, says ninety days before today (3.6)."""
-
-
-_LISTS: Final[Mapping[Kind, ListCall[ListedTrade | ListedRefund]]] = {
-    Kind.ORDER: trades.INCREMENTS,
-    Kind.REFUND: refunds.RECEIVED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +52,7 @@ class TaobaoLists:
     ) -> ListAnswer:
         """See `topsync.platforms.port.Lists`."""
         try:
-            page = await _LISTS[kind].page(
+            page = await _list_of(kind).page(
                 self.client,
                 session,
                 window.start,
@@ -79,3 +72,11 @@ class TaobaoLists:
             {row.id: row.modified for row in page.rows},
             {} if kind is Kind.ORDER else {row.id: row.tid for row in page.rows},
         )
+
+
+def _list_of(kind: Kind) -> ListCall[ListedTrade | ListedRefund]:
+    match kind:
+        case Kind.ORDER:
+            return trades.INCREMENTS
+        case Kind.REFUND:
+            return refunds.RECEIVED

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.enrich.kinds.order import named
 from consumer.enrich.read import decisions
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
+from topsync.model.kind import Kind
 from topsync.model.known import Known
 
 
@@ -80,7 +80,7 @@ def test_times_in_the_future_in_a_hint_are_not_waited_for() -> None:
 def test_an_order_is_fetched_exactly_when_a_hint_of_it_is_not_answered(
     batch: list[Change], known: dict[int, Known]
 ) -> None:
-    wanted = decisions.to_fetch(decisions.coalesce(batch, named), known).keys()
+    wanted = decisions.to_fetch(decisions.coalesce(batch, Kind.ORDER), known).keys()
     assert wanted == {change.tid for change in batch if not answers(change, known.get(change.tid))}
 
 
@@ -105,14 +105,14 @@ def test_no_hint_is_left_unanswered_after_any_sequence_of_batches(
             )
             for change in batch
         ]
-        for tid in decisions.to_fetch(decisions.coalesce(arrived, named), known):
+        for tid in decisions.to_fetch(decisions.coalesce(arrived, Kind.ORDER), known):
             known[tid] = Known(at(now), at(now), True, STATUS)
         assert all(answers(change, known.get(change.tid)) for change in arrived)
 
 
 @given(batch=hints)
 def test_a_need_asks_for_no_less_than_any_of_its_hints(batch: list[Change]) -> None:
-    needs = decisions.coalesce(batch, named)
+    needs = decisions.coalesce(batch, Kind.ORDER)
     assert needs.keys() == {change.tid for change in batch}
     for change in batch:
         need = needs[change.tid]
@@ -124,12 +124,12 @@ def test_a_need_asks_for_no_less_than_any_of_its_hints(batch: list[Change]) -> N
 @given(batch=hints, order=st.randoms())
 def test_the_order_of_the_hints_does_not_matter(batch: list[Change], order: object) -> None:
     turned = sorted(batch, key=lambda change: change.settled_after, reverse=True)
-    assert decisions.coalesce(turned, named) == decisions.coalesce(batch, named)
+    assert decisions.coalesce(turned, Kind.ORDER) == decisions.coalesce(batch, Kind.ORDER)
 
 
 def test_a_hundred_hints_of_one_order_are_one_fetch() -> None:
     batch = [hint(1, second) for second in range(100)]
-    assert len(decisions.to_fetch(decisions.coalesce(batch, named), {})) == 1
+    assert len(decisions.to_fetch(decisions.coalesce(batch, Kind.ORDER), {})) == 1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,9 @@ def test_a_hundred_hints_of_one_order_are_one_fetch() -> None:
 def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
     sources: list[tuple[Source, float]], hinted_at: datetime | None
 ) -> None:
-    needs = decisions.coalesce([hint(1, 9, source=source, occurred=when) for source, when in sources], named)
+    needs = decisions.coalesce(
+        [hint(1, 9, source=source, occurred=when) for source, when in sources], Kind.ORDER
+    )
     assert needs[1].hinted_at == hinted_at
 
 
@@ -161,7 +163,7 @@ def test_freshness_is_measured_from_the_first_push_and_from_nothing_else(
 def test_when_a_hint_is_answered(
     modified: float | None, known: tuple[float, float] | None, answered: bool
 ) -> None:
-    (need,) = decisions.coalesce([hint(1, 10, modified=modified, source=Source.SWEEP)], named).values()
+    (need,) = decisions.coalesce([hint(1, 10, modified=modified, source=Source.SWEEP)], Kind.ORDER).values()
     stored_state = Known(at(known[0]), at(known[1]), False, STATUS) if known else None
     assert decisions.is_answered(need, stored_state) is answered
 
@@ -180,7 +182,7 @@ def test_when_a_message_is_answered(occurred: float, known: tuple[float, float],
     """Several messages report the same change, and often come shortly after each other."""
     message = hint(1, occurred + LAG_SECONDS, occurred=occurred)
     state = Known(at(known[0]), at(known[1]), False, STATUS)
-    (need,) = decisions.coalesce([message], named).values()
+    (need,) = decisions.coalesce([message], Kind.ORDER).values()
     assert decisions.is_answered(need, state) is answered
 
 
@@ -196,5 +198,5 @@ def test_when_a_message_is_answered(occurred: float, known: tuple[float, float],
 def test_a_message_needs_a_weaker_proof_than_a_list_that_comes_with_it(other: Change) -> None:
     state = Known(at(5), at(5.5), True, STATUS)
     message = hint(1, 5.4 + LAG_SECONDS, occurred=5.4)
-    assert decisions.to_fetch(decisions.coalesce([message], named), {1: state}) == {}
-    assert len(decisions.to_fetch(decisions.coalesce([message, other], named), {1: state})) == 1
+    assert decisions.to_fetch(decisions.coalesce([message], Kind.ORDER), {1: state}) == {}
+    assert len(decisions.to_fetch(decisions.coalesce([message, other], Kind.ORDER), {1: state})) == 1

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from consumer.enrich.kinds import order
 from consumer.enrich.read import decisions
 from schemas.change import Change, Source
 from tests.store.databases import SELLER, at
+from topsync.model.kind import Kind
 
 TID = 4000000000000000101
 NOW = at(1000)
@@ -68,19 +68,19 @@ def message(
     ],
 )
 def test_until_when_messages_wait(hints: Sequence[Change], seconds: float | None) -> None:
-    (need,) = decisions.coalesce(hints, order.named, PATIENCE).values()
+    (need,) = decisions.coalesce(hints, Kind.ORDER, PATIENCE).values()
     until = decisions.lingers_until(need, now=NOW, waiting={})
     assert until == (None if seconds is None else NOW + timedelta(seconds=seconds))
 
 
 def test_no_message_lingers_by_default() -> None:
-    (need,) = decisions.coalesce([message(ago=0)], order.named).values()
+    (need,) = decisions.coalesce([message(ago=0)], Kind.ORDER).values()
     assert decisions.lingers_until(need, now=NOW, waiting={}) is None
 
 
 @pytest.mark.parametrize("reason", ["backlog", "in_task", "late", "no_session", "not_there", "no_news"])
 def test_a_message_does_not_wait_where_its_order_waits_for_something_else(reason: str) -> None:
     """That may take half an hour, or until a seller is back, which is longer than a message may wait."""
-    (need,) = decisions.coalesce([message(ago=0)], order.named, PATIENCE).values()
+    (need,) = decisions.coalesce([message(ago=0)], Kind.ORDER, PATIENCE).values()
     assert decisions.lingers_until(need, now=NOW, waiting={TID: reason}) is None
     assert decisions.lingers_until(need, now=NOW, waiting={TID: "lingering"}) is not None

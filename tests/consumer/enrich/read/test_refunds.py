@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from consumer.enrich.kinds import order, refund
+from consumer.enrich.kinds import refund
 from consumer.enrich.kinds.order import ORDER
 from consumer.enrich.read import decisions
 from consumer.enrich.read.batch import Batch, KindPart
@@ -29,6 +29,7 @@ from tests.store.databases import (
 )
 from topsync.model.kind import Kind
 from topsync.model.known import Known
+from topsync.model.refetch import OrderPart
 from topsync.store import orders, refunds
 from topsync.store.orders import RefundLine
 from topsync.store.refunds import RefundVersion
@@ -120,10 +121,10 @@ def test_the_need_of_a_refund_has_its_own_promise_and_not_that_of_its_order() ->
             "refund_modified": at(4),
         }
     )  # fmt: skip
-    (need,) = decisions.coalesce([change], refund.named).values()
+    (need,) = decisions.coalesce([change], Kind.REFUND).values()
     assert need.modified == at(4)
     later = change.model_copy(update={"refund_modified": at(7), "source": Source.PUSH})
-    (both,) = decisions.coalesce([change, later], refund.named).values()
+    (both,) = decisions.coalesce([change, later], Kind.REFUND).values()
     assert both == replace(
         need,
         modified=at(7),
@@ -131,9 +132,9 @@ def test_the_need_of_a_refund_has_its_own_promise_and_not_that_of_its_order() ->
         reported_at=at(1),
         hinted_at=at(1),
         received_at=at(3),
-        by_refund_alone=False,
+        by_part_alone=False,
     )
-    assert decisions.coalesce([change], order.named)[TID].modified == at(9)
+    assert decisions.coalesce([change], Kind.ORDER)[TID].modified == at(9)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ async def test_a_refund_that_is_not_shown_as_promised_is_asked_for_again_with_it
     batch = await shop.read(shop.hint(refund_id=REFUND, **fields))  # type: ignore[arg-type]
     assert (batch.of(Kind.REFUND).versions, batch.dead_letters) == ({}, [])
     (later,) = batch.postponed
-    assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), reason)
+    assert (later.tid, later.parts, later.reason) == (TID, (OrderPart(Kind.REFUND, REFUND),), reason)
     assert batch.of(Kind.ORDER).versions.keys() == {TID}, "the order goes on"
 
 
@@ -165,7 +166,11 @@ async def test_a_refund_that_lies_ahead_is_no_version_and_is_asked_for_again(sho
     batch = await shop.read(shop.hint(refund_id=REFUND))
     assert batch.of(Kind.REFUND).versions == {}
     (later,) = batch.postponed
-    assert (later.tid, later.refund_ids, later.reason) == (TID, (REFUND,), "modified_ahead")
+    assert (later.tid, later.parts, later.reason) == (
+        TID,
+        (OrderPart(Kind.REFUND, REFUND),),
+        "modified_ahead",
+    )
     assert batch.of(Kind.ORDER).versions.keys() == {TID}, "the order goes on"
 
 
@@ -246,7 +251,7 @@ async def test_a_stored_order_that_is_older_than_its_refund_is_asked_for_again(s
     batch = await shop.read(shop.hint(settled=at(50), refund_id=REFUND))
     assert shop.gateway.fetched == [], "what is stored answers the hint"
     (later,) = batch.postponed
-    assert (later.tid, later.refund_ids) == (TID, ())
+    assert (later.tid, later.parts) == (TID, ())
     assert later.settled_after == batch.of(Kind.REFUND).versions[REFUND].fetched_at
 
 
