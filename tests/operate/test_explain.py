@@ -408,7 +408,7 @@ async def test_a_lost_topic_is_named_with_the_command_that_repairs_it(here: Inst
     await here.publish_versions(await here.store())
     await here.pool.execute(
         "insert into topic_losses (topic, found_by, reason) values ($1, $2, $3)",
-        Kind.ORDER.value,
+        Kind.ORDER.plural,
         Finder.ENRICHER.value,
         Reason.CUT_OFF.value,
     )
