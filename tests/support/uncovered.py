@@ -25,6 +25,9 @@ REPORT: Final = ROOT / ".local" / "coverage" / "report.json"
 REASONS: Final = ROOT / "tests" / "uncovered.toml"
 PAGE: Final = DOCS / "reference" / "coverage.md"
 
+NAMES: Final = "::"
+"""Stands between a file and the name of a function in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -43,7 +46,7 @@ class Function:
 
     @property
     def place(self) -> str:
-        return f"{self.file}::{self.name}"
+        return f"{self.file}{NAMES}{self.name}"
 
     @property
     def never_ran(self) -> bool:
@@ -103,12 +106,16 @@ def problems(measured: Iterable[Function], known: Sequence[Reason]) -> list[str]
 
 
 def page(measured: Sequence[Function], known: Sequence[Reason], *, machine: str) -> str:
-    """The page: figures by package, what never ran with its reasons, and what ran in part."""
+    """The page: figures by package, what never ran with its reasons, and what ran in part.
+
+    Args:
+        known: without `problems`.
+        machine: where the suite ran.
+    """
     parts = [HEAD.format(machine=machine), *_figures(measured), "", "## Functions that never ran", ""]
     for reason in known:
-        inside = [each for each in measured if each.never_ran and _is_for(reason, each)]
-        parts += [f"### {reason.title}", "", reason.why, "", *_listed(inside), ""]
-    parts += [IN_PART, *_listed([each for each in measured if each.ran_in_part])]
+        parts += [f"### {reason.title}", "", reason.why, "", *_listed(reason.places), ""]
+    parts += [IN_PART, *_listed(each.place for each in measured if each.ran_in_part)]
     return "\n".join([*parts, ""])
 
 
@@ -165,10 +172,10 @@ def _package_of(file: str) -> str:
     return "/".join([room, *inside[:1]]) if room == "topsync" else room
 
 
-def _listed(functions: Iterable[Function]) -> Iterator[str]:
-    for file, inside in groupby(functions, key=lambda each: each.file):
-        names = [f"`{each.name}`" if each.name else "what is outside of functions" for each in inside]
-        yield f"- `{file}`: {', '.join(names)}"
+def _listed(places: Iterable[str]) -> Iterator[str]:
+    for file, inside in groupby(places, key=lambda place: place.partition(NAMES)[0]):
+        names = [f"`{name}`" for place in inside if (name := place.partition(NAMES)[2])]
+        yield f"- `{file}`{': ' if names else ''}{', '.join(names)}"
 
 
 def _is_for(reason: Reason, function: Function) -> bool:
