@@ -9,6 +9,7 @@ from signal import SIGKILL
 
 import pytest
 
+from tests.support import measuring
 from topsync.base import failpoints
 from topsync.base.failpoints import POINT_VARIABLE, POINTS, REACHED_VARIABLE, FailPointError
 
@@ -26,7 +27,11 @@ for number in (1, 2, 3):
 def reaching(environment: dict[str, str]) -> tuple[int, str]:
     """Status and output of a process that reaches two points, three times each."""
     ended = subprocess.run(
-        [sys.executable, "-u", "-c", REACHING], capture_output=True, check=False, timeout=60, env=environment
+        [sys.executable, "-u", "-c", REACHING],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**environment, **measuring.VARIABLES},
     )
     return ended.returncode, ended.stdout.decode()
 

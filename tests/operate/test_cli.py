@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
 from tests.store.databases import SELLER
+from tests.support import measuring
 from topsync.base import settings, telemetry
 from topsync.operate import cli
 from topsync.operate.cli import arguments
@@ -98,7 +99,7 @@ def test_without_a_command_the_help_is_shown() -> None:
     ids=" ".join,
 )
 def test_a_missing_setting_is_one_line_and_status_2(arguments: tuple[str, ...]) -> None:
-    clean = {"PATH": "/usr/bin:/bin"}
+    clean = {"PATH": "/usr/bin:/bin", **measuring.VARIABLES}
     ended = subprocess.run(
         [sys.executable, "-m", "topsync", *arguments], capture_output=True, env=clean, timeout=60, check=False
     )
@@ -114,7 +115,7 @@ def by_itself(*arguments: str, **environment: str) -> tuple[int, str, str]:
     ended = subprocess.run(
         [sys.executable, "-m", "topsync", *arguments],
         capture_output=True,
-        env={"PATH": "/usr/bin:/bin", **environment},
+        env={"PATH": "/usr/bin:/bin", **measuring.VARIABLES, **environment},
         timeout=60,
         check=False,
     )
@@ -173,7 +174,7 @@ def test_an_argument_that_is_not_text_is_refused_in_one_line(arguments: tuple[st
     ended = subprocess.run(
         [sys.executable, "-m", "topsync", *arguments],
         capture_output=True,
-        env={"PATH": "/usr/bin:/bin"},
+        env={"PATH": "/usr/bin:/bin", **measuring.VARIABLES},
         timeout=60,
         check=False,
     )

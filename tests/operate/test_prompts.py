@@ -11,6 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests.store.databases import SELLER, emptied, settings_for
+from tests.support import measuring
 from tests.support.terminals import CTRL_C, CTRL_D, terminal
 from topsync.store import database, sellers
 from topsync.store.sellers import SellerState
@@ -123,7 +124,13 @@ def test_a_prompt_reads_its_line_from_any_kind_of_input(source: str, tmp_path: P
         ["bash", "-c", command],
         capture_output=True,
         cwd=tmp_path,
-        env={"SCRIPT": script, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd()), "LANG": "C.UTF-8"},
+        env={
+            "SCRIPT": script,
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(Path.cwd()),
+            "LANG": "C.UTF-8",
+            **measuring.VARIABLES,
+        },
         timeout=60,
         check=True,
     )

@@ -27,7 +27,9 @@ from topsync.base import retry
 from topsync.base.clock import ServerClock
 from topsync.base.settings import KafkaSettings, VaultSettings
 from topsync.base.vault import Vault, new_key
+from topsync.model.priority import Priority
 from topsync.model.refetch import BACKLOG, IN_TASK, LATE, Refetch
+from topsync.platforms.detail_task_port import DetailTasksRefused, DetailTaskState
 from topsync.platforms.taobao.calls import details, exports
 from topsync.platforms.taobao.detail_tasks import TaobaoDetailTasks
 from topsync.platforms.taobao.gateway.client import GatewayConfig, TopClient
@@ -348,6 +350,37 @@ async def test_an_application_without_the_right_drains_order_by_order_and_tries_
         assert desk.calls(CREATE) == 1
         assert len(await desk.hinted()) == RULES.alone_at_once
         assert await detail_tasks.open_tasks(desk.pool) == []
+
+
+class RefusingTasks:
+    """The platform refuses its tasks for a seller; the simulator refuses an API to all sellers or to none."""
+
+    max_orders = 100
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def request(
+        self, session: SecretStr, order_ids: Sequence[int], *, failed_before: int, priority: Priority
+    ) -> DetailTasksRefused:
+        self.requests += 1
+        return DetailTasksRefused("not for this seller", whole_application=False)
+
+    async def state(self, task_id: int, *, priority: Priority) -> DetailTaskState:
+        raise AssertionError("there is no task")
+
+
+async def test_a_seller_to_whom_tasks_are_refused_is_drained_order_by_order_and_asked_once(
+    desk: Desk,
+) -> None:
+    tasks = RefusingTasks()
+    bulk = replace(desk.bulk, tasks=tasks)
+    await desk.let_wait(desk.tids())
+    for _ in range(3):
+        await bulk.round()
+    assert tasks.requests == 1
+    assert len(await desk.hinted()) == RULES.alone_at_once
+    assert await detail_tasks.open_tasks(desk.pool) == []
 
 
 async def test_a_seller_whose_session_is_refused_does_not_occupy_the_tasks(desk: Desk) -> None:

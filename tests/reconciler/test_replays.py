@@ -209,6 +209,22 @@ async def test_a_session_that_is_refused_in_a_replay_is_noted_as_refused(desk: D
     assert seller.state is sellers.SellerState.EXPIRED
 
 
+async def test_a_replay_goes_on_with_a_session_that_was_stored_meanwhile(desk: Desk) -> None:
+    """The operator authorises the seller again while the replay still has the old session."""
+
+    async def refuses_the_old_session(request: web.Request) -> web.StreamResponse:
+        cipher = desk.replays.sessions.vault.encrypt(SecretStr("a newer session"))
+        await sellers.add(desk.pool, seller_id=SELLER, nick="demo_one", session_cipher=cipher)
+        return await answers_error(27, "invalid-sessionkey")(request)
+
+    await desk.ask(desk.now() - HOUR, desk.now())
+    desk.answers_next(refuses_the_old_session)
+    await desk.replays.round()
+    (outcome,) = await desk.outcomes()
+    assert (outcome.state, outcome.error) == ("done", None)
+    assert desk.gateway.seen[-1].form["session"] == "a newer session"
+
+
 async def test_a_span_longer_than_the_platform_lists_is_cut_and_the_outcome_says_so(
     desk: Desk,
 ) -> None:

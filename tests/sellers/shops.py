@@ -22,7 +22,7 @@ from topsync.sellers.session_refresh import SessionRefresher, life_of
 from topsync.sellers.sessions import Account, Sessions
 from topsync.simulator.authorisations import Authorisations
 from topsync.simulator.server import Simulator
-from topsync.simulator.settings import OAuthSettings, SimulatorSettings
+from topsync.simulator.settings import OAuthSettings, PlatformQuirks, SimulatorSettings
 from topsync.store import database, sellers
 from topsync.store.database import Pool
 from topsync.store.sellers import Seller
@@ -30,8 +30,15 @@ from topsync.store.sellers import Seller
 REDIRECT_URL = "https://shop.example/callback"
 
 
-def platform_settings(*, refreshable: bool = True) -> SimulatorSettings:
-    return SimulatorSettings(orders=20, sellers=2, oauth=OAuthSettings(refreshable=refreshable))
+def platform_settings(
+    *, refreshable: bool = True, closed_apis: frozenset[str] = frozenset()
+) -> SimulatorSettings:
+    return SimulatorSettings(
+        orders=20,
+        sellers=2,
+        oauth=OAuthSettings(refreshable=refreshable),
+        quirks=PlatformQuirks(closed_apis=closed_apis),
+    )
 
 
 def oauth_config(platform: Simulator) -> OAuthConfig:
@@ -122,10 +129,13 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(database_url: str, *, refreshable: bool = True) -> AsyncIterator[Shop]:
+async def open_shop(
+    database_url: str, *, refreshable: bool = True, closed_apis: frozenset[str] = frozenset()
+) -> AsyncIterator[Shop]:
     """A platform whose first seller is authorised as by `topsync sellers authorise`."""
     vault = Vault(VaultSettings(token_keys=SecretStr(new_key())))
-    async with Simulator(platform_settings(refreshable=refreshable)) as platform:
+    settings = platform_settings(refreshable=refreshable, closed_apis=closed_apis)
+    async with Simulator(settings) as platform:
         shop = Shop(platform, database_url, vault)
         async with shop.process() as process:
             await process.pool.execute("truncate sellers cascade")

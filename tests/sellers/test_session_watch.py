@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.sellers.shops import Process, Shop
+from tests.sellers.shops import Process, Shop, open_shop
 from tests.stream.clusters import create_topics, settings_for
 from tests.support.eventually import eventually
 from tests.support.systems import records
@@ -24,6 +24,7 @@ from topsync.platforms.taobao.sessions import TaobaoSubscriptions
 from topsync.sellers import session_watch
 from topsync.sellers.session_rules import REFUSED
 from topsync.sellers.session_watch import SessionWatch
+from topsync.simulator.faults.calls import SessionExpired
 from topsync.store import coverage, gaps, sellers
 from topsync.store.sellers import SellerState
 from topsync.stream import producer as producers
@@ -205,15 +206,39 @@ async def test_while_the_platform_is_away_the_replay_stays_due(
     shop: Shop, notifications: Notifications
 ) -> None:
     async with shop.process() as process, a_watch(process, notifications) as watch:
-        async with process.pool.acquire() as connection:
-            await coverage.prove(
-                connection, shop.seller_id, Span(process.clock.now() - timedelta(days=1), process.clock.now())
-            )
-        await sellers.pause(process.pool, shop.seller_id, "a test")
-        await sellers.resume(process.pool, shop.seller_id, REFUSED)
+        await make_due(shop, process)
         await shop.platform.stop()
         await watch.look()
         assert (await shop.seller(process)).replay_due
+        assert await gaps.open_gaps(process.pool) == []
+
+
+async def test_what_was_missed_is_pulled_also_where_the_platform_grants_no_subscription(
+    migrated_database_url: str, notifications: Notifications
+) -> None:
+    """Without messages sweeps have to do; but without the gap nothing would bring what was missed."""
+    async with (
+        open_shop(migrated_database_url, closed_apis=frozenset({PERMIT})) as shop,
+        shop.process() as process,
+        a_watch(process, notifications) as watch,
+    ):
+        await make_due(shop, process)
+        await watch.look()
+        [gap] = await gaps.open_gaps(process.pool)
+        assert (gap.seller_id, gap.cause) == (shop.seller_id, session_watch.BACK)
+        assert not (await shop.seller(process)).replay_due
+
+
+async def test_a_session_that_is_refused_to_the_watch_is_known_to_be_refused(
+    shop: Shop, notifications: Notifications
+) -> None:
+    async with shop.process() as process, a_watch(process, notifications) as watch:
+        await make_due(shop, process)
+        await process.pool.execute("update sellers set refresh_cipher = null")
+        shop.platform.conductor.strike(SessionExpired(api=PERMIT))
+        await watch.look()
+        seller = await shop.seller(process)
+        assert (seller.state, seller.reason, seller.replay_due) == (SellerState.EXPIRED, REFUSED, True)
         assert await gaps.open_gaps(process.pool) == []
 
 
@@ -224,6 +249,16 @@ async def test_a_seller_without_a_bulk_start_gets_no_gap(shop: Shop, notificatio
         await watch.look()
         assert await gaps.open_gaps(process.pool) == []
         assert not (await shop.seller(process)).replay_due
+
+
+async def make_due(shop: Shop, process: Process) -> None:
+    """Let a seller with a proven day come back."""
+    async with process.pool.acquire() as connection:
+        await coverage.prove(
+            connection, shop.seller_id, Span(process.clock.now() - timedelta(days=1), process.clock.now())
+        )
+    await sellers.pause(process.pool, shop.seller_id, "a test")
+    await sellers.resume(process.pool, shop.seller_id, REFUSED)
 
 
 def permits(shop: Shop) -> int:

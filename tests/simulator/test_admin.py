@@ -134,6 +134,14 @@ async def test_faults_reach_the_channel_and_are_remembered(client: Client) -> No
     assert "visibility" in faults["catalogue"]
 
 
+async def test_a_fault_of_the_channel_that_is_lifted_is_over_before_its_time(client: Client) -> None:
+    for name in ("cut", "silence", "refuse"):
+        await client.admin("POST", f"/faults/{name}", {"seconds": 600})
+    assert await client.admin("DELETE", "/faults") == {"lifted": 3}
+    ledger = client.simulator.channel.ledger()
+    assert [ledger[name] for name in ("cut", "silent", "refusing")] == [0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [

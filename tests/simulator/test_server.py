@@ -11,6 +11,9 @@ import aiohttp
 
 from schemas import platform_time
 from tests.simulator.platform_client import ALL_TYPES, Client, frozen_clock, make_world, small, tids
+from topsync.simulator.channel.queue import OutboundMessage
+from topsync.simulator.channel.websocket import Message, Opcode
+from topsync.simulator.faults.base import Visit
 from topsync.simulator.server import Simulator
 
 
@@ -68,6 +71,14 @@ def test_no_session_or_secret_shows_in_a_repr() -> None:
     seller = make_world().books[0].seller
     assert seller.session not in repr(seller)
     assert simulator_settings.app_secret not in repr(simulator_settings)
+    assert seller.session not in repr(Visit("an api", seller, {"session": seller.session}))
+
+
+def test_no_content_of_a_message_shows_in_a_repr() -> None:
+    """It holds a buyer's data."""
+    message = OutboundMessage(1, "nick", "topic", '{"buyer_nick": "somebody"}', frozen_clock().now(), "1")
+    assert "somebody" not in repr(message)
+    assert repr(Message(Opcode.BINARY, b"somebody")) == "Message(BINARY, 8 bytes)"
 
 
 def test_the_clock_can_start_anywhere() -> None:

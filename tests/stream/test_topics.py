@@ -59,6 +59,14 @@ async def test_creating_is_idempotent_also_for_processes_that_do_it_at_once(
     assert {topic.partitions for topic in (registry.changes, registry.snapshots, registry.orders)} == {4}
 
 
+async def test_more_replicas_than_there_are_brokers_are_refused_with_the_topic_and_the_reason(
+    kafka_bootstrap_servers: str, topic_prefix: str
+) -> None:
+    kafka = settings_for(kafka_bootstrap_servers, topic_prefix).model_copy(update={"replication_factor": 9})
+    with pytest.raises(TopicsError, match=rf"cannot create the topic {topic_prefix}\..*eplication factor"):
+        await topic_admin.apply(kafka)
+
+
 async def test_the_topic_of_orders_is_compacted_and_keeps_tombstones_for_a_day(
     kafka_bootstrap_servers: str, topic_prefix: str
 ) -> None:

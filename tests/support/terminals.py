@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.support import measuring
+
 WITHIN_SECONDS = 60.0
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
@@ -59,7 +61,13 @@ def terminal(*arguments: str, environment: Mapping[str, str]) -> Iterator[Termin
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "C.UTF-8", **environment},
+        env={
+            "PATH": os.environ["PATH"],
+            "TERM": "xterm",
+            "LANG": "C.UTF-8",
+            **measuring.VARIABLES,
+            **environment,
+        },
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )

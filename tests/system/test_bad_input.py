@@ -112,13 +112,17 @@ async def test_unreadable_input_is_kept_whole_and_stops_and_shows_nothing(
         assert "asked again for 1 of 1" in retried
         await eventually(lambda: is_fetched_after(system, exported, before))
         assert "unreadable_snapshot" not in await system.run("deadletter", "list")
+        closing = ("deadletter", "close", ids["unreadable_message"], "--because", "a test", "--yes")
+        closed = await system.run(*closing)
+        assert "unreadable_message" not in await system.run("deadletter", "list")
+        assert "a test" in await system.run("deadletter", "show", ids["unreadable_message"])
         await systems.rows(system, "drop trigger refused on orders")
         await eventually(lambda: are_stored(system, [refused]))
 
         await systems.require_clean_audit(system)
         logs = {log.name: log.read_bytes() for log in system.group.folder.glob("*.log")}
         assert {f"{name}.log" for name in SERVICES} <= logs.keys()
-        logs["topsync deadletter"] = "".join([*shown, retried]).encode()
+        logs["topsync deadletter"] = "".join([*shown, retried, closed]).encode()
         logs["topsync sellers"] = said.encode()
         logs["headers"] = await all_headers(system)
         logs |= {f"server: {log.name}": log.read_bytes() for log in server_logs}

@@ -15,6 +15,7 @@ from topsync.base.errors import OperatorError
 from topsync.model.priority import Priority
 from topsync.operate import erase_command, seller_commands
 from topsync.platforms.taobao.calls import messages
+from topsync.sellers import erasure
 from topsync.simulator.server import Simulator
 from topsync.simulator.settings import SimulatorSettings
 from topsync.store import erasures, sellers
@@ -37,11 +38,15 @@ def work_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def erase(confirmation: str | None = NICK, *, answer: str = "") -> int:
+async def erase(
+    confirmation: str | None = NICK, *, answer: str = "", stalled_after_seconds: float = 30
+) -> int:
     async def ask(_: str) -> str:
         return answer
 
-    return await erase_command.erase(str(SELLER), confirmation, ask, stalled_after_seconds=30)
+    return await erase_command.erase(
+        str(SELLER), confirmation, ask, stalled_after_seconds=stalled_after_seconds
+    )
 
 
 def files(folder: Path) -> list[Path]:
@@ -87,6 +92,22 @@ async def test_it_says_what_goes_and_what_stays_and_files_go_too(
         await seller_commands.pause(NICK, "a test")
     with pytest.raises(OperatorError, match="not paused but erased"):
         await seller_commands.resume(NICK)
+
+
+async def test_without_enrichers_it_names_them_and_the_next_run_goes_on(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(erasure, "QUIET_SECONDS", 0.1)
+    async with enricher(), producers.idempotent(installation.kafka) as producer:
+        await producer.publish([snapshot(installation, "an order", modified=5, fetched=10)])
+        await eventually(lambda: is_published(installation, TID))
+    with pytest.raises(OperatorError, match=r"1 orders of a seller .* Start `topsync enrich`"):
+        await erase(stalled_after_seconds=1)
+    assert capsys.readouterr().err.count("nothing moves: waiting for the enrichers") == 1
+    assert (await erasures.left(installation.pool, SELLER)).orders == 1
+    async with enricher():
+        assert await erase() == 0
+    assert await erasures.left(installation.pool, SELLER) == Left(0, 0)
 
 
 async def test_a_platform_that_does_not_answer_is_informed_by_the_next_run(

@@ -53,10 +53,6 @@ class Dice:
         self._supply = supply
         return drawn
 
-    def between(self, low: int, high: int) -> int:
-        """A whole number in [low, high]."""
-        return low + self.below(high - low + 1)
-
     def chance(self, per_cent: int) -> bool:
         """True in `per_cent` of a hundred cases."""
         return self.below(100) < per_cent

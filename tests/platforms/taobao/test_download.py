@@ -145,6 +145,8 @@ async def test_a_failed_download_leaves_nothing_and_asks_for_a_fresh_url(
         "ftp://127.0.0.1/x",
         "//127.0.0.1/x",
         "http://[broken",
+        "http://127.0.0.1:http/x",
+        "http://127.0.0.1/\x00",
         "",
     ],
 )

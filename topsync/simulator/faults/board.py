@@ -192,11 +192,6 @@ class FaultBoard:
     bans: dict[str, BanCount] = field(default_factory=dict)
     """Calls during bans, by scope."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no fault is on or planned."""
-        return not self._switches
-
     def switch_on(self, fault: Fault) -> Switch:
         """Plan a fault; it is in force as soon as its time has come.
 

@@ -60,6 +60,19 @@ async def test_nothing_is_listed_before_it_arrives() -> None:
         assert (await arrived(platform, START, now(platform) + SECOND)).rows == []
 
 
+async def test_an_old_order_is_listed_as_it_was_until_its_change_arrives() -> None:
+    async with running(Form(), orders=50, visibility_delay_seconds=1200) as platform:
+        before = await arrived(platform, START - DAY, START)
+        order = before.rows[0]
+        platform.happens("memo", order.tid)
+        platform.simulator.clock.advance(1)
+        assert (await arrived(platform, START - DAY, START)).rows == before.rows
+        platform.simulator.clock.advance(1200)
+        assert (await arrived(platform, START - DAY, START)).rows == before.rows[1:]
+        (late,) = (await arrived(platform, START, now(platform) + SECOND)).rows
+        assert late.tid == order.tid
+
+
 async def test_without_delay_arrivals_are_the_modifications(platform: Platform) -> None:
     platform.order("pay", "ship")
     platform.order(lines=2)

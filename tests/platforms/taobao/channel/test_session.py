@@ -226,6 +226,7 @@ def test_at_the_end_confirms_are_sent_and_new_messages_are_released() -> None:
     recorder = connected()
     recorder.session.leave()
     assert recorder.session.receive_binary(push(7)) is None
+    assert recorder.session.receive_oversized(cut(push(8, content=LONG))) is None
     assert recorder.session.confirms([6]) == [encode(messages.confirm("token-1", 6))]
     with pytest.raises(SessionError):
         recorder.session.pull_request()

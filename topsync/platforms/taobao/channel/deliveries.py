@@ -143,9 +143,6 @@ class ConfirmOutbox:
         self._room = asyncio.Event()
         self._room.set()
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
     @property
     def is_crowded(self) -> bool:
         """Whether no new messages should be taken in now."""

@@ -1,1 +1,0 @@
-"""`make coverage`: which parts of the product the suite does not run, and why."""
