@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,7 +23,6 @@ class Audited:
     """The measurements of an audit."""
 
     orders: int
-    seconds: float
     processor_seconds: float
     simulator_seconds: float
     peak_megabytes: float
@@ -47,18 +45,17 @@ async def _measure(orders: int) -> Audited:
 async def _audit(system: System, orders: int) -> Audited:
     simulator = system.processes["simulate"].pid
     before = usage.processor_seconds(simulator)
-    began = time.perf_counter()
     process = await system.group.start("audit", system.command("audit"), env=system.environment)
     peak = usage.Peak(process.pid)
     async with asyncio.timeout(AUDIT_SECONDS):
         while not usage.has_ended(process.pid):
             peak.look()
             await asyncio.sleep(POLL_SECONDS)
-    seconds, spent = time.perf_counter() - began, usage.processor_seconds(process.pid)
+    spent = usage.processor_seconds(process.pid)
     await process.wait()
     log = process.log.read_text()
     assert "missing=0 stale=0" in log, f"the audit found differences:\n{process.log_tail()}"
-    return Audited(orders, seconds, spent, usage.processor_seconds(simulator) - before, peak.megabytes)
+    return Audited(orders, spent, usage.processor_seconds(simulator) - before, peak.megabytes)
 
 
 SETUP: Final = (
@@ -80,7 +77,6 @@ def _rows(audited: Audited) -> list[Row]:
             digits=3,
         ),
         Row(what=f"{where}: peak memory", value=audited.peak_megabytes, unit="MB"),
-        Row(what=f"{where}: whole time", value=audited.seconds, unit="s", digits=1),
         Row(
             what=f"{where}: processor time of the simulator",
             value=audited.simulator_seconds,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks import dlt_merge
-from benchmarks.bulk_system import OURS, PARTITIONS, SELLERS, BulkSystem, Checked, Progress, bulk_system
+from benchmarks.bulk_system import OURS, PARTITIONS, SELLERS, Checked, Progress, bulk_system
 from benchmarks.report import Report, Row, orders_option
 from benchmarks.subscriber import percentiles, subscribed
 from topsync.local.system import System
@@ -107,18 +107,11 @@ async def _live_beside() -> list[float]:
             await asyncio.sleep(WARM_UP_SECONDS)
             subscriber.waits.clear()
             loading = tasks.create_task(bulk.load())
-            waits = await _until_loaded(bulk, subscriber.waits, loading)
+            await bulk.until_loaded(loading)
+            waits = list(subscriber.waits)
             await loading
             changing.cancel()
     return waits
-
-
-async def _until_loaded(bulk: BulkSystem, waits: list[float], loading: asyncio.Task[Progress]) -> list[float]:
-    """The waits until all exported orders are published."""
-    async with bulk.watching() as is_loaded:
-        while not loading.done() and not await is_loaded():  # noqa: ASYNC110 -- elsewhere
-            await asyncio.sleep(TICK_SECONDS)
-    return list(waits)
 
 
 async def _change(system: System, seller: Mapping[str, Any]) -> None:

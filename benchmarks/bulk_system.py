@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -38,6 +38,7 @@ SELLERS: Final = 3
 
 PARTITIONS: Final = 4
 
+READY_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 0.5
 READ_SECONDS: Final = 1800.0
@@ -90,9 +91,17 @@ class BulkSystem:
     metrics_port: int
 
     async def start(self) -> None:
-        """Start push and the enricher."""
+        """Start push and the enricher; returns when the enricher does its work."""
         await self.system.start("push")
         await self.system.start("enrich", {"TOPSYNC_TELEMETRY_PORT": str(self.metrics_port)})
+        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(READY_SECONDS):
+            while True:
+                self.system.require_running()
+                with suppress(httpx.TransportError):
+                    ready = await client.get(f"http://127.0.0.1:{self.metrics_port}/readyz")
+                    if ready.is_success:
+                        return
+                await asyncio.sleep(POLL_SECONDS)
 
     async def export_files(self, folder: Path) -> list[Path]:
         """The sellers' export files, downloaded."""
@@ -116,9 +125,9 @@ class BulkSystem:
             ProcessFailedError: it failed.
         """
         before = self._processor_seconds()
-        ids = [str(seller["user_id"]) for seller in self.sellers]
+        named = [f"--seller={seller['user_id']}" for seller in self.sellers]
         process = await self.system.group.start(
-            "bootstrap", self.system.command("bootstrap", *ids), env=self.system.environment
+            "bootstrap", self.system.command("bootstrap", *named), env=self.system.environment
         )
         progress = Progress(time.time())
         self.system.processes["bootstrap"] = process
@@ -177,6 +186,12 @@ class BulkSystem:
                                 last_order_at = max(last_order_at, record.timestamp / 1000)
         assert not missing, f"{len(missing)} exported orders are not in the topic"
         return Checked(len(exported), first_line_at, last_order_at)
+
+    async def until_loaded(self, loading: asyncio.Task[Progress]) -> None:
+        """Wait until all exported orders are published; at the latest until `load` has ended."""
+        async with self.watching() as is_loaded:
+            while not loading.done() and not await is_loaded():  # noqa: ASYNC110 -- elsewhere
+                await asyncio.sleep(LOOK_SECONDS)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:

@@ -33,7 +33,7 @@ ORDERS: Final = 6_000
 PARTITIONS: Final = 2
 """As many as there are cores: most of the broker's work is the transactions of each partition."""
 
-ROUNDS: Final = 1
+ROUNDS: Final = 3
 WARM_UP_RATE: Final = 400
 WARM_UP_SECONDS: Final = 8.0
 """Until all orders are in the table, and the broker's just-in-time compiler has seen the measured path."""

@@ -8,6 +8,7 @@ process runs count. With `--out`, the stacks go to files that speedscope and fla
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import re
 import signal
@@ -35,7 +36,7 @@ SECONDS: Final = 20.0
 BULK_ORDERS: Final = 30_000
 PUSH_MESSAGES: Final = 300_000
 
-SAMPLES_PER_SECOND: Final = 200
+SAMPLES_PER_SECOND: Final = 100
 FUNCTIONS: Final = 30
 ROOMS: Final = 25
 
@@ -52,6 +53,11 @@ _BUILT: Final = re.compile(r"(?:^|/)(?P<library>uvloop|libuv|llhttp|httptools|as
 """Libraries whose native code names the source files that it was built from."""
 
 _BUILT_INTO: Final = {"libuv": "uvloop", "llhttp": "httptools"}
+_IDLE: Final = re.compile(
+    r";(epoll_p?wait|PyThread_acquire_lock_timed|pthread_cond_timedwait) \([^)]*\)(;0x[^;]*)*$"
+)
+"""Stacks that wait for events or for work: with native code, py-spy takes some of them for running."""
+
 _STANDARD: Final = re.compile(r"/lib/python3\.\d+/(?P<module>.*)$|^<frozen (?P<frozen>.*)>$")
 
 
@@ -152,9 +158,11 @@ async def _bulk(orders: int) -> Mapping[str, Path]:
                 found[name] = group.folder / f"{name}.stacks"
                 samplers.append(await _sampler(group, name, pid, found[name]))
 
-        await bulk.load(began=sample)
+        loading = asyncio.create_task(bulk.load(began=sample))
+        await bulk.until_loaded(loading)
         for sampler in samplers:
             await sampler.stop()
+        await loading
     return found
 
 
@@ -186,6 +194,8 @@ def shares(stacks: str) -> Shares:
     found = Shares()
     for line in stacks.splitlines():
         frames, _, count = line.rpartition(" ")
+        if _IDLE.search(frames):
+            continue
         if stack := list(_frames(frames)):
             found.add(stack, int(count))
     return found
