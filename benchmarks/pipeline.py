@@ -50,7 +50,7 @@ LAGS_SECONDS: Final = 1.0
 ARRIVE_SHARE: Final = 0.97
 """A contestant keeps up if the slowest hundredth waits no longer, and this share of the changes arrives."""
 
-READY_SECONDS: Final = 30.0
+READY_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 2.0
 
 TOPSYNC: Final = "topsync"
@@ -181,14 +181,26 @@ async def _prepare_bare(system: System) -> None:
 async def _climb(installation: Installation, name: str) -> Steps:
     """Start a contestant, and raise the rate until it does not keep up."""
     steps: dict[int, Step] = {}
-    async with contestant(installation, name) as (push, worker):
+    async with (
+        subscribed(installation.system, PARTITIONS, PREFIXES[name]) as subscriber,
+        contestant(installation, name) as (push, worker),
+    ):
+        await installation.set_rate(WARM_UP_RATE)
+        await _first(installation.system, subscriber)
         await installation.at_rate(WARM_UP_RATE, WARM_UP_SECONDS)
-        async with subscribed(installation.system, PARTITIONS, PREFIXES[name]) as subscriber:
-            for rate in RATES:
-                steps[rate] = await _step(installation, subscriber, (push, worker), rate)
-                if not steps[rate].keeps_up:
-                    break
+        for rate in RATES:
+            steps[rate] = await _step(installation, subscriber, (push, worker), rate)
+            if not steps[rate].keeps_up:
+                break
     return steps
+
+
+async def _first(system: System, subscriber: Subscriber) -> None:
+    """Wait until the first order arrives: the processes have started."""
+    async with asyncio.timeout(READY_SECONDS):
+        while not subscriber.waits:
+            system.require_running()
+            await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
@@ -234,7 +246,9 @@ async def _step(
         usage.processor_seconds(process) - so_far for process, so_far in zip(processes, before, strict=True)
     ]
     if len(waits) < 2:
-        return Step(float("inf"), float("inf"), 0.0, 0.0, 0.0, 0.0, 0.0)
+        raise RuntimeError(
+            f"at {rate} changes a second, no orders arrive; see {installation.system.group.folder}"
+        )
     each = [seconds / len(waits) for seconds in spent]
     return Step(*percentiles(waits), len(waits) / (rate * STEP_SECONDS), *each)
 
