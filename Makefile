@@ -31,7 +31,7 @@ coverage: setup ## what the tests do not run: docs/reference/coverage.md; option
 	$(VENV)/coverage combine --quiet && $(VENV)/coverage report && \
 	$(VENV)/coverage json --quiet && $(VENV)/python -m tests.support.uncovered && exit $$status
 
-bench: setup ## what topsync does per second, and what this machine can do; names of benchmarks and --write in ARGS="..."
+bench: setup ## what topsync does per second, and what this machine can do; names of benchmarks and --write in ARGS="...", or "profile enrich"
 	@$(VENV)/python -m benchmarks $(ARGS)
 
 soak: setup ## long kills and outages, and ten minutes of random bytes for the channel; ARGS="kills" or "channel --minutes 60"
@@ -60,6 +60,7 @@ constraints: setup ## write the constraints files from pyproject.toml (ARGS=--up
 	$(PIP_COMPILE) --extra local --extra dev --output-file constraints.txt pyproject.toml
 	@$(VENV)/python -c '$(EXTRA)' java | $(PIP_COMPILE) --output-file constraints-java.txt -
 	@$(VENV)/python -c '$(EXTRA)' soak | $(PIP_COMPILE) --output-file constraints-soak.txt -
+	@$(VENV)/python -c '$(EXTRA)' dlt | $(PIP_COMPILE) --output-file constraints-dlt.txt -
 
 clean: ## remove everything that was installed, fetched or made here
 	rm -rf .venv .local

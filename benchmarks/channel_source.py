@@ -64,13 +64,18 @@ def tids(messages: int) -> range:
 
 
 def _message(number: int, now: Date) -> bytes:
-    """A WebSocket message like the platform's: fields, types and order of vector `data_push`."""
-    tid = FIRST_TID + number
     seller = number % SELLERS
+    return message(
+        number, FIRST_TID + number, 2_200_000_000_001 + seller, f"示例店铺{seller}", Date(now + number)
+    )
+
+
+def message(number: int, tid: int, seller_id: int, nick: str, at: Date) -> bytes:
+    """A WebSocket message like the platform's: fields, types and order of vector `data_push`."""
     content = (
         f'{{"buyer_nick":"t**{number % 10}","buyer_open_uid":"AAExampleOpenUid{number:08}","payment":"44.00",'
         f'"post_fee":"0.00","oid":{tid + 1},"tid":{tid},"type":"guarantee_trade",'
-        f'"seller_nick":"示例店铺{seller}"}}'
+        f'"seller_nick":"{nick}"}}'
     )
     frame = Frame(
         MessageType.SEND,
@@ -80,11 +85,11 @@ def _message(number: int, now: Date) -> bytes:
             "id": Int64(FIRST_ID + number),
             "topic": TOPICS[number % len(TOPICS)],
             "content": content,
-            "time": Date(now + number),
-            "outtime": Date(now + number + 100),
+            "time": at,
+            "outtime": Date(at + 100),
             "publisher": "12497914",
-            "userid": Int64(2_200_000_000_001 + seller),
-            "nick": f"示例店铺{seller}",
+            "userid": Int64(seller_id),
+            "nick": nick,
             "dataid": Int64(tid),
             "retried": Int32(0),
         },
@@ -93,34 +98,21 @@ def _message(number: int, now: Date) -> bytes:
     return b"\x82\x7e" + _LENGTH.pack(len(payload)) + payload
 
 
-class Source(asyncio.Protocol):
-    """The platform's side of a connection."""
+class ServedConnection(asyncio.Protocol):
+    """The platform's side of a connection, which is accepted whatever the client says of itself."""
 
-    def __init__(self, messages: int, rate: float | None) -> None:
-        now = date_of(datetime.now(UTC))
-        self._messages = messages
-        self._block_messages = max(1, round(rate * TICK_SECONDS)) if rate else BLOCK_MESSAGES
-        rendered = [_message(number, now) for number in range(messages)]
-        self._blocks = deque(
-            b"".join(rendered[start : start + self._block_messages])
-            for start in range(0, messages, self._block_messages)
-        )
-        self._rate = rate
+    def __init__(self) -> None:
         self._handshake: ServerProtocol | None = ServerProtocol()
-        self._received: list[tuple[float, bytes]] = []
-        self._received_bytes = 0
-        self._confirm_bytes = 6 + len(_a_confirm())
-        self._sent_at: list[float] = []
         self._writable = asyncio.Event()
         self._writable.set()
-        self._accepted = asyncio.Event()
-        self._something = asyncio.Event()
+        self.accepted = asyncio.Event()
         self._transport: asyncio.Transport
-
-    # Called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.accepted.clear()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -131,10 +123,17 @@ class Source(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._handshake is not None:
             self._take_handshake(self._handshake, data)
-            return
-        self._received.append((time.perf_counter(), data))
-        self._received_bytes += len(data)
-        self._something.set()
+        else:
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Called with what the client writes after the handshake."""
+
+    async def push(self, messages: bytes) -> None:
+        """Write rendered messages, as soon as the client takes them; if it is gone, they are lost."""
+        await self._writable.wait()
+        if not self._transport.is_closing():
+            self._transport.write(messages)
 
     def _take_handshake(self, protocol: ServerProtocol, data: bytes) -> None:
         protocol.receive_data(data)
@@ -145,15 +144,41 @@ class Source(asyncio.Protocol):
                 connect = decode(bytes(event.data))
                 protocol.send_binary(encode(Frame(MessageType.CONNECTACK, flag=connect.flag, token=TOKEN)))
                 self._handshake = None
-                self._accepted.set()
+                self.accepted.set()
         for written in protocol.data_to_send():
             self._transport.write(written)
+
+
+class Source(ServedConnection):
+    """A connection that pushes messages and keeps what comes back."""
+
+    def __init__(self, messages: int, rate: float | None) -> None:
+        super().__init__()
+        now = date_of(datetime.now(UTC))
+        self._messages = messages
+        self._block_messages = max(1, round(rate * TICK_SECONDS)) if rate else BLOCK_MESSAGES
+        rendered = [_message(number, now) for number in range(messages)]
+        self._blocks = deque(
+            b"".join(rendered[start : start + self._block_messages])
+            for start in range(0, messages, self._block_messages)
+        )
+        self._rate = rate
+        self._received: list[tuple[float, bytes]] = []
+        self._received_bytes = 0
+        self._confirm_bytes = 6 + len(_a_confirm())
+        self._sent_at: list[float] = []
+        self._something = asyncio.Event()
+
+    def take(self, data: bytes) -> None:
+        self._received.append((time.perf_counter(), data))
+        self._received_bytes += len(data)
+        self._something.set()
 
     # What is measured
 
     async def run(self) -> dict[str, object]:
         """Push everything, wait for the confirms, and return the results."""
-        await self._accepted.wait()
+        await self.accepted.wait()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._push()
             while not self._is_complete():

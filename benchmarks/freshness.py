@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import statistics
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 import httpx
-from aiokafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.report import Report, Row
-from schemas import cloud_events
-from schemas.types import parse_instant
-from topsync.base.settings import KafkaSettings
+from benchmarks.subscriber import Subscriber, percentiles, subscribed
 from topsync.local import run_folders
 from topsync.local.ports import free_port
 from topsync.local.processes import ProcessGroup
 from topsync.local.system import Scale, System, local_system
-from topsync.stream import clients, topics
-from topsync.stream.clients import Consumer
 
 ANSWER_SECONDS: Final = 0.02
 MESSAGES: Final = 500
@@ -118,7 +111,7 @@ def _setup() -> str:
 
 
 def _rows_of_the_day(day: Day) -> list[Row]:
-    p50, p99 = _percentiles(day.waits)
+    p50, p99 = percentiles(day.waits)
     cpu_seconds = day.after.cpu_seconds - day.before.cpu_seconds
     waited_seconds = day.cores_after.waited_for_seconds - day.cores_before.waited_for_seconds
     idle_seconds = day.cores_after.idle_seconds - day.cores_before.idle_seconds
@@ -168,11 +161,6 @@ def _share(what: str, share: float) -> Row:
 def _milliseconds(what: str, seconds: float, at_most: float | None = None) -> Row:
     bound = None if at_most is None else at_most * 1000
     return Row(what=what, value=seconds * 1000, unit="ms", at_most=bound, digits=1)
-
-
-def _percentiles(waits: Sequence[float]) -> tuple[float, float]:
-    cuts = statistics.quantiles(waits, n=100)
-    return cuts[49], cuts[98]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,23 +238,7 @@ async def _step(system: System, subscriber: Subscriber, rate: int) -> tuple[floa
     await _at_rate(system, rate, SETTLING_SECONDS)
     subscriber.waits.clear()
     await _at_rate(system, rate, STEP_SECONDS)
-    return _percentiles(subscriber.waits)
-
-
-@dataclass(slots=True)
-class Subscriber:
-    """A subscriber of `orders`, and how long it waited for each pushed order, in seconds."""
-
-    waits: list[float] = field(default_factory=list)
-
-    async def read(self, consumer: Consumer) -> None:
-        while True:
-            for batch in (await consumer.getmany(timeout_ms=1000)).values():
-                now = time.time()
-                for record in batch:
-                    hinted = cloud_events.attributes(record.headers).get("hintedat")
-                    if hinted is not None:
-                        self.waits.append(now - parse_instant(hinted).timestamp())
+    return percentiles(subscriber.waits)
 
 
 @asynccontextmanager
@@ -287,21 +259,5 @@ async def _system(folder: Path, *simulator_arguments: str) -> AsyncIterator[tupl
         await system.start("enrich", {"TOPSYNC_TELEMETRY_PORT": str(port)})
         await system.run("bootstrap")
         await system.admin("POST", "/answers", {"seconds": ANSWER_SECONDS})
-        async with _subscriber(system) as subscriber:
+        async with subscribed(system, PARTITIONS) as subscriber:
             yield system, subscriber, port
-
-
-@asynccontextmanager
-async def _subscriber(system: System) -> AsyncIterator[Subscriber]:
-    kafka = KafkaSettings(
-        kafka_bootstrap_servers=system.environment["KAFKA_BOOTSTRAP_SERVERS"], partitions=PARTITIONS
-    )
-    orders = topics.registry(kafka).orders
-    async with clients.reader(kafka) as consumer:
-        partitions = [TopicPartition(orders.name, number) for number in range(orders.partitions)]
-        consumer.assign(partitions)
-        await consumer.seek_to_end(*partitions)
-        subscriber = Subscriber()
-        reading = asyncio.create_task(subscriber.read(consumer))
-        yield subscriber
-        reading.cancel()

@@ -187,7 +187,7 @@ class _Client(TopClient):
 
 
 @asynccontextmanager
-async def _client(
+async def open_client(
     gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
 ) -> AsyncIterator[TopClient]:
     """A client as `topsync/wiring/taobao.py` makes it, but without the shared budget and the metrics."""
@@ -214,7 +214,7 @@ async def complete_client(
     gateway: Gateway, in_flight: int, transport: type[HttpTransport] = HttpTransport
 ) -> AsyncIterator[Fetch]:
     """The whole client, over our own transport or another transport."""
-    async with _client(gateway, in_flight, transport) as client:
+    async with open_client(gateway, in_flight, transport) as client:
 
         async def fetch(index: int) -> object:
             return await trades.fullinfo(client, SESSION, gateway.tids[index], Priority.LIVE)
@@ -264,7 +264,7 @@ async def start_gateways(group: ProcessGroup) -> tuple[Gateway, Gateway, str]:
 async def _record(url: str) -> dict[str, str]:
     """Complete trades of a running simulator, as bodies of answers, by tid."""
     bodies = {}
-    async with _client(Gateway(url, ()), in_flight=8) as client:
+    async with open_client(Gateway(url, ()), in_flight=8) as client:
         end = _CLOCK.now().replace(microsecond=0)
         for page_no in range(1, TRADES // MAX_PAGE_SIZE + 1):
             page = await trades.SOLD.page(

@@ -7,10 +7,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -85,6 +86,16 @@ async def run() -> Report:
             moderate = await _stored(servers, pool, "moderate", MODERATE_MESSAGES, rate=MODERATE_PER_SECOND)
         alone = await _measured(MESSAGES, None, _only_confirming)
     return Report("push", SETUP, _rows(stored, alone, moderate))
+
+
+@asynccontextmanager
+async def loaded(group: ProcessGroup, messages: int) -> AsyncIterator[Callable[[], Awaitable[Measured]]]:
+    """A load of so many messages on this process, which has warmed up."""
+    calm_collector()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    async with local_servers(group) as servers, _database(servers) as pool:
+        await _stored(servers, pool, "warm", WARM_UP_MESSAGES)
+        yield partial(_stored, servers, pool, "full", messages)
 
 
 def _rows(stored: Measured, alone: Measured, moderate: Measured) -> list[Row]:

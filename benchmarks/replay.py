@@ -11,7 +11,7 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -29,11 +29,17 @@ _COMPRESSION_LEVEL: Final = 1
 """The usual level of a server that compresses each answer; the simulator uses it too."""
 
 
-class _Connection(asyncio.Protocol):
-    """A kept connection. Requests come in turn, each after the answer to the last request."""
+class Connection(asyncio.Protocol):
+    """A kept connection. Requests come in turn, each after the answer to the last request.
 
-    def __init__(self, answers: Mapping[bytes, bytes]) -> None:
-        self._answers = answers
+    Args:
+        detail: the end of the answer about a `tid`, after the line with the date.
+        seconds: how long the answer with a trade takes.
+    """
+
+    def __init__(self, detail: Callable[[bytes], bytes], seconds: float = 0.0) -> None:
+        self._detail = detail
+        self._seconds = seconds
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -47,19 +53,29 @@ class _Connection(asyncio.Protocol):
             self._received = received
             return
         self._received = b""
-        self._transport.write(self._answer(head, body))
-
-    def _answer(self, head: bytes, body: bytes) -> bytes:
         date = format_datetime(datetime.now(UTC), usegmt=True).encode()
         if tid := _TID.search(body):
             # All contestants ask for gzip: then the platform answers with it.
             assert b"gzip" in head
-            return b"HTTP/1.1 200 OK\r\nDate: " + date + self._answers[tid[1]]
-        answer = orjson.dumps({"time_get_response": {"time": platform_time.format(datetime.now(UTC))}})
-        return b"HTTP/1.1 200 OK\r\nDate: " + date + _rest(answer)
+            answer = b"HTTP/1.1 200 OK\r\nDate: " + date + self._detail(tid[1])
+            if self._seconds:
+                asyncio.get_running_loop().call_later(self._seconds, self._transport.write, answer)
+                return
+        else:
+            now = platform_time.format(datetime.now(UTC))
+            rest = ending(orjson.dumps({"time_get_response": {"time": now}}))
+            answer = b"HTTP/1.1 200 OK\r\nDate: " + date + rest
+        self._transport.write(answer)
 
 
-def _rest(body: bytes, *headers: bytes) -> bytes:
+def compressed_ending(body: bytes) -> bytes:
+    """The end of an answer with a body in gzip."""
+    gzip = compressobj(_COMPRESSION_LEVEL, DEFLATED, MAX_WBITS | 16)
+    return ending(gzip.compress(body) + gzip.flush(), b"Content-Encoding: gzip")
+
+
+def ending(body: bytes, *headers: bytes) -> bytes:
+    """The end of an answer, after the line with the date."""
     lines = (
         b"",
         b"Content-Type: application/json;charset=UTF-8",
@@ -69,21 +85,13 @@ def _rest(body: bytes, *headers: bytes) -> bytes:
     return b"\r\n".join((*lines, b"", body))
 
 
-def _compressed(body: bytes) -> bytes:
-    gzip = compressobj(_COMPRESSION_LEVEL, DEFLATED, MAX_WBITS | 16)
-    return gzip.compress(body) + gzip.flush()
-
-
 async def _serve(bodies: Mapping[str, str], ready_file: Path) -> None:
     """Serve until SIGTERM."""
-    answers = {
-        tid.encode(): _rest(_compressed(body.encode()), b"Content-Encoding: gzip")
-        for tid, body in bodies.items()
-    }
+    answers = {tid.encode(): compressed_ending(body.encode()) for tid, body in bodies.items()}
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
-    server = await loop.create_server(lambda: _Connection(answers), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: Connection(answers.__getitem__), "127.0.0.1", 0, backlog=1024)
     part = ready_file.with_suffix(".part")
     part.write_text(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/router/rest")
     part.replace(ready_file)

@@ -60,12 +60,28 @@ class Report:
         name: how the benchmark is called.
         setup: what was run against what.
         page: where `--write` puts it.
+        options: what else the command line had.
     """
 
     name: str
     setup: str
     rows: Sequence[Row]
     page: Path = PAGE
+    options: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command that runs it."""
+        return (
+            f'make bench ARGS="{self.name} {self.options}"'
+            if self.options
+            else f"make bench ARGS={self.name}"
+        )
+
+
+def orders_option(orders: Sequence[int]) -> str:
+    """The option for these sizes."""
+    return f"--orders {' '.join(map(str, orders))}"
 
 
 def show(report: Report) -> None:
@@ -89,7 +105,7 @@ def write(report: Report) -> None:
     body = "\n".join(
         (
             begin,
-            f"`make bench ARGS={report.name}`, {datetime.now(UTC):%Y-%m-%d}, {machine()}.",
+            f"`{report.command}`, {datetime.now(UTC):%Y-%m-%d}, {machine()}.",
             report.setup,
             "",
             "| what | measured | target | met |",

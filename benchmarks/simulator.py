@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
-from benchmarks import load
+from benchmarks import load, usage
 from benchmarks.load import Check, Outcome, Target
 from benchmarks.report import Report, Row
 from topsync.platforms.taobao import catalogue
@@ -58,27 +58,12 @@ class Platform:
     @property
     def megabytes(self) -> float:
         """Resident memory of all its processes, as Linux reports it."""
-        return sum(_resident_kilobytes(process) for process in self._processes) / 1024
+        return sum(map(usage.resident_megabytes, [self.process, *usage.children(self.process)]))
 
     @property
     def processor_seconds(self) -> float:
         """Used so far by all its processes, and by the system for them."""
-        return sum(_processor_seconds(process) for process in self._processes)
-
-    @property
-    def _processes(self) -> list[int]:
-        workers = Path(f"/proc/{self.process}/task/{self.process}/children").read_text().split()
-        return [self.process, *map(int, workers)]
-
-
-def _resident_kilobytes(process: int) -> int:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
-
-
-def _processor_seconds(process: int) -> float:
-    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return usage.processor_seconds(self.process)
 
 
 async def run() -> Report:

@@ -1,0 +1,259 @@
+"""Where a process spends its time: `python -m benchmarks profile enrich|push|bulk [--out FOLDER]`.
+
+It runs the fitting load, samples the process with py-spy, and prints the share of each function: of its own,
+with the native code that it calls (*self*), and with all that it calls (*total*). Only samples in which the
+process runs count. With `--out`, the stacks go to files that speedscope and flamegraph.pl open.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import pipeline, push
+from benchmarks.bulk_system import bulk_system
+from topsync.local import paths, run_folders
+from topsync.local.processes import ManagedProcess, ProcessGroup
+
+RATE: Final = 400
+"""Changes per second for `enrich`."""
+
+SECONDS: Final = 20.0
+BULK_ORDERS: Final = 30_000
+PUSH_MESSAGES: Final = 300_000
+
+SAMPLES_PER_SECOND: Final = 100
+FUNCTIONS: Final = 30
+ROOMS: Final = 25
+
+OUTER_SHARE: Final = 0.95
+"""A function in so many samples only starts the others, and is not in the list by total."""
+
+_FRAME: Final = re.compile(r"(?P<name>.*) \((?P<file>[^()]*?)(?::(?P<line>\d+))?\)")
+_NATIVE: Final = re.compile(r"\.(so(\..*)?|c|h|cc|cpp|rs)$|^\[|(^|/)python3?[\d.]*$")
+_PASSED_OVER: Final = re.compile(r"(^|/)lib(c|m|pthread|stdc\+\+)[.-]|\.h$|^\[|^\??$")
+"""The system's libraries and inlined code, which belong to their caller; and what is unknown."""
+
+_LIBRARY: Final = re.compile(r"(?:^|/)(?:site-packages|dist-packages)/(?P<library>[^/]+)")
+_BUILT: Final = re.compile(r"(?:^|/)(?P<library>uvloop|libuv|llhttp|httptools|asyncpg|aiokafka)[-/]")
+"""Libraries whose native code names the source files that it was built from."""
+
+_BUILT_INTO: Final = {"libuv": "uvloop", "llhttp": "httptools"}
+_IDLE: Final = re.compile(
+    r";(epoll_p?wait|PyThread_acquire_lock_timed|pthread_cond_timedwait) \([^)]*\)(;0x[^;]*)*$"
+)
+"""Stacks that wait for events or for work: with native code, py-spy takes some of them for running."""
+
+_STANDARD: Final = re.compile(r"/lib/python3\.\d+/(?P<module>.*)$|^<frozen (?P<frozen>.*)>$")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A function of a stack."""
+
+    function: str
+    room: str
+    """Our module, or the library."""
+    is_native: bool
+
+
+@dataclass(slots=True)
+class Shares:
+    """Samples by function and by room."""
+
+    samples: int = 0
+    self_of: Counter[str] = field(default_factory=Counter)
+    total_of: Counter[str] = field(default_factory=Counter)
+    of_room: Counter[str] = field(default_factory=Counter)
+    total_of_room: Counter[str] = field(default_factory=Counter)
+
+    def add(self, stack: Sequence[Frame], count: int) -> None:
+        """Add a stack, outermost first."""
+        self.samples += count
+        python = [frame for frame in stack if not frame.is_native]
+        if python:
+            self.self_of[python[-1].function] += count
+        for function in {frame.function for frame in python}:
+            self.total_of[function] += count
+        self.of_room[stack[-1].room] += count
+        for room in {frame.room for frame in stack}:
+            self.total_of_room[room] += count
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Profile what the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks profile", description=__doc__)
+    parser.add_argument("what", choices=("enrich", "push", "bulk"))
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long `enrich` is sampled")
+    parser.add_argument("--rate", type=float, default=RATE, help="changes per second for `enrich`")
+    parser.add_argument("--orders", type=int, default=BULK_ORDERS, help="orders that `bulk` loads")
+    parser.add_argument("--out", type=Path, help="a folder for the stacks")
+    given = parser.parse_args(arguments)
+    uvloop.run(_run(given))
+
+
+async def _run(given: argparse.Namespace) -> None:
+    folder = run_folders.create()
+    match given.what:
+        case "enrich":
+            found = await _enrich(folder, given.rate, given.seconds)
+        case "push":
+            found = await _push(folder)
+        case _:
+            found = await _bulk(given.orders)
+    for name, stacks in found.items():
+        show(name, shares(stacks.read_text()))
+        if given.out is not None:
+            given.out.mkdir(parents=True, exist_ok=True)
+            kept = given.out / f"{name}.collapsed.txt"
+            kept.write_text(stacks.read_text())
+            print(f"stacks: {kept}")
+
+
+async def _enrich(folder: Path, rate: float, seconds: float) -> Mapping[str, Path]:
+    async with (
+        pipeline.running(folder) as installation,
+        pipeline.contestant(installation, pipeline.TOPSYNC) as (_, enrich),
+    ):
+        await installation.at_rate(rate, pipeline.WARM_UP_SECONDS)
+        async with sampled(installation.system.group, "enrich", enrich.pid) as stacks:
+            await installation.at_rate(rate, seconds)
+    return {"enrich": stacks}
+
+
+async def _push(folder: Path) -> Mapping[str, Path]:
+    """This process, in which push runs with its own load."""
+    async with (
+        ProcessGroup(folder) as group,
+        push.loaded(group, PUSH_MESSAGES) as load,
+        sampled(group, "push", os.getpid()) as stacks,
+    ):
+        await load()
+    return {"push": stacks}
+
+
+async def _bulk(orders: int) -> Mapping[str, Path]:
+    async with bulk_system(orders) as bulk:
+        await bulk.start()
+        group, enrich = bulk.system.group, bulk.system.processes["enrich"]
+        found: dict[str, Path] = {}
+        samplers: list[ManagedProcess] = []
+
+        async def sample(process: ManagedProcess) -> None:
+            for name, pid in (("enrich", enrich.pid), ("bootstrap", process.pid)):
+                found[name] = group.folder / f"{name}.stacks"
+                samplers.append(await _sampler(group, name, pid, found[name]))
+
+        loading = asyncio.create_task(bulk.load(began=sample))
+        await bulk.until_loaded(loading)
+        for sampler in samplers:
+            await sampler.stop()
+        await loading
+    return found
+
+
+@asynccontextmanager
+async def sampled(group: ProcessGroup, name: str, process: int) -> AsyncIterator[Path]:
+    """Sample a process meanwhile; afterwards the file has its stacks."""
+    stacks = group.folder / f"{name}.stacks"
+    sampler = await _sampler(group, name, process, stacks)
+    try:
+        yield stacks
+    finally:
+        await sampler.stop()
+    if not stacks.exists():
+        raise sampler.failure("wrote nothing")
+
+
+async def _sampler(group: ProcessGroup, name: str, process: int, stacks: Path) -> ManagedProcess:
+    spy = Path(sys.executable).with_name("py-spy")
+    options = f"record --native --function --full-filenames --format raw --rate {SAMPLES_PER_SECOND}".split()
+    return await group.start(
+        f"py-spy-{name}",
+        [spy, *options, "--pid", str(process), "--output", stacks],
+        stop_signal=signal.SIGINT,
+    )
+
+
+def shares(stacks: str) -> Shares:
+    """Count the stacks that py-spy wrote, a line each: frames with semicolons between, and a number."""
+    found = Shares()
+    for line in stacks.splitlines():
+        frames, _, count = line.rpartition(" ")
+        if _IDLE.search(frames):
+            continue
+        if stack := list(_frames(frames)):
+            found.add(stack, int(count))
+    return found
+
+
+def _frames(line: str) -> Iterator[Frame]:
+    for text in filter(None, line.split(";")):
+        match = _FRAME.fullmatch(text)
+        name, file = (match["name"], match["file"]) if match else (text, "")
+        number = match["line"] if match else None
+        is_native = number is None or bool(_NATIVE.search(file))
+        if is_native and _PASSED_OVER.search(file):
+            continue
+        room = _room(file, is_native=is_native)
+        where = f"{room}:{number}" if number else room
+        yield Frame(f"{name} ({where})", room, is_native)
+
+
+def _room(file: str, *, is_native: bool) -> str:
+    """Our module, the library, or Python's own."""
+    if library := _LIBRARY.search(file):
+        name = library["library"].partition(".")[0]
+        return f"{name}, native" if is_native else name
+    if is_native:
+        if built := _BUILT.search(file):
+            return f"{_BUILT_INTO.get(built['library'], built['library'])}, native"
+        return "Python, native" if "python" in file.lower() else "native: " + file.rpartition("/")[2]
+    path = Path(file)
+    if path.is_relative_to(paths.CHECKOUT):
+        return ".".join(path.relative_to(paths.CHECKOUT).with_suffix("").parts)
+    if standard := _STANDARD.search(file):
+        module = standard["module"] or standard["frozen"] or ""
+        return "Python's " + module.partition("/")[0].removesuffix(".py")
+    return path.stem if path.is_absolute() else path.parts[0]
+
+
+def show(name: str, found: Shares) -> None:
+    """Print the tables of a process."""
+    running = f"{name}: {found.samples} samples in which it runs, {SAMPLES_PER_SECOND} looks a second"
+    inner = Counter(
+        {key: count for key, count in found.total_of.items() if count < OUTER_SHARE * found.samples}
+    )
+    for heading, counted, count in (
+        ("function, by self", found.self_of, FUNCTIONS),
+        ("function, by total", inner, FUNCTIONS),
+        ("module or library, by self", found.of_room, ROOMS),
+    ):
+        own, total = found.self_of, found.total_of
+        if counted is found.of_room:
+            own, total = found.of_room, found.total_of_room
+        table = Table(title=running, title_justify="left")
+        table.add_column(heading, overflow="fold")
+        for column in ("self", "total"):
+            table.add_column(column, justify="right")
+        for key, _ in counted.most_common(count):
+            table.add_row(key, _percent(own[key], found.samples), _percent(total[key], found.samples))
+        Console(width=110).print(table)
+
+
+def _percent(count: int, samples: int) -> str:
+    return f"{100 * count / samples:.1f} %"
