@@ -132,7 +132,7 @@ class Router:
         if self.clock.is_ahead(trade.modified):
             self._postpone(trade.tid, origin, MODIFIED_AHEAD)
             return
-        self.batch.add(OrderVersion(origin.seller_id, trade, origin.as_of, origin.source))
+        self.batch.add(OrderVersion(origin.seller_id, trade, origin.as_of, origin.source).prepare())
         if origin.trace is not None:
             self.batch.traces[trade.tid] = origin.trace
         self.batch.outcomes.append(RecordOutcome(origin.seller_id))
